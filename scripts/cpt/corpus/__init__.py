@@ -1,0 +1,1 @@
+"""Documents, filters, deduplication, contamination, tokens and packing."""

@@ -1,0 +1,152 @@
+"""Digests of code and of settings: what a stage depends on besides its input files.
+
+`code_digest` follows the definitions that a script reaches, through `scripts/` only, and hashes their
+abstract syntax without docstrings. Comments, formatting and timestamps don't count; neither do
+functions of an imported module that the script never reaches. So editing a plotting function redraws
+the figures that use it and nothing else. (Snakemake by itself follows neither imports nor shell
+commands' scripts.)
+
+The closure is by name and errs on the safe side: every name and every attribute of an imported module
+that occurs in a reached definition is followed, and a module's own top-level statements always count.
+"""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+
+
+def settings_digest(settings: Any) -> str:
+    """First 16 hex digits of the SHA-256 of `settings` as canonical JSON."""
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+class _Module:
+    """One local module: its definitions by name, its imports by name, its other statements."""
+
+    def __init__(self, path: Path):
+        self.definitions: dict[str, list[ast.AST]] = {}
+        self.imports: dict[str, tuple[Path, str | None]] = {}
+        self.statements: list[ast.AST] = []
+        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self.definitions.setdefault(node.name, []).append(node)
+            elif names := _assigned_names(node):
+                for name in names:
+                    self.definitions.setdefault(name, []).append(node)
+            elif not isinstance(node, ast.Import | ast.ImportFrom):
+                self.statements.append(node)
+        for node in ast.walk(tree):  # imports inside functions count as well
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                for alias in node.names:
+                    self._add_import(alias.asname or alias.name, node.module or "", alias.name)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    if target := _module_path(alias.name):
+                        self.imports[alias.asname or alias.name] = (target, None)
+
+    def _add_import(self, name: str, module: str, imported: str) -> None:
+        if submodule := _module_path(f"{module}.{imported}"):
+            self.imports[name] = (submodule, None)
+        elif target := _module_path(module):
+            self.imports[name] = (target, imported)
+
+
+def _assigned_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    else:
+        return []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def _module_path(dotted: str) -> Path | None:
+    base = SCRIPTS.joinpath(*dotted.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _module(path: Path) -> _Module:
+    return _Module(path)
+
+
+def reached_definitions(script: str | Path) -> dict[tuple[str, str], str]:
+    """Map (file, name) of every definition that `script` reaches to its syntax, without docstrings.
+
+    `file` is relative to `scripts/`; the name "" stands for a file's own top-level statements. The
+    script itself counts whole.
+    """
+    script = Path(script).resolve()
+    reached: dict[tuple[Path, str], list[ast.AST]] = {}
+    pending: list[tuple[Path, str | None]] = [(script, None)]
+    while pending:
+        path, name = pending.pop()
+        module = _module(path)
+        wanted = list(module.definitions) if name is None else [name]
+        for key in ["", *wanted]:
+            if (path, key) in reached:
+                continue
+            nodes = module.statements if key == "" else module.definitions.get(key, [])
+            reached[path, key] = nodes
+            pending += [step for node in nodes for step in _references(path, module, node)]
+        if name in module.imports:  # re-exported by a package's __init__
+            pending.append(module.imports[name])
+    return {
+        (str(path.relative_to(SCRIPTS)) if path.is_relative_to(SCRIPTS) else path.name, name): "\n".join(
+            ast.dump(node) for node in nodes
+        )
+        for (path, name), nodes in sorted(reached.items())
+    }
+
+
+def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, str | None]]:
+    steps: list[tuple[Path, str | None]] = []
+    through_attribute = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute):
+            dotted = ast.unparse(child.value) if isinstance(child.value, ast.Name | ast.Attribute) else ""
+            if dotted in module.imports and module.imports[dotted][1] is None:
+                target = module.imports[dotted][0]
+                known = _module(target)
+                through_attribute.add(dotted)
+                if child.attr in known.definitions or child.attr in known.imports:
+                    steps.append((target, child.attr))
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            if child.id in module.definitions:
+                steps.append((path, child.id))
+            elif child.id in module.imports and child.id not in through_attribute:
+                steps.append(module.imports[child.id])
+    return steps
+
+
+def code_digest(script: str | Path) -> str:
+    """First 16 hex digits of the SHA-256 over all that `script` reaches inside `scripts/`.
+
+    Raises FileNotFoundError if the script is missing and SyntaxError if a file doesn't parse.
+    """
+    return settings_digest([[*key, syntax] for key, syntax in reached_definitions(script).items()])

@@ -1,0 +1,1 @@
+"""Benchmarks, scoring through lm-eval, and bits per byte."""

@@ -1,0 +1,1 @@
+"""Import of base models and their tokenizers, with checks."""

@@ -1,0 +1,100 @@
+"""Progress that a person can watch: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from tqdm import tqdm
+
+LINE_SECONDS = 15.0
+_terminal: TextIO | None = None
+
+
+def set_terminal(stream: TextIO | None) -> None:
+    """Where bars are drawn: the process's original stderr (see cpt.command)."""
+    global _terminal
+    _terminal = stream
+
+
+class Progress:
+    """Counts work; draws a bar on a terminal, else logs a line every 15 seconds.
+
+    Use as a context manager; call `advance(n)` and, if wanted, `note(key=value)` for figures shown
+    beside the bar.
+    """
+
+    def __init__(self, label: str, total: float | None = None, unit: str = "it", done: float = 0):
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.start_done = done
+        self.start = self.last_line = time.monotonic()
+        self.notes: dict[str, str] = {}
+        self.quiet = os.environ.get("RANK", "0") != "0"
+        drawn = _terminal is not None and _terminal.isatty() and not self.quiet
+        self.bar = (
+            tqdm(
+                total=total,
+                initial=done,
+                desc=label,
+                unit=unit,
+                unit_scale=True,
+                file=_terminal,
+                dynamic_ncols=True,
+                leave=False,
+            )
+            if drawn
+            else None
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if not self.quiet:
+            self._line()
+
+    def note(self, **figures: str) -> None:
+        """Show figures beside the bar."""
+        self.notes = figures
+        if self.bar is not None:
+            self.bar.set_postfix(figures)
+
+    def advance(self, amount: float = 1) -> None:
+        """Count `amount` more units as done."""
+        self.done += amount
+        if self.bar is not None:
+            self.bar.update(amount)
+        if not self.quiet and time.monotonic() - self.last_line > LINE_SECONDS:
+            self._line()
+
+    def _line(self) -> None:
+        self.last_line = time.monotonic()
+        elapsed = self.last_line - self.start
+        rate = (self.done - self.start_done) / elapsed if elapsed > 0 else 0.0
+        of_total = f"/{self.total:,.0f}" if self.total else ""
+        left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
+        notes = "".join(f", {key} {value}" for key, value in self.notes.items())
+        logging.info(
+            "%s: %s%s %s, %.3g %s/s%s%s",
+            self.label,
+            f"{self.done:,.0f}",
+            of_total,
+            self.unit,
+            rate,
+            self.unit,
+            left,
+            notes,
+        )
+
+
+def progress_over(items: Iterable, label: str, total: int | None = None, unit: str = "it") -> Iterator:
+    """Iterate over `items`, showing progress."""
+    with Progress(
+        label, total if total is not None else getattr(items, "__len__", lambda: None)(), unit
+    ) as bar:
+        for item in items:
+            yield item
+            bar.advance()

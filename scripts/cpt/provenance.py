@@ -1,0 +1,81 @@
+"""Where a result comes from: code, settings, packages, machine, time. Standard library only."""
+
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cpt.digest import settings_digest
+
+START = time.time()
+PACKAGES = (
+    *("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers"),
+    *("safetensors", "numpy", "pandas", "pyarrow", "matplotlib", "xxhash", "typst"),
+)
+
+
+@cache
+def git_commit() -> str:
+    """The checked-out commit, with `+dirty` if tracked files differ; "unknown" outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores usable by this process, and GPUs if torch is loaded and sees any."""
+    import sys
+
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, Any] = {"processor": model, "cores": usable}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return found
+
+
+def provenance(settings: Any, code: str, seeds: dict[str, int] | None = None) -> dict[str, Any]:
+    """The block that every result JSON carries under `provenance`.
+
+    `settings` are the config values the stage was given (any JSON value), `code` its code digest.
+    `wall_seconds` counts from the start of the process.
+    """
+    return {
+        "settings_digest": settings_digest(settings),
+        "code_digest": code,
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "seeds": seeds or {},
+        "wall_seconds": round(time.time() - START, 3),
+    }

@@ -1,0 +1,1 @@
+"""Batches, schedules, losses, engines, checkpoints and metrics."""
