@@ -1,7 +1,7 @@
 """The frame around every script: arguments, log file, errors. Standard library only.
 
 A script builds its parser with `command_parser(__doc__)`, adds its arguments, and ends with
-`run(main, parser)`. With `--log FILE`, everything that the script and its libraries print goes to the
+`run(main, parser)`. With `--log-file FILE`, everything that the script and its libraries print goes to the
 file; the terminal sees the progress bar, warnings, and one clear message if something goes wrong.
 """
 
@@ -29,13 +29,16 @@ def json_value(text: str) -> Any:
 def command_parser(doc: str) -> argparse.ArgumentParser:
     """A parser with the arguments that all scripts share; `doc` is the script's docstring."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", type=Path, help="write all messages to this file")
+    parser.add_argument("--log-file", type=Path, help="write all messages to this file")
     parser.add_argument("--code", default="unknown", help="digest of this script's code, for provenance")
     return parser
 
 
-def _set_up_logging(log: Path | None) -> logging.Handler:
-    terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
+def _set_up_logging(log: Path | None) -> None:
+    # A launcher such as torchrun has its own stderr in the log; it names the terminal's here.
+    path = os.environ.get("CPT_TERMINAL", "/nonexistent")
+    shown = os.open(path, os.O_WRONLY | os.O_APPEND) if Path(path).exists() else os.dup(2)
+    terminal = os.fdopen(shown, "w", buffering=1, errors="replace")
     progress.set_terminal(terminal)
     console = logging.StreamHandler(terminal)
     console.setFormatter(logging.Formatter("%(message)s"))
@@ -46,14 +49,13 @@ def _set_up_logging(log: Path | None) -> logging.Handler:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handlers.append(logging.StreamHandler(file))
-        console.setLevel(logging.WARNING)
+        console.setLevel(logging.WARNING if os.environ.get("RANK", "0") == "0" else logging.CRITICAL)
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda record: log is None)
     for noisy in ("httpx", "httpcore", "huggingface_hub", "datasets", "transformers", "filelock"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    return console
 
 
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
@@ -62,8 +64,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     A UserError is told in one message; any other exception goes to the log with its traceback.
     """
     arguments = parser.parse_args()
-    _set_up_logging(arguments.log)
-    where = f" (details: {arguments.log})" if arguments.log else ""
+    _set_up_logging(arguments.log_file)
+    where = f" (details: {arguments.log_file})" if arguments.log_file else ""
     try:
         main(arguments)
     except UserError as error:

@@ -193,7 +193,7 @@ class Train(Section):
         None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
     )
     engine: Literal["ddp", "deepspeed"]
-    zero_stage: Literal[0, 1, 2, 3]
+    zero_stage: Literal[3]
     offload: list[Literal["optimizer", "parameters"]]
     gradient_checkpointing: bool
     precision: Literal["bf16", "float32"]

@@ -1,0 +1,256 @@
+"""The training loop, to be read from top to bottom."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cpt.digest import settings_digest
+from cpt.errors import UserError
+from cpt.files import atomic, sha256_of, write_json
+from cpt.progress import Progress
+from cpt.provenance import provenance
+from cpt.train import checkpoints
+from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
+from cpt.train.engines import ENGINES
+from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
+from cpt.train.schedules import cosine
+
+EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+
+
+class Interruption:
+    """Notices SIGTERM and SIGUSR1 (Slurm's warning), so that the loop can write a checkpoint first."""
+
+    def __init__(self) -> None:
+        self.noticed = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._notice)
+
+    def _notice(self, *_: object) -> None:
+        self.noticed = True
+
+    def on_any_process(self, device: torch.device) -> bool:
+        """Whether any process was told to stop; a collective operation, so all agree on the step."""
+        flag = torch.tensor(int(self.noticed), device=device)
+        if dist.is_initialized():
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def start_processes(engine: str, threads: int) -> tuple[int, int, torch.device]:
+    """Join the other processes that torchrun started, if any. Returns (rank, world size, device)."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+        torch.set_num_threads(threads)
+    if world_size > 1 or engine == "deepspeed":
+        alone = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "0",
+            "RANK": "0",
+            "WORLD_SIZE": "1",
+            "LOCAL_RANK": "0",
+        }
+        os.environ.update({key: os.environ.get(key, value) for key, value in alone.items()})
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return rank, world_size, device
+
+
+def train(
+    plan: dict[str, Any], model_folder: Path, sequences_folder: Path, work: Path, threads: int
+) -> dict[str, Any] | None:
+    """Train as planned, going on from the newest checkpoint in `work`.
+
+    Args:
+        plan: plan.json of the run (cpt.train.plan).
+        model_folder: Hugging Face folder that training starts from.
+        sequences_folder: the packed mixture.
+        work: for checkpoints, metrics.csv and the final `model` folder.
+        threads: of a process, on a CPU.
+
+    Returns:
+        On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
+        SIGUSR1, once a checkpoint is written.
+
+    Raises:
+        UserError: the packed data isn't what was planned with, or the loss isn't finite.
+    """
+    began = time.monotonic()
+    interruption = Interruption()
+    settings = plan["learning"] | plan["execution"]
+    rank, world_size, device = start_processes(settings["engine"], threads)
+    first = rank == 0
+    if settings["precision"] == "bf16" and device.type == "cpu":
+        if first:
+            logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
+        settings["precision"] = "float32"
+
+    packed = PackedSequences(sequences_folder)
+    if packed.ledger["sequences_sha256"] != plan["sequences_sha256"]:
+        raise UserError(
+            f"{sequences_folder}: packed again since {plan['run']} was planned; plan the run again"
+        )
+    learning_digest = settings_digest({key: value for key, value in plan.items() if key != "execution"})
+    identity = f"{learning_digest}-{sha256_of(model_folder / 'model.safetensors')[:16]}"
+
+    # Start: the base model's weights, or those of the newest checkpoint.
+    torch.manual_seed(settings["seed"])
+    checkpoint_root = work / "checkpoints"
+    checkpoint = checkpoints.newest(checkpoint_root, identity) if first else None
+    if world_size > 1:
+        shared = [checkpoint]
+        dist.broadcast_object_list(shared, src=0)
+        checkpoint = shared[0]
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    model.train()
+    steps_done = 0
+    if checkpoint is not None:
+        state, weights, moments = checkpoints.load(checkpoint)
+        steps_done = state["step"]
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+        logging.info("continuing after step %d from %s", steps_done, checkpoint)
+    parameters = sum(p.numel() for p in model.parameters())
+    engine = ENGINES[settings["engine"]](model, settings, device, world_size)
+    if checkpoint is not None:
+        engine.load(weights, moments, steps_done)
+        del weights, moments
+
+    flops = flops_per_token(model.config, parameters, plan["sequence_length"])
+    peak = peak_flops(device)
+    metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
+    targets_per_sequence = plan["sequence_length"] - 1
+    steps = plan["steps"]
+    trained_tokens, loss_value = 0, None
+    progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
+
+    with progress:
+        for step in range(steps_done, steps):
+            step_began = time.monotonic()
+
+            # Batch, forward, loss, backward: micro-batch by micro-batch.
+            rows = rows_of_step(step, plan["global_batch"], plan["sequences"])
+            micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
+            loss_sum = torch.zeros((), device=device)
+            for number, (numbers, weights) in enumerate(micros):
+                token_ids = torch.from_numpy(packed.rows[numbers].astype("int64")).to(device)
+                loss = engine.loss(token_ids, torch.from_numpy(weights).to(device))
+                loss = loss / (len(rows) * targets_per_sequence)
+                engine.backward(loss, last=number == len(micros) - 1)
+                loss_sum += loss.detach()
+
+            # Clip, step, schedule.
+            rate = cosine(step, steps, plan["warmup_steps"], settings["learning_rate"])
+            gradient_norm = engine.step(rate)
+
+            # Log.
+            if world_size > 1:
+                dist.all_reduce(loss_sum)
+            loss_value = loss_sum.item()
+            if not torch.isfinite(loss_sum):
+                raise UserError(
+                    f"runs.{plan['run']}: the loss is {loss_value} at step {step + 1} (rows {rows.start} to "
+                    f"{rows.stop - 1} of {sequences_folder}); lower train.learning_rate or check the model"
+                )
+            seconds = time.monotonic() - step_began
+            tokens_per_second = len(rows) * plan["sequence_length"] / seconds
+            trained_tokens += len(rows) * plan["sequence_length"]
+            utilization = tokens_per_second * flops / (peak * world_size) if peak else None
+            if metrics is not None:
+                metrics.write(
+                    step=step + 1,
+                    tokens=rows.stop * plan["sequence_length"],
+                    loss=loss_value,
+                    learning_rate=rate,
+                    gradient_norm=gradient_norm,
+                    tokens_per_second=round(tokens_per_second, 1),
+                    model_flops_utilization=utilization and round(utilization, 4),
+                    peak_memory_mb=round(peak_memory_mb(device), 1),
+                )
+            progress.note(loss=f"{loss_value:.4f}", tokens_per_second=f"{tokens_per_second:,.0f}")
+            progress.advance()
+
+            # Checkpoint.
+            stop = interruption.on_any_process(device)
+            if step + 1 < steps and (stop or (step + 1) % settings["checkpoint_every"] == 0):
+                state = engine.state()
+                if first:
+                    checkpoints.save(
+                        checkpoint_root, step + 1, identity, *state, settings["keep_checkpoints"]
+                    )
+                if stop:
+                    if first:
+                        logging.warning("interrupted after step %d; a checkpoint is written", step + 1)
+                    sys.exit(EXIT_INTERRUPTED)
+
+    weights, _ = engine.state()
+    if not first:
+        return None
+    metrics.close()
+    save_model(weights, model_folder, work / "model")
+    wall_seconds = time.monotonic() - began
+    return {
+        "run": plan["run"],
+        **{
+            key: plan[key]
+            for key in ("mixture", "tokens", "sequences", "sequence_length", "global_batch", "steps")
+        },
+        "warmup_steps": plan["warmup_steps"],
+        "processes": world_size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "engine": settings["engine"],
+        "settings": settings,
+        "parameters": parameters,
+        "tokens_per_parameter": plan["tokens"] / parameters,
+        "flops_per_token": flops,
+        "flops_formula": "6 N + 6 L d S (causal attention)",
+        "peak_flops_per_process": peak,
+        "final_loss": loss_value,
+        "resumed_after_step": steps_done or None,
+        "tokens_this_session": trained_tokens,
+        "wall_seconds": round(wall_seconds, 1),
+        "tokens_per_second": round(trained_tokens / (time.monotonic() - progress.start), 1),
+        "peak_memory_mb": round(peak_memory_mb(device), 1),
+        "provenance": provenance(plan, "", {"train": settings["seed"]}),
+    }
+
+
+def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
+    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, tokenizer included.
+
+    `weights` are float32 tensors by parameter name, tied ones once.
+    """
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(start_folder), dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    with atomic(output) as folder:
+        model.save_pretrained(folder)
+        for name in TOKENIZER_FILES:
+            if (start_folder / name).exists():
+                shutil.copyfile(start_folder / name, folder / name)
+
+
+def write_run(summary: dict[str, Any], work: Path, model: Path, metrics: Path, run: Path, code: str) -> None:
+    """Move a finished run's results to where the workflow expects them; run.json comes last."""
+    summary["provenance"]["code_digest"] = code
+    with atomic(model) as folder:
+        shutil.copytree(work / "model", folder)
+    with atomic(metrics) as file:
+        shutil.copyfile(work / "metrics.csv", file)
+    write_json(run, summary)
+    shutil.rmtree(work)

@@ -1,0 +1,77 @@
+"""What a step cost and what it reached: FLOPs, utilization, memory, and the metrics file."""
+
+import csv
+import io
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt.files import write_text
+
+COLUMNS = (
+    *("step", "tokens", "loss", "learning_rate", "gradient_norm"),
+    *("tokens_per_second", "model_flops_utilization", "peak_memory_mb"),
+)
+
+# Dense bfloat16 peaks in FLOP/s from NVIDIA's data sheets. A device not listed has no utilization.
+PEAK_FLOPS = {"A100": 312e12, "H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12}
+
+
+def flops_per_token(config: Any, parameters: int, sequence_length: int) -> float:
+    """Training FLOPs per token: 6 N + 6 L d S (Kaplan et al. 2020, section 2.1; causal attention).
+
+    Args:
+        config: transformers config with num_hidden_layers, hidden_size, vocab_size, tie_word_embeddings.
+        parameters: of the model, tied weights counted once.
+        sequence_length: S in tokens. Attention costs 12 L d S with every position attending to S
+            others; a causal mask halves that.
+
+    N leaves out an input embedding that isn't tied to the output head: a look-up costs nothing.
+    """
+    if not config.tie_word_embeddings:
+        parameters -= config.vocab_size * config.hidden_size
+    return 6.0 * parameters + 6.0 * config.num_hidden_layers * config.hidden_size * sequence_length
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak bfloat16 FLOP/s of the GPU, or None where it isn't known (every CPU)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this process so far in MB (10^6 bytes): GPU memory on a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+class MetricsFile:
+    """One CSV row per step, each step once, also across interruptions.
+
+    Rows are appended as they come; on resume, rows at or after the step that is trained again are cut.
+    """
+
+    def __init__(self, path: Path, steps_done: int):
+        kept: list[list[str]] = []
+        if path.exists():
+            with open(path, newline="") as file:
+                rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+            kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= steps_done]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *kept])
+        write_text(path, text.getvalue())
+        self._file = open(path, "a", newline="", buffering=1)  # noqa: SIM115
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def write(self, **values: float | None) -> None:
+        """Append one row; None becomes an empty cell."""
+        self._writer.writerow(["" if values[name] is None else values[name] for name in COLUMNS])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
