@@ -15,7 +15,7 @@ from cpt.train.loop import train, write_run
 def main(arguments: argparse.Namespace) -> None:
     """Train, then write model folder, metrics and summary (rank 0)."""
     summary = train(
-        read_json(arguments.plan), arguments.model, arguments.sequences, arguments.work, arguments.threads
+        read_json(arguments.plan), arguments.model, arguments.sequences, arguments.work, arguments.device
     )
     if summary is not None:
         write_run(
@@ -32,5 +32,5 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.csv")
     parser.add_argument("--summary", type=Path, required=True, help="run.json")
-    parser.add_argument("--threads", type=int, default=1, help="per process, on a CPU")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     run(main, parser)

@@ -45,7 +45,7 @@ def _set_up_logging(log: Path | None) -> None:
     handlers: list[logging.Handler] = [console]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = open(log, "a" if os.environ.get("RANK", "0") != "0" else "w", buffering=1)  # noqa: SIM115
+        file = open(log, "a" if "RANK" in os.environ else "w", buffering=1)  # noqa: SIM115
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handlers.append(logging.StreamHandler(file))

@@ -9,7 +9,15 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cpt.errors import UserError
 
@@ -275,6 +283,12 @@ class Config(Section):
     runs: dict[Name, Run]
     evaluate: Evaluate
 
+    @field_validator("runs")
+    @classmethod
+    def _by_budget(cls, runs: dict[str, Run]) -> dict[str, Run]:
+        """Merging overlays leaves no order to rely on, so rows of Table 1 are ordered by budget."""
+        return dict(sorted(runs.items(), key=lambda item: item[1].tokens))
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         for key in ("domain", "general"):
@@ -308,6 +322,10 @@ class Config(Section):
                     f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"
                 )
             return
+        if name == "base":
+            raise ValueError(
+                "runs.base.tokens: `base` names the model that training starts from; rename the run"
+            )
         if bool(run.gpus) == bool(run.cpus):
             raise ValueError(f"runs.{name}: set either gpus or cpus (the number of training processes)")
         if run.mixture is not None:

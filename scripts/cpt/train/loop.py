@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
@@ -29,10 +30,12 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 class Interruption:
-    """Notices SIGTERM and SIGUSR1 (Slurm's warning), so that the loop can write a checkpoint first."""
+    """Notices SIGTERM, SIGUSR1 (Slurm's warning) and the launcher's death, so that the loop can write a
+    checkpoint and stop."""
 
     def __init__(self) -> None:
         self.noticed = False
+        self.parent = os.getppid()
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._notice)
 
@@ -41,21 +44,39 @@ class Interruption:
 
     def on_any_process(self, device: torch.device) -> bool:
         """Whether any process was told to stop; a collective operation, so all agree on the step."""
-        flag = torch.tensor(int(self.noticed), device=device)
+        orphaned = "RANK" in os.environ and os.getppid() != self.parent
+        flag = torch.tensor(int(self.noticed or orphaned), device=device)
         if dist.is_initialized():
             dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
 
 
-def start_processes(engine: str, threads: int) -> tuple[int, int, torch.device]:
-    """Join the other processes that torchrun started, if any. Returns (rank, world size, device)."""
+def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
+    """Join the other processes that torchrun started, if any.
+
+    Args:
+        engine: "ddp" or "deepspeed", which needs a process group even of one.
+        kind: "cuda" or "cpu" (one thread per process, which is faster there than several threads).
+
+    Returns:
+        (rank, world size, device).
+
+    Raises:
+        UserError: no GPU for this process.
+    """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if kind == "cuda":
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"the run asks for {world_size} GPU(s) and this machine offers {torch.cuda.device_count()}; "
+                "lower runs.*.gpus, run on a GPU node (snakemake --profile slurm), or set cpus instead"
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
     if world_size > 1 or engine == "deepspeed":
         alone = {
             "MASTER_ADDR": "127.0.0.1",
@@ -69,8 +90,24 @@ def start_processes(engine: str, threads: int) -> tuple[int, int, torch.device]:
     return rank, world_size, device
 
 
+def lock(work: Path) -> TextIO:
+    """Lock the work folder, so that no two attempts at a run write checkpoints at once.
+
+    Waits for a former attempt that is still writing. The lock is held until the returned file is
+    closed; the kernel frees a dead process's lock.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    file = open(work / "lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logging.warning("another process is training in %s; waiting until it stops", work)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
 def train(
-    plan: dict[str, Any], model_folder: Path, sequences_folder: Path, work: Path, threads: int
+    plan: dict[str, Any], model_folder: Path, sequences_folder: Path, work: Path, kind: str
 ) -> dict[str, Any] | None:
     """Train as planned, going on from the newest checkpoint in `work`.
 
@@ -79,20 +116,21 @@ def train(
         model_folder: Hugging Face folder that training starts from.
         sequences_folder: the packed mixture.
         work: for checkpoints, metrics.csv and the final `model` folder.
-        threads: of a process, on a CPU.
+        kind: of device, "cuda" or "cpu".
 
     Returns:
         On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
         SIGUSR1, once a checkpoint is written.
 
     Raises:
-        UserError: the packed data isn't what was planned with, or the loss isn't finite.
+        UserError: no GPU, packed data that isn't what was planned with, or a loss that isn't finite.
     """
     began = time.monotonic()
     interruption = Interruption()
     settings = plan["learning"] | plan["execution"]
-    rank, world_size, device = start_processes(settings["engine"], threads)
+    rank, world_size, device = start_processes(settings["engine"], kind)
     first = rank == 0
+    held = lock(work) if first else None  # noqa: F841 (until the process ends)
     if settings["precision"] == "bf16" and device.type == "cpu":
         if first:
             logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")

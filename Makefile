@@ -1,0 +1,43 @@
+# `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from,
+# CORES how many cores Snakemake may use, PIP_OPTIONS further options of pip.
+PYTHON ?= python3
+CORES ?= all
+PIP_OPTIONS ?=
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+DEMO := --configfile experiments/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+environment: .venv/installed ## create .venv from the lock
+
+.venv/installed: envs/requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --requirement envs/requirements.txt
+	touch $@
+
+demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
+	$(SNAKEMAKE) $(DEMO)
+	@echo && cat results/demo/table1.md && echo && ls results/demo/table1.csv results/demo/figures/*.pdf results/demo/paper.pdf
+
+test: .venv/installed ## unit tests, and the smoke experiment end to end
+	$(BIN)/python -m pytest
+
+lint: .venv/installed ## ruff, snakefmt and snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check --compact-diff Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: .venv/installed ## format all code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean: ## remove the results of the demo and the smoke experiment
+	rm -rf results/demo results/smoke

@@ -1,0 +1,32 @@
+# Domain-adaptive continued pre-training of small language models: from raw text to the paper.
+# The experiment is config.yaml (the paper's), or an overlay: --configfile experiments/demo.yaml
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: str(Path(workflow.basedir) / "config.yaml")
+
+
+# Only used with --software-deployment-method apptainer; the usual way is the .venv of `make environment`.
+container: "envs/cpt.sif"
+
+
+include: "rules/common.smk"
+include: "rules/corpus.smk"
+include: "rules/model.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+include: "rules/paper.smk"
+include: "rules/bench.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{R}/table1.csv",
+        rules.figures.input,
+        f"{R}/paper.pdf",

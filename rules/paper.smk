@@ -1,0 +1,53 @@
+# Paper: the PDF, whose every number is read from the results when it is compiled.
+#
+# REQUIRED INPUTS
+#   paper/paper.typ, paper/references.bib, paper/published.csv
+#   scores, figures, statistics, run summaries, and the merged config
+# OUTPUTS
+#   {R}/paper.pdf
+
+
+localrules:
+    paper,
+
+
+rule paper:
+    input:
+        template=str(Path(workflow.basedir) / "paper" / "paper.typ"),
+        references=str(Path(workflow.basedir) / "paper" / "references.bib"),
+        published=PUBLISHED,
+        config=rules.merged_config.output,
+        scores=rules.scores.output,
+        base=rules.base_model.output.report,
+        statistics=rules.corpus_statistics.output,
+        packed=[
+            f"{R}/packed/{mixture}"
+            for mixture in dict.fromkeys(cfg.mixture_of(run) for run in cfg.trained_runs)
+        ],
+        runs=expand(rules.train.output.summary, run=cfg.trained_runs),
+        figure1=f"{R}/figures/figure1.svg",
+        figure2=f"{R}/figures/figure2.svg",
+    output:
+        report(
+            f"{R}/paper.pdf",
+            caption="../paper/captions/paper.rst",
+            category="Paper",
+            labels={"document": "the paper"},
+        ),
+    log:
+        f"{R}/logs/paper.log",
+    benchmark:
+        f"{R}/timings/paper.tsv"
+    threads: 1
+    params:
+        command=script("paper"),
+        ledgers=lambda wildcards, input: [f"{folder}/ledger.json" for folder in input.packed],
+        code=code("paper"),
+    message:
+        "paper"
+    shell:
+        "{params.command} --template {input.template:q} --references {input.references:q}"
+        " --published {input.published:q} --config {input.config:q} --scores {input.scores:q}"
+        " --base {input.base:q} --statistics {input.statistics:q} --ledgers {params.ledgers:q}"
+        " --runs {input.runs:q} --figure1 {input.figure1:q} --figure2 {input.figure2:q}"
+        " --output {output:q} --code {params.code} --log-file {log:q}"

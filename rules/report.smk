@@ -1,0 +1,178 @@
+# Report: scores, Table 1 and the figures.
+#
+# REQUIRED INPUTS
+#   {R}/evaluations/{run}/...     scores and per-item samples of every run
+#   {R}/runs/{run}/metrics.csv    training loss
+#   paper/published.csv           the paper's Table 1, as data
+# OUTPUTS
+#   {R}/config.yaml               the merged config that made these results
+#   {R}/scores.csv                per run and task: n, scores, errors, paired differences
+#   {R}/table1.csv, .md, .tex
+#   {R}/figures/figure1, figure2  .pdf, .png, .svg
+
+
+localrules:
+    merged_config,
+    scores,
+    table1,
+    figure1,
+    figure2,
+    figures,
+
+
+PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
+RUN_BUDGETS = json.dumps([{"name": name, "tokens": run.tokens} for name, run in cfg.runs.items()])
+TASK_COLUMNS = in_order(cfg.evaluate.tasks)
+SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
+
+
+rule merged_config:
+    output:
+        f"{R}/config.yaml",
+    log:
+        f"{R}/logs/merged_config.log",
+    benchmark:
+        f"{R}/timings/merged_config.tsv"
+    threads: 1
+    params:
+        command=script("merged_config"),
+        config=cfg.model_dump_json(exclude_none=True),
+        code=code("merged_config"),
+    message:
+        "merged config"
+    shell:
+        "{params.command} --config {params.config:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule scores:
+    input:
+        published=PUBLISHED,
+        tasks=expand(rules.evaluate_task.output.scores, run=RUNS, task=TASKS),
+        samples=SAMPLES,
+        bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
+    output:
+        report(
+            f"{R}/scores.csv",
+            caption="../paper/captions/scores.rst",
+            category="Results",
+            labels={"table": "all scores"},
+        ),
+    log:
+        f"{R}/logs/scores.log",
+    benchmark:
+        f"{R}/timings/scores.tsv"
+    threads: 1
+    params:
+        command=script("scores"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASK_COLUMNS,
+        corpora=json.dumps(cfg.measured_corpora),
+        code=code("scores"),
+    message:
+        "scores"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks:q} --corpora {params.corpora:q} --published {input.published:q}"
+        " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule table1:
+    input:
+        scores=rules.scores.output,
+        config=rules.merged_config.output,
+        published=PUBLISHED,
+    output:
+        csv=report(
+            f"{R}/table1.csv",
+            caption="../paper/captions/table1.rst",
+            category="Results",
+            labels={"table": "Table 1"},
+        ),
+        markdown=f"{R}/table1.md",
+        latex=f"{R}/table1.tex",
+    log:
+        f"{R}/logs/table1.log",
+    benchmark:
+        f"{R}/timings/table1.tsv"
+    threads: 1
+    params:
+        command=script("table1"),
+        runs=RUN_BUDGETS,
+        tasks=TASK_COLUMNS,
+        base=as_json(cfg.base),
+        code=code("table1"),
+    message:
+        "Table 1"
+    shell:
+        "{params.command} --scores {input.scores:q} --runs {params.runs:q} --tasks {params.tasks:q}"
+        " --base {params.base:q} --published {input.published:q}"
+        " --csv {output.csv:q} --markdown {output.markdown:q} --latex {output.latex:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule figure1:
+    input:
+        expand(rules.train.output.metrics, run=cfg.trained_runs),
+    output:
+        report(
+            multiext(f"{R}/figures/figure1", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/figure1.rst",
+            category="Figures",
+            labels={"figure": "1: training loss"},
+        ),
+    log:
+        f"{R}/logs/figure1.log",
+    benchmark:
+        f"{R}/timings/figure1.tsv"
+    threads: 1
+    params:
+        command=script("figure1"),
+        runs=json.dumps([{"name": name, "tokens": cfg.runs[name].tokens} for name in cfg.trained_runs]),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure1"),
+    message:
+        "Figure 1"
+    shell:
+        "{params.command} --metrics {input:q} --runs {params.runs:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
+rule figure2:
+    input:
+        scores=rules.scores.output,
+        published=PUBLISHED,
+    output:
+        report(
+            multiext(f"{R}/figures/figure2", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/figure2.rst",
+            category="Figures",
+            labels={"figure": "2: token efficiency"},
+        ),
+    log:
+        f"{R}/logs/figure2.log",
+    benchmark:
+        f"{R}/timings/figure2.tsv"
+    threads: 1
+    params:
+        command=script("figure2"),
+        groups=in_order(cfg.evaluate.groups),
+        seed=cfg.evaluate.seed,
+        runs=RUN_BUDGETS,
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure2"),
+    message:
+        "Figure 2"
+    shell:
+        "{params.command} --scores {input.scores:q} --groups {params.groups:q} --runs {params.runs:q} --seed {params.seed}"
+        " --published {input.published:q} --output-stem {params.stem:q} --formats {params.formats}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule figures:
+    input:
+        rules.figure1.output,
+        rules.figure2.output,

@@ -1,0 +1,78 @@
+# Train: continued pre-training (paper sections 3.3 and 3.4).
+#
+# REQUIRED INPUTS
+#   {R}/packed/{mixture}   sequences
+#   {R}/models/...         the model a run starts from
+# OUTPUTS
+#   {R}/runs/{run}/plan.json      budget in sequences and steps; fails at once if the data is too small
+#   {R}/runs/{run}/metrics.csv    one row per step
+#   {R}/runs/{run}/run.json       summary
+#   {R}/models/{run}              the trained model
+# Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
+# attempt, and a run that was killed goes on from its newest checkpoint.
+
+
+rule plan_run:
+    input:
+        packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
+        model=lambda wildcards: start_model(wildcards.run),
+    output:
+        f"{R}/runs/{{run}}/plan.json",
+    log:
+        f"{R}/logs/plan_run/{{run}}.log",
+    benchmark:
+        f"{R}/timings/plan_run/{{run}}.tsv"
+    priority: 100  # all budgets are checked before the first run trains
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=10,
+    params:
+        command=script("plan_run"),
+        tokens=lambda wildcards: cfg.runs[wildcards.run].tokens,
+        processes=lambda wildcards: (
+            0 if cfg.train_settings(wildcards.run).global_batch else cfg.runs[wildcards.run].processes
+        ),
+        train=lambda wildcards: as_json(cfg.train_settings(wildcards.run)),
+        code=code("plan_run"),
+    message:
+        "plan run: {wildcards.run}"
+    shell:
+        "{params.command} --run {wildcards.run} --tokens {params.tokens} --processes {params.processes}"
+        " --train {params.train:q} --ledger {input.packed:q}/ledger.json"
+        " --model-config {input.model:q}/config.json --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule train:
+    input:
+        plan=rules.plan_run.output,
+        packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
+        model=lambda wildcards: start_model(wildcards.run),
+    output:
+        model=directory(f"{R}/models/{{run}}"),
+        metrics=f"{R}/runs/{{run}}/metrics.csv",
+        summary=f"{R}/runs/{{run}}/run.json",
+    log:
+        f"{R}/logs/train/{{run}}.log",
+    benchmark:
+        f"{R}/timings/train/{{run}}.tsv"
+    threads: lambda wildcards: cfg.runs[wildcards.run].cpus or 8 * cfg.runs[wildcards.run].gpus
+    resources:
+        nodes=1,
+        gpu=lambda wildcards: cfg.runs[wildcards.run].gpus,
+        mem_mb=lambda wildcards, attempt: 16000 * max(1, cfg.runs[wildcards.run].processes) * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+    params:
+        launcher=launcher,
+        script=str(SCRIPTS / "train.py"),
+        device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
+        work=f"{R}/checkpoints/{{run}}",
+        code=code("train"),
+    message:
+        "train: {wildcards.run}"
+    shell:
+        ": >{log:q}; CPT_TERMINAL=/proc/$$/fd/2 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
+        " --output {output.model:q} --metrics {output.metrics:q} --summary {output.summary:q}"
+        " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"

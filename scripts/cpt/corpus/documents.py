@@ -1,0 +1,156 @@
+"""Documents on disk: parquet files read and written in batches of rows, never whole."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpt.errors import UserError
+
+BATCH_ROWS = 1_000
+# Arrow addresses the characters of a string column with 32 bits: a batch is written before it gets there.
+BATCH_BYTES = 256 * 2**20
+RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("url", pa.string())])
+FILTERED_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
+)
+HELD_OUT_SCHEMA = pa.schema(
+    [("order", pa.uint64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Document(NamedTuple):
+    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced."""
+
+    id: str
+    text: str | None
+    url: str
+    replaced: bool
+
+
+def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
+    """`value` as text that UTF-8 can hold, and whether anything in it had to be replaced.
+
+    Bytes that aren't UTF-8 and lone surrogates become U+FFFD; None stays None.
+    """
+    if value is None:
+        return None, False
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        text.encode()
+        return text, False
+    except UnicodeDecodeError:
+        return value.decode(errors="replace"), True
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", value), True
+
+
+def open_parquet(path: str | Path) -> pq.ParquetFile:
+    """Open a parquet file; UserError if it isn't one, or is cut short."""
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a complete parquet file ({error}); fetch or make it again") from None
+
+
+def require_text_column(path: str | Path, schema: pa.Schema, text_column: str) -> None:
+    """UserError unless `schema` has a column of strings (or bytes) named `text_column`."""
+    if text_column not in schema.names:
+        raise UserError(
+            f"{path}: there is no column {text_column!r}; its columns are {', '.join(schema.names)}; "
+            "name the one that holds the text with the corpus's key text_column"
+        )
+    kind = schema.field(text_column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(
+        check(kind)
+        for check in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+        )
+    ):
+        raise UserError(
+            f"{path}: column {text_column!r} holds {kind}, not text; set the corpus's key text_column"
+        )
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # A string column may hold bytes that aren't UTF-8: to_pylist would fail on them.
+        column = column.cast(pa.large_binary())
+    return column.to_pylist()
+
+
+def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
+    """Yield one tuple per row, in file order, with the values of `columns`.
+
+    Strings and binaries come as bytes. A column that the file lacks gives None. Holds at most
+    `BATCH_ROWS` rows.
+    """
+    file = open_parquet(path)
+    present = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present, use_threads=False):
+        values = {name: _values(batch.column(name)) for name in present}
+        yield from zip(*(values.get(name, [None] * batch.num_rows) for name in columns), strict=True)
+
+
+def as_name(value: Any) -> str | None:
+    """An id or address of whatever type as text; None stays None."""
+    return valid_text(value if isinstance(value, str | bytes) or value is None else str(value))[0]
+
+
+class RowWriter:
+    """Collects rows and writes them as row groups of `BATCH_ROWS`."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
+        self.writer, self.schema = writer, schema
+        self.rows: list[tuple] = []
+        self.size = self.count = 0
+
+    def add(self, *values: Any) -> None:
+        """Append a row; the values stand in the schema's order."""
+        self.rows.append(values)
+        self.count += 1
+        self.size += sum(4 * len(value) for value in values if isinstance(value, str))
+        if len(self.rows) == BATCH_ROWS or self.size > BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the collected rows as one row group."""
+        if self.rows:
+            columns = zip(*self.rows, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, self.schema.types, strict=True)]
+            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.rows, self.size = [], 0
+
+
+@contextmanager
+def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
+    """A `RowWriter` onto a zstd-compressed parquet file at `path`."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        rows = RowWriter(writer, schema)
+        yield rows
+        rows.flush()
+
+
+def load_keep(path: str | Path, documents: str | Path) -> np.ndarray:
+    """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`."""
+    keep = np.load(path)
+    rows = open_parquet(documents).metadata.num_rows
+    if keep.shape != (rows,) or keep.dtype != bool:
+        raise UserError(
+            f"{path}: a keep-list of {keep.dtype} {list(keep.shape)} doesn't fit the {rows} documents of "
+            f"{documents}; delete it and run again"
+        )
+    return keep

@@ -1,0 +1,83 @@
+"""Documents out of files: tables, JSON lines and plain text."""
+
+import glob
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_text_column, valid_text
+from cpt.errors import UserError
+
+TABLES = (".parquet",)
+LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+TEXTS = (".txt", ".md")
+
+
+def matching_files(patterns: str | list[str], corpus: str) -> list[Path]:
+    """All files that match the glob(s), sorted, each once.
+
+    Raises UserError if nothing matches, or if there is no reader for one of them.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    found = {name for pattern in patterns for name in glob.glob(pattern, recursive=True)}  # noqa: PTH207
+    paths = [Path(name) for name in sorted(found) if Path(name).is_file()]
+    if not paths:
+        raise UserError(
+            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} "
+            f"(seen from {Path.cwd()}); mend the pattern or put the files there"
+        )
+    for path in paths:
+        if not path.name.endswith(TABLES + LINES + TEXTS):
+            raise UserError(
+                f"corpora.{corpus}.files: there is no reader for {path}; "
+                f"known endings: {' '.join(TABLES + LINES + TEXTS)}"
+            )
+    return paths
+
+
+def documents_in(path: Path, name: str, text_column: str) -> Iterator[Document]:
+    """The documents of one file, in order; `name` is what ids and addresses call the file.
+
+    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`.
+    """
+    if path.name.endswith(TABLES):
+        require_text_column(path, open_parquet(path).schema_arrow, text_column)
+        rows = ((*row, False) for row in read_rows(path, [text_column, "id", "url"]))
+    elif path.name.endswith(LINES):
+        rows = _json_lines(path, text_column)
+    else:
+        rows = iter([(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), None, None, False)])
+    for row, (text, identity, url, damaged) in enumerate(rows):
+        text, replaced = valid_text(text)
+        yield Document(as_name(identity) or f"{name}:{row}", text, as_name(url) or name, damaged or replaced)
+
+
+def _json_lines(path: Path, text_column: str) -> Iterator[tuple]:
+    try:
+        with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield _json_row(line, f"{path}, line {number}", text_column)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read to its end ({error}); fetch or make it again") from None
+
+
+def _json_row(line: bytes, where: str, text_column: str) -> tuple:
+    decoded, damaged = valid_text(line)
+    try:
+        row = json.loads(decoded)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object") from None
+    if not isinstance(row, dict) or text_column not in row:
+        found = f"its keys are {', '.join(row)}" if isinstance(row, dict) else f"it is a {type(row).__name__}"
+        raise UserError(
+            f"{where}: there is no key {text_column!r}; {found}; "
+            "name the one that holds the text with the corpus's key text_column"
+        )
+    text = row[text_column]
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null")
+    return text, row.get("id"), row.get("url"), damaged

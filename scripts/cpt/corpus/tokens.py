@@ -1,0 +1,190 @@
+"""Documents to token ids, equal to the model's own tokenizer's, and what the ids tell of quality."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from tokenizers import Encoding, Tokenizer
+
+from cpt.corpus.filters import Drop
+from cpt.errors import UserError
+from cpt.files import read_json, sha256_of
+
+WINDOW_TOKENS = 1_000  # of the distinct share
+BATCH_CHARACTERS = 2**21  # encoded at once
+# A longer document is encoded in windows that overlap; see `encode_long`.
+LONGEST = 2**20
+OVERLAP = 2**14
+MARGIN = 2**11
+TOKEN_RULES = ("minimum_bytes_per_token", "maximum_bytes_per_token", "unknown", "distinct")
+
+
+class ModelTokenizer:
+    """The tokenizer in a model folder, set up for text that is data: no special token is added, and the
+    strings of special tokens inside the text stay text.
+
+    Attributes: `eos_token_id` and `vocab_size` (from config.json), `unknown_id` (None: it has none),
+    `dtype` (uint16 or uint32, little-endian), `sha256` (of tokenizer.json).
+    """
+
+    def __init__(self, model: Path):
+        path = model / "tokenizer.json"
+        config = read_json(model / "config.json")
+        self.eos_token_id, self.vocab_size = (
+            _required(config, key, model / "config.json") for key in ("eos_token_id", "vocab_size")
+        )
+        if not 0 <= self.eos_token_id < self.vocab_size:
+            raise UserError(
+                f"{model / 'config.json'}: eos_token_id {self.eos_token_id} is outside the vocabulary of "
+                f"{self.vocab_size}"
+            )
+        self.dtype = np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
+        self.sha256 = sha256_of(path)
+        self.tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True
+        self.unknown_id = _unknown_id(read_json(path)["model"], self.tokenizer)
+        self.path = path
+
+    def encode(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        """Token ids of each text, in order: arrays of `dtype`, without EOS.
+
+        Memory is bounded by `BATCH_CHARACTERS` and the longest text. Raises UserError if an id lies
+        outside the model's vocabulary.
+        """
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            if len(text) > LONGEST:
+                yield from self._encode_batch(batch)
+                yield self._checked(encode_long(self.tokenizer, text))
+                batch, size = [], 0
+                continue
+            batch.append(text)
+            size += len(text)
+            if size >= BATCH_CHARACTERS:
+                yield from self._encode_batch(batch)
+                batch, size = [], 0
+        yield from self._encode_batch(batch)
+
+    def _encode_batch(self, texts: list[str]) -> Iterator[np.ndarray]:
+        for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False):
+            yield self._checked(np.array(encoding.ids, np.uint32))
+
+    def _checked(self, ids: np.ndarray) -> np.ndarray:
+        if len(ids) and int(ids.max()) >= self.vocab_size:
+            raise UserError(
+                f"{self.path}: gives token id {int(ids.max())}, but the model's vocab_size is "
+                f"{self.vocab_size}; the tokenizer isn't this model's"
+            )
+        return ids.astype(self.dtype)
+
+
+def _required(config: dict[str, Any], key: str, path: Path) -> int:
+    if type(config.get(key)) is not int:
+        raise UserError(f"{path}: {key} must be one whole number, but is {config.get(key)!r}")
+    return config[key]
+
+
+def _unknown_id(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
+    if model.get("unk_id") is not None:  # Unigram
+        return model["unk_id"]
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
+
+
+def encode_long(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """Token ids (uint32) of a text too long to be encoded at once; equal to encoding it whole.
+
+    Two windows of `LONGEST` characters overlap by `OVERLAP`. They are joined at a token boundary in the
+    middle of the overlap, but only if their tokens agree all over it, apart from a margin at either
+    end: what lies outside a window then had no influence on the tokens near the joint. Where they don't
+    agree (in a long run of one character, say), the overlap and the window are doubled, in the worst
+    case until one window holds the whole rest.
+    """
+    parts: list[np.ndarray] = []
+    begin = skipped = 0  # of the window, and characters of it that earlier windows have covered
+    window, overlap = LONGEST, OVERLAP
+    current = _encode(tokenizer, text[begin : begin + window])
+    while begin + window < len(text):
+        following = begin + window - overlap
+        after = _encode(tokenizer, text[following : following + window])
+        joint = _joint(current, after, following - begin, overlap)
+        if joint is None:
+            window, overlap = 2 * window, 2 * overlap
+            current = _encode(tokenizer, text[begin : begin + window])
+            continue
+        (ids, starts), position = current, joint + following - begin
+        parts.append(ids[(starts >= skipped) & (starts < position)])
+        begin, skipped, current = following, joint, after
+        if window > LONGEST:
+            window, overlap = LONGEST, OVERLAP
+            current = _encode(tokenizer, text[begin : begin + window])
+    ids, starts = current
+    parts.append(ids[starts >= skipped])
+    return np.concatenate(parts)
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
+    encoding: Encoding = tokenizer.encode(text, add_special_tokens=False)
+    starts = np.array(encoding.offsets, np.int64).reshape(-1, 2)[:, 0]
+    return np.array(encoding.ids, np.uint32), starts
+
+
+def _joint(
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], shift: int, overlap: int
+) -> int | None:
+    """A token boundary (in characters of `right`) at which the two windows may be joined, or None."""
+    seen = []
+    for (ids, starts), offset in ((left, shift), (right, 0)):
+        inside = (starts - offset >= MARGIN) & (starts - offset < overlap - MARGIN)
+        seen.append((ids[inside], starts[inside] - offset))
+    (left_ids, left_starts), (right_ids, right_starts) = seen
+    if not len(left_ids) or not np.array_equal(left_ids, right_ids):
+        return None
+    if not np.array_equal(left_starts, right_starts):
+        return None
+    # The bytes of one character may be several tokens with the same start: all go to the same side.
+    return int(left_starts[np.searchsorted(left_starts, overlap // 2) % len(left_starts)])
+
+
+def is_held_out(key: str, share: float) -> tuple[bool, int]:
+    """Whether documents with this key are held out, and the number (uint64) that orders them.
+
+    The number is the xxh3_64 of the key: uniform, so the ones below share * 2**64 are a sample of the
+    keys, and the held-out ones in ascending order have no bias in any prefix.
+    """
+    order = xxhash.xxh3_64_intdigest(key.encode())
+    return order < share * 2**64, order
+
+
+def distinct_share(ids: np.ndarray) -> float:
+    """Distinct tokens over all tokens, within windows of `WINDOW_TOKENS`; each token weighs the same."""
+    distinct = 0
+    for begin in range(0, len(ids), WINDOW_TOKENS):
+        ordered = np.sort(ids[begin : begin + WINDOW_TOKENS])
+        distinct += 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
+    return distinct / len(ids) if len(ids) else 0.0
+
+
+def check_tokens(ids: np.ndarray, size: int, unknown_id: int | None, settings: dict[str, Any]) -> Drop | None:
+    """The first token-level rule that a document breaks, or None (paper 3.2.3).
+
+    `ids` are its tokens without EOS, `size` its length in UTF-8 bytes, `settings` the config's
+    `filters.token_quality`. Rules in order: bytes per token under the minimum; over the maximum (so
+    also a text of which no token is left); share of unknown tokens; distinct share.
+    """
+    bytes_per_token = size / len(ids) if len(ids) else math.inf
+    unknown = 0.0 if unknown_id is None else float(np.mean(ids == unknown_id)) if len(ids) else 0.0
+    if bytes_per_token < settings["minimum_bytes_per_token"]:
+        return Drop("minimum_bytes_per_token", bytes_per_token, settings["minimum_bytes_per_token"])
+    if bytes_per_token > settings["maximum_bytes_per_token"]:
+        return Drop("maximum_bytes_per_token", bytes_per_token, settings["maximum_bytes_per_token"])
+    if unknown > settings["maximum_unknown_share"]:
+        return Drop("unknown", unknown, settings["maximum_unknown_share"])
+    if (distinct := distinct_share(ids)) < settings["minimum_distinct_share"]:
+        return Drop("distinct", distinct, settings["minimum_distinct_share"])
+    return None

@@ -1,0 +1,29 @@
+"""The model under test."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+from cpt.errors import UserError
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load a model folder for scoring, on the first GPU if there is one, else on `threads` CPU threads.
+
+    In `tokenizer.backend_tokenizer`, which does the encoding, special strings inside text stay text.
+
+    Raises UserError if the folder holds no model.
+    """
+    if not (folder / "model.safetensors").is_file():
+        raise UserError(f"{folder}: no model.safetensors; expected a Hugging Face model folder")
+    disable_progress_bar()
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.backend_tokenizer.encode_special_tokens = True
+    return model, tokenizer

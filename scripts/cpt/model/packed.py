@@ -1,0 +1,181 @@
+"""Models in a GGUF file (quantised weights, tokenizer and settings in one), as float32 Llama.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Read with the `gguf` package and
+mapped here, because transformers' own way needs another package, ignores the pre-tokenizer that the file
+names, and gives a model that refuses to be saved.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGUFReader, TokenType
+from gguf.quants import dequantize
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cpt.errors import UserError
+from cpt.model.loaded import Loaded, fast_tokenizer
+from cpt.model.tiny import END_OF_TEXT
+
+GLOBAL_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER_NAMES = {
+    "attn_norm.weight": "input_layernorm.weight",
+    "attn_q.weight": "self_attn.q_proj.weight",
+    "attn_k.weight": "self_attn.k_proj.weight",
+    "attn_v.weight": "self_attn.v_proj.weight",
+    "attn_output.weight": "self_attn.o_proj.weight",
+    "ffn_norm.weight": "post_attention_layernorm.weight",
+    "ffn_gate.weight": "mlp.gate_proj.weight",
+    "ffn_up.weight": "mlp.up_proj.weight",
+    "ffn_down.weight": "mlp.down_proj.weight",
+}
+BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
+PRE_TOKENIZERS = {  # by tokenizer.ggml.pre
+    "gpt-2": BYTE_LEVEL,
+    "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), BYTE_LEVEL]),
+}
+
+
+class _Header:
+    """The key-value part of a GGUF file."""
+
+    def __init__(self, reader: GGUFReader, path: Path):
+        self.fields, self.path = reader.fields, path
+
+    def get(self, key: str) -> Any:
+        return self.fields[key].contents() if key in self.fields else None
+
+    def need(self, key: str) -> Any:
+        if key not in self.fields:
+            raise UserError(f"{self.path.name}: the GGUF key {key} is missing; the file is incomplete")
+        return self.fields[key].contents()
+
+    def expect(self, key: str, among: tuple[str, ...]) -> str:
+        value = self.need(key)
+        if value not in among:
+            raise UserError(
+                f"{self.path.name}: {key} is {value!r}, but only {', '.join(among)} can be read from GGUF; "
+                "use the model's Hugging Face folder instead (base.source: hub or local)"
+            )
+        return value
+
+
+def load_gguf(path: Path) -> Loaded:
+    """Read a Llama from a GGUF file; quantised weights are dequantised to float32, so nothing is rounded.
+
+    Where the vocabulary has <|endoftext|>, it is made EOS: chat models name their end of turn as EOS, but
+    <|endoftext|> separated the documents in pre-training.
+
+    Raises UserError for another architecture, another kind of tokenizer, and for missing or unexpected
+    weights.
+    """
+    try:
+        reader = GGUFReader(path)
+    except ValueError as error:
+        raise UserError(f"{path.name}: not a GGUF file: {error}") from None
+    header = _Header(reader, path)
+    config = _config(header, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
+    model = LlamaForCausalLM(config)
+    _load_weights(model, reader, path)
+    backend = _tokenizer(header)
+    tokens = header.need("tokenizer.ggml.tokens")
+    special, mended = {}, []
+    for name, key in (("bos_token", "bos"), ("eos_token", "eos")):
+        if (token_id := header.get(f"tokenizer.ggml.{key}_token_id")) is not None:
+            special[name] = tokens[token_id]
+    if END_OF_TEXT in tokens and special.get("eos_token") != END_OF_TEXT:
+        mended.append(
+            f"tokenizer: EOS is {END_OF_TEXT!r}, which separates documents, not {special.get('eos_token')!r}"
+        )
+        special["eos_token"] = END_OF_TEXT
+    special["chat_template"] = header.get("tokenizer.chat_template")
+    tokenizer = fast_tokenizer(backend, special, config.max_position_embeddings)
+    facts = {
+        "name": header.get("general.name"),
+        "licence": header.get("general.license"),
+        "weights_were": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
+    }
+    return Loaded(model, tokenizer, facts, mended)
+
+
+def _config(header: _Header, tied: bool) -> LlamaConfig:
+    header.expect("general.architecture", ("llama",))
+    if header.get("llama.rope.scaling.type") not in (None, "none"):
+        header.expect("llama.rope.scaling.type", ("none",))
+    # Stored as float32: the shortest decimal that gives the same float32 is what was meant (1e-05).
+    epsilon = float(str(np.float32(header.need("llama.attention.layer_norm_rms_epsilon"))))
+    heads = header.need("llama.attention.head_count")
+    return LlamaConfig(
+        vocab_size=len(header.need("tokenizer.ggml.tokens")),
+        hidden_size=header.need("llama.embedding_length"),
+        intermediate_size=header.need("llama.feed_forward_length"),
+        num_hidden_layers=header.need("llama.block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=header.get("llama.attention.head_count_kv") or heads,
+        max_position_embeddings=header.need("llama.context_length"),
+        rms_norm_eps=epsilon,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(header.get("llama.rope.freq_base") or 10_000.0),
+        },
+        tie_word_embeddings=tied,
+        bos_token_id=header.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=header.get("tokenizer.ggml.eos_token_id"),
+        dtype="float32",
+    )
+
+
+def _load_weights(model: LlamaForCausalLM, reader: GGUFReader, path: Path) -> None:
+    config = model.config
+    heads = {"attn_q.weight": config.num_attention_heads, "attn_k.weight": config.num_key_value_heads}
+    state, unexpected = {}, []
+    for tensor in reader.tensors:
+        block = tensor.name.split(".", 2)
+        inner = block[2] if block[0] == "blk" and len(block) == 3 else ""
+        if tensor.name in GLOBAL_NAMES:
+            name = GLOBAL_NAMES[tensor.name]
+        elif inner in LAYER_NAMES:
+            name = f"model.layers.{block[1]}.{LAYER_NAMES[inner]}"
+        else:
+            unexpected.append(tensor.name)
+            continue
+        values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+        state[name] = torch.from_numpy(_halves_apart(values, heads[inner]) if inner in heads else values)
+    missing, foreign = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not (config.tie_word_embeddings and name == "lm_head.weight")]
+    if missing or unexpected or foreign:
+        raise UserError(
+            f"{path.name}: weights don't fit a Llama; missing: {missing or 'none'}; "
+            f"unexpected: {[*unexpected, *foreign] or 'none'}"
+        )
+
+
+def _halves_apart(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Undo GGUF's order of the rows of query and key projections, float32 [rows, columns].
+
+    GGUF's Llama rotates neighbouring rows of a head (0, 1), (2, 3), ...; transformers' Llama rotates row i
+    with row i + half. (The permutation is in llama.cpp's convert_hf_to_gguf.py.)
+    """
+    rows, columns = weight.shape
+    paired = weight.reshape(heads, rows // heads // 2, 2, columns)
+    return np.ascontiguousarray(paired.swapaxes(1, 2).reshape(rows, columns))
+
+
+def _tokenizer(header: _Header) -> Tokenizer:
+    """The byte-level BPE tokenizer of the file; control tokens become special tokens."""
+    header.expect("tokenizer.ggml.model", ("gpt2",))
+    pre = header.expect("tokenizer.ggml.pre", tuple(PRE_TOKENIZERS))
+    tokens, kinds = header.need("tokenizer.ggml.tokens"), header.need("tokenizer.ggml.token_type")
+    merges = [tuple(merge.split(" ")) for merge in header.need("tokenizer.ggml.merges")]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]
+    tokenizer.decoder = decoders.ByteLevel()
+    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return tokenizer

@@ -1,0 +1,55 @@
+"""A tiny random Llama with a byte-level tokenizer, where the model doesn't matter."""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cpt.model.loaded import Loaded, fast_tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def byte_characters() -> dict[str, int]:
+    """The character that stands for each byte in byte-level tokenizers (GPT-2, Radford et al. 2019).
+
+    Printable bytes of Latin-1 stand for themselves, the others for the characters from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte if byte in printable else 256 + hidden.index(byte)): byte for byte in range(256)}
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer whose ids 0 to 255 are the bytes of the text, and 256 is <|endoftext|>."""
+    tokenizer = Tokenizer(models.BPE(vocab=byte_characters(), merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+def load_random(source: dict[str, Any]) -> Loaded:
+    """A Llama with random weights, as the config's `base` section with source: random describes it.
+
+    The same seed gives the same bytes. Feed-forward width is 4 * hidden_size; the embedding is tied.
+    """
+    config = LlamaConfig(
+        vocab_size=257,
+        hidden_size=source["hidden_size"],
+        intermediate_size=4 * source["hidden_size"],
+        num_hidden_layers=source["layers"],
+        num_attention_heads=source["heads"],
+        num_key_value_heads=source["heads"],
+        max_position_embeddings=source["context_length"],
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=256,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source["seed"])
+        model = LlamaForCausalLM(config)
+    special = {"eos_token": END_OF_TEXT}
+    return Loaded(model, fast_tokenizer(byte_tokenizer(), special, source["context_length"]))

@@ -1,0 +1,171 @@
+"""Figures 1 and 2 of the paper from this experiment's metrics and scores."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from cpt.errors import UserError
+from cpt.report import style
+from cpt.report.labels import count_label
+from cpt.report.scores import Row, base_run, pairs_of, read_rows, shown_rows
+from cpt.report.statistics import relative_change, relative_change_interval
+
+SMOOTHED_FROM = 50  # steps; shorter runs are drawn as they are
+WINDOW = 21  # steps of the centred mean
+
+
+def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (int64) and training losses (float64, nats per token) of a metrics.csv.
+
+    Raises UserError if the file has no rows, lacks a column or holds a loss that isn't finite.
+    """
+    rows = read_rows(path, ("step", "loss"))
+    steps = np.array([int(row["step"]) for row in rows])
+    losses = np.array([float(row["loss"]) for row in rows])
+    if not np.isfinite(losses).all():
+        step = steps[~np.isfinite(losses)][0]
+        raise UserError(
+            f"{path}: the loss at step {step} isn't finite; lower train.learning_rate for this run"
+        )
+    return steps, losses
+
+
+def smooth(losses: np.ndarray) -> np.ndarray:
+    """Centred mean over 21 steps; near the ends the window shrinks on both sides, so it never lags."""
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    index = np.arange(len(losses))
+    reach = np.minimum(WINDOW // 2, np.minimum(index, len(losses) - 1 - index))
+    return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+
+
+def draw_losses(
+    drawn: Figure, losses: list[tuple[np.ndarray, np.ndarray]], runs: list[dict[str, Any]]
+) -> None:
+    """Figure 1: training loss of each run over its steps."""
+    axes = drawn.subplots()
+    smoothed = False
+    for index, (run, (steps, values)) in enumerate(zip(runs, losses, strict=True)):
+        colour = style.RUN_COLOURS[index % len(style.RUN_COLOURS)]
+        label = f"{run['name']}: {count_label(run['tokens'])} tokens, {len(steps):,} steps"
+        if len(steps) < SMOOTHED_FROM:
+            marker = style.MARKERS[index % len(style.MARKERS)]
+            axes.plot(steps, values, color=colour, linewidth=1, marker=marker, markersize=3.5, label=label)
+        else:
+            smoothed = True
+            line = style.LINES[index % len(style.LINES)]
+            axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.45)
+            axes.plot(steps, smooth(values), color=colour, linestyle=line, label=label)
+    axes.set_xlabel("Training step")
+    axes.set_ylabel("Training loss (nats per token)")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+    drawn.legend(
+        title=f"Thin: each step. Thick: centred mean over {WINDOW} steps." if smoothed else None,
+        loc="outside upper center",
+        ncols=2,
+    )
+
+
+def _group_changes(
+    rows: dict[tuple[str, str], Row], runs: list[str], base: str, tasks: list[str], seed: int
+) -> tuple[list[float], list[tuple[float, float]]]:
+    changes, intervals = [], []
+    for run in runs:
+        pairs = [pairs_of(rows[run, task]) for task in tasks]
+        changes.append(relative_change([p.run_score for p in pairs], [p.base_score for p in pairs]))
+        intervals.append((0.0, 0.0) if run == base else relative_change_interval(pairs, seed))
+    return changes, intervals
+
+
+def published_changes(published: dict[str, dict[str, float]], tasks: list[str]) -> list[float]:
+    """Change in % of a group's mean against the paper's base model, for each run of its Table 1."""
+    base = next(run for run in published.values() if run["tokens"] == 0)
+    return [
+        relative_change([run[task] for task in tasks], [base[task] for task in tasks])
+        for run in published.values()
+    ]
+
+
+def _token_axis(axes: Axes, tokens: list[float]) -> None:
+    ticks = sorted(set(tokens))
+    if len(ticks) <= 4 and min(np.diff(ticks), default=1) > 0.15 * ticks[-1]:
+        axes.set_xticks(ticks)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
+    axes.set_xlim(-0.08 * ticks[-1], 1.12 * ticks[-1])
+    axes.set_xlabel("Tokens of continued pre-training")
+
+
+def _items(rows: dict[tuple[str, str], Row]) -> str:
+    counts = sorted({row["n"] for row in rows.values()})
+    full = all(row["n"] == row["items_of_full"] for row in rows.values())
+    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}\N{EN DASH}{counts[-1]:,}"
+    return f"n = {span} ({'all' if full else 'subset'})"
+
+
+def _draw_published(axes: Axes, budgets: list[float], changes: list[float], look: dict[str, Any]) -> None:
+    axes.plot(budgets, changes, **look)
+    for budget, change in zip(budgets, changes, strict=True):
+        if budget:
+            axes.annotate(
+                f"{change:+.1f} %".replace("-", "\N{MINUS SIGN}"),
+                (budget, change),
+                xytext=(0, 6 if change > 0 else -6),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if change > 0 else "top",
+                color=look["color"],
+                fontsize=8,
+            )
+
+
+def draw_changes(
+    drawn: Figure,
+    scores: list[Row],
+    groups: dict[str, list[str]],
+    runs: list[dict[str, Any]],
+    published: dict[str, dict[str, float]],
+    seed: int,
+) -> None:
+    """Figure 2: change of each group's mean score against base, ours left, the paper's right.
+
+    The horizontal axis is the token budget; where budgets repeat, the runs stand side by side by name.
+    """
+    ours, paper = drawn.subplots(1, 2, sharey=True)
+    rows, base = shown_rows(scores), base_run(runs)
+    names, budgets = [run["name"] for run in runs], [run["tokens"] for run in runs]
+    distinct = len(set(budgets)) == len(budgets)  # else a line over tokens would join unlike runs
+    positions = budgets if distinct else list(range(len(runs)))
+    of_budgets = [run["tokens"] for run in published.values()]
+    step = 0.05 * max(positions)  # so that the error bars of the groups stand side by side
+    for index, (group, tasks) in enumerate(groups.items()):
+        look = {
+            "color": style.GROUP_COLOURS[index % len(style.GROUP_COLOURS)],
+            "marker": style.MARKERS[index % len(style.MARKERS)],
+            "markersize": 4.5,
+            "label": f"{group} ({len(tasks)} tasks)",
+        }
+        changes, intervals = _group_changes(rows, names, base, tasks, seed)
+        errors = np.array([(c - low, high - c) for c, (low, high) in zip(changes, intervals, strict=True)]).T
+        shift = step * (index - (len(groups) - 1) / 2)
+        x = [position + (shift if budget else 0) for position, budget in zip(positions, budgets, strict=True)]
+        line = "-" if distinct else "none"
+        ours.errorbar(x, changes, np.maximum(errors, 0), capsize=2.5, elinewidth=1, linestyle=line, **look)
+        _draw_published(paper, of_budgets, published_changes(published, tasks), look)
+    ours.set_title(f"This experiment\n{_items(rows)}, 95 % CI")
+    paper.set_title("Published\nrecomputed from the paper's Table 1")
+    ours.set_ylabel("Change of the mean score\nagainst the base model (%)")
+    _token_axis(paper, of_budgets)
+    if distinct:
+        _token_axis(ours, budgets)
+    else:
+        ours.set_xticks(positions, names, rotation=40, ha="right", rotation_mode="anchor")
+    for axes in (ours, paper):
+        axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
+        axes.margins(y=0.18)  # room for the numbers beside the points
+    handles, labels = paper.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=len(groups))

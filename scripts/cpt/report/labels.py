@@ -1,0 +1,41 @@
+"""Names and counts as people read them in tables and figures."""
+
+from typing import Any
+
+UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+
+
+def count_label(count: float) -> str:
+    """A count with three significant digits and a decimal unit: 400M, 10.2K, 1B, 512."""
+    for unit, letter in UNITS:
+        if count >= 0.9995 * unit:
+            return f"{count / unit:.3g}{letter}"
+    return f"{count:.0f}"
+
+
+def run_labels(runs: list[dict[str, Any]]) -> list[str]:
+    """The token budget of each run, `0 (base)` for none; the run's name is added where budgets repeat.
+
+    `runs` are objects with `name` and `tokens`, in the order of the config.
+    """
+    budgets = [run["tokens"] for run in runs]
+    labels = []
+    for run in runs:
+        if run["tokens"] == 0:
+            labels.append(f"0 ({run['name']})")
+        elif budgets.count(run["tokens"]) > 1:
+            labels.append(f"{count_label(run['tokens'])} ({run['name']})")
+        else:
+            labels.append(count_label(run["tokens"]))
+    return labels
+
+
+def model_name(base: dict[str, Any]) -> str:
+    """The base model's name from the config's `base` section, whatever its source."""
+    names = {
+        "hub": lambda: base["repo"],
+        "package": lambda: f"{base['package']} {base['version']}",
+        "local": lambda: base["path"],
+        "random": lambda: f"random Llama ({base['layers']} layers, width {base['hidden_size']})",
+    }
+    return names[base["source"]]()

@@ -1,0 +1,57 @@
+"""Report, and if configured drop, documents that share n-grams with the evaluation items."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from cpt.command import command_parser, json_value, run
+from cpt.corpus.contamination import Items
+from cpt.corpus.documents import as_name, load_keep, read_rows
+from cpt.files import atomic, write_json
+from cpt.progress import progress_over
+from cpt.provenance import provenance
+
+
+def main(arguments: argparse.Namespace) -> None:
+    settings = arguments.settings
+    keep = load_keep(arguments.keep, arguments.input)
+    items = Items(arguments.benchmarks / "items.parquet", settings["ngram"])
+    contaminated = np.zeros(len(keep), bool)
+    hits = []
+    touched: dict[str, set[int]] = {task: set() for task, _ in items.names}
+    rows = progress_over(
+        read_rows(arguments.input, ["row", "id", "text"]), "decontaminating", len(keep), "documents"
+    )
+    for position, (row, name, text) in enumerate(rows):
+        if not keep[position]:
+            continue
+        for hit in items.hits(text.decode()):
+            task, item = items.names[hit.item]
+            touched[task].add(item)
+            contaminated[position] = True
+            hits.append({"row": row, "id": as_name(name), "task": task, "item": item, "ngram": hit.ngram})
+    kept = keep & ~contaminated if settings["drop"] else keep
+    with atomic(arguments.output) as temporary, open(temporary, "wb") as file:
+        np.save(file, kept)
+    report = {
+        "documents": int(keep.sum()),
+        "contaminated": int(contaminated.sum()),
+        "dropped": int(keep.sum() - kept.sum()),
+        "hits": hits,
+        "items_touched": {task: len(numbers) for task, numbers in touched.items()},
+        "settings": settings,
+        "provenance": provenance(settings, arguments.code),
+    }
+    write_json(arguments.report, report)
+
+
+if __name__ == "__main__":
+    parser = command_parser(__doc__)
+    parser.add_argument("--input", type=Path, required=True, help="filtered documents (.parquet)")
+    parser.add_argument("--keep", type=Path, required=True, help="which of them are no duplicates (.npy)")
+    parser.add_argument("--benchmarks", type=Path, required=True, help="the folder with items.parquet")
+    parser.add_argument("--settings", type=json_value, required=True, help="the config's `decontaminate`")
+    parser.add_argument("--output", type=Path, required=True, help="which documents go on (.npy)")
+    parser.add_argument("--report", type=Path, required=True, help="what was found (.json)")
+    run(main, parser)

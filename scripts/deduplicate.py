@@ -1,0 +1,59 @@
+"""Mark all but the first of identical documents, over all shards of all corpora (paper 3.2.2)."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from cpt.command import command_parser, json_value, run
+from cpt.corpus.documents import open_parquet, read_rows
+from cpt.corpus.duplicates import repeated_positions, write_partitions
+from cpt.corpus.layout import shard_path, shards_of
+from cpt.files import atomic
+from cpt.progress import progress_over
+
+
+def texts(paths: list[Path], total: int) -> Iterator[str]:
+    """The text of every document, in the order in which the first of equals wins."""
+    rows = (row for path in paths for row in read_rows(path, ["text"]))
+    for (text,) in progress_over(rows, "hashing", total, "documents"):
+        yield text.decode()
+
+
+def main(arguments: argparse.Namespace) -> None:
+    settings, root = arguments.settings, arguments.root
+    shards = list(shards_of(arguments.corpora))
+    paths = [shard_path(root, corpus, "filtered", shard, ".parquet") for corpus, shard in shards]
+    counts = [open_parquet(path).metadata.num_rows for path in paths]
+    ends = np.cumsum(counts)
+    arguments.table.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.table.parent, prefix=".duplicates.") as folder:
+        records = Path(folder)
+        write_partitions(texts(paths, int(ends[-1])), settings["normalize"], settings["partitions"], records)
+        keep = np.ones(int(ends[-1]), bool)
+        for positions in repeated_positions(records, settings["partitions"]):
+            keep[positions] = False
+    # One byte per document and one list per shard; renamed into place only when all are written.
+    with ExitStack() as outputs:
+        lines = ["corpus,shard,documents,duplicates"]
+        for (corpus, shard), end, count in zip(shards, ends, counts, strict=True):
+            mine = keep[end - count : end]
+            path = shard_path(root, corpus, "deduplicated", shard, ".keep.npy")
+            with open(outputs.enter_context(atomic(path)), "wb") as file:
+                np.save(file, mine)
+            lines.append(f"{corpus},{shard},{count},{count - int(mine.sum())}")
+        outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = command_parser(__doc__)
+    parser.add_argument(
+        "--corpora", type=json_value, required=True, help="{corpus: number of shards}, in order"
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the folder of the corpora")
+    parser.add_argument("--settings", type=json_value, required=True, help="the config's `deduplicate`")
+    parser.add_argument("--table", type=Path, required=True, help="duplicates per shard (.csv)")
+    run(main, parser)

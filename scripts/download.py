@@ -1,0 +1,111 @@
+"""Fetch one shard of a corpus: from the hub, from own files, or from installed documentation (paper 3.1)."""
+
+import argparse
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cpt.command import command_parser, json_value, run
+from cpt.corpus.documentation import documents_of, source_files
+from cpt.corpus.documents import RAW_SCHEMA, Document, open_parquet, require_text_column, row_writer
+from cpt.corpus.hub import fetch_hub_file
+from cpt.corpus.sources import documents_in, matching_files
+from cpt.errors import UserError
+from cpt.files import atomic, sha256_of, write_json
+from cpt.progress import Progress
+from cpt.provenance import provenance
+
+
+def file_entry(path: Path, name: str) -> dict[str, Any]:
+    """What the manifest tells of a file that was read."""
+    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def write_documents(documents: Iterable[Document], output: Path, where: str) -> int:
+    """Write the raw shard; returns in how many documents characters were replaced."""
+    replaced = 0
+    with atomic(output) as temporary, Progress(where, unit="documents") as progress:
+        with row_writer(temporary, RAW_SCHEMA) as rows:
+            for document in documents:
+                rows.add(document.id, document.text, document.url)
+                replaced += document.replaced
+                progress.advance()
+        if not rows.count:
+            raise UserError(f"{where}: there is not one document in it")
+    return replaced
+
+
+def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
+    """Fetch a hub file: parquet stays as it is, JSON lines are converted."""
+    folder = arguments.output.with_name(f".{arguments.output.name}.download")
+    fetched = fetch_hub_file(source, arguments.corpus, arguments.shard, folder)
+    files = [{"name": fetched.name, "bytes": fetched.size, "sha256": fetched.sha256}]
+    replaced = 0
+    if fetched.name.endswith(".parquet"):
+        file = open_parquet(fetched.path)
+        require_text_column(fetched.name, file.schema_arrow, source["text_column"])
+        if not file.metadata.num_rows:
+            raise UserError(f"{where}: there is not one document in it")
+        with atomic(arguments.output) as temporary:
+            fetched.path.rename(temporary)
+    else:
+        documents = documents_in(fetched.path, fetched.name, source["text_column"])
+        replaced = write_documents(documents, arguments.output, where)
+    shutil.rmtree(folder)
+    return {"revision": fetched.revision, "files": files, "documents_with_replaced_characters": replaced}
+
+
+def read_local(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
+    """Read this shard's share of the files on this disk."""
+    paths = matching_files(source["files"], arguments.corpus)
+    mine = paths[arguments.shard :: source["shards"]]
+    if not mine:
+        raise UserError(
+            f"corpora.{arguments.corpus}.shards: {source['shards']} shards are asked for, but only "
+            f"{len(paths)} files match; lower shards"
+        )
+    documents = (
+        document for path in mine for document in documents_in(path, str(path), source["text_column"])
+    )
+    replaced = write_documents(documents, arguments.output, where)
+    files = [file_entry(path, str(path)) for path in mine]
+    return {"revision": None, "files": files, "documents_with_replaced_characters": replaced}
+
+
+def read_documentation(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
+    """Read this shard's share of the packages' source files."""
+    mine = source_files(source["packages"], arguments.corpus)[arguments.shard :: source["shards"]]
+    write_documents((document for file in mine for document in documents_of(file)), arguments.output, where)
+    files = [file_entry(file.path, file.url) for file in mine]
+    return {"revision": None, "files": files, "documents_with_replaced_characters": 0}
+
+
+SOURCES = {"hub": fetch_hub, "local": read_local, "documentation": read_documentation}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    source = arguments.source
+    where = f"corpora.{arguments.corpus}, shard {arguments.shard}"
+    details = SOURCES[source["source"]](source, arguments, where)
+    manifest = {
+        "corpus": arguments.corpus,
+        "shard": arguments.shard,
+        "source": source,
+        **details,
+        "rows": open_parquet(arguments.output).metadata.num_rows,
+        "bytes": arguments.output.stat().st_size,
+        "sha256": sha256_of(arguments.output),
+        "provenance": provenance(source, arguments.code),
+    }
+    write_json(arguments.manifest, manifest)
+
+
+if __name__ == "__main__":
+    parser = command_parser(__doc__)
+    parser.add_argument("--corpus", required=True, help="the corpus's name in the config")
+    parser.add_argument("--source", type=json_value, required=True, help="the corpus's entry in the config")
+    parser.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    parser.add_argument("--output", type=Path, required=True, help="the raw shard (.parquet)")
+    parser.add_argument("--manifest", type=Path, required=True, help="what was read (.json)")
+    run(main, parser)

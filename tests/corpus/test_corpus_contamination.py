@@ -1,0 +1,116 @@
+"""Overlap with evaluation items."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from cpt.corpus.contamination import Hit, Items
+from cpt.corpus.words import words_of
+from cpt.errors import UserError
+
+LONG = "Which of these animals, when frightened, will change its colour to hide from other animals nearby?"
+SHORT = "A chameleon can change colour to hide itself"  # 8 words
+TINY = "It changes its colour at will"  # 6 words
+
+
+@pytest.fixture
+def items(save_table, tmp_path):
+    def make(entries, n=13) -> Items:
+        tasks, numbers, texts = zip(*entries, strict=True)
+        path = tmp_path / "benchmarks" / "items.parquet"
+        save_table(path, {"task": list(tasks), "item": list(numbers), "text": list(texts)})
+        return Items(path, n)
+
+    return make
+
+
+def test_case_and_punctuation_do_not_matter(items):
+    found = items([("arc", 3, LONG), ("arc", 4, SHORT), ("piqa", 0, TINY)])
+    disguised = LONG.upper().replace(",", " -- ").replace(" ", "\n")
+    hits = found.hits(f"Before. {disguised} After.")
+    assert hits == [
+        Hit(0, "which of these animals when frightened will change its colour to hide from"),
+    ]
+    assert found.names[hits[0].item] == ("arc", 3)
+
+
+def test_short_items_match_as_a_whole_or_not_at_all(items):
+    found = items([("arc", 4, SHORT), ("piqa", 0, TINY)])
+    assert found.hits(f"{TINY}. {TINY}!") == []
+    assert [hit.item for hit in found.hits(f"We say: {SHORT.lower()}.")] == [0]
+    assert found.hits(SHORT.removesuffix(" itself")) == []
+
+
+def test_twelve_words_in_common_are_not_enough(items):
+    found = items([("arc", 3, LONG)])
+    assert found.hits(" ".join(LONG.split()[:12]) + " something else") == []
+    assert len(found.hits(" ".join(LONG.split()[:13]))) == 1
+
+
+def test_equal_items_are_both_hit(items):
+    assert [hit.item for hit in items([("arc", 3, LONG), ("mmlu", 9, LONG)]).hits(LONG)] == [0, 1]
+
+
+def test_against_a_plain_reference(items):
+    generator = random.Random(0)
+
+    def text(size):
+        return " ".join(generator.choice("abc") for _ in range(size))
+
+    entries = [("t", number, text(generator.randint(3, 12))) for number in range(30)]
+    found = items(entries, n=9)
+    for _ in range(40):
+        document = words_of(text(60))
+        expected = []
+        for number, (_, _, item) in enumerate(entries):
+            own = words_of(item)
+            length = min(9, len(own))
+            grams = {tuple(own[i : i + length]) for i in range(len(own) - length + 1)}
+            here = {tuple(document[i : i + length]) for i in range(len(document) - length + 1)}
+            if length >= 8 and grams & here:
+                expected.append(number)
+        assert [hit.item for hit in found.hits(" ".join(document))] == expected
+
+
+def test_equal_hashes_are_confirmed_by_text(items):
+    found = items([("arc", 3, LONG)])
+    found.texts[0] = "other words under the same hashes " * 5
+    assert found.hits(LONG) == []
+
+
+def test_missing_column(save_table, tmp_path):
+    path = save_table(tmp_path / "items.parquet", {"task": ["x"], "text": ["y"]})
+    with pytest.raises(UserError, match=r"items.parquet: lacks the column\(s\) item"):
+        Items(path, 13)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_script(script, save_table, tmp_path, drop):
+    save_table(
+        tmp_path / "benchmarks" / "items.parquet",
+        {"task": ["arc", "piqa"], "item": [7, 0], "text": [LONG, SHORT]},
+    )
+    filtered = save_table(
+        tmp_path / "filtered.parquet",
+        {"row": [0, 2, 5], "id": ["a", "b", None], "url": [None] * 3, "text": [LONG, "clean", f"x {LONG}"]},
+    )
+    np.save(tmp_path / "keep.npy", np.array([False, True, True]))
+    done = script(
+        "decontaminate",
+        input=filtered,
+        keep=tmp_path / "keep.npy",
+        benchmarks=tmp_path / "benchmarks",
+        settings={"ngram": 13, "drop": drop},
+        output=tmp_path / "out.npy",
+        report=tmp_path / "report.json",
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert np.load(tmp_path / "out.npy").tolist() == [False, True, not drop]
+    assert [report[key] for key in ("documents", "contaminated", "dropped")] == [2, 1, int(drop)]
+    assert [(hit["row"], hit["id"], hit["task"], hit["item"]) for hit in report["hits"]] == [
+        (5, None, "arc", 7)
+    ]
+    assert report["items_touched"] == {"arc": 1, "piqa": 0}

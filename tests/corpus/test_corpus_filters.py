@@ -1,0 +1,195 @@
+"""Length and repetition rules: hand-worked examples, and a plain reference on random and real text."""
+
+import csv
+import inspect
+import json
+import random
+import re
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cpt.corpus import words
+from cpt.corpus.filters import NGrams, check, duplicates, lines_of, paragraphs_of, rule_names
+from cpt.corpus.reflow import reflow
+
+PROSE = (
+    "A sentence that is long enough to count as a line of its own.\n"
+    "Another one, which says something else about quite other things.\n"
+    "The third of them ends the document without repeating anything."
+)
+
+
+def reference_top(text: str, n: int) -> int:
+    found = re.findall(r"\w+|[^\w\s]", text)
+    grams = [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
+    if not grams:
+        return 0
+    gram, count = Counter(grams).most_common(1)[0]
+    return len(gram) * count
+
+
+def reference_duplicate(text: str, n: int) -> int:
+    found = re.findall(r"\w+|[^\w\s]", text)
+    seen, characters, position = set(), 0, 0
+    while position < len(found) - n + 1:
+        gram = tuple(found[position : position + n])
+        if gram in seen:
+            characters += len("".join(gram))
+            position += n
+        else:
+            seen.add(gram)
+            position += 1
+    return characters
+
+
+def random_text(generator: random.Random) -> str:
+    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "\U0001f600", "d_e", "F"]
+    chosen = vocabulary[: generator.randint(2, len(vocabulary))]
+    separators = [" ", "  ", "\n", "", "\t"]
+    return "".join(
+        generator.choice(chosen) + generator.choice(separators) for _ in range(generator.randint(0, 150))
+    )
+
+
+def agree_with_reference(text: str) -> None:
+    ngrams = NGrams(text)
+    for n in (2, 3, 4):
+        assert ngrams.top_characters(n) == reference_top(text, n)
+    for n in range(5, 11):
+        assert ngrams.duplicate_characters(n) == reference_duplicate(text, n)
+
+
+def test_ngrams_equal_a_plain_reference_on_random_text():
+    generator = random.Random(0)
+    for _ in range(400):
+        agree_with_reference(random_text(generator))
+
+
+def test_ngrams_equal_a_plain_reference_on_documentation():
+    documented = [re, random, csv, json, inspect, np.einsum, np.ndarray, np.linalg.svd, np.histogram]
+    texts = [reflow(inspect.getdoc(entry)) for entry in documented]
+    for text in [*texts, "\n\n".join(texts), "\n".join(texts[:3] * 3)]:
+        agree_with_reference(text)
+
+
+def test_ngrams_may_be_asked_in_any_order():
+    text = "one two three one two three four one two three four five six one two " * 3
+    ngrams = NGrams(text)
+    assert [ngrams.duplicate_characters(n) for n in (8, 5, 10)] == [
+        reference_duplicate(text, n) for n in (8, 5, 10)
+    ]
+
+
+def test_top_ngram_by_hand():
+    # "of the" stands three times: 6 characters each.
+    assert NGrams("of the x of the y of the").top_characters(2) == 18
+    # One occurrence counts as well, and the first of equals is taken.
+    assert NGrams("aaa bb c").top_characters(2) == len("aaa bb")
+    assert NGrams("alone").top_characters(2) == 0
+
+
+def test_duplicate_ngram_by_hand():
+    # The second "a b c d e" is a duplicate of 5 characters and is jumped over.
+    assert NGrams("a b c d e a b c d e").duplicate_characters(5) == 5
+    assert NGrams("a b c d e f").duplicate_characters(5) == 0
+
+
+def test_blocks_do_not_change_the_words(monkeypatch):
+    text = "".join(random.Random(1).choice(["word ", "été", ".", "\n", "日本 "]) for _ in range(500))
+    whole = words.hash_words(text)
+    monkeypatch.setattr(words, "BLOCK_CHARACTERS", 7)
+    for left, right in zip(whole, words.hash_words(text), strict=True):
+        assert np.array_equal(left, right)
+    assert whole[1].tolist() == [len(word) for word in words.words_of(text)]
+
+
+def test_hash_tells_words_and_their_order_apart():
+    hashes, _ = words.hash_words("ab ba ab a b abc")
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes.tolist())) == 5
+    assert words.hash_ngrams(hashes[:2], 2) != words.hash_ngrams(hashes[1:3], 2)
+
+
+def test_lines_and_paragraphs():
+    assert lines_of("\n a \r\n\n \t\nb\n") == ["a", "b"]
+    assert paragraphs_of("\n\na\nb\n \n\nc\n") == ["a\nb", "c"]
+    assert duplicates(["x", "yy", "x", "yy", "x"]) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "value"),
+    [
+        (None, "empty", 0),
+        (" \n\t", "empty", 0),
+        ("one\n\n\ntwo", "minimum_lines", 2),
+        ("short\nlines\nonly", "short_lines", 1.0),
+        (
+            "\n".join(["The very same line, long enough to pass the first rule."] * 3),
+            "duplicate_lines",
+            2 / 3,
+        ),
+    ],
+)
+def test_rules_by_hand(filters, text, rule, value):
+    drop = check(text, filters)
+    assert (drop.rule, drop.value) == (rule, pytest.approx(value))
+
+
+def test_line_characters_by_hand(filters):
+    # 1 of 4 lines is a duplicate (under 0.30), but it has 100 of 281 characters (over 0.20).
+    text = "\n".join(["x" * 100, "b" * 39, "c" * 39, "x" * 100])
+    drop = check(text, filters)
+    assert (drop.rule, drop.threshold) == ("duplicate_line_characters", 0.20)
+    assert drop.value == pytest.approx(100 / 281)
+
+
+def test_good_text_is_kept(filters):
+    assert check(PROSE, filters) is None
+
+
+def test_blank_lines_are_no_lines(filters):
+    assert check(PROSE.replace("\n", "\n\n\n\n"), filters) is None
+
+
+def test_script_accounts_for_every_document(script, save_table, tmp_path, filters):
+    texts = [PROSE, None, "", "a\nb", PROSE.upper(), "short\nlines\nonly"]
+    raw = save_table(tmp_path / "raw.parquet", {"content": texts, "id": [f"n{i}" for i in range(6)]})
+    outputs = {
+        name: tmp_path / file
+        for name, file in [("output", "out.parquet"), ("drops", "drops.csv"), ("examples", "examples.jsonl")]
+    }
+    contents = []
+    for _ in range(2):
+        done = script("filter_documents", input=raw, text_column="content", settings=filters, **outputs)
+        assert done.returncode == 0, done.stderr
+        contents.append([path.read_bytes() for path in outputs.values()])
+    assert contents[0] == contents[1]
+    kept = pq.read_table(outputs["output"]).to_pylist()
+    assert [(row["row"], row["id"], row["url"]) for row in kept] == [(0, "n0", None), (4, "n4", None)]
+    with open(outputs["drops"]) as file:
+        table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
+    assert list(table) == ["read", *rule_names(filters), "kept"]
+    assert table["read"] == (6, sum(len(text or "") for text in texts))
+    assert table["empty"][0] == 2
+    for column in (0, 1):
+        assert table["read"][column] == sum(row[column] for row in table.values()) - table["read"][column]
+    examples = [json.loads(line) for line in outputs["examples"].read_text().splitlines()]
+    assert [(entry["rule"], entry["id"]) for entry in examples] == [
+        ("empty", "n1"),
+        ("empty", "n2"),
+        ("minimum_lines", "n3"),
+        ("short_lines", "n5"),
+    ]
+
+
+def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):
+    raw = save_table(tmp_path / "raw.parquet", {"body": ["x"]})
+    paths = {key: tmp_path / key for key in ("output", "drops", "examples")}
+    done = script("filter_documents", input=raw, text_column="text", settings=filters, **paths)
+    assert done.returncode == 1
+    assert "there is no column 'text'; its columns are body" in done.stderr
+    assert "text_column" in done.stderr
+    assert not paths["output"].exists()

@@ -1,0 +1,250 @@
+"""Documents out of own files and out of a (stand-in) hub."""
+
+import gzip
+import hashlib
+import json
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+import download as download_script
+from cpt.corpus import hub
+from cpt.corpus.documents import valid_text
+from cpt.corpus.sources import documents_in, matching_files
+from cpt.errors import UserError
+
+COMMIT = "a" * 40
+
+
+def read(path, text_column="text"):
+    return [tuple(document) for document in documents_in(path, path.name, text_column)]
+
+
+def test_valid_text():
+    assert valid_text(None) == (None, False)
+    assert valid_text("\U0001f600 é") == ("\U0001f600 é", False)
+    assert valid_text(b"ab\xffc") == ("ab\ufffdc", True)
+    assert valid_text("a\ud800b") == ("a\ufffdb", True)
+
+
+def test_parquet(save_table, tmp_path):
+    path = save_table(tmp_path / "x.parquet", {"text": ["a", None, ""], "id": [7, None, 9], "n": [1, 2, 3]})
+    assert read(path) == [
+        ("7", "a", "x.parquet", False),
+        ("x.parquet:1", None, "x.parquet", False),
+        ("9", "", "x.parquet", False),
+    ]
+
+
+def test_parquet_with_invalid_utf8_and_other_string_types(tmp_path):
+    raw = pa.array([b"ab\xff", b"ok"])
+    columns = {
+        "text": pa.Array.from_buffers(pa.string(), 2, raw.buffers()),
+        "id": pa.array(["p", "q"]).dictionary_encode(),
+        "url": pa.array(["u", None], pa.large_string()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet") == [("p", "ab\ufffd", "u", True), ("q", "ok", "x.parquet", False)]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst"])
+def test_json_lines(tmp_path, ending):
+    lines = b'{"text": "a\\ud800", "id": 3}\r\n\n{"text": null, "url": "u"}\n{"text": "b\xff"}'
+    path = tmp_path / f"x.{ending}"
+    if ending.endswith("gz"):
+        path.write_bytes(gzip.compress(lines[:20]) + gzip.compress(lines[20:]))
+    elif ending.endswith("zst"):
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(lines)
+    else:
+        path.write_bytes(lines)
+    assert read(path) == [
+        ("3", "a\ufffd", path.name, True),
+        (f"{path.name}:1", None, "u", False),
+        (f"{path.name}:2", "b\ufffd", path.name, True),
+    ]
+
+
+def test_plain_text(tmp_path):
+    (tmp_path / "x.md").write_bytes("\ufeff# Title\n".encode())
+    assert read(tmp_path / "x.md") == [("x.md:0", "# Title\n", "x.md", False)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: not JSON"),
+        (b'{"body": "a"}', "x.jsonl, line 1: there is no key 'text'; its keys are body"),
+        (b"[1]", "line 1: there is no key 'text'; it is a list"),
+        (b'{"text": 3}', "line 1: 'text' holds a int, expected a string or null"),
+    ],
+)
+def test_bad_json_lines(tmp_path, content, message):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read(path)
+
+
+def test_truncated_files(save_table, tmp_path):
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n' * 1000)[:-12])
+    with pytest.raises(UserError, match=r"x.jsonl.gz: can't be read to its end"):
+        read(path)
+    table = save_table(tmp_path / "x.parquet", {"text": ["a"]})
+    table.write_bytes(table.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"x.parquet: not a complete parquet file"):
+        read(table)
+
+
+def test_text_column_must_hold_text(save_table, tmp_path):
+    with pytest.raises(UserError, match=r"column 'text' holds int64, not text; set .* text_column"):
+        read(save_table(tmp_path / "x.parquet", {"text": [1]}))
+
+
+def test_no_match_names_the_key_and_the_pattern(tmp_path):
+    with pytest.raises(UserError, match=r"corpora.news.files: no file matches .*nothing"):
+        matching_files(str(tmp_path / "nothing*"), "news")
+    (tmp_path / "a.pdf").touch()
+    with pytest.raises(UserError, match=r"corpora.news.files: there is no reader for .*a.pdf"):
+        matching_files([str(tmp_path / "*")], "news")
+
+
+def download(script, tmp_path, source, shard=0, name="x"):
+    paths = {"output": tmp_path / name / "00000.parquet", "manifest": tmp_path / name / "00000.json"}
+    done = script("download", corpus="news", source=source, shard=shard, **paths)
+    return done, *paths.values()
+
+
+def test_script_deals_files_out(script, tmp_path):
+    for name in "abcde":
+        (tmp_path / f"{name}.txt").write_text(f"text {name}")
+    source = {"source": "local", "files": str(tmp_path / "*.txt"), "shards": 2, "text_column": "text"}
+    texts, contents = [], []
+    for shard in (0, 1, 1):
+        done, output, manifest = download(script, tmp_path, source, shard)
+        assert done.returncode == 0, done.stderr
+        texts.append(pq.read_table(output)["text"].to_pylist())
+        contents.append(output.read_bytes())
+        told = json.loads(manifest.read_text())
+        assert told["sha256"] == hashlib.sha256(contents[-1]).hexdigest()
+        assert (told["rows"], told["bytes"]) == (len(texts[-1]), len(contents[-1]))
+        assert (told["corpus"], told["shard"], told["source"]) == ("news", shard, source)
+    assert texts == [["text a", "text c", "text e"], ["text b", "text d"], ["text b", "text d"]]
+    assert contents[1] == contents[2]
+    done, _, _ = download(script, tmp_path, {**source, "shards": 6}, 5)
+    assert "corpora.news.shards: 6 shards are asked for, but only 5 files match" in done.stderr
+
+
+def test_script_refuses_an_empty_corpus(script, tmp_path):
+    (tmp_path / "x.jsonl").touch()
+    source = {"source": "local", "files": str(tmp_path / "x.jsonl"), "shards": 1, "text_column": "text"}
+    done, output, manifest = download(script, tmp_path, source)
+    assert done.returncode == 1
+    assert "corpora.news, shard 0: there is not one document in it" in done.stderr
+    assert not output.exists()
+    assert not manifest.exists()
+
+
+class StandInHub:
+    """Answers as the hub would for one repository with three files."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.files = {"data/b.parquet": b"second", "data/a.parquet": b"first", "readme.md": b"# Title"}
+        self.damage = b""
+
+    def repo_info(self, repo, repo_type, revision):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(sha=COMMIT)
+
+    def list_repo_files(self, repo, repo_type, revision):
+        assert revision == COMMIT
+        return list(self.files)
+
+    def get_paths_info(self, repo, paths, repo_type, revision):
+        content = self.files[paths[0]]
+        sha = hashlib.sha256(content).hexdigest() if paths[0] == "data/a.parquet" else None
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        lfs = SimpleNamespace(sha256=sha) if sha else None
+        return [SimpleNamespace(path=paths[0], size=len(content), lfs=lfs, blob_id=blob)]
+
+    def download(self, repo, name, repo_type, revision, local_dir):
+        path = local_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.files[name] + self.damage)
+        return str(path)
+
+
+SOURCE = {"repo": "org/set", "revision": "v1", "files": "data/*.parquet", "shards": 2, "text_column": "text"}
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    server = StandInHub()
+    monkeypatch.setattr(hub, "HfApi", lambda: server)
+    monkeypatch.setattr(hub, "hf_hub_download", server.download)
+    return server
+
+
+def test_hub_files_in_sorted_order(stand_in, tmp_path):
+    first, second = (hub.fetch_hub_file(SOURCE, "news", shard, tmp_path) for shard in (0, 1))
+    assert (first.name, second.name) == ("data/a.parquet", "data/b.parquet")
+    assert first.path.read_bytes() == b"first"
+    assert (first.revision, first.size) == (COMMIT, 5)
+    assert first.sha256 == hashlib.sha256(b"first").hexdigest()
+
+
+def test_hub_has_too_few_files(stand_in, tmp_path):
+    with pytest.raises(UserError, match=r"corpora.news.shards: 3 shards are asked for, but 2 files"):
+        hub.fetch_hub_file({**SOURCE, "shards": 3}, "news", 2, tmp_path)
+    with pytest.raises(UserError, match=r"corpora.news.files: there is no reader for readme.md"):
+        hub.fetch_hub_file({**SOURCE, "files": "*.md"}, "news", 0, tmp_path)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_damaged_download_never_passes(stand_in, tmp_path, shard):
+    stand_in.damage = b"!"
+    with pytest.raises(UserError, match=r"arrived damaged .* it was removed, run again"):
+        hub.fetch_hub_file(SOURCE, "news", shard, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (GatedRepoError, "access is gated; accept its terms on the hub, then set HF_TOKEN"),
+        (RepositoryNotFoundError, "there is no such dataset, or it is private"),
+        (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set"),
+        (ConnectionError, "the hub can't be reached"),
+        (HTTPError, "the hub can't be reached"),  # of the client's own library: no route, no such name
+    ],
+)
+def test_hub_errors_say_what_to_do(stand_in, tmp_path, kind, message):
+    response = SimpleNamespace(status_code=403, headers={}, request=None)
+    hub_error = kind in (GatedRepoError, RepositoryNotFoundError)
+    stand_in.error = kind("no", response=response) if hub_error else kind("no")
+    with pytest.raises(UserError, match=message):
+        hub.fetch_hub_file(SOURCE, "news", 0, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_hub_shard_stays_as_it_is_or_is_converted(stand_in, save_table, tmp_path, ending):
+    table = save_table(tmp_path / "t.parquet", {"text": ["a", "b"], "score": [1, 2]}).read_bytes()
+    content = table if ending == "parquet" else b'{"text": "a"}\n{"text": "b"}\n'
+    stand_in.files = {f"data/x.{ending}": content}
+    output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
+    source = {**SOURCE, "source": "hub", "files": "data/*"}
+    arguments = {"corpus": "news", "source": source, "shard": 0, "output": output, "manifest": manifest}
+    download_script.main(SimpleNamespace(**arguments, code="x"))
+    assert pq.read_table(output)["text"].to_pylist() == ["a", "b"]
+    assert (output.read_bytes() == table) == (ending == "parquet")
+    told = json.loads(manifest.read_text())
+    assert (told["revision"], told["rows"]) == (COMMIT, 2)
+    entry = {"name": f"data/x.{ending}", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert told["files"] == [entry]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["00000.json", "00000.parquet"]

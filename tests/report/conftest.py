@@ -1,0 +1,25 @@
+"""One made-up demo experiment with its scores, shared by the report wing's tests."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from report_experiment import PUBLISHED, build
+
+from cpt.report.scores import read_published, read_scores, score_rows, write_scores
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Folder, config, runs, corpora, tasks, published numbers and scores of a demo experiment."""
+    root: Path = tmp_path_factory.mktemp("report") / "results"
+    made = build(root)
+    tasks = made["config"]["evaluate"]["tasks"]
+    published = read_published(PUBLISHED)
+    write_scores(
+        root / "scores.csv",
+        score_rows(root / "evaluations", made["runs"], tasks, made["corpora"], published),
+    )
+    return SimpleNamespace(
+        root=root, tasks=tasks, published=published, scores=read_scores(root / "scores.csv"), **made
+    )

@@ -1,0 +1,201 @@
+"""A made-up experiment on disk, in the shapes that the other wings write."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PUBLISHED = REPOSITORY / "paper" / "published.csv"
+FULL = {
+    "mmlu": 14042,
+    "arc_challenge": 1172,
+    "arc_easy": 2376,
+    "winogrande": 1267,
+    "hellaswag": 10042,
+    "boolq": 3270,
+    "piqa": 1838,
+}
+CHOICES = {"mmlu": 4, "arc_challenge": 4, "arc_easy": 4, "hellaswag": 4}
+NORMED = ("arc_challenge", "arc_easy", "hellaswag", "piqa")
+TARGETS = {  # shares answered right: base, first run, second run
+    "mmlu": (0.23, 0.236, 0.249),
+    "arc_challenge": (0.243, 0.257, 0.254),
+    "arc_easy": (0.415, 0.44, 0.44),
+    "winogrande": (0.524, 0.511, 0.508),
+    "hellaswag": (0.382, 0.399, 0.41),
+    "boolq": (0.603, 0.58, 0.572),
+    "piqa": (0.651, 0.652, 0.65),
+}
+SEED = 7
+
+
+def merged(overlay: Path | None) -> dict[str, Any]:
+    """config.yaml with an overlay over it; null removes a key."""
+
+    def over(base: Any, patch: Any) -> Any:
+        if not isinstance(patch, dict):
+            return patch
+        result = dict(base) if isinstance(base, dict) else {}
+        for key, value in patch.items():
+            if value is None:
+                result.pop(key, None)
+            else:
+                result[key] = over(result.get(key), value)
+        return result
+
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    config = over({}, config)
+    return over(config, yaml.safe_load(overlay.read_text())) if overlay else config
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None, tasks: list[str]) -> None:
+    """Samples whose runs agree with the base model on most items."""
+    generator = np.random.default_rng(SEED)
+    for task in tasks:
+        n = min(items or FULL[task], FULL[task])
+        chosen = np.sort(generator.choice(FULL[task], n, replace=False))
+        difficulty = generator.random((2, n))
+        for index, run in enumerate(runs):
+            noise = 0.0 if run["tokens"] == 0 else 0.05
+            skill = TARGETS[task][min(index, 2)]
+            right = difficulty + noise * generator.standard_normal((2, n)) < skill
+            choices = CHOICES.get(task, 2)
+            folder = root / "evaluations" / run["name"]
+            metrics = {"acc": float(right[0].mean())}
+            if task in NORMED:
+                metrics["acc_norm"] = float(right[1].mean())
+            summary = {"task": task, "n": n, "items_of_full": FULL[task], "metrics": metrics}
+            write_json(folder / f"{task}.json", summary)
+            lines = [
+                {
+                    "task": task,
+                    "item": int(item),
+                    "gold": 0,
+                    "predicted": 0 if right[0, position] else 1,
+                    "acc": int(right[0, position]),
+                    "acc_norm": int(right[1, position]) if task in NORMED else None,
+                    "loglikelihoods": [-1.0] * choices,
+                }
+                for position, item in enumerate(chosen)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / f"{task}.samples.jsonl").write_text(text)
+
+
+def write_bits_per_byte(root: Path, runs: list[dict[str, Any]], corpora: list[str], tokens: int) -> None:
+    for index, run in enumerate(runs):
+        for number, corpus in enumerate(corpora):
+            bits = 1.02 + 0.11 * number - (0.03 if number == 0 else -0.004) * math.log1p(3 * index)
+            value = {
+                "corpus": corpus,
+                "documents": 29 + number,
+                "tokens": tokens,
+                "bytes": 4 * tokens,
+                "loss": bits * math.log(2) * 4,
+                "bits_per_byte": bits,
+            }
+            write_json(root / "evaluations" / run["name"] / f"bits_per_byte.{corpus}.json", value)
+
+
+def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: str, speed: float) -> None:
+    """metrics.csv and run.json of a run with a loss that falls like a power of the step."""
+    steps = run["tokens"] // (batch * length)
+    generator = np.random.default_rng(run["tokens"])
+    spread = 0.3 / math.sqrt(batch)
+    folder = root / "runs" / run["name"]
+    folder.mkdir(parents=True)
+    lines = [
+        "step,tokens,loss,learning_rate,gradient_norm,tokens_per_second,model_flops_utilization,peak_memory_mb"
+    ]
+    loss = 0.0
+    for step in range(1, steps + 1):
+        loss = 2.0 + 0.35 * math.exp(-4 * step / steps) + spread * generator.standard_normal()
+        lines.append(f"{step},{step * batch * length},{loss:.6f},0.0001,1.1,{speed},0.031,1820.5")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    summary = {
+        "run": run["name"],
+        "tokens": steps * batch * length,
+        "sequences": steps * batch,
+        "steps": steps,
+        "sequence_length": length,
+        "global_batch": batch,
+        "processes": 2,
+        "device": device,
+        "parameters": 134515008,
+        "wall_seconds": run["tokens"] / speed,
+        "tokens_per_second": speed,
+        "final_loss": loss,
+        "engine": "ddp",
+        "settings": {},
+    }
+    write_json(folder / "run.json", summary)
+
+
+def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
+    lines = ["corpus,stage,rule,documents,bytes,tokens"]
+    for number, corpus in enumerate(corpora):
+        count = documents // (number + 1)
+        lines += [
+            f"{corpus},raw,,{count},{count * 900},",
+            f"{corpus},filter,empty,0,0,",
+            f"{corpus},filter,minimum_lines,{count // 9},{count * 20},",
+            f"{corpus},filter,short_lines,{count // 50},{count * 5},",
+            *(f"{corpus},filter,top_{n}_gram,{count // (50 * n)},{count * n}," for n in (2, 3, 4)),
+            *(f"{corpus},filter,duplicate_{n}_gram,{count // (20 * n)},{count * n}," for n in range(5, 11)),
+            f"{corpus},duplicates,,{count // 25},,",
+            f"{corpus},contaminated,found,{number},,",
+            f"{corpus},contaminated,dropped,0,,",
+            f"{corpus},token_quality,minimum_bytes_per_token,{count // 100},,{count}",
+            f"{corpus},token_quality,unknown,0,,0",
+            f"{corpus},held_out,,{count // 20},,{count * 9}",
+            f"{corpus},kept,,{count // 2},{count * 500},{count * 125}",
+        ]
+    (root / "corpora").mkdir(parents=True)
+    (root / "corpora" / "statistics.csv").write_text("\n".join(lines) + "\n")
+
+
+def build(root: Path, demo: bool = True) -> dict[str, Any]:
+    """Write a demo-sized (or a paper-sized) experiment under `root`; returns its merged config."""
+    config = merged(REPOSITORY / "experiments" / "demo.yaml" if demo else None)
+    if demo:
+        budgets = {"base": 0, "cpt-10K": 10_240, "cpt-25K": 25_600}
+        corpora, length = ["scientific_python", "standard_library"], 512
+        shapes = [(2, "cpu", 210.0), (2, "cpu", 205.0)]
+    else:
+        budgets = {"base": 0, "cpt-400M": 400_000_000, "cpt-1B": 1_000_000_000}
+        corpora, length = ["fineweb_edu"], 2000
+        shapes = [(480, "cuda", 371_000.0), (960, "cuda", 693_000.0)]
+    runs = [{"name": name, "tokens": tokens} for name, tokens in budgets.items()]
+    write_evaluations(root, runs, 40 if demo else None, list(FULL))
+    write_bits_per_byte(root, runs, corpora, 8192 if demo else 10**6)
+    for run, (batch, device, speed) in zip(runs[1:], shapes, strict=True):
+        write_run(root, run, batch, length, device, speed)
+    write_corpora(root, corpora, 5230 if demo else 1_450_000)
+    base = {
+        "source": config["base"],
+        "parameters": 134515008,
+        "architecture": "LlamaForCausalLM",
+        "context_length": 8192,
+        "vocab_size": 49152,
+        "loss_on_known_text": 2.272298,
+    }
+    write_json(root / "models" / "base.json", base)
+    ledger = {
+        "mixture": "domain",
+        "sequences": 640,
+        "sequence_length": length,
+        "tokens": 640 * length,
+        "sources": {corpora[0]: {"documents": 2615, "tokens": 640 * length + 17}},
+    }
+    write_json(root / "packed" / "domain" / "ledger.json", ledger)
+    (root / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return {"config": config, "runs": runs, "corpora": corpora}

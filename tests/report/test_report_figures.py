@@ -1,0 +1,133 @@
+"""Figures: what is drawn, in which files, equal byte for byte."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cpt.errors import UserError
+from cpt.report import style
+from cpt.report.figures import WINDOW, draw_changes, draw_losses, read_losses, smooth
+
+FORMATS = ["pdf", "png", "svg"]
+
+
+def losses_of(experiment: SimpleNamespace) -> tuple[list, list]:
+    runs = [run for run in experiment.runs if run["tokens"]]
+    return [read_losses(experiment.root / "runs" / run["name"] / "metrics.csv") for run in runs], runs
+
+
+def draw(experiment: SimpleNamespace, number: int, stem: Path) -> list[Path]:
+    with style.figure(height=3.0) as drawn:
+        if number == 1:
+            draw_losses(drawn, *losses_of(experiment))
+        else:
+            groups = experiment.config["evaluate"]["groups"]
+            draw_changes(drawn, experiment.scores, groups, experiment.runs, experiment.published, seed=0)
+        return style.save(drawn, stem, FORMATS)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_files_are_complete_and_equal_byte_for_byte(
+    experiment: SimpleNamespace, tmp_path: Path, number: int
+) -> None:
+    first = draw(experiment, number, tmp_path / "a" / "figure")
+    second = draw(experiment, number, tmp_path / "b" / "figure")
+    assert [path.name for path in first] == ["figure.pdf", "figure.png", "figure.svg"]
+    for path, start in zip(first, (b"%PDF", b"\x89PNG", b"<?xml"), strict=True):
+        assert path.read_bytes().startswith(start)
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+    pdf = first[0].read_bytes()
+    assert b"CreationDate" not in pdf
+    assert b"/FontFile2" in pdf  # the fonts are embedded
+
+
+def test_short_runs_are_drawn_raw_and_long_ones_smoothed(experiment: SimpleNamespace) -> None:
+    (steps, values), *_ = losses_of(experiment)[0]
+    raw = Figure()
+    draw_losses(raw, [(steps, values)], [{"name": "short", "tokens": 10_240}])
+    (line,) = raw.axes[0].lines
+    assert np.array_equal(line.get_ydata(), values)
+    assert raw.legends[0].get_title().get_text() == ""
+    assert raw.legends[0].texts[0].get_text() == "short: 10.2K tokens, 10 steps"
+
+    smoothed = Figure()
+    steps, values = np.arange(1, 101), np.linspace(3, 2, 100)
+    draw_losses(smoothed, [(steps, values)], [{"name": "long", "tokens": 10**9}])
+    thin, thick = smoothed.axes[0].lines
+    assert thin.get_linewidth() < thick.get_linewidth()
+    assert f"{WINDOW} steps" in smoothed.legends[0].get_title().get_text()
+
+
+def test_smoothing_keeps_straight_lines_and_averages_noise() -> None:
+    line = np.linspace(3, 2, 60)
+    assert smooth(line) == pytest.approx(line)
+    values = np.random.default_rng(0).standard_normal(60)
+    assert smooth(values)[30] == pytest.approx(values[20:41].mean())
+    assert smooth(values)[0] == pytest.approx(values[0])
+    assert smooth(values)[58] == pytest.approx(values[57:60].mean())
+
+
+def test_both_panels_show_what_their_titles_say(experiment: SimpleNamespace) -> None:
+    drawn = Figure()
+    groups = experiment.config["evaluate"]["groups"]
+    draw_changes(drawn, experiment.scores, groups, experiment.runs, experiment.published, seed=0)
+    ours, paper = drawn.axes
+    assert "This experiment" in ours.get_title()
+    assert "n = 40 (subset), 95 % CI" in ours.get_title()
+    assert "Published" in paper.get_title()
+    assert [text.get_text() for text in paper.texts] == [
+        "+4.9 %",
+        "+6.6 %",
+        "\N{MINUS SIGN}2.0 %",
+        "\N{MINUS SIGN}2.8 %",
+    ]
+    drawn.canvas.draw()
+    assert [tick.get_text() for tick in ours.get_xticklabels()] == ["0", "10.2K", "25.6K"]
+    assert [tick.get_text() for tick in paper.get_xticklabels()] == ["0", "400M", "1B"]
+    shown = {(r["run"], r["task"]): r["score"] for r in experiment.scores if r["shown"]}
+    tasks = groups["general"]
+    expected = 100 * (sum(shown["cpt-25K", t] for t in tasks) / sum(shown["base", t] for t in tasks) - 1)
+    container = ours.containers[1]
+    assert container.lines[0].get_ydata()[-1] == pytest.approx(expected, abs=1e-3)
+    assert container.has_yerr
+
+
+def test_many_budgets_get_round_ticks(experiment: SimpleNamespace) -> None:
+    runs = [{"name": f"r{i}", "tokens": i * 1_300_000} for i in range(7)]
+    names = {run["name"]: "base" for run in experiment.runs[:1]}
+    rows = [row for row in experiment.scores if row["run"] in names]
+    scores = [{**row, "run": run["name"], "tokens": run["tokens"]} for run in runs for row in rows]
+    drawn = Figure()
+    groups = experiment.config["evaluate"]["groups"]
+    draw_changes(drawn, scores, groups, runs, experiment.published, seed=0)
+    drawn.canvas.draw()
+    labels = [tick.get_text() for tick in drawn.axes[0].get_xticklabels()]
+    assert "2M" in labels
+    assert len(labels) <= 7
+
+
+def test_runs_of_equal_budget_stand_side_by_side(experiment: SimpleNamespace) -> None:
+    runs = [{**run, "tokens": min(run["tokens"], 10_240)} for run in experiment.runs]
+    drawn = Figure()
+    groups = experiment.config["evaluate"]["groups"]
+    draw_changes(drawn, experiment.scores, groups, runs, experiment.published, seed=0)
+    ours = drawn.axes[0]
+    assert [tick.get_text() for tick in ours.get_xticklabels()] == ["base", "cpt-10K", "cpt-25K"]
+    assert {container.lines[0].get_linestyle() for container in ours.containers} == {"None"}
+
+
+def test_bad_metrics_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n1,2.5\n2,nan\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: the loss at step 2 isn't finite"):
+        read_losses(path)
+    path.write_text("step,loss\n")
+    with pytest.raises(UserError, match="no rows"):
+        read_losses(path)
+    path.write_text("step,tokens\n1,2\n")
+    with pytest.raises(UserError, match="loss is missing"):
+        read_losses(path)

@@ -1,0 +1,185 @@
+"""scores.csv: values, pairing, bad inputs."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from report_experiment import PUBLISHED, write_json
+
+from cpt.errors import UserError
+from cpt.report.scores import (
+    COLUMNS,
+    pairs_of,
+    read_published,
+    read_samples,
+    read_scores,
+    score_rows,
+    write_scores,
+)
+
+RUNS = [{"name": "base", "tokens": 0}, {"name": "cpt-400M", "tokens": 400_000_000}]
+TASKS = {"piqa": {"label": "PIQA", "metric": "acc_norm"}}
+
+
+def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -> dict:
+    return {
+        "task": "piqa",
+        "item": item,
+        "acc": acc,
+        "acc_norm": acc_norm,
+        "loglikelihoods": [-1.0] * choices,
+    }
+
+
+def write_task(folder: Path, run: str, samples: list[dict], metrics: dict[str, float]) -> None:
+    summary = {"task": "piqa", "n": len(samples), "items_of_full": 1838, "metrics": metrics}
+    write_json(folder / run / "piqa.json", summary)
+    (folder / run / "piqa.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
+
+
+def small(folder: Path) -> Path:
+    """Four items; the run loses one and gains one in acc, gains one in acc_norm."""
+    both = {"acc": 0.5, "acc_norm": 0.5}
+    write_task(folder, "base", [sample(0, 1, 0), sample(1, 1, 1), sample(2, 0, 0), sample(3, 0, 1)], both)
+    write_task(folder, "cpt-400M", [sample(3, 0, 1), sample(2, 1, 1), sample(1, 1, 1), sample(0, 0, 0)], both)
+    return folder
+
+
+def test_small_example_by_hand(tmp_path: Path) -> None:
+    rows = score_rows(small(tmp_path), RUNS, TASKS, [], read_published(PUBLISHED))
+    assert [(row["run"], row["metric"], row["shown"]) for row in rows] == [
+        ("base", "acc", False),
+        ("base", "acc_norm", True),
+        ("cpt-400M", "acc", False),
+        ("cpt-400M", "acc_norm", True),
+    ]
+    acc, norm = rows[2:]
+    assert (acc["score"], acc["base_score"], acc["gained"], acc["lost"], acc["mcnemar_p"]) == (
+        0.5,
+        0.5,
+        1,
+        1,
+        1,
+    )
+    assert (norm["score"], norm["difference"], norm["gained"], norm["lost"]) == (0.75, 0.25, 1, 0)
+    assert norm["standard_error"] == pytest.approx(0.25)
+    assert (norm["chance"], norm["items_of_full"]) == (0.5, 1838)
+    assert (norm["published"], acc["published"]) == (0.6518, None)
+    assert norm["mcnemar_p_holm"] == norm["mcnemar_p"] == 1.0
+    assert rows[1]["mcnemar_p"] is None
+
+
+def test_chance_is_the_mean_over_items(tmp_path: Path) -> None:
+    write_task(tmp_path, "base", [sample(0, 1, None, 4), sample(1, 0, None, 2)], {"acc": 0.5})
+    tasks = {"piqa": {"label": "PIQA", "metric": "acc"}}
+    (row,) = score_rows(tmp_path, RUNS[:1], tasks, [], {})
+    assert row["chance"] == pytest.approx((1 / 4 + 1 / 2) / 2)
+
+
+def test_written_and_read_back(experiment: SimpleNamespace) -> None:
+    """Counts survive the six decimals of the file, for every row of the demo."""
+    assert list(experiment.scores[0]) == list(COLUMNS)
+    assert len(experiment.scores) == 3 * (7 + 4 + 2)  # acc of 7 tasks, acc_norm of 4, 2 corpora
+    for row in experiment.scores:
+        if row["metric"] == "bits_per_byte":
+            assert row["difference"] == pytest.approx(row["score"] - row["base_score"], abs=2e-6)
+            assert (row["mcnemar_p"], row["shown"], row["published"]) == (None, False, None)
+            continue
+        pairs = pairs_of(row)
+        assert pairs.n == row["n"] == 40
+        assert min(pairs) >= 0
+        assert row["ci_low"] < row["score"] < row["ci_high"]
+        assert pairs.base_score == pytest.approx(row["base_score"])
+        of_base = row["run"] == "base"
+        assert (row["mcnemar_p"] is None) == of_base
+        assert (row["mcnemar_p_holm"] is not None) == (row["shown"] and not of_base)
+        assert (row["published"] is not None) == (row["shown"] and of_base)  # cpt-10K isn't in the paper
+    assert {row["chance"] for row in experiment.scores if row["task"] == "mmlu"} == {0.25}
+
+
+def test_bytes_are_equal_on_every_writing(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    rows = score_rows(
+        experiment.root / "evaluations",
+        experiment.runs,
+        experiment.tasks,
+        experiment.corpora,
+        experiment.published,
+    )
+    write_scores(tmp_path / "scores.csv", rows)
+    assert (tmp_path / "scores.csv").read_bytes() == (experiment.root / "scores.csv").read_bytes()
+
+
+def test_other_items_are_refused(tmp_path: Path) -> None:
+    folder = small(tmp_path)
+    write_task(folder, "cpt-400M", [sample(i, 1, 1) for i in (0, 1, 2, 9)], {"acc": 1, "acc_norm": 1})
+    with pytest.raises(UserError, match=r"cpt-400M.*1 only here, 1 only there.*evaluate\.items"):
+        score_rows(folder, RUNS, TASKS, [], {})
+
+
+def test_count_that_differs_from_the_samples_is_refused(tmp_path: Path) -> None:
+    folder = small(tmp_path)
+    path = folder / "base" / "piqa.json"
+    write_json(path, {**json.loads(path.read_text()), "n": 5})
+    with pytest.raises(UserError, match=r"piqa\.samples\.jsonl: has 4 items, but piqa\.json .* counts 5"):
+        score_rows(folder, RUNS, TASKS, [], {})
+
+
+def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path, "base", [sample(0, 1)], {"acc": 1})
+    with pytest.raises(
+        UserError, match=r"evaluate\.tasks\.piqa\.metric: acc_norm isn't measured.*: acc|one of acc"
+    ):
+        score_rows(tmp_path, RUNS[:1], TASKS, [], {})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"line 2: expected an item"),
+        ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'acc'"),
+        (
+            '{"task": "piqa", "item": 1, "acc": 0.5, "acc_norm": null}',
+            r"line 2: acc and acc_norm must be 0 or 1",
+        ),
+        ('{"task": "piqa", "item": 0, "acc": 1, "acc_norm": null}', r"line 2: .*occurs twice"),
+    ],
+)
+def test_broken_samples_are_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "piqa.samples.jsonl"
+    path.write_text(json.dumps(sample(0, 1)) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=message):
+        read_samples(path)
+
+
+def test_no_items_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "piqa.samples.jsonl").write_text("")
+    with pytest.raises(UserError, match="no items"):
+        read_samples(tmp_path / "piqa.samples.jsonl")
+
+
+def test_no_base_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"runs: .*`base: \{\}`"):
+        score_rows(small(tmp_path), RUNS[1:], TASKS, [], {})
+
+
+def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    folder = tmp_path / "evaluations"
+    shutil.copytree(experiment.root / "evaluations", folder)
+    path = folder / "cpt-10K" / "bits_per_byte.scientific_python.json"
+    write_json(path, {**json.loads(path.read_text()), "bytes": 1})
+    with pytest.raises(
+        UserError, match=r"bits_per_byte\.scientific_python\.json: measured on 29 .* of 1 bytes, but"
+    ):
+        score_rows(folder, experiment.runs, experiment.tasks, experiment.corpora, {})
+
+
+def test_wrong_and_empty_tables_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("run,tokens\nbase,0\n")
+    with pytest.raises(UserError, match=r"scores\.csv: expected the columns .* is missing"):
+        read_scores(path)
+    path.write_text(",".join(COLUMNS) + "\n")
+    with pytest.raises(UserError, match="no rows below the header"):
+        read_scores(path)

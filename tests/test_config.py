@@ -1,0 +1,146 @@
+"""The config: the paper's experiment exactly, overlays, and messages that help."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cpt.config import load, parse_count
+from cpt.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPER = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def merged(*overlays: dict) -> dict:
+    """Deep-merge as Snakemake does."""
+
+    def merge(base, overlay):
+        for key, value in overlay.items():
+            if isinstance(value, dict) and isinstance(base.get(key), dict):
+                merge(base[key], value)
+            else:
+                base[key] = copy.deepcopy(value)
+
+    result = copy.deepcopy(PAPER)
+    for overlay in overlays:
+        merge(result, overlay)
+    return result
+
+
+def problem(overlay: dict) -> str:
+    with pytest.raises(UserError) as caught:
+        load(merged(overlay))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("400M", 400_000_000), ("1B", 10**9), ("1.5B", 1_500_000_000), ("2_000", 2000), (7, 7), ("16K", 16_000)],
+)
+def test_counts_with_units(text, count):
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["4X", "-1", "1.5", "", "M", True, None, "1e3", -3])
+def test_what_is_no_count(text):
+    with pytest.raises(ValueError, match="expected a"):
+        parse_count(text)
+
+
+def test_default_is_the_papers_experiment():
+    config = load(PAPER)
+    assert config.base.repo == "facebook/MobileLLM-125M"
+    assert config.corpora["fineweb_edu"].repo == "HuggingFaceFW/fineweb-edu"
+    assert len(config.corpora["fineweb_edu"].revision) == 40
+    assert config.packing.sequence_length == 2000
+    train = config.train
+    assert (train.optimizer, train.weight_decay, train.learning_rate) == ("adamw", 0.005, 1e-4)
+    assert (train.schedule, train.warmup, train.micro_batch, train.accumulate) == ("cosine", 0.1, 80, 2)
+    assert (train.precision, train.engine, train.zero_stage) == ("bf16", "deepspeed", 3)
+    assert set(train.offload) == {"optimizer", "parameters"} and train.gradient_checkpointing
+    assert config.runs["base"].tokens == 0
+    assert {n: (r.tokens, r.gpus) for n, r in config.runs.items() if r.tokens} == {
+        "cpt-400M": (400_000_000, 3),
+        "cpt-1B": (1_000_000_000, 6),
+    }
+    assert len(config.evaluate.tasks) == 7 and config.evaluate.items is None
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "experiments").glob("*.yaml")))
+def test_every_overlay_is_valid_and_keeps_the_2_to_5_ratio(name):
+    config = load(merged(yaml.safe_load((ROOT / "experiments" / name).read_text())))
+    assert config.results.startswith("results/")
+    small, large = (config.runs[run].tokens for run in config.trained_runs)
+    assert 5 * small == 2 * large or config.name == "smoke"
+
+
+def test_overlays_merge_deeply_and_null_removes():
+    config = load(merged({"train": {"learning_rate": 3e-4}, "runs": {"cpt-1B": None}}))
+    assert config.train.learning_rate == 3e-4 and config.train.weight_decay == 0.005
+    assert list(config.runs) == ["base", "cpt-400M"]
+
+
+def test_unknown_key_names_path_and_nearest():
+    assert "train.learnin_rate: unknown key; did you mean 'learning_rate'?" in problem(
+        {"train": {"learnin_rate": 1}}
+    )
+    assert "corpora.x.filez: unknown key; did you mean 'files'?" in problem(
+        {"corpora": {"x": {"source": "local", "files": "a", "filez": "b"}}}
+    )
+    assert "runs.cpt-1B.train.lerning_rate: unknown key; did you mean 'learning_rate'?" in problem(
+        {"runs": {"cpt-1B": {"train": {"lerning_rate": 1}}}}
+    )
+
+
+def test_wrong_type_names_value():
+    text = problem({"packing": {"sequence_length": "long"}})
+    assert "packing.sequence_length" in text and "'long'" in text
+
+
+def test_missing_key():
+    config = merged()
+    del config["train"]["warmup"]
+    with pytest.raises(UserError, match=r"train\.warmup: missing; it must be set"):
+        load(config)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"domain": "fineweb"}, "domain: there is no 'fineweb' in corpora; did you mean 'fineweb_edu'?"),
+        ({"runs": {"x": {"tokens": "4M"}}}, "runs.x: set either gpus or cpus"),
+        ({"runs": {"x": {"tokens": "4M", "gpus": 1, "cpus": 1}}}, "runs.x: set either gpus or cpus"),
+        ({"runs": {"x": {"gpus": 1}}}, "runs.x.gpus: has no effect without tokens"),
+        ({"runs": {"x": {"tokens": 100, "gpus": 1}}}, "runs.x.tokens: 100 is less than one sequence"),
+        (
+            {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "cpt-500M"}}},
+            "runs.x.start_from: there is no 'cpt-500M' in runs; did you mean 'cpt-400M'?",
+        ),
+        (
+            {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "x"}}},
+            "runs.x.start_from: goes round in a circle: x -> x",
+        ),
+        ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
+        ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
+        ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
+        ({"evaluate": {"groups": {"general": ["pica"]}}}, "evaluate.groups.general: there is no 'pica'"),
+    ],
+)
+def test_what_does_not_fit_together(overlay, message):
+    assert message in problem(overlay)
+
+
+def test_sequence_length_over_the_context_of_a_known_model():
+    smoke = yaml.safe_load((ROOT / "experiments" / "smoke.yaml").read_text())
+    text = ""
+    with pytest.raises(UserError) as caught:
+        load(merged(smoke, {"packing": {"sequence_length": 5000}}))
+    text = str(caught.value)
+    assert "packing.sequence_length: 5000 is over the model's context of 4096 tokens" in text
+
+
+def test_all_problems_are_told_at_once():
+    text = problem({"train": {"warmup": 2}, "packing": {"seed": "x"}})
+    assert "train.warmup" in text and "packing.seed" in text

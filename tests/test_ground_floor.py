@@ -1,0 +1,132 @@
+"""Atomic files, progress lines, and the frame around scripts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpt.files import atomic, read_json, sha256_of, write_json
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+def test_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with pytest.raises(RuntimeError), atomic(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+    with atomic(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole" and list(target.parent.iterdir()) == [target]
+
+
+def test_failed_rewrite_keeps_the_former_content(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("former")
+    with pytest.raises(RuntimeError), atomic(target) as temporary:
+        temporary.write_text("new")
+        raise RuntimeError
+    assert target.read_text() == "former"
+
+
+def test_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "folder"
+    for name in ("a", "b"):
+        with atomic(target) as temporary:
+            (temporary / "inner").mkdir(parents=True)
+            (temporary / "inner" / name).write_text(name)
+    assert [p.name for p in (target / "inner").iterdir()] == ["b"]
+
+
+def test_leftover_of_a_killed_process_is_overwritten(tmp_path):
+    (tmp_path / ".folder.incomplete").mkdir()
+    (tmp_path / ".folder.incomplete" / "junk").write_text("junk")
+    with atomic(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_json_round_trip_and_no_nan(tmp_path):
+    write_json(tmp_path / "x.json", {"text": "größer", "numbers": [1, 2.5]})
+    assert read_json(tmp_path / "x.json") == {"text": "größer", "numbers": [1, 2.5]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "y.json", float("nan"))
+    assert not (tmp_path / "y.json").exists()
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in SCRIPTS.glob("*.py")))
+def test_every_script_explains_itself(script):
+    result = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{script}.py"), "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert "--log-file" in result.stdout and len(result.stdout.splitlines()) > 5
+
+
+def run_script(tmp_path, body: str) -> subprocess.CompletedProcess:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from cpt.command import command_parser, run\nfrom cpt.errors import UserError\n"
+        f"def main(arguments):\n    {body}\nrun(main, command_parser('Doc.'))\n"
+    )
+    command = [sys.executable, str(script), "--log-file", str(tmp_path / "log" / "x.log")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_users_mistake_is_one_message_without_traceback(tmp_path):
+    result = run_script(tmp_path, "raise UserError('file x: do y')")
+    assert result.returncode == 1
+    assert result.stderr.strip() == "error: file x: do y"
+    assert "error: file x: do y" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_an_unexpected_error_has_its_traceback_in_the_log(tmp_path):
+    result = run_script(tmp_path, "print(1 / 0)")
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr and "Traceback" not in result.stderr
+    assert "Traceback" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_what_libraries_print_goes_to_the_log(tmp_path):
+    result = run_script(tmp_path, "print('chatter'); sys.stderr.write('noise')")
+    assert result.returncode == 0 and result.stderr == "" and result.stdout == ""
+    assert "chatter" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_progress_draws_nothing_but_lines_where_there_is_no_terminal(tmp_path):
+    result = run_script(
+        tmp_path,
+        "from cpt.progress import progress_over\n    for _ in progress_over(range(5), 'work'): pass",
+    )
+    assert result.stderr == ""
+    assert "work: 5/5 it" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_json_argument_error_names_the_text():
+    result = subprocess.run(
+        [sys.executable, str(SCRIPTS / "merged_config.py"), "--config", "{bad", "--output", "x"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2 and "expected JSON, got '{bad'" in result.stderr
+
+
+def test_provenance_is_json_and_complete():
+    from cpt.provenance import provenance
+
+    block = json.loads(json.dumps(provenance({"a": 1}, "code", {"train": 0})))
+    assert set(block) == {
+        *("settings_digest", "code_digest", "git_commit", "versions", "hardware", "seeds", "wall_seconds")
+    }
+    assert {"python", "torch", "snakemake"} <= set(block["versions"])

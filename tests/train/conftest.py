@@ -1,0 +1,172 @@
+"""A tiny model, packed data and a plan to train on, and a way to start scripts/train.py for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cpt.files import sha256_of
+from cpt.train.plan import make_plan
+
+TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+SEQUENCES, LENGTH, VOCABULARY = 150, 64, 101
+SETTINGS = {
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "epsilon": 1e-8,
+    "gradient_clip": 1.0,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "micro_batch": 2,
+    "global_batch": 4,
+    "engine": "ddp",
+    "zero_stage": 3,
+    "offload": ["optimizer", "parameters"],
+    "gradient_checkpointing": False,
+    "precision": "float32",
+    "seed": 0,
+    "checkpoint_every": 5,
+    "keep_checkpoints": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A random Llama with tied embeddings and grouped-query attention."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=33 * 2,  # not a multiple of the number of ranks, so that ZeRO-3 must pad
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=22,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def packed_folder(tmp_path_factory) -> Path:
+    """Packed sequences with something to learn: slowly rising token ids."""
+    folder = tmp_path_factory.mktemp("packed")
+    rises = np.random.default_rng(0).integers(0, 3, (SEQUENCES, LENGTH))
+    (np.cumsum(rises, axis=1) % VOCABULARY).astype(np.uint16).tofile(folder / "sequences.bin")
+    ledger = {
+        "mixture": "domain",
+        "dtype": "uint16",
+        "sequences": SEQUENCES,
+        "sequence_length": LENGTH,
+        "tokens": SEQUENCES * LENGTH,
+        "sequences_sha256": sha256_of(folder / "sequences.bin"),
+    }
+    (folder / "ledger.json").write_text(json.dumps(ledger))
+    return folder
+
+
+class Training:
+    """One run of scripts/train.py in its own folder."""
+
+    def __init__(self, folder: Path, model: Path, packed: Path, **changes):
+        self.folder, self.model, self.packed = folder, model, packed
+        self.changed(**changes)
+
+    def changed(self, tokens: int = 118 * LENGTH, **changes) -> "Training":
+        """Plan again with other settings."""
+        ledger = json.loads((self.packed / "ledger.json").read_text())
+        plan = make_plan("test", tokens, 1, SETTINGS | changes, ledger, 128)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+        return self
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        return sorted((self.folder / "work" / "checkpoints").glob("step-*"))
+
+    def start(self, processes: int) -> subprocess.Popen:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        arguments = {
+            "plan": self.folder / "plan.json",
+            "model": self.model,
+            "sequences": self.packed,
+            "work": self.folder / "work",
+            "output": self.folder / "model",
+            "metrics": self.folder / "metrics.csv",
+            "summary": self.folder / "run.json",
+            "device": "cpu",
+            "log-file": self.folder / "log",
+        }
+        command = [sys.executable, *(launcher if processes > 1 else []), str(TRAIN)]
+        command += [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def finish(self, processes: int = 1) -> "Training":
+        process = self.start(processes)
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode == 0, errors + (self.folder / "log").read_text()[-3000:]
+        return self
+
+    def interrupt(self, processes: int, after_step: int, number: int, orphans: bool = False) -> int:
+        """Send a signal once the checkpoint of a step is there; return the exit code.
+
+        SIGKILL goes to every process, or with `orphans` to the launcher alone.
+        """
+        process = self.start(processes)
+        wanted = self.folder / "work" / "checkpoints" / f"step-{after_step:08d}"
+        for _ in range(1200):
+            if wanted.exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert wanted.exists(), process.communicate()[1]
+        parent = psutil.Process(process.pid)
+        everyone = parent.children(recursive=True) if number == signal.SIGKILL and not orphans else []
+        for victim in [*everyone, parent]:
+            victim.send_signal(number)
+        process.communicate(timeout=120)
+        return process.returncode
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "metrics.csv")
+
+    @property
+    def weights(self) -> bytes:
+        return (self.folder / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def training(tmp_path, model_folder, packed_folder):
+    """Make a Training in a fresh folder: training("name", **changed settings)."""
+    return lambda name="run", **changes: Training(tmp_path / name, model_folder, packed_folder, **changes)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, model_folder, packed_folder) -> Training:
+    """An undisturbed run of one process with the plain engine."""
+    return Training(tmp_path_factory.mktemp("reference") / "run", model_folder, packed_folder).finish()
+
+
+@pytest.fixture(scope="session")
+def reference_of_two(tmp_path_factory, model_folder, packed_folder) -> Training:
+    """The same run on two processes."""
+    return Training(tmp_path_factory.mktemp("reference_of_two") / "run", model_folder, packed_folder).finish(
+        2
+    )

@@ -1,0 +1,171 @@
+"""The parts of training: plans, schedules, batches, losses, checkpoints, FLOPs."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cpt.errors import UserError
+from cpt.train import checkpoints
+from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
+from cpt.train.losses import LossModel
+from cpt.train.metrics import MetricsFile, flops_per_token
+from cpt.train.plan import make_plan
+from cpt.train.schedules import cosine
+
+PAPER = {
+    "warmup": 0.1,
+    "micro_batch": 80,
+    "accumulate": 2,
+    "learning_rate": 1e-4,
+    "engine": "deepspeed",
+    "zero_stage": 3,
+    "offload": [],
+    "gradient_checkpointing": True,
+    "checkpoint_every": 50,
+    "keep_checkpoints": 2,
+}
+LEDGER = {
+    "mixture": "domain",
+    "sequences": 700_000,
+    "sequence_length": 2000,
+    "tokens": 1_400_000_000,
+    "sequences_sha256": "x",
+}
+
+
+def test_plan_of_the_papers_runs():
+    small = make_plan("cpt-400M", 400_000_000, 3, PAPER, LEDGER, 2048)
+    assert (small["sequences"], small["global_batch"], small["steps"]) == (200_000, 480, 417)
+    large = make_plan("cpt-1B", 1_000_000_000, 6, PAPER, LEDGER, 2048)
+    assert (large["sequences"], large["global_batch"], large["steps"]) == (500_000, 960, 521)
+    assert large["warmup_steps"] == 53
+
+
+def test_plan_keeps_a_given_global_batch_whatever_the_process_count():
+    plans = [
+        make_plan("run", 10**8, processes, PAPER | {"global_batch": 480}, LEDGER, 2048)
+        for processes in (1, 6)
+    ]
+    assert plans[0] == plans[1] and plans[0]["global_batch"] == 480
+
+
+def test_budget_larger_than_the_corpus():
+    with pytest.raises(UserError, match=r"runs\.big\.tokens.*1,000,000 sequences.*700,000.*lower the budget"):
+        make_plan("big", 2_000_000_000, 1, PAPER, LEDGER, 2048)
+
+
+def test_sequence_length_over_the_models_context():
+    with pytest.raises(UserError, match=r"packing\.sequence_length: 2000.*context of 1024"):
+        make_plan("run", 10**6, 1, PAPER, LEDGER, 1024)
+
+
+def test_cosine_by_hand():
+    rates = [cosine(step, 12, 2, 1.0) for step in range(12)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[7] == pytest.approx(0.5)  # half of the ten steps after warmup
+    assert rates[11] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9)))
+    assert cosine(0, 1, 0, 2.0) == 2.0
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("micro_batch", [1, 2, 5])
+@pytest.mark.parametrize("sequences", [10, 24, 25])
+def test_every_row_is_seen_once_and_ranks_agree_on_shapes(world_size, micro_batch, sequences):
+    seen = []
+    for step in range(-(-sequences // 10)):
+        rows = rows_of_step(step, 10, sequences)
+        shapes = set()
+        for rank in range(world_size):
+            parts = list(micro_batches(rows, rank, world_size, micro_batch))
+            shapes.add(tuple(len(numbers) for numbers, _ in parts))
+            seen += [n for numbers, weights in parts for n in numbers[weights > 0]]
+        assert len(shapes) == 1 and max(next(iter(shapes))) <= micro_batch
+    assert sorted(seen) == list(range(sequences))
+
+
+def test_packed_file_of_the_wrong_size(packed_folder, tmp_path):
+    (tmp_path / "sequences.bin").write_bytes(b"x" * 1000)
+    (tmp_path / "ledger.json").write_text((packed_folder / "ledger.json").read_text())
+    with pytest.raises(UserError, match=r"1,000 bytes instead of 19,200.*pack again"):
+        PackedSequences(tmp_path)
+
+
+def test_loss_is_the_sum_over_targets_and_splits_add_up(model_folder):
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    batch = torch.randint(0, 101, (4, 64), generator=torch.Generator().manual_seed(0))
+    expected = model(batch, labels=batch).loss.item() * 4 * 63
+    whole = LossModel(model, save_memory=False)
+    assert whole(batch, torch.ones(4)).item() == pytest.approx(expected, rel=1e-5)
+    parts = whole(batch[:1], torch.ones(1)) + whole(batch[1:], torch.ones(3))
+    assert parts.item() == pytest.approx(expected, rel=1e-5)
+    weighted = whole(batch, torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    chosen = whole(batch[[0, 3]], torch.ones(2))
+    assert weighted.item() == pytest.approx(chosen.item(), rel=1e-5)
+
+
+def test_memory_saving_loss_has_the_same_gradient(model_folder, monkeypatch):
+    monkeypatch.setattr("cpt.train.losses.LOGIT_ROWS", 50)
+    batch = torch.randint(0, 101, (3, 64), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for save_memory in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(model_folder).train()
+        LossModel(model, save_memory)(batch, torch.ones(3)).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_checkpoints_rotate_and_survive_corruption(tmp_path):
+    weights = {"w": torch.arange(6.0).reshape(2, 3)}
+    moments = {"exp_avg.w": weights["w"] * 2, "exp_avg_sq.w": weights["w"] ** 2}
+    for step in (5, 10, 15):
+        checkpoints.save(tmp_path, step, "me", weights, moments, keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-00000010", "step-00000015"]
+    state, found, found_moments = checkpoints.load(checkpoints.newest(tmp_path, "me"))
+    assert state["step"] == 15
+    assert torch.equal(found["w"], weights["w"]) and found_moments.keys() == moments.keys()
+    (tmp_path / "step-00000015" / "model.safetensors").write_bytes(b"junk")
+    assert checkpoints.newest(tmp_path, "me").name == "step-00000010"
+    (tmp_path / "step-00000010" / "state.json").write_text("{")
+    assert checkpoints.newest(tmp_path, "me") is None
+
+
+def test_checkpoints_of_other_settings_are_removed(tmp_path):
+    checkpoints.save(tmp_path, 5, "other", {"w": torch.ones(1)}, {}, keep=2)
+    assert checkpoints.newest(tmp_path, "me") is None
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):
+    path = tmp_path / "metrics.csv"
+    row = dict.fromkeys(("tokens", "loss", "learning_rate", "gradient_norm"), 1.0)
+    row |= dict.fromkeys(("tokens_per_second", "model_flops_utilization", "peak_memory_mb"))
+    file = MetricsFile(path, 0)
+    for step in (1, 2, 3, 4):
+        file.write(step=step, **row)
+    file.close()
+    path.write_text(path.read_text() + "5,1.0,0.")  # cut off in mid-row by a kill
+    file = MetricsFile(path, 2)
+    file.write(step=3, **row)
+    file.close()
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["step", "1", "2", "3"]
+
+
+def test_flops_of_mobilellm_125m():
+    config = SimpleNamespace(
+        tie_word_embeddings=True, vocab_size=32_000, hidden_size=576, num_hidden_layers=30
+    )
+    # 6 * 124,635,456 + 6 * 30 * 576 * 2000 = 0.748 G + 0.207 G
+    assert flops_per_token(config, 124_635_456, 2000) == pytest.approx(0.955e9, rel=1e-3)
+    config.tie_word_embeddings = False
+    untied = flops_per_token(config, 124_635_456 + 32_000 * 576, 2000)
+    assert untied == pytest.approx(0.955e9, rel=1e-3)
+
+
+def test_plan_is_json(tmp_path):
+    plan = make_plan("run", 4_000, 1, PAPER | {"global_batch": 1}, LEDGER, 2048)
+    assert json.loads(json.dumps(plan)) == plan

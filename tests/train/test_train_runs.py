@@ -1,0 +1,119 @@
+"""scripts/train.py as a user starts it: one loss curve however it is run, and exact resume."""
+
+import json
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cpt.train.loop import EXIT_INTERRUPTED
+
+
+def assert_same_curve(one, other, tolerance=1e-5):
+    assert list(one.metrics.step) == list(other.metrics.step) == list(range(1, 31))
+    assert list(one.metrics.tokens) == list(other.metrics.tokens)
+    np.testing.assert_allclose(one.metrics.loss, other.metrics.loss, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(one.metrics.gradient_norm, other.metrics.gradient_norm, rtol=1e-4)
+
+
+def test_reference_learns_and_saves_a_model_that_loads(reference):
+    metrics = reference.metrics
+    assert metrics.loss.iloc[-1] < metrics.loss.iloc[0] - 1
+    summary = json.loads((reference.folder / "run.json").read_text())
+    assert summary["sequences"] == 118 and summary["steps"] == 30  # 29 whole batches of 4, and one of 2
+    assert summary["tokens"] == metrics.tokens.iloc[-1] == 118 * 64
+    assert summary["final_loss"] == pytest.approx(metrics.loss.iloc[-1])
+    model = AutoModelForCausalLM.from_pretrained(reference.folder / "model")
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    packed = np.fromfile(reference.packed / "sequences.bin", np.uint16).reshape(-1, 64)
+    batch = torch.from_numpy(packed[116:118].astype(np.int64))
+    loss = model(batch, labels=batch).loss.item()  # after the last step, so a little lower
+    assert metrics.loss.iloc[-1] - 0.5 < loss < metrics.loss.iloc[-1] + 0.05
+    assert not (reference.folder / "work").exists()
+
+
+def test_two_processes_see_the_same_batches(reference, reference_of_two):
+    assert_same_curve(reference, reference_of_two)
+
+
+def test_other_micro_batch_and_checkpointing_same_curve(reference, training):
+    run = training(micro_batch=3, gradient_checkpointing=True).finish()
+    assert_same_curve(reference, run)
+
+
+def test_deepspeed_zero3_offload_same_curve(reference, training):
+    run = training(engine="deepspeed", gradient_checkpointing=True).finish(2)
+    assert_same_curve(reference, run)
+    summary = json.loads((run.folder / "run.json").read_text())
+    assert summary["engine"] == "deepspeed" and summary["processes"] == 2
+    one, other = (AutoModelForCausalLM.from_pretrained(r.folder / "model") for r in (reference, run))
+    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+def test_sigkill_and_resume_is_bit_for_bit(engine, training, reference_of_two):
+    undisturbed = reference_of_two if engine == "ddp" else training("undisturbed", engine=engine).finish(2)
+    run = training("killed", engine=engine)
+    run.interrupt(2, 10, signal.SIGKILL)
+    assert not (run.folder / "run.json").exists() and not (run.folder / "model").exists()
+    run.finish(2)
+    assert run.weights == undisturbed.weights
+    assert list(run.metrics.loss) == list(undisturbed.metrics.loss)
+    assert list(run.metrics.step) == list(range(1, 31))
+
+
+def test_killed_launcher_leaves_no_second_writer(training, reference_of_two):
+    run = training()
+    run.interrupt(2, 10, signal.SIGKILL, orphans=True)
+    assert run.finish(2).weights == reference_of_two.weights
+
+
+def test_sigterm_writes_a_checkpoint_and_asks_to_be_continued(reference, training):
+    run = training()
+    assert run.interrupt(1, 5, signal.SIGTERM) == EXIT_INTERRUPTED
+    assert run.checkpoints[-1].name > "step-00000005"
+    assert run.finish().weights == reference.weights
+
+
+def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
+    run = training()
+    run.interrupt(1, 15, signal.SIGKILL)
+    newest = run.checkpoints[-1] / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    run.finish()
+    assert "falling back" in (run.folder / "log").read_text()
+    assert run.weights == reference.weights
+
+
+def test_resume_with_another_engine_and_process_count(reference, training):
+    run = training(engine="deepspeed")
+    run.interrupt(2, 10, signal.SIGKILL)
+    run.changed(engine="ddp").finish(1)
+    assert "continuing after step" in (run.folder / "log").read_text()
+    assert_same_curve(reference, run)
+
+
+def test_other_settings_start_over(training):
+    run = training()
+    run.interrupt(1, 5, signal.SIGKILL)
+    run.changed(learning_rate=1e-3).finish()
+    log = (run.folder / "log").read_text()
+    assert "other settings or data; starting over" in log and "continuing" not in log
+
+
+def test_gpu_run_without_gpu_says_what_to_do(training):
+    if torch.cuda.is_available():
+        pytest.fail("this test needs a machine without a GPU; hide it with CUDA_VISIBLE_DEVICES=")
+    run = training()
+    process = run.start(1)
+    process.kill()
+    process.wait()
+    command = [part if part != "cpu" else "cuda" for part in process.args]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "asks for 1 GPU(s) and this machine offers 0" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,94 @@
+"""A copy of the project in which the smoke experiment has run to its end, once per test session."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "__pycache__", "results", "tests", ".ci")
+SMOKE = ("--configfile", "experiments/smoke.yaml")
+
+
+class Project:
+    """A copy of the repository, and snakemake in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+
+    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 900) -> str:
+        """Run snakemake; returns what it printed."""
+        result = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+        if check:
+            assert result.returncode == 0, result.stdout[-6000:]
+        else:
+            assert result.returncode != 0, result.stdout[-6000:]
+        return result.stdout
+
+    def planned(self, *arguments: str, config: tuple[str, ...] = SMOKE) -> dict[str, int]:
+        """Jobs per rule that a dry run would start."""
+        printed = self.snakemake("--dry-run", "--quiet", "rules", *config, *arguments)
+        if "Nothing to be done" in printed:
+            return {}
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total +\d+$", printed, re.M | re.S)
+        assert table, printed
+        return {rule: int(count) for rule, count in (line.split() for line in table[1].splitlines() if line)}
+
+    def edit(self, path: str, old: str, new: str):
+        """Change a file for the length of a `with` block."""
+        return _Edit(self.folder / path, old, new)
+
+    def kill_when(self, appears: Path, *arguments: str) -> None:
+        """Start snakemake and SIGKILL it and all its processes as soon as a file appears."""
+        process = subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(6000):
+            if appears.exists() or process.poll() is not None:
+                break
+            time.sleep(0.02)
+        assert appears.exists(), "snakemake ended before the file appeared"
+        parent = psutil.Process(process.pid)
+        for victim in [parent, *parent.children(recursive=True)]:
+            victim.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+class _Edit:
+    def __init__(self, path: Path, old: str, new: str):
+        self.path, self.old, self.new = path, old, new
+
+    def __enter__(self) -> None:
+        self.before = self.path.read_text()
+        assert self.before.count(self.old) >= 1, f"{self.old!r} isn't in {self.path}"
+        self.path.write_text(self.before.replace(self.old, self.new))
+
+    def __exit__(self, *exc: object) -> None:
+        self.path.write_text(self.before)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Project:
+    """The smoke experiment, finished."""
+    project = Project(tmp_path_factory.mktemp("project") / "copy")
+    project.snakemake("--quiet", "all", *SMOKE)
+    return project

@@ -1,0 +1,248 @@
+"""The whole DAG: what it makes, what a change reruns, and how it survives a kill."""
+
+import csv
+import json
+import shutil
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+from conftest import SMOKE
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+RESULTS = "results/smoke"
+# Everything up to the packed sequences: what no change of training may touch.
+CORPUS_RULES = {
+    *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
+    *("held_out", "pack", "corpus_statistics", "base_model", "fetch_package", "fetch_benchmarks"),
+}
+
+
+def results(project) -> Path:
+    return project.folder / RESULTS
+
+
+def test_papers_experiment_is_planned_fast_without_network_or_data(project):
+    start = time.monotonic()
+    jobs = project.planned(config=())
+    assert time.monotonic() - start < 5
+    assert jobs["train"] == 2 and jobs["evaluate_task"] == 21 and jobs["download"] == 2
+    assert project.planned("--profile", "slurm", "results/table1.csv", config=())["train"] == 2
+
+
+def test_table1_has_the_papers_columns_and_all_runs(project):
+    with open(results(project) / "table1.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["base", "cpt-16K", "cpt-40K"]
+    tasks = ["mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"]
+    assert list(rows[0]) == ["run", "tokens", *tasks, "average"]
+    for row in rows:
+        assert float(row["average"]) == pytest.approx(sum(float(row[t]) for t in tasks) / 7, abs=1e-4)
+    assert (results(project) / "table1.tex").read_text().count("\\toprule") == 1
+    assert "H.Swag" in (results(project) / "table1.md").read_text()
+
+
+def test_figures_and_paper_are_there(project):
+    for figure in ("figure1", "figure2"):
+        for kind, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")):
+            assert (results(project) / "figures" / f"{figure}.{kind}").read_bytes().startswith(magic)
+    assert (results(project) / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_merged_config_is_stored_with_the_results(project):
+    stored = yaml.safe_load((results(project) / "config.yaml").read_text())
+    assert stored["name"] == "smoke" and stored["train"]["weight_decay"] == 0.005
+    assert stored["runs"]["cpt-40K"]["train"] == {"engine": "deepspeed"}
+
+
+def test_both_engines_trained_on_two_processes_and_learned(project):
+    for run, engine in (("cpt-16K", "ddp"), ("cpt-40K", "deepspeed")):
+        summary = json.loads((results(project) / "runs" / run / "run.json").read_text())
+        assert (summary["engine"], summary["processes"]) == (engine, 2)
+        assert summary["provenance"]["code_digest"] not in ("", "unknown")
+        with open(results(project) / "runs" / run / "metrics.csv", newline="") as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        assert len(losses) == summary["steps"] and losses[-1] < losses[0] - 0.3
+
+
+def test_smaller_budget_is_a_prefix_of_the_larger(project):
+    plans = [
+        json.loads((results(project) / "runs" / run / "plan.json").read_text())
+        for run in ("cpt-16K", "cpt-40K")
+    ]
+    assert plans[0]["sequences_sha256"] == plans[1]["sequences_sha256"]
+    assert plans[0]["sequences"] < plans[1]["sequences"]
+    first_steps = []
+    for run in ("cpt-16K", "cpt-40K"):
+        with open(results(project) / "runs" / run / "metrics.csv", newline="") as file:
+            first_steps.append(float(next(csv.DictReader(file))["loss"]))
+    assert first_steps[0] == pytest.approx(first_steps[1], abs=1e-5)  # the same first batch, both engines
+
+
+def test_held_out_loss_falls(project):
+    bits = [
+        json.loads((results(project) / "evaluations" / run / "bits_per_byte.networkx.json").read_text())
+        for run in ("base", "cpt-16K", "cpt-40K")
+    ]
+    assert bits[0]["bits_per_byte"] > bits[1]["bits_per_byte"] > bits[2]["bits_per_byte"]
+
+
+def test_trained_model_loads_with_transformers(project):
+    folder = results(project) / "models" / "cpt-40K"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.vocab_size >= len(tokenizer) - 1
+    assert tokenizer("graph")["input_ids"]
+
+
+def test_every_job_left_a_log_and_timings(project):
+    logs = {path.parts[-2] for path in (results(project) / "logs").rglob("*.log")}
+    assert {"networkx", "cpt-16K", "base"} <= logs
+    project.snakemake("--quiet", "all", *SMOKE, f"{RESULTS}/timings.csv")
+    with open(results(project) / "timings.csv", newline="") as file:
+        rules = {row["rule"]: int(row["jobs"]) for row in csv.DictReader(file)}
+    assert rules["evaluate_task"] == 21 and rules["train"] == 2
+
+
+# ------------------------------------------------------------------------- rerunning only what changed
+def test_finished_means_nothing_to_be_done(project):
+    assert project.planned() == {}
+
+
+def test_changed_plot_redraws_figures_and_paper_only(project):
+    with project.edit("scripts/cpt/report/style.py", "dpi=", "metadata=None, dpi="):
+        assert project.planned() == {"figure1": 1, "figure2": 1, "paper": 1, "all": 1}
+
+
+def test_changed_learning_rate_retrains_and_rescores_but_keeps_the_corpus(project):
+    jobs = project.planned("--config", "train={learning_rate: 0.0005}")
+    assert not CORPUS_RULES & set(jobs)
+    assert jobs["train"] == 2 and jobs["evaluate_task"] == 14 and jobs["bits_per_byte"] == 4
+    assert {"plan_run", "scores", "table1", "figure1", "figure2", "paper", "merged_config"} < set(jobs)
+
+
+def test_touch_comment_docstring_and_whitespace_rerun_nothing(project):
+    for path in [*project.folder.glob("scripts/**/*.py"), *project.folder.glob("rules/*.smk")]:
+        path.touch()
+    assert project.planned() == {}
+    with project.edit(
+        "scripts/cpt/train/loop.py", "# Checkpoint.", "# A checkpoint,\n            # now and then."
+    ):
+        with project.edit("scripts/pack.py", '"""', '"""  Once more: '):
+            assert project.planned() == {}
+
+
+def test_changed_filter_keeps_downloads(project):
+    jobs = project.planned("--config", "filters={length: {minimum_lines: 4}}")
+    assert "download" not in jobs and "base_model" not in jobs and "fetch_benchmarks" not in jobs
+    assert jobs["filter_documents"] == 3 and jobs["train"] == 2
+
+
+def test_further_run_only_adds_its_own_jobs(project):
+    jobs = project.planned("--config", "runs={cpt-20K: {tokens: 20480, cpus: 2}}")
+    assert not CORPUS_RULES & set(jobs)
+    assert (jobs["plan_run"], jobs["train"], jobs["evaluate_task"], jobs["bits_per_byte"]) == (1, 1, 7, 2)
+
+
+def test_changed_helper_reruns_exactly_its_users(project):
+    with project.edit("scripts/cpt/train/schedules.py", "0.5 * (1.0", "0.49 * (1.0"):
+        jobs = project.planned()
+        assert jobs["train"] == 2 and "plan_run" not in jobs and not CORPUS_RULES & set(jobs)
+
+
+# --------------------------------------------------------------------------------------- being killed
+@pytest.mark.parametrize("run", ["cpt-16K", "cpt-40K"])
+def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, run):
+    target = f"{RESULTS}/models/{run}"
+    before = (project.folder / target / "model.safetensors").read_bytes()
+    summary = (results(project) / "runs" / run / "run.json").read_bytes()
+    keep = project.folder / "kept"
+    shutil.copytree(project.folder / target, keep)
+    checkpoint = results(project) / "checkpoints" / run / "checkpoints" / "step-00000004"
+    force = ("--forcerun", "train", "--quiet", "all", *SMOKE, target)
+    project.kill_when(checkpoint, *force)
+    assert not (project.folder / target / "model.safetensors").exists()
+    assert not (results(project) / "runs" / run / "run.json").exists()
+    project.snakemake("--unlock", *SMOKE)
+    project.snakemake("--rerun-incomplete", "--quiet", "all", *SMOKE, target)
+    assert (project.folder / target / "model.safetensors").read_bytes() == before
+    assert "continuing after step" in (results(project) / "logs" / "train" / f"{run}.log").read_text()
+    assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4
+    assert summary != b"" and not checkpoint.parent.exists()
+    shutil.rmtree(keep)
+
+
+# ------------------------------------------------------------------------------------------ bad input
+def test_unknown_key_stops_before_any_job(project):
+    printed = project.snakemake(*SMOKE, "--config", "train={learnin_rate: 1}", check=False)
+    assert "train.learnin_rate: unknown key; did you mean 'learning_rate'?" in printed
+    assert "Traceback" not in printed and "Building DAG" not in printed
+
+
+def test_missing_own_files_stop_before_any_job(project):
+    corpus = "corpora={own: {source: local, files: nowhere/*.md}}"
+    printed = project.snakemake(*SMOKE, "--config", corpus, "general=own", check=False)
+    assert "corpora.own.files: no file matches nowhere/*.md" in printed
+    assert "Building DAG" not in printed
+
+
+def test_budget_over_the_corpus_stops_before_training(project):
+    runs = "runs={huge: {tokens: 1B, cpus: 2}}"
+    target = f"{RESULTS}/models/huge"
+    printed = project.snakemake("--quiet", "all", *SMOKE, "--config", runs, target, check=False)
+    assert "runs.huge.tokens: 1,000,000,000 tokens are" in printed and "lower the budget" in printed
+    assert not (results(project) / "runs" / "huge").exists() or not list(
+        (results(project) / "runs" / "huge").iterdir()
+    )
+    assert not (results(project) / "checkpoints" / "huge").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "own"),
+        (["short"], "no tokens to pack"),
+    ],
+)
+def test_own_corpus_that_is_empty_or_filtered_to_nothing(project, lines, message):
+    (project.folder / "own").mkdir(exist_ok=True)
+    (project.folder / "own" / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in lines))
+    config = (
+        "corpora={own: {source: local, files: own/*.jsonl}}",
+        "mixtures={domain: null, own: {own: 1.0}}",
+        "domain=own",
+        "results=results/empty",
+    )
+    target = "results/empty/packed/own"
+    printed = project.snakemake("--quiet", "all", *SMOKE, "--config", *config, target, check=False)
+    assert message in printed and "own" in printed
+    assert "Traceback" not in printed.replace("Traceback (most recent call last)", "", 0)
+    assert not (project.folder / target).exists()
+
+
+def test_own_corpus_from_files_to_sequences(project):
+    """Text files, JSON lines and bad documents of a user's own become packed sequences."""
+    folder = project.folder / "mine"
+    folder.mkdir()
+    random = Random(0)
+    prose = [" ".join(f"w{random.randrange(10**6)}" for _ in range(12)) for _ in range(40)]
+    (folder / "a.md").write_text("\n".join(prose))
+    (folder / "b.txt").write_text("\n".join(reversed(prose)))
+    odd = [None, "", "\ud800 " + "\n".join(prose[:20]), "\n".join(prose), "a\x00b\n" + "\n".join(prose[5:30])]
+    (folder / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in odd))
+    (folder / "d.txt").write_bytes("\n".join(prose[::2]).encode() + b"\n\xff\xfe not UTF-8 at all here\n")
+    config = (
+        "corpora={mine: {source: local, files: ['mine/*'], shards: 2}}",
+        "mixtures={mine: {mine: 1.0}}",
+        "domain=mine",
+        "held_out={share: 0.0}",
+        "results=results/mine",
+    )
+    target = "results/mine/packed/mine"
+    project.snakemake("--quiet", "all", *SMOKE, "--config", *config, target)
+    ledger = json.loads((project.folder / target / "ledger.json").read_text())
+    # a.md, b.txt, d.txt and two odd ones; the null and the empty one are dropped, one is a duplicate
+    assert ledger["sources"]["mine"]["documents"] == 5
+    assert ledger["sequences"] > 10
