@@ -22,7 +22,7 @@ environment: .venv/installed ## create .venv from the lock
 	touch $@
 
 demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
-	$(SNAKEMAKE) $(DEMO)
+	$(SNAKEMAKE) $(DEMO) --quiet host reason
 	@echo && cat results/demo/table1.md && echo && ls results/demo/table1.csv results/demo/figures/*.pdf results/demo/paper.pdf
 
 test: .venv/installed ## unit tests, and the smoke experiment end to end

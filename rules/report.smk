@@ -69,12 +69,14 @@ rule scores:
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
+        base=as_json(cfg.base),
         code=code("scores"),
     message:
         "scores"
     shell:
         "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
-        " --tasks {params.tasks:q} --corpora {params.corpora:q} --published {input.published:q}"
+        " --tasks {params.tasks:q} --corpora {params.corpora:q} --base {params.base:q}"
+        " --published {input.published:q}"
         " --output {output:q} --code {params.code} --log-file {log:q}"
 
 

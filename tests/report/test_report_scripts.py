@@ -26,7 +26,8 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
     common = ["--runs", runs, "--published", PUBLISHED]
     steps = [
         ["scores.py", "--evaluations", root / "evaluations", "--tasks", tasks, *common]
-        + ["--corpora", json.dumps(experiment.corpora), "--output", tmp_path / "scores.csv"],
+        + ["--corpora", json.dumps(experiment.corpora), "--output", tmp_path / "scores.csv"]
+        + ["--base", json.dumps(experiment.config["base"])],
         ["table1.py", "--scores", tmp_path / "scores.csv", "--tasks", tasks, *common]
         + ["--base", json.dumps(experiment.config["base"]), "--csv", tmp_path / "table1.csv"]
         + ["--markdown", tmp_path / "table1.md", "--latex", tmp_path / "table1.tex"],

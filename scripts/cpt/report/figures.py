@@ -14,8 +14,8 @@ from cpt.report.labels import count_label
 from cpt.report.scores import Row, base_run, pairs_of, read_rows, shown_rows
 from cpt.report.statistics import relative_change, relative_change_interval
 
-SMOOTHED_FROM = 50  # steps; shorter runs are drawn as they are
-WINDOW = 21  # steps of the centred mean
+# Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
+WINDOWS = ((50, 21), (12, 5))
 
 
 def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -34,11 +34,14 @@ def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return steps, losses
 
 
-def smooth(losses: np.ndarray) -> np.ndarray:
-    """Centred mean over 21 steps; near the ends the window shrinks on both sides, so it never lags."""
+def smooth(losses: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean over `window` steps (an odd number).
+
+    Near the ends the window shrinks on both sides, so the mean never lags.
+    """
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     index = np.arange(len(losses))
-    reach = np.minimum(WINDOW // 2, np.minimum(index, len(losses) - 1 - index))
+    reach = np.minimum(window // 2, np.minimum(index, len(losses) - 1 - index))
     return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
 
 
@@ -47,23 +50,23 @@ def draw_losses(
 ) -> None:
     """Figure 1: training loss of each run over its steps."""
     axes = drawn.subplots()
-    smoothed = False
+    longest = max(len(steps) for steps, _ in losses)
+    window = next((window for least, window in WINDOWS if longest >= least), 1)
     for index, (run, (steps, values)) in enumerate(zip(runs, losses, strict=True)):
         colour = style.RUN_COLOURS[index % len(style.RUN_COLOURS)]
+        marker = style.MARKERS[index % len(style.MARKERS)] if longest < WINDOWS[0][0] else None
         label = f"{run['name']}: {count_label(run['tokens'])} tokens, {len(steps):,} steps"
-        if len(steps) < SMOOTHED_FROM:
-            marker = style.MARKERS[index % len(style.MARKERS)]
+        if window == 1:
             axes.plot(steps, values, color=colour, linewidth=1, marker=marker, markersize=3.5, label=label)
         else:
-            smoothed = True
             line = style.LINES[index % len(style.LINES)]
-            axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.45)
-            axes.plot(steps, smooth(values), color=colour, linestyle=line, label=label)
+            axes.plot(steps, values, color=colour, linewidth=0.5, marker=marker, markersize=2.5, alpha=0.45)
+            axes.plot(steps, smooth(values, window), color=colour, linestyle=line, label=label)
     axes.set_xlabel("Training step")
     axes.set_ylabel("Training loss (nats per token)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
     drawn.legend(
-        title=f"Thin: each step. Thick: centred mean over {WINDOW} steps." if smoothed else None,
+        title=f"Thin: each step. Thick: centred mean over {window} steps." if window > 1 else None,
         loc="outside upper center",
         ncols=2,
     )

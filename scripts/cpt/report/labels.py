@@ -31,7 +31,9 @@ def run_labels(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def model_name(base: dict[str, Any]) -> str:
-    """The base model's name from the config's `base` section, whatever its source."""
+    """The base model's name: `label` in the config's `base` section, or what its source tells."""
+    if base.get("label"):
+        return base["label"]
     names = {
         "hub": lambda: base["repo"],
         "package": lambda: f"{base['package']} {base['version']}",

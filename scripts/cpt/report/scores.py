@@ -12,23 +12,13 @@ from cpt.files import atomic, read_json
 from cpt.report.statistics import Pairs, holm, mcnemar_p, standard_error, wilson_interval
 
 COLUMNS = (
-    *(
-        "run",
-        "tokens",
-        "task",
-        "metric",
-        "n",
-        "items_of_full",
-        "score",
-        "standard_error",
-        "ci_low",
-        "ci_high",
-    ),
-    *("shown", "base_score", "difference", "gained", "lost", "mcnemar_p", "mcnemar_p_holm", "chance"),
-    "published",
+    *("run", "tokens", "task", "metric", "n", "items_of_full", "score", "standard_error"),
+    *("ci_low", "ci_high", "shown", "base_score", "difference", "gained", "lost"),
+    *("mcnemar_p", "mcnemar_p_holm", "chance", "published"),
 )
 METRICS = ("acc", "acc_norm")
 BITS_PER_BYTE = "bits_per_byte"
+PUBLISHED_MODEL = "facebook/MobileLLM-125M"
 
 Item = tuple[str, Any]
 Row = dict[str, Any]
