@@ -80,6 +80,7 @@ def test_overlays_merge_deeply_and_null_removes():
     config = load(merged({"train": {"learning_rate": 3e-4}, "runs": {"cpt-1B": None}}))
     assert config.train.learning_rate == 3e-4 and config.train.weight_decay == 0.005
     assert list(config.runs) == ["base", "cpt-400M"]
+    assert "cpt-1B" not in load(merged({"runs": {"cpt-1B": "null"}})).runs  # as --config gives it
 
 
 def test_unknown_key_names_path_and_nearest():

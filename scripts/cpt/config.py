@@ -459,8 +459,9 @@ def _without_tags(path: tuple, given: Any) -> list:
 
 
 def _without_nulls(value: Any) -> Any:
+    """Drop null entries; Snakemake hands over those of `--config` as text."""
     if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner not in (None, "null")}
     return value
 
 

@@ -28,7 +28,7 @@ class Project:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, check: bool = True, timeout: int = 900) -> str:
-        """Run snakemake; returns what it printed."""
+        """Run snakemake; returns what it printed. Targets come first: many options take several values."""
         result = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -46,7 +46,7 @@ class Project:
 
     def planned(self, *arguments: str, config: tuple[str, ...] = SMOKE) -> dict[str, int]:
         """Jobs per rule that a dry run would start."""
-        printed = self.snakemake("--dry-run", "--quiet", "rules", *config, *arguments)
+        printed = self.snakemake(*arguments, "--dry-run", "--quiet", "rules", *config)
         if "Nothing to be done" in printed:
             return {}
         table = re.search(r"^job +count\n-+ +-+\n(.*?)^total +\d+$", printed, re.M | re.S)
