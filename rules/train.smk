@@ -72,7 +72,7 @@ rule train:
     message:
         "train: {wildcards.run}"
     shell:
-        ": >{log:q}; CPT_TERMINAL=/proc/$$/fd/2 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
         " --output {output.model:q} --metrics {output.metrics:q} --summary {output.summary:q}"
         " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"

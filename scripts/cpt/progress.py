@@ -21,8 +21,8 @@ def set_terminal(stream: TextIO | None) -> None:
 class Progress:
     """Counts work; draws a bar on a terminal, else logs a line every 15 seconds.
 
-    Use as a context manager; call `advance(n)` and, if wanted, `note(key=value)` for figures shown
-    beside the bar.
+    Use as a context manager; call `advance(n)` and, if wanted, `note({name: figure})` for what is
+    shown beside the bar.
     """
 
     def __init__(self, label: str, total: float | None = None, unit: str = "it", done: float = 0):
@@ -38,7 +38,7 @@ class Progress:
                 initial=done,
                 desc=label,
                 unit=unit,
-                unit_scale=True,
+                unit_scale=total is None or total >= 1000,
                 file=_terminal,
                 dynamic_ncols=True,
                 leave=False,
@@ -56,8 +56,8 @@ class Progress:
         if not self.quiet:
             self._line()
 
-    def note(self, **figures: str) -> None:
-        """Show figures beside the bar."""
+    def note(self, figures: dict[str, str]) -> None:
+        """Show figures, by their names, beside the bar."""
         self.notes = figures
         if self.bar is not None:
             self.bar.set_postfix(figures)

@@ -219,7 +219,7 @@ def train(
                     model_flops_utilization=utilization and round(utilization, 4),
                     peak_memory_mb=round(peak_memory_mb(device), 1),
                 )
-            progress.note(loss=f"{loss_value:.4f}", tokens_per_second=f"{tokens_per_second:,.0f}")
+            progress.note({"loss": f"{loss_value:.3f}", "tokens/s": f"{tokens_per_second:,.0f}"})
             progress.advance()
 
             # Checkpoint.
