@@ -14,9 +14,10 @@ import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"
+BLOCK = 16_384
 LARGE = (".parquet", ".gz", ".zst")
 
 
@@ -59,6 +60,7 @@ class HubServer:
         self.stalled = threading.Event()  # set at the end, so that no thread stays
         self.holding = threading.Event()  # set once a request is held up by a stall
         self.page = 1000
+        self.pause = 0.0  # seconds after each block of a body
         self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), _Handler) for _ in range(2)]
         for server in self.servers:
             server.daemon_threads, server.block_on_close, server.hub = True, False, self
@@ -159,13 +161,25 @@ class _Handler(BaseHTTPRequestHandler):
         repo = re.escape(self.hub.repo)
         if found := re.fullmatch(rf"/api/datasets/{repo}/revision/([^/]+)", path):
             return self.info(found[1])
-        if found := re.fullmatch(rf"/api/datasets/{repo}/tree/{COMMIT}(?:/(.+))?", path):
+        if found := re.fullmatch(rf"/api/datasets/{repo}/tree/(?:main|{COMMIT})(?:/(.+))?", path):
             return self.tree((found[1] or "").rstrip("/"))
-        if found := re.fullmatch(rf"/datasets/{repo}/resolve/{COMMIT}/(.+)", path):
+        if found := re.fullmatch(rf"/datasets/{repo}/resolve/(?:main|{COMMIT})/(.+)", path):
             return self.resolve(found[1])
         return self.error("none", 404, "RepoNotFound")
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """The records of some paths."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        paths = parse_qs(body).get("paths", [])
+        found = [self.hub.entry(path) for path in paths if path in self.hub.files]
+        found += [
+            {"type": "directory", "path": path, "oid": "0" * 40}
+            for path in paths
+            if self.hub.tree(f"{path}/")
+        ]
+        self.answer("paths", 200, found)
 
     def info(self, revision: str) -> None:
         if self.faulty("info", self.hub.next_fault("info")):
@@ -190,14 +204,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer("tree", 200, entries[begin:end], **({"Link": link} if end < len(entries) else {}))
 
     def resolve(self, path: str) -> None:
-        if self.faulty("hub", self.hub.next_fault("hub")):
+        fault = self.hub.next_fault("hub")
+        if self.faulty("hub", fault):
             return
         if path not in self.hub.files:
             return self.error("hub", 404, "EntryNotFound")
         entry = self.hub.entry(path)
         if "lfs" not in entry:
             return self.file(path)
-        told = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{entry["lfs"]["oid"]}"'}
+        etag = "0" * 64 if fault and fault.kind == "wrong-etag" else entry["lfs"]["oid"]
+        told = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag}"'}
         told["X-Linked-Size"] = str(entry["size"])
         self.answer("hub", 302, b"", Location=f"{self.hub.network}/bytes/{path}", **told)
 
@@ -207,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content, status = self.hub.files[path], 200
         size, begin = len(content), 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         if asked and fault.kind != "whole":
             begin, status = int(asked[1]), 206
             if begin >= size:
@@ -216,10 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
                 begin -= 1
         if fault.kind == "wrong-bytes":
             content = content[: fault.at] + bytes([content[fault.at] ^ 255]) + content[fault.at + 1 :]
-        body = content[begin:] + (b"more" if fault.kind == "longer" else b"")
-        self.send_body(fault, body, status, begin, size, path)
+        end = min(size, int(asked[2]) + 1) if asked and asked[2] else size
+        body = content[begin:end] + (b"more" if fault.kind == "longer" else b"")
+        self.send_body(fault, body, status, f"bytes {begin}-{end - 1}/{size}", path)
 
-    def send_body(self, fault: Fault, body: bytes, status: int, begin: int, size: int, path: str) -> None:
+    def send_body(self, fault: Fault, body: bytes, status: int, part: str, path: str) -> None:
         sent = min(fault.at, len(body)) if fault.kind in ("reset", "cut", "short", "stall") else len(body)
         etag = hashlib.md5(body).hexdigest() if fault.kind == "wrong-etag" else self.hub.entry(path)["oid"]
         self.note("file", status, sent)
@@ -228,10 +245,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Repo-Commit", COMMIT)
         if status == 206:
-            self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+            self.send_header("Content-Range", part)
         self.send_header("Content-Length", str(sent if fault.kind == "short" else len(body)))
         self.end_headers()
-        self.wfile.write(body[:sent])
+        if self.command == "HEAD":
+            return
+        for position in range(0, sent, BLOCK):
+            self.wfile.write(body[position : min(sent, position + BLOCK)])
+            self.hub.stalled.wait(self.hub.pause)
         if fault.kind == "stall":
             self.hub.holding.set()
             self.hub.stalled.wait()

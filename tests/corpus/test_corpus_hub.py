@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -194,6 +195,29 @@ def test_goes_on_in_mid_file_after_kill(files, tmp_path):
     assert sum(part.sent for part in parts) == len(files[name])
     assert f"goes on after 350,000 of {len(files[name]):,} bytes" in (tmp_path / "log").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.parquet", "log"]
+
+
+def test_kills_at_random_moments_change_nothing(files, tmp_path):
+    chance = random.Random(7)
+    content = files["sample/10BT/001_00000.parquet"]
+    with HubServer(REPO, files) as server:
+        server.pause = 0.02  # the whole file takes 0.75 seconds
+        for kill in range(5):
+            process = start(server, tmp_path)
+            while len(requests(server, "file")) == kill and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.2))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not (tmp_path / "00001.parquet").exists()
+        process = start(server, tmp_path)
+        process.communicate()
+        assert process.returncode == 0
+        begins = [int(part.range[6:-1]) if part.range else 0 for part in requests(server, "file")]
+    assert (tmp_path / "00001.parquet").read_bytes() == content
+    assert begins == sorted(begins)
+    assert begins[0] == 0 < begins[-1]
+    assert len(begins) == 6
 
 
 def wait_for(folder: Path, size: int) -> None:

@@ -65,7 +65,7 @@ CASES = [
     Case("silence on the repository", [Fault("stall", "info")], [1]),
     Case("silence on the list of files", [Fault("stall", "tree")], [1]),
     Case("body longer than the file", [Fault("longer")], [1]),
-    Case("wrong ETag, another each time", [Fault("wrong-etag")]),
+    Case("wrong ETag, on the address and on the file", [Fault("wrong-etag", "hub"), Fault("wrong-etag")]),
     Case("wrong bytes, once", [Fault("wrong-bytes", at=1234)], outcome="fetched anew: same bytes"),
     Case("a damaged part from before a kill", [Fault("cut", at=50_000)], [1], "fetched anew: same bytes"),
     Case("`Range` ignored after a cut", [Fault("cut", at=50_000), Fault("whole")], [1]),

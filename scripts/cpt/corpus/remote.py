@@ -1,11 +1,11 @@
 """Bytes from an unreliable network: bounded tries, back-off, and files that go on where they were cut off."""
 
-import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -122,15 +122,14 @@ def patiently(what: str, call: Callable[[], Result]) -> Result:
         try:
             session()
             return call()
-        except (httpx2.HTTPError, HfHubHTTPError) as error:
+        except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
             patience.after(error)
 
 
-def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: str) -> None:
-    """Bring `path` to `size` bytes from `url`; what lies there already isn't asked for again.
+def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
+    """Bring `path` to `size` bytes by tries that each go on from its end; the content isn't checked.
 
-    Each byte goes to the file as it arrives, so a killed process loses none. The content isn't checked.
-    Raises UserError if the disk is too small, and the client's error if the tries are used up.
+    Raises UserError if the disk is too small, and the last try's error if the tries are used up.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -149,7 +148,7 @@ def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: 
     with Progress(what, total=size, unit="bytes", done=present) as progress:
         while present < size:
             try:
-                _one_try(url, headers, path, size, progress)
+                one_try(path, progress)
                 if path.stat().st_size < size:
                     raise CutShort("the server sent less than the whole file")
             except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
@@ -159,38 +158,44 @@ def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: 
             present = path.stat().st_size
 
 
-def _one_try(url: str, headers: dict[str, str], path: Path, size: int, progress: Progress) -> None:
-    present = path.stat().st_size
-    # Encoded bodies would neither have the file's length nor its hash.
-    headers = {**headers, "Accept-Encoding": "identity"}
-    if present:
-        headers["Range"] = f"bytes={present}-"
-    with session().stream("GET", url, headers=headers) as response, path.open("r+b", buffering=0) as file:
-        if response.status_code == 416:  # the server's file ends before ours: ours can't be right
-            file.truncate(0)
-            raise CutShort("the server has no more of the file")
-        hf_raise_for_status(response)
-        if response.status_code == 206:
-            begin = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
-            if begin != str(present):
-                raise CutShort("the server sent another part than was asked for")
-        else:  # the whole file, asked for or not
-            file.truncate(0)
-            progress.advance(-present)
-            present = 0
-        file.seek(present)
-        for block in response.iter_raw():
-            if present + len(block) > size:
-                raise CutShort("the server sent more than the whole file")
-            _write(file, block, path)
-            present += len(block)
-            progress.advance(len(block))
+def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: str) -> None:
+    """Bring `path` to `size` bytes from `url`; what lies there already isn't asked for again.
+
+    Each byte goes to the file as it arrives, so a killed process loses none. Raises as `bring` does.
+    """
+
+    def one_try(path: Path, progress: Progress) -> None:
+        present = path.stat().st_size
+        # Encoded bodies would neither have the file's length nor its hash.
+        asked = {**headers, "Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={present}-"} if present else {}
+        )
+        with session().stream("GET", url, headers=asked) as response, path.open("r+b", buffering=0) as file:
+            if response.status_code == 416:  # the server's file ends before ours: ours can't be right
+                file.truncate(0)
+                raise CutShort("the server has no more of the file")
+            hf_raise_for_status(response)
+            if response.status_code == 206:
+                begin = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
+                if begin != str(present):
+                    raise CutShort("the server sent another part than was asked for")
+            else:  # the whole file, asked for or not
+                file.truncate(0)
+                progress.advance(-present)
+                present = 0
+            append(file, response.iter_raw(), present, size, progress)
+
+    bring(path, size, what, one_try)
 
 
-def _write(file, block: bytes, path: Path) -> None:
-    rest = memoryview(block)
-    while rest:
-        written = file.write(rest)
-        if not written:
-            raise OSError(errno.ENOSPC, "no space left on the device", str(path))
-        rest = rest[written:]
+def append(file: FileIO, blocks: Iterable[bytes], present: int, size: int, progress: Progress) -> None:
+    """Write blocks from position `present` on, as they come; CutShort if they are more than the file."""
+    file.seek(present)
+    for block in blocks:
+        present += len(block)
+        if present > size:
+            raise CutShort("the server sent more than the whole file")
+        rest = memoryview(block)
+        while rest:  # a nearly full disk takes a part of a block, then raises
+            rest = rest[file.write(rest) :]
+        progress.advance(len(block))
