@@ -81,13 +81,14 @@ def growing(megabytes):
 
 
 def local_files(corpus):
-    """The files of a corpus of kind `local`; a pattern that matches nothing stops before any job."""
+    """The files of a corpus of kind `local` on this disk; nothing that matches stops before any job."""
     source = cfg.corpora[corpus]
     if source.source != "local":
         return []
     patterns = [source.files] if isinstance(source.files, str) else source.files
+    patterns = [pattern for pattern in patterns if "://" not in pattern]
     files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
-    if not files:
+    if patterns and not files:
         raise WorkflowError(
             f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()})"
         )

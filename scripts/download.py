@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.command import command_parser, json_value, run
+from cpt.corpus.addresses import Address, fetch_address, is_address, matching_addresses
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.documents import RAW_SCHEMA, Document, open_parquet, require_text_column, row_writer
 from cpt.corpus.hub import fetch_hub_file
@@ -57,19 +58,34 @@ def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[s
 
 
 def read_local(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
-    """Read this shard's share of the files on this disk."""
-    paths = matching_files(source["files"], arguments.corpus)
-    mine = paths[arguments.shard :: source["shards"]]
+    """Read this shard's share of the files on this disk or at addresses, which are copied here first."""
+    patterns = [source["files"]] if isinstance(source["files"], str) else source["files"]
+    own = [pattern for pattern in patterns if not is_address(pattern)]
+    found: dict[str, Path | Address] = {}
+    if own:
+        found |= {str(path): path for path in matching_files(own, arguments.corpus)}
+    for pattern in patterns:
+        if is_address(pattern):
+            found |= {address.url: address for address in matching_addresses(pattern, arguments.corpus)}
+    mine = sorted(found)[arguments.shard :: source["shards"]]
     if not mine:
         raise UserError(
             f"corpora.{arguments.corpus}.shards: {source['shards']} shards are asked for, but only "
-            f"{len(paths)} files match; lower shards"
+            f"{len(found)} files match; lower shards"
         )
+    folder = arguments.output.with_name(f".{arguments.output.name}.download")
+    paths = {
+        name: fetch_address(found[name], folder, arguments.corpus) if is_address(name) else found[name]
+        for name in mine
+    }
     documents = (
-        document for path in mine for document in documents_in(path, str(path), source["text_column"])
+        document
+        for name, path in paths.items()
+        for document in documents_in(path, name, source["text_column"])
     )
     replaced = write_documents(documents, arguments.output, where)
-    files = [file_entry(path, str(path)) for path in mine]
+    files = [file_entry(path, name) for name, path in paths.items()]
+    shutil.rmtree(folder, ignore_errors=True)
     return {"revision": None, "files": files, "documents_with_replaced_characters": replaced}
 
 

@@ -54,7 +54,7 @@ def _set_up_logging(log: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda record: log is None)
-    for noisy in ("httpx", "httpcore", "huggingface_hub", "datasets", "transformers", "filelock"):
+    for noisy in ("httpx", "httpx2", "httpcore", "huggingface_hub", "datasets", "transformers", "filelock"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

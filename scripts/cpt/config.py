@@ -70,7 +70,9 @@ class LocalCorpus(Section):
     """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
 
     source: Literal["local"]
-    files: str | list[str] = Field(description="glob(s), relative to the working directory")
+    files: str | list[str] = Field(
+        description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
+    )
     shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
     text_column: str = "text"
 

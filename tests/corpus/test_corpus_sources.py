@@ -1,22 +1,16 @@
-"""Documents out of own files and out of a (stand-in) hub."""
+"""Documents out of own files."""
 
 import gzip
 import hashlib
 import json
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-import download as download_script
-from cpt.corpus import hub
 from cpt.corpus.documents import valid_text
 from cpt.corpus.sources import documents_in, matching_files
 from cpt.errors import UserError
-
-COMMIT = "a" * 40
 
 
 def read(path, text_column="text"):
@@ -147,104 +141,3 @@ def test_script_refuses_an_empty_corpus(script, tmp_path):
     assert "corpora.news, shard 0: there is not one document in it" in done.stderr
     assert not output.exists()
     assert not manifest.exists()
-
-
-class StandInHub:
-    """Answers as the hub would for one repository with three files."""
-
-    def __init__(self, error=None):
-        self.error = error
-        self.files = {"data/b.parquet": b"second", "data/a.parquet": b"first", "readme.md": b"# Title"}
-        self.damage = b""
-
-    def repo_info(self, repo, repo_type, revision):
-        if self.error:
-            raise self.error
-        return SimpleNamespace(sha=COMMIT)
-
-    def list_repo_files(self, repo, repo_type, revision):
-        assert revision == COMMIT
-        return list(self.files)
-
-    def get_paths_info(self, repo, paths, repo_type, revision):
-        content = self.files[paths[0]]
-        sha = hashlib.sha256(content).hexdigest() if paths[0] == "data/a.parquet" else None
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        lfs = SimpleNamespace(sha256=sha) if sha else None
-        return [SimpleNamespace(path=paths[0], size=len(content), lfs=lfs, blob_id=blob)]
-
-    def download(self, repo, name, repo_type, revision, local_dir):
-        path = local_dir / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.files[name] + self.damage)
-        return str(path)
-
-
-SOURCE = {"repo": "org/set", "revision": "v1", "files": "data/*.parquet", "shards": 2, "text_column": "text"}
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    server = StandInHub()
-    monkeypatch.setattr(hub, "HfApi", lambda: server)
-    monkeypatch.setattr(hub, "hf_hub_download", server.download)
-    return server
-
-
-def test_hub_files_in_sorted_order(stand_in, tmp_path):
-    first, second = (hub.fetch_hub_file(SOURCE, "news", shard, tmp_path) for shard in (0, 1))
-    assert (first.name, second.name) == ("data/a.parquet", "data/b.parquet")
-    assert first.path.read_bytes() == b"first"
-    assert (first.revision, first.size) == (COMMIT, 5)
-    assert first.sha256 == hashlib.sha256(b"first").hexdigest()
-
-
-def test_hub_has_too_few_files(stand_in, tmp_path):
-    with pytest.raises(UserError, match=r"corpora.news.shards: 3 shards are asked for, but 2 files"):
-        hub.fetch_hub_file({**SOURCE, "shards": 3}, "news", 2, tmp_path)
-    with pytest.raises(UserError, match=r"corpora.news.files: there is no reader for readme.md"):
-        hub.fetch_hub_file({**SOURCE, "files": "*.md"}, "news", 0, tmp_path)
-
-
-@pytest.mark.parametrize("shard", [0, 1])
-def test_damaged_download_never_passes(stand_in, tmp_path, shard):
-    stand_in.damage = b"!"
-    with pytest.raises(UserError, match=r"arrived damaged .* it was removed, run again"):
-        hub.fetch_hub_file(SOURCE, "news", shard, tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (GatedRepoError, "access is gated; accept its terms on the hub, then set HF_TOKEN"),
-        (RepositoryNotFoundError, "there is no such dataset, or it is private"),
-        (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set"),
-        (ConnectionError, "the hub can't be reached"),
-        (HTTPError, "the hub can't be reached"),  # of the client's own library: no route, no such name
-    ],
-)
-def test_hub_errors_say_what_to_do(stand_in, tmp_path, kind, message):
-    response = SimpleNamespace(status_code=403, headers={}, request=None)
-    hub_error = kind in (GatedRepoError, RepositoryNotFoundError)
-    stand_in.error = kind("no", response=response) if hub_error else kind("no")
-    with pytest.raises(UserError, match=message):
-        hub.fetch_hub_file(SOURCE, "news", 0, tmp_path)
-
-
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
-def test_hub_shard_stays_as_it_is_or_is_converted(stand_in, save_table, tmp_path, ending):
-    table = save_table(tmp_path / "t.parquet", {"text": ["a", "b"], "score": [1, 2]}).read_bytes()
-    content = table if ending == "parquet" else b'{"text": "a"}\n{"text": "b"}\n'
-    stand_in.files = {f"data/x.{ending}": content}
-    output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
-    source = {**SOURCE, "source": "hub", "files": "data/*"}
-    arguments = {"corpus": "news", "source": source, "shard": 0, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, code="x"))
-    assert pq.read_table(output)["text"].to_pylist() == ["a", "b"]
-    assert (output.read_bytes() == table) == (ending == "parquet")
-    told = json.loads(manifest.read_text())
-    assert (told["revision"], told["rows"]) == (COMMIT, 2)
-    entry = {"name": f"data/x.{ending}", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    assert told["files"] == [entry]
-    assert sorted(path.name for path in output.parent.iterdir()) == ["00000.json", "00000.parquet"]

@@ -30,12 +30,17 @@ def matching_files(patterns: str | list[str], corpus: str) -> list[Path]:
             f"(seen from {Path.cwd()}); mend the pattern or put the files there"
         )
     for path in paths:
-        if not path.name.endswith(TABLES + LINES + TEXTS):
-            raise UserError(
-                f"corpora.{corpus}.files: there is no reader for {path}; "
-                f"known endings: {' '.join(TABLES + LINES + TEXTS)}"
-            )
+        require_reader(path.name, str(path), corpus)
     return paths
+
+
+def require_reader(name: str, shown: str, corpus: str) -> None:
+    """UserError, which calls the file `shown`, unless files with such a name can be read."""
+    if not name.endswith(TABLES + LINES + TEXTS):
+        raise UserError(
+            f"corpora.{corpus}.files: there is no reader for {shown}; "
+            f"known endings: {' '.join(TABLES + LINES + TEXTS)}"
+        )
 
 
 def documents_in(path: Path, name: str, text_column: str) -> Iterator[Document]:

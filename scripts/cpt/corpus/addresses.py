@@ -1,0 +1,145 @@
+"""Own files at an address: `https://`, `s3://`, `hf://` and what else fsspec has a driver for."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+import httpx2
+from fsspec.registry import known_implementations
+from huggingface_hub.errors import HfHubHTTPError
+
+from cpt.corpus.remote import (
+    TRANSIENT_STATUSES,
+    CutShort,
+    append,
+    bring,
+    described,
+    patiently,
+    status_of,
+    stream_file,
+)
+from cpt.corpus.sources import require_reader
+from cpt.errors import UserError
+from cpt.progress import Progress
+
+BLOCK_BYTES = 2**20
+HTTP = ("http://", "https://")
+Result = TypeVar("Result")
+
+
+class Address(NamedTuple):
+    """A file somewhere else: its full address, and the driver's own name for it."""
+
+    url: str
+    system: fsspec.AbstractFileSystem
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, without a query."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+
+def is_address(pattern: str) -> bool:
+    """Whether a pattern names a place outside of this machine's file system."""
+    return "://" in pattern
+
+
+def matching_addresses(pattern: str, corpus: str) -> list[Address]:
+    """All files that match, sorted; in an `https://` address only `*` stands for other characters.
+
+    Raises UserError if the driver is missing, nothing matches, or the place can't be read.
+    """
+    where = f"corpora.{corpus}.files: {pattern}"
+    scheme = pattern.partition("://")[0]
+    try:
+        system, path = fsspec.core.url_to_fs(pattern)
+    except (ImportError, ValueError):
+        known = known_implementations.get(scheme, {}).get("err")
+        told = (
+            f"the driver is not installed ({known})" if known else f"fsspec knows no driver for {scheme}://"
+        )
+        raise UserError(f"{where}: {told}; add it to the environment, or fetch the files yourself") from None
+    wildcards = "*" if pattern.startswith(HTTP) else "*?["
+    if any(sign in path for sign in wildcards):
+        paths = sorted(_asked(where, lambda: system.glob(path)))
+    else:
+        paths = [path]
+    if not paths:
+        raise UserError(f"{where}: no file matches; mend the pattern")
+    found = [Address(system.unstrip_protocol(path), system, path) for path in paths]
+    for address in found:
+        require_reader(address.name, address.url, corpus)
+    return found
+
+
+def fetch_address(address: Address, folder: Path, corpus: str) -> Path:
+    """Copy a file into `folder`, going on after what an earlier try left; its size is what is verified.
+
+    What the driver tells of the file (size, ETag, time of change) is part of its name here, so bytes of a
+    file that has changed since are never gone on with. Raises UserError if it can't be had.
+    """
+    where = f"corpora.{corpus}.files: {address.url}"
+    info = _asked(where, lambda: address.system.info(address.path))
+    size = info.get("size")
+    if info["type"] != "file" or size is None:
+        raise UserError(f"{where}: not a file of known size; fetch it yourself and give its path here")
+    told = json.dumps([address.url, info], sort_keys=True, default=str)
+    path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-{address.name}"
+    try:
+        if address.url.startswith(HTTP):
+            stream_file(address.url, {}, path, size, where)
+        else:
+            bring(path, size, where, lambda path, progress: _one_try(address, path, size, progress, where))
+    except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
+        raise UserError(f"{where}: {described(error)}; try again later (what was fetched is kept)") from None
+    return path
+
+
+def _one_try(address: Address, path: Path, size: int, progress: Progress, where: str) -> None:
+    present = path.stat().st_size
+
+    def blocks() -> Iterator[bytes]:
+        with _told(where), address.system.open(address.path, "rb") as remote:
+            remote.seek(present)
+            while block := remote.read(BLOCK_BYTES):
+                yield block
+
+    with path.open("r+b", buffering=0) as file:
+        append(file, blocks(), present, size, progress)
+
+
+def _asked(where: str, call: Callable[[], Result]) -> Result:
+    def attempt() -> Result:
+        with _told(where):
+            return call()
+
+    try:
+        return patiently(where, attempt)
+    except CutShort as error:
+        raise UserError(f"{where}: {error}; try again later") from None
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """A driver's errors as CutShort if they may pass, else as UserError; their own text may hold secrets."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{where}: there is no such file; mend the address") from None
+    except Exception as error:
+        status = getattr(error, "status", None) or status_of(error)
+        reason = f"the server answered {status}" if status else f"the driver failed ({type(error).__name__})"
+        passing = (OSError, httpx2.TransportError)
+        if status in TRANSIENT_STATUSES or (
+            not status and isinstance(error, passing) and not isinstance(error, PermissionError)
+        ):
+            raise CutShort(reason) from None
+        raise UserError(
+            f"{where}: {reason}; check the address and the credentials that the driver reads"
+        ) from None

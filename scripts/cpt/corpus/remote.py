@@ -1,0 +1,201 @@
+"""Bytes from an unreliable network: bounded tries, back-off, and files that go on where they were cut off."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from email.utils import parsedate_to_datetime
+from io import FileIO
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import constants, get_session, hf_raise_for_status
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from cpt.errors import UserError
+from cpt.progress import Progress
+
+TRIES = 8
+FIRST_WAIT = 1.0
+# The hub counts requests in windows of five minutes; whoever asks for more than this is not waited for.
+LONGEST_WAIT = 600.0
+# A try that brought this much is no failure: a large file may take any number of tries, a stuck one may not.
+PROGRESS_BYTES = 2**20
+TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
+Result = TypeVar("Result")
+
+
+class CutShort(Exception):
+    """A body ended before the file's end, or began where it wasn't asked to."""
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error stands for, if it stands for one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def described(error: Exception) -> str:
+    """An error in words of our own: a server's text may repeat the request's headers, and so the token."""
+    if status := status_of(error):
+        return f"the server answered {status}"
+    if isinstance(error, CutShort):
+        return str(error)
+    if isinstance(error, httpx2.ConnectError):
+        return "the server can't be reached (ConnectError)"
+    if isinstance(error, httpx2.TimeoutException):
+        return f"the server fell silent ({type(error).__name__})"
+    return f"the connection broke ({type(error).__name__})"
+
+
+def _transient(error: Exception) -> bool:
+    kinds = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, CutShort)
+    return isinstance(error, kinds) or status_of(error) in TRANSIENT_STATUSES
+
+
+def asked_wait(error: Exception) -> float:
+    """Seconds that the server asks to wait: `Retry-After` (seconds or a date), or the hub's `RateLimit`."""
+    if status_of(error) not in TRANSIENT_STATUSES:
+        return 0.0
+    headers = error.response.headers
+    asked = headers.get("retry-after", "").strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except ValueError:
+        limit = parse_ratelimit_headers(headers)
+        return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else 0.0
+
+
+class Patience:
+    """Failed tries in a row: waits 1, 2, 4, ... seconds after them, or as long as the server asks.
+
+    The waits have no random part, so that what happens under given faults is always the same.
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+        self.failures = 0
+
+    def after(self, error: Exception) -> None:
+        """Wait before the next try; raises `error` if there is none, UserError if the wait is too long."""
+        self.failures += 1
+        if not _transient(error) or self.failures == TRIES:
+            raise error
+        asked = asked_wait(error)
+        if asked > LONGEST_WAIT:
+            raise UserError(
+                f"{self.what}: {described(error)} and asks to wait {asked:,.0f} seconds; "
+                "run again after that (what was fetched is kept)"
+            ) from None
+        seconds = max(FIRST_WAIT * 2 ** (self.failures - 1), asked)
+        following = self.failures + 1
+        logging.warning(
+            "%s: %s; try %d of %d in %g s", self.what, described(error), following, TRIES, seconds
+        )
+        time.sleep(seconds)
+
+
+def _limit_silence(request: httpx2.Request) -> None:
+    request.extensions["timeout"] = httpx2.Timeout(constants.HF_HUB_DOWNLOAD_TIMEOUT).as_dict()
+
+
+def session() -> httpx2.Client:
+    """The hub client's own session, in which no request waits for a silent server for ever.
+
+    The client gives its listing calls no limit (timeout=None), so a hook sets the one of its downloads:
+    `HF_HUB_DOWNLOAD_TIMEOUT`, 10 seconds. The client makes a new session after a failed connection.
+    """
+    client = get_session()
+    hooks = client.event_hooks
+    if _limit_silence not in hooks["request"]:
+        client.event_hooks = {**hooks, "request": [*hooks["request"], _limit_silence]}
+    return client
+
+
+def patiently(what: str, call: Callable[[], Result]) -> Result:
+    """The result of `call`, tried `TRIES` times if its failures are of the kind that passes."""
+    patience = Patience(what)
+    while True:
+        try:
+            session()
+            return call()
+        except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
+            patience.after(error)
+
+
+def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
+    """Bring `path` to `size` bytes by tries that each go on from its end; the content isn't checked.
+
+    Raises UserError if the disk is too small, and the last try's error if the tries are used up.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    if path.stat().st_size > size:
+        path.write_bytes(b"")
+    present = path.stat().st_size
+    free = shutil.disk_usage(path.parent).free
+    if size - present > free:
+        raise UserError(
+            f"{what}: {size - present:,} bytes are to come, but only {free:,} are free in {path.parent}; "
+            "make room or set `results` to a larger disk"
+        )
+    if present:
+        logging.info("%s: goes on after %s of %s bytes", what, f"{present:,}", f"{size:,}")
+    patience = Patience(what)
+    with Progress(what, total=size, unit="bytes", done=present) as progress:
+        while present < size:
+            try:
+                one_try(path, progress)
+                if path.stat().st_size < size:
+                    raise CutShort("the server sent less than the whole file")
+            except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
+                if path.stat().st_size - present >= PROGRESS_BYTES:
+                    patience.failures = 0
+                patience.after(error)
+            present = path.stat().st_size
+
+
+def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: str) -> None:
+    """Bring `path` to `size` bytes from `url`; what lies there already isn't asked for again.
+
+    Each byte goes to the file as it arrives, so a killed process loses none. Raises as `bring` does.
+    """
+
+    def one_try(path: Path, progress: Progress) -> None:
+        present = path.stat().st_size
+        # Encoded bodies would neither have the file's length nor its hash.
+        asked = {**headers, "Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={present}-"} if present else {}
+        )
+        with session().stream("GET", url, headers=asked) as response, path.open("r+b", buffering=0) as file:
+            if response.status_code == 416:  # the server's file ends before ours: ours can't be right
+                file.truncate(0)
+                raise CutShort("the server has no more of the file")
+            hf_raise_for_status(response)
+            if response.status_code == 206:
+                begin = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
+                if begin != str(present):
+                    raise CutShort("the server sent another part than was asked for")
+            else:  # the whole file, asked for or not
+                file.truncate(0)
+                progress.advance(-present)
+                present = 0
+            append(file, response.iter_raw(), present, size, progress)
+
+    bring(path, size, what, one_try)
+
+
+def append(file: FileIO, blocks: Iterable[bytes], present: int, size: int, progress: Progress) -> None:
+    """Write blocks from position `present` on, as they come; CutShort if they are more than the file."""
+    file.seek(present)
+    for block in blocks:
+        present += len(block)
+        if present > size:
+            raise CutShort("the server sent more than the whole file")
+        rest = memoryview(block)
+        while rest:  # a nearly full disk takes a part of a block, then raises
+            rest = rest[file.write(rest) :]
+        progress.advance(len(block))

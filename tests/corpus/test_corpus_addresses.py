@@ -1,0 +1,172 @@
+"""Own files at addresses: https (by a stand-in), hf (by the stand-in hub), any driver of fsspec, none."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+from fineweb_edu import REPO, parquet_file
+from hub_server import Fault, HubServer
+from huggingface_hub import constants
+
+import download as download_script
+from cpt.corpus import addresses, remote
+from cpt.errors import UserError
+from cpt.files import read_json
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download.py"
+LINES = b"".join(b'{"text": "number %d %s"}\n' % (i, os.urandom(40).hex().encode()) for i in range(3000))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    files = {"part.jsonl.gz": gzip.compress(LINES, mtime=0), "more.parquet": parquet_file(30, 1)}
+    with HubServer(REPO, files) as started:
+        started.waits = []
+        clock = SimpleNamespace(sleep=started.waits.append, time=lambda: 0)
+        monkeypatch.setattr(remote, "time", clock)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        yield started
+
+
+@pytest.fixture
+def memory():
+    """A file system that fsspec keeps in memory: stands for any driver without faults of its own."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for name in "abc":
+        system.pipe(f"/texts/{name}.txt", f"text {name}".encode())
+    yield system
+    system.store.clear()
+
+
+def fetch(tmp_path, files, shard=0, shards=1):
+    output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
+    source = {"source": "local", "files": files, "shards": shards, "text_column": "text"}
+    arguments = {"corpus": "web", "source": source, "shard": shard, "output": output, "manifest": manifest}
+    download_script.main(SimpleNamespace(**arguments, code="x"))
+    assert sorted(path.name for path in output.parent.iterdir()) == ["00000.json", "00000.parquet"]
+    return pq.read_table(output).to_pydict(), read_json(manifest)
+
+
+FAULTS = [
+    ([], []),
+    ([Fault("cut", at=1_000), Fault("reset", at=2_000)], [1, 2]),
+    ([Fault("status", status=503), Fault("stall", at=500)], [1, 2]),
+    ([Fault("short", at=900), Fault("whole")], [1]),
+]
+
+
+@pytest.mark.parametrize(("faults", "waits"), FAULTS, ids=["none", "broken", "silent", "short"])
+def test_https_goes_on_after_faults(server, tmp_path, faults, waits):
+    url = f"{server.network}/bytes/part.jsonl.gz"
+    told_first = fetch(tmp_path / "faultless", url)
+    server.faults.extend([Fault("none"), *faults])  # the first request asks for the size
+    assert fetch(tmp_path / "faulty", url)[0] == told_first[0]
+    assert not server.faults
+    assert server.waits == waits
+    assert told_first[0]["url"][0] == url
+    assert len(told_first[0]["text"]) == 3000
+    (entry,) = told_first[1]["files"]
+    assert (entry["name"], entry["bytes"]) == (url, len(server.files["part.jsonl.gz"]))
+
+
+def test_https_that_stays_broken(server, tmp_path):
+    server.faults.extend([Fault("none"), *[Fault("status", status=500)] * 8])
+    with pytest.raises(UserError, match=r"the server answered 500; try again later \(what was fetched"):
+        fetch(tmp_path, f"{server.network}/bytes/more.parquet")
+
+
+def test_a_changed_file_is_not_gone_on_with(memory, tmp_path):
+    (address,) = addresses.matching_addresses("memory://texts/a.txt", "web")
+    path = addresses.fetch_address(address, tmp_path, "web")
+    path.write_bytes(b"te")
+    assert addresses.fetch_address(address, tmp_path, "web").read_bytes() == b"text a"
+    memory.pipe("/texts/a.txt", b"TEXT A!")
+    assert addresses.fetch_address(address, tmp_path, "web").read_bytes() == b"TEXT A!"
+
+
+def test_globs_and_own_files_are_dealt_out_together(memory, tmp_path):
+    (tmp_path / "own.txt").write_text("own")
+    files = ["memory://texts/*.txt", str(tmp_path / "own.txt"), "memory://texts/a.txt"]
+    texts = [fetch(tmp_path, files, shard, 2)[0]["text"] for shard in (0, 1)]
+    assert texts == [["own", "text b"], ["text a", "text c"]]
+    with pytest.raises(UserError, match="5 shards are asked for, but only 4 files match"):
+        fetch(tmp_path, files, 4, 5)
+
+
+def test_a_driver_that_fails(memory, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waits.append))
+    failures = iter([ConnectionResetError("secret"), TimeoutError("secret")])
+    opened = memory.open
+
+    def open_or_fail(*arguments, **options):
+        for failure in failures:
+            raise failure
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(type(memory), "open", staticmethod(open_or_fail))
+    assert fetch(tmp_path, "memory://texts/b.txt")[0]["text"] == ["text b"]
+    assert waits == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError("secret"),
+            r"the driver failed \(PermissionError\); check the address and the credentials",
+        ),
+        (
+            RuntimeError("secret"),
+            r"the driver failed \(RuntimeError\); check the address and the credentials",
+        ),
+    ],
+)
+def test_a_driver_without_access(memory, tmp_path, monkeypatch, error, message):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(type(memory), "open", fail)
+    message = rf"the driver failed \({type(error).__name__}\); check the address and the credentials"
+    with pytest.raises(UserError, match=message) as raised:
+        fetch(tmp_path, "memory://texts/b.txt")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (
+            "s3://bucket/*.parquet",
+            r"the driver is not installed \(Install s3fs .*\); add it to the environ",
+        ),
+        ("xyz://bucket/x.txt", "fsspec knows no driver for xyz://"),
+        ("memory://texts/*.md", r"corpora.web.files: memory://texts/\*.md: no file matches"),
+        ("memory://texts/d.txt", "there is no such file; mend the address"),
+        ("memory://texts/x.pdf", "there is no reader for memory://.*x.pdf; known endings"),
+    ],
+)
+def test_what_the_config_got_wrong(memory, tmp_path, pattern, message):
+    with pytest.raises(UserError, match=message):
+        fetch(tmp_path, pattern)
+
+
+def test_hf_addresses_through_the_hub_client(server, tmp_path):
+    source = {"source": "local", "files": f"hf://datasets/{REPO}@main/*.parquet", "shards": 1}
+    command = [sys.executable, SCRIPT, "--corpus", "web", "--shard", "0", "--output", tmp_path / "x.parquet"]
+    command += ["--source", json.dumps({**source, "text_column": "text"}), "--manifest", tmp_path / "x.json"]
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secretToken"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (entry,) = read_json(tmp_path / "x.json")["files"]
+    assert entry["bytes"] == len(server.files["more.parquet"])
+    assert pq.read_table(tmp_path / "x.parquet").num_rows == 30
+    assert "hf_secretToken" not in done.stderr + (tmp_path / "x.json").read_text()

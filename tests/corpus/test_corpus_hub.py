@@ -1,0 +1,251 @@
+"""Downloads from a stand-in of the hub that serves FineWeb-Edu's layout, by the hub's own client."""
+
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+from fineweb_edu import REPO, SCHEMA, repository
+from hub_server import COMMIT, Fault, HubServer
+from huggingface_hub import HfApi, constants
+
+import download as download_script
+from cpt.corpus import hub as hub_module
+from cpt.corpus import remote
+from cpt.errors import UserError
+from cpt.files import read_json
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download.py"
+TOKEN = "hf_aTokenThatMustNotBeSeen"
+SOURCE = {"source": "hub", "repo": REPO, "revision": "main", "files": "sample/10BT/*.parquet", "shards": 3}
+SOURCE |= {"text_column": "text"}
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return repository()
+
+
+@pytest.fixture
+def server(files, monkeypatch):
+    with HubServer(REPO, dict(files)) as started:
+        monkeypatch.setattr(hub_module, "HfApi", lambda: HfApi(endpoint=started.url))
+        yield started
+
+
+def fetch(source, shard, folder):
+    return hub_module.fetch_hub_file({**SOURCE, **source}, "web", shard, folder)
+
+
+def requests(server, on):
+    return [request for request in server.requests if request.on == on]
+
+
+def test_shards_are_the_matching_files_in_sorted_order(server, files, tmp_path):
+    for shard in (2, 0):
+        fetched = fetch({}, shard, tmp_path / str(shard))
+        name = f"sample/10BT/{shard:03d}_00000.parquet"
+        content = files[name]
+        assert fetched.path.read_bytes() == content
+        assert fetched[1:] == (name, COMMIT, len(content), hashlib.sha256(content).hexdigest())
+        assert pq.read_schema(fetched.path).equals(SCHEMA)
+    asked = [request.path.rpartition("/")[2] for request in requests(server, "file")]
+    assert asked == ["002_00000.parquet", "000_00000.parquet"]
+
+
+def test_only_the_folder_of_the_pattern_is_listed(server, tmp_path):
+    assert fetch({"files": "data/CC-MAIN-*/*.parquet"}, 0, tmp_path).name.startswith("data/CC-MAIN-2024-10/")
+    (listing,) = requests(server, "tree")
+    assert f"/tree/{COMMIT}/data?" in listing.path
+
+
+def test_long_lists_come_in_pages(server, tmp_path):
+    server.page = 1
+    assert fetch({}, 2, tmp_path).name == "sample/10BT/002_00000.parquet"
+    assert len(requests(server, "tree")) == 3
+
+
+def test_the_pattern_may_be_a_file_or_reach_everywhere(server, tmp_path):
+    assert fetch({"files": "sample/10BT/001_00000.parquet"}, 0, tmp_path).name.endswith("001_00000.parquet")
+    assert fetch({"files": "*.parquet"}, 0, tmp_path).name == "data/CC-MAIN-2024-10/000_00000.parquet"
+
+
+def test_estimate_before_the_download(server, files, tmp_path, caplog):
+    sizes = [len(files[f"sample/10BT/{shard:03d}_00000.parquet"]) for shard in range(3)]
+    configs = [{"config_name": "sample-10BT", "data_files": [{"split": "train", "path": "sample/10BT/*"}]}]
+    splits = [{"name": "train", "num_examples": 4500, "num_bytes": 1}]
+    server.card = {"configs": configs, "dataset_info": [{"config_name": "sample-10BT", "splits": splits}]}
+    caplog.set_level(logging.INFO, logger="root")
+    fetch({"shards": 2}, 0, tmp_path)
+    estimate = (
+        f"{sum(sizes[:2]):,} of {sum(sizes):,} bytes, about {4500 * sum(sizes[:2]) / sum(sizes):,.0f} rows"
+    )
+    assert f"2 of 3 matching files are asked for, {estimate}\n" in caplog.text
+    caplog.clear()
+    server.card = {"configs": "text", "dataset_info": 7}
+    fetch({"shards": 3}, 0, tmp_path)
+    assert f"3 of 3 matching files are asked for, {sum(sizes):,} of {sum(sizes):,} bytes\n" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "shard", "message"),
+    [
+        (
+            {"shards": 4},
+            3,
+            r"corpora.web.shards: 4 shards .* but 3 files .* match .* lower shards or widen",
+        ),
+        ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; known endings"),
+        ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),
+        (
+            {"files": "sample/10BT/*.json"},
+            0,
+            r"no file of .* matches .*; compare it with the repo",
+        ),
+        ({"revision": "v9"}, 0, r"at v9: there is no such revision; set corpora.web.revision to a commit"),
+        ({"repo": "some/thing"}, 0, r"there is no such dataset, or it is private; check corpora.web.repo"),
+        ({"repo": "a b"}, 0, r"corpora.web.repo must read owner/name"),
+    ],
+)
+def test_what_the_config_got_wrong(server, tmp_path, source, shard, message):
+    with pytest.raises(UserError, match=message):
+        fetch(source, shard, tmp_path)
+    assert requests(server, "file") == []
+
+
+def test_offline(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set; unset it to download"):
+        fetch({}, 0, tmp_path)
+    assert server.requests == []
+
+
+def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"bytes are to come, but only 1,000 are free in .*make room"):
+        fetch({}, 0, tmp_path)
+    assert requests(server, "file") == []
+
+
+def test_what_lies_there_of_other_files_is_removed(server, tmp_path):
+    fetch({}, 0, tmp_path)
+    path = fetch({}, 1, tmp_path).path
+    assert list(tmp_path.iterdir()) == [path]
+    fetch({}, 1, tmp_path)
+    assert len(requests(server, "file")) == 2
+
+
+def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
+    server.faults.append(Fault("wrong-bytes", at=12))
+    output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
+    source = {**SOURCE, "files": "lines/*.jsonl", "shards": 1}
+    arguments = {"corpus": "web", "source": source, "shard": 0, "output": output, "manifest": manifest}
+    download_script.main(SimpleNamespace(**arguments, code="x"))
+    assert pq.read_table(output)["text"].to_pylist() == [f"line {i} of git's own file" for i in range(50)]
+    told = read_json(manifest)
+    content = server.files["lines/part.jsonl"]
+    entry = {
+        "name": "lines/part.jsonl",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert (told["revision"], told["files"], told["rows"]) == (COMMIT, [entry], 50)
+    assert len(requests(server, "file")) == 2
+
+
+def start(server, folder, **environment):
+    """The script as the workflow starts it, with the client as it is installed."""
+    command = [sys.executable, SCRIPT, "--corpus", "web", "--source", json.dumps(SOURCE), "--shard", "1"]
+    command += ["--output", folder / "00001.parquet", "--manifest", folder / "00001.json"]
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, **environment}
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE"):
+        environment.pop(name, None)
+    log = ["--log-file", folder / "log"]
+    return subprocess.Popen([*command, *log], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_goes_on_in_mid_file_after_kill(files, tmp_path):
+    name = "sample/10BT/001_00000.parquet"
+    begins = [100_000, 350_000]
+    with HubServer(REPO, files) as server:
+        server.faults.extend([Fault("stall", at=100_000), Fault("stall", at=250_000)])
+        for begin in begins:
+            server.holding.clear()
+            process = start(server, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="60")
+            assert server.holding.wait(60)
+            wait_for(tmp_path, begin)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not (tmp_path / "00001.parquet").exists()
+        process = start(server, tmp_path)
+        process.communicate()
+        assert process.returncode == 0, (tmp_path / "log").read_text()
+        assert (tmp_path / "00001.parquet").read_bytes() == files[name]
+        parts = requests(server, "file")
+    assert [part.range for part in parts] == [None, *(f"bytes={begin}-" for begin in begins)]
+    assert sum(part.sent for part in parts) == len(files[name])
+    assert f"goes on after 350,000 of {len(files[name]):,} bytes" in (tmp_path / "log").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.parquet", "log"]
+
+
+def test_kills_at_random_moments_change_nothing(files, tmp_path):
+    chance = random.Random(7)
+    content = files["sample/10BT/001_00000.parquet"]
+    with HubServer(REPO, files) as server:
+        server.pause = 0.02  # the whole file takes 0.75 seconds
+        for kill in range(5):
+            process = start(server, tmp_path)
+            while len(requests(server, "file")) == kill and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.2))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not (tmp_path / "00001.parquet").exists()
+        process = start(server, tmp_path)
+        process.communicate()
+        assert process.returncode == 0
+        begins = [int(part.range[6:-1]) if part.range else 0 for part in requests(server, "file")]
+    assert (tmp_path / "00001.parquet").read_bytes() == content
+    assert begins == sorted(begins)
+    assert begins[0] == 0 < begins[-1]
+    assert len(begins) == 6
+
+
+def wait_for(folder: Path, size: int) -> None:
+    """Wait until the process has written what the server sent."""
+    for _ in range(600):
+        if sum(path.stat().st_size for path in folder.rglob("*-001_00000.parquet")) >= size:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the download wrote nothing for 30 seconds")
+
+
+def test_token_stays_secret(files, tmp_path):
+    with HubServer(REPO, files) as server:
+        server.faults.append(Fault("status", "info", status=503))
+        server.faults.append(Fault("status", "tree", status=500))
+        server.faults.append(Fault("status", "hub", status=403))
+        process = start(server, tmp_path)
+        _, shown = process.communicate()
+        asked = [request for request in server.requests if request.on != "none"]  # the client's own questions
+        assert {request.authorization for request in asked} == {f"Bearer {TOKEN}"}
+        assert process.returncode == 1
+        assert "the hub refuses access (403); set HF_TOKEN" in shown
+        told = shown + (tmp_path / "log").read_text()
+        process = start(server, tmp_path)
+        process.communicate()
+        assert process.returncode == 0
+        told += (tmp_path / "log").read_text() + (tmp_path / "00001.json").read_text()
+        # The second address, the content network's, never sees it.
+        assert [request.authorization for request in requests(server, "file")] == [None]
+    assert TOKEN not in told
+    assert "http://" not in told  # addresses of the content network are signed
