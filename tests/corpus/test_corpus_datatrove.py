@@ -109,11 +109,8 @@ def causes(text: str, rules: dict, monkeypatch) -> list[str]:
     assert peer_verdict(text, (2, 2, 2), monkeypatch) == expected, f"unexplained: {text!r}"
     for levels in LEVELS:
         if (peer_verdict(text, levels, monkeypatch) is None) == (expected is None):
-            return [
-                cause
-                for steps, level in zip(STEPS.values(), levels, strict=True)
-                for cause, _ in steps[:level]
-            ]
+            # The last step taken names the cause: those before it didn't do.
+            return [steps[level - 1][0] for steps, level in zip(STEPS.values(), levels, strict=True) if level]
     raise AssertionError("not reached: all steps give our verdict")
 
 
@@ -157,26 +154,49 @@ def test_generated_text(repetition, monkeypatch):
     found = Counter()
     for _ in range(1500):
         found[tuple(causes(generated(generator), repetition, monkeypatch))] += 1
-    assert found[()] > 1200
-    seen = {cause for combination in found for cause in combination}
-    assert {"blank lines", "white space around lines", "white space in blank lines", "word tokenizer"} <= seen
+    assert 1400 < found[()] < 1500
 
 
 def test_installed_documentation(repetition, monkeypatch):
     documents = [document.text for file in source_files(["numpy"], "x") for document in documents_of(file)]
     chosen = documents[:: max(1, len(documents) // 400)]
     found = Counter(tuple(causes(text, repetition, monkeypatch)) for text in chosen)
-    assert found[()] > 0.97 * len(chosen)
+    assert found[()] > 0.95 * len(chosen)
+
+
+NUMBERS = random.Random(0)
+UNIQUE = [" ".join(f"{NUMBERS.getrandbits(40):x}" for _ in range(9)) for _ in range(20)]
 
 
 @pytest.mark.parametrize(
-    ("cause", "text"),
+    ("cause", "dropped_by_us", "text"),
     [
-        ("no text but white space", " \n\t"),
+        ("no text but white space", True, " \n\t"),
+        # Four equal lines of one blank each, among nine.
+        ("blank lines", False, "\n \n".join(UNIQUE[:5])),
+        # Three of eight lines repeat "yes".
+        ("white space around lines", True, "\n".join([*UNIQUE[:4], "yes", " yes", "yes ", "\tyes"])),
+        # Two of four paragraphs repeat "yes".
+        ("white space in blank lines", True, "\n \n".join(["\n".join(UNIQUE), "yes", "yes", "yes"])),
+        ("white space around paragraphs", True, "\n\n".join(["\n".join(UNIQUE), "yes", " yes", "yes "])),
+        # spaCy splits "don't" into "do" and "n't", which makes a 2-gram that stands five times.
+        (
+            "word tokenizer",
+            False,
+            "We don't know and you don't care while they don't mind or others don't run since all don't win, "
+            "having lost earlier today",
+        ),
+        # Five different runs of five words, all of them "abcdef" when joined.
+        (
+            "words joined without a space",
+            False,
+            "ab c d e f a bc d e f a b cd e f a b c de f a b c d ef and something different afterwards",
+        ),
     ],
 )
-def test_each_difference_by_hand(cause, text, repetition, monkeypatch):
+def test_each_difference_by_hand(cause, dropped_by_us, text, repetition, monkeypatch):
     assert causes(text, repetition, monkeypatch) == [cause]
+    assert (check(text, repetition) is not None) == dropped_by_us
 
 
 def test_all_rules_have_a_peer(repetition):

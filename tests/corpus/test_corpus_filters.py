@@ -27,8 +27,12 @@ PROSE = (
 )
 
 
+def split(text: str) -> list[str]:
+    return [match[0] for match in re.finditer(r"\w+([^-–—,\w\s]+\w+)*|[^\w\s]", text)]  # noqa: RUF001
+
+
 def reference_top(text: str, n: int) -> int:
-    found = re.findall(r"\w+|[^\w\s]", text)
+    found = split(text)
     grams = [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
     if not grams:
         return 0
@@ -37,7 +41,7 @@ def reference_top(text: str, n: int) -> int:
 
 
 def reference_duplicate(text: str, n: int) -> int:
-    found = re.findall(r"\w+|[^\w\s]", text)
+    found = split(text)
     seen, characters, position = set(), 0, 0
     while position < len(found) - n + 1:
         gram = tuple(found[position : position + n])
@@ -51,7 +55,7 @@ def reference_duplicate(text: str, n: int) -> int:
 
 
 def random_text(generator: random.Random) -> str:
-    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "\U0001f600", "d_e", "F"]
+    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "-", "'", "\U0001f600", "d_e", "F"]
     chosen = vocabulary[: generator.randint(2, len(vocabulary))]
     separators = [" ", "  ", "\n", "", "\t"]
     return "".join(

@@ -29,8 +29,34 @@ def test_hashes_follow_the_definition(text, punctuation):
     assert len(set(hashes.tolist())) == len(set(expected)) == len(set(zip(hashes, expected, strict=True)))
 
 
+def test_words_by_hand():
+    text = "Don't: state-of-the-art (3.14, e.g. x.y/z) — np.dtype(float)... a_b??"
+    assert words_of(text) == [
+        *(
+            "Don't",
+            ":",
+            "state",
+            "-",
+            "of",
+            "-",
+            "the",
+            "-",
+            "art",
+            "(",
+            "3.14",
+            ",",
+            "e.g",
+            ".",
+            "x.y/z",
+            ")",
+        ),
+        *("—", "np.dtype(float", ")", ".", ".", ".", "a_b", "?", "?"),
+    ]
+    assert words_of("Don't, 3.14", punctuation=False) == ["Don", "t", "3", "14"]
+
+
 def test_every_code_point_has_the_class_that_the_expression_gives_it():
-    text = " ".join(map(chr, range(0x110000)))
+    text = " ".join(f"a{chr(code)}b" for code in range(0x110000))
     assert np.diff(hash_words(text)[1]).tolist() == [len(word) for word in words_of(text)]
 
 
