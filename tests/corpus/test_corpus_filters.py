@@ -1,5 +1,6 @@
 """Length and repetition rules: hand-worked examples, and a plain reference on random and real text."""
 
+import argparse
 import csv
 import inspect
 import json
@@ -11,11 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import filter_documents
 from cpt.corpus.filters import check, duplicates, lines_of, paragraphs_of, rule_names
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
@@ -226,6 +229,29 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
         ("minimum_lines", "n3"),
         ("short_lines", "n5"),
     ]
+
+
+def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
+    document = st.none() | st.text("ab. \n\r\0é", max_size=300) | st.just(PROSE) | st.binary(max_size=30)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(document, max_size=20))
+    def holds(documents):
+        values = [text.encode() if isinstance(text, str) else text for text in documents]
+        raw = save_table(tmp_path / "raw.parquet", {"text": pa.array(values, pa.binary())})
+        paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
+        filter_documents.main(argparse.Namespace(input=raw, text_column="text", settings=filters, **paths))
+        with open(paths["drops"]) as file:
+            table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
+        texts = [(value or b"").decode(errors="replace") for value in values]
+        assert table["read"] == (len(values), sum(len(text.encode()) for text in texts))
+        read = table.pop("read")
+        assert read == tuple(map(sum, zip(*table.values(), strict=True)))
+        kept = pq.read_table(paths["output"]).to_pylist()
+        assert [row["text"] for row in kept] == [texts[row["row"]] for row in kept]
+        assert table["kept"] == (len(kept), sum(len(row["text"].encode()) for row in kept))
+
+    holds()
 
 
 def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):

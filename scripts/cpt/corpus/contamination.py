@@ -5,6 +5,7 @@ and lm-eval's; both use 13-grams. An item shorter than n words matches as a whol
 `SHORTEST_ITEM` words: shorter strings occur by chance.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,22 +57,31 @@ class Items:
         """
         text = text.lower()
         words, _ = hash_words(text, punctuation=False)
-        first: dict[int, Hit] = {}
-        strings: list[str] = []
+        matches = []  # (position in the text, length, item, place in the item)
         prefixes = _hash_prefixes(words)
         for length, (known, numbers, places, bloom) in self.index.items():
             positions = _candidates(prefixes, length, bloom)
             for position, value in zip(positions, _hash_ngrams(prefixes, length, positions), strict=True):
                 entry = np.searchsorted(known, value)
                 while entry < len(known) and known[entry] == value:
-                    strings = strings or words_of(text, punctuation=False)
-                    ngram = strings[position : position + length]
-                    number, place = int(numbers[entry]), places[entry]
-                    if number not in first:
-                        item = words_of(self.texts[number], punctuation=False)
-                        if item[place : place + length] == ngram:
-                            first[number] = Hit(number, " ".join(ngram))
+                    matches.append((int(position), length, int(numbers[entry]), int(places[entry])))
                     entry += 1
+        return self._confirmed(text, matches)
+
+    def _confirmed(self, text: str, matches: list[tuple[int, int, int, int]]) -> list[Hit]:
+        if not matches:
+            return []
+        needed = {index for position, length, *_ in matches for index in range(position, position + length)}
+        # Not a list of all words: those of a huge text take gigabytes.
+        found = enumerate(re.finditer(r"\w+", text))
+        strings = {index: match[0] for index, match in found if index in needed}
+        first: dict[int, Hit] = {}
+        for position, length, number, place in matches:
+            if number not in first:
+                ngram = [strings[index] for index in range(position, position + length)]
+                item = words_of(self.texts[number], punctuation=False)
+                if item[place : place + length] == ngram:
+                    first[number] = Hit(number, " ".join(ngram))
         return [first[number] for number in sorted(first)]
 
 

@@ -1,8 +1,8 @@
 """Which documents are worth training on: length and repetition (paper 3.2.1).
 
 The repetition rules are Gopher's (Rae et al. 2021, Table A1), computed as datatrove's
-GopherRepetitionFilter does, but for two definitions: blank lines never count as lines, and words are
-those of `cpt.corpus.words`. Lines and paragraphs are compared after stripping white space at both ends.
+GopherRepetitionFilter does, but for the definitions of line, paragraph and word; docs/filters.md lists
+the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 import re
