@@ -10,7 +10,7 @@ import numpy as np
 
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import open_parquet, read_rows
-from cpt.corpus.duplicates import repeated_positions, write_partitions
+from cpt.corpus.duplicates import digests, repeated_positions, write_partitions
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.files import atomic
 from cpt.progress import progress_over
@@ -32,7 +32,8 @@ def main(arguments: argparse.Namespace) -> None:
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.table.parent, prefix=".duplicates.") as folder:
         records = Path(folder)
-        write_partitions(texts(paths, int(ends[-1])), settings["normalize"], settings["partitions"], records)
+        blocks = digests(texts(paths, int(ends[-1])), settings["normalize"])
+        write_partitions(blocks, settings["partitions"], records)
         keep = np.ones(int(ends[-1]), bool)
         for positions in repeated_positions(records, settings["partitions"]):
             keep[positions] = False

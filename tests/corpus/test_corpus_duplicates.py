@@ -1,16 +1,24 @@
 """Exact deduplication: the first wins, whatever the partitions and the shards."""
 
+import argparse
 import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cpt.corpus.duplicates import normalized, repeated_positions, write_partitions
+import deduplicate
+from cpt.corpus.duplicates import digests, normalized, repeated_positions, write_partitions
 
 
 def repeated(texts, folder, how="none", partitions=4) -> set[int]:
     folder.mkdir()
-    assert write_partitions(texts, how, partitions, folder) == len(texts)
+    assert write_partitions(digests(texts, how), partitions, folder) == len(texts)
     return {int(position) for part in repeated_positions(folder, partitions) for position in part}
 
 
@@ -48,13 +56,17 @@ def survivors(script, save_table, root, shards, partitions) -> list[str]:
     table = root / "duplicates.csv"
     done = script("deduplicate", corpora=corpora, root=root, settings=settings, table=table)
     assert done.returncode == 0, done.stderr
+    assert not list(root.rglob(".*"))
+    return kept_texts(root, shards)
+
+
+def kept_texts(root, shards: dict[str, list[list[str]]]) -> list[str]:
     kept = []
     for corpus, parts in shards.items():
         for number, texts in enumerate(parts):
             keep = np.load(root / corpus / "deduplicated" / f"{number:05d}.keep.npy")
             assert keep.dtype == bool
             kept += [text for text, stays in zip(texts, keep, strict=True) if stays]
-    assert not list(root.rglob(".*"))
     return kept
 
 
@@ -67,3 +79,81 @@ def test_script_over_corpora_and_shards(script, save_table, tmp_path):
     assert table == "corpus,shard,documents,duplicates\none,00000,3,1\none,00001,2,1\ntwo,00000,3,2\n"
     again = {"one": [first + second, []], "two": [other[:1], other[1:]]}
     assert survivors(script, save_table, tmp_path / "s", again, 1) == ["a", "b", "c d", "e"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_assignment_to_shards_and_partitions_keeps_the_same_texts(save_table, data):
+    texts = data.draw(st.lists(st.text("ab \n", max_size=3), max_size=30))
+    shard_of = data.draw(st.lists(st.integers(0, 4), min_size=len(texts), max_size=len(texts)))
+    shuffled = data.draw(st.permutations(range(len(texts))))
+    partitions = data.draw(st.integers(1, 300))
+    shards = [[texts[i] for i in shuffled if shard_of[i] == number] for number in range(5)]
+    layout = {"one": shards[:2], "two": shards[2:]}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        corpora = lay_out(save_table, root, layout)
+        options = {"hash": "xxh3_128", "normalize": "whitespace", "partitions": partitions}
+        deduplicate.main(
+            argparse.Namespace(corpora=corpora, root=root, settings=options, table=root / "duplicates.csv")
+        )
+        kept = kept_texts(root, layout)
+    in_order = [text for shard in shards for text in shard]
+    first = {" ".join(text.split()): text for text in reversed(in_order)}
+    assert sorted(kept) == sorted(first.values())
+
+
+def test_equal_halves_are_told_apart(tmp_path):
+    # Digests whose upper 64 bits are equal and whose lower ones differ, and back again.
+    block = b"".join(
+        bytes(7) + bytes([high]) + bytes(7) + bytes([low]) for high, low in [(1, 1), (1, 2), (1, 1)]
+    )
+    write_partitions([block, block[:16], bytes(16)], 3, tmp_path)
+    assert [part.tolist() for part in repeated_positions(tmp_path, 3)] == [[2, 3]]
+
+
+# 10 million digests in blocks; every tenth record, from the second half on, repeats an earlier one. The
+# process may grow by 192 MiB only, where a set of the digests takes more than 900.
+TEN_MILLION = """
+import re, resource, sys, tempfile
+from pathlib import Path
+import numpy as np
+from cpt.corpus.duplicates import repeated_positions, write_partitions
+
+COUNT, BLOCK = 10_000_000, 2**18
+
+def blocks():
+    for start in range(0, COUNT, BLOCK):
+        number = np.arange(start, min(start + BLOCK, COUNT), dtype=np.uint64)
+        repeats = (number >= COUNT // 2) & (number % 10 == 0)
+        source = np.where(repeats, number - COUNT // 2 + 1, number)
+        mixed = source * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+        yield np.stack([mixed, source], axis=1).astype(">u8").tobytes()
+
+with open("/proc/self/status") as status:
+    now = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", status.read())[1])
+resource.setrlimit(resource.RLIMIT_AS, (now + 192 * 2**20,) * 2)
+if sys.argv[1] == "set":
+    seen = set()
+    for block in blocks():
+        seen.update(block[i : i + 16] for i in range(0, len(block), 16))
+with tempfile.TemporaryDirectory() as folder:
+    assert write_partitions(blocks(), 64, Path(folder)) == COUNT
+    found = np.zeros(COUNT, bool)
+    for positions in repeated_positions(Path(folder), 64):
+        found[positions] = True
+expected = np.zeros(COUNT, bool)
+expected[COUNT // 2 :: 10] = True
+print(np.array_equal(found, expected), found.sum())
+"""
+
+
+def test_ten_million_records_in_bounded_memory():
+    scripts = Path(deduplicate.__file__).parent
+    results = [
+        subprocess.run([sys.executable, "-c", TEN_MILLION, how], capture_output=True, text=True, cwd=scripts)
+        for how in ("partitions", "set")
+    ]
+    assert results[0].stdout == "True 500000\n", results[0].stderr
+    assert "MemoryError" in results[1].stderr

@@ -1,18 +1,26 @@
 """Length and repetition rules: hand-worked examples, and a plain reference on random and real text."""
 
+import argparse
 import csv
 import inspect
 import json
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cpt.corpus import words
-from cpt.corpus.filters import NGrams, check, duplicates, lines_of, paragraphs_of, rule_names
+import filter_documents
+from cpt.corpus.filters import check, duplicates, lines_of, paragraphs_of, rule_names
+from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
 
 PROSE = (
@@ -22,8 +30,12 @@ PROSE = (
 )
 
 
+def split(text: str) -> list[str]:
+    return [match[0] for match in re.finditer(r"\w+([^-–—,\w\s]+\w+)*|[^\w\s]", text)]  # noqa: RUF001
+
+
 def reference_top(text: str, n: int) -> int:
-    found = re.findall(r"\w+|[^\w\s]", text)
+    found = split(text)
     grams = [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
     if not grams:
         return 0
@@ -32,7 +44,7 @@ def reference_top(text: str, n: int) -> int:
 
 
 def reference_duplicate(text: str, n: int) -> int:
-    found = re.findall(r"\w+|[^\w\s]", text)
+    found = split(text)
     seen, characters, position = set(), 0, 0
     while position < len(found) - n + 1:
         gram = tuple(found[position : position + n])
@@ -46,7 +58,7 @@ def reference_duplicate(text: str, n: int) -> int:
 
 
 def random_text(generator: random.Random) -> str:
-    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "\U0001f600", "d_e", "F"]
+    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "-", "'", "\U0001f600", "d_e", "F"]
     chosen = vocabulary[: generator.randint(2, len(vocabulary))]
     separators = [" ", "  ", "\n", "", "\t"]
     return "".join(
@@ -55,11 +67,10 @@ def random_text(generator: random.Random) -> str:
 
 
 def agree_with_reference(text: str) -> None:
-    ngrams = NGrams(text)
-    for n in (2, 3, 4):
-        assert ngrams.top_characters(n) == reference_top(text, n)
-    for n in range(5, 11):
-        assert ngrams.duplicate_characters(n) == reference_duplicate(text, n)
+    lengths = range(1, 11)
+    top, duplicate = ngram_characters(text, lengths, lengths)
+    assert top == {n: reference_top(text, n) for n in lengths}
+    assert duplicate == {n: reference_duplicate(text, n) for n in lengths}
 
 
 def test_ngrams_equal_a_plain_reference_on_random_text():
@@ -75,42 +86,77 @@ def test_ngrams_equal_a_plain_reference_on_documentation():
         agree_with_reference(text)
 
 
-def test_ngrams_may_be_asked_in_any_order():
+ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates as well
+
+
+def test_any_text_has_a_verdict(filters):
+    loose = {**filters, "length": {**filters["length"], "minimum_lines": 0}}
+    table = rule_names(filters)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text(ANY_CHARACTER) | st.text("ab \n.") | st.text("é日\U0001f600\ud800\0\r\n "))
+    def holds(text):
+        agree_with_reference(text)
+        for rules in (filters, loose):
+            drop = check(text, rules)
+            if drop:
+                assert drop.rule in table
+                assert drop.rule in ("empty", "minimum_lines") or 0 <= drop.threshold < drop.value < 3
+            assert drop == check(text, rules)
+
+    holds()
+
+
+HUGE = """
+import re
+import numpy as np
+from cpt.corpus.ngrams import ngram_characters
+
+def peak():
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) / 1024
+
+ngram_characters("so that the compiled code is there", [2], [5])
+letters = np.random.default_rng(0).integers(97, 123, (20_000_000, 5), np.uint8)
+letters[:, 4] = 32
+text = letters.tobytes().decode()
+del letters
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = peak()
+top, duplicate = ngram_characters(text, [2, 3, 4], range(5, 11))
+print(len(text), peak() - before)
+"""
+
+
+def test_a_line_of_100_megabytes_takes_less_than_a_gigabyte():
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    done = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, cwd=scripts)
+    assert done.returncode == 0, done.stderr
+    characters, megabytes = done.stdout.split()
+    assert int(characters) == 100_000_000
+    assert float(megabytes) < 1000
+
+
+def test_any_lengths_may_be_asked_for():
     text = "one two three one two three four one two three four five six one two " * 3
-    ngrams = NGrams(text)
-    assert [ngrams.duplicate_characters(n) for n in (8, 5, 10)] == [
-        reference_duplicate(text, n) for n in (8, 5, 10)
-    ]
+    assert ngram_characters(text, [], [8, 5]) == ({}, {n: reference_duplicate(text, n) for n in (8, 5)})
+    assert ngram_characters(text, [3], []) == ({3: reference_top(text, 3)}, {})
+    assert ngram_characters(text, [], []) == ({}, {})
 
 
 def test_top_ngram_by_hand():
     # "of the" stands three times: 6 characters each.
-    assert NGrams("of the x of the y of the").top_characters(2) == 18
+    assert ngram_characters("of the x of the y of the", [2], [])[0] == {2: 18}
     # One occurrence counts as well, and the first of equals is taken.
-    assert NGrams("aaa bb c").top_characters(2) == len("aaa bb")
-    assert NGrams("alone").top_characters(2) == 0
+    assert ngram_characters("aaa bb c", [2], [])[0] == {2: len("aaa bb")}
+    assert ngram_characters("alone", [1, 2], [])[0] == {1: 5, 2: 0}
 
 
 def test_duplicate_ngram_by_hand():
     # The second "a b c d e" is a duplicate of 5 characters and is jumped over.
-    assert NGrams("a b c d e a b c d e").duplicate_characters(5) == 5
-    assert NGrams("a b c d e f").duplicate_characters(5) == 0
-
-
-def test_blocks_do_not_change_the_words(monkeypatch):
-    text = "".join(random.Random(1).choice(["word ", "été", ".", "\n", "日本 "]) for _ in range(500))
-    whole = words.hash_words(text)
-    monkeypatch.setattr(words, "BLOCK_CHARACTERS", 7)
-    for left, right in zip(whole, words.hash_words(text), strict=True):
-        assert np.array_equal(left, right)
-    assert whole[1].tolist() == [len(word) for word in words.words_of(text)]
-
-
-def test_hash_tells_words_and_their_order_apart():
-    hashes, _ = words.hash_words("ab ba ab a b abc")
-    assert hashes[0] == hashes[2]
-    assert len(set(hashes.tolist())) == 5
-    assert words.hash_ngrams(hashes[:2], 2) != words.hash_ngrams(hashes[1:3], 2)
+    assert ngram_characters("a b c d e a b c d e", [], [5])[1] == {5: 5}
+    assert ngram_characters("a b c d e f", [], [5])[1] == {5: 0}
 
 
 def test_lines_and_paragraphs():
@@ -183,6 +229,29 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
         ("minimum_lines", "n3"),
         ("short_lines", "n5"),
     ]
+
+
+def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
+    document = st.none() | st.text("ab. \n\r\0é", max_size=300) | st.just(PROSE) | st.binary(max_size=30)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(document, max_size=20))
+    def holds(documents):
+        values = [text.encode() if isinstance(text, str) else text for text in documents]
+        raw = save_table(tmp_path / "raw.parquet", {"text": pa.array(values, pa.binary())})
+        paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
+        filter_documents.main(argparse.Namespace(input=raw, text_column="text", settings=filters, **paths))
+        with open(paths["drops"]) as file:
+            table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
+        texts = [(value or b"").decode(errors="replace") for value in values]
+        assert table["read"] == (len(values), sum(len(text.encode()) for text in texts))
+        read = table.pop("read")
+        assert read == tuple(map(sum, zip(*table.values(), strict=True)))
+        kept = pq.read_table(paths["output"]).to_pylist()
+        assert [row["text"] for row in kept] == [texts[row["row"]] for row in kept]
+        assert table["kept"] == (len(kept), sum(len(row["text"].encode()) for row in kept))
+
+    holds()
 
 
 def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):

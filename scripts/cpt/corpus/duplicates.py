@@ -8,7 +8,7 @@ import xxhash
 
 # 128 bits: among a billion documents, two different ones share a hash with probability 1.5e-21.
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("index", "<u8")])
-BUFFERED = 2**20  # records
+BUFFERED = 2**18  # digests
 
 
 def normalized(text: str, how: str) -> str:
@@ -16,46 +16,56 @@ def normalized(text: str, how: str) -> str:
     return text if how == "none" else " ".join(text.split())
 
 
-def write_partitions(texts: Iterable[str], how: str, partitions: int, folder: Path) -> int:
-    """Write a record (hash, position) of each text into the partition that its hash names.
-
-    `partitions` divide the range of the hash's upper 32 bits evenly; partition p is the file `p`. Holds
-    `BUFFERED` records in memory. Returns the number of texts.
-    """
-    buffer: list[bytes] = []
-    count = 0
+def digests(texts: Iterable[str], how: str) -> Iterator[bytes]:
+    """The xxh3_128 digests of the normalized texts, 16 bytes each, `BUFFERED` of them at a time."""
+    buffer = bytearray()
     for text in texts:
-        buffer.append(xxhash.xxh3_128_digest(normalized(text, how).encode()))
-        count += 1
-        if len(buffer) == BUFFERED:
-            _append(buffer, count - len(buffer), partitions, folder)
-            buffer = []
-    _append(buffer, count - len(buffer), partitions, folder)
+        buffer += xxhash.xxh3_128_digest(normalized(text, how).encode())
+        if len(buffer) == 16 * BUFFERED:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer)
+
+
+def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> int:
+    """Write a record (digest, position) of each text into the partition that its digest names.
+
+    `blocks` hold whole digests. `partitions` divide the range of the digests' upper 32 bits evenly;
+    partition p is the file `p`, its records in ascending order of position. Takes about 100 bytes of
+    memory for each digest of a block. Returns the number of texts.
+    """
+    count = 0
+    for block in blocks:
+        halves = np.frombuffer(block, ">u8").reshape(-1, 2)
+        records = np.empty(len(halves), RECORD)
+        records["high"], records["low"] = halves[:, 0], halves[:, 1]
+        records["index"] = np.arange(count, count + len(halves))
+        count += len(halves)
+        partition = (records["high"] >> np.uint64(32)) * np.uint64(partitions) >> np.uint64(32)
+        # As small a type as possible: numpy sorts 16-bit integers by radix.
+        partition = partition.astype(np.min_scalar_type(partitions - 1))
+        records = records[np.argsort(partition, kind="stable")]
+        edges = np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=partitions))])
+        for number in np.flatnonzero(np.diff(edges)):
+            with open(folder / str(number), "ab") as file:
+                records[edges[number] : edges[number + 1]].tofile(file)
     return count
 
 
-def _append(digests: list[bytes], first: int, partitions: int, folder: Path) -> None:
-    halves = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
-    records = np.empty(len(halves), RECORD)
-    records["high"], records["low"] = halves[:, 0], halves[:, 1]
-    records["index"] = np.arange(first, first + len(halves))
-    partition = (records["high"] >> np.uint64(32)) * np.uint64(partitions) >> np.uint64(32)
-    order = np.argsort(partition, kind="stable")
-    edges = np.searchsorted(partition[order], np.arange(partitions + 1, dtype=np.uint64))
-    for number in np.flatnonzero(np.diff(edges)):
-        with open(folder / str(number), "ab") as file:
-            records[order[edges[number] : edges[number + 1]]].tofile(file)
-
-
 def repeated_positions(folder: Path, partitions: int) -> Iterator[np.ndarray]:
-    """For each partition the positions (uint64) of the texts whose hash occurred at an earlier position.
+    """For each partition the positions (uint64) of the texts whose digest occurred at an earlier position.
 
-    Memory is bounded by the largest partition: about 24 bytes for each of its texts, times three.
+    Memory is bounded by the largest partition: about 72 bytes for each of its texts.
     """
     for number in range(partitions):
         path = folder / str(number)
         if path.exists():
             records = np.fromfile(path, RECORD)
-            records = records[np.lexsort((records["index"], records["low"], records["high"]))]
-            same = (records["high"][1:] == records["high"][:-1]) & (records["low"][1:] == records["low"][:-1])
-            yield records["index"][1:][same]
+            order = np.argsort(records["high"], kind="stable")  # equal digests stay in order of position
+            high, low = records["high"][order], records["low"][order]
+            same = high[1:] == high[:-1]
+            if np.any(same & (low[1:] != low[:-1])):  # a collision of 64 bits: all 128 have to be sorted
+                order = np.lexsort((records["index"], records["low"], records["high"]))
+                high, low = records["high"][order], records["low"][order]
+                same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+            yield records["index"][order[1:][same]]

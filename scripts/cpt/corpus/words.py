@@ -1,104 +1,113 @@
-r"""Words and n-grams of a text as arrays, so that counting them is sorting numbers.
+r"""Words of a text as an array of hashes, so that counting n-grams is comparing numbers.
 
-A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`); every other
-character that isn't white space is a word of its own. It stands in for the word tokenizers (spaCy,
-NLTK) of the published filters, which split punctuation off as well.
+A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`). Other
+characters between two such runs join them (don't, 3.14, x.y/z), except commas, hyphens and
+dashes; every other character that isn't white space is a word of its own. This comes close to spaCy's
+words, on which the published filters count n-grams; docs/filters.md says how close.
 
-Words are told apart by a 64-bit hash. Two different n-grams of a document of a million words share a
-hash with probability of about 3e-8.
+Words are told apart by a 64-bit hash. Two different words of a document with a million different ones
+share a hash with probability of about 3e-8.
 """
 
 import re
 from functools import cache
 
 import numpy as np
+from numba import njit
 
-BLOCK_CHARACTERS = 2**20
-SPACE, WORD, OTHER = 0, 1, 2
+from cpt.errors import UserError
+
+SPACE, WORD, JOINING, SEPARATE = 0, 1, 2, 3
+_WORDS = re.compile(r"\w+(?:[^\w\s,\-–—]+\w+)*|[^\w\s]")  # noqa: RUF001
+LARGEST = 2**31 - 2  # bytes: positions in a text are 32-bit integers
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
-_NOT_WORD = re.compile(r"\W")
-_BASE = 0x9E3779B97F4A7C15
+_START = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64 (Steele et al. 2014) over uint64 values."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 @cache
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """For each code point its class (uint8) and a random number (uint64)."""
-    everything = "".join(map(chr, range(0x110000)))
-    classes = np.full(0x110000, OTHER, np.uint8)
-    for pattern, kind in ((r"\w+", WORD), (r"\s+", SPACE)):
+def _classes() -> np.ndarray:
+    """The class of each code point: uint8 [0x110000]."""
+    everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    classes = np.full(0x110000, JOINING, np.uint8)
+    for pattern, kind in ((r"\w+", WORD), (r"\s+", SPACE), (r"[,\-–—]", SEPARATE)):  # noqa: RUF001
         for match in re.finditer(pattern, everything):
             classes[match.start() : match.end()] = kind
-    return classes, _mixed(np.arange(1, 0x110001, dtype=np.uint64) * np.uint64(_BASE))
-
-
-@cache
-def _powers(length: int) -> np.ndarray:
-    """_BASE to the powers 0, 1, ..., length - 1, modulo 2**64."""
-    powers = np.full(length, _BASE, np.uint64)
-    powers[0] = 1
-    return np.multiply.accumulate(powers)
+    return classes
 
 
 def words_of(text: str, punctuation: bool = True) -> list[str]:
     """The words of a text as strings, in order; the definition that `hash_words` follows."""
-    return re.findall(r"\w+|[^\w\s]" if punctuation else r"\w+", text)
+    return _WORDS.findall(text) if punctuation else re.findall(r"\w+", text)
 
 
 def hash_words(text: str, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes (uint64 [words]) and lengths in characters (int64 [words]) of a text's words, in order.
+    """Hashes of a text's words, and where they end: uint64 [words] and int32 [words + 1].
 
-    With `punctuation` false, the words that consist of other characters are left out. Works in blocks
-    of about a million characters, so memory grows with the number of words only.
+    Ends are counted in characters, white space and left-out words not counted, so words i to j have
+    ends[j + 1] - ends[i] characters. With `punctuation` false, words are the runs of word characters
+    alone. Takes the text's bytes and 12 bytes of memory for each word. Raises
+    UserError for a text of 2 GiB or more.
     """
-    hashes, lengths = [], []
-    begin = 0
-    while begin < len(text):
-        boundary = _NOT_WORD.search(text, begin + BLOCK_CHARACTERS)
-        end = boundary.start() if boundary else len(text)
-        block = _hash_block(text[begin:end], punctuation)
-        hashes.append(block[0])
-        lengths.append(block[1])
-        begin = end
-    if not hashes:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    return np.concatenate(hashes), np.concatenate(lengths)
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    if len(data) > LARGEST:
+        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+    return _hash_words(data, _classes(), punctuation)
 
 
-def _hash_block(text: str, punctuation: bool) -> tuple[np.ndarray, np.ndarray]:
-    class_of, number_of = _tables()
-    characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    classes = class_of[characters]
-    starts = classes == OTHER
-    starts[1:] |= (classes[1:] == WORD) & (classes[:-1] != WORD)
-    starts[0] |= classes[0] == WORD
-    used = np.flatnonzero(classes if punctuation else classes == WORD)
-    first = np.flatnonzero(starts[used])  # where words start among the used characters
-    if not len(first):
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    lengths = np.diff(first, append=len(used))
-    offsets = np.arange(len(used)) - np.repeat(first, lengths)
-    longest = 1 << int(lengths.max() - 1).bit_length()
-    values = number_of[characters[used]] * _powers(longest)[offsets]
-    return _mixed(np.add.reduceat(values, first)), lengths
+@njit(cache=True)
+def _character(data, position):
+    """The code point that starts at a position of valid UTF-8, and its number of bytes."""
+    first = np.int64(data[position])
+    if first < 0x80:
+        return first, 1
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | (data[position + 1] & 0x3F), 2
+    code = (data[position + 1] & 0x3F) << 6 | (data[position + 2] & 0x3F)
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | code, 3
+    return (first & 0x07) << 18 | code << 6 | (data[position + 3] & 0x3F), 4
 
 
-def hash_ngrams(words: np.ndarray, n: int) -> np.ndarray:
-    """Hashes of all n-grams of words: uint64 [max(0, words - n + 1)]."""
-    count = max(0, len(words) - n + 1)
-    hashes = np.zeros(count, np.uint64)
-    for step in range(n):
-        hashes = extend_ngrams(hashes, words[step : step + count])
-    return hashes
-
-
-def extend_ngrams(hashes: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Hashes of n-grams, each made longer by the word that follows it."""
-    return _mixed(hashes * _STEP + words)
+@njit(cache=True)
+def _hash_words(data, classes, punctuation):
+    # As long as there could be words; memory that isn't written to is never taken from the system.
+    hashes = np.empty(len(data), np.uint64)
+    ends = np.empty(len(data) + 1, np.int32)
+    ends[0] = 0
+    words = characters = position = 0
+    while position < len(data):
+        code, width = _character(data, position)
+        kind = classes[code]
+        if kind == SPACE or (kind != WORD and not punctuation):
+            position += width
+            continue
+        value = _START
+        end = position + width
+        characters += 1
+        while True:
+            while position < end:
+                value = (value ^ data[position]) * _STEP
+                value ^= value >> np.uint64(32)
+                position += 1
+            if kind != WORD or position == len(data):
+                break
+            # Another word character belongs to the word, and so do joining ones before it.
+            joining = 0
+            code, width = _character(data, end)
+            after = classes[code]
+            while after == JOINING and punctuation:
+                end += width
+                joining += 1
+                if end == len(data):
+                    break
+                code, width = _character(data, end)
+                after = classes[code]
+            if after != WORD:
+                break
+            end += width
+            characters += joining + 1
+        hashes[words] = value
+        words += 1
+        ends[words] = characters
+    return hashes[:words], ends[: words + 1]
