@@ -95,8 +95,8 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
         kinds == ["Digits", "ByteLevel"] and steps[0]["individual_digits"] and steps[1]["use_regex"]
     )
     if single_digits:
-        merged = (piece for merge in model["merges"] for piece in _halves(merge))
-        if any(not DIGITS.isdisjoint(piece) for piece in merged):
+        # A merge is a string in older files, a pair of strings in newer ones.
+        if not DIGITS.isdisjoint("".join("".join(merge) for merge in model["merges"])):
             raise NotSuitedError("can't keep digits single where the tokenizer has merges of digits")
         changed["pre_tokenizer"] = steps[1]
     if "ByteLevel" in kinds:
@@ -104,10 +104,6 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
         padding = {letter: first_padding + number for number, letter in enumerate(lacking)}
         changed["model"] = {**model, "vocab": {**vocabulary, **padding}}
     return changed, first_padding, single_digits
-
-
-def _halves(merge: str | list[str]) -> Sequence[str]:
-    return merge.split(" ") if isinstance(merge, str) else merge
 
 
 @cache

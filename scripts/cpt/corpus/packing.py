@@ -175,9 +175,7 @@ def account(source: TokenSource, used: int, length: int) -> dict[str, Any]:
         "tail_tokens": source.tokens % length,
         "unused_tokens": max(0, available - used) * length,
         "truncated_documents": cut_by_concatenation(source.starts, source.tokens, length),
-        "best_fit": best_fit(
-            np.diff(np.append(source.starts, np.uint64(source.tokens)).astype(np.int64)), length
-        ),
+        "best_fit": best_fit(lengths, length),
     }
     whole = (used - repeated) * length + entry["unused_tokens"] + entry["tail_tokens"]
     assert whole == source.tokens

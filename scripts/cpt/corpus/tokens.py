@@ -55,7 +55,8 @@ class ModelTokenizer:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
-        self.unknown_id = _unknown_id(read_json(path)["model"], self.tokenizer)
+        self.definition = read_json(path)
+        self.unknown_id = _unknown_id(self.definition["model"], self.tokenizer)
         self.path = path
         self.fast: FastEncoder | None = None
 
@@ -70,11 +71,10 @@ class ModelTokenizer:
         The proof: the same ids as Hugging Face tokenizers on hostile strings and on the texts of
         `sample`, of which the first `SAMPLE_CHARACTERS` characters are looked at.
         """
-        definition = read_json(self.path)
-        special = [token["content"] for token in definition.get("added_tokens") or []]
+        special = [token["content"] for token in self.definition.get("added_tokens") or []]
         texts = [*hostile_strings(special), *_beginning(sample)]
         try:
-            fast = FastEncoder(definition)
+            fast = FastEncoder(self.definition)
             problem = first_difference(fast, lambda batch: list(self._encode_batch(batch)), texts)
         except NotSuitedError as error:
             problem = str(error)
