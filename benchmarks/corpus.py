@@ -8,7 +8,8 @@ loading the tokenizer and proving it counts. The systems take turns, and the med
 the table.
 
 All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence token
-per document) and bytes. The share that each system keeps is logged.
+per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into account,
+are logged.
 """
 
 import argparse
@@ -101,13 +102,22 @@ def rows_of(
             }
 
 
-def log_ratios(rows: list[dict[str, Any]]) -> None:
-    """Log how many times as fast as the others our two ways are."""
+def log_ratios(rows: list[dict[str, Any]], kept: dict[str, float]) -> None:
+    """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
+
+    A system that drops documents has fewer to tokenize, so the ratio of what comes out is told as well.
+    """
     rates = {row["system"]: row["tokens_per_second_per_core"] for row in rows if row["stage"] == "all"}
+    for system in rates:
+        logging.info("%s: keeps %.1f %% of the input's tokens", system, 100 * kept[system])
     for ours in ("ours-gigatoken", "ours-hf"):
         for other in ("datasets-map", "datatrove", "limit-hf", "limit-gigatoken"):
             if ours in rates and other in rates:
-                logging.info("%s: %.3g times the rate of %s", ours, rates[ours] / rates[other], other)
+                ratio = rates[ours] / rates[other]
+                logging.info(
+                    "%s: %.3g times the rate of %s; %.3g times by the tokens that come out",
+                    *(ours, ratio, other, ratio * kept[ours] / kept[other]),
+                )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -150,7 +160,8 @@ def main(arguments: argparse.Namespace) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(arguments.output, table.getvalue())
-    log_ratios(rows)
+    last = {system: times[system, SYSTEMS[system][-1]][0]["tokens"] for system in arguments.systems}
+    log_ratios(rows, {system: count / tokens for system, count in last.items()})
     for line in table.getvalue().splitlines():
         logging.info(line)
 

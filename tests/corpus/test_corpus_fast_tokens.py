@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from cpt.corpus import fast_tokens
+from cpt.corpus import fast_tokens, tokens
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
 from cpt.corpus.tokens import ModelTokenizer
 
@@ -132,6 +132,17 @@ def test_long_runs_are_left_to_the_other(pair, monkeypatch):
     texts = ["a" * 51, "a" * 50, "a " * 50, "rain " + "b" * 60 + " rain"]
     assert [ids is None for ids in pair[0].fast.encode(texts)] == [True, False, False, True]
     assert equal(pair, texts)
+
+
+def test_its_memory_is_renewed(pair, monkeypatch):
+    monkeypatch.setattr(fast_tokens, "RENEWED_AFTER", 100)
+    loaded = []
+    fast = pair[0].fast
+    load = fast._load
+    monkeypatch.setattr(fast, "_load", lambda: loaded.append(1) or load())
+    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 30)
+    assert equal(pair, ["the rain number 7 again  12"] * 20)
+    assert 4 <= len(loaded) <= 6
 
 
 def refused(save_model, folder, tokenizer, caplog, sample=TEXT) -> str:

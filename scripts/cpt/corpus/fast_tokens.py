@@ -17,9 +17,10 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
+# gigatoken remembers every word it meets, in about 40 bytes each: after so many characters it is loaded anew.
+RENEWED_AFTER = 2**26
 DIGITS = frozenset("0123456789")
 _DIGIT_AFTER_SPACES = re.compile(r"\s\s(?=[0-9])")
-_OTHER = re.compile("[^\x00-\x7f]+")
 
 
 class NotSuitedError(Exception):
@@ -40,7 +41,9 @@ class FastEncoder:
             raise NotSuitedError(f"can't be imported ({error})") from None
         changed, self.first_padding, self.single_digits = adapted(definition)
         self.awkward = awkward
-        self.backend = _guarded(lambda: gigatoken.Tokenizer.from_json(json.dumps(changed)))
+        content = json.dumps(changed)
+        self._load = lambda: _guarded(lambda: gigatoken.Tokenizer.from_json(content))
+        self.backend, self._encoded = self._load(), 0
         self.name = f"gigatoken {metadata.version('gigatoken')}"
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
@@ -52,6 +55,10 @@ class FastEncoder:
         """
         if not texts:
             return []
+        self._encoded += sum(map(len, texts))
+        if self._encoded > RENEWED_AFTER:
+            self.backend, self._encoded = None, 0  # freed before the new one is loaded
+            self.backend = self._load()
         parts = [[""] if _has_long_run(text) else self._parts(text) for text in texts]
         ids, lengths = _guarded(lambda: self._ids([piece for pieces in parts for piece in pieces]))
         ends = np.cumsum(lengths)[np.cumsum([len(pieces) for pieces in parts]) - 1]
@@ -107,19 +114,21 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
 
 
 @cache
-def _numbers() -> frozenset[str]:
-    """The numeric characters outside ASCII (Unicode categories Nd, Nl, No)."""
-    return frozenset(
-        chr(point) for point in range(0x80, 0x20000) if unicodedata.category(chr(point))[0] == "N"
-    )
+def _is_other_number() -> np.ndarray:
+    """For each code point, whether it is numeric (Unicode categories Nd, Nl, No) and not in ASCII (bool)."""
+    table = np.zeros(0x110000, bool)
+    for point in range(0x80, 0x20000):  # there are none above
+        table[point] = unicodedata.category(chr(point))[0] == "N"
+    return table
 
 
 def _isolated_numbers(text: str) -> list[str]:
     """The text, divided so that each numeric character outside ASCII is a part of its own."""
     if text.isascii():
         return [text]
-    present = _numbers().intersection("".join(_OTHER.findall(text)))
-    return re.split(f"([{''.join(sorted(present))}])", text) if present else [text]
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    present = set(points[_is_other_number()[points]].tolist())
+    return re.split(f"([{''.join(map(chr, sorted(present)))}])", text) if present else [text]
 
 
 def _digit_parts(text: str) -> Iterator[str]:
