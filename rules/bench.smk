@@ -54,7 +54,11 @@ rule bench_corpus:
     params:
         command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'corpus.py'))}",
         folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
-        code=code_digest(Path(workflow.basedir) / "benchmarks" / "corpus.py"),
+        # It starts the stages as processes of their own, so their code isn't reached through imports.
+        code="-".join(
+            [code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py") for name in ("corpus", "systems")]
+            + [code(name) for name in ("filter_documents", "deduplicate", "tokenize_documents", "pack")]
+        ),
     message:
         "corpus benchmark"
     shell:
