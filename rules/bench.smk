@@ -2,8 +2,10 @@
 #
 # REQUIRED INPUTS
 #   a finished experiment (the paper), whose jobs left Snakemake's benchmark files in {R}/timings
+#   raw shards, the base model and the merged config, for the corpus benchmark
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
+#   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
 
 
 localrules:
@@ -32,3 +34,33 @@ rule timings:
     shell:
         "{params.command} --timings {params.folder:q} --output {output:q}"
         " --code {params.code} --log-file {log:q}"
+
+
+rule bench_corpus:
+    input:
+        raw=shards_of(cfg.used_corpora, rules.download.output.documents),
+        model=f"{R}/models/base",
+        config=rules.merged_config.output,
+    output:
+        f"{R}/bench/corpus.csv",
+    log:
+        f"{R}/logs/bench_corpus.log",
+    benchmark:
+        f"{R}/timings/bench_corpus.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=60,
+    params:
+        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'corpus.py'))}",
+        folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
+        # It starts the stages as processes of their own, so their code isn't reached through imports.
+        code="-".join(
+            [code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py") for name in ("corpus", "systems")]
+            + [code(name) for name in ("filter_documents", "deduplicate", "tokenize_documents", "pack")]
+        ),
+    message:
+        "corpus benchmark"
+    shell:
+        "{params.command} --input {params.folders:q} --model {input.model:q} --config {input.config:q}"
+        " --megabytes 20 --repeats 3 --output {output:q} --code {params.code} --log-file {log:q}"

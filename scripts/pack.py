@@ -28,7 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
                 f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; lower "
                 f"packing.sequence_length ({length}) or give it more text"
             )
-    chosen = mixed(shares, {source.corpus: source.tokens // length for source in sources})
+    epochs = settings["maximum_epochs"]
+    chosen = mixed(shares, {source.corpus: epochs * (source.tokens // length) for source in sources})
     used = np.bincount(chosen, minlength=len(sources)).tolist()
     digest = hashlib.sha256()
     starts, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]

@@ -29,6 +29,8 @@ def main(arguments: argparse.Namespace) -> None:
     quality, held_out = arguments.settings["token_quality"], arguments.settings["held_out"]
     keep = load_keep(arguments.keep, arguments.input)
     tokenizer = ModelTokenizer(arguments.model)
+    if arguments.encoder == "fastest":
+        tokenizer.use_fast(text for _, _, text in documents(arguments.input, keep))
     table = DropTable([*TOKEN_RULES, "held_out"], "tokens")
     ends: list[int] = []
     total = size_kept = 0
@@ -79,7 +81,8 @@ def main(arguments: argparse.Namespace) -> None:
         "tokenizer_sha256": tokenizer.sha256,
         "held_out_documents": table.counts["held_out"][0],
         "sha256": digest.hexdigest(),
-        "provenance": provenance(arguments.settings, arguments.code),
+        # Which encoder was used says nothing of the tokens, so it stands with what may differ.
+        "provenance": {**provenance(arguments.settings, arguments.code), "encoder": tokenizer.encoder},
     }
     write_json(arguments.manifest, manifest)
 
@@ -89,6 +92,12 @@ if __name__ == "__main__":
     parser.add_argument("--input", type=Path, required=True, help="filtered documents (.parquet)")
     parser.add_argument("--keep", type=Path, required=True, help="which of them to take (.npy)")
     parser.add_argument("--model", type=Path, required=True, help="the base model's folder")
+    parser.add_argument(
+        "--encoder",
+        choices=["fastest", "tokenizers"],
+        default="fastest",
+        help="gigatoken where its ids are the same, or always Hugging Face tokenizers",
+    )
     parser.add_argument(
         "--settings", type=json_value, required=True, help="{token_quality: .., held_out: ..}"
     )

@@ -147,6 +147,7 @@ class HeldOut(Section):
 class Packing(Section):
     sequence_length: Positive
     strategy: Literal["concatenate"]
+    maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
     seed: int
 
 

@@ -68,8 +68,8 @@ def test_stream_over_shards(tmp_path):
             assert out.tolist() == [1, 2, 0, 3, 0, 4, 0, 5, 6, 0][begin : begin + length]
 
 
-def pack(script, root, mixture, shards, output, length=8, seed=0):
-    settings = {"sequence_length": length, "strategy": "concatenate", "seed": seed}
+def pack(script, root, mixture, shards, output, length=8, seed=0, epochs=1):
+    settings = {"sequence_length": length, "strategy": "concatenate", "maximum_epochs": epochs, "seed": seed}
     return script(
         "pack", mixture=mixture, name="m", shards=shards, root=root, settings=settings, output=output
     )

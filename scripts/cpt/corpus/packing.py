@@ -1,5 +1,6 @@
 """Tokens to sequences of one length: concatenated, shuffled, mixed (paper 3.2.4)."""
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from cpt.corpus.best_fit import best_fit, cut_by_concatenation
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
@@ -83,13 +85,13 @@ def require_same_tokenizer(expected: dict[str, Any], manifest: dict[str, Any], p
             )
 
 
-def shuffled(count: int, corpus: str, seed: int) -> np.ndarray:
-    """A permutation (int64) of `count` sequences: a function of (seed, corpus, count) alone.
+def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> np.ndarray:
+    """A permutation (int64) of `count` sequences: a function of its arguments alone.
 
     The order of the raw 64-bit numbers of a Philox generator (Salmon et al. 2011), whose stream NumPy
     guarantees to stay the same in later versions (NEP 19), unlike that of Generator.permutation.
     """
-    key = xxhash.xxh3_128_intdigest(f"{seed}/{corpus}/{count}".encode())
+    key = xxhash.xxh3_128_intdigest(f"{seed}/{corpus}/{count}{f'/{epoch}' if epoch else ''}".encode())
     return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
 
 
@@ -120,11 +122,11 @@ def blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The mixture's sequences in blocks of about `BLOCK_BYTES`.
 
+    A source that is asked for more sequences than it has starts again, in another order.
     Yields sequences [block, length], the positions (uint32, flat) in them at which documents start, and
     how many of these each sequence has (int64 [block]).
     """
-    orders = [shuffled(source.tokens // length, source.corpus, seed) for source in sources]
-    taken = [0] * len(sources)
+    orders = [positions(source, length, seed) for source in sources]
     dtype = sources[0].arrays[0].dtype
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
     for first in range(0, len(chosen), rows):
@@ -133,8 +135,7 @@ def blocks(
         sequences = np.empty((len(part), length), dtype)
         starts, counts = [], np.empty(len(part), np.int64)
         for row, number in enumerate(part.tolist()):
-            begins[row] = orders[number][taken[number]] * length
-            taken[number] += 1
+            begins[row] = next(orders[number])
             sources[number].read(int(begins[row]), sequences[row])
         edges = np.empty((2, len(part)), np.int64)
         for number, source in enumerate(sources):
@@ -148,16 +149,34 @@ def blocks(
         yield sequences, np.concatenate(starts), counts
 
 
-def account(source: TokenSource, used: int, length: int) -> dict[str, int]:
-    """Where every token of a source went: used * length + unused + tail = tokens."""
+def positions(source: TokenSource, length: int, seed: int) -> Iterator[int]:
+    """Where in the source's stream its sequences begin: each once, shuffled, epoch after epoch."""
+    for epoch in itertools.count():
+        for number in shuffled(source.tokens // length, source.corpus, seed, epoch):
+            yield int(number) * length
+
+
+def account(source: TokenSource, used: int, length: int) -> dict[str, Any]:
+    """Where every token of a source went, and which documents the cuts go through.
+
+    (sequences_used - sequences_repeated) * length + unused_tokens + tail_tokens = tokens. The documents
+    cut are counted over the whole source; `best_fit` tells what that strategy would make of it.
+    """
     available = source.tokens // length
+    repeated = max(0, used - available)
+    lengths = np.diff(source.starts.astype(np.int64), append=source.tokens)
     entry = {
         "documents": source.documents,
         "tokens": source.tokens,
         "sequences_available": available,
         "sequences_used": used,
+        "sequences_repeated": repeated,
+        "epochs": round(used / available, 6),
         "tail_tokens": source.tokens % length,
-        "unused_tokens": (available - used) * length,
+        "unused_tokens": max(0, available - used) * length,
+        "truncated_documents": cut_by_concatenation(source.starts, source.tokens, length),
+        "best_fit": best_fit(lengths, length),
     }
-    assert used * length + entry["unused_tokens"] + entry["tail_tokens"] == source.tokens
+    whole = (used - repeated) * length + entry["unused_tokens"] + entry["tail_tokens"]
+    assert whole == source.tokens
     return entry

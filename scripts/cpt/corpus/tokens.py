@@ -1,24 +1,31 @@
 """Documents to token ids, equal to the model's own tokenizer's, and what the ids tell of quality."""
 
+import logging
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 import xxhash
 from tokenizers import Encoding, Tokenizer
 
+from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
 from cpt.corpus.filters import Drop
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
 WINDOW_TOKENS = 1_000  # of the distinct share
 BATCH_CHARACTERS = 2**21  # encoded at once
+SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
 # A longer document is encoded in windows that overlap; see `encode_long`.
 LONGEST = 2**20
 OVERLAP = 2**14
 MARGIN = 2**11
+# Stages run in parallel as processes, one thread each.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 TOKEN_RULES = ("minimum_bytes_per_token", "maximum_bytes_per_token", "unknown", "distinct")
 
 
@@ -27,7 +34,8 @@ class ModelTokenizer:
     strings of special tokens inside the text stay text.
 
     Attributes: `eos_token_id` and `vocab_size` (from config.json), `unknown_id` (None: it has none),
-    `dtype` (uint16 or uint32, little-endian), `sha256` (of tokenizer.json).
+    `dtype` (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (what encodes:
+    Hugging Face tokenizers, unless `use_fast` has put gigatoken in front of it; the ids are the same).
     """
 
     def __init__(self, model: Path):
@@ -47,8 +55,34 @@ class ModelTokenizer:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
-        self.unknown_id = _unknown_id(read_json(path)["model"], self.tokenizer)
+        self.definition = read_json(path)
+        self.unknown_id = _unknown_id(self.definition["model"], self.tokenizer)
         self.path = path
+        self.fast: FastEncoder | None = None
+
+    @property
+    def encoder(self) -> str:
+        """Name and version of what encodes."""
+        return self.fast.name if self.fast else f"tokenizers {tokenizers.__version__}"
+
+    def use_fast(self, sample: Iterable[str]) -> bool:
+        """Use gigatoken from now on, if it proves itself; else warn why not. Returns whether it is used.
+
+        The proof: the same ids as Hugging Face tokenizers on hostile strings and on the texts of
+        `sample`, of which the first `SAMPLE_CHARACTERS` characters are looked at.
+        """
+        special = [token["content"] for token in self.definition.get("added_tokens") or []]
+        texts = [*hostile_strings(special), *_beginning(sample)]
+        try:
+            fast = FastEncoder(self.definition)
+            problem = first_difference(fast, lambda batch: list(self._encode_batch(batch)), texts)
+        except NotSuitedError as error:
+            problem = str(error)
+        if problem:
+            logging.warning("%s: encoding with Hugging Face tokenizers, as gigatoken %s", self.path, problem)
+            return False
+        self.fast = fast
+        return True
 
     def encode(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
         """Token ids of each text, in order: arrays of `dtype`, without EOS.
@@ -72,6 +106,20 @@ class ModelTokenizer:
         yield from self._encode_batch(batch)
 
     def _encode_batch(self, texts: list[str]) -> Iterator[np.ndarray]:
+        found: list[np.ndarray | None] = [None] * len(texts)
+        if self.fast:
+            try:
+                found = self.fast.encode(texts)
+            except NotSuitedError as error:
+                logging.warning(
+                    "%s: going on with Hugging Face tokenizers, as gigatoken %s", self.path, error
+                )
+                self.fast = None
+        left = self._encode_exactly([text for text, ids in zip(texts, found, strict=True) if ids is None])
+        for ids in found:
+            yield next(left) if ids is None else self._checked(ids)
+
+    def _encode_exactly(self, texts: list[str]) -> Iterator[np.ndarray]:
         for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False):
             yield self._checked(np.array(encoding.ids, np.uint32))
 
@@ -82,6 +130,17 @@ class ModelTokenizer:
                 f"{self.vocab_size}; the tokenizer isn't this model's"
             )
         return ids.astype(self.dtype)
+
+
+def _beginning(texts: Iterable[str]) -> list[str]:
+    """The first texts, `SAMPLE_CHARACTERS` characters in all."""
+    found, left = [], SAMPLE_CHARACTERS
+    for text in texts:
+        found.append(text[:left])
+        left -= len(text)
+        if left <= 0:
+            break
+    return found
 
 
 def _required(config: dict[str, Any], key: str, path: Path) -> int:

@@ -1,0 +1,178 @@
+"""What the corpus pipeline costs per core, beside other ways to do it, on the same documents in one run.
+
+Systems: `ours-gigatoken` and `ours-hf` (filter, deduplicate, tokenize, pack), `datasets-map` (tokenize and
+group with datasets.map, in the style of transformers' run_clm), `datatrove` (reader, Gopher repetition
+filter, exact deduplication, tokenizer), `limit-hf` and `limit-gigatoken` (the bare tokenizers, texts in
+memory). Every stage is a process of its own. What counts is its CPU time without start-up and imports;
+loading the tokenizer and proving it counts. The systems take turns, and the medians of the repeats go into
+the table.
+
+All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence token
+per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into account,
+are logged.
+"""
+
+import argparse
+import csv
+import io
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from systems import SYSTEMS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from cpt.command import command_parser, run
+from cpt.corpus.documents import RAW_SCHEMA, as_name, read_rows, row_writer, valid_text
+from cpt.errors import UserError
+from cpt.files import write_text
+
+# One thread per process, so that CPU time is time on one core.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"), "1"
+) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def copy_documents(files: list[Path], folder: Path, megabytes: float) -> int:
+    """Write about so many megabytes of text as shards; returns the number of shards."""
+    left = megabytes * 1e6
+    shards = 0
+    for file in files:
+        if left <= 0:
+            break
+        path = folder / f"{shards:05d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with row_writer(path, RAW_SCHEMA) as rows:
+            for raw, name, url in read_rows(file, ["text", "id", "url"]):
+                text, _ = valid_text(raw)
+                if text and left > 0:
+                    rows.add(as_name(name) or f"{file.stem}/{rows.count}", text, as_name(url) or "")
+                    left -= len(text.encode())
+        shards += 1
+    return shards
+
+
+def measured(system: str, stage: str, job: Path, folder: Path) -> dict[str, Any]:
+    """Run a stage of a system in a process of its own; returns its seconds, peak memory and counts."""
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("systems.py")),
+        system,
+        stage,
+        str(job),
+        str(folder),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
+    if done.returncode:
+        raise UserError(f"benchmark of {system}, stage {stage}, failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def rows_of(
+    times: dict[tuple[str, str], list[dict[str, Any]]], tokens: int, size: int
+) -> Iterator[dict[str, str | float]]:
+    """The table: medians over the repeats for each system and stage; `all` sums the stages of a repeat."""
+    for system in dict.fromkeys(system for system, _ in times):
+        stages = {stage: runs for (name, stage), runs in times.items() if name == system}
+        repeats = zip(*stages.values(), strict=True)
+        whole = [
+            {
+                "seconds": sum(run["seconds"] for run in repeat),
+                "memory_mb": max(run["memory_mb"] for run in repeat),
+            }
+            for repeat in repeats
+        ]
+        for stage, runs in {"all": whole, **(stages if len(stages) > 1 else {})}.items():
+            seconds = statistics.median(run["seconds"] for run in runs)
+            yield {
+                "system": system,
+                "stage": stage,
+                "tokens_per_second_per_core": round(tokens / seconds),
+                "megabytes_per_second": round(size / 1e6 / seconds, 3),
+                "peak_memory_mb": round(max(run["memory_mb"] for run in runs)),
+            }
+
+
+def log_ratios(rows: list[dict[str, Any]], kept: dict[str, float]) -> None:
+    """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
+
+    A system that drops documents has fewer to tokenize, so the ratio of what comes out is told as well.
+    """
+    rates = {row["system"]: row["tokens_per_second_per_core"] for row in rows if row["stage"] == "all"}
+    for system in rates:
+        logging.info("%s: keeps %.1f %% of the input's tokens", system, 100 * kept[system])
+    for ours in ("ours-gigatoken", "ours-hf"):
+        for other in ("datasets-map", "datatrove", "limit-hf", "limit-gigatoken"):
+            if ours in rates and other in rates:
+                ratio = rates[ours] / rates[other]
+                logging.info(
+                    "%s: %.3g times the rate of %s; %.3g times by the tokens that come out",
+                    *(ours, ratio, other, ratio * kept[ours] / kept[other]),
+                )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    files = sorted(path for folder in arguments.input for path in folder.glob("*.parquet"))
+    if not files:
+        raise UserError(f"{', '.join(map(str, arguments.input))}: no parquet files there; name their folder")
+    config = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+    times: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-corpus.") as temporary:
+        root = Path(temporary)
+        shards = copy_documents(files, root / "raw", arguments.megabytes)
+        job = root / "job.json"
+        job.write_text(
+            json.dumps(
+                {
+                    "raw": str(root / "raw"),
+                    "shards": shards,
+                    "model": str(arguments.model.resolve()),
+                    "config": {key: config[key] for key in ("filters", "deduplicate", "held_out", "packing")},
+                }
+            )
+        )
+        input_counts = measured("limit-hf", "tokenize", job, root)
+        tokens, size = input_counts["tokens"], input_counts["bytes"]
+        logging.info("%d shards, %.1f MB of text, %s tokens", shards, size / 1e6, f"{tokens:,}")
+        for repeat in range(arguments.repeats):
+            for system in arguments.systems:
+                with tempfile.TemporaryDirectory(dir=root) as folder:
+                    for stage in SYSTEMS[system]:
+                        found = measured(system, stage, job, Path(folder))
+                        times.setdefault((system, stage), []).append(found)
+                        logging.info(
+                            "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
+                            *(repeat + 1, system, stage, found["seconds"], found["memory_mb"]),
+                            f"{found['tokens']:,}" if "tokens" in found else "-",
+                        )
+    rows = list(rows_of(times, tokens, size))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(arguments.output, table.getvalue())
+    last = {system: times[system, SYSTEMS[system][-1]][0]["tokens"] for system in arguments.systems}
+    log_ratios(rows, {system: count / tokens for system, count in last.items()})
+    for line in table.getvalue().splitlines():
+        logging.info(line)
+
+
+if __name__ == "__main__":
+    parser = command_parser(__doc__)
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help="folders of parquet files")
+    parser.add_argument("--model", type=Path, required=True, help="a model folder, for its tokenizer")
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="for the stages' settings")
+    parser.add_argument("--megabytes", type=float, default=6.0, help="how much text to use")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
+    run(main, parser)

@@ -1,0 +1,249 @@
+"""Token ids from gigatoken: those of Hugging Face tokenizers, an order of magnitude faster.
+
+They are never taken on trust: `first_difference` compares the two on hostile strings and on documents
+before each use, and a text that gigatoken can't encode exactly is left to Hugging Face tokenizers.
+"""
+
+import json
+import random
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
+
+LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
+# gigatoken remembers every word it meets, in about 40 bytes each: after so many characters it is loaded anew.
+RENEWED_AFTER = 2**26
+DIGITS = frozenset("0123456789")
+_DIGIT_AFTER_SPACES = re.compile(r"\s\s(?=[0-9])")
+
+
+class NotSuitedError(Exception):
+    """Why gigatoken can't stand in for a tokenizer."""
+
+
+class FastEncoder:
+    """gigatoken, made from the content of a tokenizer.json so that special strings in text stay text.
+
+    Raises NotSuitedError if gigatoken isn't installed or refuses the tokenizer. `name` tells the version.
+    """
+
+    def __init__(self, definition: dict[str, Any]):
+        try:
+            import awkward
+            import gigatoken
+        except ImportError as error:
+            raise NotSuitedError(f"can't be imported ({error})") from None
+        changed, self.first_padding, self.single_digits = adapted(definition)
+        self.awkward = awkward
+        content = json.dumps(changed)
+        self._load = lambda: _guarded(lambda: gigatoken.Tokenizer.from_json(content))
+        self.backend, self._encoded = self._load(), 0
+        self.name = f"gigatoken {metadata.version('gigatoken')}"
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
+        """Token ids (uint32) of each text; None for a text that must be left to the model's own tokenizer.
+
+        That is one with a byte that the vocabulary lacks (Hugging Face tokenizers leave it out and may
+        merge what stands around it), or with a run of more than `LONGEST_RUN` characters without white
+        space (on such a run the two were once seen to differ).
+        """
+        if not texts:
+            return []
+        self._encoded += sum(map(len, texts))
+        if self._encoded > RENEWED_AFTER:
+            self.backend, self._encoded = None, 0  # freed before the new one is loaded
+            self.backend = self._load()
+        parts = [[""] if _has_long_run(text) else self._parts(text) for text in texts]
+        ids, lengths = _guarded(lambda: self._ids([piece for pieces in parts for piece in pieces]))
+        ends = np.cumsum(lengths)[np.cumsum([len(pieces) for pieces in parts]) - 1]
+        padded = int(ids.max(initial=0)) >= self.first_padding
+        found: list[np.ndarray | None] = []
+        begin = 0
+        for text, end in zip(texts, ends.tolist(), strict=True):
+            mine = ids[begin:end]
+            unsure = (begin == end and text) or (padded and int(mine.max(initial=0)) >= self.first_padding)
+            found.append(None if unsure else mine)
+            begin = end
+        return found
+
+    def _ids(self, pieces: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded = self.backend.encode_batch(pieces, parallel=False)
+        flat = self.awkward.flatten(encoded)
+        return self.awkward.to_numpy(flat), self.awkward.to_numpy(self.awkward.num(encoded))
+
+    def _parts(self, text: str) -> list[str]:
+        return list(_digit_parts(text)) if self.single_digits else [text]
+
+
+def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
+    """A tokenizer.json that gigatoken reads and that treats the strings of special tokens as text.
+
+    Returns it, the first id that stands for a byte which the vocabulary lacks, and whether the text must
+    be divided around single digits first (see `_digit_parts`). Such bytes are given ids because gigatoken
+    wants all 256. Raises NotSuitedError if that isn't enough.
+    """
+    model = definition["model"]
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict):
+        raise NotSuitedError(f"doesn't know models of type {model.get('type')}")
+    tokens = [token for token in definition.get("added_tokens") or [] if not token["special"]]
+    first_padding = 1 + max([*vocabulary.values(), *(t["id"] for t in definition.get("added_tokens") or [])])
+    steps = definition.get("pre_tokenizer") or {}
+    steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
+    kinds = [step.get("type") for step in steps]
+    changed = {**definition, "added_tokens": tokens, "post_processor": None}
+    single_digits = (
+        kinds == ["Digits", "ByteLevel"] and steps[0]["individual_digits"] and steps[1]["use_regex"]
+    )
+    if single_digits:
+        # A merge is a string in older files, a pair of strings in newer ones.
+        if not DIGITS.isdisjoint("".join("".join(merge) for merge in model["merges"])):
+            raise NotSuitedError("can't keep digits single where the tokenizer has merges of digits")
+        changed["pre_tokenizer"] = steps[1]
+    if "ByteLevel" in kinds:
+        lacking = sorted(set(ByteLevel.alphabet()) - set(vocabulary))
+        padding = {letter: first_padding + number for number, letter in enumerate(lacking)}
+        changed["model"] = {**model, "vocab": {**vocabulary, **padding}}
+    return changed, first_padding, single_digits
+
+
+@cache
+def _is_other_number() -> np.ndarray:
+    """For each code point, whether it is numeric (Unicode categories Nd, Nl, No) and not in ASCII (bool)."""
+    table = np.zeros(0x110000, bool)
+    for point in range(0x80, 0x20000):  # there are none above
+        table[point] = unicodedata.category(chr(point))[0] == "N"
+    return table
+
+
+def _isolated_numbers(text: str) -> list[str]:
+    """The text, divided so that each numeric character outside ASCII is a part of its own."""
+    if text.isascii():
+        return [text]
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    present = set(points[_is_other_number()[points]].tolist())
+    return re.split(f"([{''.join(map(chr, sorted(present)))}])", text) if present else [text]
+
+
+def _digit_parts(text: str) -> Iterator[str]:
+    """Parts whose ids under GPT-2's pattern, put together, are those of text split around single digits.
+
+    The pattern (Radford et al. 2019) is what `ByteLevel` applies. Where no merge holds an ASCII digit, a
+    step that isolates digits before it changes one thing only: of several white spaces before a digit
+    the pattern splits off the last, unless the text ends there. So the text is divided between them.
+    Numbers outside ASCII are several bytes, which may merge; each becomes a part of its own.
+    """
+    for part in _isolated_numbers(text):
+        begin = 0
+        for match in _DIGIT_AFTER_SPACES.finditer(part):
+            yield part[begin : match.end()]
+            begin = match.end()
+        yield part[begin:]
+
+
+def _has_long_run(text: str) -> bool:
+    return len(text) > LONGEST_RUN and max(map(len, text.split()), default=0) > LONGEST_RUN
+
+
+def _guarded(call: Callable[[], Any]) -> Any:
+    """The call's result; NotSuitedError for whatever gigatoken raises, the panics of its Rust code too."""
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise NotSuitedError(f"refuses this tokenizer or text: {lines[0]}") from None
+
+
+def hostile_strings(special: Iterable[str]) -> list[str]:
+    """Strings on which tokenizers tend to differ; `special` are those of the model's special tokens."""
+    spaces = [" " * n + end for n in (1, 2, 3, 9) for end in ("", "a", "7", "\n", "\n1", ".", "'s")]
+    lines = ["\n" * n + end for n in (1, 2, 5) for end in ("", " x", "12", "\t9", "\r\n", "-")]
+    hard = [
+        *(
+            "",
+            "\r\n\r\n",
+            "\t\t1",
+            "a\u00a0\u00a0 1",
+            "\u3000\u3000\uff13",
+            "²³ ½",
+            " ²",
+            "१२३",
+            "12345 1,000.50",
+            "x  2024-11",
+        ),
+        *(
+            "it's IT'S we'LL they're 'tis ''s",
+            "ﬁ ﬃ",
+            "e\u0301 e\u0302\u0323",
+            "\u202eabc\u202c",
+            "\ufeffa",
+            "a\u200bb",
+        ),
+        *(
+            "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽",
+            "日本語 中文 한국어",
+            "שלום مرحبا",
+            "▁a ▁▁b",
+            "Ġa ĊĊ",
+            "<0x41> <unk> <s> </s>",
+            "\ufffd\uffff",
+        ),
+        *(
+            "a" * 700,
+            "ab" * 500,
+            "=-" * 300,
+            "\x00a\x01\x04b\x7f\x85",
+            "\U0010ffff\U000e0001",
+            "x" + " " * 300 + "y",
+        ),
+    ]
+    inside = [text for string in special for text in (string, f"x {string} y", f"a{string}b", string[:-1])]
+    generator = random.Random(0)
+    ranges = [(0x20, 0x7E)] * 4 + [
+        (0x00, 0x1F),
+        (0xA0, 0x24F),
+        (0x300, 0x36F),
+        (0x370, 0x52F),
+        (0x600, 0x6FF),
+    ]
+    ranges += [(0x900, 0x97F), (0x2000, 0x206F), (0x2150, 0x218F), (0x3040, 0x30FF), (0x4E00, 0x4FFF)]
+    ranges += [(0xAC00, 0xAD00), (0xFE00, 0xFE0F), (0xFF00, 0xFF60), (0x1F300, 0x1F6FF)]
+    fragments = [" ", "  ", "\n", "\n\n", "\t", " \n ", "'s", "'LL", "123", "don't", " 7", "the ", "ing"]
+
+    def mixed() -> str:
+        return "".join(
+            generator.choice(fragments)
+            if generator.random() < 0.3
+            else chr(generator.randint(*generator.choice(ranges)))
+            for _ in range(generator.randint(1, 100))
+        )
+
+    return spaces + lines + hard + inside + [mixed() for _ in range(500)]
+
+
+def first_difference(
+    encoder: FastEncoder, reference: Callable[[list[str]], list[np.ndarray]], texts: list[str]
+) -> str | None:
+    """What tells the encoder from the reference on these texts, as a phrase; None if nothing does.
+
+    Raises NotSuitedError if the encoder fails on one of them.
+    """
+    found, expected = encoder.encode(texts), reference(texts)
+    wrong = [
+        text
+        for text, ids, own in zip(texts, found, expected, strict=True)
+        if ids is not None and not np.array_equal(ids, own)
+    ]
+    if wrong:
+        return f"gives other ids for {len(wrong)} of {len(texts)} texts, such as {min(wrong, key=len)[:60]!r}"
+    if all(ids is None for text, ids in zip(texts, found, strict=True) if text):
+        return "can't encode one of the texts exactly"
+    return None

@@ -1,0 +1,99 @@
+"""The corpus benchmark: its arithmetic, and a run of the systems that need nothing but this project."""
+
+import csv
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def corpus_benchmark():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        found = importlib.util.spec_from_file_location("corpus_benchmark", ROOT / "benchmarks" / "corpus.py")
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    return module
+
+
+def test_table_by_hand(corpus_benchmark):
+    times = {
+        ("a", "one"): [{"seconds": s, "memory_mb": m} for s, m in ((1.0, 10), (4.0, 30), (2.0, 20))],
+        ("a", "two"): [{"seconds": s, "memory_mb": m} for s, m in ((2.0, 50), (1.0, 40), (0.5, 40))],
+        ("b", "only"): [{"seconds": s, "memory_mb": 5} for s in (8.0, 9.0, 10.0)],
+    }
+    rows = list(corpus_benchmark.rows_of(times, 9_000, 18_000_000))
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", "all", 3000, 6.0, 50),  # sums of a repeat: 3, 5, 2.5 seconds
+        ("a", "one", 4500, 9.0, 30),
+        ("a", "two", 9000, 18.0, 50),
+        ("b", "all", 1000, 2.0, 5),
+    ]
+
+
+@pytest.fixture
+def bench(model_folder, save_table, tmp_path):
+    save_table(
+        tmp_path / "raw" / "00000.parquet",
+        {
+            "text": [
+                f"Rain number {i} fell on the plain and ran away.\n" * 2 + f"{i}\nagain" for i in range(99)
+            ]
+        },
+    )
+
+    def call(**changes) -> subprocess.CompletedProcess:
+        options = {
+            "input": tmp_path / "raw",
+            "model": model_folder,
+            "config": ROOT / "config.yaml",
+            "repeats": 2,
+            "systems": "ours-gigatoken ours-hf limit-hf limit-gigatoken",
+            "output": tmp_path / "corpus.csv",
+            **changes,
+        }
+        command = [sys.executable, str(ROOT / "benchmarks" / "corpus.py")]
+        command += [word for key, value in options.items() for word in (f"--{key}", *str(value).split())]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return call
+
+
+def test_a_small_run(bench, tmp_path):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["packing"]["sequence_length"] = 16
+    config["filters"]["token_quality"]["minimum_bytes_per_token"] = 0.5
+    config["filters"]["repetition"] = {
+        key: 1.0 if isinstance(value, float) else dict.fromkeys(value, 1.0)
+        for key, value in config["filters"]["repetition"].items()
+    }
+    config["filters"]["length"]["maximum_short_line_share"] = 1.0
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = bench(config=tmp_path / "config.yaml", repeats=1)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "corpus.csv") as file:
+        rows = list(csv.DictReader(file))
+    stages = ["all", "filter", "deduplicate", "tokenize", "pack"]
+    assert [(row["system"], row["stage"]) for row in rows] == [
+        *(("ours-gigatoken", stage) for stage in stages),
+        *(("ours-hf", stage) for stage in stages),
+        ("limit-hf", "all"),
+        ("limit-gigatoken", "all"),
+    ]
+    assert all(float(row["tokens_per_second_per_core"]) > 0 for row in rows)
+    assert all(30 < float(row["peak_memory_mb"]) < 1000 for row in rows)
+    assert "times the rate of limit-hf" in done.stderr
+
+
+def test_no_files(bench, tmp_path):
+    done = bench(input=tmp_path)
+    assert done.returncode == 1
+    assert "no parquet files there; name their folder" in done.stderr

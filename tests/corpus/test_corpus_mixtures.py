@@ -1,0 +1,203 @@
+"""Properties of packing: the ledger adds up, shares are exact, smaller is a prefix; epochs; best fit."""
+
+import argparse
+import bisect
+import json
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pack
+from cpt.corpus.best_fit import best_fit, cut_by_concatenation
+from cpt.corpus.packing import TokenSource, mixed, positions, shuffled
+
+TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
+shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
+    lambda parts: {f"c{n}": part / sum(parts) for n, part in enumerate(parts)}
+)
+# Document lengths without EOS, by corpus and shard.
+corpora = st.lists(
+    st.lists(st.lists(st.integers(0, 40), max_size=12), min_size=1, max_size=3), min_size=1, max_size=3
+)
+
+
+def write(root: Path, name: str, shards: list[list[int]], first: int) -> list[list[int]]:
+    """Write a corpus whose tokens are all different; returns its documents with their EOS."""
+    folder = root / name / "tokens"
+    folder.mkdir(parents=True)
+    everything = []
+    for shard, lengths in enumerate(shards):
+        documents = []
+        for size in lengths:
+            documents.append([*range(first, first + size), 0])
+            first += size
+        ids = np.array([number for document in documents for number in document], "<u2")
+        ids.tofile(folder / f"{shard:05d}.tokens")
+        ends = np.cumsum([len(document) for document in documents]).astype(np.uint64)
+        np.save(folder / f"{shard:05d}.ends.npy", ends)
+        manifest = {"documents": len(documents), "tokens": len(ids), **TOKENIZER}
+        (folder / f"{shard:05d}.json").write_text(json.dumps(manifest))
+        everything += documents
+    return everything
+
+
+def run_pack(root: Path, mixture: dict, shards: dict, output: str, length: int, epochs: int = 1) -> tuple:
+    """The packed sequences [n, length], the documents' starts in each, and the ledger."""
+    settings = {"sequence_length": length, "strategy": "concatenate", "maximum_epochs": epochs, "seed": 3}
+    pack.main(
+        argparse.Namespace(
+            mixture=mixture,
+            name="m",
+            shards=shards,
+            root=root,
+            settings=settings,
+            output=root / output,
+            code="x",
+        )
+    )
+    folder = root / output
+    ledger = json.loads((folder / "ledger.json").read_text())
+    offsets = np.load(folder / "boundary_offsets.npy").tolist()
+    starts = np.load(folder / "boundaries.npy").tolist()
+    sequences = np.fromfile(folder / "sequences.bin", "<u2").reshape(-1, length)
+    return sequences, [starts[a:b] for a, b in pairwise(offsets)], ledger
+
+
+@settings(max_examples=40, deadline=None)
+@given(corpora=corpora, length=st.integers(1, 9), epochs=st.integers(1, 3), data=st.data())
+def test_every_token_is_accounted_for(corpora, length, epochs, data):
+    shares = data.draw(shares_of.filter(lambda shares: len(shares) <= len(corpora)))
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        documents = {name: write(root, name, corpora[n], 1 + 9000 * n) for n, name in enumerate(shares)}
+        streams = {name: [number for d in found for number in d] for name, found in documents.items()}
+        if any(len(stream) < length for stream in streams.values()):
+            return
+        shards = {name: len(corpora[n]) for n, name in enumerate(shares)}
+        sequences, starts, ledger = run_pack(root, shares, shards, "x", length, epochs)
+    cut = {
+        name: [tuple(stream[i : i + length]) for i in range(0, len(stream) - length + 1, length)]
+        for name, stream in streams.items()
+    }
+    found = [tuple(sequence) for sequence in sequences.tolist()]
+    assert ledger["tokens"] == len(found) * length
+    assert sum(entry["sequences_used"] for entry in ledger["sources"].values()) == len(found)
+    for name, entry in ledger["sources"].items():
+        # To the token: what was read is what was packed once, what was left, and the tail.
+        once = entry["sequences_used"] - entry["sequences_repeated"]
+        assert once * length + entry["unused_tokens"] + entry["tail_tokens"] == len(streams[name])
+        assert entry["sequences_used"] <= epochs * entry["sequences_available"]
+        edges = np.cumsum([0, *map(len, documents[name])])
+        assert entry["truncated_documents"] == sum(
+            a // length != (b - 1) // length for a, b in pairwise(edges)
+        )
+    # Sequences are found again in the streams, unless they hold nothing but EOS.
+    for sequence, begins in zip(found, starts, strict=True):
+        owners = [name for name in cut if sequence in cut[name]]
+        assert owners
+        if any(sequence):
+            (name,) = owners
+            position = cut[name].index(sequence) * length
+            before = [streams[name][i - 1] if i else 0 for i in range(position, position + length)]
+            assert begins == [i for i, number in enumerate(before) if number == 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(shares=shares_of, available=st.integers(0, 300))
+def test_every_prefix_has_exact_shares(shares, available):
+    chosen = mixed(shares, dict.fromkeys(shares, available))
+    steps = np.arange(1, len(chosen) + 1)
+    for number, share in enumerate(shares.values()):
+        # Never a whole sequence ahead; so, as the deviations add up to 0, less than n - 1 behind.
+        ahead = np.cumsum(chosen == number) - share * steps
+        assert ahead.max(initial=0) < 1
+        assert -ahead.min(initial=0) < max(1, len(shares) - 1)
+    counts = np.bincount(chosen, minlength=len(shares))
+    assert counts.max() == available
+
+
+@settings(max_examples=50, deadline=None)
+@given(shares=shares_of, smaller=st.integers(0, 60), more=st.integers(0, 60))
+def test_a_mixture_of_less_text_is_a_prefix(shares, smaller, more):
+    short, long = (mixed(shares, dict.fromkeys(shares, n)) for n in (smaller, smaller + more))
+    assert np.array_equal(short, long[: len(short)])
+
+
+def test_fewer_epochs_are_a_prefix(tmp_path):
+    generator = np.random.default_rng(0)
+    for n, name in enumerate(("a", "b")):
+        write(tmp_path, name, [generator.integers(0, 20, 30).tolist() for _ in range(2)], 1 + 9000 * n)
+    mixture, shards = {"a": 0.6, "b": 0.4}, {"a": 2, "b": 2}
+    one, one_starts, ledger = run_pack(tmp_path, mixture, shards, "one", 8)
+    assert all(entry["sequences_repeated"] == 0 for entry in ledger["sources"].values())
+    three, three_starts, ledger = run_pack(tmp_path, mixture, shards, "three", 8, 3)
+    assert len(three) > 2.5 * len(one)
+    assert np.array_equal(three[: len(one)], one)
+    assert three_starts[: len(one)] == one_starts
+    for entry in ledger["sources"].values():
+        assert entry["sequences_repeated"] == entry["sequences_used"] - entry["sequences_available"]
+        assert entry["epochs"] == pytest.approx(entry["sequences_used"] / entry["sequences_available"])
+        assert entry["unused_tokens"] == 0
+    assert max(entry["epochs"] for entry in ledger["sources"].values()) == 3
+
+
+def test_each_epoch_has_an_order_of_its_own(tmp_path):
+    write(tmp_path, "a", [[7] * 50], 1)
+    source = TokenSource(tmp_path, "a", 1)
+    orders = positions(source, 8, 0)
+    epochs = [[next(orders) for _ in range(50)] for _ in range(3)]
+    assert all(sorted(epoch) == list(range(0, 400, 8)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert epochs[0] == (shuffled(50, "a", 0) * 8).tolist()
+
+
+def best_fit_one_by_one(lengths: list[int], length: int) -> int:
+    """Best-fit-decreasing as written: each piece into the sequence with the least room that holds it."""
+    pieces = [length] * sum(size // length for size in lengths) + [size % length for size in lengths]
+    rooms: list[int] = []
+    count = 0
+    for piece in sorted((piece for piece in pieces if piece), reverse=True):
+        place = bisect.bisect_left(rooms, piece)
+        if place == len(rooms):
+            count += 1
+            bisect.insort(rooms, length - piece)
+        else:
+            bisect.insort(rooms, rooms.pop(place) - piece)
+    return count
+
+
+def test_best_fit_by_hand():
+    # Pieces of 10 (from the 12), 6, 5, 4, 3 and 2: 10 | 6 + 4 | 5 + 3 + 2.
+    assert best_fit(np.array([12, 6, 5, 4, 3]), 10) == {
+        "sequences": 3,
+        "padding_tokens": 0,
+        "truncated_documents": 1,
+    }
+    assert best_fit(np.array([10]), 10) == {"sequences": 1, "padding_tokens": 0, "truncated_documents": 0}
+    assert best_fit(np.array([6, 6]), 10) == {"sequences": 2, "padding_tokens": 8, "truncated_documents": 0}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 24))
+def test_best_fit_equals_the_plain_algorithm(lengths, length):
+    found = best_fit(np.array(lengths, np.int64), length)
+    assert found["sequences"] == best_fit_one_by_one(lengths, length)
+    assert found["padding_tokens"] == found["sequences"] * length - sum(lengths)
+    assert found["truncated_documents"] == sum(size > length for size in lengths)
+
+
+def test_best_fit_of_many_documents_is_quick():
+    lengths = np.random.default_rng(0).geometric(1 / 1000, 1_000_000)
+    found = best_fit(lengths, 2000)
+    assert 0 <= found["padding_tokens"] < 0.001 * lengths.sum()
+
+
+def test_cuts_by_hand():
+    # Documents at 0..3, 3..8, 8..10 in sequences of 4: only the second lies in two (4..7 ends at 8).
+    assert cut_by_concatenation(np.array([0, 3, 8], np.uint64), 10, 4) == 1
+    assert cut_by_concatenation(np.empty(0, np.uint64), 0, 4) == 0
