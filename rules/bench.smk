@@ -56,7 +56,10 @@ rule bench_corpus:
         folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
         # It starts the stages as processes of their own, so their code isn't reached through imports.
         code="-".join(
-            [code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py") for name in ("corpus", "systems")]
+            [
+                code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
+                for name in ("corpus", "systems")
+            ]
             + [code(name) for name in ("filter_documents", "deduplicate", "tokenize_documents", "pack")]
         ),
     message:
