@@ -260,5 +260,5 @@ class _Handler(BaseHTTPRequestHandler):
             threading.Event().wait(0.1)  # an RST discards what the client hasn't read yet
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
-        if sent < len(body):
+        if sent < len(body) and fault.kind != "short":  # a short answer is whole as far as HTTP can tell
             self.close_connection = True
