@@ -163,7 +163,8 @@ def test_hf_addresses_through_the_hub_client(server, tmp_path):
     source = {"source": "local", "files": f"hf://datasets/{REPO}@main/*.parquet", "shards": 1}
     command = [sys.executable, SCRIPT, "--corpus", "web", "--shard", "0", "--output", tmp_path / "x.parquet"]
     command += ["--source", json.dumps({**source, "text_column": "text"}), "--manifest", tmp_path / "x.json"]
-    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secretToken"}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment = {**inherited, "HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secretToken"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (entry,) = read_json(tmp_path / "x.json")["files"]
