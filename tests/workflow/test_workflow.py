@@ -158,7 +158,6 @@ def test_changed_helper_reruns_exactly_its_users(project):
 def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, run):
     target = f"{RESULTS}/models/{run}"
     before = (project.folder / target / "model.safetensors").read_bytes()
-    summary = (results(project) / "runs" / run / "run.json").read_bytes()
     keep = project.folder / "kept"
     shutil.copytree(project.folder / target, keep)
     checkpoint = results(project) / "checkpoints" / run / "checkpoints" / "step-00000004"
@@ -171,7 +170,7 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, 
     assert (project.folder / target / "model.safetensors").read_bytes() == before
     assert "continuing after step" in (results(project) / "logs" / "train" / f"{run}.log").read_text()
     assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4
-    assert summary != b"" and not checkpoint.parent.exists()
+    assert not checkpoint.parent.exists()
     shutil.rmtree(keep)
 
 
@@ -203,7 +202,7 @@ def test_budget_over_the_corpus_stops_before_training(project):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "own"),
+        ([], "there is not one document in it"),
         (["short"], "no tokens to pack"),
     ],
 )
@@ -219,7 +218,7 @@ def test_own_corpus_that_is_empty_or_filtered_to_nothing(project, lines, message
     target = "results/empty/packed/own"
     printed = project.snakemake(target, "--quiet", "all", *SMOKE, "--config", *config, check=False)
     assert message in printed and "own" in printed
-    assert "Traceback" not in printed.replace("Traceback (most recent call last)", "", 0)
+    assert "Traceback" not in printed
     assert not (project.folder / target).exists()
 
 
