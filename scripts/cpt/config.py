@@ -4,7 +4,6 @@
 over it key by key, and `--config` over both. `null` removes a key, as in a JSON merge patch (RFC 7396).
 """
 
-import difflib
 import math
 import re
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from cpt.config_errors import describe, require_known
 from cpt.errors import UserError
 
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -300,10 +300,10 @@ class Config(Section):
     def _consistent(self) -> "Config":
         for key in ("domain", "general"):
             if (name := getattr(self, key)) is not None:
-                _known(name, self.corpora, key, "corpora")
+                require_known(name, self.corpora, key, "corpora")
         for mixture, shares in self.mixtures.items():
             for corpus in shares:
-                _known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
+                require_known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
             if not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
                 raise ValueError(
                     f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1"
@@ -312,7 +312,7 @@ class Config(Section):
             self._check_run(name, run)
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
-                _known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
+                require_known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
         context = self.base.context_length if isinstance(self.base, RandomModel) else None
         if context is not None and self.packing.sequence_length > context:
             raise ValueError(
@@ -336,12 +336,12 @@ class Config(Section):
         if bool(run.gpus) == bool(run.cpus):
             raise ValueError(f"runs.{name}: set either gpus or cpus (the number of training processes)")
         if run.mixture is not None:
-            _known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
+            require_known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
         if not self.mixtures:
             raise ValueError("mixtures: empty; name at least one, such as {domain: {fineweb_edu: 1}}")
         seen = [name]
         while (start := self.runs[seen[-1]].start_from) is not None:
-            _known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
+            require_known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
             if start in seen:
                 raise ValueError(
                     f"runs.{name}.start_from: goes round in a circle: {' -> '.join([*seen, start])}"
@@ -382,83 +382,6 @@ class Config(Section):
         for run in self.trained_runs:
             used |= set(self.mixtures[self.mixture_of(run)])
         return [name for name in self.corpora if name in used]
-
-
-def _known(name: str, among: Any, where: str, section: str) -> None:
-    if name not in among:
-        raise ValueError(f"{where}: there is no {name!r} in {section}{_nearest(name, among)}")
-
-
-def _nearest(name: str, among: Any) -> str:
-    close = difflib.get_close_matches(str(name), [str(key) for key in among], n=1, cutoff=0.6)
-    listed = ", ".join(map(str, among)) or "none"
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
-
-
-def _fields_at(model: Any, path: tuple) -> list[str]:
-    """Names of the keys allowed in the section at `path`, as far as the types tell."""
-    for step in path:
-        options = _sections(model)
-        found = [m.model_fields[step].annotation for m in options if step in m.model_fields]
-        if found:
-            model = found[0]
-        elif named := [m for m in options if m.model_fields.get("source") and step == _source_of(m)]:
-            model = named[0]
-        elif not options:
-            model = _value_type(model)
-        else:
-            return []
-    return sorted({field for option in _sections(model) for field in option.model_fields})
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if getattr(annotation, "__origin__", None) is dict:
-        return []
-    return [m for inner in getattr(annotation, "__args__", ()) for m in _sections(inner)]
-
-
-def _source_of(section: type[BaseModel]) -> str:
-    return section.model_fields["source"].annotation.__args__[0]
-
-
-def _value_type(annotation: Any) -> Any:
-    return annotation.__args__[1] if getattr(annotation, "__origin__", None) is dict else None
-
-
-def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix: str = "") -> str:
-    """All problems of a validation as lines `key: what is wrong; what is allowed`."""
-    lines = []
-    for problem in error.errors():
-        path = tuple(step for step in problem["loc"] if step != "[key]")
-        shown = _without_tags(path, given)
-        key = prefix + ".".join(map(str, shown))
-        if problem["type"] == "extra_forbidden":
-            text = f"unknown key{_nearest(path[-1], _fields_at(model, path[:-1]))}"
-        elif problem["type"] == "missing":
-            text = "missing; it must be set"
-        elif problem["type"] == "value_error":
-            text = str(problem["ctx"]["error"])
-        else:
-            text = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, but {problem['input']!r} was given"
-        lines.append(f"{key}: {text}" if key else text)
-    return "\n  ".join(lines)
-
-
-def _without_tags(path: tuple, given: Any) -> list:
-    """Drop the steps that pydantic adds for the variants of a union (they aren't keys of the config)."""
-    shown = []
-    for index, step in enumerate(path):
-        inside = isinstance(given, dict) and step in given
-        is_tag = (
-            not inside and isinstance(given, dict) and step == given.get("source") and index < len(path) - 1
-        )
-        if is_tag:
-            continue
-        shown.append(step)
-        given = given.get(step) if inside else None if not isinstance(given, list) else given
-    return shown
 
 
 def _without_nulls(value: Any) -> Any:
