@@ -9,6 +9,7 @@
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
+#   {R}/figures/schedules         learning rates as planned (asked for by name only)
 
 
 localrules:
@@ -17,6 +18,7 @@ localrules:
     table1,
     figure1,
     figure2,
+    schedules,
     figures,
 
 
@@ -172,6 +174,34 @@ rule figure2:
         "{params.command} --scores {input.scores:q} --groups {params.groups:q} --runs {params.runs:q} --seed {params.seed}"
         " --published {input.published:q} --output-stem {params.stem:q} --formats {params.formats}"
         " --code {params.code} --log-file {log:q}"
+
+
+rule schedules:
+    input:
+        expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
+    output:
+        report(
+            multiext(f"{R}/figures/schedules", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/schedules.rst",
+            category="Figures",
+            labels={"figure": "learning-rate schedules"},
+        ),
+    log:
+        f"{R}/logs/schedules.log",
+    benchmark:
+        f"{R}/timings/schedules.tsv"
+    threads: 1
+    params:
+        command=script("schedules"),
+        runs=json.dumps([{"name": name, "tokens": cfg.runs[name].tokens} for name in cfg.trained_runs]),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("schedules"),
+    message:
+        "learning-rate schedules"
+    shell:
+        "{params.command} --schedules {input:q} --runs {params.runs:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
 
 
 rule figures:

@@ -5,6 +5,7 @@
 #   {R}/models/...         the model a run starts from
 # OUTPUTS
 #   {R}/runs/{run}/plan.json      budget in sequences and steps; fails at once if the data is too small
+#   {R}/runs/{run}/schedule.csv   its learning rates
 #   {R}/runs/{run}/metrics.csv    one row per step
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model
@@ -17,7 +18,8 @@ rule plan_run:
         packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
         model=lambda wildcards: start_model(wildcards.run),
     output:
-        f"{R}/runs/{{run}}/plan.json",
+        plan=f"{R}/runs/{{run}}/plan.json",
+        schedule=f"{R}/runs/{{run}}/schedule.csv",
     log:
         f"{R}/logs/plan_run/{{run}}.log",
     benchmark:
@@ -40,13 +42,13 @@ rule plan_run:
     shell:
         "{params.command} --run {wildcards.run} --tokens {params.tokens} --processes {params.processes}"
         " --train {params.train:q} --ledger {input.packed:q}/ledger.json"
-        " --model-config {input.model:q}/config.json --output {output:q}"
+        " --model-config {input.model:q}/config.json --schedule {output.schedule:q} --output {output.plan:q}"
         " --code {params.code} --log-file {log:q}"
 
 
 rule train:
     input:
-        plan=rules.plan_run.output,
+        plan=rules.plan_run.output.plan,
         packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
         model=lambda wildcards: start_model(wildcards.run),
     output:

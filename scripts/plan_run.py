@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
-from cpt.files import read_json, write_json
+from cpt.files import read_json, write_json, write_text
 from cpt.train.plan import make_plan
+from cpt.train.schedules import learning_rate
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write the run's plan.json."""
+    """Write the run's plan, and its learning rates for those who want to see them before training."""
     plan = make_plan(
         arguments.run,
         arguments.tokens,
@@ -18,6 +19,11 @@ def main(arguments: argparse.Namespace) -> None:
         read_json(arguments.ledger),
         read_json(arguments.model_config)["max_position_embeddings"],
     )
+    lines = ["step,tokens,learning_rate"]
+    for step in range(plan["steps"]):
+        sequences = min((step + 1) * plan["global_batch"], plan["sequences"])
+        lines.append(f"{step + 1},{sequences * plan['sequence_length']},{learning_rate(step, plan):.6g}")
+    write_text(arguments.schedule, "\n".join(lines) + "\n")
     write_json(arguments.output, plan)
 
 
@@ -29,5 +35,6 @@ if __name__ == "__main__":
     parser.add_argument("--train", type=json_value, required=True, help="the run's train settings")
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.json of the packed mixture")
     parser.add_argument("--model-config", type=Path, required=True, help="config.json of the start model")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--schedule", type=Path, required=True, help="learning rate of each step (.csv)")
+    parser.add_argument("--output", type=Path, required=True, help="plan.json")
     run(main, parser)

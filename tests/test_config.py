@@ -126,6 +126,27 @@ def test_missing_key():
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
         ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
+        ({"train": {"decay": 0.2}}, "decay: has no effect with schedule: cosine; remove it (null)"),
+        (
+            {"train": {"schedule": "infinite", "cooldown": 0.3, "decay": 0.1}},
+            "constant_learning_rate: schedule: infinite needs it",
+        ),
+        (
+            {"train": {"schedule": "warmup_stable_decay", "decay": 0.95}},
+            "warmup, cooldown and decay are shares of one run",
+        ),
+        ({"train": {"minimum_learning_rate": 1e-3}}, "minimum_learning_rate must not be over"),
+        (
+            {
+                "train": {
+                    "schedule": "infinite",
+                    "cooldown": 0.3,
+                    "decay": 0.1,
+                    "constant_learning_rate": 5e-5,
+                }
+            },
+            "the infinite schedule decays exponentially",
+        ),
         ({"evaluate": {"groups": {"general": ["pica"]}}}, "evaluate.groups.general: there is no 'pica'"),
     ],
 )

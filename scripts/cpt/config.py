@@ -192,6 +192,14 @@ BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field
 
 
 # ------------------------------------------------------------------------------------------ training
+# The keys that a schedule needs besides learning_rate, minimum_learning_rate and warmup.
+SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
+    "cosine": (),
+    "infinite": ("constant_learning_rate", "cooldown", "decay"),
+    "warmup_stable_decay": ("decay",),
+}
+
+
 class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
@@ -200,8 +208,14 @@ class Train(Section):
     beta2: float = Field(ge=0, lt=1)
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
-    schedule: Literal["cosine"]
+    schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
+    minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
+    constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
     warmup: Share = Field(description="share of the steps")
+    cooldown: Share | None = Field(None, description="share of the steps; infinite: to the constant rate")
+    decay: Share | None = Field(
+        None, description="share of the steps, the last ones; infinite, warmup_stable_decay: to the minimum"
+    )
     micro_batch: Positive = Field(description="sequences per process and forward pass")
     accumulate: Positive | None = Field(None, description="micro-batches per step and process")
     global_batch: Positive | None = Field(
@@ -220,6 +234,29 @@ class Train(Section):
     def _batch(self) -> "Train":
         if self.global_batch is None and self.accumulate is None:
             raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Train":
+        needed = SCHEDULE_KEYS[self.schedule]
+        for key in ("constant_learning_rate", "cooldown", "decay"):
+            given = getattr(self, key) is not None
+            if given and key not in needed:
+                raise ValueError(f"{key}: has no effect with schedule: {self.schedule}; remove it (null)")
+            if not given and key in needed:
+                raise ValueError(f"{key}: schedule: {self.schedule} needs it")
+        rates = [self.minimum_learning_rate, self.constant_learning_rate, self.learning_rate]
+        if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
+            raise ValueError(
+                "minimum_learning_rate must not be over constant_learning_rate, nor that over learning_rate"
+            )
+        if self.schedule == "infinite" and self.decay and not self.minimum_learning_rate:
+            raise ValueError(
+                "minimum_learning_rate: the infinite schedule decays exponentially, which never comes to 0; "
+                "set it above 0, such as a tenth of constant_learning_rate, or decay to 0"
+            )
+        if self.warmup + (self.cooldown or 0) + (self.decay or 0) > 1 + 1e-9:
+            raise ValueError("warmup, cooldown and decay are shares of one run: they add up to more than 1")
         return self
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cpt.errors import UserError
 from cpt.report import style
-from cpt.report.figures import draw_changes, draw_losses, read_losses, smooth
+from cpt.report.figures import draw_changes, draw_losses, draw_schedules, read_losses, read_schedule, smooth
 
 FORMATS = ["pdf", "png", "svg"]
 
@@ -132,3 +132,15 @@ def test_bad_metrics_are_named(tmp_path: Path) -> None:
     path.write_text("step,tokens\n1,2\n")
     with pytest.raises(UserError, match="loss is missing"):
         read_losses(path)
+
+
+def test_schedules_are_drawn_over_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "schedule.csv"
+    path.write_text("step,tokens,learning_rate\n1,2000,5e-05\n2,4000,0.0001\n3,5000,2.5e-05\n")
+    tokens, rates = read_schedule(path)
+    assert tokens.tolist() == [2000, 4000, 5000] and rates.tolist() == [5e-5, 1e-4, 2.5e-5]
+    with style.figure(height=2.6) as drawn:
+        draw_schedules(drawn, [(tokens, rates)], [{"name": "cpt-5K", "tokens": 5000}])
+        (line,) = drawn.axes[0].lines
+        assert line.get_xydata().tolist() == [[2000, 5e-5], [4000, 1e-4], [5000, 2.5e-5]]
+        assert line.get_label() == "cpt-5K: 3 steps"

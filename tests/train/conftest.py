@@ -29,6 +29,7 @@ SETTINGS = {
     "epsilon": 1e-8,
     "gradient_clip": 1.0,
     "schedule": "cosine",
+    "minimum_learning_rate": 0.0,
     "warmup": 0.1,
     "micro_batch": 2,
     "global_batch": 4,

@@ -1,11 +1,14 @@
 """The parts of training: plans, schedules, batches, losses, checkpoints, FLOPs."""
 
 import json
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
@@ -14,9 +17,10 @@ from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.losses import LossModel
 from cpt.train.metrics import MetricsFile, flops_per_token
 from cpt.train.plan import make_plan
-from cpt.train.schedules import cosine
+from cpt.train.schedules import SCHEDULES, learning_rate, phases
 
 PAPER = {
+    "minimum_learning_rate": 0.0,
     "warmup": 0.1,
     "micro_batch": 80,
     "accumulate": 2,
@@ -63,12 +67,71 @@ def test_sequence_length_over_the_models_context():
         make_plan("run", 10**6, 1, PAPER, LEDGER, 1024)
 
 
+def rates(schedule: str, steps: int, **settings) -> list[float]:
+    shares = {key: settings.pop(key) for key in ("warmup", "cooldown", "decay") if key in settings}
+    learning = {"schedule": schedule, "learning_rate": 1.0, "minimum_learning_rate": 0.0, **settings}
+    plan = {"steps": steps, "learning": learning, **phases(shares, steps)}
+    return [learning_rate(step, plan) for step in range(steps)]
+
+
 def test_cosine_by_hand():
-    rates = [cosine(step, 12, 2, 1.0) for step in range(12)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert rates[7] == pytest.approx(0.5)  # half of the ten steps after warmup
-    assert rates[11] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9)))
-    assert cosine(0, 1, 0, 2.0) == 2.0
+    found = rates("cosine", 12, warmup=2 / 12)
+    assert found[:3] == [0.5, 1.0, 1.0]
+    assert found[7] == pytest.approx(0.5)  # half of the ten steps after warmup
+    assert found[11] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9)))
+    assert rates("cosine", 1, warmup=0, learning_rate=2.0) == [2.0]
+    assert rates("cosine", 12, warmup=2 / 12, minimum_learning_rate=0.2)[7] == pytest.approx(0.6)
+
+
+def test_infinite_by_hand():
+    found = rates(
+        "infinite",
+        20,
+        warmup=0.1,
+        cooldown=0.2,
+        decay=0.2,
+        constant_learning_rate=0.4,
+        minimum_learning_rate=0.1,
+    )
+    assert found[:3] == [0.5, 1.0, 1.0]
+    assert found[4] == pytest.approx(0.7)  # half of the four steps of cooldown
+    assert found[6:17] == [0.4] * 11
+    assert found[17:] == pytest.approx([0.4 * 0.25**0.25, 0.4 * 0.25**0.5, 0.4 * 0.25**0.75])
+    assert found[18] == pytest.approx(0.2)
+
+
+def test_infinite_without_warmup_and_cooldown_goes_on_at_the_constant_rate():
+    found = rates("infinite", 10, warmup=0, cooldown=0, decay=0, constant_learning_rate=0.4)
+    assert found == [0.4] * 10
+
+
+def test_warmup_stable_decay_by_hand():
+    found = rates("warmup_stable_decay", 10, warmup=0.2, decay=0.4, minimum_learning_rate=0.2)
+    assert found[:7] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert found[7:] == pytest.approx(
+        [0.2 + 0.8 * (1 - 0.5), 0.2 + 0.8 * (1 - 0.5**0.5), 0.2 + 0.8 * (1 - 0.75**0.5)]
+    )
+
+
+@given(
+    st.integers(1, 300),
+    st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda shares: sum(shares) <= 1),
+    st.sampled_from(SCHEDULES),
+)
+def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
+    warmup, cooldown, decay = shares
+    found = rates(
+        schedule,
+        steps,
+        warmup=warmup,
+        cooldown=cooldown,
+        decay=decay,
+        constant_learning_rate=0.5,
+        minimum_learning_rate=0.1,
+    )
+    begins = phases({"warmup": warmup}, steps)["warmup_steps"]
+    assert all(0 < rate <= 1 for rate in found) and all(rate >= 0.1 for rate in found[begins:])
+    assert all(later <= earlier for earlier, later in pairwise(found[begins:]))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])

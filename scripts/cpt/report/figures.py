@@ -1,4 +1,4 @@
-"""Figures 1 and 2 of the paper from this experiment's metrics and scores."""
+"""Figures 1 and 2 of the paper from this experiment's metrics and scores, and its schedules."""
 
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,33 @@ def draw_losses(
         loc="outside upper center",
         ncols=2,
     )
+
+
+def read_schedule(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (int64) and learning rates (float64) after each step, from a run's schedule.csv."""
+    rows = read_rows(path, ("tokens", "learning_rate"))
+    return (
+        np.array([int(row["tokens"]) for row in rows]),
+        np.array([float(row["learning_rate"]) for row in rows]),
+    )
+
+
+def draw_schedules(
+    drawn: Figure, schedules: list[tuple[np.ndarray, np.ndarray]], runs: list[dict[str, Any]]
+) -> None:
+    """Learning rate of each run over its training tokens."""
+    axes = drawn.subplots()
+    for index, (run, (tokens, rates)) in enumerate(zip(runs, schedules, strict=True)):
+        colour = style.RUN_COLOURS[index % len(style.RUN_COLOURS)]
+        line = style.LINES[index % len(style.LINES)]
+        label = f"{run['name']}: {len(rates):,} steps"
+        axes.plot(tokens, rates, color=colour, linestyle=line, label=label)
+    axes.set_xlabel("Training tokens")
+    axes.set_ylabel("Learning rate")
+    axes.set_ylim(bottom=0)
+    axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=True)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(round(value))))
+    drawn.legend(loc="outside upper center", ncols=min(3, len(runs)))
 
 
 def _group_changes(

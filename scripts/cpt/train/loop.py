@@ -23,7 +23,7 @@ from cpt.train import checkpoints
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.engines import ENGINES
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
-from cpt.train.schedules import cosine
+from cpt.train.schedules import learning_rate
 
 EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
@@ -192,7 +192,7 @@ def train(
                 loss_sum += loss.detach()
 
             # Clip, step, schedule.
-            rate = cosine(step, steps, plan["warmup_steps"], settings["learning_rate"])
+            rate = learning_rate(step, plan)
             gradient_norm = engine.step(rate)
 
             # Log.

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from cpt.errors import UserError
+from cpt.train.schedules import phases
 
 # Settings that change speed and memory, never the batch a step sees or what is learned from it.
 EXECUTION_KEYS = (
@@ -29,8 +30,9 @@ def make_plan(
         context_length: of the model, in tokens.
 
     Returns:
-        A JSON-ready dict: sequences, steps, warmup_steps, global_batch (sequences per step; the last
-        step takes what is left), learning-rate settings, and the execution settings.
+        A JSON-ready dict: sequences, steps, warmup_steps, cooldown_steps, decay_steps, global_batch
+        (sequences per step; the last step takes what is left), what is learned with, and the execution
+        settings.
 
     Raises:
         UserError: the budget is larger than the packed data, or sequences don't fit the model.
@@ -60,7 +62,7 @@ def make_plan(
         "sequence_length": length,
         "global_batch": global_batch,
         "steps": steps,
-        "warmup_steps": math.ceil(train["warmup"] * steps),
+        **phases(train, steps),
         "learning": learning,
         "execution": {key: train[key] for key in EXECUTION_KEYS if train.get(key) is not None},
         "sequences_sha256": ledger["sequences_sha256"],

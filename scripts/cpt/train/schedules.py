@@ -1,18 +1,70 @@
-"""Learning-rate schedules as pure functions of the step."""
+"""Learning-rate schedules as pure functions of the step, so that resuming needs no scheduler state."""
 
 import math
+from typing import Any
+
+SCHEDULES = ("cosine", "infinite", "warmup_stable_decay")
 
 
-def cosine(step: int, steps: int, warmup_steps: int, peak: float) -> float:
-    """Linear warmup to `peak`, then half a cosine to zero (Loshchilov and Hutter 2017, eq. 5).
+def phases(train: dict[str, Any], steps: int) -> dict[str, int]:
+    """A schedule's phases in steps, from their shares of a run.
 
     Args:
-        step: 0-based index of the optimizer step, below `steps`.
-        steps: of the whole run.
-        warmup_steps: the first step has rate peak / warmup_steps, step `warmup_steps` the peak.
-        peak: the configured learning rate.
+        train: the config's `train`: schedule and the shares warmup, cooldown and decay (None: no such phase).
+        steps: of the run.
+
+    Returns:
+        warmup_steps, cooldown_steps and decay_steps, each rounded up, together never more than `steps`.
     """
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+    found, left = {}, steps
+    for phase in ("warmup", "cooldown", "decay"):
+        found[f"{phase}_steps"] = min(left, math.ceil((train.get(phase) or 0) * steps))
+        left -= found[f"{phase}_steps"]
+    return found
+
+
+def learning_rate(step: int, plan: dict[str, Any]) -> float:
+    """The learning rate of a step.
+
+    Every schedule starts with a linear warmup: step 0 has peak / warmup_steps, step `warmup_steps` the peak.
+
+    cosine: then half a cosine from the peak to the minimum (Loshchilov and Hutter 2017, eq. 5). A run that
+    starts from another run's model with it re-warms and re-decays (Gupta et al. 2023; Ibrahim et al. 2024).
+
+    infinite (Ibrahim et al. 2024, section 3): then half a cosine from the peak to the constant rate
+    (cooldown), the constant rate, and at the end an exponential decay from it to the minimum (annealing),
+    constant * (minimum / constant) ** progress.
+
+    warmup_stable_decay (Hu et al. 2024): then the peak, and at the end a decay to the minimum by 1 - the
+    square root of its progress (Haegele et al. 2024, eq. 1).
+
+    Args:
+        step: 0-based index of the optimizer step, below plan["steps"].
+        plan: `steps`, `warmup_steps`, `cooldown_steps`, `decay_steps` and the `learning` settings schedule,
+            learning_rate (the peak), minimum_learning_rate and constant_learning_rate.
+
+    Raises:
+        KeyError: an unknown schedule.
+    """
+    settings = plan["learning"]
+    peak, minimum = settings["learning_rate"], settings["minimum_learning_rate"]
+    if step < plan["warmup_steps"]:
+        return peak * (step + 1) / plan["warmup_steps"]
+    after_warmup = step - plan["warmup_steps"]
+    if settings["schedule"] == "cosine":
+        return _half_cosine(after_warmup, plan["steps"] - plan["warmup_steps"], peak, minimum)
+    decay_begins = plan["steps"] - plan["decay_steps"]
+    # The last step stands one short of the end, as in the half cosine: the minimum itself is never used.
+    decayed = max(0, step - decay_begins) / max(1, plan["decay_steps"])
+    if settings["schedule"] == "warmup_stable_decay":
+        return minimum + (peak - minimum) * (1 - math.sqrt(decayed))
+    if settings["schedule"] == "infinite":
+        constant = settings["constant_learning_rate"]
+        if after_warmup < plan["cooldown_steps"]:
+            return _half_cosine(after_warmup, plan["cooldown_steps"], peak, constant)
+        return constant * (minimum / constant) ** decayed if decayed else constant
+    raise KeyError(settings["schedule"])
+
+
+def _half_cosine(step: int, steps: int, begin: float, end: float) -> float:
+    return end + (begin - end) * 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
