@@ -71,8 +71,13 @@ def shards_of(corpora, pattern):
 
 
 def model_of(run):
-    """The model folder of a run; runs without a budget are the base model."""
-    return f"{R}/models/{run}" if cfg.runs[run].tokens else f"{R}/models/base"
+    """The model folder of a run; runs that no tokens went into are the base model."""
+    return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
+
+
+def one_of(names):
+    """A wildcard constraint: one of these names, or nothing at all if there are none."""
+    return "|".join(names) or "(?!)"
 
 
 def growing(megabytes):

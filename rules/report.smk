@@ -23,7 +23,7 @@ localrules:
 
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
-RUN_BUDGETS = json.dumps([{"name": name, "tokens": run.tokens} for name, run in cfg.runs.items()])
+RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
 TASK_COLUMNS = in_order(cfg.evaluate.tasks)
 SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
 

@@ -8,7 +8,7 @@
 #   {R}/runs/{run}/schedule.csv   its learning rates
 #   {R}/runs/{run}/metrics.csv    one row per step
 #   {R}/runs/{run}/run.json       summary
-#   {R}/models/{run}              the trained model
+#   {R}/models/{run}              the trained model, or one between the base model and a trained one
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
@@ -24,6 +24,8 @@ rule plan_run:
         f"{R}/logs/plan_run/{{run}}.log",
     benchmark:
         f"{R}/timings/plan_run/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
     threads: 1
     resources:
@@ -59,6 +61,8 @@ rule train:
         f"{R}/logs/train/{{run}}.log",
     benchmark:
         f"{R}/timings/train/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of(cfg.trained_runs),
     threads: lambda wildcards: cfg.runs[wildcards.run].cpus or 8 * cfg.runs[wildcards.run].gpus
     resources:
         nodes=1,
@@ -78,3 +82,31 @@ rule train:
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
         " --output {output.model:q} --metrics {output.metrics:q} --summary {output.summary:q}"
         " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
+
+
+rule interpolate:
+    input:
+        base=f"{R}/models/base",
+        run=lambda wildcards: model_of(cfg.runs[wildcards.run].interpolate.run),
+    output:
+        model=directory(f"{R}/models/{{run}}"),
+        report=f"{R}/models/{{run}}.json",
+    log:
+        f"{R}/logs/interpolate/{{run}}.log",
+    benchmark:
+        f"{R}/timings/interpolate/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of(cfg.interpolated_runs),
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=30,
+    params:
+        command=script("interpolate"),
+        ratio=lambda wildcards: cfg.runs[wildcards.run].interpolate.ratio,
+        code=code("interpolate"),
+    message:
+        "interpolate: {wildcards.run}"
+    shell:
+        "{params.command} --base {input.base:q} --run {input.run:q} --ratio {params.ratio}"
+        " --output {output.model:q} --report {output.report:q} --code {params.code} --log-file {log:q}"

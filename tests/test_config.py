@@ -69,11 +69,15 @@ def test_default_is_the_papers_experiment():
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "experiments").glob("*.yaml")))
-def test_every_overlay_is_valid_and_keeps_the_2_to_5_ratio(name):
+def test_every_overlay_is_valid_and_named_after_its_file(name):
     config = load(merged(yaml.safe_load((ROOT / "experiments" / name).read_text())))
-    assert config.results.startswith("results/")
-    small, large = (config.runs[run].tokens for run in config.trained_runs)
-    assert 5 * small == 2 * large or config.name == "smoke"
+    assert config.name == Path(name).stem and config.results == f"results/{config.name}"
+
+
+def test_demo_keeps_the_papers_2_to_5_ratio():
+    demo = load(merged(yaml.safe_load((ROOT / "experiments" / "demo.yaml").read_text())))
+    small, large = (demo.runs[run].tokens for run in demo.trained_runs)
+    assert 5 * small == 2 * large
 
 
 def test_overlays_merge_deeply_and_null_removes():
@@ -123,6 +127,18 @@ def test_missing_key():
             {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "x"}}},
             "runs.x.start_from: goes round in a circle: x -> x",
         ),
+        (
+            {"runs": {"half": {"interpolate": {"run": "cpt-2B", "ratio": 0.5}}}},
+            "runs.half.interpolate.run: there is no 'cpt-2B' in runs; did you mean 'cpt-1B'?",
+        ),
+        (
+            {"runs": {"half": {"interpolate": {"run": "base", "ratio": 0.5}}}},
+            "runs.half.interpolate.run: base isn't trained; name a run with tokens",
+        ),
+        (
+            {"runs": {"cpt-1B": {"interpolate": {"run": "cpt-400M", "ratio": 0.5}}}},
+            "runs.cpt-1B: set either tokens or interpolate",
+        ),
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
         ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
@@ -166,3 +182,17 @@ def test_sequence_length_over_the_context_of_a_known_model():
 def test_all_problems_are_told_at_once():
     text = problem({"train": {"warmup": 2}, "packing": {"seed": "x"}})
     assert "train.warmup" in text and "packing.seed" in text
+
+
+def test_interpolated_runs_stand_before_the_run_that_they_lead_to():
+    between = {f"at-{ratio}": {"interpolate": {"run": "cpt-400M", "ratio": ratio}} for ratio in (0.75, 0.25)}
+    config = load(merged({"runs": between}))
+    assert list(config.budgets.items()) == [
+        ("base", 0),
+        ("at-0.25", 400_000_000),
+        ("at-0.75", 400_000_000),
+        ("cpt-400M", 400_000_000),
+        ("cpt-1B", 1_000_000_000),
+    ]
+    assert config.trained_runs == ["cpt-400M", "cpt-1B"]
+    assert config.interpolated_runs == ["at-0.25", "at-0.75"]

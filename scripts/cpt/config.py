@@ -260,8 +260,15 @@ class Train(Section):
         return self
 
 
+class Interpolate(Section):
+    """A model between the base model and a run's, weight by weight: no training, a free forgetting curve."""
+
+    run: str = Field(description="the run at the other end")
+    ratio: float = Field(gt=0, lt=1, description="(1 - ratio) * base + ratio * run")
+
+
 class Run(Section):
-    """One row of Table 1; `tokens: 0` is the base model itself."""
+    """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
 
     tokens: Count = 0
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
@@ -269,6 +276,7 @@ class Run(Section):
     mixture: str | None = Field(None, description="name in `mixtures`; null: the first")
     start_from: str | None = Field(None, description="the run whose model this one continues; null: base")
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
+    interpolate: Interpolate | None = Field(None, description="instead of training")
 
     @property
     def processes(self) -> int:
@@ -330,8 +338,16 @@ class Config(Section):
     @field_validator("runs")
     @classmethod
     def _by_budget(cls, runs: dict[str, Run]) -> dict[str, Run]:
-        """Merging overlays leaves no order to rely on, so rows of Table 1 are ordered by budget."""
-        return dict(sorted(runs.items(), key=lambda item: item[1].tokens))
+        """Merging overlays leaves no order to rely on, so rows of Table 1 are ordered by budget, and by
+        ratio before the run that an interpolated one leads to."""
+
+        def place(run: Run) -> tuple[int, float]:
+            between = run.interpolate
+            if between is None or between.run not in runs:
+                return run.tokens, 1.0
+            return runs[between.run].tokens, between.ratio
+
+        return dict(sorted(runs.items(), key=lambda item: place(item[1])))
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -360,12 +376,21 @@ class Config(Section):
 
     def _check_run(self, name: str, run: Run) -> None:
         if run.tokens == 0:
-            given = sorted(run.model_fields_set - {"tokens"})
+            given = sorted(run.model_fields_set - {"tokens", "interpolate"})
             if given:
                 raise ValueError(
                     f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"
                 )
+            if run.interpolate is not None:
+                where = f"runs.{name}.interpolate"
+                require_known(run.interpolate.run, self.runs, f"{where}.run", "runs")
+                if not self.runs[run.interpolate.run].tokens:
+                    raise ValueError(
+                        f"{where}.run: {run.interpolate.run} isn't trained; name a run with tokens"
+                    )
             return
+        if run.interpolate is not None:
+            raise ValueError(f"runs.{name}: set either tokens or interpolate")
         if name == "base":
             raise ValueError(
                 "runs.base.tokens: `base` names the model that training starts from; rename the run"
@@ -406,6 +431,19 @@ class Config(Section):
     def trained_runs(self) -> list[str]:
         """Names of the runs with a token budget, in the config's order."""
         return [name for name, run in self.runs.items() if run.tokens]
+
+    @property
+    def interpolated_runs(self) -> list[str]:
+        """Names of the runs that are made of two models, in the config's order."""
+        return [name for name, run in self.runs.items() if run.interpolate]
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """For each run the training tokens that went into it: an interpolated one has those of its run."""
+        return {
+            name: self.runs[run.interpolate.run].tokens if run.interpolate else run.tokens
+            for name, run in self.runs.items()
+        }
 
     @property
     def measured_corpora(self) -> list[str]:

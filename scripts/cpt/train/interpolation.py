@@ -1,0 +1,52 @@
+"""Models between two models: a curve from having forgotten nothing to having learned all, untrained."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cpt.errors import UserError
+from cpt.files import atomic
+
+
+def interpolate(base: Path, run: Path, ratio: float, output: Path) -> None:
+    """Write the model (1 - ratio) * base + ratio * run, computed in float32 and saved in the run's dtypes.
+
+    Interpolation in weight space as in WiSE-FT (Wortsman et al. 2022, eq. 1). Everything but the weights
+    is copied from the run's folder. Holds one model and two tensors in memory.
+
+    Args:
+        base: Hugging Face folder of the model at ratio 0.
+        run: folder of the model at ratio 1; the same architecture.
+        ratio: between 0 and 1.
+        output: folder to write.
+
+    Raises:
+        UserError: the two models don't have the same tensors.
+    """
+    mixed: dict[str, torch.Tensor] = {}
+    with (
+        safe_open(base / "model.safetensors", "pt") as start,
+        safe_open(run / "model.safetensors", "pt") as end,
+    ):
+        differing = sorted(set(start.keys()) ^ set(end.keys()))
+        for name in [] if differing else end.keys():
+            first, last = start.get_tensor(name), end.get_tensor(name)
+            if first.shape != last.shape:
+                differing.append(name)
+                break
+            mixed[name] = torch.lerp(first.float(), last.float(), ratio).to(last.dtype)
+        metadata = end.metadata()
+    if differing:
+        raise UserError(
+            f"{base} and {run} can't be interpolated: they differ in the tensor {differing[0]!r}; both must "
+            "be the same architecture, one continued from the other"
+        )
+    with atomic(output) as folder:
+        folder.mkdir()
+        for path in sorted(run.iterdir()):
+            if path.is_file() and path.name != "model.safetensors":
+                shutil.copyfile(path, folder / path.name)
+        save_file(mixed, folder / "model.safetensors", metadata)
