@@ -142,6 +142,10 @@ def test_missing_key():
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
         ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
+        (
+            {"mixtures": {"domain": None, "a": {"fineweb_edu": 1}, "b": {"fineweb_edu": 1}}},
+            "runs.cpt-400M.mixture: not set, and none of the mixtures is called domain; name one of a, b",
+        ),
         ({"train": {"decay": 0.2}}, "decay: has no effect with schedule: cosine; remove it (null)"),
         (
             {"train": {"schedule": "infinite", "cooldown": 0.3, "decay": 0.1}},
@@ -196,3 +200,12 @@ def test_interpolated_runs_stand_before_the_run_that_they_lead_to():
     ]
     assert config.trained_runs == ["cpt-400M", "cpt-1B"]
     assert config.interpolated_runs == ["at-0.25", "at-0.75"]
+
+
+def test_a_run_without_a_mixture_takes_domain_whatever_the_order():
+    mixtures = {"replay": {"fineweb_edu": 1.0}, "domain": {"fineweb_edu": 1.0}}
+    config = merged()
+    config["mixtures"] = mixtures
+    assert load(config).mixture_of("cpt-1B") == "domain"
+    config["mixtures"] = {"replay": {"fineweb_edu": 1.0}}
+    assert load(config).mixture_of("cpt-1B") == "replay"

@@ -273,7 +273,7 @@ class Run(Section):
     tokens: Count = 0
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
-    mixture: str | None = Field(None, description="name in `mixtures`; null: the first")
+    mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
     start_from: str | None = Field(None, description="the run whose model this one continues; null: base")
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
     interpolate: Interpolate | None = Field(None, description="instead of training")
@@ -401,6 +401,11 @@ class Config(Section):
             require_known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
         if not self.mixtures:
             raise ValueError("mixtures: empty; name at least one, such as {domain: {fineweb_edu: 1}}")
+        if self.mixture_of(name) not in self.mixtures:
+            raise ValueError(
+                f"runs.{name}.mixture: not set, and none of the mixtures is called domain; name one of "
+                f"{', '.join(self.mixtures)}"
+            )
         seen = [name]
         while (start := self.runs[seen[-1]].start_from) is not None:
             require_known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
@@ -424,8 +429,8 @@ class Config(Section):
             raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
 
     def mixture_of(self, run: str) -> str:
-        """The name of the mixture that a run trains on."""
-        return self.runs[run].mixture or next(iter(self.mixtures))
+        """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
+        return self.runs[run].mixture or (next(iter(self.mixtures)) if len(self.mixtures) == 1 else "domain")
 
     @property
     def trained_runs(self) -> list[str]:
