@@ -6,7 +6,7 @@
 #   {R}/benchmarks         evaluation items, for decontamination
 # OUTPUTS
 #   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json
-#   {R}/corpora/{corpus}/held_out.parquet
+#   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
 
 
@@ -184,6 +184,32 @@ rule held_out:
     shell:
         "{params.command} --corpus {wildcards.corpus} --inputs {input:q} --output {output:q}"
         " --code {params.code} --log-file {log:q}"
+
+
+rule held_out_tokens:
+    input:
+        documents=rules.held_out.output,
+        model=f"{R}/models/base",
+    output:
+        f"{R}/corpora/{{corpus}}/held_out.{{tokens}}.npz",
+    log:
+        f"{R}/logs/held_out_tokens/{{corpus}}.{{tokens}}.log",
+    benchmark:
+        f"{R}/timings/held_out_tokens/{{corpus}}.{{tokens}}.tsv"
+    wildcard_constraints:
+        tokens=r"\d+",
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=30,
+    params:
+        command=script("held_out_tokens"),
+        code=code("held_out_tokens"),
+    message:
+        "held-out tokens: {wildcards.tokens} of {wildcards.corpus}"
+    shell:
+        "{params.command} --input {input.documents:q} --model {input.model:q} --tokens {wildcards.tokens}"
+        " --output {output:q} --code {params.code} --log-file {log:q}"
 
 
 rule pack:
