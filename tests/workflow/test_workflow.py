@@ -17,7 +17,15 @@ RESULTS = "results/smoke"
 # Everything up to the packed sequences: what no change of training may touch.
 CORPUS_RULES = {
     *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
-    *("held_out", "held_out_tokens", "pack", "corpus_statistics", "base_model", "fetch_package", "fetch_benchmarks"),
+    *(
+        "held_out",
+        "held_out_tokens",
+        "pack",
+        "corpus_statistics",
+        "base_model",
+        "fetch_package",
+        "fetch_benchmarks",
+    ),
 }
 
 
