@@ -1,11 +1,29 @@
 import json
+import random
 
 import pytest
+import sentencepiece
 import torch
 
 from cpt.model.tiny import load_random
 
 TINY = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
+
+WORDS = [
+    "the",
+    "model",
+    "reads",
+    "a",
+    "document",
+    "and",
+    "writes",
+    "tokens",
+    "for",
+    "each",
+    "word",
+    "12",
+    "345",
+]
 
 
 @pytest.fixture
@@ -41,3 +59,46 @@ def logits():
             return model.eval()(input_ids=torch.arange(3, 40)[None]).logits
 
     return compute
+
+
+def lines_of_prose(seed, count=400):
+    """Prose, indentation and runs of spaces."""
+    draw = random.Random(seed)
+    return [
+        " " * draw.choice([0, 0, 1, 4, 8, 17])
+        + "".join(draw.choice(WORDS) + " " * draw.choice([1, 1, 1, 2, 5]) for _ in range(8))
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_model(tmp_path_factory):
+    """Train a small SentencePiece model; Llama's settings, unless others are given."""
+
+    def train_model(**changed):
+        folder = tmp_path_factory.mktemp("pieces")
+        (folder / "text.txt").write_text("\n".join(lines_of_prose(0)))
+        llama = {
+            "vocab_size": 350,
+            "model_type": "bpe",
+            "byte_fallback": True,
+            "split_digits": True,
+            "normalization_rule_name": "identity",
+            "allow_whitespace_only_pieces": True,
+            "remove_extra_whitespaces": False,
+        }
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(folder / "text.txt"),
+            model_prefix=str(folder / "tokenizer"),
+            num_threads=1,
+            minloglevel=2,
+            **(llama | changed),
+        )
+        return folder / "tokenizer.model"
+
+    return train_model
+
+
+@pytest.fixture(scope="session")
+def prose():
+    return lines_of_prose

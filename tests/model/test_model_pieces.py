@@ -23,21 +23,6 @@ WHEEL = {
     "version": "1.13.1",
     "sha256": "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
 }
-WORDS = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "document",
-    "and",
-    "writes",
-    "tokens",
-    "for",
-    "each",
-    "word",
-    "12",
-    "345",
-]
 FRAGMENTS = [
     *("<s>", "</s>", "<unk>", "<0x0A>", "the", " the", "ing", "12", "''", "--", "\r\n", "e\u0301", "👩‍🔬"),
     *(" " * n for n in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)),
@@ -48,47 +33,9 @@ TEXT = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), max_size=30).
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 
-def lines(seed, count=400):
-    """Prose, indentation and runs of spaces."""
-    draw = random.Random(seed)
-    return [
-        " " * draw.choice([0, 0, 1, 4, 8, 17])
-        + "".join(draw.choice(WORDS) + " " * draw.choice([1, 1, 1, 2, 5]) for _ in range(8))
-        for _ in range(count)
-    ]
-
-
 @pytest.fixture(scope="module")
-def train(tmp_path_factory):
-    """Train a small SentencePiece model; Llama's settings, unless others are given."""
-
-    def train_model(**changed):
-        folder = tmp_path_factory.mktemp("pieces")
-        (folder / "text.txt").write_text("\n".join(lines(0)))
-        llama = {
-            "vocab_size": 350,
-            "model_type": "bpe",
-            "byte_fallback": True,
-            "split_digits": True,
-            "normalization_rule_name": "identity",
-            "allow_whitespace_only_pieces": True,
-            "remove_extra_whitespaces": False,
-        }
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(folder / "text.txt"),
-            model_prefix=str(folder / "tokenizer"),
-            num_threads=1,
-            minloglevel=2,
-            **(llama | changed),
-        )
-        return folder / "tokenizer.model"
-
-    return train_model
-
-
-@pytest.fixture(scope="module")
-def model(train):
-    return train()
+def model(sentencepiece_model):
+    return sentencepiece_model()
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +115,10 @@ def test_ids_of_a_real_tokenizer_are_those_of_sentencepiece(wheel_folder, pair):
     ],
     ids=str,
 )
-def test_ids_of_any_text_are_those_of_sentencepiece(train, pair, changed):
-    both = source, tokenizer = pair(train(**changed))
+def test_ids_of_any_text_are_those_of_sentencepiece(sentencepiece_model, prose, pair, changed):
+    both = source, tokenizer = pair(sentencepiece_model(**changed))
     assert SPACE * 2 in tokenizer.get_vocab()  # else there is nothing to get wrong
-    assert_equal(both, lines(1))
+    assert_equal(both, prose(1))
 
     @FUZZ
     @given(TEXT)
@@ -231,9 +178,9 @@ def test_control_tokens_are_special(model):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_tokenizer_json_cant_express_is_refused(train, changed, reason):
+def test_what_a_tokenizer_json_cant_express_is_refused(sentencepiece_model, changed, reason):
     with pytest.raises(UserError, match=rf"tokenizer\.model: {reason}.* put a tokenizer\.json"):
-        tokenizer_of_pieces(train(**changed))
+        tokenizer_of_pieces(sentencepiece_model(**changed))
 
 
 def test_the_chat_tokenizers_of_the_wheel_are_exact_or_refused(wheel_folder):

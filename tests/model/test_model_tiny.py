@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from base_model import main
 from cpt.errors import UserError
 from cpt.model.checks import check_context, check_loss, describe
+from cpt.model.folder import load_folder
 from cpt.model.tiny import byte_characters, byte_tokenizer, load_random
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "base_model.py"
@@ -117,7 +118,7 @@ def test_describe_counts_untied_matrices_both(folder, edit_json):
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 2
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     edit_json(folder / "config.json", tie_word_embeddings=False)
-    report = describe(folder)
+    report = describe(folder, load_folder(folder).model)
     assert report["tied"] is False
     assert report["parameters"] - report["parameters_without_embeddings"] == 2 * 257 * 32
 
