@@ -1,3 +1,4 @@
+import argparse
 import json
 import random
 
@@ -5,6 +6,8 @@ import pytest
 import sentencepiece
 import torch
 
+from base_model import main
+from cpt.model.checks import KNOWN_TEXT
 from cpt.model.tiny import load_random
 
 TINY = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
@@ -24,6 +27,15 @@ WORDS = [
     "12",
     "345",
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of so small models only wait for each other, on a busy machine for seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -102,3 +114,32 @@ def sentencepiece_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prose():
     return lines_of_prose
+
+
+@pytest.fixture
+def learn():
+    """Train a model until it knows the text that the import asks for, so that it passes for a trained one."""
+
+    def train(model, tokenizer):
+        text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[tokenizer.eos_token_id, *text]])[:, : model.config.max_position_embeddings]
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+        for _ in range(20):
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return train
+
+
+@pytest.fixture
+def import_base(tmp_path):
+    """Run the script's main on a source; give the model folder and the report."""
+
+    def run(source, wheel=None, sequence_length=128):
+        output, report = tmp_path / "imported", tmp_path / "imported.json"
+        options = {"wheel": wheel, "sequence_length": sequence_length, "code": "abc"}
+        main(argparse.Namespace(source=source, output=output, report=report, **options))
+        return output, json.loads(report.read_text())
+
+    return run
