@@ -73,6 +73,7 @@ def test_an_architecture_is_imported_saved_and_trained(name, tmp_path):
     loaded.save(tmp_path / "base")
     report = describe(tmp_path / "base", loaded.model)
     assert report["tied"] is tied and report["dtype"] == "float32"
+    assert report["restarted_positions_separate_documents"] is True
     assert report["parameters"] == sum(parameter.numel() for parameter in source.parameters())
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     for key, weight in source.state_dict().items():
@@ -112,6 +113,17 @@ def test_logits_that_training_would_get_wrong_are_refused(settings, tmp_path):
     loaded.save(tmp_path / "base")
     with pytest.raises(UserError, match=f"{type(loaded.model).__name__} does more to its logits than apply"):
         describe(tmp_path / "base", loaded.model)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model_type": "opt", "ffn_dim": 64}, {"model_type": "falcon"}], ids=str
+)
+def test_an_architecture_that_cant_keep_documents_apart_is_told(settings, tmp_path):
+    save_random(tmp_path / "source", {**settings, "word_embed_proj_dim": 32, "pad_token_id": 1})
+    loaded = load_folder(tmp_path / "source")
+    loaded.save(tmp_path / "base")
+    report = describe(tmp_path / "base", loaded.model)
+    assert report["restarted_positions_separate_documents"] is False
 
 
 def test_a_folder_that_isnt_the_imported_model_is_refused(tmp_path):

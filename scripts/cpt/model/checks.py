@@ -12,6 +12,7 @@ from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
 HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
+RESTART_TOLERANCE = 1e-3  # of the largest hidden state: another mask changes the order of float32 sums
 MAXIMUM_LOSS_SHARE = 0.6  # of the uniform loss; trained models of 100M parameters stand near 0.3
 
 KNOWN_TEXT = """\
@@ -62,6 +63,7 @@ def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
         "eos_token_id": config.eos_token_id,
         "tied": tied,
         "dtype": dtype,
+        "restarted_positions_separate_documents": restarts(model, ids),
         "loss_on_known_text": round(loss, 6),
         "uniform_loss": round(math.log(config.vocab_size), 6),
         "sha256": {name: sha256_of(folder / name) for name in ("model.safetensors", "tokenizer.json")},
@@ -109,6 +111,23 @@ def check_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
             "architecture without that, such as Llama, Qwen2, Qwen3, OLMo, OLMo2 or GPT-NeoX"
         )
     return logits
+
+
+def restarts(model: PreTrainedModel, ids: torch.Tensor) -> bool:
+    """Whether positions that restart at 0 begin a new document, which doesn't see what stands before it.
+
+    transformers makes such masks from `position_ids` for most architectures; some (OPT, Falcon, state
+    space models) take the argument and mask nothing. `model` is float32, `ids` int64 [1, tokens].
+    """
+    begin = ids.shape[1] // 2
+    positions = torch.cat([torch.arange(begin), torch.arange(ids.shape[1] - begin)])[None]
+    with torch.inference_mode():
+        try:
+            packed = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+        except (TypeError, ValueError):
+            return False
+        alone = model.base_model(input_ids=ids[:, begin:], use_cache=False)
+    return _close(packed.last_hidden_state[:, begin:], alone.last_hidden_state, RESTART_TOLERANCE)
 
 
 def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
