@@ -122,12 +122,22 @@ class Filters(Section):
     token_quality: TokenQualityFilter
 
 
+class NearDuplicates(Section):
+    """Near-duplicates by MinHash (Penedo et al. 2024)."""
+
+    ngram: Positive = Field(description="words")
+    bands: Positive = Field(description="documents match if they agree in one of so many bands")
+    rows: Positive = Field(description="permutations per band")
+    seed: int = Field(ge=0, lt=2**32, description="of the random permutations")
+
+
 class Deduplicate(Section):
     hash: Literal["xxh3_128"]
     normalize: Literal["none", "whitespace"] = Field(
         description="whitespace: runs of white space become one space before hashing"
     )
     partitions: Positive = Field(description="by hash prefix; memory is bounded by one partition")
+    near: NearDuplicates | None = Field(None, description="null: exact duplicates only, as in the paper")
 
 
 class Decontaminate(Section):

@@ -87,7 +87,7 @@ def run(script, name, **arguments) -> None:
 
 
 def test_every_document_is_accounted_for(script, corpus, tmp_path):
-    run(script, "corpus_statistics", corpora={"c": 2}, root=corpus, output=tmp_path / "s.csv")
+    run(script, "corpus_statistics", corpora={"c": 2}, root=corpus, duplicates=tables, output=tmp_path / "s.csv")
     with open(tmp_path / "s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     table = {(row["stage"], row["rule"]): row for row in rows}
@@ -106,6 +106,6 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     assert table["kept", ""]["bytes"] != ""
 
     (corpus / "duplicates.csv").write_text("corpus,shard,documents,duplicates\nc,00000,30,9\n")
-    done = script("corpus_statistics", corpora={"c": 2}, root=corpus, output=tmp_path / "s.csv")
+    done = script("corpus_statistics", corpora={"c": 2}, root=corpus, duplicates=tables, output=tmp_path / "s.csv")
     assert done.returncode == 1
     assert "60 documents were read, but the stages' tables account for 68" in done.stderr
