@@ -25,8 +25,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = command_parser(__doc__)
     parser.add_argument("--input", type=Path, required=True, help="filtered documents (.parquet)")
-    parser.add_argument(
-        "--settings", type=json_value, required=True, help="the config's `deduplicate.near`"
-    )
+    parser.add_argument("--settings", type=json_value, required=True, help="the config's `deduplicate.near`")
     parser.add_argument("--output", type=Path, required=True, help="a hash per band and document (.npy)")
     run(main, parser)
