@@ -30,16 +30,18 @@ rule download:
     benchmark:
         f"{R}/timings/download/{{corpus}}/{{shard}}.tsv"
     threads: 1
+    resources:
+        shards=lambda wildcards: SHARDS[wildcards.corpus],  # not a parameter: another number reruns no shard
     params:
         command=script("download"),
-        source=lambda wildcards: as_json(cfg.corpora[wildcards.corpus]),
+        source=lambda wildcards: source_of(wildcards.corpus),
         environment=source_environment,
         code=code("download"),
     message:
         "download: {wildcards.corpus}, shard {wildcards.shard}"
     shell:
         "{params.command} --corpus {wildcards.corpus} --source {params.source:q} --shard {wildcards.shard}"
-        " --output {output.documents:q} --manifest {output.manifest:q}"
+        " --shards {resources.shards} --output {output.documents:q} --manifest {output.manifest:q}"
         " --code {params.code} --log-file {log:q}"
 
 
