@@ -57,7 +57,7 @@ def first_of_clusters(shards: Sequence[np.ndarray], present: np.ndarray) -> np.n
 
     `shards` hold the band hashes, uint64 [bands, documents of the shard] each; positions count on from
     shard to shard. Documents where `present` (bool [documents]) is false match nothing. Takes 8 bytes of
-    memory per document, and about 40 for each of `SORTED` documents; the hashes may be memory-mapped.
+    memory per document, and about 57 for each of `SORTED` documents; the hashes may be memory-mapped.
     """
     first = np.arange(len(present))
     ends = np.cumsum([shard.shape[1] for shard in shards])
