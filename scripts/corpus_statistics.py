@@ -11,7 +11,7 @@ from cpt.files import write_text
 def main(arguments: argparse.Namespace) -> None:
     lines = [",".join(Row._fields)]
     for corpus, shards in arguments.corpora.items():
-        for row in rows_of(arguments.root, corpus, shards):
+        for row in rows_of(arguments.root, corpus, shards, arguments.duplicates):
             lines.append(",".join("" if value is None else str(value) for value in row))
     write_text(arguments.output, "\n".join(lines) + "\n")
 
@@ -20,5 +20,8 @@ if __name__ == "__main__":
     parser = command_parser(__doc__)
     parser.add_argument("--corpora", type=json_value, required=True, help="{corpus: number of shards}")
     parser.add_argument("--root", type=Path, required=True, help="the folder of the corpora")
+    parser.add_argument(
+        "--duplicates", type=Path, nargs="+", required=True, help="duplicates.csv, near_duplicates.csv"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
     run(main, parser)

@@ -23,6 +23,7 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
     texts[5] = texts[4]
     texts[7] = "too\nshort"
     texts[9] = None
+    texts[14] = texts[13] + "Indeed.\n"
     save_table(tmp_path / "b" / "items.parquet", {"task": ["t"], "item": [0], "text": [texts[11][:120]]})
     for shard in range(2):
         name = f"{shard:05d}"
@@ -40,6 +41,11 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
     deduplicate = {"hash": "xxh3_128", "normalize": "none", "partitions": 4}
     table = root / "duplicates.csv"
     run(script, "deduplicate", corpora={"c": 2}, root=root, settings=deduplicate, table=table)
+    for shard in ("00000", "00001"):
+        near = {"ngram": 5, "bands": 14, "rows": 8, "seed": 0}
+        documents = root / "c" / "filtered" / f"{shard}.parquet"
+        run(script, "minhash", input=documents, settings=near, output=root / "c" / "minhash" / f"{shard}.npy")
+    run(script, "near_duplicates", corpora={"c": 2}, root=root, table=root / "near_duplicates.csv")
     for shard in range(2):
         name = f"{shard:05d}"
         decontaminated = root / "c" / "decontaminated" / f"{name}.keep.npy"
@@ -47,7 +53,7 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
             script,
             "decontaminate",
             input=root / "c" / "filtered" / f"{name}.parquet",
-            keep=root / "c" / "deduplicated" / f"{name}.keep.npy",
+            keep=root / "c" / "near_deduplicated" / f"{name}.keep.npy",
             benchmarks=tmp_path / "b",
             settings={"ngram": 13, "drop": True},
             output=decontaminated,
@@ -87,14 +93,19 @@ def run(script, name, **arguments) -> None:
 
 
 def test_every_document_is_accounted_for(script, corpus, tmp_path):
-    run(script, "corpus_statistics", corpora={"c": 2}, root=corpus, output=tmp_path / "s.csv")
+    duplicates = [corpus / "duplicates.csv", corpus / "near_duplicates.csv"]
+    arguments = {"corpora": {"c": 2}, "root": corpus, "duplicates": duplicates, "output": tmp_path / "s.csv"}
+    run(script, "corpus_statistics", **arguments)
     with open(tmp_path / "s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     table = {(row["stage"], row["rule"]): row for row in rows}
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    assert stages == ["raw", "filter", "duplicates", "contaminated", "token_quality", "held_out", "kept"]
+    assert stages[:4] == ["raw", "filter", "duplicates", "near_duplicates"]
+    assert stages[4:] == ["contaminated", "token_quality", "held_out", "kept"]
     assert int(table["raw", ""]["documents"]) == 60
-    for key in [("filter", "empty"), ("filter", "minimum_lines"), ("duplicates", "")]:
+    for key in [("filter", "empty"), ("filter", "minimum_lines")]:
+        assert table[key]["documents"] == "1"
+    for key in [("duplicates", ""), ("near_duplicates", "")]:
         assert table[key]["documents"] == "1"
     for key in [("contaminated", "found"), ("contaminated", "dropped")]:
         assert table[key]["documents"] == "1"
@@ -106,6 +117,6 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     assert table["kept", ""]["bytes"] != ""
 
     (corpus / "duplicates.csv").write_text("corpus,shard,documents,duplicates\nc,00000,30,9\n")
-    done = script("corpus_statistics", corpora={"c": 2}, root=corpus, output=tmp_path / "s.csv")
+    done = script("corpus_statistics", **arguments)
     assert done.returncode == 1
     assert "60 documents were read, but the stages' tables account for 68" in done.stderr

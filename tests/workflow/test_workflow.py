@@ -41,6 +41,14 @@ def test_papers_experiment_is_planned_fast_without_network_or_data(project):
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
 
 
+def test_near_duplicates_are_only_planned_where_configured(project):
+    near = "deduplicate={near: {ngram: 5, bands: 14, rows: 8, seed: 0}}"
+    assert not {"minhash", "near_duplicates"} & set(project.planned(config=()))
+    jobs = project.planned("--config", near)
+    assert (jobs["minhash"], jobs["near_duplicates"], jobs["decontaminate"]) == (3, 1, 3)
+    assert not {"download", "filter_documents", "deduplicate"} & set(jobs) and jobs["corpus_statistics"] == 1
+
+
 def test_table1_has_the_papers_columns_and_all_runs(project):
     with open(results(project) / "table1.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -32,9 +32,10 @@ def _table(paths: list[Path]) -> dict[str, list[int]]:
     return sums
 
 
-def rows_of(root: Path, corpus: str, shards: int) -> Iterator[Row]:
+def rows_of(root: Path, corpus: str, shards: int, duplicates: list[Path]) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
+    `duplicates` are the tables of dropped duplicates; each makes a row, and has a column, of its own name.
     Raises UserError if the documents don't add up, that is, if files of different runs lie together.
     """
     names = [shard for _, shard in shards_of({corpus: shards})]
@@ -46,12 +47,13 @@ def rows_of(root: Path, corpus: str, shards: int) -> Iterator[Row]:
     tokens = _table(paths("tokens", ".drops.csv"))
     reports = [read_json(path) for path in paths("decontaminated", ".json")]
     manifests = [read_json(path) for path in paths("tokens", ".json")]
-    with open(root / "duplicates.csv", newline="", encoding="utf-8") as file:
-        duplicates = sum(int(row["duplicates"]) for row in csv.DictReader(file) if row["corpus"] == corpus)
     read, kept = filtered.pop("read"), tokens.pop("kept")
     del filtered["kept"], tokens["read"]
     rows = [Row(corpus, "filter", rule, *counts, None) for rule, counts in filtered.items()]
-    rows.append(Row(corpus, "duplicates", "", duplicates, None, None))
+    for path in duplicates:
+        with open(path, newline="", encoding="utf-8") as file:
+            count = sum(int(row[path.stem]) for row in csv.DictReader(file) if row["corpus"] == corpus)
+        rows.append(Row(corpus, path.stem, "", count, None, None))
     dropped = sum(report["dropped"] for report in reports)
     rows.append(Row(corpus, "contaminated", "dropped", dropped, None, None))
     out = tokens.pop("held_out")
