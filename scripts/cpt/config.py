@@ -146,7 +146,7 @@ class HeldOut(Section):
 
 class Packing(Section):
     sequence_length: Positive
-    strategy: Literal["concatenate"]
+    strategy: Literal["concatenate", "best_fit"]
     maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
     seed: int
 
@@ -200,6 +200,7 @@ class Train(Section):
     beta2: float = Field(ge=0, lt=1)
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
+    document_masking: bool = Field(description="no attention and no loss across document boundaries")
     schedule: Literal["cosine"]
     warmup: Share = Field(description="share of the steps")
     micro_batch: Positive = Field(description="sequences per process and forward pass")
