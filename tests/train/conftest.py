@@ -28,6 +28,7 @@ SETTINGS = {
     "beta2": 0.99,
     "epsilon": 1e-8,
     "gradient_clip": 1.0,
+    "document_masking": False,
     "schedule": "cosine",
     "warmup": 0.1,
     "micro_batch": 2,
@@ -63,22 +64,57 @@ def model_folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def packed_folder(tmp_path_factory) -> Path:
-    """Packed sequences with something to learn: slowly rising token ids."""
-    folder = tmp_path_factory.mktemp("packed")
-    rises = np.random.default_rng(0).integers(0, 3, (SEQUENCES, LENGTH))
-    (np.cumsum(rises, axis=1) % VOCABULARY).astype(np.uint16).tofile(folder / "sequences.bin")
+def write_packed(folder: Path, documents: list[list[list[int]]]) -> Path:
+    """Write a packed mixture: of each sequence its documents; 0 fills what is free."""
+    rows = np.zeros((len(documents), LENGTH), np.uint16)
+    sizes = [[len(document) for document in sequence] for sequence in documents]
+    for row, sequence in zip(rows, documents, strict=True):
+        tokens = [token for document in sequence for token in document]
+        row[: len(tokens)] = tokens
+    rows.tofile(folder / "sequences.bin")
+    starts = [np.cumsum([0, *lengths[:-1]]) for lengths in sizes]
+    np.save(folder / "boundaries.npy", np.concatenate(starts).astype(np.uint32))
+    np.save(folder / "boundary_offsets.npy", np.cumsum([0, *map(len, starts)]).astype(np.uint64))
+    np.save(folder / "lengths.npy", np.array([sum(lengths) for lengths in sizes], np.uint32))
     ledger = {
         "mixture": "domain",
         "dtype": "uint16",
-        "sequences": SEQUENCES,
+        "sequences": len(rows),
         "sequence_length": LENGTH,
-        "tokens": SEQUENCES * LENGTH,
+        "tokens": rows.size,
         "sequences_sha256": sha256_of(folder / "sequences.bin"),
     }
     (folder / "ledger.json").write_text(json.dumps(ledger))
     return folder
+
+
+@pytest.fixture(scope="session")
+def packed_folder(tmp_path_factory) -> Path:
+    """Packed sequences with something to learn: slowly rising token ids."""
+    rises = np.random.default_rng(0).integers(0, 3, (SEQUENCES, LENGTH))
+    sequences = (np.cumsum(rises, axis=1) % VOCABULARY).tolist()
+    return write_packed(tmp_path_factory.mktemp("packed"), [[sequence] for sequence in sequences])
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[list[list[int]]]:
+    """Documents by sequence: 1 to 30 tokens that rise slowly, until a sequence is about full."""
+    generator = np.random.default_rng(1)
+    sequences = []
+    for _ in range(SEQUENCES):
+        room, sequence = LENGTH, []
+        while (size := int(generator.integers(1, 31))) <= room:
+            rising = np.cumsum(generator.integers(0, 3, size)) + generator.integers(0, VOCABULARY)
+            sequence.append((rising % VOCABULARY).tolist())
+            room -= size
+        sequences.append(sequence)
+    return sequences
+
+
+@pytest.fixture(scope="session")
+def packed_documents(tmp_path_factory, documents) -> Path:
+    """The documents packed, with padding in nearly every sequence."""
+    return write_packed(tmp_path_factory.mktemp("packed_documents"), documents)
 
 
 class Training:

@@ -44,13 +44,14 @@ class Concatenate:
         self.source, self.length = source, length
         self.sequences, self.tail_tokens = divmod(source.tokens, length)
         self.truncated_documents = cut_by_concatenation(source.starts, source.tokens, length)
+        edges = np.arange(self.sequences + 1, dtype=np.uint64) * np.uint64(length)
+        self.first = np.searchsorted(source.starts, edges)  # document that starts in a sequence or after it
 
     def read(self, number: int, out: np.ndarray) -> tuple[np.ndarray, int]:
         begin = number * self.length
         self.source.read(begin, out)
-        starts, edges = self.source.starts, np.array([begin, begin + self.length], np.uint64)
-        first, last = np.searchsorted(starts, edges)
-        return (starts[first:last] - edges[0]).astype(np.uint32), self.length
+        starts = self.source.starts[self.first[number] : self.first[number + 1]]
+        return (starts - np.uint64(begin)).astype(np.uint32), self.length
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return len(numbers) * self.length
@@ -78,12 +79,12 @@ class BestFit:
 
     def read(self, number: int, out: np.ndarray) -> tuple[np.ndarray, int]:
         pieces = slice(self.offsets[number], self.offsets[number + 1])
-        starts, filled = [], 0
-        for begin, size in zip(self.begins[pieces].tolist(), self.sizes[pieces].tolist(), strict=True):
-            self.source.read(begin, out[filled : filled + size])
-            starts.append(filled)
-            filled += size
-        return np.array(starts, np.uint32), filled
+        begins, sizes = self.begins[pieces], self.sizes[pieces]
+        ends = np.cumsum(sizes, dtype=np.uint32)
+        starts = ends - sizes
+        for begin, start, end in zip(begins.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            self.source.read(begin, out[start:end])
+        return starts, int(ends[-1])
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return int(np.add.reduceat(self.sizes, self.offsets[:-1], dtype=np.int64)[numbers].sum())

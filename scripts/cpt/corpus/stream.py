@@ -1,5 +1,6 @@
 """The tokens of a corpus as one stream, read where they lie."""
 
+from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class TokenSource:
     def read(self, begin: int, out: np.ndarray) -> None:
         """Copy the len(out) tokens from position `begin` of the stream on into `out`."""
         filled = 0
-        shard = int(np.searchsorted(self.offsets, begin, side="right")) - 1
+        shard = bisect_right(self.offsets, begin) - 1
         while filled < len(out):
             here = begin + filled - self.offsets[shard]
             part = self.arrays[shard][here : here + len(out) - filled]
