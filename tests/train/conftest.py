@@ -191,7 +191,9 @@ class Training:
 @pytest.fixture
 def training(tmp_path, model_folder, packed_folder):
     """Make a Training in a fresh folder: training("name", **changed settings)."""
-    return lambda name="run", **changes: Training(tmp_path / name, model_folder, packed_folder, **changes)
+    return lambda name="run", packed=packed_folder, **changes: Training(
+        tmp_path / name, model_folder, packed, **changes
+    )
 
 
 @pytest.fixture(scope="session")
