@@ -26,15 +26,15 @@ def main(arguments: argparse.Namespace) -> None:
             sources[0].tokenizer, source.tokenizer, arguments.root / source.corpus / "tokens"
         )
     strategies = [STRATEGIES[settings["strategy"]](source, length) for source in sources]
-    for strategy in strategies:
+    for source, strategy in zip(sources, strategies, strict=True):
         if not strategy.sequences:
             raise UserError(
-                f"corpus {strategy.source.corpus}: its {strategy.source.tokens} tokens don't fill one sequence; "
+                f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
                 f"lower packing.sequence_length ({length}) or give it more text"
             )
     epochs = settings["maximum_epochs"]
-    available = {strategy.source.corpus: epochs * strategy.sequences for strategy in strategies}
-    chosen = mixed(shares, available)
+    available = [epochs * strategy.sequences for strategy in strategies]
+    chosen = mixed(shares, dict(zip(shares, available, strict=True)))
     digest = hashlib.sha256()
     starts, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
     lengths = [np.empty(0, np.uint32)]
@@ -66,8 +66,8 @@ def main(arguments: argparse.Namespace) -> None:
             **sources[0].tokenizer,
             "seed": seed,
             "sources": {
-                strategy.source.corpus: account(strategy, tokens[chosen == number], seed)
-                for number, strategy in enumerate(strategies)
+                source.corpus: account(strategies[number], tokens[chosen == number], seed)
+                for number, source in enumerate(sources)
             },
             "sequences_sha256": digest.hexdigest(),
             "provenance": provenance(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_corpus_mixtures import corpora, run_pack, shares_of, write
+from token_corpora import corpora, run_pack, shares_of, write
 
 from cpt.corpus.best_fit import best_fit
 
@@ -120,7 +120,9 @@ def test_strategies_tell_of_each_other(tmp_path):
         _, _, ledger = run_pack(tmp_path, {"a": 1.0}, {"a": 2}, strategy, 8, 1, strategy)
         assert ledger["strategy"] == strategy
         assert list(ledger["sources"]["a"]["other_strategies"]) == [other]
-    found = ledger["sources"]["a"]  # documents of 10, 5, 4 and 21: 8 | 8 | 8 | 2 + 5 | 4 | 5 (paddings 1, 4, 3)
+    found = ledger["sources"][
+        "a"
+    ]  # documents of 10, 5, 4 and 21: 8 | 8 | 8 | 2 + 5 | 4 | 5 (paddings 1, 4, 3)
     assert found["sequences_available"] == 6 and found["padding_tokens"] == 8
     assert found["truncated_documents"] == 2
     assert found["other_strategies"]["concatenate"] == {

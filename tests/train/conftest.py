@@ -13,13 +13,13 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from packed_mixture import LENGTH, write_packed
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt.files import sha256_of
 from cpt.train.plan import make_plan
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
-SEQUENCES, LENGTH, VOCABULARY = 150, 64, 101
+SEQUENCES, VOCABULARY = 150, 101
 SETTINGS = {
     "optimizer": "adamw",
     "learning_rate": 3e-3,
@@ -61,30 +61,6 @@ def model_folder(tmp_path_factory) -> Path:
         tie_word_embeddings=True,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def write_packed(folder: Path, documents: list[list[list[int]]]) -> Path:
-    """Write a packed mixture: of each sequence its documents; 0 fills what is free."""
-    rows = np.zeros((len(documents), LENGTH), np.uint16)
-    sizes = [[len(document) for document in sequence] for sequence in documents]
-    for row, sequence in zip(rows, documents, strict=True):
-        tokens = [token for document in sequence for token in document]
-        row[: len(tokens)] = tokens
-    rows.tofile(folder / "sequences.bin")
-    starts = [np.cumsum([0, *lengths[:-1]]) for lengths in sizes]
-    np.save(folder / "boundaries.npy", np.concatenate(starts).astype(np.uint32))
-    np.save(folder / "boundary_offsets.npy", np.cumsum([0, *map(len, starts)]).astype(np.uint64))
-    np.save(folder / "lengths.npy", np.array([sum(lengths) for lengths in sizes], np.uint32))
-    ledger = {
-        "mixture": "domain",
-        "dtype": "uint16",
-        "sequences": len(rows),
-        "sequence_length": LENGTH,
-        "tokens": rows.size,
-        "sequences_sha256": sha256_of(folder / "sequences.bin"),
-    }
-    (folder / "ledger.json").write_text(json.dumps(ledger))
     return folder
 
 

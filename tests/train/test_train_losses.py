@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packed_mixture import write_packed
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
@@ -45,7 +46,7 @@ def test_loss_is_the_sum_over_targets_and_splits_add_up(model_folder):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 50, 1000])
 def test_pieces_equal_the_whole(rows, bias, monkeypatch):
-    monkeypatch.setattr(losses, "LOGIT_ROWS", rows)
+    monkeypatch.setitem(losses.LOGIT_ROWS, "cpu", rows)
     torch.manual_seed(0)
     hidden, head = torch.randn(200, 24), torch.nn.Linear(24, 301, bias)
     targets, weights = torch.randint(0, 301, (200,)), torch.rand(200)
@@ -99,7 +100,7 @@ def test_bfloat16_autocast_keeps_softmax_and_sums_in_float32():
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_whole_model_has_the_gradients_of_transformers_own_loss(model_folder, monkeypatch, tied):
-    monkeypatch.setattr(losses, "LOGIT_ROWS", 50)
+    monkeypatch.setitem(losses.LOGIT_ROWS, "cpu", 50)
     batch = torch.randint(0, 101, (3, 64), generator=torch.Generator().manual_seed(0))
     model = AutoModelForCausalLM.from_pretrained(model_folder, tie_word_embeddings=tied)
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
@@ -113,9 +114,7 @@ def test_whole_model_has_the_gradients_of_transformers_own_loss(model_folder, mo
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("save_memory", [False, True])
-def test_masked_documents_are_as_if_alone(
-    model_folder, packed_documents, documents, attention, save_memory
-):
+def test_masked_documents_are_as_if_alone(model_folder, packed_documents, documents, attention, save_memory):
     packed = PackedSequences(packed_documents, document_masking=True)
     model = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=attention).train()
     alone = [document for sequence in documents[:5] for document in sequence if len(document) > 1]
@@ -139,7 +138,7 @@ def test_without_masking_documents_are_one_text_and_padding_has_no_loss(
 ):
     packed = PackedSequences(packed_documents, document_masking=False)
     model = AutoModelForCausalLM.from_pretrained(model_folder)
-    texts = [torch.tensor([sum(sequence, [])]) for sequence in documents[:5]]
+    texts = [torch.tensor([[token for ids in sequence for token in ids]]) for sequence in documents[:5]]
     expected = sum(model(text, labels=text).loss.item() * (text.numel() - 1) for text in texts)
     batch = packed.batch(np.arange(5), np.ones(5, np.float32))
     assert LossModel(model, False)(*map(torch.from_numpy, batch)).item() == pytest.approx(expected, rel=1e-6)
@@ -149,8 +148,6 @@ def test_without_masking_documents_are_one_text_and_padding_has_no_loss(
 
 @pytest.mark.parametrize("masking", [False, True])
 def test_batches_by_hand(tmp_path, masking):
-    from conftest import write_packed
-
     sequences = [[[5] * 3, [6], [7] * 60], [[8] * 2, [9] * 58], [[4] * 64]]
     packed = PackedSequences(write_packed(tmp_path, sequences), masking)
     ids, positions, weights = packed.batch(np.array([1, 0, 1]), np.array([1.0, 0.5, 0.0], np.float32))

@@ -9,7 +9,6 @@ import numpy as np
 import xxhash
 
 from cpt.corpus.strategies import STRATEGIES, Strategy
-from cpt.corpus.stream import TokenSource
 
 BLOCK_BYTES = 2**25  # of sequences written at once
 
