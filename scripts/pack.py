@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.packing import TokenSource, account, blocks, mixed, require_same_tokenizer
+from cpt.corpus.packing import account, blocks, mixed
+from cpt.corpus.strategies import STRATEGIES
+from cpt.corpus.stream import TokenSource, require_same_tokenizer
 from cpt.errors import UserError
 from cpt.files import atomic, write_json
 from cpt.progress import Progress
@@ -23,41 +25,49 @@ def main(arguments: argparse.Namespace) -> None:
         require_same_tokenizer(
             sources[0].tokenizer, source.tokenizer, arguments.root / source.corpus / "tokens"
         )
-        if source.tokens < length:
+    strategies = [STRATEGIES[settings["strategy"]](source, length) for source in sources]
+    for source, strategy in zip(sources, strategies, strict=True):
+        if not strategy.sequences:
             raise UserError(
-                f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; lower "
-                f"packing.sequence_length ({length}) or give it more text"
+                f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
+                f"lower packing.sequence_length ({length}) or give it more text"
             )
     epochs = settings["maximum_epochs"]
-    chosen = mixed(shares, {source.corpus: epochs * (source.tokens // length) for source in sources})
-    used = np.bincount(chosen, minlength=len(sources)).tolist()
+    available = [epochs * strategy.sequences for strategy in strategies]
+    chosen = mixed(shares, dict(zip(shares, available, strict=True)))
     digest = hashlib.sha256()
     starts, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
+    lengths = [np.empty(0, np.uint32)]
     with atomic(arguments.output) as folder:
         folder.mkdir()
         with (
             open(folder / "sequences.bin", "wb") as file,
             Progress(name, len(chosen), "sequences") as progress,
         ):
-            for sequences, inside, number in blocks(sources, chosen, length, seed):
+            for sequences, inside, number, filled in blocks(strategies, chosen, seed):
                 file.write(sequences)
                 digest.update(sequences)
                 starts.append(inside)
                 counts.append(number)
+                lengths.append(filled)
                 progress.advance(len(sequences))
         np.save(folder / "boundaries.npy", np.concatenate(starts))
         np.save(folder / "boundary_offsets.npy", np.cumsum(np.concatenate(counts)).astype(np.uint64))
+        tokens = np.concatenate(lengths)
+        np.save(folder / "lengths.npy", tokens)
         ledger = {
             "mixture": name,
             "shares": arguments.mixture,
             "sequences": len(chosen),
             "sequence_length": length,
-            "tokens": len(chosen) * length,
+            "strategy": settings["strategy"],
+            "tokens": int(tokens.sum()),
+            "padding_tokens": tokens.size * length - int(tokens.sum()),
             **sources[0].tokenizer,
             "seed": seed,
             "sources": {
-                source.corpus: account(source, count, length)
-                for source, count in zip(sources, used, strict=True)
+                source.corpus: account(strategies[number], tokens[chosen == number], seed)
+                for number, source in enumerate(sources)
             },
             "sequences_sha256": digest.hexdigest(),
             "provenance": provenance(

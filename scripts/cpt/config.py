@@ -162,7 +162,7 @@ class HeldOut(Section):
 
 class Packing(Section):
     sequence_length: Positive
-    strategy: Literal["concatenate"]
+    strategy: Literal["concatenate", "best_fit"]
     maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
     seed: int
 
@@ -224,6 +224,7 @@ class Train(Section):
     beta2: float = Field(ge=0, lt=1)
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
+    document_masking: bool = Field(description="no attention and no loss across document boundaries")
     schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
     minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
     constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")

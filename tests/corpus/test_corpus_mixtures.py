@@ -1,8 +1,5 @@
-"""Properties of packing: the ledger adds up, shares are exact, smaller is a prefix; epochs; best fit."""
+"""Properties of packing: the ledger adds up, shares are exact, smaller is a prefix; epochs."""
 
-import argparse
-import bisect
-import json
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -11,61 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from token_corpora import corpora, run_pack, shares_of, write
 
-import pack
-from cpt.corpus.best_fit import best_fit, cut_by_concatenation
-from cpt.corpus.packing import TokenSource, mixed, positions, shuffled
-
-TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
-shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
-    lambda parts: {f"c{n}": part / sum(parts) for n, part in enumerate(parts)}
-)
-# Document lengths without EOS, by corpus and shard.
-corpora = st.lists(
-    st.lists(st.lists(st.integers(0, 40), max_size=12), min_size=1, max_size=3), min_size=1, max_size=3
-)
-
-
-def write(root: Path, name: str, shards: list[list[int]], first: int) -> list[list[int]]:
-    """Write a corpus whose tokens are all different; returns its documents with their EOS."""
-    folder = root / name / "tokens"
-    folder.mkdir(parents=True)
-    everything = []
-    for shard, lengths in enumerate(shards):
-        documents = []
-        for size in lengths:
-            documents.append([*range(first, first + size), 0])
-            first += size
-        ids = np.array([number for document in documents for number in document], "<u2")
-        ids.tofile(folder / f"{shard:05d}.tokens")
-        ends = np.cumsum([len(document) for document in documents]).astype(np.uint64)
-        np.save(folder / f"{shard:05d}.ends.npy", ends)
-        manifest = {"documents": len(documents), "tokens": len(ids), **TOKENIZER}
-        (folder / f"{shard:05d}.json").write_text(json.dumps(manifest))
-        everything += documents
-    return everything
-
-
-def run_pack(root: Path, mixture: dict, shards: dict, output: str, length: int, epochs: int = 1) -> tuple:
-    """The packed sequences [n, length], the documents' starts in each, and the ledger."""
-    settings = {"sequence_length": length, "strategy": "concatenate", "maximum_epochs": epochs, "seed": 3}
-    pack.main(
-        argparse.Namespace(
-            mixture=mixture,
-            name="m",
-            shards=shards,
-            root=root,
-            settings=settings,
-            output=root / output,
-            code="x",
-        )
-    )
-    folder = root / output
-    ledger = json.loads((folder / "ledger.json").read_text())
-    offsets = np.load(folder / "boundary_offsets.npy").tolist()
-    starts = np.load(folder / "boundaries.npy").tolist()
-    sequences = np.fromfile(folder / "sequences.bin", "<u2").reshape(-1, length)
-    return sequences, [starts[a:b] for a, b in pairwise(offsets)], ledger
+from cpt.corpus.packing import mixed, numbers, shuffled
+from cpt.corpus.strategies import STRATEGIES, Concatenate, cut_by_concatenation
+from cpt.corpus.stream import TokenSource
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,6 +37,8 @@ def test_every_token_is_accounted_for(corpora, length, epochs, data):
     for name, entry in ledger["sources"].items():
         # To the token: what was read is what was packed once, what was left, and the tail.
         once = entry["sequences_used"] - entry["sequences_repeated"]
+        assert entry["packed_tokens"] == once * length
+        assert entry["repeated_tokens"] == entry["sequences_repeated"] * length
         assert once * length + entry["unused_tokens"] + entry["tail_tokens"] == len(streams[name])
         assert entry["sequences_used"] <= epochs * entry["sequences_available"]
         edges = np.cumsum([0, *map(len, documents[name])])
@@ -128,14 +77,15 @@ def test_a_mixture_of_less_text_is_a_prefix(shares, smaller, more):
     assert np.array_equal(short, long[: len(short)])
 
 
-def test_fewer_epochs_are_a_prefix(tmp_path):
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_fewer_epochs_are_a_prefix(tmp_path, strategy):
     generator = np.random.default_rng(0)
     for n, name in enumerate(("a", "b")):
         write(tmp_path, name, [generator.integers(0, 20, 30).tolist() for _ in range(2)], 1 + 9000 * n)
     mixture, shards = {"a": 0.6, "b": 0.4}, {"a": 2, "b": 2}
-    one, one_starts, ledger = run_pack(tmp_path, mixture, shards, "one", 8)
+    one, one_starts, ledger = run_pack(tmp_path, mixture, shards, "one", 8, 1, strategy)
     assert all(entry["sequences_repeated"] == 0 for entry in ledger["sources"].values())
-    three, three_starts, ledger = run_pack(tmp_path, mixture, shards, "three", 8, 3)
+    three, three_starts, ledger = run_pack(tmp_path, mixture, shards, "three", 8, 3, strategy)
     assert len(three) > 2.5 * len(one)
     assert np.array_equal(three[: len(one)], one)
     assert three_starts[: len(one)] == one_starts
@@ -148,53 +98,11 @@ def test_fewer_epochs_are_a_prefix(tmp_path):
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path):
     write(tmp_path, "a", [[7] * 50], 1)
-    source = TokenSource(tmp_path, "a", 1)
-    orders = positions(source, 8, 0)
+    orders = numbers(Concatenate(TokenSource(tmp_path, "a", 1), 8), 0)
     epochs = [[next(orders) for _ in range(50)] for _ in range(3)]
-    assert all(sorted(epoch) == list(range(0, 400, 8)) for epoch in epochs)
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert epochs[0] == (shuffled(50, "a", 0) * 8).tolist()
-
-
-def best_fit_one_by_one(lengths: list[int], length: int) -> int:
-    """Best-fit-decreasing as written: each piece into the sequence with the least room that holds it."""
-    pieces = [length] * sum(size // length for size in lengths) + [size % length for size in lengths]
-    rooms: list[int] = []
-    count = 0
-    for piece in sorted((piece for piece in pieces if piece), reverse=True):
-        place = bisect.bisect_left(rooms, piece)
-        if place == len(rooms):
-            count += 1
-            bisect.insort(rooms, length - piece)
-        else:
-            bisect.insort(rooms, rooms.pop(place) - piece)
-    return count
-
-
-def test_best_fit_by_hand():
-    # Pieces of 10 (from the 12), 6, 5, 4, 3 and 2: 10 | 6 + 4 | 5 + 3 + 2.
-    assert best_fit(np.array([12, 6, 5, 4, 3]), 10) == {
-        "sequences": 3,
-        "padding_tokens": 0,
-        "truncated_documents": 1,
-    }
-    assert best_fit(np.array([10]), 10) == {"sequences": 1, "padding_tokens": 0, "truncated_documents": 0}
-    assert best_fit(np.array([6, 6]), 10) == {"sequences": 2, "padding_tokens": 8, "truncated_documents": 0}
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 24))
-def test_best_fit_equals_the_plain_algorithm(lengths, length):
-    found = best_fit(np.array(lengths, np.int64), length)
-    assert found["sequences"] == best_fit_one_by_one(lengths, length)
-    assert found["padding_tokens"] == found["sequences"] * length - sum(lengths)
-    assert found["truncated_documents"] == sum(size > length for size in lengths)
-
-
-def test_best_fit_of_many_documents_is_quick():
-    lengths = np.random.default_rng(0).geometric(1 / 1000, 1_000_000)
-    found = best_fit(lengths, 2000)
-    assert 0 <= found["padding_tokens"] < 0.001 * lengths.sum()
+    assert epochs[0] == shuffled(50, "a", 0).tolist()
 
 
 def test_cuts_by_hand():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cpt.corpus import packing
-from cpt.corpus.packing import TokenSource, mixed, shuffled
+from cpt.corpus.packing import mixed, shuffled
+from cpt.corpus.strategies import STRATEGIES
+from cpt.corpus.stream import TokenSource
 
 TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 500, "tokenizer_sha256": "f" * 64}
 
@@ -84,14 +86,15 @@ def test_script_packs_and_accounts(script, tmp_path):
     for output in ("x", "y"):
         done = pack(script, tmp_path, {"a": 0.75, "b": 0.25}, {"a": 2, "b": 2}, tmp_path / output)
         assert done.returncode == 0, done.stderr
-    for name in ("sequences.bin", "boundaries.npy", "boundary_offsets.npy"):
+    for name in ("sequences.bin", "boundaries.npy", "boundary_offsets.npy", "lengths.npy"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
     ledger = json.loads((tmp_path / "x" / "ledger.json").read_text())
     sequences = np.fromfile(tmp_path / "x" / "sequences.bin", "<u2").reshape(-1, 8)
     boundaries = np.load(tmp_path / "x" / "boundaries.npy")
     offsets = np.load(tmp_path / "x" / "boundary_offsets.npy")
     assert len(sequences) == ledger["sequences"] == len(offsets) - 1
-    assert ledger["tokens"] == sequences.size
+    assert ledger["tokens"] == sequences.size and ledger["padding_tokens"] == 0
+    assert np.array_equal(np.load(tmp_path / "x" / "lengths.npy"), np.full(len(sequences), 8, np.uint32))
     found = [tuple(sequence) for sequence in sequences.tolist()]
     for corpus, entry in ledger["sources"].items():
         parts = streams[corpus][0::2] + streams[corpus][1::2]
@@ -113,16 +116,17 @@ def test_script_packs_and_accounts(script, tmp_path):
     assert offsets.dtype == np.uint64
 
 
-def test_blocks_do_not_change_the_output(tmp_path, monkeypatch):
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_blocks_do_not_change_the_output(tmp_path, monkeypatch, strategy):
     write_shard(tmp_path, "a", 0, documents(np.random.default_rng(1), 200))
-    source = TokenSource(tmp_path, "a", 1)
-    chosen = np.zeros(source.tokens // 8, np.uint8)
-    whole = list(packing.blocks([source], chosen, 8, 0))
+    strategies = [STRATEGIES[strategy](TokenSource(tmp_path, "a", 1), 8)]
+    chosen = np.zeros(strategies[0].sequences, np.uint8)
+    whole = list(packing.blocks(strategies, chosen, 0))
     monkeypatch.setattr(packing, "BLOCK_BYTES", 80)
-    parts = list(packing.blocks([source], chosen, 8, 0))
+    parts = list(packing.blocks(strategies, chosen, 0))
     assert len(whole) == 1
     assert len(parts) > 10
-    for column in range(3):
+    for column in range(4):
         assert np.array_equal(whole[0][column], np.concatenate([part[column] for part in parts]))
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from packed_mixture import LENGTH, write_packed
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt.files import sha256_of
 from cpt.train.plan import make_plan
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
-SEQUENCES, LENGTH, VOCABULARY = 150, 64, 101
+SEQUENCES, VOCABULARY = 150, 101
 SETTINGS = {
     "optimizer": "adamw",
     "learning_rate": 3e-3,
@@ -28,6 +28,7 @@ SETTINGS = {
     "beta2": 0.99,
     "epsilon": 1e-8,
     "gradient_clip": 1.0,
+    "document_masking": False,
     "schedule": "cosine",
     "minimum_learning_rate": 0.0,
     "warmup": 0.1,
@@ -67,19 +68,30 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def packed_folder(tmp_path_factory) -> Path:
     """Packed sequences with something to learn: slowly rising token ids."""
-    folder = tmp_path_factory.mktemp("packed")
     rises = np.random.default_rng(0).integers(0, 3, (SEQUENCES, LENGTH))
-    (np.cumsum(rises, axis=1) % VOCABULARY).astype(np.uint16).tofile(folder / "sequences.bin")
-    ledger = {
-        "mixture": "domain",
-        "dtype": "uint16",
-        "sequences": SEQUENCES,
-        "sequence_length": LENGTH,
-        "tokens": SEQUENCES * LENGTH,
-        "sequences_sha256": sha256_of(folder / "sequences.bin"),
-    }
-    (folder / "ledger.json").write_text(json.dumps(ledger))
-    return folder
+    sequences = (np.cumsum(rises, axis=1) % VOCABULARY).tolist()
+    return write_packed(tmp_path_factory.mktemp("packed"), [[sequence] for sequence in sequences])
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[list[list[int]]]:
+    """Documents by sequence: 1 to 30 tokens that rise slowly, until a sequence is about full."""
+    generator = np.random.default_rng(1)
+    sequences = []
+    for _ in range(SEQUENCES):
+        room, sequence = LENGTH, []
+        while (size := int(generator.integers(1, 31))) <= room:
+            rising = np.cumsum(generator.integers(0, 3, size)) + generator.integers(0, VOCABULARY)
+            sequence.append((rising % VOCABULARY).tolist())
+            room -= size
+        sequences.append(sequence)
+    return sequences
+
+
+@pytest.fixture(scope="session")
+def packed_documents(tmp_path_factory, documents) -> Path:
+    """The documents packed, with padding in nearly every sequence."""
+    return write_packed(tmp_path_factory.mktemp("packed_documents"), documents)
 
 
 class Training:
@@ -156,7 +168,9 @@ class Training:
 @pytest.fixture
 def training(tmp_path, model_folder, packed_folder):
     """Make a Training in a fresh folder: training("name", **changed settings)."""
-    return lambda name="run", **changes: Training(tmp_path / name, model_folder, packed_folder, **changes)
+    return lambda name="run", packed=packed_folder, **changes: Training(
+        tmp_path / name, model_folder, packed, **changes
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 from cpt.train.loop import EXIT_INTERRUPTED
 
 
-def assert_same_curve(one, other, tolerance=1e-5):
-    assert list(one.metrics.step) == list(other.metrics.step) == list(range(1, 31))
+def assert_same_curve(one, other, tolerance=1e-5, steps=30):
+    assert list(one.metrics.step) == list(other.metrics.step) == list(range(1, steps + 1))
     assert list(one.metrics.tokens) == list(other.metrics.tokens)
     np.testing.assert_allclose(one.metrics.loss, other.metrics.loss, rtol=0, atol=tolerance)
     np.testing.assert_allclose(one.metrics.gradient_norm, other.metrics.gradient_norm, rtol=1e-4)
@@ -52,6 +52,25 @@ def test_deepspeed_zero3_offload_same_curve(reference, training):
     one, other = (AutoModelForCausalLM.from_pretrained(r.folder / "model") for r in (reference, run))
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=name)
+
+
+def test_masked_documents_and_padding_same_curve(training, packed_documents, documents):
+    settings = {"packed": packed_documents, "tokens": 42 * 64, "document_masking": True}
+    one = training("one", **settings).finish()
+    used = [document for sequence in documents[:42] for document in sequence]
+    assert one.metrics.tokens.iloc[-1] == sum(map(len, used)) < 42 * 64
+    summary = json.loads((one.folder / "run.json").read_text())
+    assert summary["tokens"] == 42 * 64 - summary["padding_tokens"] == sum(map(len, used))
+    # The first loss is that of the base model: the mean over the targets of documents on their own.
+    model = AutoModelForCausalLM.from_pretrained(one.model)
+    first = [torch.tensor([ids]) for sequence in documents[:4] for ids in sequence if len(ids) > 1]
+    total = sum(model(ids, labels=ids).loss.item() * (ids.numel() - 1) for ids in first)
+    expected = total / sum(ids.numel() - 1 for ids in first)
+    assert one.metrics.loss[0] == pytest.approx(expected, rel=1e-6)
+    two = training("two", **settings, micro_batch=1).finish(2)
+    zero = training("zero", **settings, micro_batch=3, engine="deepspeed", gradient_checkpointing=True)
+    for other in (two, zero.finish(2)):
+        assert_same_curve(one, other, steps=11)
 
 
 @pytest.mark.parametrize("engine", ["ddp", "deepspeed"])

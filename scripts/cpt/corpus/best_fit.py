@@ -1,57 +1,120 @@
-"""What best-fit packing would do to a corpus: which documents it cuts, and how much padding it needs."""
+"""Best-fit packing: no document is cut unless it is longer than a sequence."""
 
 import numpy as np
+from numba import njit
 
 
-def best_fit(lengths: np.ndarray, length: int) -> dict[str, int]:
-    """Pack documents of these lengths (int64 [documents], tokens) into sequences of `length` tokens.
+def best_fit(starts: np.ndarray, total: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pack documents into sequences of `length` tokens.
 
-    Best-fit packing (Ding et al. 2024, "Fewer truncations improve language modeling", algorithm 1): only
-    documents longer than a sequence are cut, into pieces of `length` and a rest; then the pieces go in
-    order of decreasing length into the sequence with the least room that still holds them. Pieces of the
-    same length are alike, and so are sequences with the same room, so that counting them suffices:
-    memory is bounded by `length`, whatever the number of documents.
+    Best-fit-decreasing (Ding et al. 2024, "Fewer truncations improve language modeling", algorithm 1): a
+    document longer than a sequence is cut into pieces of `length` and a rest; then the rests and the other
+    documents go in order of decreasing length, equal ones in the order of the stream, into the sequence
+    with the least room that still holds them, among equal ones the one filled last.
 
-    Returns sequences, padding_tokens and truncated_documents.
+    Args:
+        starts: uint64 [documents], where in the stream they start; ascending.
+        total: tokens of the stream; the last document ends there.
+        length: of a sequence, in tokens.
+
+    Returns:
+        Where each piece begins in the stream (int64 [pieces]), its length (uint32 [pieces]) and the
+        offsets (int64 [sequences + 1]): the pieces of sequence i are offsets[i] to offsets[i + 1], in the
+        order of the stream.
+
+    Takes O(documents x log(length)) time and, beside `starts`, 12 bytes per document while it works and 12
+    per piece and 8 per sequence for what it returns.
     """
-    pieces = np.bincount(lengths % length, minlength=length)
-    pieces[0] = 0
-    sequences = int(np.sum(lengths // length))  # full ones
-    room = np.zeros(length + 1, np.int64)  # number of sequences with so much room
-    for size in np.flatnonzero(pieces)[::-1].tolist():
-        left = int(pieces[size])
-        while left:
-            fitting = np.flatnonzero(room[size:])
-            if len(fitting):
-                free = size + int(fitting[0])
-            else:
-                free = length
-                room[length] = -(-left // (length // size))
-                sequences += int(room[length])
-            # A sequence that has taken a piece has the least room of all, so it takes the next ones too.
-            each = free // size
-            whole = min(int(room[free]), left // each)
-            room[free] -= whole
-            room[free - each * size] += whole
-            left -= whole * each
-            if left and room[free] and left < each:
-                room[free] -= 1
-                room[free - left * size] += 1
-                left = 0
-    return {
-        "sequences": sequences,
-        "padding_tokens": sequences * length - int(lengths.sum()),
-        "truncated_documents": int(np.count_nonzero(lengths > length)),
-    }
+    dtype = np.int32 if len(starts) < 2**31 else np.int64
+    return _best_fit(starts.view(np.int64), total, length, np.empty(len(starts), dtype))
 
 
-def cut_by_concatenation(starts: np.ndarray, total: int, length: int) -> int:
-    """How many documents have tokens in more than one sequence if all are concatenated and cut.
+@njit(cache=True)
+def _best_fit(starts, total, length, order):
+    """See `best_fit`; `order` [documents] is work space and gives the type that numbers documents."""
+    documents = len(starts)
+    # Counting sort of the documents by decreasing rest.
+    places = np.zeros(length + 1, np.int64)
+    full = 0
+    for document in range(documents):
+        size = (starts[document + 1] if document + 1 < documents else total) - starts[document]
+        places[size % length] += 1
+        full += size // length
+    rests = documents - places[0]
+    before = 0
+    for rest in range(length, 0, -1):
+        before, places[rest] = before + places[rest], before
+    for document in range(documents):
+        size = (starts[document + 1] if document + 1 < documents else total) - starts[document]
+        rest = size % length
+        if rest:
+            order[places[rest]] = document
+            places[rest] += 1
 
-    `starts` (uint64 [documents]) are their positions in the stream of `total` tokens; what is left behind
-    the last full sequence counts as one more.
-    """
-    if not len(starts):
-        return 0
-    ends = np.append(starts[1:], np.uint64(total))
-    return int(np.count_nonzero(starts // np.uint64(length) != (ends - np.uint64(1)) // np.uint64(length)))
+    # A tree over rooms: how many sequences have a room of the leaf, or of the leaves below a node. Those
+    # with the same room are a chain: the newest is `chains[room]`, after it comes `chained[sequence]`.
+    leaves = 1
+    while leaves < length + 1:
+        leaves *= 2
+    tree = np.zeros(2 * leaves, np.int64)
+    chains = np.full(length + 1, -1, np.int64)
+    chained = np.empty_like(order)
+    chosen = np.full_like(order, -1)
+    counts = np.zeros(rests + 1, np.uint32)  # pieces
+    sequences = 0
+    for place in range(rests):
+        document = order[place]
+        size = (starts[document + 1] if document + 1 < documents else total) - starts[document]
+        rest = size % length
+        node = leaves + rest
+        if tree[node] == 0:
+            while node > 1 and (node % 2 == 1 or tree[node + 1] == 0):
+                node //= 2
+            if node > 1:
+                node += 1
+                while node < leaves:
+                    node = 2 * node if tree[2 * node] else 2 * node + 1
+        if node > 1:
+            room = node - leaves
+            sequence = chains[room]
+            chains[room] = chained[sequence]
+            while node:
+                tree[node] -= 1
+                node //= 2
+        else:
+            room, sequence = length, sequences
+            sequences += 1
+        chosen[document] = sequence
+        counts[sequence] += 1
+        room -= rest
+        chained[sequence] = chains[room]
+        chains[room] = sequence
+        node = leaves + room
+        while node:
+            tree[node] += 1
+            node //= 2
+
+    # Full pieces are sequences of their own and come first.
+    offsets = np.empty(full + sequences + 1, np.int64)
+    for sequence in range(full + 1):
+        offsets[sequence] = sequence
+    for sequence in range(sequences):
+        offsets[full + sequence + 1] = offsets[full + sequence] + counts[sequence]
+        counts[sequence] = 0
+    begins = np.empty(full + rests, np.int64)
+    sizes = np.empty(full + rests, np.uint32)
+    full = 0
+    first = len(offsets) - 1 - sequences
+    for document in range(documents):
+        begin = starts[document]
+        end = starts[document + 1] if document + 1 < documents else total
+        while end - begin >= length:
+            begins[full], sizes[full] = begin, length
+            begin += length
+            full += 1
+        if begin < end:
+            sequence = chosen[document]
+            piece = offsets[first + sequence] + counts[sequence]
+            counts[sequence] += 1
+            begins[piece], sizes[piece] = begin, end - begin
+    return begins, sizes, offsets

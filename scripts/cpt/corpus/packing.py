@@ -1,88 +1,16 @@
-"""Tokens to sequences of one length: concatenated, shuffled, mixed (paper 3.2.4)."""
+"""Tokens to sequences of one length: packed, shuffled, mixed (paper 3.2.4)."""
 
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
-from cpt.corpus.best_fit import best_fit, cut_by_concatenation
-from cpt.corpus.layout import shard_path, shards_of
-from cpt.errors import UserError
-from cpt.files import read_json
+from cpt.corpus.strategies import STRATEGIES, Strategy
 
 BLOCK_BYTES = 2**25  # of sequences written at once
-TOKENIZER_KEYS = ("dtype", "eos_token_id", "vocab_size", "tokenizer_sha256")
-
-
-class TokenSource:
-    """The tokens of a corpus: its shards, memory-mapped, as one stream.
-
-    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `starts` (uint64: where
-    in the stream each document starts).
-    """
-
-    def __init__(self, root: Path, corpus: str, shards: int):
-        self.corpus = corpus
-        self.arrays: list[np.ndarray] = []
-        starts: list[np.ndarray] = []
-        self.tokens = self.documents = 0
-        self.offsets = [0]
-        self.tokenizer: dict[str, Any] = {}
-        for _, shard in shards_of({corpus: shards}):
-            manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
-            path = shard_path(root, corpus, "tokens", shard, ".tokens")
-            require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = np.load(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
-            self._add(path, manifest, ends)
-            if len(ends):
-                starts.append(
-                    np.concatenate([[0], ends[:-1]]).astype(np.uint64) + np.uint64(self.offsets[-2])
-                )
-        self.starts = np.concatenate([np.empty(0, np.uint64), *starts])
-        if not self.tokens:
-            raise UserError(
-                f"corpus {corpus}: there are no tokens to pack; see filtered/*.drops.csv and "
-                f"tokens/*.drops.csv under {root / corpus} for the rules that dropped its documents"
-            )
-
-    def _add(self, path: Path, manifest: dict[str, Any], ends: np.ndarray) -> None:
-        dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
-        whole = path.stat().st_size == manifest["tokens"] * dtype.itemsize
-        if not whole or len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
-            raise UserError(f"{path}: doesn't fit its manifest; delete it and run again")
-        empty = np.empty(0, dtype)
-        self.arrays.append(np.memmap(path, dtype, mode="r") if manifest["tokens"] else empty)
-        self.tokens += manifest["tokens"]
-        self.documents += manifest["documents"]
-        self.offsets.append(self.tokens)
-
-    def read(self, begin: int, out: np.ndarray) -> None:
-        """Copy the len(out) tokens from position `begin` of the stream on into `out`."""
-        filled = 0
-        shard = int(np.searchsorted(self.offsets, begin, side="right")) - 1
-        while filled < len(out):
-            here = begin + filled - self.offsets[shard]
-            part = self.arrays[shard][here : here + len(out) - filled]
-            out[filled : filled + len(part)] = part
-            filled += len(part)
-            shard += 1
-
-
-def require_same_tokenizer(expected: dict[str, Any], manifest: dict[str, Any], path: Path) -> None:
-    """Check a shard's manifest against what the shards before had; the first one fills `expected`.
-
-    Raises UserError naming the file and the key that differs.
-    """
-    for key in TOKENIZER_KEYS:
-        if expected.setdefault(key, manifest[key]) != manifest[key]:
-            raise UserError(
-                f"{path}: made with another tokenizer than the shards before it ({key} is {manifest[key]!r}, "
-                f"not {expected[key]!r}); delete the tokens of this mixture's corpora and run again"
-            )
 
 
 def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> np.ndarray:
@@ -118,65 +46,65 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> np.ndarray:
 
 
 def blocks(
-    sources: list[TokenSource], chosen: np.ndarray, length: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    strategies: list[Strategy], chosen: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """The mixture's sequences in blocks of about `BLOCK_BYTES`.
 
     A source that is asked for more sequences than it has starts again, in another order.
-    Yields sequences [block, length], the positions (uint32, flat) in them at which documents start, and
-    how many of these each sequence has (int64 [block]).
+    Yields sequences [block, length], the positions (uint32, flat) in them at which documents start, how
+    many of these each sequence has (int64 [block]), and how many tokens before the padding (uint32 [block]).
     """
-    orders = [positions(source, length, seed) for source in sources]
-    dtype = sources[0].arrays[0].dtype
+    orders = [numbers(strategy, seed) for strategy in strategies]
+    first_source = strategies[0].source
+    length, padding = strategies[0].length, first_source.tokenizer["eos_token_id"]
+    dtype = np.dtype(first_source.tokenizer["dtype"]).newbyteorder("<")
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
     for first in range(0, len(chosen), rows):
         part = chosen[first : first + rows]
-        begins = np.empty(len(part), np.int64)
         sequences = np.empty((len(part), length), dtype)
+        lengths = np.empty(len(part), np.uint32)
         starts, counts = [], np.empty(len(part), np.int64)
         for row, number in enumerate(part.tolist()):
-            begins[row] = next(orders[number])
-            sources[number].read(int(begins[row]), sequences[row])
-        edges = np.empty((2, len(part)), np.int64)
-        for number, source in enumerate(sources):
-            mine = part == number
-            edges[0, mine] = np.searchsorted(source.starts, begins[mine].astype(np.uint64))
-            edges[1, mine] = np.searchsorted(source.starts, (begins[mine] + length).astype(np.uint64))
-        for row, number in enumerate(part.tolist()):
-            inside = sources[number].starts[edges[0, row] : edges[1, row]]
-            starts.append((inside - np.uint64(begins[row])).astype(np.uint32))
-            counts[row] = len(inside)
-        yield sequences, np.concatenate(starts), counts
+            inside, filled = strategies[number].read(next(orders[number]), sequences[row])
+            sequences[row, filled:] = padding
+            starts.append(inside)
+            counts[row], lengths[row] = len(inside), filled
+        yield sequences, np.concatenate(starts), counts, lengths
 
 
-def positions(source: TokenSource, length: int, seed: int) -> Iterator[int]:
-    """Where in the source's stream its sequences begin: each once, shuffled, epoch after epoch."""
+def numbers(strategy: Strategy, seed: int) -> Iterator[int]:
+    """The numbers of the source's sequences: each once, shuffled, epoch after epoch."""
     for epoch in itertools.count():
-        for number in shuffled(source.tokens // length, source.corpus, seed, epoch):
-            yield int(number) * length
+        yield from shuffled(strategy.sequences, strategy.source.corpus, seed, epoch).tolist()
 
 
-def account(source: TokenSource, used: int, length: int) -> dict[str, Any]:
-    """Where every token of a source went, and which documents the cuts go through.
+def account(strategy: Strategy, lengths: np.ndarray, seed: int) -> dict[str, Any]:
+    """Where every token of a source went, which documents the cuts go through, and the other strategies.
 
-    (sequences_used - sequences_repeated) * length + unused_tokens + tail_tokens = tokens. The documents
-    cut are counted over the whole source; `best_fit` tells what that strategy would make of it.
+    `lengths` (uint32) are the tokens before the padding of the source's sequences, as they were written.
+    packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
+    repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
     """
-    available = source.tokens // length
-    repeated = max(0, used - available)
-    lengths = np.diff(source.starts.astype(np.int64), append=source.tokens)
+    source, used, available = strategy.source, len(lengths), strategy.sequences
+    unused = shuffled(available, source.corpus, seed)[used:]
     entry = {
         "documents": source.documents,
         "tokens": source.tokens,
         "sequences_available": available,
         "sequences_used": used,
-        "sequences_repeated": repeated,
+        "sequences_repeated": max(0, used - available),
         "epochs": round(used / available, 6),
-        "tail_tokens": source.tokens % length,
-        "unused_tokens": max(0, available - used) * length,
-        "truncated_documents": cut_by_concatenation(source.starts, source.tokens, length),
-        "best_fit": best_fit(lengths, length),
+        "packed_tokens": int(lengths[:available].sum()),
+        "repeated_tokens": int(lengths[available:].sum()),
+        "padding_tokens": used * strategy.length - int(lengths.sum()),
+        "unused_tokens": strategy.tokens_in(unused),
+        "tail_tokens": strategy.tail_tokens,
+        "truncated_documents": strategy.truncated_documents,
+        "other_strategies": {
+            name: other(source, strategy.length).summary()
+            for name, other in STRATEGIES.items()
+            if not isinstance(strategy, other)
+        },
     }
-    whole = (used - repeated) * length + entry["unused_tokens"] + entry["tail_tokens"]
-    assert whole == source.tokens
+    assert entry["packed_tokens"] + entry["unused_tokens"] + entry["tail_tokens"] == source.tokens
     return entry

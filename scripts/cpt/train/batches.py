@@ -6,7 +6,7 @@ rows s * B .. (s + 1) * B - 1 of a global batch of B; rank r of w takes every w-
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,18 +14,39 @@ from cpt.errors import UserError
 from cpt.files import read_json
 
 
+class Batch(NamedTuple):
+    """A micro-batch as the model takes it.
+
+    Attributes:
+        token_ids: int64 [sequences, length].
+        positions: int64 [sequences, length], or [1, length] where they are the same in all.
+        target_weights: float32 [sequences, length - 1], 0 for targets left out of the loss.
+    """
+
+    token_ids: np.ndarray
+    positions: np.ndarray
+    target_weights: np.ndarray
+
+
 class PackedSequences:
     """Memory-mapped packed sequences.
+
+    Args:
+        folder: the packed mixture.
+        document_masking: keep documents apart: positions start again at 0 in each, and its first token,
+            which nothing in the document predicts, is no target. Padding never is one.
 
     Attributes:
         ledger: the mixture's ledger.json.
         rows: uint16 or uint32 array [sequences, sequence_length], read on demand.
+        lengths: uint32 [sequences], tokens before the padding.
 
-    Raises UserError if the file's size doesn't fit the ledger.
+    Raises UserError if a file's size doesn't fit the ledger.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, document_masking: bool):
         self.ledger: dict[str, Any] = read_json(folder / "ledger.json")
+        self.document_masking = document_masking
         path = folder / "sequences.bin"
         dtype = np.dtype(self.ledger["dtype"])
         shape = (self.ledger["sequences"], self.ledger["sequence_length"])
@@ -36,6 +57,40 @@ class PackedSequences:
                 f"remove {folder} and pack again"
             )
         self.rows = np.memmap(path, dtype=dtype, mode="r", shape=shape)
+        self.lengths = np.load(folder / "lengths.npy", mmap_mode="r")
+        self._starts = np.load(folder / "boundaries.npy", mmap_mode="r")
+        self._offsets = np.load(folder / "boundary_offsets.npy", mmap_mode="r").astype(np.int64)
+        whole = len(self.lengths) == len(self._offsets) - 1 == shape[0]
+        if not whole or self._offsets[-1] != len(self._starts):
+            raise UserError(
+                f"{folder}: lengths.npy or boundaries.npy doesn't fit ledger.json; remove it and pack again"
+            )
+
+    def tokens(self, rows: range) -> int:
+        """Tokens of these consecutive rows, padding not counted."""
+        return int(self.lengths[rows.start : rows.stop].sum(dtype=np.int64))
+
+    def targets(self, rows: range) -> int:
+        """Targets of these consecutive rows that count in the loss."""
+        first = len(rows)  # the first token of a sequence is no target
+        if self.document_masking:
+            starts = self._starts[self._offsets[rows.start] : self._offsets[rows.stop]]
+            first += np.count_nonzero(starts)
+        return self.tokens(rows) - int(first)
+
+    def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
+        """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""
+        places = np.arange(self.rows.shape[1])
+        positions = places[None]
+        counted = places[1:] < self.lengths[numbers, None]
+        if self.document_masking:
+            starts = np.zeros((len(numbers), len(places)), dtype=np.int64)
+            for row, number in enumerate(numbers):
+                inside = self._starts[self._offsets[number] : self._offsets[number + 1]]
+                starts[row, inside] = inside
+            counted &= starts[:, 1:] == 0
+            positions = places - np.maximum.accumulate(starts, axis=1)
+        return Batch(self.rows[numbers].astype(np.int64), positions, weights[:, None] * counted)
 
 
 def rows_of_step(step: int, global_batch: int, sequences: int) -> range:

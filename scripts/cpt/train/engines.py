@@ -24,8 +24,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
-    def loss(self, token_ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Forward pass of a micro-batch; see LossModel."""
+    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
+        """Forward pass of a micro-batch: the arguments of LossModel.forward."""
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Add the gradient of `loss`; `last` marks the step's last micro-batch."""
@@ -69,9 +69,9 @@ class PlainEngine:
             fused=True,
         )
 
-    def loss(self, token_ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            return self.loss_model(token_ids, weights)
+            return self.loss_model(*batch)
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         # DDP averages gradients over the processes where the global batch needs their sum.
@@ -154,8 +154,8 @@ class DeepSpeedEngine:
             },
         )
 
-    def loss(self, token_ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return self.engine(token_ids, weights)
+    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
+        return self.engine(*batch)
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         # DeepSpeed averages over the processes as well.

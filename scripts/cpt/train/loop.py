@@ -136,7 +136,7 @@ def train(
             logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
         settings["precision"] = "float32"
 
-    packed = PackedSequences(sequences_folder)
+    packed = PackedSequences(sequences_folder, settings["document_masking"])
     if packed.ledger["sequences_sha256"] != plan["sequences_sha256"]:
         raise UserError(
             f"{sequences_folder}: packed again since {plan['run']} was planned; plan the run again"
@@ -171,9 +171,9 @@ def train(
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
-    targets_per_sequence = plan["sequence_length"] - 1
     steps = plan["steps"]
-    trained_tokens, loss_value = 0, None
+    tokens_done = tokens_before = packed.tokens(range(steps_done * plan["global_batch"]))
+    loss_value = None
     progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
 
     with progress:
@@ -182,12 +182,13 @@ def train(
 
             # Batch, forward, loss, backward: micro-batch by micro-batch.
             rows = rows_of_step(step, plan["global_batch"], plan["sequences"])
+            tokens, targets = packed.tokens(rows), packed.targets(rows)
             micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
             loss_sum = torch.zeros((), device=device)
             for number, (numbers, weights) in enumerate(micros):
-                token_ids = torch.from_numpy(packed.rows[numbers].astype("int64")).to(device)
-                loss = engine.loss(token_ids, torch.from_numpy(weights).to(device))
-                loss = loss / (len(rows) * targets_per_sequence)
+                batch = packed.batch(numbers, weights)
+                loss = engine.loss(*(torch.from_numpy(array).to(device) for array in batch))
+                loss = loss / max(1, targets)
                 engine.backward(loss, last=number == len(micros) - 1)
                 loss_sum += loss.detach()
 
@@ -205,13 +206,13 @@ def train(
                     f"{rows.stop - 1} of {sequences_folder}); lower train.learning_rate or check the model"
                 )
             seconds = time.monotonic() - step_began
-            tokens_per_second = len(rows) * plan["sequence_length"] / seconds
-            trained_tokens += len(rows) * plan["sequence_length"]
+            tokens_per_second = tokens / seconds
+            tokens_done += tokens
             utilization = tokens_per_second * flops / (peak * world_size) if peak else None
             if metrics is not None:
                 metrics.write(
                     step=step + 1,
-                    tokens=rows.stop * plan["sequence_length"],
+                    tokens=tokens_done,
                     loss=loss_value,
                     learning_rate=rate,
                     gradient_norm=gradient_norm,
@@ -241,27 +242,29 @@ def train(
     metrics.close()
     save_model(weights, model_folder, work / "model")
     wall_seconds = time.monotonic() - began
+    session_tokens = tokens_done - tokens_before
     return {
         "run": plan["run"],
+        "tokens": tokens_done,
+        "padding_tokens": plan["tokens"] - tokens_done,
         **{
             key: plan[key]
-            for key in ("mixture", "tokens", "sequences", "sequence_length", "global_batch", "steps")
+            for key in ("mixture", "sequences", "sequence_length", "global_batch", "steps", "warmup_steps")
         },
-        "warmup_steps": plan["warmup_steps"],
         "processes": world_size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "engine": settings["engine"],
         "settings": settings,
         "parameters": parameters,
-        "tokens_per_parameter": plan["tokens"] / parameters,
+        "tokens_per_parameter": tokens_done / parameters,
         "flops_per_token": flops,
         "flops_formula": "6 N + 6 L d S (causal attention)",
         "peak_flops_per_process": peak,
         "final_loss": loss_value,
         "resumed_after_step": steps_done or None,
-        "tokens_this_session": trained_tokens,
+        "tokens_this_session": session_tokens,
         "wall_seconds": round(wall_seconds, 1),
-        "tokens_per_second": round(trained_tokens / (time.monotonic() - progress.start), 1),
+        "tokens_per_second": round(session_tokens / (time.monotonic() - progress.start), 1),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
     }

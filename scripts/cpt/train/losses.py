@@ -1,11 +1,14 @@
 """The training loss: next-token cross-entropy, summed, so that any split of a batch adds up."""
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-LOGIT_ROWS = 4096  # positions whose logits exist at once where memory is saved
+# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
+# it isn't measured, fewer would spend the time on adding up the head's gradient.
+LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
 
 class LossModel(nn.Module):
@@ -13,44 +16,114 @@ class LossModel(nn.Module):
 
     Args:
         model: a transformers causal language model.
-        save_memory: recompute the layers' activations in the backward pass, and compute the
-            vocabulary logits in pieces that are recomputed too (gradient checkpointing).
+        save_memory: recompute the layers' activations in the backward pass (gradient checkpointing).
     """
 
     def __init__(self, model: nn.Module, save_memory: bool):
         super().__init__()
         self.model = model
-        self.save_memory = save_memory
+        self.head_loss = HeadLoss(model.get_output_embeddings())
         if save_memory:
             model.activation_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, token_ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Sum over sequences of weight x sum over targets of -ln p(target), in nats.
+    def forward(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, target_weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Sum over targets of weight x -ln p(target), in nats.
 
         Args:
             token_ids: int64 [sequences, length]; targets are the ids shifted by one.
-            weights: float32 [sequences]; 0 leaves a sequence out.
+            positions: int64 [sequences or 1, length]; where they start again at 0, transformers lets no
+                token attend to those before (masking_utils.find_packed_sequence_indices), provided that
+                it gets no attention mask.
+            target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
 
         Returns:
             float32 scalar.
         """
-        hidden = self.model.base_model(input_ids=token_ids, use_cache=False).last_hidden_state
-        hidden = hidden[:, :-1].flatten(0, 1)
-        targets = token_ids[:, 1:].flatten()
-        target_weights = weights.repeat_interleave(token_ids.shape[1] - 1)
-        if not self.save_memory:
-            return self._head_loss(hidden, targets, target_weights)
-        pieces = [
-            checkpoint(self._head_loss, *piece, use_reentrant=False)
-            for piece in zip(
-                hidden.split(LOGIT_ROWS),
-                targets.split(LOGIT_ROWS),
-                target_weights.split(LOGIT_ROWS),
-                strict=True,
-            )
-        ]
-        return torch.stack(pieces).sum()
+        hidden = self.model.base_model(
+            input_ids=token_ids, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return self.head_loss(
+            hidden[:, :-1].flatten(0, 1), token_ids[:, 1:].flatten(), target_weights.flatten()
+        )
 
-    def _head_loss(self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        logits = self.model.get_output_embeddings()(hidden).float()
-        return (cross_entropy(logits, targets, reduction="none") * weights).sum()
+
+class HeadLoss(nn.Module):
+    """Output head and cross-entropy in one.
+
+    It holds the head's own parameters, so that ZeRO-3 gathers them for its forward pass as it does for the
+    head's.
+    """
+
+    def __init__(self, head: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = head.weight, head.bias
+
+    def forward(self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n]."""
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
+            return LinearCrossEntropy.apply(hidden.to(dtype), self.weight.to(dtype), bias, targets, weights)
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Sum of weight x cross-entropy of a linear head, `LOGIT_ROWS` positions at a time.
+
+    The logits [positions, vocabulary] never exist whole: the forward pass computes the gradients along
+    with the loss, whose derivative by the logits is weight x (softmax - one-hot), and the backward pass
+    only scales them. The idea is Liger Kernel's (Hsu et al. 2024, section 3.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        target_weights: torch.Tensor,
+    ) -> torch.Tensor:
+        """hidden [n, width], weight [vocabulary, width] and bias [vocabulary] of one dtype; float32 out.
+
+        Softmax, loss and the sum of the gradients over the pieces are float32.
+        """
+        wanted = ctx.needs_input_grad
+        at_once = LOGIT_ROWS[hidden.device.type]
+        loss = torch.zeros((), device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+        bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
+        for start in range(0, len(hidden), at_once):
+            piece = slice(start, start + at_once)
+            rows, wanted_ids = hidden[piece], targets[piece, None]
+            logits = nn.functional.linear(rows, weight, bias).float()
+            normalizers = logits.logsumexp(1, keepdim=True)
+            losses = normalizers - logits.gather(1, wanted_ids)
+            loss += losses.squeeze(1) @ target_weights[piece]
+            if not any(wanted):
+                continue
+            gradient = logits.sub_(normalizers).exp_()
+            gradient.scatter_add_(1, wanted_ids, torch.full_like(losses, -1.0))
+            gradient = gradient.mul_(target_weights[piece, None])
+            if bias_gradient is not None:
+                bias_gradient += gradient.sum(0)
+            gradient = gradient.to(weight.dtype)
+            if hidden_gradient is not None:
+                torch.mm(gradient, weight, out=hidden_gradient[piece])
+            if weight_gradient is not None and weight.dtype == torch.float32:
+                weight_gradient.addmm_(gradient.T, rows)
+            elif weight_gradient is not None:
+                weight_gradient += gradient.T @ rows
+        gradients = (hidden_gradient, weight_gradient, bias_gradient)
+        ctx.gradients = [None if g is None else g.to(weight.dtype) for g in gradients]
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scale what the forward pass computed; can be called once."""
+        gradients, ctx.gradients = ctx.gradients, None
+        return *(None if g is None else g.mul_(loss_gradient) for g in gradients), None, None

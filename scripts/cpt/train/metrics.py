@@ -26,7 +26,7 @@ def flops_per_token(config: Any, parameters: int, sequence_length: int) -> float
         config: transformers config with num_hidden_layers, hidden_size, vocab_size, tie_word_embeddings.
         parameters: of the model, tied weights counted once.
         sequence_length: S in tokens. Attention costs 12 L d S with every position attending to S
-            others; a causal mask halves that.
+            others; a causal mask halves that. Document masks, which make it less, aren't subtracted.
 
     N leaves out an input embedding that isn't tied to the output head: a look-up costs nothing.
     """

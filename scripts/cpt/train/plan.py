@@ -23,7 +23,8 @@ def make_plan(
 
     Args:
         run: the run's name, for messages.
-        tokens: budget in tokens; rounded down to whole sequences.
+        tokens: budget in tokens; rounded down to whole sequences, each counted with its whole length,
+            padding included.
         processes: training processes (one per GPU); only used where the global batch follows from it.
         train: the `train` section of the config, this run's own keys merged in.
         ledger: the mixture's ledger.json (sequences, sequence_length, sequences_sha256, ...).

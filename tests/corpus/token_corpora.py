@@ -1,0 +1,70 @@
+"""Tokenized corpora of which no two tokens are alike, and scripts/pack.py on them."""
+
+import argparse
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+
+import pack
+
+TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
+shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
+    lambda parts: {f"c{n}": part / sum(parts) for n, part in enumerate(parts)}
+)
+# Document lengths without EOS, by corpus and shard.
+corpora = st.lists(
+    st.lists(st.lists(st.integers(0, 40), max_size=12), min_size=1, max_size=3), min_size=1, max_size=3
+)
+
+
+def write(root: Path, name: str, shards: list[list[int]], first: int) -> list[list[int]]:
+    """Write a corpus whose tokens are all different; returns its documents with their EOS."""
+    folder = root / name / "tokens"
+    folder.mkdir(parents=True)
+    everything = []
+    for shard, lengths in enumerate(shards):
+        documents = []
+        for size in lengths:
+            documents.append([*range(first, first + size), 0])
+            first += size
+        ids = np.array([number for document in documents for number in document], "<u2")
+        ids.tofile(folder / f"{shard:05d}.tokens")
+        ends = np.cumsum([len(document) for document in documents]).astype(np.uint64)
+        np.save(folder / f"{shard:05d}.ends.npy", ends)
+        manifest = {"documents": len(documents), "tokens": len(ids), **TOKENIZER}
+        (folder / f"{shard:05d}.json").write_text(json.dumps(manifest))
+        everything += documents
+    return everything
+
+
+def run_pack(
+    root: Path,
+    mixture: dict,
+    shards: dict,
+    output: str,
+    length: int,
+    epochs: int = 1,
+    strategy: str = "concatenate",
+) -> tuple:
+    """The packed sequences [n, length], the documents' starts in each, and the ledger."""
+    settings = {"sequence_length": length, "strategy": strategy, "maximum_epochs": epochs, "seed": 3}
+    pack.main(
+        argparse.Namespace(
+            mixture=mixture,
+            name="m",
+            shards=shards,
+            root=root,
+            settings=settings,
+            output=root / output,
+            code="x",
+        )
+    )
+    folder = root / output
+    ledger = json.loads((folder / "ledger.json").read_text())
+    offsets = np.load(folder / "boundary_offsets.npy").tolist()
+    starts = np.load(folder / "boundaries.npy").tolist()
+    sequences = np.fromfile(folder / "sequences.bin", "<u2").reshape(-1, length)
+    return sequences, [starts[a:b] for a, b in pairwise(offsets)], ledger
