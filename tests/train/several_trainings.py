@@ -2,7 +2,8 @@
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
 cpt.train.loop.train and, where it is to be interrupted, `stop_after`, the number of a step during which
-every process is sent SIGTERM.
+every process is sent SIGTERM. A finished training leaves in its work folder `run.json` (its summary) and
+`held-0.json`, `held-1.json`, ... (what each process held before its last step).
 """
 
 import json
@@ -10,33 +11,41 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from cpt.train import loop
+from cpt.train import engines, loop
 
-next_rate = loop.learning_rate
+rate = loop.learning_rate
 
 
-def main() -> None:
-    """Train as listed, in order; rank 0 writes each finished training's summary into its work folder."""
-    for training in json.loads(Path(sys.argv[1]).read_text()):
-        stop_after = training.pop("stop_after", None)
+def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: Path) -> None:
+    """Train by the loop, which asks for the rate between the last backward pass of a step and its update."""
+    running = []
 
-        def rate_and_stop(step: int, plan: dict, stop_after: int | None = stop_after) -> float:
-            if step + 1 == stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return next_rate(step, plan)
+    def make_engine(*arguments: Any) -> engines.Engine:
+        running.append(engines.make_engine(*arguments))
+        return running[-1]
 
-        loop.learning_rate = rate_and_stop
-        folders = (Path(training[key]) for key in ("model_folder", "sequences_folder", "work"))
-        try:
-            summary = loop.train(training["plan"], *folders, "cpu")
-        except SystemExit as stopped:
-            assert stop_after and stopped.code == loop.EXIT_INTERRUPTED, stopped.code
-        else:
-            assert stop_after is None
-            if summary is not None:
-                (Path(training["work"]) / "run.json").write_text(json.dumps(summary))
+    def learning_rate(step: int, plan: dict[str, Any]) -> float:
+        if step + 1 == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if step + 1 == plan["steps"]:
+            held = json.dumps(running[0].held_bytes())
+            (work / f"held-{os.environ.get('RANK', '0')}.json").write_text(held)
+        return rate(step, plan)
+
+    loop.make_engine, loop.learning_rate = make_engine, learning_rate
+    try:
+        summary = loop.train(plan, work=work, kind="cpu", **folders)
+    except SystemExit as stopped:
+        assert stop_after and stopped.code == loop.EXIT_INTERRUPTED, stopped.code
+        return
+    assert stop_after is None
+    if summary is not None:
+        (work / "run.json").write_text(json.dumps(summary))
 
 
 if __name__ == "__main__":
-    main()
+    for training in json.loads(Path(sys.argv[1]).read_text()):
+        paths = {key: Path(training.pop(key)) for key in ("model_folder", "sequences_folder", "work")}
+        train(**training, **paths)
