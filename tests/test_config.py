@@ -172,6 +172,26 @@ def test_missing_key():
             },
             "the infinite schedule decays exponentially",
         ),
+        (
+            {"train": {"engine": "ddp"}},
+            "train: offload: [optimizer, parameters] isn't possible with engine: ddp, which takes []",
+        ),
+        (
+            {"train": {"engine": "fsdp", "offload": ["optimizer"]}},
+            "[optimizer] isn't possible with engine: fsdp, which takes [] or [optimizer, parameters]",
+        ),
+        (
+            {"train": {"zero_stage": 2}},
+            "isn't possible with engine: deepspeed, zero_stage: 2, which takes [] or [optimizer]",
+        ),
+        (
+            {"train": {"zero_stage": 0, "offload": ["optimizer"]}},
+            "offload: [optimizer] isn't possible with engine: deepspeed, zero_stage: 0, which takes []",
+        ),
+        (
+            {"runs": {"x": {"tokens": "4M", "gpus": 1, "train": {"engine": "ddp"}}}},
+            "runs.x.train: offload: [optimizer, parameters] isn't possible with engine: ddp",
+        ),
         ({"evaluate": {"groups": {"general": ["pica"]}}}, "evaluate.groups.general: there is no 'pica'"),
     ],
 )

@@ -216,6 +216,18 @@ SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What an engine can keep on the CPU, by `engine` or, for deepspeed, `zero_stage`: everything that
+# `offload` may be.
+OFFLOADS: dict[str | int, list[list[str]]] = {
+    "ddp": [[]],
+    "fsdp": [[], ["optimizer", "parameters"]],
+    0: [[]],
+    1: [[], ["optimizer"]],
+    2: [[], ["optimizer"]],
+    3: [[], ["optimizer"], ["parameters"], ["optimizer", "parameters"]],
+}
+
+
 class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
@@ -238,9 +250,9 @@ class Train(Section):
     global_batch: Positive | None = Field(
         None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
     )
-    engine: Literal["ddp", "deepspeed"]
-    zero_stage: Literal[3]
-    offload: list[Literal["optimizer", "parameters"]]
+    engine: Literal["ddp", "fsdp", "deepspeed"]
+    zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
+    offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
     gradient_checkpointing: bool
     precision: Literal["bf16", "float32"]
     seed: int
@@ -251,6 +263,19 @@ class Train(Section):
     def _batch(self) -> "Train":
         if self.global_batch is None and self.accumulate is None:
             raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        return self
+
+    @model_validator(mode="after")
+    def _offload(self) -> "Train":
+        deepspeed = self.engine == "deepspeed"
+        possible = OFFLOADS[self.zero_stage if deepspeed else self.engine]
+        if sorted(self.offload) not in possible:
+            engine = f"engine: {self.engine}" + (f", zero_stage: {self.zero_stage}" if deepspeed else "")
+            *others, last = (f"[{', '.join(parts)}]" for parts in possible)
+            raise ValueError(
+                f"offload: [{', '.join(self.offload)}] isn't possible with {engine}, which takes "
+                f"{', '.join(others)}{' or ' if others else ''}{last}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix
     for problem in error.errors():
         path = tuple(step for step in problem["loc"] if step != "[key]")
         shown = _without_tags(path, given)
-        key = prefix + ".".join(map(str, shown))
+        key = (prefix + ".".join(map(str, shown))).removesuffix(".")
         if problem["type"] == "extra_forbidden":
             text = f"unknown key{nearest(path[-1], _fields_at(model, path[:-1]))}"
         elif problem["type"] == "missing":

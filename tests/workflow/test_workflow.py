@@ -71,7 +71,10 @@ def test_figures_and_paper_are_there(project):
 def test_merged_config_is_stored_with_the_results(project):
     stored = yaml.safe_load((results(project) / "config.yaml").read_text())
     assert stored["name"] == "smoke" and stored["train"]["weight_decay"] == 0.005
-    assert stored["runs"]["cpt-40K"]["train"] == {"engine": "deepspeed"}
+    assert stored["runs"]["cpt-40K"]["train"] == {
+        "engine": "deepspeed",
+        "offload": ["optimizer", "parameters"],
+    }
 
 
 def test_both_engines_trained_on_two_processes_and_learned(project):

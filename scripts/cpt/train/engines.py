@@ -1,31 +1,28 @@
-"""Two engines behind one interface: plain PyTorch, and DeepSpeed (the paper's path).
+"""The one interface behind which a model is trained, and what its engines share.
 
-Both take the summed loss of a micro-batch divided by the global batch's number of targets, so that
-gradients add up to the gradient of the mean over the global batch, however it is split. Both give and
-take the same state: float32 weights and AdamW moments by parameter name.
+An engine takes the summed loss of a micro-batch divided by the global batch's number of targets, so that
+gradients add up to the gradient of the mean over the global batch, however it is split. Every engine
+gives and takes the same state: float32 weights and AdamW moments by parameter name, tied weights once.
+So any engine continues from any other's checkpoint, on any number of processes.
 """
 
-import logging
-import os
-from contextlib import nullcontext
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cpt.train.checkpoints import TensorsByName
-from cpt.train.losses import LossModel
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+BytesByDevice = dict[str, int]
 
 
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
-    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
-        """Forward pass of a micro-batch: the arguments of LossModel.forward."""
+    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Forward pass of a micro-batch: what LossModel.forward takes, and its float32 scalar."""
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Add the gradient of `loss`; `last` marks the step's last micro-batch."""
@@ -34,10 +31,20 @@ class Engine(Protocol):
         """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping."""
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
-        """(weights, moments), whole and on the CPU; a collective operation. Empty but on rank 0."""
+        """(weights, moments): whole float32 copies on the CPU; a collective operation. Empty but on rank 0.
+
+        Weights are keyed by parameter name, moments by `exp_avg.NAME` and `exp_avg_sq.NAME`.
+        """
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        """Continue from a state."""
+        """Continue from a state; the model that the engine was made with holds its weights already."""
+
+    def held_bytes(self) -> dict[str, BytesByDevice]:
+        """What this process holds between backward and step: bytes by part and kind of device.
+
+        The parts are `weights` (in the precision computed with), `gradients` (with the buffers they are
+        reduced in), and `optimizer` (moments, and float32 weights where they are kept apart).
+        """
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -49,174 +56,88 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-class PlainEngine:
-    """Data-parallel training with PyTorch alone; autocast to bfloat16 over float32 weights on a GPU."""
-
-    def __init__(self, model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int):
-        self.model = model.to(device)
-        self.world_size = world_size
-        self.clip = settings["gradient_clip"]
-        self.autocast = settings["precision"] == "bf16"
-        self.device = device
-        self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
-        if world_size > 1:
-            self.loss_model = DistributedDataParallel(self.loss_model)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, settings["weight_decay"]),
-            lr=settings["learning_rate"],
-            betas=(settings["beta1"], settings["beta2"]),
-            eps=settings["epsilon"],
-            fused=True,
-        )
-
-    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            return self.loss_model(*batch)
-
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
-        # DDP averages gradients over the processes where the global batch needs their sum.
-        wait = self.world_size > 1 and not last
-        with self.loss_model.no_sync() if wait else nullcontext():
-            (loss * self.world_size).backward()
-
-    def step(self, learning_rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm.item()
-
-    def state(self) -> tuple[TensorsByName, TensorsByName]:
-        if os.environ.get("RANK", "0") != "0":
-            return {}, {}
-        weights = {name: p.detach().float().cpu() for name, p in self.model.named_parameters()}
-        moments = {
-            f"{key}.{name}": self.optimizer.state[p][key].cpu()
-            for name, p in self.model.named_parameters()
-            for key in MOMENTS
-            if p in self.optimizer.state
-        }
-        return weights, moments
-
-    def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        for name, parameter in self.model.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(weights[name])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps_done), device=self.device),
-                **{key: moments[f"{key}.{name}"].to(self.device) for key in MOMENTS},
-            }
+def make_adamw(model: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
+    """PyTorch's AdamW over the model's parameters, one kernel per group and device."""
+    return torch.optim.AdamW(
+        parameter_groups(model, settings["weight_decay"]),
+        lr=settings["learning_rate"],
+        betas=(settings["beta1"], settings["beta2"]),
+        eps=settings["epsilon"],
+        fused=True,
+    )
 
 
-class DeepSpeedEngine:
-    """DeepSpeed ZeRO with CPU offload: the paper's path (section 3.3).
+def adamw_state(step: int, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """AdamW's state of the parameter or shard `like` after `step` steps, its moments still zero."""
+    counter = torch.tensor(float(step), device=like.device)
+    return {"step": counter, **{key: torch.zeros_like(like) for key in MOMENTS}}
 
-    On a CPU, torch's AdamW replaces DeepSpeed's compiled one, which computes the same to rounding.
-    """
 
-    def __init__(self, model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int):
-        if device.type == "cpu":
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        import deepspeed
+def unsharded_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[TensorsByName, TensorsByName]:
+    """(weights, moments) of a model whose parameters are whole on every process; see Engine.state."""
 
-        if device.type == "cpu":  # an optional communication kernel that would be compiled at every start
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.logger.setLevel(logging.WARNING)
-        self.model = model.to(device)
-        self.device = device
-        self.world_size = world_size
-        self.stage = settings["zero_stage"]
-        loss_model = LossModel(self.model, settings["gradient_checkpointing"])
-        zero: dict[str, Any] = {"stage": self.stage}
-        for part, key in (("optimizer", "offload_optimizer"), ("parameters", "offload_param")):
-            if part in settings["offload"] and (self.stage == 3 or (part == "optimizer" and self.stage > 0)):
-                zero[key] = {"device": "cpu", "pin_memory": device.type == "cuda"}
-        self.engine, *_ = deepspeed.initialize(
-            model=loss_model,
-            model_parameters=parameter_groups(self.model, settings["weight_decay"]),
-            config={
-                "train_micro_batch_size_per_gpu": settings["micro_batch"],
-                "gradient_accumulation_steps": 1,  # the loop decides, by last=True
-                "gradient_clipping": settings["gradient_clip"],
-                "zero_optimization": zero,
-                "zero_allow_untested_optimizer": True,
-                "bf16": {"enabled": settings["precision"] == "bf16"},
-                "optimizer": {
-                    "type": "AdamW",
-                    "params": {
-                        "lr": settings["learning_rate"],
-                        "betas": [settings["beta1"], settings["beta2"]],
-                        "eps": settings["epsilon"],
-                        "torch_adam": device.type == "cpu",
-                    },
-                },
-            },
-        )
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to("cpu", torch.float32, copy=True)
 
-    def loss(self, *batch: torch.Tensor) -> torch.Tensor:
-        return self.engine(*batch)
+    weights, moments = {}, {}
+    for name, parameter in model.named_parameters():
+        weights[name] = copy(parameter)
+        moments |= {f"{key}.{name}": copy(optimizer.state[parameter][key]) for key in MOMENTS}
+    return weights, moments
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
-        # DeepSpeed averages over the processes as well.
-        self.engine.set_gradient_accumulation_boundary(last)
-        self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
-    def step(self, learning_rate: float) -> float:
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.engine.step()
-        return float(self.engine.get_global_grad_norm())
-
-    def state(self) -> tuple[TensorsByName, TensorsByName]:
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-        weights, moments = {}, {}
-        first = dist.get_rank() == 0
-        for name, parameter in self.model.named_parameters():
-            found = {f"{key}.{name}": safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
-            weight = safe_get_full_fp32_param(parameter)
-            if first:
-                weights[name] = weight.detach().float().cpu().reshape(parameter_shape(parameter)).clone()
-                moments |= {
-                    key: value.float().cpu().reshape(weights[name].shape).clone()
-                    for key, value in found.items()
-                }
-        return weights, moments
-
-    def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        from deepspeed.utils import (
-            safe_get_local_fp32_param,
-            safe_set_local_fp32_param,
-            safe_set_local_optimizer_state,
-        )
-
-        inner = self.engine.optimizer.optimizer
-        for flat in self.engine.optimizer.fp32_partitioned_groups_flat:
-            inner.state[flat] = {
-                "step": torch.tensor(float(steps_done)),
-                **{key: torch.zeros_like(flat) for key in MOMENTS},
-            }
-        rank = dist.get_rank()
-        for name, parameter in self.model.named_parameters():
-            size = safe_get_local_fp32_param(parameter).numel()
-
-            def local(tensor: torch.Tensor, size: int = size) -> torch.Tensor:
-                padded = torch.zeros(size * self.world_size)
-                padded[: tensor.numel()] = tensor.flatten()
-                return padded[rank * size : (rank + 1) * size]
-
-            safe_set_local_fp32_param(parameter, local(weights[name]))
+def load_unsharded_state(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: TensorsByName,
+    moments: TensorsByName,
+    steps_done: int,
+) -> None:
+    """The reverse of `unsharded_state`, on every process."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+            optimizer.state[parameter] = adamw_state(steps_done, parameter.detach())
             for key in MOMENTS:
-                safe_set_local_optimizer_state(parameter, local(moments[f"{key}.{name}"]), key)
+                optimizer.state[parameter][key].copy_(moments[f"{key}.{name}"])
 
 
-def parameter_shape(parameter: torch.Tensor) -> torch.Size:
-    """The whole shape, also of a parameter that ZeRO-3 has partitioned."""
-    return getattr(parameter, "ds_shape", parameter.shape)
+def bytes_by_device(tensors: Iterable[torch.Tensor]) -> BytesByDevice:
+    """Bytes of the memory behind some tensors by kind of device, memory that several share counted once."""
+    storages = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        storages[tensor.device.type, storage.data_ptr()] = storage.nbytes()
+    found: BytesByDevice = {}
+    for (device, _), size in storages.items():
+        found[device] = found.get(device, 0) + size
+    return found
 
 
-ENGINES: dict[str, type[PlainEngine] | type[DeepSpeedEngine]] = {
-    "ddp": PlainEngine,
-    "deepspeed": DeepSpeedEngine,
-}
+def make_engine(model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int) -> Engine:
+    """The engine that `settings` name, over a model on the CPU with float32 weights.
+
+    Only its own module is imported, so that each engine needs its own packages alone.
+
+    Args:
+        model: a transformers causal language model; the engine takes it over.
+        settings: a plan's `learning` and `execution` settings.
+        device: of this process.
+        world_size: number of processes; all but `ddp` need a process group, even of one.
+
+    Raises:
+        UserError: the machine lacks what the engine needs.
+    """
+    if settings["engine"] == "ddp":
+        from cpt.train.plain_engine import PlainEngine
+
+        return PlainEngine(model, settings, device, world_size)
+    if settings["engine"] == "fsdp":
+        from cpt.train.fsdp_engine import FsdpEngine
+
+        return FsdpEngine(model, settings, device, world_size)
+    from cpt.train.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(model, settings, device, world_size)

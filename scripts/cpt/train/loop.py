@@ -21,7 +21,7 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.train import checkpoints
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
-from cpt.train.engines import ENGINES
+from cpt.train.engines import make_engine
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
 from cpt.train.schedules import learning_rate
 
@@ -55,7 +55,7 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     """Join the other processes that torchrun started, if any.
 
     Args:
-        engine: "ddp" or "deepspeed", which needs a process group even of one.
+        engine: "ddp", or one that needs a process group even of one.
         kind: "cuda" or "cpu" (one thread per process, which is faster there than several threads).
 
     Returns:
@@ -77,7 +77,7 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     else:
         device = torch.device("cpu")
         torch.set_num_threads(1)
-    if world_size > 1 or engine == "deepspeed":
+    if (world_size > 1 or engine != "ddp") and not dist.is_initialized():
         alone = {
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": "0",
@@ -163,7 +163,7 @@ def train(
                 parameter.copy_(weights[name])
         logging.info("continuing after step %d from %s", steps_done, checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
-    engine = ENGINES[settings["engine"]](model, settings, device, world_size)
+    engine = make_engine(model, settings, device, world_size)
     if checkpoint is not None:
         engine.load(weights, moments, steps_done)
         del weights, moments

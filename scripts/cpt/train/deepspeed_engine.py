@@ -1,0 +1,266 @@
+"""The `deepspeed` engine: ZeRO stages 0 to 3 with CPU offload (Rajbhandari et al. 2020; Ren et al. 2021).
+
+Stage 3 with optimizer and parameters on the CPU is the paper's path (section 3.3). AdamW is PyTorch's, but
+for an optimizer offloaded from a GPU, which DeepSpeed's own, compiled at the first start, updates.
+"""
+
+import fcntl
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cpt.errors import UserError
+from cpt.train.checkpoints import TensorsByName
+from cpt.train.engines import (
+    MOMENTS,
+    BytesByDevice,
+    adamw_state,
+    bytes_by_device,
+    load_unsharded_state,
+    parameter_groups,
+    unsharded_state,
+)
+from cpt.train.losses import LossModel
+
+# Elements that are reduced or gathered at once. DeepSpeed's default is ten times that, four times the whole
+# model of the paper.
+BUCKET = 50_000_000
+
+
+def import_deepspeed(device: torch.device) -> ModuleType:
+    """Import DeepSpeed for a kind of device. Raises UserError where it isn't installed."""
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise UserError(
+            f"train.engine: deepspeed can't be imported ({error}); install it, or choose engine: fsdp, which "
+            "splits and offloads with PyTorch alone"
+        ) from None
+    if device.type == "cpu":  # an optional communication kernel that would be compiled at every start
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.logger.setLevel(logging.WARNING)
+    return deepspeed
+
+
+def compile_cpu_adam() -> None:
+    """Load DeepSpeed's AdamW for the CPU, compiling it if this machine hasn't yet.
+
+    PyTorch guards a build with a file that a killed build leaves behind, and every later start waits for it
+    for ever. So builds of ours wait in line at a lock that the kernel frees with its process, and whoever
+    holds it removes such a file. They have a folder of their own per machine (the code is compiled for its
+    processor) and versions, unless TORCH_EXTENSIONS_DIR names one.
+
+    Raises UserError if a compiler or ninja is missing, or the build fails.
+    """
+    import deepspeed
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    instead = "or choose engine: fsdp, which needs no compiler, or take `optimizer` out of train.offload"
+    scripts = str(Path(sys.executable).parent)  # where pip puts ninja; not on the PATH of `.venv/bin/python`
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), scripts])
+    compiler = os.environ.get("CXX", "c++")
+    if missing := [name for name in (compiler, "ninja") if shutil.which(name) is None]:
+        raise UserError(
+            f"train.engine: deepspeed compiles its CPU optimizer at the first start, which needs "
+            f"{' and '.join(missing)} on the PATH; install them (such as with conda install cxx-compiler "
+            f"ninja, or a module of the cluster), {instead}"
+        )
+    versions = f"torch-{torch.__version__}-deepspeed-{deepspeed.__version__}"
+    own = Path.home() / ".cache" / "cpt-extensions" / f"{platform.node()}-{versions}"
+    root = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(own)))
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / "cpt.lock", "w") as line:
+        fcntl.flock(line, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            (root / CPUAdamBuilder.NAME / "lock").unlink()
+            logging.warning("%s: removed the lock of a build that was killed", root)
+        try:
+            CPUAdamBuilder().load(verbose=False)
+        except Exception as error:
+            raise UserError(
+                f"DeepSpeed's CPU optimizer didn't compile: {error}; mend that, {instead}"
+            ) from error
+
+
+class DeepSpeedEngine:
+    """See Engine. With bf16, stages 1 to 3 compute with bfloat16 weights beside float32 ones that the
+    optimizer updates; stage 0 uses autocast over float32 weights."""
+
+    def __init__(self, model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int):
+        deepspeed = import_deepspeed(device)
+        self.stage = settings["zero_stage"]
+        self.compiled_adam = device.type == "cuda" and "optimizer" in settings["offload"]
+        if self.compiled_adam:
+            compile_cpu_adam()
+        self.model = model.to(device)
+        self.world_size = world_size
+        self.clip = settings["gradient_clip"]
+        bf16 = settings["precision"] == "bf16"
+        bucket = min(BUCKET, sum(p.numel() for p in model.parameters()))
+        zero: dict[str, Any] = {
+            "stage": self.stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            # Stage 3 keeps what is so small whole: the vectors, and no matrix of a small model.
+            "stage3_param_persistence_threshold": max(
+                (p.numel() for p in model.parameters() if p.ndim < 2), default=0
+            ),
+        }
+        for part, key in (("optimizer", "offload_optimizer"), ("parameters", "offload_param")):
+            if part in settings["offload"]:
+                zero[key] = {"device": "cpu", "pin_memory": device.type == "cuda"}
+        adamw = {
+            "lr": settings["learning_rate"],
+            "betas": [settings["beta1"], settings["beta2"]],
+            "eps": settings["epsilon"],
+        }
+        exact = {n: p.detach().to("cpu", copy=True) for n, p in model.named_parameters()} if bf16 else {}
+        self.engine, *_ = deepspeed.initialize(
+            model=LossModel(self.model, settings["gradient_checkpointing"]),
+            model_parameters=parameter_groups(self.model, settings["weight_decay"]),
+            config={
+                "train_micro_batch_size_per_gpu": settings["micro_batch"],
+                "gradient_accumulation_steps": 1,  # the loop decides, by last=True
+                "gradient_clipping": self.clip if self.stage else 0.0,  # stage 0 doesn't tell the norm
+                "zero_optimization": zero,
+                "zero_allow_untested_optimizer": True,
+                "bf16": {"enabled": bf16 and self.stage > 0},
+                "torch_autocast": {"enabled": bf16 and self.stage == 0, "dtype": "bfloat16"},
+                "optimizer": {
+                    "type": "AdamW",
+                    "params": adamw | ({} if self.compiled_adam else {"torch_adam": True, "fused": True}),
+                },
+            },
+        )
+        if bf16 and self.stage:  # DeepSpeed took its float32 weights from the bfloat16 ones
+            for name, parameter in self.model.named_parameters():
+                self._set(parameter, exact[name])
+
+    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.engine(*inputs)
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        # DeepSpeed averages over the processes as well.
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> float:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        if self.stage == 0:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            self.engine.step()
+            return norm.item()
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm())
+
+    def state(self) -> tuple[TensorsByName, TensorsByName]:
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        first = dist.get_rank() == 0
+        if self.stage == 0:
+            return unsharded_state(self.model, self.engine.optimizer) if first else ({}, {})
+        self._link_moments()
+        weights, moments = {}, {}
+        for name, parameter in self.model.named_parameters():
+            found = {f"{key}.{name}": safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+            found[name] = safe_get_full_fp32_param(parameter)
+            if first:
+                shape = getattr(parameter, "ds_shape", parameter.shape)  # whole, also where stage 3 split it
+                copies = {
+                    key: tensor.detach().to("cpu", torch.float32, copy=True).reshape(shape)
+                    for key, tensor in found.items()
+                }
+                weights[name] = copies.pop(name)
+                moments |= copies
+        return weights, moments
+
+    def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
+        if self.stage == 0:
+            load_unsharded_state(self.model, self.engine.optimizer, weights, moments, steps_done)
+            return
+        zero = self.engine.optimizer
+        for flat in self._float32_partitions():
+            zero.optimizer.state[flat] = adamw_state(steps_done, flat.detach())
+            if self.compiled_adam:
+                zero.optimizer.state[flat]["step"] = steps_done
+        self._link_moments()
+        for name, parameter in self.model.named_parameters():
+            self._set(parameter, weights[name])
+            for key in MOMENTS:
+                self._set(parameter, moments[f"{key}.{name}"], key)
+
+    def _link_moments(self) -> None:
+        """Let safe_get_full_optimizer_state of stages 1 and 2 find the moments: DeepSpeed links those of all
+        parameter groups once the first group was updated, when the others have none yet."""
+        if self.stage < 3:
+            self.engine.optimizer._hp_optimizer_states_linked = False
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _float32_partitions(self) -> list[torch.Tensor]:
+        """Of stages 1 to 3: the flat float32 weights that this process updates."""
+        zero = self.engine.optimizer
+        return zero.single_partition_of_fp32_groups if self.stage < 3 else zero.fp32_partitioned_groups_flat
+
+    def _set(self, parameter: nn.Parameter, whole: torch.Tensor, moment: str | None = None) -> None:
+        """Set this process's part of a parameter's float32 weight, or of a moment of it."""
+        from deepspeed import utils
+
+        if self.stage < 3:
+            if moment is None:
+                utils.safe_set_full_fp32_param(parameter, whole)
+            else:
+                utils.safe_set_full_optimizer_state(parameter, whole, moment)
+            return
+        size = parameter.ds_tensor.numel()  # of equal parts, the last one filled up with zeros
+        begin = dist.get_rank() * size
+        part = torch.zeros(size)
+        found = whole.flatten()[begin : begin + size]
+        part[: found.numel()] = found
+        if moment is None:
+            utils.safe_set_local_fp32_param(parameter, part)
+        else:
+            utils.safe_set_local_optimizer_state(parameter, part, moment)
+
+    def held_bytes(self) -> dict[str, BytesByDevice]:
+        parameters = list(self.model.parameters())
+        zero = self.engine.optimizer
+        if self.stage == 0:
+            separate, states = [], zero.state.values()
+            buffers = []
+        else:
+            separate, states = self._float32_partitions(), zero.optimizer.state.values()
+            # DeepSpeed's own names: where gradients lie once they are reduced, and while they are.
+            names = ("averaged_gradients", "all_grad_tensors", "accumulated_grads_in_cpu")
+            buffers = [getattr(zero, name, None) for name in (*names, "grad_partitions_flat_buffer")]
+            buffers += [bucket.buffer for bucket in zero.ipg_buckets.values()]
+        shards = [getattr(p, "ds_tensor", None) for p in parameters]
+        gradients = [t.grad for t in (*parameters, *separate)]
+        moments = [state[key] for state in states for key in MOMENTS]
+        return {
+            "weights": bytes_by_device(_tensors([parameters, shards])),
+            "gradients": bytes_by_device(_tensors([gradients, buffers])),
+            "optimizer": bytes_by_device(_tensors([separate, moments])),
+        }
+
+
+def _tensors(nested: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested lists and dictionaries."""
+    if isinstance(nested, torch.Tensor):
+        yield nested
+    elif isinstance(nested, dict | list | tuple):
+        for inner in nested.values() if isinstance(nested, dict) else nested:
+            yield from _tensors(inner)

@@ -1,0 +1,114 @@
+"""The `fsdp` engine: PyTorch's fully sharded data parallelism (FSDP2), for models over one device's memory.
+
+Weights, gradients and optimizer state are split over the processes; a layer is whole only while it is
+computed (Zhao et al. 2023; ZeRO stage 3 of Rajbhandari et al. 2020). Needs nothing but PyTorch.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from cpt.train.checkpoints import TensorsByName
+from cpt.train.engines import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
+from cpt.train.losses import LossModel
+
+
+class FsdpEngine:
+    """See Engine. With bf16, layers compute with bfloat16 copies of float32 shards, and gradients are
+    reduced in float32. With offload, the shards of weights, gradients and moments live on the CPU, where
+    the optimizer runs too."""
+
+    def __init__(self, model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int):
+        self.model = model
+        self.device = device
+        self.world_size = world_size
+        self.clip = settings["gradient_clip"]
+        self.loss_model = LossModel(model, settings["gradient_checkpointing"])
+        policies = {
+            "mesh": init_device_mesh(device.type, (world_size,)),
+            "mp_policy": MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16 if settings["precision"] == "bf16" else None,
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,  # a target's weight stays float32
+            ),
+            "offload_policy": (
+                CPUOffloadPolicy(pin_memory=device.type == "cuda") if settings["offload"] else OffloadPolicy()
+            ),
+        }
+        # Each shard goes to the device as it is made: the whole model is never there.
+        for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
+            fully_shard(layer, **policies)
+        fully_shard(self.loss_model, **policies)  # the rest in one group: tied weights have to share theirs
+        self.optimizer = make_adamw(model, settings)
+
+    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.loss_model(*inputs)
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        # Gradients are reduced at every micro-batch, since keeping them whole until the last would hold a
+        # model's worth of them. FSDP averages over the processes where the global batch needs the sum.
+        (loss * self.world_size).backward()
+
+    def step(self, learning_rate: float) -> float:
+        gradients = [p.grad.to_local() for p in self.model.parameters() if p.grad is not None]
+        square = nn.utils.get_total_norm(gradients).square().to(self.device)
+        dist.all_reduce(square)
+        norm = square.sqrt().item()
+        # As torch.nn.utils.clip_grad_norm_, which can't add up shards on the CPU of a GPU machine.
+        for gradient in gradients:
+            gradient.mul_(min(1.0, self.clip / (norm + 1e-6)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _whole(self, shard: DTensor) -> torch.Tensor:
+        """The whole tensor on the CPU, gathered through the device; a collective operation."""
+        on_device = DTensor.from_local(
+            shard.to_local().detach().to(self.device),
+            shard.device_mesh,
+            shard.placements,
+            shape=shard.shape,
+            stride=shard.stride(),
+        )
+        return on_device.full_tensor().to("cpu", copy=True)
+
+    def state(self) -> tuple[TensorsByName, TensorsByName]:
+        weights, moments = {}, {}
+        first = dist.get_rank() == 0
+        for name, parameter in self.model.named_parameters():
+            state = self.optimizer.state[parameter]
+            weight, *found = (self._whole(shard) for shard in (parameter, *(state[key] for key in MOMENTS)))
+            if first:
+                weights[name] = weight
+                moments |= {f"{key}.{name}": moment for key, moment in zip(MOMENTS, found, strict=True)}
+        return weights, moments
+
+    def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
+        def fill(shard: DTensor, whole: torch.Tensor) -> None:
+            part = distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None)
+            shard.to_local().copy_(part.to_local())
+
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                fill(parameter, weights[name])
+                self.optimizer.state[parameter] = adamw_state(steps_done, parameter.detach())
+                for key in MOMENTS:
+                    fill(self.optimizer.state[parameter][key], moments[f"{key}.{name}"])
+
+    def held_bytes(self) -> dict[str, BytesByDevice]:
+        parameters = list(self.model.parameters())
+        states = [self.optimizer.state[p] for p in parameters if p in self.optimizer.state]
+        shards = {
+            "weights": parameters,
+            "gradients": [p.grad for p in parameters if p.grad is not None],
+            "optimizer": [state[key] for state in states for key in MOMENTS],
+        }
+        return {part: bytes_by_device(s.to_local() for s in found) for part, found in shards.items()}

@@ -1,0 +1,70 @@
+"""The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cpt.train.checkpoints import TensorsByName
+from cpt.train.engines import (
+    MOMENTS,
+    BytesByDevice,
+    bytes_by_device,
+    load_unsharded_state,
+    make_adamw,
+    unsharded_state,
+)
+from cpt.train.losses import LossModel
+
+
+class PlainEngine:
+    """See Engine. Autocast to bfloat16 over float32 weights."""
+
+    def __init__(self, model: nn.Module, settings: dict[str, Any], device: torch.device, world_size: int):
+        self.model = model.to(device)
+        self.world_size = world_size
+        self.clip = settings["gradient_clip"]
+        self.autocast = settings["precision"] == "bf16"
+        self.device = device
+        self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
+        if world_size > 1:
+            self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
+        self.optimizer = make_adamw(self.model, settings)
+
+    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            return self.loss_model(*inputs)
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        # DDP averages gradients over the processes where the global batch needs their sum.
+        wait = self.world_size > 1 and not last
+        with self.loss_model.no_sync() if wait else nullcontext():
+            (loss * self.world_size).backward()
+
+    def step(self, learning_rate: float) -> float:
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm.item()
+
+    def state(self) -> tuple[TensorsByName, TensorsByName]:
+        if self.world_size > 1 and dist.get_rank() != 0:
+            return {}, {}
+        return unsharded_state(self.model, self.optimizer)
+
+    def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
+        load_unsharded_state(self.model, self.optimizer, weights, moments, steps_done)
+
+    def held_bytes(self) -> dict[str, BytesByDevice]:
+        parameters = list(self.model.parameters())
+        states = [self.optimizer.state[p] for p in parameters if p in self.optimizer.state]
+        return {
+            "weights": bytes_by_device(parameters),
+            "gradients": bytes_by_device(p.grad for p in parameters if p.grad is not None),
+            "optimizer": bytes_by_device(state[key] for state in states for key in MOMENTS),
+        }

@@ -1,0 +1,196 @@
+"""Every engine gives the same losses, continues from every other's checkpoint, saves a model that loads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import LENGTH, SETTINGS, TRAIN
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from cpt.digest import reached_definitions
+from cpt.errors import UserError
+from cpt.train import deepspeed_engine
+from cpt.train.plan import make_plan
+
+BOTH = ["optimizer", "parameters"]
+ENGINES = {
+    "ddp": {"engine": "ddp"},
+    "fsdp": {"engine": "fsdp"},
+    "fsdp, all offloaded": {"engine": "fsdp", "offload": BOTH},
+    **{f"zero {stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
+    "zero 1, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 1, "offload": ["optimizer"]},
+    "zero 2, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
+    "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
+    "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
+}
+# One run, handed from engine to engine: (processes, engine, last step there).
+CHAIN = [
+    (2, "ddp", 3),
+    (2, "zero 2", 6),
+    (2, "fsdp", 9),
+    (2, "zero 3, all offloaded", 12),
+    (1, "ddp", 14),
+    (1, "zero 0", 16),
+    (1, "fsdp, all offloaded", 18),
+    (1, "zero 1", None),
+]
+RESUMED = ("fsdp", "zero 2")  # on two processes; zero 3 and ddp are killed in test_train_runs.py
+STEPS = 20
+SEQUENCES = 119  # 19 global batches of 6, and one of 5, which two processes can't share evenly
+
+
+def case(number: int, processes: int) -> dict:
+    """Micro-batch and checkpointing of the engine of that number. Of 6 sequences per step, three go to each
+    of two processes: in three micro-batches, in one and a smaller one, or in one.
+
+    Over all, each engine runs on one and two processes, with and without checkpointing and with two of the
+    three micro-batches, and these three settings meet in all pairs.
+    """
+    return {
+        "micro_batch": 1 + (number + processes) % 3,
+        "gradient_checkpointing": (number // 2 + processes) % 2 == 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
+    """A folder with the finished trainings of all engines, as `ENGINE/PROCESSES`, and with `chain`."""
+    root = tmp_path_factory.mktemp("engines")
+    ledger = json.loads((packed_folder / "ledger.json").read_text())
+
+    def training(work: Path, stop_after: int | None = None, **changes) -> dict:
+        settings = SETTINGS | {"offload": [], "global_batch": 6} | changes
+        return {
+            "plan": make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128),
+            "model_folder": str(model_folder),
+            "sequences_folder": str(packed_folder),
+            "work": str(work),
+            "stop_after": stop_after,
+        }
+
+    for processes in (2, 1):
+        listed = [
+            training(root / name / str(processes), **settings, **case(number, processes))
+            for number, (name, settings) in enumerate(ENGINES.items())
+        ]
+        listed += [
+            training(root / "chain", last, **ENGINES[name])
+            for there, name, last in CHAIN
+            if there == processes
+        ]
+        if processes == 2:
+            for number, name in enumerate(ENGINES):
+                if name in RESUMED:
+                    settings = ENGINES[name] | case(number, processes)
+                    listed += [training(root / name / "resumed", last, **settings) for last in (8, None)]
+        (root / "list.json").write_text(json.dumps(listed))
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        result = subprocess.run(
+            [
+                sys.executable,
+                *(launcher if processes > 1 else []),
+                str(Path(__file__).with_name("several_trainings.py")),
+                str(root / "list.json"),
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parent)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
+    return root
+
+
+def assert_same_curve(work: Path, reference: Path) -> None:
+    found, expected = (pd.read_csv(folder / "metrics.csv") for folder in (work, reference))
+    assert list(found.step) == list(expected.step) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-4)
+
+
+def test_settings_meet_in_all_pairs():
+    cases = [(p, *case(n, p).values()) for n in range(len(ENGINES)) for p in (1, 2)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len({(c[one], c[other]) for c in cases}) == len({c[one] for c in cases}) * len(
+            {c[other] for c in cases}
+        )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ENGINES)
+def test_same_curve_and_a_model_that_loads(trained, name, processes):
+    reference, work = trained / "ddp" / "1", trained / name / str(processes)
+    assert_same_curve(work, reference)
+    summary = json.loads((work / "run.json").read_text())
+    assert (summary["engine"], summary["processes"]) == (ENGINES[name]["engine"], processes)
+    tensors = load_file(work / "model" / "model.safetensors")
+    assert all(tensor.numel() for tensor in tensors.values())
+    model, expected = (AutoModelForCausalLM.from_pretrained(f / "model") for f in (work, reference))
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    for (key, a), b in zip(model.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=key)
+
+
+def test_engines_continue_from_each_others_checkpoints(trained):
+    assert_same_curve(trained / "chain", trained / "ddp" / "1")
+    assert json.loads((trained / "chain" / "run.json").read_text())["resumed_after_step"] == 18
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_resume_is_bit_for_bit(trained, name):
+    undisturbed, resumed = trained / name / "2", trained / name / "resumed"
+    assert json.loads((resumed / "run.json").read_text())["resumed_after_step"] == 8
+    one, other = ((work / "model" / "model.safetensors").read_bytes() for work in (undisturbed, resumed))
+    assert one == other
+    assert list(pd.read_csv(resumed / "metrics.csv").loss) == list(
+        pd.read_csv(undisturbed / "metrics.csv").loss
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "gradients", "optimizer"),  # in copies of the model in float32
+    [
+        ("ddp", 1, 1, 2),
+        ("fsdp", 0.5, 0.5, 1),
+        ("fsdp, all offloaded", 0.5, 0.5, 1),
+        ("zero 0", 1, 1, 2),
+        ("zero 1", 1, 0.5, 1.5),  # besides its moments, the optimizer has weights of its own
+        ("zero 2", 1, 0.5, 1.5),
+        ("zero 3", 0.5, 0.5 + 1, 1.5),  # gradients lie in a bucket as large as this model, then in their part
+        ("zero 3, all offloaded", 0.5, 0.5 + 1 + 0.5, 1.5),  # and in the optimizer's copy
+    ],
+)
+def test_what_each_of_two_processes_holds(trained, name, weights, gradients, optimizer):
+    model = load_file(trained / "ddp" / "1" / "model" / "model.safetensors")
+    whole = sum(tensor.nbytes for tensor in model.values())
+    for rank in (0, 1):
+        held = json.loads((trained / name / "2" / f"held-{rank}.json").read_text())
+        found = {part: sizes["cpu"] / whole for part, sizes in held.items()}
+        expected = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
+        assert found == pytest.approx(expected, abs=0.06)  # what doesn't come out even is filled up
+
+
+def test_every_engine_counts_as_code_that_training_depends_on():
+    files = {file for file, _ in reached_definitions(TRAIN)}
+    assert {f"cpt/train/{name}_engine.py" for name in ("plain", "fsdp", "deepspeed")} <= files
+
+
+def test_missing_compiler_and_ninja_are_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "g++-of-nowhere")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(UserError, match=r"needs g\+\+-of-nowhere and ninja on the PATH.*engine: fsdp"):
+        deepspeed_engine.compile_cpu_adam()
+
+
+def test_missing_deepspeed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(UserError, match=r"engine: deepspeed can't be imported.*engine: fsdp"):
+        deepspeed_engine.import_deepspeed(torch.device("cpu"))
