@@ -1,9 +1,9 @@
 """Train several times in the same processes, which saves their start: for the tests of the engines.
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
-cpt.train.loop.train and, where it is to be interrupted, `stop_after`, the number of a step during which
-every process is sent SIGTERM. A finished training leaves in its work folder `run.json` (its summary) and
-`held-0.json`, `held-1.json`, ... (what each process held before its last step).
+cpt.train.loop.train and `stop_after`, the number of steps of this training after which every process is sent
+SIGTERM, or null. A finished training leaves in its work folder `run.json` (its summary) and `held-0.json`,
+`held-1.json`, ... (what each process held before its last update).
 """
 
 import json
@@ -15,26 +15,28 @@ from typing import Any
 
 from cpt.train import engines, loop
 
-rate = loop.learning_rate
-
 
 def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: Path) -> None:
-    """Train by the loop, which asks for the rate between the last backward pass of a step and its update."""
-    running = []
+    """Train by the loop, with an engine whose updates are watched."""
+    steps = 0
 
     def make_engine(*arguments: Any) -> engines.Engine:
-        running.append(engines.make_engine(*arguments))
-        return running[-1]
+        engine = engines.make_engine(*arguments)
+        update = engine.step
 
-    def learning_rate(step: int, plan: dict[str, Any]) -> float:
-        if step + 1 == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        if step + 1 == plan["steps"]:
-            held = json.dumps(running[0].held_bytes())
-            (work / f"held-{os.environ.get('RANK', '0')}.json").write_text(held)
-        return rate(step, plan)
+        def step(learning_rate: float) -> float:
+            nonlocal steps
+            steps += 1
+            if steps == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            held = work / f"held-{os.environ.get('RANK', '0')}.json"
+            held.write_text(json.dumps(engine.held_bytes()))
+            return update(learning_rate)
 
-    loop.make_engine, loop.learning_rate = make_engine, learning_rate
+        engine.step = step
+        return engine
+
+    loop.make_engine = make_engine
     try:
         summary = loop.train(plan, work=work, kind="cpu", **folders)
     except SystemExit as stopped:

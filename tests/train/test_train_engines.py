@@ -1,9 +1,11 @@
 """Every engine gives the same losses, continues from every other's checkpoint, saves a model that loads."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +32,15 @@ ENGINES = {
     "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
     "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
-# One run, handed from engine to engine: (processes, engine, last step there).
+# One run, handed from engine to engine: (processes, engine, steps there).
 CHAIN = [
     (2, "ddp", 3),
-    (2, "zero 2", 6),
-    (2, "fsdp", 9),
-    (2, "zero 3, all offloaded", 12),
-    (1, "ddp", 14),
-    (1, "zero 0", 16),
-    (1, "fsdp, all offloaded", 18),
+    (2, "zero 2", 3),
+    (2, "fsdp", 3),
+    (2, "zero 3, all offloaded", 3),
+    (1, "ddp", 2),
+    (1, "zero 0", 2),
+    (1, "fsdp, all offloaded", 2),
     (1, "zero 1", None),
 ]
 RESUMED = ("fsdp", "zero 2")  # on two processes; zero 3 and ddp are killed in test_train_runs.py
@@ -89,7 +91,7 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
             for number, name in enumerate(ENGINES):
                 if name in RESUMED:
                     settings = ENGINES[name] | case(number, processes)
-                    listed += [training(root / name / "resumed", last, **settings) for last in (8, None)]
+                    listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
         (root / "list.json").write_text(json.dumps(listed))
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         result = subprocess.run(
@@ -182,11 +184,55 @@ def test_every_engine_counts_as_code_that_training_depends_on():
     assert {f"cpt/train/{name}_engine.py" for name in ("plain", "fsdp", "deepspeed")} <= files
 
 
-def test_missing_compiler_and_ninja_are_told(monkeypatch, tmp_path):
+@pytest.fixture
+def builds(monkeypatch, tmp_path):
+    """A machine with a compiler and ninja, whose builds call `builds.append(lock exists)`."""
+    found = []
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "sh")  # stands for a compiler; nothing is compiled
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # restored, as ninja's folder is added to it
+    deepspeed_engine.import_deepspeed(torch.device("cpu"))
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    def load(self, verbose: bool) -> None:
+        found.append((tmp_path / "cpu_adam" / "lock").exists())
+
+    monkeypatch.setattr(CPUAdamBuilder, "load", load)
+    return found
+
+
+def test_lock_of_a_killed_build_is_removed(builds, tmp_path, caplog):
+    (tmp_path / "cpu_adam").mkdir()
+    (tmp_path / "cpu_adam" / "lock").touch()
+    deepspeed_engine.compile_cpu_adam()
+    assert builds == [False] and "removed the lock of a build that was killed" in caplog.text
+
+
+def test_builds_wait_in_line(builds, tmp_path):
+    with open(tmp_path / "cpt.lock", "w") as line:
+        fcntl.flock(line, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=deepspeed_engine.compile_cpu_adam)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive() and not builds
+    waiting.join(60)
+    assert builds == [False]
+
+
+def test_missing_compiler_and_ninja_are_told(builds, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CXX", "g++-of-nowhere")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match=r"needs g\+\+-of-nowhere and ninja on the PATH.*engine: fsdp"):
+    with pytest.raises(UserError, match=r"needs sh and ninja on the PATH.*engine: fsdp"):
+        deepspeed_engine.compile_cpu_adam()
+    assert not builds
+
+
+def test_failed_build_is_told(builds, monkeypatch):
+    def fail(self, verbose: bool) -> None:
+        raise RuntimeError("no such header")
+
+    monkeypatch.setattr("deepspeed.ops.op_builder.CPUAdamBuilder.load", fail)
+    with pytest.raises(UserError, match=r"didn't compile: no such header.*engine: fsdp"):
         deepspeed_engine.compile_cpu_adam()
 
 

@@ -52,7 +52,7 @@ class Interruption:
 
 
 def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
-    """Join the other processes that torchrun started, if any.
+    """Join the other processes that torchrun started, if any, unless that was done before.
 
     Args:
         engine: "ddp", or one that needs a process group even of one.
