@@ -14,35 +14,12 @@ import psutil
 import pytest
 import torch
 from packed_mixture import LENGTH, write_packed
+from train_settings import SETTINGS, TRAIN
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.train.plan import make_plan
 
-TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 SEQUENCES, VOCABULARY = 150, 101
-SETTINGS = {
-    "optimizer": "adamw",
-    "learning_rate": 3e-3,
-    "weight_decay": 0.1,
-    "beta1": 0.9,
-    "beta2": 0.99,
-    "epsilon": 1e-8,
-    "gradient_clip": 1.0,
-    "document_masking": False,
-    "schedule": "cosine",
-    "minimum_learning_rate": 0.0,
-    "warmup": 0.1,
-    "micro_batch": 2,
-    "global_batch": 4,
-    "engine": "ddp",
-    "zero_stage": 3,
-    "offload": ["optimizer", "parameters"],
-    "gradient_checkpointing": False,
-    "precision": "float32",
-    "seed": 0,
-    "checkpoint_every": 5,
-    "keep_checkpoints": 2,
-}
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import LENGTH, SETTINGS, TRAIN
+from packed_mixture import LENGTH
 from safetensors.torch import load_file
+from train_settings import SETTINGS, TRAIN
 from transformers import AutoModelForCausalLM
 
 from cpt.digest import reached_definitions
