@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cpt.errors import UserError
@@ -103,6 +104,21 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
     for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present, use_threads=False):
         values = {name: _values(batch.column(name)) for name in present}
         yield from zip(*(values.get(name, [None] * batch.num_rows) for name in columns), strict=True)
+
+
+def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
+    """UTF-8 bytes of the texts of the documents that `chosen` (bool [documents]) names.
+
+    Reads only the row groups that hold one.
+    """
+    file, first, size = open_parquet(path), 0, 0
+    for group in range(file.num_row_groups):
+        part = chosen[first : first + file.metadata.row_group(group).num_rows]
+        first += len(part)
+        if part.any():
+            texts = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
+            size += pc.sum(pc.binary_length(texts.filter(pa.array(part)))).as_py()
+    return size
 
 
 def as_name(value: Any) -> str | None:
