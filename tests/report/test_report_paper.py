@@ -87,7 +87,7 @@ def test_paper_shows_the_numbers_of_the_results(experiment: SimpleNamespace, tmp
         "0.4405",
         "5,230",
         "461,500",
-        "70.6 % of the documents of",
+        "70.6",
         "10,240",
         "25,600",
         "SmolLM2-135M",

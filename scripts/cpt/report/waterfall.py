@@ -130,7 +130,7 @@ def draw_waterfall(drawn: Figure, corpora: dict[str, list[Step]]) -> None:
         4,
         squeeze=False,
         gridspec_kw={
-            "width_ratios": [0.7, 1, 0.7, 1],
+            "width_ratios": [0.62, 1, 0.62, 1],
             "height_ratios": [len(steps) + 1 for steps in corpora.values()],
         },
     )
@@ -184,7 +184,7 @@ def _draw_unit(bars: Axes, numbers: Axes, steps: list[Step], unit: str) -> None:
         look = {"ha": "right", "va": "center", "fontsize": 7.5}
         look["fontweight"] = "normal" if step.taken else "bold"
         numbers.text(0.5, position, number, **look)
-        numbers.text(0.97, position, _percent(shown, whole), **look)
+        numbers.text(1, position, _percent(shown, whole), **look)
 
 
 def _percent(value: int, whole: int) -> str:
