@@ -1,6 +1,7 @@
 """What token ids tell of a document's quality, and how that is spread over a corpus (paper 3.2.3)."""
 
 import csv
+from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,26 +40,26 @@ class QualityHistogram:
     """Documents per bin of each measure."""
 
     def __init__(self) -> None:
-        self.counts = {measure: np.zeros(len(edges), np.int64) for measure, edges in BINS.items()}
+        self.counts = {measure: [0] * len(edges) for measure, edges in BINS.items()}
 
     def add(self, found: Quality) -> None:
         """Count a document; a value on an edge belongs to the bin above it."""
         for measure, value in found._asdict().items():
-            self.counts[measure][np.searchsorted(BINS[measure], value, side="right") - 1] += 1
+            self.counts[measure][bisect_right(BINS[measure], value) - 1] += 1
 
     def add_file(self, path: Path) -> None:
         """Add what `write` has written."""
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                edge = np.searchsorted(BINS[row["measure"]], float(row["from"]))
-                self.counts[row["measure"]][edge] += int(row["documents"])
+                measure = row["measure"]
+                self.counts[measure][BINS[measure].index(float(row["from"]))] += int(row["documents"])
 
     def lines(self) -> list[str]:
         """`measure,from,to,documents` of the bins that aren't empty; a last bin has no `to`."""
         return [
             f"{measure},{edge},{upper},{count}"
             for measure, edges in BINS.items()
-            for edge, upper, count in zip(edges, (*edges[1:], ""), self.counts[measure].tolist(), strict=True)
+            for edge, upper, count in zip(edges, (*edges[1:], ""), self.counts[measure], strict=True)
             if count
         ]
 
