@@ -46,6 +46,7 @@ def lay_out(save_table, root, shards: dict[str, list[list[str]]]) -> dict[str, i
     for corpus, parts in shards.items():
         for number, texts in enumerate(parts):
             rows = {"row": list(range(len(texts))), "text": np.array(texts, dtype=str).tolist()}
+            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
             save_table(root / corpus / "filtered" / f"{number:05d}.parquet", rows)
     return {corpus: len(parts) for corpus, parts in shards.items()}
 
