@@ -27,7 +27,7 @@ PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.q
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
 USED_MIXTURES = list(dict.fromkeys(cfg.mixture_of(run) for run in cfg.trained_runs))
-SHARDS = {name: corpus.shards for name, corpus in cfg.corpora.items()}
+SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 FIGURE_FORMATS = ["pdf", "png", "svg"]
 
@@ -99,6 +99,13 @@ def local_files(corpus):
             f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()})"
         )
     return files
+
+
+def source_of(corpus):
+    """What a shard is made from. How many files of a repository are used changes none of them."""
+    source = cfg.corpora[corpus]
+    unimportant = {"shards", "tokens_per_shard"} if source.source == "hub" else set()
+    return as_json(source.model_dump(mode="json", exclude=unimportant))
 
 
 def source_environment(wildcards):

@@ -6,7 +6,8 @@
 #   {R}/benchmarks         evaluation items, for decontamination
 # OUTPUTS
 #   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json
-#   {R}/corpora/{corpus}/held_out.parquet
+#   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
+#   {R}/corpora/duplicates.csv         and, if configured, near_duplicates.csv
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
 #   {R}/corpora/token_quality.csv      documents per bin of the token-level measures
 #   {R}/corpora/drops.md               what each rule dropped, with examples to read
@@ -31,16 +32,18 @@ rule download:
     benchmark:
         f"{R}/timings/download/{{corpus}}/{{shard}}.tsv"
     threads: 1
+    resources:
+        shards=lambda wildcards: SHARDS[wildcards.corpus],  # not a parameter: another number reruns no shard
     params:
         command=script("download"),
-        source=lambda wildcards: as_json(cfg.corpora[wildcards.corpus]),
+        source=lambda wildcards: source_of(wildcards.corpus),
         environment=source_environment,
         code=code("download"),
     message:
         "download: {wildcards.corpus}, shard {wildcards.shard}"
     shell:
         "{params.command} --corpus {wildcards.corpus} --source {params.source:q} --shard {wildcards.shard}"
-        " --output {output.documents:q} --manifest {output.manifest:q}"
+        " --shards {resources.shards} --output {output.documents:q} --manifest {output.manifest:q}"
         " --code {params.code} --log-file {log:q}"
 
 
@@ -90,7 +93,7 @@ rule deduplicate:
         command=script("deduplicate"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
         root=lambda wildcards: f"{R}/corpora",
-        settings=as_json(cfg.deduplicate),
+        settings=as_json(cfg.deduplicate.model_dump(exclude={"near"})),
         code=code("deduplicate"),
     message:
         "deduplicate: all shards of all corpora"
@@ -99,10 +102,63 @@ rule deduplicate:
         " --settings {params.settings:q} --table {output.table:q} --code {params.code} --log-file {log:q}"
 
 
+# The next two are only asked for with deduplicate.near.
+rule minhash:
+    input:
+        rules.filter_documents.output.documents,
+    output:
+        f"{R}/corpora/{{corpus}}/minhash/{{shard}}.npy",
+    log:
+        f"{R}/logs/minhash/{{corpus}}/{{shard}}.log",
+    benchmark:
+        f"{R}/timings/minhash/{{corpus}}/{{shard}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=240,
+    params:
+        command=script("minhash"),
+        settings=as_json(cfg.deduplicate.near),
+        code=code("minhash"),
+    message:
+        "minhash: {wildcards.corpus}, shard {wildcards.shard}"
+    shell:
+        "{params.command} --input {input:q} --settings {params.settings:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule near_duplicates:
+    input:
+        shards_of(cfg.used_corpora, rules.filter_documents.output.documents),
+        rules.deduplicate.output.keep,
+        shards_of(cfg.used_corpora, rules.minhash.output[0]),
+    output:
+        keep=shards_of(cfg.used_corpora, f"{R}/corpora/{{corpus}}/near_deduplicated/{{shard}}.keep.npy"),
+        table=f"{R}/corpora/near_duplicates.csv",
+    log:
+        f"{R}/logs/near_duplicates.log",
+    benchmark:
+        f"{R}/timings/near_duplicates.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=240,
+    params:
+        command=script("near_duplicates"),
+        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
+        root=lambda wildcards: f"{R}/corpora",
+        code=code("near_duplicates"),
+    message:
+        "near-duplicates: all shards of all corpora"
+    shell:
+        "{params.command} --corpora {params.corpora:q} --root {params.root:q} --table {output.table:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
 rule decontaminate:
     input:
         documents=rules.filter_documents.output.documents,
-        keep=f"{R}/corpora/{{corpus}}/deduplicated/{{shard}}.keep.npy",
+        keep=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated/{{shard}}.keep.npy",
         benchmarks=f"{R}/benchmarks",
     output:
         keep=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy",
@@ -189,6 +245,32 @@ rule held_out:
         " --code {params.code} --log-file {log:q}"
 
 
+rule held_out_tokens:
+    input:
+        documents=rules.held_out.output,
+        model=f"{R}/models/base",
+    output:
+        f"{R}/corpora/{{corpus}}/held_out.{{tokens}}.npz",
+    log:
+        f"{R}/logs/held_out_tokens/{{corpus}}.{{tokens}}.log",
+    benchmark:
+        f"{R}/timings/held_out_tokens/{{corpus}}.{{tokens}}.tsv"
+    wildcard_constraints:
+        tokens=r"\d+",
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=30,
+    params:
+        command=script("held_out_tokens"),
+        code=code("held_out_tokens"),
+    message:
+        "held-out tokens: {wildcards.tokens} of {wildcards.corpus}"
+    shell:
+        "{params.command} --input {input.documents:q} --model {input.model:q} --tokens {wildcards.tokens}"
+        " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
 rule pack:
     input:
         lambda wildcards: [
@@ -266,7 +348,10 @@ rule corpus_statistics:
         shards_of(cfg.used_corpora, rules.decontaminate.output.report),
         shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
         shards_of(cfg.used_corpora, rules.tokenize_documents.output.quality),
-        duplicates=[rules.deduplicate.output.table],
+        duplicates=[
+            rules.deduplicate.output.table,
+            *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),
+        ],
         packed=expand(rules.pack.output, mixture=USED_MIXTURES),
     output:
         table=report(

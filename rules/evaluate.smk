@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS
 #   {R}/models/...                  base and trained models
-#   {R}/corpora/{corpus}/held_out.parquet
+#   {R}/corpora/{corpus}/held_out.{tokens}.npz
 # OUTPUTS
 #   {R}/benchmarks                                   the seven test sets, checked
 #   {R}/evaluations/{run}/{task}.json, .samples.jsonl
@@ -68,7 +68,7 @@ rule evaluate_task:
 rule bits_per_byte:
     input:
         model=lambda wildcards: model_of(wildcards.run),
-        held_out=f"{R}/corpora/{{corpus}}/held_out.parquet",
+        held_out=f"{R}/corpora/{{corpus}}/held_out.{cfg.evaluate.held_out_tokens}.npz",
     output:
         f"{R}/evaluations/{{run}}/bits_per_byte.{{corpus}}.json",
     log:
@@ -85,7 +85,6 @@ rule bits_per_byte:
         command=script("bits_per_byte"),
         settings=as_json(
             {
-                "held_out_tokens": cfg.evaluate.held_out_tokens,
                 "sequence_length": cfg.packing.sequence_length,
                 "batch_size": cfg.evaluate.batch_size,
                 "precision": cfg.evaluate.precision,

@@ -16,7 +16,7 @@ def main(arguments: argparse.Namespace) -> None:
         loaded = load_source(source, arguments.wheel)
         check_context(loaded.model.config, arguments.sequence_length)
         loaded.save(folder)
-        report = {"source": source, **loaded.facts, "mended": loaded.mended, **describe(folder)}
+        report = {"source": source, **loaded.facts, "mended": loaded.mended, **describe(folder, loaded.model)}
         if source["source"] != "random":
             check_loss(report)
     settings = {"source": source, "sequence_length": arguments.sequence_length}

@@ -7,21 +7,17 @@ from cpt.command import command_parser, json_value, run
 from cpt.evaluate.bits import bits_per_byte
 from cpt.evaluate.model import load_model
 from cpt.files import sha256_of, write_json
+from cpt.held_out import load_held_out
 from cpt.provenance import provenance
 
-SETTINGS = ("held_out_tokens", "sequence_length", "batch_size", "precision")
+SETTINGS = ("sequence_length", "batch_size", "precision")
 
 
 def main(arguments: argparse.Namespace) -> None:
     settings = {name: arguments.settings[name] for name in SETTINGS}
-    model, tokenizer = load_model(arguments.model, settings["precision"], arguments.threads)
+    model, _ = load_model(arguments.model, settings["precision"], arguments.threads)
     scores = bits_per_byte(
-        model,
-        tokenizer,
-        arguments.held_out,
-        settings["held_out_tokens"],
-        settings["sequence_length"],
-        settings["batch_size"],
+        model, load_held_out(arguments.held_out), settings["sequence_length"], settings["batch_size"]
     )
     write_json(
         arguments.output,
@@ -38,7 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = command_parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face model folder")
-    parser.add_argument("--held-out", type=Path, required=True, help="parquet file with a `text` column")
+    parser.add_argument("--held-out", type=Path, required=True, help="its held-out tokens (.npz)")
     parser.add_argument("--corpus", required=True, help="name of the corpus, for the report")
     parser.add_argument("--settings", type=json_value, required=True, help=f"JSON with {', '.join(SETTINGS)}")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, where there is no GPU")

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     parser.add_argument("--corpora", type=json_value, required=True, help="{corpus: number of shards}")
     parser.add_argument("--root", type=Path, required=True, help="the folder of the corpora")
     parser.add_argument(
-        "--duplicates", type=Path, nargs="+", required=True, help="the tables of dropped duplicates (.csv)"
+        "--duplicates", type=Path, nargs="+", required=True, help="duplicates.csv, near_duplicates.csv"
     )
     parser.add_argument("--ledgers", type=Path, nargs="*", default=[], help="ledger.json of the mixtures")
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")

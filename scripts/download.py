@@ -11,6 +11,7 @@ from cpt.corpus.addresses import Address, fetch_address, is_address, matching_ad
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.documents import RAW_SCHEMA, Document, open_parquet, require_text_column, row_writer
 from cpt.corpus.hub import fetch_hub_file
+from cpt.corpus.layout import folder_of_parts
 from cpt.corpus.sources import documents_in, matching_files
 from cpt.errors import UserError
 from cpt.files import atomic, sha256_of, write_json
@@ -39,8 +40,7 @@ def write_documents(documents: Iterable[Document], output: Path, where: str) -> 
 
 def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
     """Fetch a hub file: parquet stays as it is, JSON lines are converted."""
-    folder = arguments.output.with_name(f".{arguments.output.name}.download")
-    fetched = fetch_hub_file(source, arguments.corpus, arguments.shard, folder)
+    fetched = fetch_hub_file(source, arguments.corpus, arguments.shard, arguments.shards, arguments.output)
     files = [{"name": fetched.name, "bytes": fetched.size, "sha256": fetched.sha256}]
     replaced = 0
     if fetched.name.endswith(".parquet"):
@@ -53,7 +53,7 @@ def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[s
     else:
         documents = documents_in(fetched.path, fetched.name, source["text_column"])
         replaced = write_documents(documents, arguments.output, where)
-    shutil.rmtree(folder)
+    shutil.rmtree(fetched.path.parent)
     return {"revision": fetched.revision, "files": files, "documents_with_replaced_characters": replaced}
 
 
@@ -67,13 +67,13 @@ def read_local(source: dict, arguments: argparse.Namespace, where: str) -> dict[
     for pattern in patterns:
         if is_address(pattern):
             found |= {address.url: address for address in matching_addresses(pattern, arguments.corpus)}
-    mine = sorted(found)[arguments.shard :: source["shards"]]
+    mine = sorted(found)[arguments.shard :: arguments.shards]
     if not mine:
         raise UserError(
             f"corpora.{arguments.corpus}.shards: {source['shards']} shards are asked for, but only "
             f"{len(found)} files match; lower shards"
         )
-    folder = arguments.output.with_name(f".{arguments.output.name}.download")
+    folder = folder_of_parts(arguments.output)
     paths = {
         name: fetch_address(found[name], folder, arguments.corpus) if is_address(name) else found[name]
         for name in mine
@@ -91,7 +91,7 @@ def read_local(source: dict, arguments: argparse.Namespace, where: str) -> dict[
 
 def read_documentation(source: dict, arguments: argparse.Namespace, where: str) -> dict[str, Any]:
     """Read this shard's share of the packages' source files."""
-    mine = source_files(source["packages"], arguments.corpus)[arguments.shard :: source["shards"]]
+    mine = source_files(source["packages"], arguments.corpus)[arguments.shard :: arguments.shards]
     write_documents((document for file in mine for document in documents_of(file)), arguments.output, where)
     files = [file_entry(file.path, file.url) for file in mine]
     return {"revision": None, "files": files, "documents_with_replaced_characters": 0}
@@ -122,6 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("--corpus", required=True, help="the corpus's name in the config")
     parser.add_argument("--source", type=json_value, required=True, help="the corpus's entry in the config")
     parser.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    parser.add_argument("--shards", type=int, required=True, help="how many the corpus has")
     parser.add_argument("--output", type=Path, required=True, help="the raw shard (.parquet)")
     parser.add_argument("--manifest", type=Path, required=True, help="what was read (.json)")
     run(main, parser)

@@ -141,6 +141,11 @@ def test_missing_key():
         ),
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
+        (
+            {"deduplicate": {"near": {"ngram": 5, "bands": 0, "rows": 8, "seed": 0}}},
+            "deduplicate.near.bands: ",
+        ),
+        ({"deduplicate": {"near": {"seed": 0}}}, "deduplicate.near.ngram: missing; it must be set"),
         ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
         (
             {"mixtures": {"domain": None, "a": {"fineweb_edu": 1}, "b": {"fineweb_edu": 1}}},
@@ -172,6 +177,47 @@ def test_missing_key():
 )
 def test_what_does_not_fit_together(overlay, message):
     assert message in problem(overlay)
+
+
+def shards(overlay: dict) -> int:
+    return load(merged(overlay)).shards_of("fineweb_edu")
+
+
+def test_papers_experiment_needs_two_shards():
+    assert shards({}) == 2
+    assert shards({"runs": {"cpt-1B": None}}) == 1
+    assert shards({"runs": {"cpt-1B": None, "cpt-400M": None}}) == 1
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ({"runs": {"x": {"tokens": "6B", "gpus": 1}}}, 10),
+        ({"runs": {"x": {"tokens": 6_000_000_001, "gpus": 1}}}, 11),
+        ({"runs": {"x": {"tokens": "6B", "gpus": 1}}, "packing": {"maximum_epochs": 4}}, 3),
+        ({"runs": {"x": {"tokens": "6B", "gpus": 1, "mixture": "other"}}}, 3),  # 30 % of 6B are 3 exactly
+        ({"runs": {"x": {"tokens": "9B", "gpus": 1, "mixture": "other"}}}, 5),  # 4.5
+        ({"runs": {"x": {"tokens": "6B", "gpus": 1}}, "corpora": {"fineweb_edu": {"shards": 7}}}, 7),
+        ({"mixtures": {"domain": {"fineweb_edu": None, "mine": 1}}}, 1),  # measured, but not trained on
+        ({"corpora": {"fineweb_edu": {"tokens_per_shard": "2.5M"}}}, 400),
+    ],
+)
+def test_shards_follow_from_the_largest_need(overlay, expected):
+    mine = {"source": "local", "files": "mine/*.md", "shards": 3}
+    config = {"corpora": {"mine": mine}, "mixtures": {"other": {"fineweb_edu": 0.3, "mine": 0.7}}}
+    assert load(merged(config)).shards_of("mine") == 3
+    assert load(merged(config, overlay)).shards_of("fineweb_edu") == expected
+
+
+def test_shards_or_what_they_follow_from_must_be_set():
+    assert (
+        "corpora.fineweb_edu: set shards (how many of the matching files to use), or tokens_per_shard"
+        in problem({"corpora": {"fineweb_edu": {"tokens_per_shard": None}}})
+    )
+    for value in (0, "many"):
+        assert "corpora.fineweb_edu.tokens_per_shard: " in problem(
+            {"corpora": {"fineweb_edu": {"tokens_per_shard": value}}}
+        )
 
 
 def test_sequence_length_over_the_context_of_a_known_model():

@@ -2,7 +2,7 @@
 
 A script builds its parser with `command_parser(__doc__)`, adds its arguments, and ends with
 `run(main, parser)`. With `--log-file FILE`, everything that the script and its libraries print goes to the
-file; the terminal sees the progress bar, warnings, and one clear message if something goes wrong.
+file; the terminal sees the progress bar, notices, warnings, and one clear message if something goes wrong.
 """
 
 import argparse
@@ -49,9 +49,10 @@ def _set_up_logging(log: Path | None) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handlers.append(logging.StreamHandler(file))
-        console.setLevel(logging.WARNING if os.environ.get("RANK", "0") == "0" else logging.CRITICAL)
+        console.setLevel(progress.NOTICE if os.environ.get("RANK", "0") == "0" else logging.CRITICAL)
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    logging.addLevelName(progress.NOTICE, "NOTICE")
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda record: log is None)
     for noisy in ("httpx", "httpx2", "httpcore", "huggingface_hub", "datasets", "transformers", "filelock"):

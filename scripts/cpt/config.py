@@ -6,6 +6,7 @@ over it key by key, and `--config` over both. `null` removes a key, as in a JSON
 
 import math
 import re
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -62,7 +63,12 @@ class HubCorpus(Section):
     repo: str
     revision: Revision
     files: str = Field(description="glob over the repository's files")
-    shards: Positive = Field(1, description="how many of the matching files to use")
+    shards: Positive | None = Field(
+        None, description="how many of the matching files to use; null: as many as the budgets need"
+    )
+    tokens_per_shard: Annotated[Count, Field(gt=0)] | None = Field(
+        None, description="training tokens that one file yields, after filters"
+    )
     text_column: str = "text"
 
 
@@ -123,12 +129,22 @@ class Filters(Section):
     token_quality: TokenQualityFilter
 
 
+class NearDuplicates(Section):
+    """Near-duplicates by MinHash (Penedo et al. 2024)."""
+
+    ngram: Positive = Field(description="words")
+    bands: Positive = Field(description="documents match if they agree in one of so many bands")
+    rows: Positive = Field(description="permutations per band")
+    seed: int = Field(ge=0, lt=2**32, description="of the random permutations")
+
+
 class Deduplicate(Section):
     hash: Literal["xxh3_128"]
     normalize: Literal["none", "whitespace"] = Field(
         description="whitespace: runs of white space become one space before hashing"
     )
     partitions: Positive = Field(description="by hash prefix; memory is bounded by one partition")
+    near: NearDuplicates | None = Field(None, description="null: exact duplicates only, as in the paper")
 
 
 class Decontaminate(Section):
@@ -355,6 +371,12 @@ class Config(Section):
         for key in ("domain", "general"):
             if (name := getattr(self, key)) is not None:
                 require_known(name, self.corpora, key, "corpora")
+        for name, corpus in self.corpora.items():
+            if corpus.shards is None and corpus.tokens_per_shard is None:
+                raise ValueError(
+                    f"corpora.{name}: set shards (how many of the matching files to use), or "
+                    "tokens_per_shard (training tokens that one file yields), from which the number follows"
+                )
         for mixture, shares in self.mixtures.items():
             for corpus in shares:
                 require_known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
@@ -432,6 +454,22 @@ class Config(Section):
     def mixture_of(self, run: str) -> str:
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
         return self.runs[run].mixture or (next(iter(self.mixtures)) if len(self.mixtures) == 1 else "domain")
+
+    def shards_of(self, corpus: str) -> int:
+        """How many shards of a corpus are used: as many as it says, or as the largest need of a run asks for.
+
+        A run needs its budget times the corpus's share of its mixture, less what further epochs repeat.
+        """
+        source = self.corpora[corpus]
+        if source.shards is not None:
+            return source.shards
+        # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
+        needs = [
+            self.runs[run].tokens * Fraction(str(self.mixtures[self.mixture_of(run)].get(corpus, 0.0)))
+            for run in self.trained_runs
+        ]
+        per_shard = source.tokens_per_shard * self.packing.maximum_epochs
+        return max(1, math.ceil(max(needs, default=Fraction(0)) / per_shard))
 
     @property
     def trained_runs(self) -> list[str]:

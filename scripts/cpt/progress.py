@@ -9,6 +9,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 LINE_SECONDS = 15.0
+NOTICE = logging.INFO + 5  # a level for the few lines that the terminal shows as well as the log
 _terminal: TextIO | None = None
 
 

@@ -14,6 +14,7 @@ from cpt.digest import settings_digest
 PACKAGES = (
     *("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers"),
     *("safetensors", "numpy", "pandas", "pyarrow", "matplotlib", "xxhash", "typst"),
+    *("gguf", "gigatoken", "huggingface_hub", "numba", "sentencepiece"),
 )
 
 

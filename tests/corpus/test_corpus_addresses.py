@@ -50,7 +50,7 @@ def fetch(tmp_path, files, shard=0, shards=1):
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
     source = {"source": "local", "files": files, "shards": shards, "text_column": "text"}
     arguments = {"corpus": "web", "source": source, "shard": shard, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, code="x"))
+    download_script.main(SimpleNamespace(**arguments, shards=shards, code="x"))
     assert sorted(path.name for path in output.parent.iterdir()) == ["00000.json", "00000.parquet"]
     return pq.read_table(output).to_pydict(), read_json(manifest)
 
@@ -159,10 +159,17 @@ def test_what_the_config_got_wrong(memory, tmp_path, pattern, message):
         fetch(tmp_path, pattern)
 
 
+def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"bytes are to come, but only 1,000 are free in .*make room"):
+        fetch(tmp_path, f"{server.network}/bytes/part.jsonl.gz")
+
+
 def test_hf_addresses_through_the_hub_client(server, tmp_path):
     source = {"source": "local", "files": f"hf://datasets/{REPO}@main/*.parquet", "shards": 1}
     command = [sys.executable, SCRIPT, "--corpus", "web", "--shard", "0", "--output", tmp_path / "x.parquet"]
     command += ["--source", json.dumps({**source, "text_column": "text"}), "--manifest", tmp_path / "x.json"]
+    command += ["--shards", "1"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment = {**inherited, "HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secretToken"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

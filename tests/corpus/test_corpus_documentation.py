@@ -113,7 +113,7 @@ def test_script(script, tmp_path):
     ids = []
     for shard in (0, 1, 0):
         paths = {"output": tmp_path / "x.parquet", "manifest": tmp_path / "x.json"}
-        done = script("download", corpus="docs", source=source, shard=shard, **paths)
+        done = script("download", corpus="docs", source=source, shard=shard, shards=2, **paths)
         assert done.returncode == 0, done.stderr
         ids.append((pq.read_table(paths["output"])["id"].to_pylist(), paths["output"].read_bytes()))
     assert ids[0] == ids[2]

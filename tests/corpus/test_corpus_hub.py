@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import logging
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,13 @@ from huggingface_hub import HfApi, constants
 
 import download as download_script
 from cpt.corpus import hub as hub_module
-from cpt.corpus import remote
 from cpt.errors import UserError
 from cpt.files import read_json
+from cpt.progress import NOTICE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download.py"
 TOKEN = "hf_aTokenThatMustNotBeSeen"
-SOURCE = {"source": "hub", "repo": REPO, "revision": "main", "files": "sample/10BT/*.parquet", "shards": 3}
+SOURCE = {"source": "hub", "repo": REPO, "revision": "main", "files": "sample/10BT/*.parquet"}
 SOURCE |= {"text_column": "text"}
 
 
@@ -42,8 +43,9 @@ def server(files, monkeypatch):
         yield started
 
 
-def fetch(source, shard, folder):
-    return hub_module.fetch_hub_file({**SOURCE, **source}, "web", shard, folder)
+def fetch(source, shard, folder, shards=None):
+    output = folder / f"{shard:05d}.parquet"
+    return hub_module.fetch_hub_file({**SOURCE, **source}, "web", shard, shards or shard + 1, output)
 
 
 def requests(server, on):
@@ -79,30 +81,56 @@ def test_the_pattern_may_be_a_file_or_reach_everywhere(server, tmp_path):
     assert fetch({"files": "*.parquet"}, 0, tmp_path).name == "data/CC-MAIN-2024-10/000_00000.parquet"
 
 
-def test_estimate_before_the_download(server, files, tmp_path, caplog):
+def test_estimate_before_the_download(server, files, tmp_path, caplog, monkeypatch):
     sizes = [len(files[f"sample/10BT/{shard:03d}_00000.parquet"]) for shard in range(3)]
     configs = [{"config_name": "sample-10BT", "data_files": [{"split": "train", "path": "sample/10BT/*"}]}]
     splits = [{"name": "train", "num_examples": 4500, "num_bytes": 1}]
     server.card = {"configs": configs, "dataset_info": [{"config_name": "sample-10BT", "splits": splits}]}
-    caplog.set_level(logging.INFO, logger="root")
-    fetch({"shards": 2}, 0, tmp_path)
-    estimate = (
-        f"{sum(sizes[:2]):,} of {sum(sizes):,} bytes, about {4500 * sum(sizes[:2]) / sum(sizes):,.0f} rows"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3_456_789_000))
+    caplog.set_level(NOTICE, logger="root")
+    fetch({}, 0, tmp_path, shards=2)
+    first, asked, available = (amount(sum(sizes[:count])) for count in (1, 2, 3))
+    rows = f" (about {4500 * sum(sizes[:2]) / sum(sizes):,.0f} rows)"
+    told = (
+        f"corpora.web, shard 0: sample/10BT/000_00000.parquet, {first}; 2 of 3 matching files are asked for, "
     )
-    assert f"2 of 3 matching files are asked for, {estimate}\n" in caplog.text
+    told += f"{asked} of {available}{{}}; {{}} are still to come, 3.46 GB are free in {tmp_path}\n"
+    assert told.format(rows, asked) in caplog.text
     caplog.clear()
+    # A finished shard and the part of another don't have to come any more.
+    (tmp_path / "00001.parquet").touch()
+    (part,) = (tmp_path / ".00000.parquet.download").iterdir()
+    part.write_bytes(part.read_bytes()[:100_000])
     server.card = {"configs": "text", "dataset_info": 7}
-    fetch({"shards": 3}, 0, tmp_path)
-    assert f"3 of 3 matching files are asked for, {sum(sizes):,} of {sum(sizes):,} bytes\n" in caplog.text
+    fetch({}, 0, tmp_path, shards=2)
+    assert told.format("", amount(sizes[0] - 100_000)) in caplog.text
+
+
+def amount(size: int) -> str:
+    return f"{size / 1e3:,.2f} kB" if size < 1e6 else f"{size / 1e6:,.2f} MB"
+
+
+def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, tmp_path, monkeypatch):
+    size, more = (len(files[f"sample/10BT/{shard:03d}_00000.parquet"]) for shard in (0, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size + more - 1))
+    message = (
+        f"corpora.web: sample/10BT/000_00000.parquet ({amount(size)}) and the other files that are still to "
+        f"come need {amount(size + more)}, but only {amount(size + more - 1)} are free in {tmp_path}; free "
+        "some space, set `results` to a folder on a larger disk, or lower corpora.web.shards (or the budgets)"
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        fetch({}, 0, tmp_path, shards=2)
+    assert requests(server, "file") == []
+    assert fetch({}, 0, tmp_path, shards=1).size == size
 
 
 @pytest.mark.parametrize(
     ("source", "shard", "message"),
     [
         (
-            {"shards": 4},
+            {},
             3,
-            r"corpora.web.shards: 4 shards .* but 3 files .* match .* lower shards or widen",
+            r"corpora.web.shards: 4 shards .* but 3 files .* match .*; lower shards or the budgets, or widen",
         ),
         ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; known endings"),
         ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),
@@ -129,27 +157,27 @@ def test_offline(server, tmp_path, monkeypatch):
     assert server.requests == []
 
 
-def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"bytes are to come, but only 1,000 are free in .*make room"):
-        fetch({}, 0, tmp_path)
+def test_too_many_shards_are_told_before_the_first_file(server, tmp_path):
+    with pytest.raises(UserError, match="4 shards are asked for"):
+        fetch({}, 0, tmp_path, shards=4)
     assert requests(server, "file") == []
 
 
 def test_what_lies_there_of_other_files_is_removed(server, tmp_path):
     fetch({}, 0, tmp_path)
-    path = fetch({}, 1, tmp_path).path
-    assert list(tmp_path.iterdir()) == [path]
-    fetch({}, 1, tmp_path)
+    source = {"files": "data/*.parquet"}
+    path = fetch(source, 0, tmp_path).path
+    assert list((tmp_path / ".00000.parquet.download").iterdir()) == [path]
+    fetch(source, 0, tmp_path)
     assert len(requests(server, "file")) == 2
 
 
 def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
     server.faults.append(Fault("wrong-bytes", at=12))
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
-    source = {**SOURCE, "files": "lines/*.jsonl", "shards": 1}
+    source = {**SOURCE, "files": "lines/*.jsonl"}
     arguments = {"corpus": "web", "source": source, "shard": 0, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, code="x"))
+    download_script.main(SimpleNamespace(**arguments, shards=1, code="x"))
     assert pq.read_table(output)["text"].to_pylist() == [f"line {i} of git's own file" for i in range(50)]
     told = read_json(manifest)
     content = server.files["lines/part.jsonl"]
@@ -165,12 +193,41 @@ def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
 def start(server, folder, **environment):
     """The script as the workflow starts it, with the client as it is installed."""
     command = [sys.executable, SCRIPT, "--corpus", "web", "--source", json.dumps(SOURCE), "--shard", "1"]
-    command += ["--output", folder / "00001.parquet", "--manifest", folder / "00001.json"]
-    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, **environment}
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE"):
-        environment.pop(name, None)
+    command += ["--shards", "3", "--output", folder / "00001.parquet", "--manifest", folder / "00001.json"]
     log = ["--log-file", folder / "log"]
-    return subprocess.Popen([*command, *log], env=environment, stderr=subprocess.PIPE, text=True)
+    variables = {**surroundings(server), **environment}
+    return subprocess.Popen([*command, *log], env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def surroundings(server) -> dict[str, str]:
+    """The environment of a process whose hub is the stand-in."""
+    left_out = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE")
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**inherited, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN}
+
+
+def test_papers_config_fetches_what_its_budgets_need_and_more_budget_only_adds(files, tmp_path):
+    raw = "results/corpora/fineweb_edu/raw/{:05d}.parquet"
+
+    def snakemake(shards: int, *options: str) -> str:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", SCRIPT.parents[1] / "Snakefile"]
+        command += ["--directory", tmp_path, "--cores", "1", "--quiet", "rules", *options, "--"]
+        command += [raw.format(shard) for shard in range(shards)]
+        done = subprocess.run(command, env=surroundings(server), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    with HubServer(REPO, files) as server:
+        told = snakemake(2)
+        fetched = sorted(request.path.rpartition("/")[2] for request in requests(server, "file"))
+        assert fetched == ["000_00000.parquet", "001_00000.parquet"]
+    for shard in range(2):
+        name = f"sample/10BT/{shard:03d}_00000.parquet"
+        assert (tmp_path / raw.format(shard)).read_bytes() == files[name]
+        assert f"corpora.fineweb_edu, shard {shard}: {name}, {amount(len(files[name]))}; 2 of 3 match" in told
+    more = ("runs={more: {tokens: 1.5B, gpus: 8}}", "corpora={fineweb_edu: {tokens_per_shard: 500M}}")
+    planned = snakemake(3, "--config", *more, "--dry-run")
+    assert re.search(r"^download +1$", planned, re.M)
 
 
 def test_goes_on_in_mid_file_after_kill(files, tmp_path):

@@ -23,7 +23,7 @@ from cpt.files import read_json
 
 TOKEN = "hf_aTokenThatMustNotBeSeen"
 NAME = "sample/10BT/001_00000.parquet"
-SOURCE = {"source": "hub", "repo": REPO, "revision": COMMIT, "files": "sample/10BT/*.parquet", "shards": 2}
+SOURCE = {"source": "hub", "repo": REPO, "revision": COMMIT, "files": "sample/10BT/*.parquet"}
 SOURCE |= {"text_column": "text"}
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "download.md"
 
@@ -166,7 +166,7 @@ def server(files, monkeypatch):
 def fetch(folder: Path) -> tuple[Path, Path]:
     output, manifest = folder / "raw" / "00001.parquet", folder / "raw" / "00001.json"
     arguments = {"corpus": "web", "source": SOURCE, "shard": 1, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, code="x"))
+    download_script.main(SimpleNamespace(**arguments, shards=2, code="x"))
     return output, manifest
 
 

@@ -109,7 +109,7 @@ def test_no_match_names_the_key_and_the_pattern(tmp_path):
 
 def download(script, tmp_path, source, shard=0, name="x"):
     paths = {"output": tmp_path / name / "00000.parquet", "manifest": tmp_path / name / "00000.json"}
-    done = script("download", corpus="news", source=source, shard=shard, **paths)
+    done = script("download", corpus="news", source=source, shard=shard, shards=source["shards"], **paths)
     return done, *paths.values()
 
 

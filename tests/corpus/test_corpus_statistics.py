@@ -25,6 +25,7 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
     texts[5] = texts[4]
     texts[7] = "too\nshort"
     texts[9] = None
+    texts[14] = texts[13] + "Indeed.\n"
     save_table(tmp_path / "b" / "items.parquet", {"task": ["t"], "item": [0], "text": [texts[11][:120]]})
     for shard in range(2):
         name = f"{shard:05d}"
@@ -42,6 +43,11 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
     deduplicate = {"hash": "xxh3_128", "normalize": "none", "partitions": 4}
     table = root / "duplicates.csv"
     run(script, "deduplicate", corpora={"c": 2}, root=root, settings=deduplicate, table=table)
+    for shard in ("00000", "00001"):
+        near = {"ngram": 5, "bands": 14, "rows": 8, "seed": 0}
+        documents = root / "c" / "filtered" / f"{shard}.parquet"
+        run(script, "minhash", input=documents, settings=near, output=root / "c" / "minhash" / f"{shard}.npy")
+    run(script, "near_duplicates", corpora={"c": 2}, root=root, table=root / "near_duplicates.csv")
     for shard in range(2):
         name = f"{shard:05d}"
         decontaminated = root / "c" / "decontaminated" / f"{name}.keep.npy"
@@ -49,7 +55,7 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
             script,
             "decontaminate",
             input=root / "c" / "filtered" / f"{name}.parquet",
-            keep=root / "c" / "deduplicated" / f"{name}.keep.npy",
+            keep=root / "c" / "near_deduplicated" / f"{name}.keep.npy",
             benchmarks=tmp_path / "b",
             settings={"ngram": 13, "drop": True},
             output=decontaminated,
@@ -105,7 +111,7 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     options = {
         "corpora": {"c": 2},
         "root": corpus,
-        "duplicates": [corpus / "duplicates.csv"],
+        "duplicates": [corpus / "duplicates.csv", corpus / "near_duplicates.csv"],
         "ledgers": [tmp_path / "packed" / "m" / "ledger.json"],
         "output": tmp_path / "s.csv",
         "quality": tmp_path / "q.csv",
@@ -120,6 +126,7 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
             "raw",
             "filter",
             "duplicates",
+            "near_duplicates",
             "contaminated",
             "token_quality",
             "held_out",
@@ -129,7 +136,9 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
         )
     ]
     assert int(table["raw", ""]["documents"]) == 60
-    for key in [("filter", "empty"), ("filter", "minimum_lines"), ("duplicates", "")]:
+    for key in [("filter", "empty"), ("filter", "minimum_lines")]:
+        assert table[key]["documents"] == "1"
+    for key in [("duplicates", ""), ("near_duplicates", "")]:
         assert table[key]["documents"] == "1"
     for key in [("contaminated", "found"), ("contaminated", "dropped")]:
         assert table[key]["documents"] == "1"
@@ -138,8 +147,10 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     for unit in ("documents", "bytes"):
         assert sum(int(row[unit]) for row in parts) == int(rows[0][unit])
     texts = (document(n) for n in range(60) if n not in (5, 7, 9))
-    assert int(rows[0]["bytes"]) == sum(map(len, texts)) + len(document(4)) + len("too\nshort")
+    others = len(document(4)) + len("too\nshort") + len(document(13)) + len("Indeed.\n") - len(document(14))
+    assert int(rows[0]["bytes"]) == sum(map(len, texts)) + others
     assert int(table["duplicates", ""]["bytes"]) == len(document(4))
+    assert int(table["near_duplicates", ""]["bytes"]) == len(document(13))
     assert {table["contaminated", rule]["bytes"] for rule in ("found", "dropped")} == {str(len(document(11)))}
 
     tokens = sum(json.loads(path.read_text())["tokens"] for path in (corpus / "c" / "tokens").glob("*.json"))

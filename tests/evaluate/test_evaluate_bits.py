@@ -4,23 +4,24 @@ import argparse
 import json
 import math
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 import torch
 
 from bits_per_byte import main
-from cpt.errors import UserError
-from cpt.evaluate.bits import bits_per_byte, read_held_out, windows
+from cpt.evaluate.bits import bits_per_byte
+from cpt.evaluate.model import load_model
+from cpt.held_out import HeldOut
 
-TEXTS = ["The first document.", "", "Größe: 漢字 and <|endoftext|> as text", "x" * 100, "never reached"]
+TEXTS = ["The first document.", "Größe: 漢字 and <|endoftext|> as text", "x" * 100]
 
 
 @pytest.fixture
-def held_out(tmp_path):
-    path = tmp_path / "held_out.parquet"
-    pq.write_table(pa.table({"url": ["a"] * len(TEXTS), "text": TEXTS}), path)
-    return path
+def held_out() -> HeldOut:
+    """TEXTS in a vocabulary in which a token is a byte, and 256 is EOS."""
+    encoded = [text.encode() for text in TEXTS]
+    tokens = np.frombuffer(b"".join(encoded), np.uint8).astype(np.uint32)
+    return HeldOut(tokens, np.cumsum([len(text) for text in encoded]), len(tokens), 256)
 
 
 def definition(model, texts):
@@ -35,23 +36,22 @@ def definition(model, texts):
 
 
 def test_follows_its_definition(loaded, held_out):
-    model, tokenizer = loaded
-    found = bits_per_byte(model, tokenizer, held_out, 10_000, 512, 2)
-    texts = [text for text in TEXTS if text]
-    size = sum(len(text.encode()) for text in texts)
-    total = definition(model, texts)
-    assert (found["documents"], found["tokens"], found["bytes"]) == (4, size, size)
+    model, _ = loaded
+    found = bits_per_byte(model, held_out, 512, 2)
+    size = sum(len(text.encode()) for text in TEXTS)
+    total = definition(model, TEXTS)
+    assert (found["documents"], found["tokens"], found["bytes"]) == (3, size, size)
     assert found["loss"] == pytest.approx(total / size, rel=1e-6)
     assert found["bits_per_byte"] == pytest.approx(total / size / math.log(2), rel=1e-6)
 
 
 def test_a_model_that_guesses_needs_log2_of_the_vocabulary_per_token(loaded, held_out):
-    model, tokenizer = loaded
+    model, _ = loaded
     norm = model.model.norm.weight.data
     kept = norm.clone()
     norm.zero_()  # all logits are zero
     try:
-        found = bits_per_byte(model, tokenizer, held_out, 10_000, 7, 3)
+        found = bits_per_byte(model, held_out, 7, 3)
     finally:
         norm.copy_(kept)
     assert found["loss"] == pytest.approx(math.log(257), rel=1e-6)
@@ -60,52 +60,30 @@ def test_a_model_that_guesses_needs_log2_of_the_vocabulary_per_token(loaded, hel
 
 @pytest.mark.parametrize("sequence_length", [13, 512])
 def test_batch_size_doesnt_matter(loaded, held_out, sequence_length):
-    model, tokenizer = loaded
-    losses = [
-        bits_per_byte(model, tokenizer, held_out, 150, sequence_length, batch)["loss"] for batch in (1, 2, 64)
-    ]
+    model, _ = loaded
+    losses = [bits_per_byte(model, held_out, sequence_length, batch)["loss"] for batch in (1, 2, 64)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
 
 
-def test_each_token_is_predicted_once_after_at_least_one_token():
-    documents = [[1, 2, 3, 4, 5], [6, 7], [8, 9]]
-    assert windows(documents, 0, 2) == [[0, 1, 2], [2, 3, 4], [4, 5], [0, 6, 7], [0, 8, 9]]
-    assert windows(documents, 0, 100) == [[0, 1, 2, 3, 4, 5], [0, 6, 7], [0, 8, 9]]
-
-
-def test_the_last_document_is_cut_at_a_character(loaded, held_out):
-    _, tokenizer = loaded
-    first = len(TEXTS[0])
-    found = read_held_out(held_out, tokenizer, first + 4)
-    # Four more tokens end after the first of the two bytes of "ö", in "Grö": three characters, four bytes.
-    assert bytes(found.documents[1]).decode() == "Grö"
-    assert found.tokens == found.bytes == first + 4
-    assert read_held_out(held_out, tokenizer, first).tokens == first
-    assert len(read_held_out(held_out, tokenizer, first).documents) == 1
-
-
-def test_bad_files_are_told(loaded, tmp_path):
-    _, tokenizer = loaded
-    path = tmp_path / "held_out.parquet"
-    pq.write_table(pa.table({"body": ["x"]}), path)
-    with pytest.raises(UserError, match=r"held_out\.parquet: no column `text`; it has body"):
-        read_held_out(path, tokenizer, 10)
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
-    with pytest.raises(UserError, match=r"no text to score; raise held_out\.share"):
-        read_held_out(path, tokenizer, 10)
-    path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="not a parquet file"):
-        read_held_out(path, tokenizer, 10)
-
-
 def test_script_writes_the_report(model_folder, held_out, tmp_path):
-    settings = {"held_out_tokens": 60, "sequence_length": 16, "batch_size": 4, "precision": "float32"}
+    held_out.save(tmp_path / "held_out.npz")
+    settings = {"sequence_length": 16, "batch_size": 4, "precision": "float32"}
     main(
         argparse.Namespace(
-            **{"model": model_folder, "held_out": held_out, "corpus": "docs", "settings": settings},
+            **{
+                "model": model_folder,
+                "held_out": tmp_path / "held_out.npz",
+                "corpus": "docs",
+                "settings": settings,
+            },
             **{"threads": 1, "code": "abc", "output": tmp_path / "out.json"},
         )
     )
+    model, _ = load_model(model_folder, "float32", threads=1)
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["corpus"] == "docs" and report["tokens"] == 60 and report["settings"] == settings
-    assert report["loss"] == pytest.approx(math.log(257), abs=0.2)
+    assert (
+        report["corpus"] == "docs"
+        and report["tokens"] == len(held_out.tokens)
+        and report["settings"] == settings
+    )
+    assert report["loss"] == bits_per_byte(model, held_out, 16, 4)["loss"]

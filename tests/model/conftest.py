@@ -1,11 +1,41 @@
+import argparse
 import json
+import random
 
 import pytest
+import sentencepiece
 import torch
 
+from base_model import main
+from cpt.model.checks import KNOWN_TEXT
 from cpt.model.tiny import load_random
 
 TINY = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
+
+WORDS = [
+    "the",
+    "model",
+    "reads",
+    "a",
+    "document",
+    "and",
+    "writes",
+    "tokens",
+    "for",
+    "each",
+    "word",
+    "12",
+    "345",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of so small models only wait for each other, on a busy machine for seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -41,3 +71,75 @@ def logits():
             return model.eval()(input_ids=torch.arange(3, 40)[None]).logits
 
     return compute
+
+
+def lines_of_prose(seed, count=400):
+    """Prose, indentation and runs of spaces."""
+    draw = random.Random(seed)
+    return [
+        " " * draw.choice([0, 0, 1, 4, 8, 17])
+        + "".join(draw.choice(WORDS) + " " * draw.choice([1, 1, 1, 2, 5]) for _ in range(8))
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_model(tmp_path_factory):
+    """Train a small SentencePiece model; Llama's settings, unless others are given."""
+
+    def train_model(**changed):
+        folder = tmp_path_factory.mktemp("pieces")
+        (folder / "text.txt").write_text("\n".join(lines_of_prose(0)))
+        llama = {
+            "vocab_size": 350,
+            "model_type": "bpe",
+            "byte_fallback": True,
+            "split_digits": True,
+            "normalization_rule_name": "identity",
+            "allow_whitespace_only_pieces": True,
+            "remove_extra_whitespaces": False,
+        }
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(folder / "text.txt"),
+            model_prefix=str(folder / "tokenizer"),
+            num_threads=1,
+            minloglevel=2,
+            **(llama | changed),
+        )
+        return folder / "tokenizer.model"
+
+    return train_model
+
+
+@pytest.fixture(scope="session")
+def prose():
+    return lines_of_prose
+
+
+@pytest.fixture
+def learn():
+    """Train a model until it knows the text that the import asks for, so that it passes for a trained one."""
+
+    def train(model, tokenizer):
+        text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[tokenizer.eos_token_id, *text]])[:, : model.config.max_position_embeddings]
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+        for _ in range(20):
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return train
+
+
+@pytest.fixture
+def import_base(tmp_path):
+    """Run the script's main on a source; give the model folder and the report."""
+
+    def run(source, wheel=None, sequence_length=128):
+        output, report = tmp_path / "imported", tmp_path / "imported.json"
+        options = {"wheel": wheel, "sequence_length": sequence_length, "code": "abc"}
+        main(argparse.Namespace(source=source, output=output, report=report, **options))
+        return output, json.loads(report.read_text())
+
+    return run

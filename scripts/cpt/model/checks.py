@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy, linear
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
+HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
+RESTART_TOLERANCE = 1e-3  # of the largest hidden state: another mask changes the order of float32 sums
 MAXIMUM_LOSS_SHARE = 0.6  # of the uniform loss; trained models of 100M parameters stand near 0.3
 
 KNOWN_TEXT = """\
@@ -31,27 +34,26 @@ def check_context(config: PreTrainedConfig, sequence_length: int) -> None:
         )
 
 
-def known_text_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Mean cross-entropy on KNOWN_TEXT after one EOS, in nats per token."""
-    text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
-    ids = torch.tensor([[tokenizer.eos_token_id, *text]])[:, : model.config.max_position_embeddings]
-    with torch.inference_mode():
-        logits = model.eval()(input_ids=ids[:, :-1]).logits
-    return torch.nn.functional.cross_entropy(logits[0], ids[0, 1:]).item()
-
-
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
     """Facts about the model in `folder`, read as it was written, for the import report.
 
-    `parameters` counts a tied matrix once; `uniform_loss` (nats per token) is what guessing gives.
+    `parameters` counts a tied matrix once; `loss_on_known_text` is the mean cross-entropy on KNOWN_TEXT
+    after one EOS, in float32, and `uniform_loss` what guessing gives (nats per token).
+
+    Raises UserError if the folder's model isn't equal to `imported`, from which it was written, or if its
+    logits aren't those that training computes.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
     config = model.config
+    text = PreTrainedTokenizerFast.from_pretrained(folder)(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([[config.eos_token_id, *text]])[:, : config.max_position_embeddings]
+    dtype = str(model.dtype).removeprefix("torch.")
+    check_saved(model, imported, ids)
+    logits = check_head(model.float(), ids)
+    loss = cross_entropy(logits[0, :-1], ids[0, 1:]).item()
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     tied = inputs.data_ptr() == outputs.data_ptr()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    dtype = str(model.dtype).removeprefix("torch.")
-    loss = known_text_loss(model.float(), PreTrainedTokenizerFast.from_pretrained(folder))
     return {
         "architecture": read_json(folder / "config.json")["architectures"][0],
         "parameters": parameters,
@@ -61,10 +63,78 @@ def describe(folder: Path) -> dict[str, Any]:
         "eos_token_id": config.eos_token_id,
         "tied": tied,
         "dtype": dtype,
+        "restarted_positions_separate_documents": restarts(model, ids),
         "loss_on_known_text": round(loss, 6),
         "uniform_loss": round(math.log(config.vocab_size), 6),
         "sha256": {name: sha256_of(folder / name) for name in ("model.safetensors", "tokenizer.json")},
     }
+
+
+def check_saved(saved: PreTrainedModel, imported: PreTrainedModel, ids: torch.Tensor) -> None:
+    """Raise UserError unless both have the same weights, bit for bit, and the same logits for `ids`.
+
+    Logits (int64 `ids` [1, tokens]) may differ by rounding in the model's dtype.
+    """
+    ours, theirs = saved.state_dict(), imported.state_dict()
+    changed = sorted(ours.keys() ^ theirs.keys())
+    changed += [name for name in ours.keys() & theirs.keys() if not torch.equal(ours[name], theirs[name])]
+    with torch.inference_mode():
+        expected, found = (model.eval()(input_ids=ids).logits.float() for model in (imported, saved))
+    rounding = 8 * torch.finfo(imported.dtype).eps
+    if changed or not _close(found, expected, rounding):
+        raise UserError(
+            f"base: {type(imported).__name__} isn't the same model after saving and reading it again "
+            f"({', '.join(changed[:5]) or 'other logits'}), so what is trained wouldn't be what is scored; "
+            "choose another base model"
+        )
+
+
+def check_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """The logits, float32 [1, tokens, vocabulary], of a float32 model for int64 `ids` [1, tokens].
+
+    Training applies the output matrix to the last hidden states in pieces. Raises UserError if that isn't
+    all that the model does, as where it scales or caps the logits (Granite, Cohere, Gemma 2): its training
+    loss would silently be another model's.
+    """
+    with torch.inference_mode():
+        logits = model(input_ids=ids).logits
+        try:
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            head = model.get_output_embeddings()
+            same = _close(linear(hidden, head.weight, head.bias), logits, HEAD_TOLERANCE)
+        except (AttributeError, TypeError, RuntimeError):
+            same = False
+    if not same:
+        raise UserError(
+            f"base: {type(model).__name__} does more to its logits than apply the output matrix to the last "
+            "hidden states (it scales or caps them, say), which the training loss doesn't do; choose an "
+            "architecture without that, such as Llama, Qwen2, Qwen3, OLMo, OLMo2 or GPT-NeoX"
+        )
+    return logits
+
+
+def restarts(model: PreTrainedModel, ids: torch.Tensor) -> bool:
+    """Whether positions that restart at 0 begin a new document, which doesn't see what stands before it.
+
+    transformers makes such masks from `position_ids` for most architectures; some (OPT, Falcon, state
+    space models) take the argument and mask nothing. `model` is float32, `ids` int64 [1, tokens].
+    """
+    begin = ids.shape[1] // 2
+    positions = torch.cat([torch.arange(begin), torch.arange(ids.shape[1] - begin)])[None]
+    with torch.inference_mode():
+        try:
+            packed = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+        except (TypeError, ValueError):
+            return False
+        alone = model.base_model(input_ids=ids[:, begin:], use_cache=False)
+    return _close(packed.last_hidden_state[:, begin:], alone.last_hidden_state, RESTART_TOLERANCE)
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    """Whether no element differs by more than `tolerance` times the largest of `expected`."""
+    return found.shape == expected.shape and bool(
+        (found - expected).abs().max() <= tolerance * expected.abs().max()
+    )
 
 
 def check_loss(report: dict[str, Any]) -> None:

@@ -48,7 +48,8 @@ def make_plan(
         raise UserError(
             f"runs.{run}.tokens: {tokens:,} tokens are {sequences:,} sequences of {length:,}, but mixture "
             f"{ledger['mixture']!r} has {ledger['sequences']:,} ({ledger['tokens']:,} tokens); lower the "
-            f"budget, or give the mixture's corpora more text (corpora.*.shards, files or packages)"
+            f"budget, or give the mixture's corpora more text (corpora.*.shards, files or packages; a lower "
+            "tokens_per_shard)"
         )
     global_batch = train.get("global_batch") or train["micro_batch"] * train["accumulate"] * processes
     steps = math.ceil(sequences / global_batch)

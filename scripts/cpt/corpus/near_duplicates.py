@@ -1,0 +1,105 @@
+"""Near-duplicates by MinHash and locality-sensitive hashing, as in FineWeb (Penedo et al. 2024).
+
+A document is the set of its n-grams of words, lower-cased and without punctuation (the words of
+`cpt.corpus.contamination`). `bands * rows` random permutations of all n-grams are drawn; two documents of
+Jaccard similarity s have the same smallest n-gram under one of them with probability s (Broder 1997).
+Documents match if they agree in all rows of at least one band: with probability 1 - (1 - s^rows)^bands.
+Matches are taken together to clusters (connected components).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import xxhash
+from datasketch import MinHash
+from numba import njit
+
+from cpt.corpus.words import hash_words
+
+BLOCK = 1_024  # n-grams whose permuted hashes are in memory at a time: 8 bytes for each and each permutation
+SORTED = 2**24  # band hashes that are sorted at a time, about
+_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: the increment of splitmix64 (Steele et al. 2014)
+
+
+def hash_ngrams(text: str, n: int) -> np.ndarray:
+    """Hashes of a text's n-grams of words, in order: uint64 [words - n + 1], or [0] for fewer words."""
+    words, _ = hash_words(text.lower(), punctuation=False)
+    count = max(0, len(words) - n + 1)
+    hashes = np.zeros(count, np.uint64)
+    for place in range(n):
+        hashes *= _BASE
+        hashes += words[place : place + count]
+    return hashes
+
+
+def band_hashes(texts: Iterable[str], ngram: int, bands: int, rows: int, seed: int) -> Iterator[np.ndarray]:
+    """For each text a hash of each band of its MinHash signature: uint64 [bands].
+
+    A text of fewer than `ngram` words has no n-grams and gets zeros, which match nothing. Permutations
+    are datasketch's `affine64` of `seed` (0 to 2**32 - 1). Two bands that differ share a hash with
+    probability 2**-64.
+    """
+    signature = MinHash(bands * rows, seed=seed, hashfunc=int, scheme="affine64")
+    for text in texts:
+        hashes = hash_ngrams(text, ngram)
+        if not len(hashes):
+            yield np.zeros(bands, np.uint64)
+            continue
+        signature.clear()
+        for start in range(0, len(hashes), BLOCK):
+            signature.update_batch(hashes[start : start + BLOCK].tolist())
+        rows_of_bands = signature.hashvalues.astype("<u8").reshape(bands, rows)
+        yield np.array([xxhash.xxh3_64_intdigest(band.tobytes()) for band in rows_of_bands], np.uint64)
+
+
+def first_of_clusters(shards: Sequence[np.ndarray], present: np.ndarray) -> np.ndarray:
+    """For each document the position of the first one of its cluster: int64 [documents].
+
+    `shards` hold the band hashes, uint64 [bands, documents of the shard] each; positions count on from
+    shard to shard. Documents where `present` (bool [documents]) is false match nothing. Takes 8 bytes of
+    memory per document, and about 57 for each of `SORTED` documents; the hashes may be memory-mapped.
+    """
+    first = np.arange(len(present))
+    ends = np.cumsum([shard.shape[1] for shard in shards])
+    # Of each band one range of hashes after the other, so that what is sorted stays bounded.
+    ranges = -(-len(present) // SORTED)
+    for band in range(shards[0].shape[0]):
+        for number in range(ranges):
+            chosen: list[np.ndarray] = []
+            positions: list[np.ndarray] = []
+            for shard, end in zip(shards, ends, strict=True):
+                start = end - shard.shape[1]
+                hashes = shard[band]
+                inside = (hashes >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32) == number
+                inside &= present[start:end] & (hashes != 0)
+                chosen.append(hashes[inside])
+                positions.append(np.flatnonzero(inside) + start)
+            values, places = np.concatenate(chosen), np.concatenate(positions)
+            order = np.argsort(values, kind="stable")
+            _join_equal(first, values[order], places[order])
+    return _roots(first)
+
+
+@njit(cache=True)
+def _root(parents, node):
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]  # halves the path for the next search
+        node = parents[node]
+    return node
+
+
+@njit(cache=True)
+def _join_equal(parents, values, places):
+    """Join the clusters of neighbours with equal values. A parent always comes before its children."""
+    for number in range(1, len(values)):
+        if values[number] == values[number - 1]:
+            one, other = _root(parents, places[number - 1]), _root(parents, places[number])
+            parents[max(one, other)] = min(one, other)
+
+
+@njit(cache=True)
+def _roots(parents):
+    """Every node's root; as parents come before their children, theirs are known by then."""
+    for node in range(len(parents)):
+        parents[node] = parents[parents[node]]
+    return parents

@@ -1,0 +1,350 @@
+"""Near-duplicates: MinHash's probabilities, clusters, their independence of shards, datatrove's verdicts."""
+
+import argparse
+import itertools
+import math
+import random
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datatrove.data import Document
+from datatrove.pipeline.dedup import minhash as peer
+from datatrove.utils.hashing import HashConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import minhash
+import near_duplicates
+from cpt.corpus import near_duplicates as module
+from cpt.corpus.documentation import documents_of, source_files
+from cpt.corpus.near_duplicates import band_hashes, first_of_clusters, hash_ngrams
+
+FINEWEB = {"ngram": 5, "bands": 14, "rows": 8, "seed": 0}
+
+
+def signatures(texts: list[str], **options) -> np.ndarray:
+    """Band hashes: uint64 [bands, documents]."""
+    return np.stack(list(band_hashes(texts, **(FINEWEB | options))), axis=1)
+
+
+def ngrams(text: str) -> set[tuple[str, ...]]:
+    """The 5-grams of words, by another way than the module's."""
+    words = re.findall(r"\w+", text.lower())
+    return {*zip(*(words[k:] for k in range(5)), strict=False)}
+
+
+def jaccard(one: str, other: str) -> float:
+    return len(ngrams(one) & ngrams(other)) / len(ngrams(one) | ngrams(other))
+
+
+def matches(hashes: np.ndarray, one, other) -> np.ndarray:
+    """Whether documents agree in a band."""
+    return ((hashes[:, one] == hashes[:, other]) & (hashes[:, one] != 0)).any(axis=0)
+
+
+def words(generator: random.Random, count: int) -> list[str]:
+    return [f"{generator.getrandbits(48):x}" for _ in range(count)]
+
+
+def pair(generator: random.Random, replaced: int, count: int = 104) -> tuple[str, str]:
+    """Two texts of `count` words, whose last `replaced` differ."""
+    shared, ends = words(generator, count - replaced), [words(generator, replaced) for _ in range(2)]
+    return tuple(" ".join(shared + end) for end in ends)
+
+
+# ------------------------------------------------------------------------------------------ signatures
+GOLDEN = ["8896b1ca646baa98", "e7286ab57ac0c4a8", "67a8aec19ae1dbc9"]
+
+
+def test_ngrams_are_of_words_without_case_and_punctuation():
+    texts = ["The cat, the DOG; and a mouse!", "the cat the dog\nand a -- mouse"]
+    assert hash_ngrams(texts[0], 5).tolist() == hash_ngrams(texts[1], 5).tolist()
+    assert len(hash_ngrams(texts[0], 5)) == 3 and len(set(hash_ngrams("a b c d e f " * 9, 5))) == 6
+    assert hash_ngrams("one two three four", 5).tolist() == []
+    assert hash_ngrams("a b", 2) != hash_ngrams("b a", 2)
+    assert np.array_equal(*signatures(texts).T)
+
+
+def test_equal_ngram_hashes_mean_equal_ngrams():
+    generator = random.Random(0)
+    vocabulary = ["a", "b", "c", "don't", "3.14", "état", "日本"]
+    texts = [" ".join(generator.choices(vocabulary, k=40)) for _ in range(60)]
+    hashes, strings = {}, {}
+    for text in texts:
+        found = re.findall(r"\w+", text)
+        in_order = zip(found, found[1:], found[2:], strict=False)
+        for value, ngram in zip(hash_ngrams(text, 3).tolist(), in_order, strict=True):
+            assert hashes.setdefault(ngram, value) == value and strings.setdefault(value, ngram) == ngram
+    assert len(hashes) > 200
+
+
+def test_blocks_of_a_long_text_do_not_matter(monkeypatch):
+    text = " ".join(words(random.Random(1), 5_000))
+    whole = signatures([text])
+    monkeypatch.setattr(module, "BLOCK", 77)
+    assert np.array_equal(signatures([text]), whole)
+    # A signature is of the set: neither order nor repetition of the n-grams counts.
+    again = signatures([text + " " + text])
+    assert (again == whole).mean() > 0.9  # the four n-grams across the seam are new
+
+
+def test_signatures_are_the_same_tomorrow():
+    """Band hashes are kept on disk and compared with those of later runs, perhaps by other releases."""
+    assert [f"{value:016x}" for value in signatures(["the quick brown fox jumps over it"])[:3, 0]] == GOLDEN
+    other = signatures(["the quick brown fox jumps over it"], seed=1)[:3, 0]
+    assert not {f"{value:016x}" for value in other} & set(GOLDEN)
+
+
+@pytest.mark.parametrize("replaced", [6, 9, 13, 17, 22, 29, 40])
+def test_probability_of_a_match_is_the_published_curve(replaced):
+    """1 - (1 - s^8)^14 at a known Jaccard similarity s, over 500 pairs of random texts."""
+    generator = random.Random(replaced)
+    pairs = [pair(generator, replaced) for _ in range(500)]
+    similarity = (100 - replaced) / (100 + replaced)
+    assert {jaccard(*texts) for texts in pairs[:20]} == {similarity}
+    hashes = signatures([text for texts in pairs for text in texts])
+    found = int(matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum())
+    probability = 1 - (1 - similarity**8) ** 14
+    deviation = math.sqrt(500 * probability * (1 - probability))
+    assert abs(found - 500 * probability) < 4 * deviation + 1e-9
+
+
+def test_other_bands_and_rows_follow_their_own_curve():
+    generator = random.Random(3)
+    texts = [text for _ in range(500) for text in pair(generator, 25)]
+    hashes = signatures(texts, bands=20, rows=5, seed=4)
+    found = matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum()
+    probability = 1 - (1 - 0.6**5) ** 20
+    assert abs(found - 500 * probability) < 4 * math.sqrt(500 * probability * (1 - probability))
+
+
+# -------------------------------------------------------------------------------------------- clusters
+def clusters_by_hand(hashes: np.ndarray, present: list[bool]) -> list[int]:
+    """The first document of each one's cluster, by comparing all with all."""
+    first = list(range(hashes.shape[1]))
+    changed = True
+    while changed:
+        changed = False
+        for one, other in itertools.combinations(range(len(first)), 2):
+            joined = present[one] and present[other] and matches(hashes, [one], [other])[0]
+            if joined and first[one] != first[other]:
+                first[one] = first[other] = min(first[one], first[other])
+                changed = True
+    return first
+
+
+def test_chains_become_one_cluster_whose_first_stays():
+    # 3-1 agree in the first band, 1-4 in the second; zeros match nothing; 5 isn't there.
+    hashes = np.array([[0, 7, 8, 7, 9, 7], [0, 5, 0, 6, 5, 1]], np.uint64)
+    present = np.array([True, True, True, True, True, False])
+    assert first_of_clusters([hashes], present).tolist() == [0, 1, 2, 1, 1, 5]
+    assert first_of_clusters([hashes[:, :2], hashes[:, 2:]], present).tolist() == [0, 1, 2, 1, 1, 5]
+    assert first_of_clusters([hashes[:, :0]], present[:0]).tolist() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_clusters_do_not_depend_on_shards_or_ranges(data):
+    count, bands = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
+    value = st.sampled_from([0, 1, 2**31, 2**40, 2**63, 2**64 - 1])
+    hashes = np.array(
+        data.draw(st.lists(st.lists(value, min_size=count, max_size=count), min_size=bands, max_size=bands)),
+        np.uint64,
+    )
+    present = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=4)))
+    shards = [hashes[:, start:end] for start, end in itertools.pairwise([0, *cuts, count])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SORTED", data.draw(st.integers(1, 20)))
+        found = first_of_clusters(shards, np.array(present))
+    assert found.tolist() == clusters_by_hand(hashes, present)
+
+
+def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lambda text: True) -> None:
+    """Filtered documents and exact keep-lists, and both scripts over them."""
+    for corpus, parts in shards.items():
+        for number, texts in enumerate(parts):
+            filtered = root / corpus / "filtered" / f"{number:05d}.parquet"
+            rows = {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()}
+            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
+            save_table(filtered, rows)
+            exact = root / corpus / "deduplicated" / f"{number:05d}.keep.npy"
+            exact.parent.mkdir(exist_ok=True)
+            np.save(exact, np.array([keep(text) for text in texts], bool))
+            output = root / corpus / "minhash" / f"{number:05d}.npy"
+            minhash.main(argparse.Namespace(input=filtered, settings=FINEWEB, output=output))
+    corpora = {corpus: len(parts) for corpus, parts in shards.items()}
+    near_duplicates.main(argparse.Namespace(corpora=corpora, root=root, table=root / "near_duplicates.csv"))
+
+
+def kept_texts(root: Path, shards: dict[str, list[list[str]]]) -> list[str]:
+    return [
+        text
+        for corpus, parts in shards.items()
+        for number, texts in enumerate(parts)
+        for text, stays in zip(
+            texts, np.load(root / corpus / "near_deduplicated" / f"{number:05d}.keep.npy"), strict=True
+        )
+        if stays
+    ]
+
+
+FAMILIES = [pair(random.Random(number), 2) for number in range(4)] + [("too few words", "too few words?")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_assignment_to_shards_keeps_the_first_of_each_family(save_table, data):
+    # With 2 of 104 words replaced, s = 0.96: a pair is missed with probability 7e-9.
+    chosen = data.draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), max_size=14))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(chosen)), min_size=3, max_size=3)))
+    texts = [FAMILIES[family][version] for family, version in chosen]
+    parts = [texts[start:end] for start, end in itertools.pairwise([0, *cuts, len(texts)])]
+    layout = {"one": parts[:1], "two": parts[1:]}
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(save_table, Path(folder), layout)
+        kept = kept_texts(Path(folder), layout)
+    seen: set[int] = set()
+    expected = []
+    for family, version in chosen:
+        if family == 4 or family not in seen:
+            expected.append(FAMILIES[family][version])
+        seen.add(family)
+    assert kept == expected
+
+
+def test_scripts_count_exact_duplicates_once(save_table, script, tmp_path):
+    (one, near), (other, gone) = FAMILIES[0], FAMILIES[1]
+    shards = {"a": [[gone, one], [near]], "b": [[other, one + "!", near]]}
+    lay_out(save_table, tmp_path, shards, keep=lambda text: text != gone)
+    assert kept_texts(tmp_path, shards) == [one, other]
+    table = (tmp_path / "near_duplicates.csv").read_text()
+    assert table.splitlines() == [
+        "corpus,shard,documents,near_duplicates,bytes",
+        "a,00000,1,0,0",
+        f"a,00001,1,1,{len(near)}",
+        f"b,00000,3,2,{len(one) + 1 + len(near)}",
+    ]
+    before = (tmp_path / "b" / "minhash" / "00000.npy").read_bytes()
+    document = tmp_path / "b" / "filtered" / "00000.parquet"
+    done = script("minhash", input=document, settings=FINEWEB, output=tmp_path / "again.npy")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.npy").read_bytes() == before
+    assert not list(tmp_path.rglob(".*"))
+    np.save(tmp_path / "b" / "deduplicated" / "00000.keep.npy", np.ones(2, bool))
+    table = tmp_path / "near_duplicates.csv"
+    done = script("near_duplicates", corpora={"a": 2, "b": 1}, root=tmp_path, table=table)
+    assert done.returncode == 1 and "doesn't fit the 3 documents of" in done.stderr
+
+
+# ----------------------------------------------------------------------- real text, and datatrove's own
+@pytest.fixture(scope="module")
+def documentation() -> list[str]:
+    return [document.text for file in source_files(["numpy"], "x") for document in documents_of(file)]
+
+
+@pytest.fixture(scope="module")
+def hashes(documentation) -> np.ndarray:
+    return signatures(documentation)
+
+
+@pytest.fixture(scope="module")
+def similar(documentation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs that share an n-gram: both positions, and their Jaccard similarity."""
+    sets = [np.unique(hash_ngrams(text, 5)) for text in documentation]
+    sizes = np.array([len(one) for one in sets])
+    columns = np.unique(np.concatenate(sets), return_inverse=True)[1]
+    rows = np.repeat(np.arange(len(sets)), sizes)
+    incidence = sparse.csr_matrix((np.ones(len(rows), np.int32), (rows, columns)))
+    shared = sparse.triu(incidence @ incidence.T, 1).tocoo()
+    one, other = shared.row, shared.col
+    return one, other, shared.data / (sizes[one] + sizes[other] - shared.data)
+
+
+def test_matches_in_real_text_follow_the_curve(hashes, similar):
+    one, other, similarity = similar
+    found = matches(hashes, one, other)
+    assert found[similarity > 0.97].all() and (similarity > 0.97).sum() > 10
+    assert not found[similarity < 0.25].any()
+    between = (similarity >= 0.4) & (similarity <= 0.95)
+    probability = 1 - (1 - similarity[between] ** 8) ** 14
+    # Pairs that share a document aren't independent, which widens the spread.
+    spread = 8 * math.sqrt((probability * (1 - probability)).sum())
+    assert abs(found[between].sum() - probability.sum()) < spread
+    assert between.sum() > 100
+
+
+class OurWords(peer.MinhashDedupSignature):
+    """datatrove's first stage with our n-grams; its permutations are its own."""
+
+    def __init__(self, *arguments, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peer, "load_word_tokenizer", lambda language: None)
+            super().__init__(*arguments, **options)
+
+    def get_shingles(self, text: str) -> np.ndarray:
+        return hash_ngrams(text, 5).reshape(-1, 1)
+
+
+class OurBands(OurWords):
+    """datatrove's first stage with our band hashes, one per band."""
+
+    def get_shingles(self, text: str) -> np.ndarray:
+        return signatures([text])[:, 0] if len(hash_ngrams(text, 5)) else np.empty(0)
+
+    def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
+        return [[int(value) >> 3] for value in shingles]  # datatrove leaves out hashes from 2**61 - 1 on
+
+
+def datatrove_clusters(texts: list[str], kind: type, rows: int, folder: Path) -> set[frozenset[int]]:
+    """The clusters of two and more documents that datatrove finds, the texts dealt out over two files."""
+    config = peer.MinhashConfig(
+        n_grams=5, num_buckets=14, hashes_per_bucket=rows, hash_config=HashConfig(precision=64)
+    )
+    half = len(texts) // 2
+    signature, buckets, found = (str(folder / name) for name in ("signatures", "buckets", "clusters"))
+    for rank, part in enumerate([texts[:half], texts[half:]]):
+        kind(signature, config).run((Document(text=text, id="") for text in part), rank, 2)
+    for rank in range(14):
+        peer.MinhashDedupBuckets(signature, buckets, config=config).run(None, rank, 14)
+    peer.MinhashDedupCluster(buckets, found, config=config, save_cluster_id=True).run(None, 0, 1)
+    clusters: dict[int, set[int]] = {}
+    for rank, start in enumerate([0, half]):
+        for document, cluster in np.fromfile(folder / "clusters" / f"{rank:06d}.clusters", "<u4").reshape(
+            -1, 2
+        ):
+            clusters.setdefault(int(cluster), set()).add(start + int(document))
+    return {frozenset(cluster) for cluster in clusters.values()}
+
+
+def our_clusters(hashes: np.ndarray) -> set[frozenset[int]]:
+    first = first_of_clusters([hashes], np.ones(hashes.shape[1], bool))
+    members: dict[int, set[int]] = {}
+    for document, root in enumerate(first.tolist()):
+        members.setdefault(root, set()).add(document)
+    return {frozenset(cluster) for cluster in members.values() if len(cluster) > 1}
+
+
+def test_datatrove_makes_the_same_clusters_of_the_same_signatures(documentation, hashes, tmp_path):
+    ours = our_clusters(hashes)
+    assert datatrove_clusters(documentation, OurBands, 1, tmp_path) == ours
+    assert len(ours) > 20 and max(map(len, ours)) > 2
+
+
+def test_datatrove_drops_nearly_the_same_with_its_own_permutations(documentation, hashes, tmp_path):
+    theirs = datatrove_clusters(documentation, OurWords, 8, tmp_path)
+    found = [our_clusters(hashes), theirs]
+    one, other = ({d for cluster in clusters for d in sorted(cluster)[1:]} for clusters in found)
+    assert abs(len(one) - len(other)) < 0.1 * len(one)
+    assert len(one & other) > 0.6 * len(one | other)
+    pairs = [
+        {two for cluster in clusters for two in itertools.combinations(sorted(cluster), 2)}
+        for clusters in found
+    ]
+    # Where they differ, it is about documents for which chance decides.
+    for one, other in pairs[0] ^ pairs[1]:
+        assert jaccard(documentation[one], documentation[other]) < 0.9
