@@ -29,4 +29,5 @@ rule all:
     input:
         f"{R}/table1.csv",
         rules.figures.input,
+        rules.drop_report.output,
         f"{R}/paper.pdf",

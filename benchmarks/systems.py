@@ -119,6 +119,7 @@ def ours_tokenize(job: dict, folder: Path, system: str) -> dict[str, Any]:
             manifest=f"{out}.json",
             drops=f"{out}.drops.csv",
             examples=f"{out}.examples.jsonl",
+            quality=f"{out}.quality.csv",
         )
         manifest = json.loads(Path(f"{out}.json").read_text())
         tokens += manifest["tokens"]

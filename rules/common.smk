@@ -26,6 +26,7 @@ R = cfg.results
 PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
+USED_MIXTURES = list(dict.fromkeys(cfg.mixture_of(run) for run in cfg.trained_runs))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 FIGURE_FORMATS = ["pdf", "png", "svg"]

@@ -9,6 +9,8 @@
 #   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
 #   {R}/corpora/duplicates.csv         and, if configured, near_duplicates.csv
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
+#   {R}/corpora/token_quality.csv      documents per bin of the token-level measures
+#   {R}/corpora/drops.md               what each rule dropped, with examples to read
 
 
 localrules:
@@ -193,6 +195,7 @@ rule tokenize_documents:
         manifest=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.json",
         drops=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.drops.csv",
         examples=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.examples.jsonl",
+        quality=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.quality.csv",
     log:
         f"{R}/logs/tokenize_documents/{{corpus}}/{{shard}}.log",
     benchmark:
@@ -216,7 +219,7 @@ rule tokenize_documents:
         "{params.command} --input {input.documents:q} --keep {input.keep:q} --model {input.model:q}"
         " --settings {params.settings:q} --tokens {output.tokens:q} --ends {output.ends:q}"
         " --held-out {output.held_out:q} --manifest {output.manifest:q} --drops {output.drops:q}"
-        " --examples {output.examples:q} --code {params.code} --log-file {log:q}"
+        " --examples {output.examples:q} --quality {output.quality:q} --code {params.code} --log-file {log:q}"
 
 
 rule held_out:
@@ -305,24 +308,59 @@ rule pack:
         " --code {params.code} --log-file {log:q}"
 
 
+rule drop_report:
+    input:
+        shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
+        shards_of(cfg.used_corpora, rules.filter_documents.output.examples),
+        shards_of(cfg.used_corpora, rules.decontaminate.output.report),
+        shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
+        shards_of(cfg.used_corpora, rules.tokenize_documents.output.examples),
+    output:
+        report(
+            f"{R}/corpora/drops.md",
+            caption="../paper/captions/drops.rst",
+            category="Data",
+            labels={"table": "examples of dropped documents"},
+        ),
+    log:
+        f"{R}/logs/drop_report.log",
+    benchmark:
+        f"{R}/timings/drop_report.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=15,
+    params:
+        command=script("drop_report"),
+        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
+        root=lambda wildcards: f"{R}/corpora",
+        code=code("drop_report"),
+    message:
+        "examples of what was dropped"
+    shell:
+        "{params.command} --corpora {params.corpora:q} --root {params.root:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
 rule corpus_statistics:
     input:
-        shards_of(cfg.used_corpora, rules.download.output.manifest),
         shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
         shards_of(cfg.used_corpora, rules.decontaminate.output.report),
-        shards_of(cfg.used_corpora, rules.tokenize_documents.output.manifest),
         shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
+        shards_of(cfg.used_corpora, rules.tokenize_documents.output.quality),
         duplicates=[
             rules.deduplicate.output.table,
             *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),
         ],
+        packed=expand(rules.pack.output, mixture=USED_MIXTURES),
     output:
-        report(
+        table=report(
             f"{R}/corpora/statistics.csv",
             caption="../paper/captions/statistics.rst",
             category="Data",
             labels={"table": "documents, bytes and tokens after each stage"},
         ),
+        quality=f"{R}/corpora/token_quality.csv",
     log:
         f"{R}/logs/corpus_statistics.log",
     benchmark:
@@ -335,9 +373,11 @@ rule corpus_statistics:
         command=script("corpus_statistics"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
         root=lambda wildcards: f"{R}/corpora",
+        ledgers=lambda wildcards, input: [f"{folder}/ledger.json" for folder in input.packed],
         code=code("corpus_statistics"),
     message:
         "statistics of all corpora"
     shell:
         "{params.command} --corpora {params.corpora:q} --root {params.root:q}"
-        " --duplicates {input.duplicates:q} --output {output:q} --code {params.code} --log-file {log:q}"
+        " --duplicates {input.duplicates:q} --ledgers {params.ledgers:q} --output {output.table:q}"
+        " --quality {output.quality:q} --code {params.code} --log-file {log:q}"

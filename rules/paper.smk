@@ -19,14 +19,12 @@ rule paper:
         config=rules.merged_config.output,
         scores=rules.scores.output,
         base=rules.base_model.output.report,
-        statistics=rules.corpus_statistics.output,
-        packed=[
-            f"{R}/packed/{mixture}"
-            for mixture in dict.fromkeys(cfg.mixture_of(run) for run in cfg.trained_runs)
-        ],
+        statistics=rules.corpus_statistics.output.table,
+        packed=expand(rules.pack.output, mixture=USED_MIXTURES),
         runs=expand(rules.train.output.summary, run=cfg.trained_runs),
         figure1=f"{R}/figures/figure1.svg",
         figure2=f"{R}/figures/figure2.svg",
+        figure6=f"{R}/figures/figure6.svg",
     output:
         report(
             f"{R}/paper.pdf",
@@ -50,4 +48,4 @@ rule paper:
         " --published {input.published:q} --config {input.config:q} --scores {input.scores:q}"
         " --base {input.base:q} --statistics {input.statistics:q} --ledgers {params.ledgers:q}"
         " --runs {input.runs:q} --figure1 {input.figure1:q} --figure2 {input.figure2:q}"
-        " --output {output:q} --code {params.code} --log-file {log:q}"
+        " --figure6 {input.figure6:q} --output {output:q} --code {params.code} --log-file {log:q}"

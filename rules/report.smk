@@ -3,12 +3,15 @@
 # REQUIRED INPUTS
 #   {R}/evaluations/{run}/...     scores and per-item samples of every run
 #   {R}/runs/{run}/metrics.csv    training loss
+#   {R}/corpora/*.csv             documents and tokens after each stage, token-level measures
 #   paper/published.csv           the paper's Table 1, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
+#   {R}/figures/figure6           what each data stage leaves of each corpus
+#   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
 
 
@@ -18,6 +21,8 @@ localrules:
     table1,
     figure1,
     figure2,
+    figure6,
+    token_quality,
     schedules,
     figures,
 
@@ -176,6 +181,61 @@ rule figure2:
         " --code {params.code} --log-file {log:q}"
 
 
+rule figure6:
+    input:
+        rules.corpus_statistics.output.table,
+    output:
+        report(
+            multiext(f"{R}/figures/figure6", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/figure6.rst",
+            category="Figures",
+            labels={"figure": "6: data waterfall"},
+        ),
+    log:
+        f"{R}/logs/figure6.log",
+    benchmark:
+        f"{R}/timings/figure6.tsv"
+    threads: 1
+    params:
+        command=script("figure6"),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure6"),
+    message:
+        "Figure 6"
+    shell:
+        "{params.command} --statistics {input:q} --output-stem {params.stem:q} --formats {params.formats}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule token_quality:
+    input:
+        rules.corpus_statistics.output.quality,
+    output:
+        report(
+            multiext(f"{R}/figures/token_quality", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/token_quality.rst",
+            category="Data",
+            labels={"figure": "token-level quality"},
+        ),
+    log:
+        f"{R}/logs/token_quality.log",
+    benchmark:
+        f"{R}/timings/token_quality.tsv"
+    threads: 1
+    params:
+        command=script("token_quality"),
+        settings=as_json(cfg.filters.token_quality),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("token_quality"),
+    message:
+        "token-level quality"
+    shell:
+        "{params.command} --quality {input:q} --settings {params.settings:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
 rule schedules:
     input:
         expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
@@ -208,3 +268,5 @@ rule figures:
     input:
         rules.figure1.output,
         rules.figure2.output,
+        rules.figure6.output,
+        rules.token_quality.output,

@@ -18,6 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     keep = load_keep(arguments.keep, arguments.input)
     items = Items(arguments.benchmarks / "items.parquet", settings["ngram"])
     contaminated = np.zeros(len(keep), bool)
+    contaminated_bytes = 0
     hits = []
     touched: dict[str, set[int]] = {task: set() for task, _ in items.names}
     rows = progress_over(
@@ -31,12 +32,14 @@ def main(arguments: argparse.Namespace) -> None:
             touched[task].add(item)
             contaminated[position] = True
             hits.append({"row": row, "id": as_name(name), "task": task, "item": item, "ngram": hit.ngram})
+        contaminated_bytes += len(text) if contaminated[position] else 0
     kept = keep & ~contaminated if settings["drop"] else keep
     with atomic(arguments.output) as temporary, open(temporary, "wb") as file:
         np.save(file, kept)
     report = {
         "documents": int(keep.sum()),
         "contaminated": int(contaminated.sum()),
+        "contaminated_bytes": contaminated_bytes,
         "dropped": int(keep.sum() - kept.sum()),
         "hits": hits,
         "items_touched": {task: len(numbers) for task, numbers in touched.items()},

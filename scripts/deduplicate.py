@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import open_parquet, read_rows
+from cpt.corpus.documents import open_parquet, read_rows, text_bytes
 from cpt.corpus.duplicates import digests, repeated_positions, write_partitions
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.files import atomic
@@ -39,13 +39,13 @@ def main(arguments: argparse.Namespace) -> None:
             keep[positions] = False
     # One byte per document and one list per shard; renamed into place only when all are written.
     with ExitStack() as outputs:
-        lines = ["corpus,shard,documents,duplicates"]
-        for (corpus, shard), end, count in zip(shards, ends, counts, strict=True):
+        lines = ["corpus,shard,documents,duplicates,bytes"]
+        for (corpus, shard), source, end, count in zip(shards, paths, ends, counts, strict=True):
             mine = keep[end - count : end]
             path = shard_path(root, corpus, "deduplicated", shard, ".keep.npy")
             with open(outputs.enter_context(atomic(path)), "wb") as file:
                 np.save(file, mine)
-            lines.append(f"{corpus},{shard},{count},{count - int(mine.sum())}")
+            lines.append(f"{corpus},{shard},{count},{count - int(mine.sum())},{text_bytes(source, ~mine)}")
         outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
                 if drop:
                     table.example(*drop, name, url, text or "")
                 else:
-                    kept.add(row, name, url, text)
+                    kept.add(row, name, url, size, text)
                 progress.advance()
     table.write(arguments.drops, arguments.examples)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import load_keep
+from cpt.corpus.documents import load_keep, text_bytes
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.corpus.near_duplicates import first_of_clusters
 from cpt.files import atomic
@@ -37,13 +37,15 @@ def main(arguments: argparse.Namespace) -> None:
     ends = np.cumsum([len(keep) for keep in keeps])
     # Renamed into place only when all are written.
     with ExitStack() as outputs:
-        lines = ["corpus,shard,documents,near_duplicates"]
+        lines = ["corpus,shard,documents,near_duplicates,bytes"]
         for (corpus, shard), keep, end in zip(shards, keeps, ends, strict=True):
             mine = keep & alone[end - len(keep) : end]
             path = shard_path(root, corpus, "near_deduplicated", shard, ".keep.npy")
             with open(outputs.enter_context(atomic(path)), "wb") as file:
                 np.save(file, mine)
-            lines.append(f"{corpus},{shard},{keep.sum()},{keep.sum() - mine.sum()}")
+            source = shard_path(root, corpus, "filtered", shard, ".parquet")
+            size = text_bytes(source, keep & ~mine)
+            lines.append(f"{corpus},{shard},{keep.sum()},{keep.sum() - mine.sum()},{size}")
         outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
             "statistics": arguments.statistics,
             "figure1": arguments.figure1,
             "figure2": arguments.figure2,
+            "figure6": arguments.figure6,
         },
         lists={"runs": arguments.runs, "ledgers": arguments.ledgers},
     )
@@ -41,5 +42,6 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs/*/run.json")
     parser.add_argument("--figure1", type=Path, help="figure1.svg")
     parser.add_argument("--figure2", type=Path, help="figure2.svg")
+    parser.add_argument("--figure6", type=Path, help="figure6.svg")
     parser.add_argument("--output", type=Path, required=True, help="paper.pdf")
     run(main, parser)

@@ -13,7 +13,8 @@ import numpy as np
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import HELD_OUT_SCHEMA, as_name, load_keep, read_rows, row_writer
 from cpt.corpus.drops import DropTable
-from cpt.corpus.tokens import TOKEN_RULES, ModelTokenizer, check_tokens, is_held_out
+from cpt.corpus.quality import QualityHistogram
+from cpt.corpus.tokens import TOKEN_RULES, ModelTokenizer, check_tokens, is_held_out, quality_of
 from cpt.files import atomic, write_json
 from cpt.progress import Progress
 from cpt.provenance import provenance
@@ -31,9 +32,10 @@ def main(arguments: argparse.Namespace) -> None:
     tokenizer = ModelTokenizer(arguments.model)
     if arguments.encoder == "fastest":
         tokenizer.use_fast(text for _, _, text in documents(arguments.input, keep))
-    table = DropTable([*TOKEN_RULES, "held_out"], "tokens")
+    table = DropTable([*TOKEN_RULES, "held_out"], "bytes", "tokens")
+    histogram = QualityHistogram()
     ends: list[int] = []
-    total = size_kept = 0
+    total = 0
     digest = hashlib.sha256()
     eos = np.array([tokenizer.eos_token_id], tokenizer.dtype).tobytes()
     ahead, texts = itertools.tee(documents(arguments.input, keep))
@@ -49,32 +51,34 @@ def main(arguments: argparse.Namespace) -> None:
         encoded = tokenizer.encode(text for _, _, text in ahead)
         for (name, url, text), ids in zip(texts, encoded, strict=True):
             size = len(text.encode())
-            drop = check_tokens(ids, size, tokenizer.unknown_id, quality)
+            found = quality_of(ids, size, tokenizer.unknown_id)
+            histogram.add(found)
+            drop = check_tokens(found, quality)
             out, order = is_held_out(
                 (url or text) if held_out["group_by"] == "url" else text, held_out["share"]
             )
             if drop:
-                table.count(drop.rule, len(ids) + 1)
+                table.count(drop.rule, size, len(ids) + 1)
                 value = drop.value if math.isfinite(drop.value) else None
                 table.example(drop.rule, value, drop.threshold, name, url, text)
             elif out:
-                table.count("held_out", len(ids) + 1)
+                table.count("held_out", size, len(ids) + 1)
                 aside.add(order, name, url, text)
             else:
-                table.count("kept", len(ids) + 1)
+                table.count("kept", size, len(ids) + 1)
                 block = ids.tobytes() + eos
                 tokens.write(block)
                 digest.update(block)
                 total += len(ids) + 1
-                size_kept += size
                 ends.append(total)
             progress.advance()
         np.save(ends_file, np.array(ends, np.uint64))
     table.write(arguments.drops, arguments.examples)
+    histogram.write(arguments.quality)
     manifest = {
         "documents": len(ends),
         "tokens": total,
-        "bytes": size_kept,
+        "bytes": table.counts["kept"][1],
         "dtype": tokenizer.dtype.name,
         "eos_token_id": tokenizer.eos_token_id,
         "vocab_size": tokenizer.vocab_size,
@@ -107,4 +111,7 @@ if __name__ == "__main__":
     parser.add_argument("--manifest", type=Path, required=True, help="counts and hashes (.json)")
     parser.add_argument("--drops", type=Path, required=True, help="counts per rule (.csv)")
     parser.add_argument("--examples", type=Path, required=True, help="dropped documents to read (.jsonl)")
+    parser.add_argument(
+        "--quality", type=Path, required=True, help="histograms of the quality measures (.csv)"
+    )
     run(main, parser)

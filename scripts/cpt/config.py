@@ -120,6 +120,7 @@ class TokenQualityFilter(Section):
     maximum_bytes_per_token: float = Field(gt=0)
     maximum_unknown_share: Share
     minimum_distinct_share: Share = Field(description="distinct / all, over windows of 1,000 tokens")
+    maximum_run_tokens: Positive = Field(description="tokens in the longest run of one token")
 
 
 class Filters(Section):

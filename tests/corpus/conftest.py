@@ -33,6 +33,7 @@ FILTERS = {
         "maximum_bytes_per_token": 12.0,
         "maximum_unknown_share": 0.01,
         "minimum_distinct_share": 0.05,
+        "maximum_run_tokens": 100,
     },
 }
 

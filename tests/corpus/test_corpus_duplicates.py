@@ -46,6 +46,7 @@ def lay_out(save_table, root, shards: dict[str, list[list[str]]]) -> dict[str, i
     for corpus, parts in shards.items():
         for number, texts in enumerate(parts):
             rows = {"row": list(range(len(texts))), "text": np.array(texts, dtype=str).tolist()}
+            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
             save_table(root / corpus / "filtered" / f"{number:05d}.parquet", rows)
     return {corpus: len(parts) for corpus, parts in shards.items()}
 
@@ -76,7 +77,12 @@ def test_script_over_corpora_and_shards(script, save_table, tmp_path):
     shards = {"one": [first, second], "two": [other]}
     assert survivors(script, save_table, tmp_path / "r", shards, 8) == ["a", "b", "c d", "e"]
     table = (tmp_path / "r" / "duplicates.csv").read_text()
-    assert table == "corpus,shard,documents,duplicates\none,00000,3,1\none,00001,2,1\ntwo,00000,3,2\n"
+    assert table.splitlines() == [
+        "corpus,shard,documents,duplicates,bytes",
+        "one,00000,3,1,1",
+        "one,00001,2,1,1",
+        "two,00000,3,2,5",
+    ]
     again = {"one": [first + second, []], "two": [other[:1], other[1:]]}
     assert survivors(script, save_table, tmp_path / "s", again, 1) == ["a", "b", "c d", "e"]
 

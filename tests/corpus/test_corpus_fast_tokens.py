@@ -267,8 +267,16 @@ def test_both_ways_write_the_same_bytes(script, save_model, save_table, filters,
     np.save(tmp_path / "keep.npy", np.ones(len(texts), bool))
     sums = {}
     for encoder in ("fastest", "tokenizers"):
-        names = ["tokens", "ends.npy", "held_out.parquet", "json", "drops.csv", "examples.jsonl"]
-        keys = ["tokens", "ends", "held_out", "manifest", "drops", "examples"]
+        names = [
+            "tokens",
+            "ends.npy",
+            "held_out.parquet",
+            "json",
+            "drops.csv",
+            "examples.jsonl",
+            "quality.csv",
+        ]
+        keys = ["tokens", "ends", "held_out", "manifest", "drops", "examples", "quality"]
         paths = {key: tmp_path / encoder / name for key, name in zip(keys, names, strict=True)}
         done = script(
             "tokenize_documents",

@@ -169,7 +169,9 @@ def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lam
     for corpus, parts in shards.items():
         for number, texts in enumerate(parts):
             filtered = root / corpus / "filtered" / f"{number:05d}.parquet"
-            save_table(filtered, {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()})
+            rows = {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()}
+            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
+            save_table(filtered, rows)
             exact = root / corpus / "deduplicated" / f"{number:05d}.keep.npy"
             exact.parent.mkdir(exist_ok=True)
             np.save(exact, np.array([keep(text) for text in texts], bool))
@@ -221,7 +223,12 @@ def test_scripts_count_exact_duplicates_once(save_table, script, tmp_path):
     lay_out(save_table, tmp_path, shards, keep=lambda text: text != gone)
     assert kept_texts(tmp_path, shards) == [one, other]
     table = (tmp_path / "near_duplicates.csv").read_text()
-    assert table == "corpus,shard,documents,near_duplicates\na,00000,1,0\na,00001,1,1\nb,00000,3,2\n"
+    assert table.splitlines() == [
+        "corpus,shard,documents,near_duplicates,bytes",
+        "a,00000,1,0,0",
+        f"a,00001,1,1,{len(near)}",
+        f"b,00000,3,2,{len(one) + 1 + len(near)}",
+    ]
     before = (tmp_path / "b" / "minhash" / "00000.npy").read_bytes()
     document = tmp_path / "b" / "filtered" / "00000.parquet"
     done = script("minhash", input=document, settings=FINEWEB, output=tmp_path / "again.npy")

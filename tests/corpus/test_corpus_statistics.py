@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from cpt.corpus.drop_report import sections_of
+
 PARAGRAPH = "The {0} of the {1} rests on what people {2} know about {3}, said the {4} visitor of {0}.\n"
 WORDS = ["river", "castle", "quietly", "history", "second", "garden", "mill", "rarely", "music", "last"]
 
@@ -76,7 +78,20 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
             manifest=f"{stem}.json",
             drops=f"{stem}.drops.csv",
             examples=f"{stem}.examples.jsonl",
+            quality=f"{stem}.quality.csv",
         )
+    settings = {"sequence_length": 50, "strategy": "concatenate", "maximum_epochs": 1, "seed": 0}
+    packed = tmp_path / "packed" / "m"
+    run(
+        script,
+        "pack",
+        mixture={"c": 1.0},
+        name="m",
+        shards={"c": 2},
+        root=root,
+        settings=settings,
+        output=packed,
+    )
     return root
 
 
@@ -87,21 +102,39 @@ LENIENT = {
 }
 
 
-def run(script, name, **arguments) -> None:
+def run(script, name, /, **arguments) -> None:
     done = script(name, **arguments)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_document_is_accounted_for(script, corpus, tmp_path):
-    duplicates = [corpus / "duplicates.csv", corpus / "near_duplicates.csv"]
-    arguments = {"corpora": {"c": 2}, "root": corpus, "duplicates": duplicates, "output": tmp_path / "s.csv"}
-    run(script, "corpus_statistics", **arguments)
+    options = {
+        "corpora": {"c": 2},
+        "root": corpus,
+        "duplicates": [corpus / "duplicates.csv", corpus / "near_duplicates.csv"],
+        "ledgers": [tmp_path / "packed" / "m" / "ledger.json"],
+        "output": tmp_path / "s.csv",
+        "quality": tmp_path / "q.csv",
+    }
+    run(script, "corpus_statistics", **options)
     with open(tmp_path / "s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     table = {(row["stage"], row["rule"]): row for row in rows}
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    assert stages[:4] == ["raw", "filter", "duplicates", "near_duplicates"]
-    assert stages[4:] == ["contaminated", "token_quality", "held_out", "kept"]
+    assert stages == [
+        *(
+            "raw",
+            "filter",
+            "duplicates",
+            "near_duplicates",
+            "contaminated",
+            "token_quality",
+            "held_out",
+            "kept",
+            "packing",
+            "packed",
+        )
+    ]
     assert int(table["raw", ""]["documents"]) == 60
     for key in [("filter", "empty"), ("filter", "minimum_lines")]:
         assert table[key]["documents"] == "1"
@@ -110,13 +143,92 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     for key in [("contaminated", "found"), ("contaminated", "dropped")]:
         assert table[key]["documents"] == "1"
     assert int(table["held_out", ""]["documents"]) > 0
-    gone = sum(int(row["documents"]) for row in rows[1:] if row["rule"] != "found")
-    assert gone == 60
-    tokens = sum(json.loads(path.read_text())["tokens"] for path in (corpus / "c" / "tokens").glob("*.json"))
-    assert int(table["kept", ""]["tokens"]) == tokens
-    assert table["kept", ""]["bytes"] != ""
+    parts = [row for row in rows[1:] if row["rule"] != "found" and not row["mixture"]]
+    for unit in ("documents", "bytes"):
+        assert sum(int(row[unit]) for row in parts) == int(rows[0][unit])
+    texts = (document(n) for n in range(60) if n not in (5, 7, 9))
+    others = len(document(4)) + len("too\nshort") + len(document(13)) + len("Indeed.\n") - len(document(14))
+    assert int(rows[0]["bytes"]) == sum(map(len, texts)) + others
+    assert int(table["duplicates", ""]["bytes"]) == len(document(4))
+    assert int(table["near_duplicates", ""]["bytes"]) == len(document(13))
+    assert {table["contaminated", rule]["bytes"] for rule in ("found", "dropped")} == {str(len(document(11)))}
 
-    (corpus / "duplicates.csv").write_text("corpus,shard,documents,duplicates\nc,00000,30,9\n")
-    done = script("corpus_statistics", **arguments)
-    assert done.returncode == 1
-    assert "60 documents were read, but the stages' tables account for 68" in done.stderr
+    tokens = sum(json.loads(path.read_text())["tokens"] for path in (corpus / "c" / "tokens").glob("*.json"))
+    kept = table["kept", ""]
+    assert int(kept["tokens"]) == tokens
+    assert int(table["packing", "tail"]["tokens"]) == tokens % 50
+    assert table["packing", "unused"]["tokens"] == "0"
+    assert int(table["packed", ""]["tokens"]) == tokens - tokens % 50
+    assert {row["mixture"] for row in rows if row["stage"].startswith("pack")} == {"m"}
+    counted = [row for row in rows if row["stage"] in ("token_quality", "held_out", "kept")]
+    density = sum(int(row["tokens"]) for row in counted) / sum(int(row["bytes"]) for row in counted)
+    for row in rows:
+        assert bool(row["tokens"]) != bool(row["estimated_tokens"])
+        if row["estimated_tokens"]:
+            assert int(row["estimated_tokens"]) == pytest.approx(density * int(row["bytes"]), abs=0.51)
+    with open(tmp_path / "q.csv", newline="") as file:
+        bins = [int(row["documents"]) for row in csv.DictReader(file) if row["measure"] == "distinct_share"]
+    assert sum(bins) == sum(int(row["documents"]) for row in counted)
+
+    drops = corpus / "c" / "tokens" / "00000.drops.csv"
+    *others, last = drops.read_text().splitlines()
+    rule, documents, size, amount = last.split(",")
+    for wrong, message in (
+        (
+            f"{rule},1{documents},{size},{amount}",
+            "60 documents were read, but the stages' tables account for",
+        ),
+        (f"{rule},{documents},1{size},{amount}", "bytes were read, but"),
+        (f"{rule},{documents},{size},1{amount}", "m/ledger.json: packed from"),
+    ):
+        drops.write_text("\n".join([*others, wrong]) + "\n")
+        done = script("corpus_statistics", **options)
+        assert done.returncode == 1
+        assert message in done.stderr
+
+
+def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
+    (tmp_path / "c" / "decontaminated").mkdir(parents=True)
+    (tmp_path / "c" / "tokens").mkdir()
+    (tmp_path / "c" / "filtered").mkdir()
+    hits = [
+        {"row": row, "id": None, "task": "t", "item": row + i, "ngram": "a b"}
+        for row in (0, 4)
+        for i in (0, 1)
+    ]
+    for shard, count in (("00000", 7), ("00001", 9)):
+        folder = tmp_path / "c" / "filtered"
+        entry = {"rule": "top_2_gram", "value": 0.25, "threshold": 0.2, "url": None}
+        entries = [{**entry, "id": f"{shard}`{n}", "text": f"## rain\n\n{'x' * 400}"} for n in range(count)]
+        (folder / f"{shard}.examples.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+        (folder / f"{shard}.drops.csv").write_text(
+            "rule,documents,bytes\nread,30,9\ntop_2_gram,20,9\nempty,0,0\n"
+        )
+        tokens = tmp_path / "c" / "tokens" / f"{shard}.examples.jsonl"
+        value = {
+            **entry,
+            "rule": "maximum_bytes_per_token",
+            "value": None,
+            "threshold": 12,
+            "id": shard,
+            "text": "",
+        }
+        tokens.write_text(json.dumps(value) + "\n")
+        tokens.with_name(f"{shard}.drops.csv").write_text(
+            "rule,documents,bytes,tokens\nread,30,9,9\nmaximum_bytes_per_token,1,0,1\nheld_out,1,1,1\n"
+        )
+        report = {"contaminated": 2, "dropped": 0, "hits": hits}
+        (tmp_path / "c" / "decontaminated" / f"{shard}.json").write_text(json.dumps(report))
+    shown = "\n".join(sections_of(tmp_path, "c", 2))
+    assert "## c: 60 documents read" in shown
+    assert "### `top_2_gram`: 40 documents (66.67 %)" in shown
+    assert "empty" not in shown and "held_out" not in shown
+    entries = [line for line in shown.splitlines() if line.endswith("value 0.25, threshold 0.2")]
+    names = [*(f"00000 {n}" for n in range(7)), *(f"00001 {n}" for n in range(3))]
+    assert entries == [f"- `{name}`: value 0.25, threshold 0.2" for name in names]
+    assert shown.count(f"\n      ## rain {'x' * 191}\n") == 10
+    assert "### `contaminated`: 4 documents (6.67 %) found, 0 dropped\n\n- `no id`: t, item 0\n" in shown
+    assert [line for line in shown.splitlines() if "no id" in line] == [
+        f"- `no id`: t, item {n}" for n in (0, 4)
+    ] * 2
+    assert "- `00001`: value infinite, threshold 12\n" in shown

@@ -1,16 +1,27 @@
 """Tokens: equal to the tokenizer's own, one EOS after each document, quality rules, held-out split."""
 
 import csv
+import itertools
 import json
 import random
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, trainers
 
 from cpt.corpus import tokens
-from cpt.corpus.tokens import ModelTokenizer, check_tokens, distinct_share, encode_long, is_held_out
+from cpt.corpus.quality import BINS, QualityHistogram, longest_run
+from cpt.corpus.tokens import (
+    ModelTokenizer,
+    check_tokens,
+    distinct_share,
+    encode_long,
+    is_held_out,
+    quality_of,
+)
 from cpt.errors import UserError
 
 QUALITY = {
@@ -18,6 +29,7 @@ QUALITY = {
     "maximum_bytes_per_token": 12.0,
     "maximum_unknown_share": 0.01,
     "minimum_distinct_share": 0.05,
+    "maximum_run_tokens": 100,
 }
 
 
@@ -130,12 +142,48 @@ def test_distinct_share_by_hand():
         ([], 3, "maximum_bytes_per_token"),
         ([7, 1, 2], 12, "unknown"),
         ([1] * 100, 400, "distinct"),
+        ([*range(100), *[7] * 101, *range(100)], 1204, "longest_run"),
+        ([*range(100), *[7] * 100, *range(100)], 1200, None),
         (range(10), 40, None),
     ],
 )
 def test_quality_rules(ids, size, rule):
-    drop = check_tokens(np.array(ids, np.uint16), size, 7 if rule == "unknown" else None, QUALITY)
+    found = quality_of(np.array(ids, np.uint16), size, 7 if rule == "unknown" else None)
+    drop = check_tokens(found, QUALITY)
     assert (drop.rule if drop else None) == rule
+
+
+@given(st.lists(st.integers(0, 2), max_size=30))
+def test_longest_run_equals_the_plain_count(ids):
+    expected = max((len(list(run)) for _, run in itertools.groupby(ids)), default=0)
+    assert longest_run(np.array(ids, np.uint16)) == expected
+
+
+def test_histograms_of_shards_add_up(tmp_path):
+    found = [
+        quality_of(np.array(ids, np.uint16), size, 9)
+        for ids, size in [([1, 2, 3], 6), ([], 4), ([4] * 700, 700), ([9, 1], 20), ([5, 5, 5], 6)]
+    ]
+    parts = [QualityHistogram() for _ in range(3)]
+    for number, quality in enumerate(found):
+        parts[number % 2].add(quality)
+        parts[2].add(quality)
+    sums = QualityHistogram()
+    for number, part in enumerate(parts[:2]):
+        part.write(tmp_path / f"{number}.csv")
+        sums.add_file(tmp_path / f"{number}.csv")
+    assert sums.lines() == parts[2].lines()
+    assert sums.lines() == [
+        *("bytes_per_token,1.0,1.1,1", "bytes_per_token,2.0,2.1,2", "bytes_per_token,10.0,10.1,1"),
+        "bytes_per_token,16.0,,1",  # the document without tokens
+        *("unknown_share,0.0,1e-05,4", "unknown_share,0.398,0.631,1"),
+        *("distinct_share,0.0,0.01,2", "distinct_share,0.33,0.34,1", "distinct_share,1.0,,2"),
+        *("longest_run,0,1,1", "longest_run,1,2,2", "longest_run,3,4,1", "longest_run,512,768,1"),
+    ]
+
+
+def test_bins_are_in_ascending_order():
+    assert all(list(edges) == sorted(set(edges)) and edges[0] == 0 for edges in BINS.values())
 
 
 def test_held_out_share():
@@ -153,6 +201,7 @@ def tokenize(script, save_table, model_folder, tmp_path, filters):
         np.save(tmp_path / "keep.npy", np.ones(len(documents), bool) if keep is None else np.array(keep))
         endings = {"tokens": "tokens", "ends": "ends.npy", "held_out": "held_out.parquet"}
         endings |= {"manifest": "json", "drops": "drops.csv", "examples": "examples.jsonl"}
+        endings |= {"quality": "quality.csv"}
         paths = {key: tmp_path / f"00000.{ending}" for key, ending in endings.items()}
         done = script(
             "tokenize_documents",
@@ -189,6 +238,9 @@ def test_script_writes_tokens_and_ends(tokenize, model_folder):
     with open(paths["drops"]) as file:
         table = {row["rule"]: (int(row["documents"]), int(row["tokens"])) for row in csv.DictReader(file)}
     assert table["distinct"][0] == 1  # 400 times the same letter
+    with open(paths["quality"]) as file:
+        bins = [(row["measure"], int(row["documents"])) for row in csv.DictReader(file)]
+    assert [sum(n for name, n in bins if name == measure) for measure in BINS] == [4] * 4
     assert table["kept"] == (3, len(ids))
     for column in (0, 1):
         assert 2 * table["read"][column] == sum(row[column] for row in table.values())

@@ -141,26 +141,41 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
 
 
 def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
-    lines = ["corpus,stage,rule,documents,bytes,tokens"]
+    lines = ["corpus,stage,rule,mixture,documents,bytes,tokens,estimated_tokens"]
     for number, corpus in enumerate(corpora):
         count = documents // (number + 1)
-        lines += [
-            f"{corpus},raw,,{count},{count * 900},",
-            f"{corpus},filter,empty,0,0,",
-            f"{corpus},filter,minimum_lines,{count // 9},{count * 20},",
-            f"{corpus},filter,short_lines,{count // 50},{count * 5},",
-            *(f"{corpus},filter,top_{n}_gram,{count // (50 * n)},{count * n}," for n in (2, 3, 4)),
-            *(f"{corpus},filter,duplicate_{n}_gram,{count // (20 * n)},{count * n}," for n in range(5, 11)),
-            f"{corpus},duplicates,,{count // 25},,",
-            f"{corpus},contaminated,found,{number},,",
-            f"{corpus},contaminated,dropped,0,,",
-            f"{corpus},token_quality,minimum_bytes_per_token,{count // 100},,{count}",
-            f"{corpus},token_quality,unknown,0,,0",
-            f"{corpus},held_out,,{count // 20},,{count * 9}",
-            f"{corpus},kept,,{count // 2},{count * 500},{count * 125}",
-        ]
+        filters = {"minimum_lines": count // 9, "short_lines": count // 50, "empty": 0}
+        filters |= {f"top_{n}_gram": count // (50 * n) for n in (2, 3, 4)}
+        filters |= {f"duplicate_{n}_gram": count // (20 * n) for n in range(5, 11)}
+        early = [("filter", rule, dropped) for rule, dropped in filters.items()]
+        early += [("duplicates", "", count // 25), ("contaminated", "found", number)]
+        early += [("contaminated", "dropped", 0)]
+        late = [("token_quality", "unknown", 0), ("token_quality", "longest_run", count // 100)]
+        late += [("held_out", "", count // 20)]
+        gone = sum(dropped for _, rule, dropped in [*early, *late] if rule != "found")
+        late += [("kept", "", count - gone)]
+        for stage, rule, n in [("raw", "", count), *early]:
+            lines.append(f"{corpus},{stage},{rule},,{n},{500 * n},,{125 * n}")
+        for stage, rule, n in late:
+            lines.append(f"{corpus},{stage},{rule},,{n},{500 * n},{125 * n},")
+        if number == 0:
+            left = {"tail": 17, "unused": 0}
+            kept = 125 * (count - gone)
+            lines += [f"{corpus},packing,{rule},domain,,,{tokens}," for rule, tokens in left.items()]
+            lines.append(f"{corpus},packed,,domain,,,{kept - 17},")
     (root / "corpora").mkdir(parents=True)
     (root / "corpora" / "statistics.csv").write_text("\n".join(lines) + "\n")
+    bins = ["corpus,measure,from,to,documents"]
+    for corpus in corpora:
+        bins += [f"{corpus},bytes_per_token,{n / 2},{n / 2 + 0.5},{10 * n}" for n in (2, 3, 4, 6)]
+        bins += [f"{corpus},bytes_per_token,16.0,,1", f"{corpus},unknown_share,0.0,1e-05,151"]
+        bins += [f"{corpus},distinct_share,0.5,0.51,150", f"{corpus},distinct_share,1.0,,1"]
+        bins += [
+            f"{corpus},longest_run,0,1,1",
+            f"{corpus},longest_run,2,3,100",
+            f"{corpus},longest_run,3,4,50",
+        ]
+    (root / "corpora" / "token_quality.csv").write_text("\n".join(bins) + "\n")
 
 
 def build(root: Path, demo: bool = True) -> dict[str, Any]:

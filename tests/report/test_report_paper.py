@@ -17,11 +17,14 @@ from cpt.report.figures import draw_changes
 from cpt.report.scores import COLUMNS
 from cpt.report.typesetting import lay_out, typeset
 
-NOTHING = ({"statistics": None, "figure1": None, "figure2": None}, {"runs": [], "ledgers": []})
+NOTHING = (
+    {"statistics": None, **dict.fromkeys(("figure1", "figure2", "figure6"))},
+    {"runs": [], "ledgers": []},
+)
 
 
 def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
-    """The arguments of lay_out and typeset; figure 2 stands for both figures."""
+    """The arguments of lay_out and typeset; figure 2 stands for all figures."""
     root = experiment.root
     with style.figure(height=2.9) as drawn:
         groups = experiment.config["evaluate"]["groups"]
@@ -35,7 +38,8 @@ def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
         "scores.csv": root / "scores.csv",
         "base.json": root / "models" / "base.json",
     }
-    optional = {"statistics": root / "corpora" / "statistics.csv", "figure1": figure, "figure2": figure}
+    optional = {"statistics": root / "corpora" / "statistics.csv"}
+    optional |= dict.fromkeys(("figure1", "figure2", "figure6"), figure)
     names = [run["name"] for run in experiment.runs if run["tokens"]]
     lists = {
         "runs": [root / "runs" / name / "run.json" for name in names],
@@ -77,7 +81,17 @@ def test_paper_shows_the_numbers_of_the_results(experiment: SimpleNamespace, tmp
     for row in experiment.scores:
         if row["metric"] == "bits_per_byte":
             assert f"{row['score']:.4f}" in shown
-    for text in ("0.4355", "0.4394", "0.4405", "5,230", "653,750", "10,240", "25,600", "SmolLM2-135M"):
+    for text in (
+        "0.4355",
+        "0.4394",
+        "0.4405",
+        "5,230",
+        "461,500",
+        "70.6",
+        "10,240",
+        "25,600",
+        "SmolLM2-135M",
+    ):
         assert text in shown
     for change in (
         "+8.1 %",

@@ -1,4 +1,4 @@
-"""The five scripts on the command line, as the rules call them."""
+"""The scripts of the wing on the command line, as the rules call them."""
 
 import json
 import os
@@ -42,6 +42,11 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
             *common,
         ]
         + ["--output-stem", tmp_path / "figures" / "figure2", *formats],
+        ["figure6.py", "--statistics", root / "corpora" / "statistics.csv"]
+        + ["--output-stem", tmp_path / "figures" / "figure6", *formats],
+        ["token_quality.py", "--quality", root / "corpora" / "token_quality.csv"]
+        + ["--settings", json.dumps(experiment.config["filters"]["token_quality"])]
+        + ["--output-stem", tmp_path / "figures" / "token_quality", *formats],
         ["paper.py", "--template", REPOSITORY / "paper" / "paper.typ", "--published", PUBLISHED]
         + ["--references", REPOSITORY / "paper" / "references.bib", "--config", root / "config.yaml"]
         + ["--scores", tmp_path / "scores.csv", "--base", root / "models" / "base.json"]
@@ -53,6 +58,8 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
             tmp_path / "figures" / "figure1.svg",
             "--figure2",
             tmp_path / "figures" / "figure2.svg",
+            "--figure6",
+            tmp_path / "figures" / "figure6.svg",
         ]
         + ["--output", tmp_path / "paper.pdf"],
     ]
@@ -62,7 +69,9 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         assert result.stderr == ""
     names = ["scores.csv", "table1.csv", "table1.md", "table1.tex", "paper.pdf"]
     names += [
-        f"figures/figure{number}.{extension}" for number in (1, 2) for extension in ("pdf", "png", "svg")
+        f"figures/{name}.{extension}"
+        for name in ("figure1", "figure2", "figure6", "token_quality")
+        for extension in ("pdf", "png", "svg")
     ]
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
     assert (tmp_path / "scores.csv").read_bytes() == (root / "scores.csv").read_bytes()

@@ -17,7 +17,13 @@ BATCH_ROWS = 1_000
 BATCH_BYTES = 256 * 2**20
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("url", pa.string())])
 FILTERED_SCHEMA = pa.schema(
-    [("row", pa.int64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
+    [
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("bytes", pa.int64()),  # of the text, so that counting them reads no text
+        ("text", pa.string()),
+    ]
 )
 HELD_OUT_SCHEMA = pa.schema(
     [("order", pa.uint64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
@@ -103,6 +109,12 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
     for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present, use_threads=False):
         values = {name: _values(batch.column(name)) for name in present}
         yield from zip(*(values.get(name, [None] * batch.num_rows) for name in columns), strict=True)
+
+
+def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
+    """UTF-8 bytes of those filtered documents of a file that `chosen` (bool [documents]) names."""
+    sizes = open_parquet(path).read(columns=["bytes"], use_threads=False)["bytes"].to_numpy()
+    return int(sizes[chosen].sum())
 
 
 def as_name(value: Any) -> str | None:

@@ -1,5 +1,6 @@
 """What a stage dropped and why: a table of counts, and examples to read."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +12,22 @@ EXAMPLE_CHARACTERS = 2_000
 
 
 class DropTable:
-    """Counts documents and one more quantity (bytes or tokens) per rule, and keeps examples.
+    """Counts documents and other quantities (bytes, tokens) per rule, and keeps examples.
 
     Every document is counted once under `read` and once under a rule or under `kept`.
     """
 
-    def __init__(self, rules: Sequence[str], quantity: str):
-        self.quantity = quantity
-        self.counts = {rule: [0, 0] for rule in ("read", *rules, "kept")}
+    def __init__(self, rules: Sequence[str], *quantities: str):
+        self.columns = ("documents", *quantities)
+        self.counts = {rule: [0] * len(self.columns) for rule in ("read", *rules, "kept")}
         self.examples: dict[str, list[dict]] = {rule: [] for rule in rules}
 
-    def count(self, rule: str, amount: int) -> None:
-        """Count a document under `rule` (or `kept`) and under `read`."""
+    def count(self, rule: str, *amounts: int) -> None:
+        """Count a document, with its amount of each quantity, under `rule` (or `kept`) and under `read`."""
         for name in ("read", rule):
-            self.counts[name][0] += 1
-            self.counts[name][1] += amount
+            counts = self.counts[name]
+            for column, amount in enumerate((1, *amounts)):
+                counts[column] += amount
 
     def example(
         self, rule: str, value: float | None, threshold: float, name: str | None, url: str | None, text: str
@@ -45,8 +47,19 @@ class DropTable:
 
     def write(self, table: Path, examples: Path) -> None:
         """Write the counts as CSV and the examples as JSON lines."""
-        lines = [f"rule,documents,{self.quantity}"]
-        lines += [f"{rule},{documents},{amount}" for rule, (documents, amount) in self.counts.items()]
+        lines = [",".join(("rule", *self.columns))]
+        lines += [",".join((rule, *map(str, counts))) for rule, counts in self.counts.items()]
         write_text(table, "\n".join(lines) + "\n")
         kept = [json.dumps(entry, ensure_ascii=False) for rule in self.examples.values() for entry in rule]
         write_text(examples, "".join(f"{line}\n" for line in kept))
+
+
+def read_tables(paths: list[Path]) -> dict[str, list[int]]:
+    """The drop tables of several shards, added up: rule: [documents, bytes (, tokens)]."""
+    sums: dict[str, list[int]] = {}
+    for path in paths:
+        with open(path, newline="", encoding="utf-8") as file:
+            for rule, *counts in list(csv.reader(file))[1:]:
+                before = sums.get(rule, [0] * len(counts))
+                sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
+    return sums

@@ -1,74 +1,94 @@
-"""Where the documents of each corpus went, stage by stage, from the stages' own tables."""
+"""Where the documents, bytes and tokens of each corpus went, stage by stage, from the stages' own files."""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from cpt.corpus.drops import read_tables
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
 
 
 class Row(NamedTuple):
-    """Documents that a stage read, dropped or kept; bytes and tokens are None where they aren't counted."""
+    """What a stage read, dropped or kept; None where something isn't counted."""
 
     corpus: str
     stage: str
     rule: str
-    documents: int
+    mixture: str  # of the stages after `kept`
+    documents: int | None
     bytes: int | None
-    tokens: int | None
+    tokens: int | None  # counted, with the end-of-sequence token of each document
+    estimated_tokens: int | None  # of the stages before tokenization
 
 
-def _table(paths: list[Path]) -> dict[str, list[int]]:
-    """The drop tables of several shards, added up: rule: [documents, bytes or tokens]."""
-    sums: dict[str, list[int]] = {}
-    for path in paths:
-        with open(path, newline="", encoding="utf-8") as file:
-            for rule, *counts in list(csv.reader(file))[1:]:
-                before = sums.get(rule, [0, 0])
-                sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
-    return sums
-
-
-def rows_of(root: Path, corpus: str, shards: int, duplicates: list[Path]) -> Iterator[Row]:
+def rows_of(
+    root: Path, corpus: str, shards: int, duplicates: list[Path], ledgers: list[dict[str, Any]]
+) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
     `duplicates` are the tables of dropped duplicates; each makes a row, and has a column, of its own name.
-    Raises UserError if the documents don't add up, that is, if files of different runs lie together.
+    `ledgers` are those of the packed mixtures; each that takes from the corpus makes rows.
+
+    raw = what is dropped, set apart or kept, in documents and in bytes; kept = tail + unused + packed, for
+    each mixture, in tokens. Tokens before tokenization are estimated: bytes times the tokens per byte of the
+    corpus's tokenized documents. Raises UserError if the numbers don't add up, that is, if files of
+    different runs lie together.
     """
     names = [shard for _, shard in shards_of({corpus: shards})]
 
     def paths(stage: str, ending: str) -> list[Path]:
         return [shard_path(root, corpus, stage, shard, ending) for shard in names]
 
-    filtered = _table(paths("filtered", ".drops.csv"))
-    tokens = _table(paths("tokens", ".drops.csv"))
+    filtered = read_tables(paths("filtered", ".drops.csv"))
+    tokenized = read_tables(paths("tokens", ".drops.csv"))
     reports = [read_json(path) for path in paths("decontaminated", ".json")]
-    manifests = [read_json(path) for path in paths("tokens", ".json")]
-    read, kept = filtered.pop("read"), tokens.pop("kept")
-    del filtered["kept"], tokens["read"]
-    rows = [Row(corpus, "filter", rule, *counts, None) for rule, counts in filtered.items()]
+    _, size, amount = tokenized["read"]
+
+    def early(stage: str, rule: str, documents: int, size_here: int) -> Row:
+        estimate = round(size_here * amount / size) if size else None
+        return Row(corpus, stage, rule, "", documents, size_here, None, estimate)
+
+    raw = early("raw", "", *filtered.pop("read"))
+    del filtered["kept"], tokenized["read"]
+    rows = [early("filter", rule, *counts) for rule, counts in filtered.items()]
     for path in duplicates:
         with open(path, newline="", encoding="utf-8") as file:
-            count = sum(int(row[path.stem]) for row in csv.DictReader(file) if row["corpus"] == corpus)
-        rows.append(Row(corpus, path.stem, "", count, None, None))
+            mine = [row for row in csv.DictReader(file) if row["corpus"] == corpus]
+        counts = [sum(int(row[column]) for row in mine) for column in (path.stem, "bytes")]
+        rows.append(early(path.stem, "", *counts))
+    found = [sum(report[key] for report in reports) for key in ("contaminated", "contaminated_bytes")]
     dropped = sum(report["dropped"] for report in reports)
-    rows.append(Row(corpus, "contaminated", "dropped", dropped, None, None))
-    out = tokens.pop("held_out")
-    rows += [
-        Row(corpus, "token_quality", rule, count, None, amount) for rule, (count, amount) in tokens.items()
-    ]
-    rows.append(Row(corpus, "held_out", "", out[0], None, out[1]))
-    rows.append(Row(corpus, "kept", "", kept[0], sum(entry["bytes"] for entry in manifests), kept[1]))
-    if sum(row.documents for row in rows) != read[0]:
-        raise UserError(
-            f"corpus {corpus}: {read[0]} documents were read, but the stages' tables account for "
-            f"{sum(row.documents for row in rows)}; delete {root / corpus} and run again"
-        )
-    reported = sum(report["contaminated"] for report in reports)
-    position = rows.index(Row(corpus, "contaminated", "dropped", dropped, None, None))
-    rows.insert(position, Row(corpus, "contaminated", "found", reported, None, None))
-    yield Row(corpus, "raw", "", *read, None)
+    rows.append(early("contaminated", "dropped", dropped, found[1] if dropped else 0))
+    apart = {"held_out": tokenized.pop("held_out"), "kept": tokenized.pop("kept")}
+    rows += [Row(corpus, "token_quality", rule, "", *counts, None) for rule, counts in tokenized.items()]
+    rows += [Row(corpus, stage, "", "", *counts, None) for stage, counts in apart.items()]
+    for unit in ("documents", "bytes"):
+        whole, parts = getattr(raw, unit), sum(getattr(row, unit) for row in rows)
+        if whole != parts:
+            raise UserError(
+                f"corpus {corpus}: {whole} {unit} were read, but the stages' tables account for {parts}; "
+                f"delete {root / corpus} and run again"
+            )
+    position = next(number for number, row in enumerate(rows) if row.stage == "contaminated")
+    rows.insert(position, early("contaminated", "found", *found))
+    yield raw
     yield from rows
+    for ledger in ledgers:
+        if corpus in ledger["sources"]:
+            yield from _packed(corpus, ledger["mixture"], ledger["sources"][corpus], rows[-1].tokens)
+
+
+def _packed(corpus: str, mixture: str, entry: dict[str, Any], kept: int | None) -> Iterator[Row]:
+    """What became of the tokens kept in one mixture; each counts once, however often it is repeated."""
+    if entry["tokens"] != kept:
+        raise UserError(
+            f"packed/{mixture}/ledger.json: packed from {entry['tokens']} tokens of {corpus}, which now has "
+            f"{kept}; delete packed/{mixture} and run again"
+        )
+    left = {"tail": entry["tail_tokens"], "unused": entry["unused_tokens"]}
+    for rule, tokens in left.items():
+        yield Row(corpus, "packing", rule, mixture, None, None, tokens, None)
+    yield Row(corpus, "packed", "", mixture, None, None, entry["tokens"] - sum(left.values()), None)

@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
 from cpt.corpus.filters import Drop
+from cpt.corpus.quality import Quality, longest_run
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
@@ -26,7 +27,7 @@ OVERLAP = 2**14
 MARGIN = 2**11
 # Stages run in parallel as processes, one thread each.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-TOKEN_RULES = ("minimum_bytes_per_token", "maximum_bytes_per_token", "unknown", "distinct")
+TOKEN_RULES = ("minimum_bytes_per_token", "maximum_bytes_per_token", "unknown", "distinct", "longest_run")
 
 
 class ModelTokenizer:
@@ -229,21 +230,29 @@ def distinct_share(ids: np.ndarray) -> float:
     return distinct / len(ids) if len(ids) else 0.0
 
 
-def check_tokens(ids: np.ndarray, size: int, unknown_id: int | None, settings: dict[str, Any]) -> Drop | None:
+def quality_of(ids: np.ndarray, size: int, unknown_id: int | None) -> Quality:
+    """The measures of a document whose tokens without EOS are `ids`, and which has `size` bytes of UTF-8."""
+    if not len(ids):
+        return Quality(math.inf, 0.0, 0.0, 0)
+    unknown = 0.0 if unknown_id is None else float(np.mean(ids == unknown_id))
+    return Quality(size / len(ids), unknown, distinct_share(ids), longest_run(ids))
+
+
+def check_tokens(found: Quality, settings: dict[str, Any]) -> Drop | None:
     """The first token-level rule that a document breaks, or None (paper 3.2.3).
 
-    `ids` are its tokens without EOS, `size` its length in UTF-8 bytes, `settings` the config's
-    `filters.token_quality`. Rules in order: bytes per token under the minimum; over the maximum (so
-    also a text of which no token is left); share of unknown tokens; distinct share.
+    `settings` are the config's `filters.token_quality`. Rules in order: bytes per token under the
+    minimum; over the maximum (so also a text of which no token is left); share of unknown tokens; distinct
+    share; longest run of one token.
     """
-    bytes_per_token = size / len(ids) if len(ids) else math.inf
-    unknown = 0.0 if unknown_id is None else float(np.mean(ids == unknown_id)) if len(ids) else 0.0
-    if bytes_per_token < settings["minimum_bytes_per_token"]:
-        return Drop("minimum_bytes_per_token", bytes_per_token, settings["minimum_bytes_per_token"])
-    if bytes_per_token > settings["maximum_bytes_per_token"]:
-        return Drop("maximum_bytes_per_token", bytes_per_token, settings["maximum_bytes_per_token"])
-    if unknown > settings["maximum_unknown_share"]:
-        return Drop("unknown", unknown, settings["maximum_unknown_share"])
-    if (distinct := distinct_share(ids)) < settings["minimum_distinct_share"]:
-        return Drop("distinct", distinct, settings["minimum_distinct_share"])
+    if found.bytes_per_token < settings["minimum_bytes_per_token"]:
+        return Drop("minimum_bytes_per_token", found.bytes_per_token, settings["minimum_bytes_per_token"])
+    if found.bytes_per_token > settings["maximum_bytes_per_token"]:
+        return Drop("maximum_bytes_per_token", found.bytes_per_token, settings["maximum_bytes_per_token"])
+    if found.unknown_share > settings["maximum_unknown_share"]:
+        return Drop("unknown", found.unknown_share, settings["maximum_unknown_share"])
+    if found.distinct_share < settings["minimum_distinct_share"]:
+        return Drop("distinct", found.distinct_share, settings["minimum_distinct_share"])
+    if found.longest_run > settings["maximum_run_tokens"]:
+        return Drop("longest_run", found.longest_run, settings["maximum_run_tokens"])
     return None
