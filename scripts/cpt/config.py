@@ -255,6 +255,9 @@ class Train(Section):
     zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
     offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
     gradient_checkpointing: bool
+    lean_layers: bool = Field(
+        description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
+    )
     precision: Literal["bf16", "float32"]
     seed: int
     checkpoint_every: Positive = Field(description="steps")

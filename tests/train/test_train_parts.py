@@ -27,6 +27,7 @@ PAPER = {
     "zero_stage": 3,
     "offload": [],
     "gradient_checkpointing": True,
+    "lean_layers": True,
     "checkpoint_every": 50,
     "keep_checkpoints": 2,
 }

@@ -21,6 +21,7 @@ SETTINGS = {
     "zero_stage": 3,
     "offload": ["optimizer", "parameters"],
     "gradient_checkpointing": False,
+    "lean_layers": True,
     "precision": "float32",
     "seed": 0,
     "checkpoint_every": 5,

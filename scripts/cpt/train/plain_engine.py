@@ -17,6 +17,7 @@ from cpt.train.engines import (
     make_adamw,
     unsharded_state,
 )
+from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
 
 
@@ -29,6 +30,8 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
+        if settings["lean_layers"]:
+            make_lean(self.model)
         self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)

@@ -12,7 +12,7 @@ from cpt.train.schedules import phases
 # Settings that change speed and memory, never the batch a step sees or what is learned from it.
 EXECUTION_KEYS = (
     *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
-    *("checkpoint_every", "keep_checkpoints"),
+    *("lean_layers", "checkpoint_every", "keep_checkpoints"),
 )
 
 

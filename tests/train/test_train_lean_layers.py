@@ -1,0 +1,97 @@
+"""Lean layers: the same losses and gradients as transformers' own, with less kept in memory."""
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from cpt.train.lean_layers import make_lean
+from cpt.train.losses import LossModel
+
+SIZES = {"vocab_size": 50, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3}
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    """A random Llama with grouped queries, opinions of its own, and norms that aren't all one."""
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8}
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, **heads, tie_word_embeddings=True)).train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0).add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def loss_and_gradients(model, positions, checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    ids = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(1))
+    loss = LossModel(model, checkpointing)(ids, positions, torch.ones(2, 39))
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("documents", [[40], [13, 27], [1, 20, 19]])
+def test_same_loss_and_gradients(model, documents, checkpointing):
+    positions = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
+    lean = copy.deepcopy(model)
+    assert make_lean(lean)
+    expected, gradients = loss_and_gradients(model, positions, checkpointing)
+    found, others = loss_and_gradients(lean, positions, checkpointing)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    for (name, _), gradient, other in zip(model.named_parameters(), gradients, others, strict=True):
+        assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_gradients_against_finite_differences(model):
+    """In float64, where the layers themselves would be left as they are."""
+    from cpt.train.lean_layers import FeedForwardHalf
+
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(1, 3, 4), (4,), (6, 4), (6, 4), (4, 6)]
+    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    assert torch.autograd.gradcheck(
+        lambda *inputs: FeedForwardHalf.apply(*inputs, 1e-6), [t.requires_grad_() for t in tensors]
+    )
+
+
+def test_less_is_kept_for_the_backward_pass(model):
+    def kept(model) -> int:
+        storages = {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            hidden = model.model(input_ids=torch.zeros(2, 64, dtype=torch.long), use_cache=False)
+        assert hidden.last_hidden_state.requires_grad
+        return sum(size for address, size in storages.items() if address not in own)
+
+    stock = kept(model)
+    make_lean(model)
+    assert kept(model) < 0.6 * stock
+
+
+def test_saved_weights_keep_their_names(model, tmp_path):
+    names = list(model.state_dict())
+    assert make_lean(model) and list(model.state_dict()) == names
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_other_layers_are_left_alone():
+    biased = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, attention_bias=True))
+    other = GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, num_attention_heads=6))
+    for model in (biased, other, LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6)).double()):
+        assert not make_lean(model)
