@@ -3,8 +3,8 @@
 The layers of transformers leave it to autograd what is kept: normalised, rotated, repeated and multiplied
 copies, 11,275 floats a token and layer in the 125M shape (width 576, feed-forward 1,536, 9 heads, 3 of
 them for keys). Here each half of a layer is one function with a backward pass of its own, which keeps its
-input, the projections' outputs and the attention's output (5,899 floats), and computes the copies again. Matrix products are the same
-ones, queries, keys and values (gates and ups) in one.
+input, the projections' outputs and the attention's output (5,899 floats), and computes the copies again.
+The matrix products are the same, but queries, keys and values come from one.
 
 For float32 on a CPU. The weights stay where they are, so that state dicts don't change.
 """
