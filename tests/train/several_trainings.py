@@ -3,8 +3,8 @@
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
 cpt.train.loop.train and `stop_after`, the number of steps of this training after which every process is sent
 SIGTERM, or null. After its first step each training has one whose loss isn't a number, which must leave no
-trace. A finished training leaves in its work folder `run.json` (its summary) and `held-0.json`, `held-1.json`,
-... (what each process held before its last update).
+trace. A finished training leaves in its work folder `run.json` (its summary), and `held-0.json`, ...
+(what each process held before its last update).
 """
 
 import json
