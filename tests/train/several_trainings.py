@@ -2,16 +2,20 @@
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
 cpt.train.loop.train and `stop_after`, the number of steps of this training after which every process is sent
-SIGTERM, or null. A finished training leaves in its work folder `run.json` (its summary) and `held-0.json`,
-`held-1.json`, ... (what each process held before its last update).
+SIGTERM, or null. After its first step each training has one whose loss isn't a number, which must leave no
+trace. A finished training leaves in its work folder `run.json` (its summary), and `held-0.json`, ...
+(what each process held before its last update).
 """
 
 import json
+import math
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cpt.train import engines, loop
 
@@ -22,7 +26,13 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: P
 
     def make_engine(*arguments: Any) -> engines.Engine:
         engine = engines.make_engine(*arguments)
-        update = engine.step
+        update, forward = engine.step, engine.loss
+        inputs: tuple[torch.Tensor, ...] = ()
+
+        def loss(*given: torch.Tensor) -> torch.Tensor:
+            nonlocal inputs
+            inputs = given
+            return forward(*given)
 
         def step(learning_rate: float) -> float:
             nonlocal steps
@@ -31,9 +41,13 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: P
                 os.kill(os.getpid(), signal.SIGTERM)
             held = work / f"held-{os.environ.get('RANK', '0')}.json"
             held.write_text(json.dumps(engine.held_bytes()))
-            return update(learning_rate)
+            norm = update(learning_rate)
+            if steps == 1:
+                engine.backward(forward(*inputs) * math.nan, last=True)
+                assert math.isnan(update(learning_rate))
+            return norm
 
-        engine.step = step
+        engine.step, engine.loss = step, loss
         return engine
 
     loop.make_engine = make_engine

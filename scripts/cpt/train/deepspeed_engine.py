@@ -6,6 +6,7 @@ for an optimizer offloaded from a GPU, which DeepSpeed's own, compiled at the fi
 
 import fcntl
 import logging
+import math
 import os
 import platform
 import shutil
@@ -161,11 +162,15 @@ class DeepSpeedEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         if self.stage == 0:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-            self.engine.step()
-            return norm.item()
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
+            if math.isfinite(norm):
+                self.engine.step()
+            else:
+                self.engine.zero_grad()
+            return norm
         self.engine.step()
-        return float(self.engine.get_global_grad_norm())
+        # It skips the update by itself, and keeps the norm of the step before.
+        return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.nan
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
@@ -192,23 +197,28 @@ class DeepSpeedEngine:
         if self.stage == 0:
             load_unsharded_state(self.model, self.engine.optimizer, weights, moments, steps_done)
             return
-        zero = self.engine.optimizer
-        for flat in self._float32_partitions():
-            zero.optimizer.state[flat] = adamw_state(steps_done, flat.detach())
-            if self.compiled_adam:
-                zero.optimizer.state[flat]["step"] = steps_done
-        self._link_moments()
+        self.engine.optimizer.optimizer.state.clear()
+        self._link_moments(steps_done)
         for name, parameter in self.model.named_parameters():
             self._set(parameter, weights[name])
             for key in MOMENTS:
                 self._set(parameter, moments[f"{key}.{name}"], key)
 
-    def _link_moments(self) -> None:
-        """Let safe_get_full_optimizer_state of stages 1 and 2 find the moments: DeepSpeed links those of all
-        parameter groups once the first group was updated, when the others have none yet."""
+    def _link_moments(self, steps_done: int = 0) -> None:
+        """Let safe_get_full_optimizer_state find the moments, zero where there are none yet.
+
+        Of stages 1 and 2, DeepSpeed links those of all parameter groups once the first group was updated,
+        when the others have none.
+        """
+        zero = self.engine.optimizer
+        for flat in self._float32_partitions():
+            if not zero.optimizer.state[flat]:
+                zero.optimizer.state[flat] = adamw_state(steps_done, flat.detach())
+                if self.compiled_adam:
+                    zero.optimizer.state[flat]["step"] = steps_done
         if self.stage < 3:
-            self.engine.optimizer._hp_optimizer_states_linked = False
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+            zero._hp_optimizer_states_linked = False
+            zero._lazy_init_hp_params_optimizer_state()
 
     def _float32_partitions(self) -> list[torch.Tensor]:
         """Of stages 1 to 3: the flat float32 weights that this process updates."""

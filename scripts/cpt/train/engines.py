@@ -28,7 +28,10 @@ class Engine(Protocol):
         """Add the gradient of `loss`; `last` marks the step's last micro-batch."""
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping."""
+        """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping.
+
+        Where the norm isn't finite, nothing is updated: weights, moments and AdamW's count stay.
+        """
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         """(weights, moments): whole float32 copies on the CPU; a collective operation. Empty but on rank 0.
@@ -37,7 +40,10 @@ class Engine(Protocol):
         """
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        """Continue from a state; the model that the engine was made with holds its weights already."""
+        """Continue from a state; the model that the engine was made with holds its weights already.
+
+        `steps_done` counts the updates made.
+        """
 
     def held_bytes(self) -> dict[str, BytesByDevice]:
         """What this process holds between backward and step: bytes by part and kind of device.
@@ -84,7 +90,8 @@ def unsharded_state(
     weights, moments = {}, {}
     for name, parameter in model.named_parameters():
         weights[name] = copy(parameter)
-        moments |= {f"{key}.{name}": copy(optimizer.state[parameter][key]) for key in MOMENTS}
+        state = optimizer.state[parameter] or adamw_state(0, parameter)
+        moments |= {f"{key}.{name}": copy(state[key]) for key in MOMENTS}
     return weights, moments
 
 

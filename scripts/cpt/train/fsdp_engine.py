@@ -4,6 +4,7 @@ Weights, gradients and optimizer state are split over the processes; a layer is 
 computed (Zhao et al. 2023; ZeRO stage 3 of Rajbhandari et al. 2020). Needs nothing but PyTorch.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ class FsdpEngine:
             gradient.mul_(min(1.0, self.clip / (norm + 1e-6)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
@@ -84,7 +86,7 @@ class FsdpEngine:
         weights, moments = {}, {}
         first = dist.get_rank() == 0
         for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state[parameter]
+            state = self.optimizer.state[parameter] or adamw_state(0, parameter.detach())
             weight, *found = (self._whole(shard) for shard in (parameter, *(state[key] for key in MOMENTS)))
             if first:
                 weights[name] = weight

@@ -1,5 +1,6 @@
 """The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -48,12 +49,13 @@ class PlainEngine:
             (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm.item()
+        return norm
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if self.world_size > 1 and dist.get_rank() != 0:
