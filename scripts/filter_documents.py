@@ -3,18 +3,22 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
-    as_name,
+    as_strings,
     open_parquet,
-    read_rows,
+    read_batches,
     require_text_column,
-    row_writer,
-    valid_text,
+    utf8_of,
 )
 from cpt.corpus.drops import DropTable
-from cpt.corpus.filters import check, rule_names
+from cpt.corpus.duplicates import digest
+from cpt.corpus.filters import Rules
 from cpt.files import atomic
 from cpt.progress import Progress
 
@@ -22,21 +26,30 @@ from cpt.progress import Progress
 def main(arguments: argparse.Namespace) -> None:
     file = open_parquet(arguments.input)
     require_text_column(arguments.input, file.schema_arrow, arguments.text_column)
-    table = DropTable(rule_names(arguments.settings), "bytes")
-    columns = [arguments.text_column, "id", "url"]
-    with atomic(arguments.output) as temporary, row_writer(temporary, FILTERED_SCHEMA) as kept:
-        with Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress:
-            for row, (raw, name, url) in enumerate(read_rows(arguments.input, columns)):
-                text, _ = valid_text(raw)
-                name, url = as_name(name), as_name(url)
-                size = len(text.encode()) if text else 0
-                drop = check(text, arguments.settings)
-                table.count(drop.rule if drop else "kept", size)
-                if drop:
-                    table.example(*drop, name, url, text or "")
-                else:
-                    kept.add(row, name, url, text)
-                progress.advance()
+    rules = Rules(arguments.settings)
+    table = DropTable(rules.names, "bytes")
+    read = 0
+    with (
+        atomic(arguments.output) as temporary,
+        pq.ParquetWriter(temporary, FILTERED_SCHEMA, compression="zstd") as output,
+        Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress,
+    ):
+        for batch in read_batches(arguments.input, [arguments.text_column, "id", "url"]):
+            names, urls, texts = (as_strings(batch[key]) for key in ("id", "url", arguments.text_column))
+            digests: list[bytes | None] = []
+            for number, text in enumerate(utf8_of(texts)):
+                drop = rules.check(text)
+                table.count(drop.rule if drop else "kept", len(text))
+                if drop and table.wants(drop.rule):
+                    name, url, content = (column[number].as_py() for column in (names, urls, texts))
+                    table.example(*drop, name, url, content or "")
+                digests.append(None if drop else digest(text, arguments.normalize))
+            rows = pa.array(np.arange(read, read + len(texts)))
+            columns = [rows, names, urls, texts, pa.array(digests, pa.binary(16))]
+            kept = pa.RecordBatch.from_arrays(columns, schema=FILTERED_SCHEMA)
+            output.write_batch(kept.filter(columns[-1].is_valid()))
+            read += len(texts)
+            progress.advance(len(texts))
     table.write(arguments.drops, arguments.examples)
 
 
@@ -45,6 +58,7 @@ if __name__ == "__main__":
     parser.add_argument("--input", type=Path, required=True, help="the raw shard (.parquet)")
     parser.add_argument("--text-column", required=True, help="the column that holds the text")
     parser.add_argument("--settings", type=json_value, required=True, help="the config's `filters`")
+    parser.add_argument("--normalize", required=True, help="the config's `deduplicate.normalize`")
     parser.add_argument("--output", type=Path, required=True, help="the documents kept (.parquet)")
     parser.add_argument("--drops", type=Path, required=True, help="counts per rule (.csv)")
     parser.add_argument("--examples", type=Path, required=True, help="dropped documents to read (.jsonl)")

@@ -27,11 +27,15 @@ class DropTable:
             self.counts[name][0] += 1
             self.counts[name][1] += amount
 
+    def wants(self, rule: str) -> bool:
+        """Whether there is room for one more example of a rule."""
+        return len(self.examples[rule]) < EXAMPLES
+
     def example(
         self, rule: str, value: float | None, threshold: float, name: str | None, url: str | None, text: str
     ) -> None:
         """Keep the document as an example, unless the rule has enough."""
-        if len(self.examples[rule]) < EXAMPLES:
+        if self.wants(rule):
             self.examples[rule].append(
                 {
                     "rule": rule,
