@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
     as_strings,
     open_parquet,
+    parquet_writer,
     read_batches,
     require_text_column,
     utf8_of,
@@ -23,33 +23,37 @@ from cpt.files import atomic
 from cpt.progress import Progress
 
 
+def filtered(
+    batch: dict[str, pa.Array], first_row: int, rules: Rules, table: DropTable, arguments: argparse.Namespace
+) -> pa.RecordBatch:
+    """The rows of a batch that break no rule; the others are counted. Takes the columns out of the batch."""
+    names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", arguments.text_column))
+    digests: list[bytes | None] = []
+    for number, text in enumerate(utf8_of(texts)):
+        drop = rules.check(text)
+        table.count(drop.rule if drop else "kept", len(text))
+        if drop and table.wants(drop.rule):
+            name, url, content = (column[number].as_py() for column in (names, urls, texts))
+            table.example(*drop, name, url, content or "")
+        digests.append(None if drop else digest(text, arguments.normalize))
+    rows = pa.array(np.arange(first_row, first_row + len(texts)))
+    columns = [rows, names, urls, texts, pa.array(digests, pa.binary(16))]
+    return pa.RecordBatch.from_arrays(columns, schema=FILTERED_SCHEMA).filter(columns[-1].is_valid())
+
+
 def main(arguments: argparse.Namespace) -> None:
     file = open_parquet(arguments.input)
     require_text_column(arguments.input, file.schema_arrow, arguments.text_column)
     rules = Rules(arguments.settings)
     table = DropTable(rules.names, "bytes")
-    read = 0
     with (
         atomic(arguments.output) as temporary,
-        pq.ParquetWriter(temporary, FILTERED_SCHEMA, compression="zstd") as output,
+        parquet_writer(temporary, FILTERED_SCHEMA) as output,
         Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress,
     ):
-        for batch in read_batches(arguments.input, [arguments.text_column, "id", "url"]):
-            names, urls, texts = (as_strings(batch[key]) for key in ("id", "url", arguments.text_column))
-            digests: list[bytes | None] = []
-            for number, text in enumerate(utf8_of(texts)):
-                drop = rules.check(text)
-                table.count(drop.rule if drop else "kept", len(text))
-                if drop and table.wants(drop.rule):
-                    name, url, content = (column[number].as_py() for column in (names, urls, texts))
-                    table.example(*drop, name, url, content or "")
-                digests.append(None if drop else digest(text, arguments.normalize))
-            rows = pa.array(np.arange(read, read + len(texts)))
-            columns = [rows, names, urls, texts, pa.array(digests, pa.binary(16))]
-            kept = pa.RecordBatch.from_arrays(columns, schema=FILTERED_SCHEMA)
-            output.write_batch(kept.filter(columns[-1].is_valid()))
-            read += len(texts)
-            progress.advance(len(texts))
+        for batch in read_batches(arguments.input, ["id", "url", arguments.text_column]):
+            output.write_batch(filtered(batch, table.read, rules, table, arguments))
+            progress.advance(table.read - progress.done)
     table.write(arguments.drops, arguments.examples)
 
 

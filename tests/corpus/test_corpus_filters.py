@@ -253,7 +253,14 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
     }
     contents = []
     for _ in range(2):
-        done = script("filter_documents", input=raw, text_column="content", settings=filters, **outputs)
+        done = script(
+            "filter_documents",
+            input=raw,
+            text_column="content",
+            settings=filters,
+            normalize="none",
+            **outputs,
+        )
         assert done.returncode == 0, done.stderr
         contents.append([path.read_bytes() for path in outputs.values()])
     assert contents[0] == contents[1]
@@ -284,7 +291,9 @@ def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
         values = [text.encode() if isinstance(text, str) else text for text in documents]
         raw = save_table(tmp_path / "raw.parquet", {"text": pa.array(values, pa.binary())})
         paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
-        filter_documents.main(argparse.Namespace(input=raw, text_column="text", settings=filters, **paths))
+        filter_documents.main(
+            argparse.Namespace(input=raw, text_column="text", settings=filters, normalize="none", **paths)
+        )
         with open(paths["drops"]) as file:
             table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
         texts = [(value or b"").decode(errors="replace") for value in values]
@@ -301,7 +310,9 @@ def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
 def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):
     raw = save_table(tmp_path / "raw.parquet", {"body": ["x"]})
     paths = {key: tmp_path / key for key in ("output", "drops", "examples")}
-    done = script("filter_documents", input=raw, text_column="text", settings=filters, **paths)
+    done = script(
+        "filter_documents", input=raw, text_column="text", settings=filters, normalize="none", **paths
+    )
     assert done.returncode == 1
     assert "there is no column 'text'; its columns are body" in done.stderr
     assert "text_column" in done.stderr

@@ -100,8 +100,18 @@ def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str,
     """
     file = open_parquet(path)
     present = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present, use_threads=False):
-        yield {name: batch.column(name) if name in present else pa.nulls(batch.num_rows) for name in columns}
+    for group in range(file.num_row_groups):
+        left = file.metadata.row_group(group).num_rows
+        batches = file.iter_batches(BATCH_ROWS, [group], present, use_threads=False)
+        while left:
+            batch = next(batches)
+            rows = batch.num_rows
+            left -= rows
+            if not left:
+                del batches  # and with it twice the memory of a long text
+            values = {name: batch.column(name) if name in present else pa.nulls(rows) for name in columns}
+            del batch  # the consumer may take the columns out and free them
+            yield values
 
 
 def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
@@ -167,10 +177,18 @@ class RowWriter:
         self.rows, self.size = [], 0
 
 
+def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of a zstd-compressed parquet file.
+
+    Texts have neither dictionaries nor minima and maxima: both take a multiple of a long text's memory.
+    """
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False)
+
+
 @contextmanager
 def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
-    """A `RowWriter` onto a zstd-compressed parquet file at `path`."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    """A `RowWriter` onto a parquet file at `path`; see `parquet_writer`."""
+    with parquet_writer(path, schema) as writer:
         rows = RowWriter(writer, schema)
         yield rows
         rows.flush()

@@ -21,6 +21,11 @@ class DropTable:
         self.counts = {rule: [0, 0] for rule in ("read", *rules, "kept")}
         self.examples: dict[str, list[dict]] = {rule: [] for rule in rules}
 
+    @property
+    def read(self) -> int:
+        """Documents counted so far."""
+        return self.counts["read"][0]
+
     def count(self, rule: str, amount: int) -> None:
         """Count a document under `rule` (or `kept`) and under `read`."""
         for name in ("read", rule):

@@ -14,8 +14,8 @@ from cpt.corpus.words import hash_words_in_parts
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-# A document of more words (some 20 MB of English) is looked at in parts, so that memory is bounded.
-PART_WORDS = 2**22
+# A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
+PART_WORDS = 2**21
 
 
 def ngram_characters(
