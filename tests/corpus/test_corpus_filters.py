@@ -6,10 +6,7 @@ import inspect
 import json
 import random
 import re
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -112,37 +109,6 @@ def test_any_text_has_a_verdict(filters):
             assert drop == check(text, rules)
 
     holds()
-
-
-HUGE = """
-import re
-import numpy as np
-from cpt.corpus.ngrams import ngram_characters
-
-def peak():
-    with open("/proc/self/status") as status:
-        return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) / 1024
-
-ngram_characters("so that the compiled code is there", [2], [5])
-letters = np.random.default_rng(0).integers(97, 123, (20_000_000, 5), np.uint8)
-letters[:, 4] = 32
-text = letters.tobytes().decode()
-del letters
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = peak()
-top, duplicate = ngram_characters(text, [2, 3, 4], range(5, 11))
-print(len(text), peak() - before)
-"""
-
-
-def test_a_line_of_100_megabytes_takes_less_than_a_gigabyte():
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
-    done = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, cwd=scripts)
-    assert done.returncode == 0, done.stderr
-    characters, megabytes = done.stdout.split()
-    assert int(characters) == 100_000_000
-    assert float(megabytes) < 1000
 
 
 def test_any_lengths_may_be_asked_for():

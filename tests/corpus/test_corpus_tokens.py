@@ -51,7 +51,7 @@ def long_text(generator: random.Random, size: int) -> str:
 @pytest.mark.parametrize("kind", ["byte_level", "sentence_piece"])
 def test_long_documents_get_the_same_tokens(byte_level, kind, monkeypatch):
     tokenizer = byte_level if kind == "byte_level" else sentence_piece_like()
-    monkeypatch.setattr(tokens, "LONGEST", 600)
+    monkeypatch.setattr(tokens, "WINDOW", 600)
     monkeypatch.setattr(tokens, "OVERLAP", 160)
     monkeypatch.setattr(tokens, "MARGIN", 40)
     generator = random.Random(0)
@@ -70,7 +70,7 @@ def test_long_documents_get_the_same_tokens(byte_level, kind, monkeypatch):
 
 
 def test_long_text_is_encoded_in_windows(byte_level, monkeypatch):
-    monkeypatch.setattr(tokens, "LONGEST", 600)
+    monkeypatch.setattr(tokens, "WINDOW", 600)
     monkeypatch.setattr(tokens, "OVERLAP", 160)
     monkeypatch.setattr(tokens, "MARGIN", 40)
     sizes = []

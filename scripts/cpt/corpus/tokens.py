@@ -22,6 +22,7 @@ BATCH_CHARACTERS = 2**21  # encoded at once
 SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
 # A longer document is encoded in windows that overlap; see `encode_long`.
 LONGEST = 2**20
+WINDOW = 2**18
 OVERLAP = 2**14
 MARGIN = 2**11
 # Stages run in parallel as processes, one thread each.
@@ -164,14 +165,14 @@ def _unknown_id(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
 def encode_long(tokenizer: Tokenizer, text: str) -> Iterator[np.ndarray]:
     """Token ids (uint32), in parts, of a text too long to be encoded at once; equal to encoding it whole.
 
-    Two windows of `LONGEST` characters overlap by `OVERLAP`. They are joined at a token boundary in the
+    Two windows of `WINDOW` characters overlap by `OVERLAP`. They are joined at a token boundary in the
     middle of the overlap, but only if their tokens agree all over it, apart from a margin at either
     end: what lies outside a window then had no influence on the tokens near the joint. Where they don't
     agree (in a long run of one character, say), the overlap and the window are doubled, in the worst
     case until one window holds the whole rest.
     """
     begin = skipped = 0  # of the window, and characters of it that earlier windows have covered
-    window, overlap = LONGEST, OVERLAP
+    window, overlap = WINDOW, OVERLAP
     current = _encode(tokenizer, text[begin : begin + window])
     while begin + window < len(text):
         following = begin + window - overlap
@@ -184,8 +185,8 @@ def encode_long(tokenizer: Tokenizer, text: str) -> Iterator[np.ndarray]:
         (ids, starts), position = current, joint + following - begin
         yield ids[(starts >= skipped) & (starts < position)]
         begin, skipped, current = following, joint, after
-        if window > LONGEST:
-            window, overlap = LONGEST, OVERLAP
+        if window > WINDOW:
+            window, overlap = WINDOW, OVERLAP
             current = _encode(tokenizer, text[begin : begin + window])
     ids, starts = current
     yield ids[starts >= skipped]
