@@ -23,6 +23,8 @@ DIGITS = frozenset("0123456789")
 # White space in UTF-8 (Unicode's property White_Space), and in ASCII.
 _SPACE = rb"[\t-\r ]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80"
 _TWO_SPACES = re.compile(rb"(?:%s)(?:%s)\Z" % (_SPACE, _SPACE))
+# Last bytes of the white space outside ASCII.
+_MAY_END_SPACE = np.isin(np.arange(256), [*range(0x80, 0x8B), 0x9F, 0xA0, 0xA8, 0xA9, 0xAF])
 _IS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))
 
 
@@ -151,7 +153,7 @@ def digit_cuts(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
     begins = starts[np.searchsorted(starts, digits, "right") - 1]
     plain = _IS_SPACE[before] & _IS_SPACE[before_that] & (begins <= digits - 2)
     cuts = [digits[plain]]
-    wide = (before >= 0x80) | (_IS_SPACE[before] & (before_that >= 0x80))
+    wide = _MAY_END_SPACE[before] | (_IS_SPACE[before] & _MAY_END_SPACE[before_that])
     for digit, begin in zip(digits[wide].tolist(), begins[wide].tolist(), strict=True):
         if _TWO_SPACES.search(content[max(begin, digit - 6) : digit].tobytes()):
             cuts.append(np.array([digit]))
