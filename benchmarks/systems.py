@@ -78,6 +78,7 @@ def ours_filter(job: dict, folder: Path, _: str) -> dict[str, Any]:
             settings={
                 key: value for key, value in job["config"]["filters"].items() if key != "token_quality"
             },
+            normalize=job["config"]["deduplicate"]["normalize"],
             output=f"{out}.parquet",
             drops=f"{out}.drops.csv",
             examples=f"{out}.examples.jsonl",

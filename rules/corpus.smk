@@ -66,13 +66,14 @@ rule filter_documents:
         command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
         settings=as_json(cfg.filters.model_dump(exclude={"token_quality"})),
+        normalize=cfg.deduplicate.normalize,
         code=code("filter_documents"),
     message:
         "filter: {wildcards.corpus}, shard {wildcards.shard}"
     shell:
         "{params.command} --input {input:q} --text-column {params.text_column:q}"
-        " --settings {params.settings:q} --output {output.documents:q} --drops {output.drops:q}"
-        " --examples {output.examples:q} --code {params.code} --log-file {log:q}"
+        " --settings {params.settings:q} --normalize {params.normalize} --output {output.documents:q}"
+        " --drops {output.drops:q} --examples {output.examples:q} --code {params.code} --log-file {log:q}"
 
 
 rule deduplicate:

@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import open_parquet, read_rows, text_bytes
-from cpt.corpus.duplicates import digests, repeated_positions, write_partitions
+from cpt.corpus.documents import open_parquet, text_bytes
+from cpt.corpus.duplicates import repeated_positions, write_partitions
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.files import atomic
-from cpt.progress import progress_over
+from cpt.progress import Progress
+
+BATCH = 2**18  # digests read at once
 
 
-def texts(paths: list[Path], total: int) -> Iterator[str]:
-    """The text of every document, in the order in which the first of equals wins."""
-    rows = (row for path in paths for row in read_rows(path, ["text"]))
-    for (text,) in progress_over(rows, "hashing", total, "documents"):
-        yield text.decode()
+def digests(paths: list[Path], total: int) -> Iterator[bytes]:
+    """The digests of all documents, in the order in which the first of equals wins."""
+    with Progress("reading digests", total, "documents") as progress:
+        for path in paths:
+            for batch in open_parquet(path).iter_batches(BATCH, columns=["digest"], use_threads=False):
+                yield b"".join(batch.column("digest").to_pylist())
+                progress.advance(batch.num_rows)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -32,8 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.table.parent, prefix=".duplicates.") as folder:
         records = Path(folder)
-        blocks = digests(texts(paths, int(ends[-1])), settings["normalize"])
-        write_partitions(blocks, settings["partitions"], records)
+        write_partitions(digests(paths, int(ends[-1])), settings["partitions"], records)
         keep = np.ones(int(ends[-1]), bool)
         for positions in repeated_positions(records, settings["partitions"]):
             keep[positions] = False

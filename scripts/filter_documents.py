@@ -3,40 +3,58 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
-    as_name,
+    as_strings,
     open_parquet,
-    read_rows,
+    parquet_writer,
+    read_batches,
     require_text_column,
-    row_writer,
-    valid_text,
+    utf8_of,
 )
 from cpt.corpus.drops import DropTable
-from cpt.corpus.filters import check, rule_names
+from cpt.corpus.duplicates import digest
+from cpt.corpus.filters import Rules
 from cpt.files import atomic
 from cpt.progress import Progress
+
+
+def filtered(
+    batch: dict[str, pa.Array], first_row: int, rules: Rules, table: DropTable, arguments: argparse.Namespace
+) -> pa.RecordBatch:
+    """The rows of a batch that break no rule; the others are counted. Takes the columns out of the batch."""
+    names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", arguments.text_column))
+    digests: list[bytes | None] = []
+    sizes = np.empty(len(texts), np.int64)
+    for number, text in enumerate(utf8_of(texts)):
+        drop, sizes[number] = rules.check(text), len(text)
+        table.count(drop.rule if drop else "kept", len(text))
+        if drop and table.wants(drop.rule):
+            name, url, content = (column[number].as_py() for column in (names, urls, texts))
+            table.example(*drop, name, url, content or "")
+        digests.append(None if drop else digest(text, arguments.normalize))
+    rows = pa.array(np.arange(first_row, first_row + len(texts)))
+    columns = [rows, names, urls, texts, pa.array(sizes), pa.array(digests, pa.binary(16))]
+    return pa.RecordBatch.from_arrays(columns, schema=FILTERED_SCHEMA).filter(columns[-1].is_valid())
 
 
 def main(arguments: argparse.Namespace) -> None:
     file = open_parquet(arguments.input)
     require_text_column(arguments.input, file.schema_arrow, arguments.text_column)
-    table = DropTable(rule_names(arguments.settings), "bytes")
-    columns = [arguments.text_column, "id", "url"]
-    with atomic(arguments.output) as temporary, row_writer(temporary, FILTERED_SCHEMA) as kept:
-        with Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress:
-            for row, (raw, name, url) in enumerate(read_rows(arguments.input, columns)):
-                text, _ = valid_text(raw)
-                name, url = as_name(name), as_name(url)
-                size = len(text.encode()) if text else 0
-                drop = check(text, arguments.settings)
-                table.count(drop.rule if drop else "kept", size)
-                if drop:
-                    table.example(*drop, name, url, text or "")
-                else:
-                    kept.add(row, name, url, size, text)
-                progress.advance()
+    rules = Rules(arguments.settings)
+    table = DropTable(rules.names, "bytes")
+    with (
+        atomic(arguments.output) as temporary,
+        parquet_writer(temporary, FILTERED_SCHEMA) as output,
+        Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress,
+    ):
+        for batch in read_batches(arguments.input, ["id", "url", arguments.text_column]):
+            output.write_batch(filtered(batch, table.read, rules, table, arguments))
+            progress.advance(table.read - progress.done)
     table.write(arguments.drops, arguments.examples)
 
 
@@ -45,6 +63,7 @@ if __name__ == "__main__":
     parser.add_argument("--input", type=Path, required=True, help="the raw shard (.parquet)")
     parser.add_argument("--text-column", required=True, help="the column that holds the text")
     parser.add_argument("--settings", type=json_value, required=True, help="the config's `filters`")
+    parser.add_argument("--normalize", required=True, help="the config's `deduplicate.normalize`")
     parser.add_argument("--output", type=Path, required=True, help="the documents kept (.parquet)")
     parser.add_argument("--drops", type=Path, required=True, help="counts per rule (.csv)")
     parser.add_argument("--examples", type=Path, required=True, help="dropped documents to read (.jsonl)")

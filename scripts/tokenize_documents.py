@@ -20,10 +20,10 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 
 
-def documents(path: Path, keep: np.ndarray) -> Iterator[tuple[str | None, str | None, str]]:
-    """(id, url, text) of the documents that are kept so far."""
+def documents(path: Path, keep: np.ndarray) -> Iterator[tuple[str | None, str | None, str, int]]:
+    """(id, url, text, its size in UTF-8 bytes) of the documents that are kept so far."""
     rows = itertools.compress(read_rows(path, ["id", "url", "text"]), keep)
-    return ((as_name(name), as_name(url), text.decode()) for name, url, text in rows)
+    return ((as_name(name), as_name(url), text.decode(), len(text)) for name, url, text in rows)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     keep = load_keep(arguments.keep, arguments.input)
     tokenizer = ModelTokenizer(arguments.model)
     if arguments.encoder == "fastest":
-        tokenizer.use_fast(text for _, _, text in documents(arguments.input, keep))
+        tokenizer.use_fast(text for _, _, text, _ in documents(arguments.input, keep))
     table = DropTable([*TOKEN_RULES, "held_out"], "bytes", "tokens")
     histogram = QualityHistogram()
     ends: list[int] = []
@@ -48,9 +48,8 @@ def main(arguments: argparse.Namespace) -> None:
         progress = outputs.enter_context(
             Progress(f"tokenizing {arguments.input}", int(keep.sum()), "documents")
         )
-        encoded = tokenizer.encode(text for _, _, text in ahead)
-        for (name, url, text), ids in zip(texts, encoded, strict=True):
-            size = len(text.encode())
+        encoded = tokenizer.encode(text for _, _, text, _ in ahead)
+        for (name, url, text, size), ids in zip(texts, encoded, strict=True):
             found = quality_of(ids, size, tokenizer.unknown_id)
             histogram.add(found)
             drop = check_tokens(found, quality)
@@ -66,9 +65,9 @@ def main(arguments: argparse.Namespace) -> None:
                 aside.add(order, name, url, text)
             else:
                 table.count("kept", size, len(ids) + 1)
-                block = ids.tobytes() + eos
-                tokens.write(block)
-                digest.update(block)
+                for block in (ids.data, eos):
+                    tokens.write(block)
+                    digest.update(block)
                 total += len(ids) + 1
                 ends.append(total)
             progress.advance()

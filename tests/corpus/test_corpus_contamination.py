@@ -53,7 +53,9 @@ def test_equal_items_are_both_hit(items):
     assert [hit.item for hit in items([("arc", 3, LONG), ("mmlu", 9, LONG)]).hits(LONG)] == [0, 1]
 
 
-def test_against_a_plain_reference(items):
+@pytest.mark.parametrize("part_words", [2, 13, 2**21])
+def test_against_a_plain_reference(items, monkeypatch, part_words):
+    monkeypatch.setattr("cpt.corpus.contamination.PART_WORDS", part_words)
     generator = random.Random(0)
 
     def text(size):

@@ -13,10 +13,16 @@ from collections import Counter
 import pytest
 from datatrove.data import Document
 from datatrove.pipeline.filters import gopher_repetition_filter as peer
+from plain_rules import lines_of, paragraphs_of
 
 from cpt.corpus.documentation import documents_of, source_files
-from cpt.corpus.filters import check, lines_of, paragraphs_of, rule_names
+from cpt.corpus.filters import Drop, Rules
 from cpt.corpus.words import words_of
+
+
+def check(text: str, rules: dict) -> Drop | None:
+    return Rules(rules).check(text)
+
 
 THEIR_WORDS = peer.split_into_words
 
@@ -200,4 +206,4 @@ def test_each_difference_by_hand(cause, dropped_by_us, text, repetition, monkeyp
 
 
 def test_all_rules_have_a_peer(repetition):
-    assert {*PEER_RULES.values()} == {*rule_names(repetition)} - {"empty", "minimum_lines", "short_lines"}
+    assert {*PEER_RULES.values()} == {*Rules(repetition).names} - {"empty", "minimum_lines", "short_lines"}

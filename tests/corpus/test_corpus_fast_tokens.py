@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from cpt.corpus import fast_tokens, tokens
-from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
+from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, digit_cuts, first_difference, hostile_strings
 from cpt.corpus.tokens import ModelTokenizer
 
 TEXT = [
@@ -297,3 +297,24 @@ def test_both_ways_write_the_same_bytes(script, save_model, save_table, filters,
         paths["manifest"].write_text(json.dumps(manifest))
         sums[encoder] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths.values()]
     assert sums["fastest"] == sums["tokenizers"]
+
+
+SPACES = [chr(code) for code in range(0x110000) if chr(code).isspace() and not 0x1C <= code <= 0x1F]
+
+
+def test_cuts_stand_where_the_definition_has_them():
+    """After two white spaces before a digit, within a text; around numbers outside ASCII."""
+    pairs = [first + second for first in [*SPACES, "a", "–", "π"] for second in [*SPACES, "é"]]  # noqa: RUF001
+    texts = [f"x{pair}7" for pair in pairs] + ["7", " ", " 7", "a ", "\u00a0", "\u00a07", "", "²½x", "٣"]
+    starts, expected, begin = [], set(), 0
+    for text in texts:
+        starts.append(begin)
+        for number, letter in enumerate(text):
+            here = begin + len(text[:number].encode())
+            if number > 1 and letter in "0123456789" and {text[number - 1], text[number - 2]} <= set(SPACES):
+                expected.add(here)
+            if letter in "²½٣":
+                expected |= {here, here + len(letter.encode())}
+        begin += len(text.encode())
+    content = np.frombuffer("".join(texts).encode(), np.uint8)
+    assert set(digit_cuts(content, np.array(starts)).tolist()) == expected

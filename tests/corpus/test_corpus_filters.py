@@ -6,10 +6,7 @@ import inspect
 import json
 import random
 import re
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_rules import duplicates, lines_of, paragraphs_of
 
 import filter_documents
-from cpt.corpus.filters import check, duplicates, lines_of, paragraphs_of, rule_names
+from cpt.corpus import ngrams
+from cpt.corpus.filters import Drop, Rules
+from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
 
@@ -28,6 +28,10 @@ PROSE = (
     "Another one, which says something else about quite other things.\n"
     "The third of them ends the document without repeating anything."
 )
+
+
+def check(text: str, filters: dict) -> Drop | None:
+    return Rules(filters).check(text)
 
 
 def split(text: str) -> list[str]:
@@ -91,7 +95,7 @@ ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates as well
 
 def test_any_text_has_a_verdict(filters):
     loose = {**filters, "length": {**filters["length"], "minimum_lines": 0}}
-    table = rule_names(filters)
+    table = Rules(filters).names
 
     @settings(max_examples=200, deadline=None)
     @given(st.text(ANY_CHARACTER) | st.text("ab \n.") | st.text("é日\U0001f600\ud800\0\r\n "))
@@ -105,37 +109,6 @@ def test_any_text_has_a_verdict(filters):
             assert drop == check(text, rules)
 
     holds()
-
-
-HUGE = """
-import re
-import numpy as np
-from cpt.corpus.ngrams import ngram_characters
-
-def peak():
-    with open("/proc/self/status") as status:
-        return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) / 1024
-
-ngram_characters("so that the compiled code is there", [2], [5])
-letters = np.random.default_rng(0).integers(97, 123, (20_000_000, 5), np.uint8)
-letters[:, 4] = 32
-text = letters.tobytes().decode()
-del letters
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = peak()
-top, duplicate = ngram_characters(text, [2, 3, 4], range(5, 11))
-print(len(text), peak() - before)
-"""
-
-
-def test_a_line_of_100_megabytes_takes_less_than_a_gigabyte():
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
-    done = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, cwd=scripts)
-    assert done.returncode == 0, done.stderr
-    characters, megabytes = done.stdout.split()
-    assert int(characters) == 100_000_000
-    assert float(megabytes) < 1000
 
 
 def test_any_lengths_may_be_asked_for():
@@ -165,10 +138,47 @@ def test_lines_and_paragraphs():
     assert duplicates(["x", "yy", "x", "yy", "x"]) == (3, 4)
 
 
+def agree_on_lines(text: str) -> None:
+    lines, paragraphs = lines_of(text), paragraphs_of(text) if text.strip() else []
+    short = sum(len(line) <= 3 for line in lines)
+    expected = (len(text), len(lines), short, *duplicates(lines), len(paragraphs), *duplicates(paragraphs))
+    assert count_lines(text, 3) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(ANY_CHARACTER)
+    | st.text("ab\n \r\t\u3000é", max_size=60)
+    | st.lists(st.sampled_from(["\n", "\n\n", " \n\t\n ", " ", "x", "1234567é", "two words", "\x85"])).map(
+        "".join
+    )
+)
+def test_lines_equal_the_definition(text):
+    agree_on_lines(text)
+
+
+def test_many_lines_equal_the_definition():
+    generator = random.Random(0)
+    agree_on_lines("\n".join(str(generator.randrange(700)) * 4 for _ in range(1000)))
+    agree_on_lines(" \n \n".join(str(generator.randrange(70)) * 9 for _ in range(100)))
+
+
+def test_a_document_of_many_words_is_counted_in_parts(monkeypatch):
+    monkeypatch.setattr(ngrams, "PART_WORDS", 100)
+    text = random_text(random.Random(7)) * 9
+    found = split(text)
+    parts = [" ".join(found[i : i + 100]) for i in range(0, len(found), 100)]
+    assert len(parts) > 3
+    whole = [ngram_characters(part, [2, 3], [5, 7]) for part in parts]
+    assert ngram_characters(" ".join(found), [2, 3], [5, 7]) == tuple(
+        {n: sum(part[kind][n] for part in whole) for n in whole[0][kind]} for kind in (0, 1)
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "rule", "value"),
     [
-        (None, "empty", 0),
+        ("", "empty", 0),
         (" \n\t", "empty", 0),
         ("one\n\n\ntwo", "minimum_lines", 2),
         ("short\nlines\nonly", "short_lines", 1.0),
@@ -209,7 +219,14 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
     }
     contents = []
     for _ in range(2):
-        done = script("filter_documents", input=raw, text_column="content", settings=filters, **outputs)
+        done = script(
+            "filter_documents",
+            input=raw,
+            text_column="content",
+            settings=filters,
+            normalize="none",
+            **outputs,
+        )
         assert done.returncode == 0, done.stderr
         contents.append([path.read_bytes() for path in outputs.values()])
     assert contents[0] == contents[1]
@@ -217,7 +234,7 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
     assert [(row["row"], row["id"], row["url"]) for row in kept] == [(0, "n0", None), (4, "n4", None)]
     with open(outputs["drops"]) as file:
         table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
-    assert list(table) == ["read", *rule_names(filters), "kept"]
+    assert list(table) == ["read", *Rules(filters).names, "kept"]
     assert table["read"] == (6, sum(len(text or "") for text in texts))
     assert table["empty"][0] == 2
     for column in (0, 1):
@@ -240,7 +257,9 @@ def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
         values = [text.encode() if isinstance(text, str) else text for text in documents]
         raw = save_table(tmp_path / "raw.parquet", {"text": pa.array(values, pa.binary())})
         paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
-        filter_documents.main(argparse.Namespace(input=raw, text_column="text", settings=filters, **paths))
+        filter_documents.main(
+            argparse.Namespace(input=raw, text_column="text", settings=filters, normalize="none", **paths)
+        )
         with open(paths["drops"]) as file:
             table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
         texts = [(value or b"").decode(errors="replace") for value in values]
@@ -257,7 +276,9 @@ def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
 def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):
     raw = save_table(tmp_path / "raw.parquet", {"body": ["x"]})
     paths = {key: tmp_path / key for key in ("output", "drops", "examples")}
-    done = script("filter_documents", input=raw, text_column="text", settings=filters, **paths)
+    done = script(
+        "filter_documents", input=raw, text_column="text", settings=filters, normalize="none", **paths
+    )
     assert done.returncode == 1
     assert "there is no column 'text'; its columns are body" in done.stderr
     assert "text_column" in done.stderr

@@ -33,6 +33,7 @@ def corpus(script, save_table, model_folder, filters, tmp_path):
         run(
             script,
             "filter_documents",
+            normalize="none",
             input=raw,
             text_column="text",
             settings={**filters, "repetition": {**filters["repetition"], **LENIENT}},

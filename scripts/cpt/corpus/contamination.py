@@ -13,10 +13,11 @@ import numpy as np
 from numba import njit
 
 from cpt.corpus.documents import open_parquet, read_rows
-from cpt.corpus.words import hash_words, words_of
+from cpt.corpus.words import hash_words, hash_words_in_parts, words_of
 from cpt.errors import UserError
 
 SHORTEST_ITEM = 8  # words
+PART_WORDS = 2**21  # of a long document, hashed at once, so that memory is bounded
 FILTER_BITS = 32  # of a Bloom filter, for each n-gram; so it lets through one unknown n-gram in 2,000
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -56,16 +57,21 @@ class Items:
         Equal hashes are confirmed by comparing the words.
         """
         text = text.lower()
-        words, _ = hash_words(text, punctuation=False)
         matches = []  # (position in the text, length, item, place in the item)
-        prefixes = _hash_prefixes(words)
-        for length, (known, numbers, places, bloom) in self.index.items():
-            positions = _candidates(prefixes, length, bloom)
-            for position, value in zip(positions, _hash_ngrams(prefixes, length, positions), strict=True):
-                entry = np.searchsorted(known, value)
-                while entry < len(known) and known[entry] == value:
-                    matches.append((int(position), length, int(numbers[entry]), int(places[entry])))
-                    entry += 1
+        begin, words = 0, np.empty(0, np.uint64)
+        for part, _ in hash_words_in_parts(text, PART_WORDS, punctuation=False):
+            before = words[max(0, len(words) + 1 - max(self.index, default=1)) :]  # n-grams may begin there
+            begin += len(words) - len(before)
+            words = np.concatenate([before, part])
+            prefixes = _hash_prefixes(words)
+            for length, (known, numbers, places, bloom) in self.index.items():
+                positions = _candidates(prefixes, length, bloom)
+                for position, value in zip(positions, _hash_ngrams(prefixes, length, positions), strict=True):
+                    entry = np.searchsorted(known, value)
+                    while entry < len(known) and known[entry] == value:
+                        match = (begin + int(position), length, int(numbers[entry]), int(places[entry]))
+                        matches.append(match)
+                        entry += 1
         return self._confirmed(text, matches)
 
     def _confirmed(self, text: str, matches: list[tuple[int, int, int, int]]) -> list[Hit]:

@@ -1,5 +1,6 @@
 """Documents on disk: parquet files read and written in batches of rows, never whole."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,9 @@ RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("url", pa.s
 FILTERED_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
-        ("id", pa.string()),
-        ("url", pa.string()),
+        *((name, pa.large_string()) for name in ("id", "url", "text")),
         ("bytes", pa.int64()),  # of the text, so that counting them reads no text
-        ("text", pa.string()),
+        ("digest", pa.binary(16)),  # see cpt.corpus.duplicates
     ]
 )
 HELD_OUT_SCHEMA = pa.schema(
@@ -75,18 +75,14 @@ def require_text_column(path: str | Path, schema: pa.Schema, text_column: str) -
     kind = schema.field(text_column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not any(
-        check(kind)
-        for check in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-    ):
+    if not _holds_text(kind):
         raise UserError(
             f"{path}: column {text_column!r} holds {kind}, not text; set the corpus's key text_column"
         )
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -98,17 +94,58 @@ def _values(column: pa.Array) -> list[Any]:
     return column.to_pylist()
 
 
+def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    """Yield the values of `columns` for up to `BATCH_ROWS` rows at a time, in file order.
+
+    A column that the file lacks is null throughout.
+    """
+    file = open_parquet(path)
+    present = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
+    for group in range(file.num_row_groups):
+        left = file.metadata.row_group(group).num_rows
+        batches = file.iter_batches(BATCH_ROWS, [group], present, use_threads=False)
+        while left:
+            batch = next(batches)
+            rows = batch.num_rows
+            left -= rows
+            if not left:
+                del batches  # and with it twice the memory of a long text
+            values = {name: batch.column(name) if name in present else pa.nulls(rows) for name in columns}
+            del batch  # the consumer may take the columns out and free them
+            yield values
+
+
 def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
     """Yield one tuple per row, in file order, with the values of `columns`.
 
     Strings and binaries come as bytes. A column that the file lacks gives None. Holds at most
     `BATCH_ROWS` rows.
     """
-    file = open_parquet(path)
-    present = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present, use_threads=False):
-        values = {name: _values(batch.column(name)) for name in present}
-        yield from zip(*(values.get(name, [None] * batch.num_rows) for name in columns), strict=True)
+    for batch in read_batches(path, columns):
+        yield from zip(*(_values(batch[name]) for name in columns), strict=True)
+
+
+def as_strings(column: pa.Array) -> pa.Array:
+    """Values of whatever type as large strings of valid UTF-8, as `as_name` makes them one by one."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _holds_text(column.type):
+        try:
+            column.validate(
+                full=True
+            )  # bytes that aren't UTF-8 in a column of strings; a cast checks the others
+            return column.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            pass
+    return pa.array(map(as_name, _values(column)), pa.large_string())
+
+
+def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
+    """The bytes (uint8) of each value of a column of large strings, not copied; none for a null."""
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1].tolist()
+    content = np.frombuffer(data or b"", np.uint8)
+    return (content[begin:end] for begin, end in itertools.pairwise(ends))
 
 
 def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
@@ -147,10 +184,18 @@ class RowWriter:
         self.rows, self.size = [], 0
 
 
+def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of a zstd-compressed parquet file.
+
+    Texts have neither dictionaries nor minima and maxima: both take a multiple of a long text's memory.
+    """
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False)
+
+
 @contextmanager
 def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
-    """A `RowWriter` onto a zstd-compressed parquet file at `path`."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    """A `RowWriter` onto a parquet file at `path`; see `parquet_writer`."""
+    with parquet_writer(path, schema) as writer:
         rows = RowWriter(writer, schema)
         yield rows
         rows.flush()

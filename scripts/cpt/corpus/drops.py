@@ -22,6 +22,11 @@ class DropTable:
         self.counts = {rule: [0] * len(self.columns) for rule in ("read", *rules, "kept")}
         self.examples: dict[str, list[dict]] = {rule: [] for rule in rules}
 
+    @property
+    def read(self) -> int:
+        """Documents counted so far."""
+        return self.counts["read"][0]
+
     def count(self, rule: str, *amounts: int) -> None:
         """Count a document, with its amount of each quantity, under `rule` (or `kept`) and under `read`."""
         for name in ("read", rule):
@@ -29,11 +34,15 @@ class DropTable:
             for column, amount in enumerate((1, *amounts)):
                 counts[column] += amount
 
+    def wants(self, rule: str) -> bool:
+        """Whether there is room for one more example of a rule."""
+        return len(self.examples[rule]) < EXAMPLES
+
     def example(
         self, rule: str, value: float | None, threshold: float, name: str | None, url: str | None, text: str
     ) -> None:
         """Keep the document as an example, unless the rule has enough."""
-        if len(self.examples[rule]) < EXAMPLES:
+        if self.wants(rule):
             self.examples[rule].append(
                 {
                     "rule": rule,

@@ -6,25 +6,17 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from cpt.corpus.words import with_single_spaces
+
 # 128 bits: among a billion documents, two different ones share a hash with probability 1.5e-21.
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("index", "<u8")])
-BUFFERED = 2**18  # digests
 
 
-def normalized(text: str, how: str) -> str:
-    """What is hashed: the text itself (`none`), or its words with one space between (`whitespace`)."""
-    return text if how == "none" else " ".join(text.split())
-
-
-def digests(texts: Iterable[str], how: str) -> Iterator[bytes]:
-    """The xxh3_128 digests of the normalized texts, 16 bytes each, `BUFFERED` of them at a time."""
-    buffer = bytearray()
-    for text in texts:
-        buffer += xxhash.xxh3_128_digest(normalized(text, how).encode())
-        if len(buffer) == 16 * BUFFERED:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer)
+def digest(text: np.ndarray, how: str) -> bytes:
+    """The xxh3_128 digest of a text's UTF-8 (uint8): of the text itself (`none`), or of its words with one
+    space between (`whitespace`).
+    """
+    return xxhash.xxh3_128_digest(text if how == "none" else with_single_spaces(text))
 
 
 def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> int:

@@ -8,7 +8,7 @@ import json
 import random
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -20,7 +20,12 @@ LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
 # gigatoken remembers every word it meets, in about 40 bytes each: after so many characters it is loaded anew.
 RENEWED_AFTER = 2**26
 DIGITS = frozenset("0123456789")
-_DIGIT_AFTER_SPACES = re.compile(r"\s\s(?=[0-9])")
+# White space in UTF-8 (Unicode's property White_Space), and in ASCII.
+_SPACE = rb"[\t-\r ]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80"
+_TWO_SPACES = re.compile(rb"(?:%s)(?:%s)\Z" % (_SPACE, _SPACE))
+# Last bytes of the white space outside ASCII.
+_MAY_END_SPACE = np.isin(np.arange(256), [*range(0x80, 0x8B), 0x9F, 0xA0, 0xA8, 0xA9, 0xAF])
+_IS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))
 
 
 class NotSuitedError(Exception):
@@ -59,9 +64,8 @@ class FastEncoder:
         if self._encoded > RENEWED_AFTER:
             self.backend, self._encoded = None, 0  # freed before the new one is loaded
             self.backend = self._load()
-        parts = [[""] if _has_long_run(text) else self._parts(text) for text in texts]
-        ids, lengths = _guarded(lambda: self._ids([piece for pieces in parts for piece in pieces]))
-        ends = np.cumsum(lengths)[np.cumsum([len(pieces) for pieces in parts]) - 1]
+        content = [b"" if _has_long_run(text) else text.encode() for text in texts]
+        ids, ends = _guarded(lambda: self._ids(content))
         padded = int(ids.max(initial=0)) >= self.first_padding
         found: list[np.ndarray | None] = []
         begin = 0
@@ -72,13 +76,23 @@ class FastEncoder:
             begin = end
         return found
 
-    def _ids(self, pieces: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        encoded = self.backend.encode_batch(pieces, parallel=False)
-        flat = self.awkward.flatten(encoded)
-        return self.awkward.to_numpy(flat), self.awkward.to_numpy(self.awkward.num(encoded))
-
-    def _parts(self, text: str) -> list[str]:
-        return list(_digit_parts(text)) if self.single_digits else [text]
+    def _ids(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (uint32) of all texts, one after the other, and where those of each end (int64 [texts])."""
+        content = np.frombuffer(b"".join(texts), np.uint8)
+        starts = np.cumsum([0, *map(len, texts)])
+        edges = starts
+        if self.single_digits:
+            edges = np.sort(np.concatenate([starts, np.setdiff1d(digit_cuts(content, starts), starts)]))
+        contents, index = self.awkward.contents, self.awkward.index
+        characters = contents.NumpyArray(content, parameters={"__array__": "char"})
+        pieces = contents.ListOffsetArray(
+            index.Index64(edges), characters, parameters={"__array__": "string"}
+        )
+        encoded = self.backend.encode_batch(self.awkward.Array(pieces), parallel=False)
+        ends = np.cumsum(self.awkward.to_numpy(self.awkward.num(encoded)))
+        # A text ends where the last piece before its end does.
+        last = np.searchsorted(edges, starts[1:]) - 1
+        return self.awkward.to_numpy(self.awkward.flatten(encoded)), np.where(last < 0, 0, ends[last])
 
 
 def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
@@ -117,34 +131,43 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
 def _is_other_number() -> np.ndarray:
     """For each code point, whether it is numeric (Unicode categories Nd, Nl, No) and not in ASCII (bool)."""
     table = np.zeros(0x110000, bool)
-    for point in range(0x80, 0x20000):  # there are none above
+    # These categories are a part of what is numeric in Python's sense, which is faster to find.
+    numeric = np.flatnonzero(np.strings.isnumeric(np.arange(0x110000, dtype="<u4").view("<U1")))
+    for point in numeric[numeric >= 0x80].tolist():
         table[point] = unicodedata.category(chr(point))[0] == "N"
     return table
 
 
-def _isolated_numbers(text: str) -> list[str]:
-    """The text, divided so that each numeric character outside ASCII is a part of its own."""
-    if text.isascii():
-        return [text]
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    present = set(points[_is_other_number()[points]].tolist())
-    return re.split(f"([{''.join(map(chr, sorted(present)))}])", text) if present else [text]
+def digit_cuts(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Where to cut texts so that GPT-2's pattern gives their parts the ids of text split around digits.
 
-
-def _digit_parts(text: str) -> Iterator[str]:
-    """Parts whose ids under GPT-2's pattern, put together, are those of text split around single digits.
-
-    The pattern (Radford et al. 2019) is what `ByteLevel` applies. Where no merge holds an ASCII digit, a
-    step that isolates digits before it changes one thing only: of several white spaces before a digit
-    the pattern splits off the last, unless the text ends there. So the text is divided between them.
-    Numbers outside ASCII are several bytes, which may merge; each becomes a part of its own.
+    `content` is the UTF-8 (uint8) of all texts, `starts` (int64) where each starts; returns positions in
+    it, in any order. The pattern (Radford et al. 2019) is what `ByteLevel` applies. Where no merge holds
+    an ASCII digit, a step that isolates digits before it changes one thing only: of several white spaces
+    before a digit the pattern splits off the last, unless the text ends there. So the text is cut after
+    them. Numbers outside ASCII are several bytes, which may merge; each becomes a part of its own.
     """
-    for part in _isolated_numbers(text):
-        begin = 0
-        for match in _DIGIT_AFTER_SPACES.finditer(part):
-            yield part[begin : match.end()]
-            begin = match.end()
-        yield part[begin:]
+    digits = np.flatnonzero(content - np.uint8(0x30) < 10)  # below "0" it wraps around
+    digits = digits[digits > 1]
+    before, before_that = content[digits - 1], content[digits - 2]
+    begins = starts[np.searchsorted(starts, digits, "right") - 1]
+    plain = _IS_SPACE[before] & _IS_SPACE[before_that] & (begins <= digits - 2)
+    cuts = [digits[plain]]
+    wide = _MAY_END_SPACE[before] | (_IS_SPACE[before] & _MAY_END_SPACE[before_that])
+    for digit, begin in zip(digits[wide].tolist(), begins[wide].tolist(), strict=True):
+        if _TWO_SPACES.search(content[max(begin, digit - 6) : digit].tobytes()):
+            cuts.append(np.array([digit]))
+    leading = np.flatnonzero(content >= 0xC0)
+    if len(leading):
+        first = content[leading].astype(np.int64)
+        widths = 2 + (first >= 0xE0) + (first >= 0xF0)
+        points = first & (0x7F >> widths)
+        for number in range(1, 4):
+            more = content[np.minimum(leading + number, len(content) - 1)] & 0x3F
+            points = np.where(number < widths, points << 6 | more, points)
+        isolated = _is_other_number()[points]
+        cuts += [leading[isolated], (leading + widths)[isolated]]
+    return np.concatenate(cuts)
 
 
 def _has_long_run(text: str) -> bool:
@@ -217,16 +240,10 @@ def hostile_strings(special: Iterable[str]) -> list[str]:
     ranges += [(0x900, 0x97F), (0x2000, 0x206F), (0x2150, 0x218F), (0x3040, 0x30FF), (0x4E00, 0x4FFF)]
     ranges += [(0xAC00, 0xAD00), (0xFE00, 0xFE0F), (0xFF00, 0xFF60), (0x1F300, 0x1F6FF)]
     fragments = [" ", "  ", "\n", "\n\n", "\t", " \n ", "'s", "'LL", "123", "don't", " 7", "the ", "ing"]
-
-    def mixed() -> str:
-        return "".join(
-            generator.choice(fragments)
-            if generator.random() < 0.3
-            else chr(generator.randint(*generator.choice(ranges)))
-            for _ in range(generator.randint(1, 100))
-        )
-
-    return spaces + lines + hard + inside + [mixed() for _ in range(500)]
+    pool = [chr(generator.randint(*generator.choice(ranges))) for _ in range(2_000)]
+    pool += fragments * (len(pool) // 2 // len(fragments))  # a third of what is drawn
+    mixed = ["".join(generator.choices(pool, k=generator.randint(1, 100))) for _ in range(500)]
+    return spaces + lines + hard + inside + mixed
 
 
 def first_difference(

@@ -5,11 +5,14 @@ GopherRepetitionFilter does, but for the definitions of line, paragraph and word
 the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
+from cpt.corpus.words import as_utf8
 
 
 class Drop(NamedTuple):
@@ -20,88 +23,63 @@ class Drop(NamedTuple):
     threshold: float
 
 
-def rule_names(settings: dict[str, Any]) -> list[str]:
-    """All rules in the order in which they are tried."""
-    repetition = settings["repetition"]
-    return [
-        *("empty", "minimum_lines", "short_lines", "duplicate_lines", "duplicate_paragraphs"),
-        *("duplicate_line_characters", "duplicate_paragraph_characters"),
-        *(f"top_{n}_gram" for n, _ in by_length(repetition["top_ngram_character_share"])),
-        *(f"duplicate_{n}_gram" for n, _ in by_length(repetition["duplicate_ngram_character_share"])),
-    ]
+class Rules:
+    """The rules of the config's `filters`; `names` lists them in the order in which they are tried."""
 
+    def __init__(self, settings: dict[str, Any]):
+        length, repetition = settings["length"], settings["repetition"]
+        self.minimum_lines = length["minimum_lines"]
+        self.short = length["short_line_characters"]
+        self.line_rules = [
+            ("short_lines", length["maximum_short_line_share"]),
+            ("duplicate_lines", repetition["duplicate_line_share"]),
+            ("duplicate_paragraphs", repetition["duplicate_paragraph_share"]),
+            ("duplicate_line_characters", repetition["duplicate_line_character_share"]),
+            ("duplicate_paragraph_characters", repetition["duplicate_paragraph_character_share"]),
+        ]
+        self.top = _by_length(repetition["top_ngram_character_share"])
+        self.duplicate = _by_length(repetition["duplicate_ngram_character_share"])
+        self.ngram_rules = [(f"top_{n}_gram", share) for n, share in self.top.items()]
+        self.ngram_rules += [(f"duplicate_{n}_gram", share) for n, share in self.duplicate.items()]
+        names = [name for name, _ in [*self.line_rules, *self.ngram_rules]]
+        self.names = ["empty", "minimum_lines", *names]
 
-def by_length(shares: dict[Any, float]) -> list[tuple[int, float]]:
-    """The n-gram thresholds sorted by n; JSON has made strings of the keys."""
-    return sorted((int(n), share) for n, share in shares.items())
+    def check(self, text: str | np.ndarray) -> Drop | None:
+        """The first rule that a document breaks, or None; its text may be given as UTF-8 (uint8).
 
-
-def lines_of(text: str) -> list[str]:
-    """The lines that hold more than white space, stripped."""
-    return [line for line in map(str.strip, text.split("\n")) if line]
-
-
-def paragraphs_of(text: str) -> list[str]:
-    """What blank lines separate, stripped."""
-    return [part.strip() for part in re.split(r"\n\s*\n", text.strip())]
-
-
-def duplicates(parts: Sequence[str]) -> tuple[int, int]:
-    """How many parts equal an earlier one, and how many characters these have."""
-    if len(set(parts)) == len(parts):
-        return 0, 0
-    seen: set[str] = set()
-    count = characters = 0
-    for part in parts:
-        if part in seen:
-            count += 1
-            characters += len(part)
-        seen.add(part)
-    return count, characters
-
-
-def _values(text: str, lines: list[str], settings: dict[str, Any]) -> Iterator[Drop]:
-    """Value and bound of each rule in the order of `rule_names`, computed when they are asked for."""
-    length, repetition = settings["length"], settings["repetition"]
-    yield Drop("short_lines", _short_share(lines, length), length["maximum_short_line_share"])
-    parts = {"line": lines, "paragraph": paragraphs_of(text)}
-    found = {kind: duplicates(parts[kind]) for kind in parts}
-    for kind, (count, _) in found.items():
-        yield Drop(f"duplicate_{kind}s", count / len(parts[kind]), repetition[f"duplicate_{kind}_share"])
-    size = len(text)
-    for kind, (_, characters) in found.items():
-        threshold = repetition[f"duplicate_{kind}_character_share"]
-        yield Drop(f"duplicate_{kind}_characters", characters / size, threshold)
-    top = dict(by_length(repetition["top_ngram_character_share"]))
-    duplicate = dict(by_length(repetition["duplicate_ngram_character_share"]))
-    tops, repeated = ngram_characters(text, top, duplicate)
-    for n, threshold in top.items():
-        yield Drop(f"top_{n}_gram", tops[n] / size, threshold)
-    for n, threshold in duplicate.items():
-        yield Drop(f"duplicate_{n}_gram", repeated[n] / size, threshold)
-
-
-def _short_share(lines: list[str], length: dict[str, Any]) -> float:
-    short = length["short_line_characters"]
-    return sum([len(line) <= short for line in lines]) / len(lines)
-
-
-def check(text: str | None, settings: dict[str, Any]) -> Drop | None:
-    """The first rule that a document breaks, or None; `settings` are the config's `filters`.
-
-    empty: no text, or only white space. minimum_lines: fewer non-blank lines than `minimum_lines`.
-    short_lines: share of the non-blank lines with at most `short_line_characters` characters.
-    duplicate_*: share of the lines (paragraphs) that equal an earlier one, and of all characters that
-    stand in them. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters. A
-    document is dropped when a share is over its maximum.
-    """
-    if text is None or not text.strip():
-        return Drop("empty", 0, 1)
-    lines = lines_of(text)
-    minimum = settings["length"]["minimum_lines"]
-    if len(lines) < minimum:
-        return Drop("minimum_lines", len(lines), minimum)
-    for drop in _values(text, lines, settings):
-        if drop.value > drop.threshold:
+        empty: no text, or only white space. minimum_lines: fewer non-blank lines than `minimum_lines`.
+        short_lines: share of the non-blank lines with at most `short_line_characters` characters.
+        duplicate_*: share of the lines (paragraphs) that equal an earlier one, and of all characters that
+        stand in them. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
+        A document is dropped when a share is over its maximum.
+        """
+        data = as_utf8(text)
+        found = count_lines(data, self.short)
+        if not found.lines:
+            return Drop("empty", 0, 1)
+        if found.lines < self.minimum_lines:
+            return Drop("minimum_lines", found.lines, self.minimum_lines)
+        shares = (
+            found.short_lines / found.lines,
+            found.duplicate_lines / found.lines,
+            found.duplicate_paragraphs / found.paragraphs,
+            found.duplicate_line_characters / found.characters,
+            found.duplicate_paragraph_characters / found.characters,
+        )
+        if drop := _first_over(self.line_rules, shares):
             return drop
+        top, duplicate = ngram_characters(data, self.top, self.duplicate)
+        shares = (count / found.characters for count in (*top.values(), *duplicate.values()))
+        return _first_over(self.ngram_rules, shares)
+
+
+def _first_over(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop | None:
+    for (name, maximum), share in zip(rules, shares, strict=True):
+        if share > maximum:
+            return Drop(name, share, maximum)
     return None
+
+
+def _by_length(shares: dict[Any, float]) -> dict[int, float]:
+    """The n-gram thresholds sorted by n; JSON has made strings of the keys."""
+    return dict(sorted((int(n), share) for n, share in shares.items()))

@@ -9,15 +9,17 @@ from collections.abc import Collection
 import numpy as np
 from numba import njit
 
-from cpt.corpus.words import hash_words
+from cpt.corpus.words import hash_words_in_parts
 
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
+# A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
+PART_WORDS = 2**21
 
 
 def ngram_characters(
-    text: str, top: Collection[int], duplicate: Collection[int]
+    text: str | np.ndarray, top: Collection[int], duplicate: Collection[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
     """Characters in the most frequent n-gram, for each n of `top`, and in duplicates, of `duplicate`.
 
@@ -29,16 +31,23 @@ def ngram_characters(
     left: an n-gram met before counts and is jumped over; any other is remembered, and reading goes on
     at the next word.
 
-    Takes about 35 bytes of memory per word, besides the text's bytes.
+    `text` may be its UTF-8 as well (uint8). Takes about 35 bytes of memory per word, besides the text's
+    bytes, of `PART_WORDS` words at most: the parts of a longer text are counted one by one and summed.
     """
-    words, ends = hash_words(text)
-    tops, duplicates = _ngram_characters(words, ends, max([0, *top, *duplicate]))
+    lengths = [*top, *duplicate]
+    if not lengths:
+        return {}, {}
+    tops, duplicates = np.zeros((2, max(lengths) + 1), np.int64)
+    for words, ends in hash_words_in_parts(text, PART_WORDS):
+        part = _ngram_characters(words, ends, min(lengths), max(lengths))
+        tops += part[0]
+        duplicates += part[1]
     return {n: int(tops[n]) for n in top}, {n: int(duplicates[n]) for n in duplicate}
 
 
 @njit(cache=True)
-def _ngram_characters(words, ends, longest):
-    """Both quantities for n up to `longest`: int64 [longest + 1] each.
+def _ngram_characters(words, ends, shortest, longest):
+    """Both quantities for n from `shortest` to `longest`: int64 [longest + 1] each.
 
     An n-gram can only occur twice where its first n - 1 words do, so each n looks only at the positions
     that the shorter one left. These are numbered 0, 1, ...; the number of the first position with the
@@ -50,40 +59,47 @@ def _ngram_characters(words, ends, longest):
     ngrams = np.zeros(len(words), np.int32)
     first = np.empty(len(words), np.int32)  # number of the first equal n-gram; there, minus their count
     count = len(words)
-    for n in range(1, min(longest, len(words)) + 1):
+    compared = shortest  # words at the end of an n-gram that its number doesn't stand for
+    table = np.empty(_table_size(count), np.int32)
+    for n in range(shortest, min(longest, len(words)) + 1):
         while count and positions[count - 1] + n > len(words):
             count -= 1
-        bits = 4
-        while 4 << bits < 5 * count:
-            bits += 1
-        table = np.full(1 << bits, -1, np.int32)
-        shift, mask = np.uint64(64 - bits), (1 << bits) - 1
+        size = _table_size(count)
+        table[:size] = -1
+        mask = np.uint64(size - 1)
         most, where = 1, 0
         for number in range(count):
-            word = words[positions[number] + n - 1]
-            slot = np.int64(((word ^ (np.uint64(ngrams[number]) * _SPREAD)) * _STEP) >> shift)
+            ngram, end = ngrams[number], positions[number] + n
+            key = np.uint64(ngram)
+            for back in range(1, compared + 1):
+                key = (key * _SPREAD ^ words[end - back]) * _STEP
+            slot = key >> np.uint64(32) & mask
             while True:
                 other = table[slot]
                 if other < 0:
                     table[slot] = number
                     first[number] = -1
                     break
-                if ngrams[other] == ngrams[number] and words[positions[other] + n - 1] == word:
-                    first[number] = other
-                    first[other] -= 1
-                    break
-                slot = (slot + 1) & mask
+                if ngrams[other] == ngram:
+                    other_end = positions[other] + n
+                    back = 1
+                    while back <= compared and words[other_end - back] == words[end - back]:
+                        back += 1
+                    if back > compared:
+                        first[number] = other
+                        first[other] -= 1
+                        break
+                slot = slot + np.uint64(1) & mask
+        compared = 1
         kept = 0
         for number in range(count):
-            same = first[number]
-            if same < 0:
-                same = number
-                if -first[number] > most:
-                    most, where = -first[number], positions[number]
-            if first[same] < -1:
-                positions[kept] = positions[number]
-                ngrams[kept] = same
-                kept += 1
+            same = number if first[number] < 0 else first[number]
+            occurrences = -first[same]
+            if occurrences > most:
+                most, where = occurrences, positions[number]
+            positions[kept] = positions[number]
+            ngrams[kept] = same
+            kept += occurrences > 1
         count = kept
         top[n] = (ends[where + n] - ends[where] + n - 1) * most
         resume = 0
@@ -95,3 +111,12 @@ def _ngram_characters(words, ends, longest):
                     resume = position + n
                 first[ngram] = 0
     return top, duplicate
+
+
+@njit(cache=True)
+def _table_size(count):
+    """A power of two that leaves a hash table of so many entries at least a fifth empty."""
+    size = 16
+    while 4 * size < 5 * count:
+        size *= 2
+    return size

@@ -23,6 +23,7 @@ BATCH_CHARACTERS = 2**21  # encoded at once
 SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
 # A longer document is encoded in windows that overlap; see `encode_long`.
 LONGEST = 2**20
+WINDOW = 2**18
 OVERLAP = 2**14
 MARGIN = 2**11
 # Stages run in parallel as processes, one thread each.
@@ -96,7 +97,7 @@ class ModelTokenizer:
         for text in texts:
             if len(text) > LONGEST:
                 yield from self._encode_batch(batch)
-                yield self._checked(encode_long(self.tokenizer, text))
+                yield self._encode_long(text)
                 batch, size = [], 0
                 continue
             batch.append(text)
@@ -123,6 +124,12 @@ class ModelTokenizer:
     def _encode_exactly(self, texts: list[str]) -> Iterator[np.ndarray]:
         for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False):
             yield self._checked(np.array(encoding.ids, np.uint32))
+
+    def _encode_long(self, text: str) -> np.ndarray:
+        ids = bytearray()  # grows in place, so that the ids are held once
+        for part in encode_long(self.tokenizer, text):
+            ids += self._checked(part).data
+        return np.frombuffer(ids, self.dtype)
 
     def _checked(self, ids: np.ndarray) -> np.ndarray:
         if len(ids) and int(ids.max()) >= self.vocab_size:
@@ -156,18 +163,17 @@ def _unknown_id(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
     return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
 
 
-def encode_long(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids (uint32) of a text too long to be encoded at once; equal to encoding it whole.
+def encode_long(tokenizer: Tokenizer, text: str) -> Iterator[np.ndarray]:
+    """Token ids (uint32), in parts, of a text too long to be encoded at once; equal to encoding it whole.
 
-    Two windows of `LONGEST` characters overlap by `OVERLAP`. They are joined at a token boundary in the
+    Two windows of `WINDOW` characters overlap by `OVERLAP`. They are joined at a token boundary in the
     middle of the overlap, but only if their tokens agree all over it, apart from a margin at either
     end: what lies outside a window then had no influence on the tokens near the joint. Where they don't
     agree (in a long run of one character, say), the overlap and the window are doubled, in the worst
     case until one window holds the whole rest.
     """
-    parts: list[np.ndarray] = []
     begin = skipped = 0  # of the window, and characters of it that earlier windows have covered
-    window, overlap = LONGEST, OVERLAP
+    window, overlap = WINDOW, OVERLAP
     current = _encode(tokenizer, text[begin : begin + window])
     while begin + window < len(text):
         following = begin + window - overlap
@@ -178,14 +184,13 @@ def encode_long(tokenizer: Tokenizer, text: str) -> np.ndarray:
             current = _encode(tokenizer, text[begin : begin + window])
             continue
         (ids, starts), position = current, joint + following - begin
-        parts.append(ids[(starts >= skipped) & (starts < position)])
+        yield ids[(starts >= skipped) & (starts < position)]
         begin, skipped, current = following, joint, after
-        if window > LONGEST:
-            window, overlap = LONGEST, OVERLAP
+        if window > WINDOW:
+            window, overlap = WINDOW, OVERLAP
             current = _encode(tokenizer, text[begin : begin + window])
     ids, starts = current
-    parts.append(ids[starts >= skipped])
-    return np.concatenate(parts)
+    yield ids[starts >= skipped]
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,148 @@
+"""Lines and paragraphs of a text, and which of them repeat an earlier one, in one compiled scan.
+
+A line is what line feeds separate, stripped of white space; a paragraph is what blank lines separate,
+stripped. Neither is empty. They are told apart by a 64-bit hash.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from cpt.corpus.words import SPACE, as_utf8, character, classes
+
+LINE_FEED = 10
+# Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
+_START = np.uint64(0x9E3779B97F4A7C15)
+_STEP = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+class Lines(NamedTuple):
+    """Counts of a text; characters are code points, those of the whole text include white space."""
+
+    characters: int
+    lines: int
+    short_lines: int
+    duplicate_lines: int
+    duplicate_line_characters: int
+    paragraphs: int
+    duplicate_paragraphs: int
+    duplicate_paragraph_characters: int
+
+
+def count_lines(text: str | np.ndarray, short: int) -> Lines:
+    """Count a text's lines and paragraphs; lines of at most `short` characters are short.
+
+    `text` may be its UTF-8 as well (uint8). Takes at most 32 bytes of memory per different line.
+    """
+    return Lines(*_count_lines(as_utf8(text), classes(), short))
+
+
+@njit(cache=True)
+def _count_lines(data, classes, short):
+    lines = short_lines = duplicate_lines = duplicate_line_characters = 0
+    paragraphs = duplicate_paragraphs = duplicate_paragraph_characters = 0
+    line_hashes, paragraph_hashes = np.zeros(64, np.uint64), np.zeros(16, np.uint64)
+    characters = 0  # before the line in hand
+    paragraph = -1  # where the current one starts; -1: between two
+    paragraph_characters = paragraph_end = paragraph_end_characters = 0
+    line = 0
+    while line <= len(data):
+        line_end = line
+        length = 0
+        while line_end < len(data) and data[line_end] != LINE_FEED:
+            length += (data[line_end] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
+            line_end += 1
+        begin, end, before, after = _stripped(data, line, line_end, classes)
+        if begin < end:
+            lines += 1
+            stripped = length - before - after
+            short_lines += stripped <= short
+            if _seen(line_hashes, _hash(data, begin, end)):
+                duplicate_lines += 1
+                duplicate_line_characters += stripped
+            elif 2 * (lines - duplicate_lines) > len(line_hashes):
+                line_hashes = _grown(line_hashes)
+            if paragraph < 0:
+                paragraph, paragraph_characters = begin, characters + before
+            paragraph_end, paragraph_end_characters = end, characters + length - after
+        last = line_end == len(data)
+        if paragraph >= 0 and (begin == end or last):
+            paragraphs += 1
+            # A text of one paragraph has no other to compare with.
+            if paragraphs > 1 or not last:
+                if _seen(paragraph_hashes, _hash(data, paragraph, paragraph_end)):
+                    duplicate_paragraphs += 1
+                    duplicate_paragraph_characters += paragraph_end_characters - paragraph_characters
+                elif 2 * (paragraphs - duplicate_paragraphs) > len(paragraph_hashes):
+                    paragraph_hashes = _grown(paragraph_hashes)
+            paragraph = -1
+        characters += length + (not last)
+        line = line_end + 1
+    return (
+        *(characters, lines, short_lines, duplicate_lines, duplicate_line_characters),
+        *(paragraphs, duplicate_paragraphs, duplicate_paragraph_characters),
+    )
+
+
+@njit(cache=True)
+def _stripped(data, begin, end, classes):
+    """Begin and end of what white space at both ends leaves, and how many characters it has there."""
+    before = after = 0
+    while begin < end:
+        code, width = character(data, begin)
+        if classes[code] != SPACE:
+            break
+        begin += width
+        before += 1
+    while begin < end:
+        start = end - 1
+        while (data[start] & 0xC0) == 0x80:
+            start -= 1
+        if classes[character(data, start)[0]] != SPACE:
+            break
+        end = start
+        after += 1
+    return begin, end, before, after
+
+
+@njit(cache=True)
+def _hash(data, begin, end):
+    """A hash, never 0, of the bytes from `begin` to `end`."""
+    value = np.uint64(end - begin) * _START
+    while end - begin >= 8:
+        packed = np.uint64(0)
+        for number in range(8):
+            packed |= np.uint64(data[begin + number]) << np.uint64(8 * number)
+        value = (value ^ packed) * _STEP
+        value ^= value >> np.uint64(32)
+        begin += 8
+    rest = np.uint64(0)
+    while begin < end:
+        rest = rest << np.uint64(8) | np.uint64(data[begin])
+        begin += 1
+    value = (value ^ rest) * _STEP
+    return max(value ^ value >> np.uint64(32), np.uint64(1))
+
+
+@njit(cache=True)
+def _seen(table, value):
+    """Whether the hash table (0: free; a power of two long) holds a value; puts it there if not."""
+    mask = np.uint64(len(table) - 1)
+    slot = value & mask
+    while table[slot] != 0:
+        if table[slot] == value:
+            return True
+        slot = slot + np.uint64(1) & mask
+    table[slot] = value
+    return False
+
+
+@njit(cache=True)
+def _grown(table):
+    """A hash table twice as long with the same values."""
+    larger = np.zeros(2 * len(table), np.uint64)
+    for value in table:
+        if value:
+            _seen(larger, value)
+    return larger

@@ -1,0 +1,80 @@
+"""One long line through the stages: their memory stays below 1 GB."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+MEASURED = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    with open("/proc/self/status") as status:
+        print("peak", next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+def words(size: int) -> str:
+    """Words of four letters, hardly any of them twice in a row of five."""
+    letters = np.random.default_rng(0).integers(97, 123, (size // 5, 5), np.uint8)
+    letters[:, 4] = 32
+    return letters.tobytes().decode()
+
+
+def punctuation(size: int) -> str:
+    return np.random.default_rng(0).choice(np.frombuffer(b".,;:!?()[]", np.uint8), size).tobytes().decode()
+
+
+def peak_megabytes(name: str, **options) -> float:
+    """Peak memory of a script."""
+    command = [sys.executable, "-c", MEASURED, str(SCRIPTS / f"{name}.py")]
+    for key, value in options.items():
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        command += [f"--{key.replace('_', '-')}", text]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPTS)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split("peak ")[1]) * 1024 / 1e6
+
+
+@pytest.mark.parametrize(("make", "megabytes"), [(words, 100), (punctuation, 8)])
+def test_filter(save_table, tmp_path, filters, make, megabytes):
+    text = make(megabytes * 1_000_000)
+    raw = save_table(tmp_path / "raw.parquet", {"id": ["long"], "text": [text]})
+    filters["length"]["minimum_lines"] = 1
+    peak = peak_megabytes(
+        "filter_documents",
+        input=raw,
+        text_column="text",
+        settings=filters,
+        normalize="whitespace",
+        **{name: tmp_path / name for name in ("output", "drops", "examples")},
+    )
+    assert peak < (1000 if megabytes == 100 else 400)
+    assert "read,1," in (tmp_path / "drops").read_text()
+
+
+def test_tokenize(save_table, tmp_path, filters, model_folder):
+    """A long text is encoded in windows: besides them it takes its own size a few times, and its tokens."""
+    filters["token_quality"]["minimum_bytes_per_token"] = 0.5
+    columns = {"row": [0], "id": ["long"], "url": ["u"], "text": [words(3_000_000)]}
+    filtered = save_table(tmp_path / "filtered.parquet", columns)
+    np.save(tmp_path / "keep.npy", np.ones(1, bool))
+    peak = peak_megabytes(
+        "tokenize_documents",
+        input=filtered,
+        keep=tmp_path / "keep.npy",
+        model=model_folder,
+        settings={
+            "token_quality": filters["token_quality"],
+            "held_out": {"share": 0.0, "group_by": "url"},
+        },
+        **{key: tmp_path / key for key in ("tokens", "ends", "held_out", "manifest")},
+        **{key: tmp_path / key for key in ("drops", "examples")},
+    )
+    assert peak < 500
