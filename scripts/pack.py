@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.packing import TokenSource, account, blocks, mixed, require_same_tokenizer
 from cpt.errors import UserError
@@ -45,8 +46,13 @@ def main(arguments: argparse.Namespace) -> None:
                 starts.append(inside)
                 counts.append(number)
                 progress.advance(len(sequences))
-        np.save(folder / "boundaries.npy", np.concatenate(starts))
-        np.save(folder / "boundary_offsets.npy", np.cumsum(np.concatenate(counts)).astype(np.uint64))
+        arrays = {
+            "boundaries": np.concatenate(starts),
+            "boundary_offsets": np.cumsum(np.concatenate(counts)).astype(np.uint64),
+        }
+        for array, values in arrays.items():
+            with open(folder / f"{array}.npy", "wb") as file:
+                save_array(file, values)
         ledger = {
             "mixture": name,
             "shares": arguments.mixture,

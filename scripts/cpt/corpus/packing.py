@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from cpt.arrays import load_array
 from cpt.corpus.best_fit import best_fit, cut_by_concatenation
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
@@ -36,7 +37,7 @@ class TokenSource:
             manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
             path = shard_path(root, corpus, "tokens", shard, ".tokens")
             require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = np.load(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
+            ends = load_array(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
             self._add(path, manifest, ends)
             if len(ends):
                 starts.append(

@@ -25,10 +25,13 @@ def _table(paths: list[Path]) -> dict[str, list[int]]:
     """The drop tables of several shards, added up: rule: [documents, bytes or tokens]."""
     sums: dict[str, list[int]] = {}
     for path in paths:
-        with open(path, newline="", encoding="utf-8") as file:
-            for rule, *counts in list(csv.reader(file))[1:]:
-                before = sums.get(rule, [0, 0])
-                sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                for rule, *counts in list(csv.reader(file))[1:]:
+                    before = sums.get(rule, [0, 0])
+                    sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
+        except ValueError:
+            raise UserError(f"{path}: not a table of counts; delete it and run again") from None
     return sums
 
 
