@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cpt.corpus.layout import shard_path, shards_of
-from cpt.errors import UserError
+from cpt.errors import DamagedFileError, UserError
 from cpt.files import read_json
 
 
@@ -21,17 +21,27 @@ class Row(NamedTuple):
     tokens: int | None
 
 
+def _rows(path: Path, names: int) -> list[list]:
+    """The rows of a table below its header: cells of text, so many as `names` says, then whole numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if not rows or any(len(row) != len(header) for row in rows):
+            raise ValueError
+        return [[*row[:names], *map(int, row[names:])] for row in rows]
+    except (ValueError, csv.Error):
+        raise DamagedFileError(f"{path}: not a complete table; delete it and run again") from None
+
+
 def _table(paths: list[Path]) -> dict[str, list[int]]:
     """The drop tables of several shards, added up: rule: [documents, bytes or tokens]."""
     sums: dict[str, list[int]] = {}
     for path in paths:
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                for rule, *counts in list(csv.reader(file))[1:]:
-                    before = sums.get(rule, [0, 0])
-                    sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
-        except ValueError:
-            raise UserError(f"{path}: not a table of counts; delete it and run again") from None
+        for rule, *counts in _rows(path, 1):
+            before = sums.get(rule, [0, 0])
+            sums[rule] = [had + count for had, count in zip(before, counts, strict=True)]
+        if rule != "kept":
+            raise DamagedFileError(f"{path}: ends before its last row, kept; delete it and run again")
     return sums
 
 
@@ -49,8 +59,7 @@ def rows_of(root: Path, corpus: str, shards: int) -> Iterator[Row]:
     tokens = _table(paths("tokens", ".drops.csv"))
     reports = [read_json(path) for path in paths("decontaminated", ".json")]
     manifests = [read_json(path) for path in paths("tokens", ".json")]
-    with open(root / "duplicates.csv", newline="", encoding="utf-8") as file:
-        duplicates = sum(int(row["duplicates"]) for row in csv.DictReader(file) if row["corpus"] == corpus)
+    duplicates = sum(repeated for name, *_, repeated in _rows(root / "duplicates.csv", 2) if name == corpus)
     read, kept = filtered.pop("read"), tokens.pop("kept")
     del filtered["kept"], tokens["read"]
     rows = [Row(corpus, "filter", rule, *counts, None) for rule, counts in filtered.items()]
