@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-CORPORA = {"one": 2, "two": 1}
+CORPORA = {"one": 1, "two": 1}
 DOCUMENTS = 200  # per shard
-LENIENT = {"minimum_distinct_share": 0.0}  # the tests' tokenizer knows few tokens
 
 
 class Stage(NamedTuple):
@@ -42,43 +41,27 @@ def prose(seed: int) -> str:
     return "\n".join(" ".join(chance.choices(words, k=20)) for _ in range(chance.randint(3, 8)))
 
 
-def documents(corpus: str, shard: int) -> list[str | None]:
-    """A shard's texts: most are prose; some are dropped by the rules, some repeat others of other shards."""
-    number = list(CORPORA).index(corpus) * 10 + shard
+def documents(corpus: int) -> list[str | None]:
+    """A corpus's texts: most are prose, some are dropped by the rules, some stand in both corpora."""
     odd = [None, "", "short\nlines\nonly", "x\ny", "NUL \0 and CRLF\r\n", "\ufffd\n" * 9]
     return [
-        odd[n % 6] if n % 50 == 7 else prose(n if n % 25 == 3 else 1_000 * number + n + 100_000)
+        odd[n % 6] if n % 25 == 7 else prose(n if n % 25 == 3 else 100_000 + 1_000 * corpus + n)
         for n in range(DOCUMENTS)
     ]
 
 
 def write_sources(folder: Path) -> None:
-    """Own files: two shards as JSON lines, one as parquet; and the evaluation items."""
+    """Own files, as JSON lines and as parquet, and the evaluation items."""
     folder.mkdir()
-    for shard in range(2):
-        lines = [
-            json.dumps({"text": text, "id": f"{shard}-{n}"}) for n, text in enumerate(documents("one", shard))
-        ]
-        (folder / f"{shard}.jsonl").write_text("\n".join(lines))
-    texts = documents("two", 0)
-    pq.write_table(pa.table({"text": texts}), folder / "two.parquet", row_group_size=100)
-    items = {"task": ["piqa", "arc"], "item": [0, 1], "text": [prose(100_010), prose(110_011)]}
+    lines = [json.dumps({"text": text, "id": f"number {row}"}) for row, text in enumerate(documents(0))]
+    (folder / "one-0.jsonl").write_text("\n".join(lines))
+    pq.write_table(pa.table({"text": documents(1)}), folder / "two-0.parquet", row_group_size=100)
+    items = {"task": ["piqa", "arc"], "item": [0, 1], "text": [prose(100_010), prose(101_011)]}
     (folder / "benchmarks").mkdir()
     pq.write_table(pa.table(items), folder / "benchmarks" / "items.parquet")
 
 
-def source_of(corpus: str, sources: Path) -> dict[str, Any]:
-    """The corpus's entry in the config."""
-    files = "*.jsonl" if corpus == "one" else "two.parquet"
-    return {
-        "source": "local",
-        "files": str(sources / files),
-        "shards": CORPORA[corpus],
-        "text_column": "text",
-    }
-
-
-def stages_of(base: Path, filters: dict) -> dict[str, list[Stage]]:
+def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> dict[str, list[Stage]]:
     """All jobs by the name of their stage, in an order in which they can run."""
     root, sources = base / "corpora", base / "sources"
     found: dict[str, list[Stage]] = {}
@@ -86,10 +69,12 @@ def stages_of(base: Path, filters: dict) -> dict[str, list[Stage]]:
     def add(script: str, arguments: dict[str, Any], **outputs: Path) -> None:
         found.setdefault(script, []).append(Stage(script, {**arguments, **outputs}, list(outputs.values())))
 
-    shards = [(corpus, f"{n:05d}") for corpus, count in CORPORA.items() for n in range(count)]
+    shards = [(corpus, f"{n:05d}") for corpus, count in corpora.items() for n in range(count)]
     for corpus, shard in shards:
         raw, stem = root / corpus / "raw" / shard, root / corpus / "filtered" / shard
-        arguments = {"corpus": corpus, "source": source_of(corpus, sources), "shard": int(shard)}
+        source = {"source": "local", "files": str(sources / f"{corpus}-*"), "shards": corpora[corpus]}
+        source["text_column"] = "text"
+        arguments = {"corpus": corpus, "source": source, "shard": int(shard)}
         add("download", arguments, output=raw.with_suffix(".parquet"), manifest=raw.with_suffix(".json"))
         arguments = {"input": raw.with_suffix(".parquet"), "text_column": "text"}
         arguments["settings"] = {key: filters[key] for key in ("length", "repetition")}
@@ -108,8 +93,8 @@ def stages_of(base: Path, filters: dict) -> dict[str, list[Stage]]:
             output=keep,
             report=root / corpus / "decontaminated" / f"{shard}.json",
         )
-        held_out = {"share": 0.1, "group_by": "text"}
-        settings = {"token_quality": {**filters["token_quality"], **LENIENT}, "held_out": held_out}
+        held_out = {"share": 0.3, "group_by": "text"}
+        settings = {"token_quality": filters["token_quality"], "held_out": held_out}
         names = {"tokens": ".tokens", "ends": ".ends.npy", "held_out": ".held_out.parquet"}
         names |= {"manifest": ".json", "drops": ".drops.csv", "examples": ".examples.jsonl"}
         add(
@@ -120,9 +105,9 @@ def stages_of(base: Path, filters: dict) -> dict[str, list[Stage]]:
     settings = {"hash": "xxh3_128", "normalize": "whitespace", "partitions": 4}
     keeps = [root / corpus / "deduplicated" / f"{shard}.keep.npy" for corpus, shard in shards]
     table = root / "duplicates.csv"
-    arguments = {"corpora": CORPORA, "root": root, "settings": settings, "table": table}
+    arguments = {"corpora": corpora, "root": root, "settings": settings, "table": table}
     found["deduplicate"] = [Stage("deduplicate", arguments, [*keeps, table])]
-    for corpus, count in CORPORA.items():
+    for corpus, count in corpora.items():
         inputs = [root / corpus / "tokens" / f"{n:05d}.held_out.parquet" for n in range(count)]
         add(
             "held_out",
@@ -130,16 +115,36 @@ def stages_of(base: Path, filters: dict) -> dict[str, list[Stage]]:
             output=root / corpus / "held_out" / "all.parquet",
         )
     settings = {"sequence_length": 64, "strategy": "concatenate", "maximum_epochs": 1, "seed": 0}
-    arguments = {"mixture": {"one": 0.75, "two": 0.25}, "name": "mixture", "shards": CORPORA, "root": root}
+    arguments = {
+        "mixture": dict.fromkeys(corpora, 1 / len(corpora)),
+        "name": "mixture",
+        "shards": corpora,
+        "root": root,
+    }
     add("pack", {**arguments, "settings": settings}, output=base / "packed" / "mixture")
-    add("corpus_statistics", {"corpora": CORPORA, "root": root}, output=base / "tables" / "statistics.csv")
+    add("corpus_statistics", {"corpora": corpora, "root": root}, output=base / "tables" / "statistics.csv")
     order = ["download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"]
     return {name: found[name] for name in [*order, "held_out", "pack", "corpus_statistics"]}
 
 
-def run(stage: Stage, log: Path) -> subprocess.CompletedProcess:
-    """Run a stage's script to its end."""
-    return subprocess.run([sys.executable, *stage.command(log)], capture_output=True, text=True)
+# One process for all of them, as importing the libraries takes longer than the work.
+ONE_BY_ONE = """
+import json, runpy, sys
+for sys.argv in json.load(sys.stdin):
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def run_all(stages: dict[str, list[Stage]], log: Path) -> None:
+    """Run all jobs to their ends, undisturbed."""
+    commands = json.dumps([stage.command(log) for jobs in stages.values() for stage in jobs])
+    command = [sys.executable, "-c", ONE_BY_ONE]
+    done = subprocess.run(command, input=commands, cwd=SCRIPTS, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def content(path: Path) -> dict[str, Any]:
