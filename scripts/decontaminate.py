@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.contamination import Items
 from cpt.corpus.documents import as_name, load_keep, read_rows
@@ -35,7 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
         contaminated_bytes += len(text) if contaminated[position] else 0
     kept = keep & ~contaminated if settings["drop"] else keep
     with atomic(arguments.output) as temporary, open(temporary, "wb") as file:
-        np.save(file, kept)
+        save_array(file, kept)
     report = {
         "documents": int(keep.sum()),
         "contaminated": int(contaminated.sum()),

@@ -1,18 +1,18 @@
 """Mark all but the first of identical documents, over all shards of all corpora (paper 3.2.2)."""
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import open_parquet, text_bytes
 from cpt.corpus.duplicates import repeated_positions, write_partitions
 from cpt.corpus.layout import shard_path, shards_of
-from cpt.files import atomic
+from cpt.files import atomic, scratch
 from cpt.progress import Progress
 
 BATCH = 2**18  # digests read at once
@@ -31,11 +31,9 @@ def main(arguments: argparse.Namespace) -> None:
     settings, root = arguments.settings, arguments.root
     shards = list(shards_of(arguments.corpora))
     paths = [shard_path(root, corpus, "filtered", shard, ".parquet") for corpus, shard in shards]
-    counts = [open_parquet(path).metadata.num_rows for path in paths]
+    counts = [open_parquet(path, ["digest", "bytes"]).metadata.num_rows for path in paths]
     ends = np.cumsum(counts)
-    arguments.table.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.table.parent, prefix=".duplicates.") as folder:
-        records = Path(folder)
+    with scratch(arguments.table) as records:
         write_partitions(digests(paths, int(ends[-1])), settings["partitions"], records)
         keep = np.ones(int(ends[-1]), bool)
         for positions in repeated_positions(records, settings["partitions"]):
@@ -47,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
             mine = keep[end - count : end]
             path = shard_path(root, corpus, "deduplicated", shard, ".keep.npy")
             with open(outputs.enter_context(atomic(path)), "wb") as file:
-                np.save(file, mine)
+                save_array(file, mine)
             lines.append(f"{corpus},{shard},{count},{count - int(mine.sum())},{text_bytes(source, ~mine)}")
         outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

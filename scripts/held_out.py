@@ -7,13 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt.command import command_parser, run
-from cpt.corpus.documents import BATCH_ROWS
+from cpt.corpus.documents import BATCH_ROWS, HELD_OUT_SCHEMA, open_parquet
 from cpt.errors import UserError
 from cpt.files import atomic
 
 
 def main(arguments: argparse.Namespace) -> None:
-    table = pa.concat_tables([pq.read_table(path) for path in arguments.inputs])
+    files = [open_parquet(path, HELD_OUT_SCHEMA.names) for path in arguments.inputs]
+    batches = (batch for file in files for batch in file.iter_batches(BATCH_ROWS, use_threads=False))
+    table = pa.Table.from_batches(batches, HELD_OUT_SCHEMA)
     if not table.num_rows:
         raise UserError(
             f"corpus {arguments.corpus}: no document was held out; raise held_out.share, or look at the "
@@ -24,7 +26,9 @@ def main(arguments: argparse.Namespace) -> None:
     table = table.cast(pa.schema(list(zip(table.schema.names, wide, strict=True))))
     table = table.sort_by([("order", "ascending"), ("id", "ascending")])
     with atomic(arguments.output) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=BATCH_ROWS)
+        pq.write_table(
+            table, temporary, compression="zstd", row_group_size=BATCH_ROWS, write_page_checksum=True
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import open_parquet, read_rows
 from cpt.corpus.near_duplicates import band_hashes
@@ -19,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     for position, bands in enumerate(band_hashes((text.decode() for (text,) in rows), **settings)):
         hashes[:, position] = bands
     with atomic(arguments.output) as temporary, open(temporary, "wb") as file:
-        np.save(file, hashes)
+        save_array(file, hashes)
 
 
 if __name__ == "__main__":

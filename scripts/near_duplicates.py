@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import load_array, save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import load_keep, text_bytes
 from cpt.corpus.layout import shard_path, shards_of
@@ -24,7 +25,8 @@ def main(arguments: argparse.Namespace) -> None:
         for corpus, shard in shards
     ]
     hashes = [
-        np.load(shard_path(root, corpus, "minhash", shard, ".npy"), mmap_mode="r") for corpus, shard in shards
+        load_array(shard_path(root, corpus, "minhash", shard, ".npy"), mapped=True)
+        for corpus, shard in shards
     ]
     present = np.concatenate(keeps)
     first = first_of_clusters(hashes, present)
@@ -42,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
             mine = keep & alone[end - len(keep) : end]
             path = shard_path(root, corpus, "near_deduplicated", shard, ".keep.npy")
             with open(outputs.enter_context(atomic(path)), "wb") as file:
-                np.save(file, mine)
+                save_array(file, mine)
             source = shard_path(root, corpus, "filtered", shard, ".parquet")
             size = text_bytes(source, keep & ~mine)
             lines.append(f"{corpus},{shard},{keep.sum()},{keep.sum() - mine.sum()},{size}")

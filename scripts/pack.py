@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.packing import account, blocks, mixed
 from cpt.corpus.strategies import STRATEGIES
@@ -51,10 +52,15 @@ def main(arguments: argparse.Namespace) -> None:
                 counts.append(number)
                 lengths.append(filled)
                 progress.advance(len(sequences))
-        np.save(folder / "boundaries.npy", np.concatenate(starts))
-        np.save(folder / "boundary_offsets.npy", np.cumsum(np.concatenate(counts)).astype(np.uint64))
         tokens = np.concatenate(lengths)
-        np.save(folder / "lengths.npy", tokens)
+        arrays = {
+            "boundaries": np.concatenate(starts),
+            "boundary_offsets": np.cumsum(np.concatenate(counts)).astype(np.uint64),
+            "lengths": tokens,
+        }
+        for array, values in arrays.items():
+            with open(folder / f"{array}.npy", "wb") as file:
+                save_array(file, values)
         ledger = {
             "mixture": name,
             "shares": arguments.mixture,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.documents import HELD_OUT_SCHEMA, as_name, load_keep, read_rows, row_writer
 from cpt.corpus.drops import DropTable
@@ -71,7 +72,7 @@ def main(arguments: argparse.Namespace) -> None:
                 total += len(ids) + 1
                 ends.append(total)
             progress.advance()
-        np.save(ends_file, np.array(ends, np.uint64))
+        save_array(ends_file, np.array(ends, np.uint64))
     table.write(arguments.drops, arguments.examples)
     histogram.write(arguments.quality)
     manifest = {

@@ -65,7 +65,10 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     A UserError is told in one message; any other exception goes to the log with its traceback.
     """
     arguments = parser.parse_args()
-    _set_up_logging(arguments.log_file)
+    try:
+        _set_up_logging(arguments.log_file)
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: the log can't be written ({error.strerror})")
     where = f" (details: {arguments.log_file})" if arguments.log_file else ""
     try:
         main(arguments)

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exceptions for what a user can mend."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The message names the file, the row or the config key, says what was expected, and how to mend it.
     """
+
+
+class DamagedFileError(UserError, ValueError):
+    """A file's content is not what its name promises."""

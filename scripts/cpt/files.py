@@ -1,5 +1,6 @@
 """Files that are either complete or absent: temporary name, sync, rename."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cpt.errors import DamagedFileError, UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync(path: Path) -> None:
@@ -27,32 +32,66 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a full disk as a UserError that names `path`, the file or folder that is being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(
+            f"{path}: can't be written ({os.strerror(error.errno)}); make room in {path.parent}, or set "
+            "`results` to a larger disk, then run again"
+        ) from error
+
+
+@contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
 
     Works for a file and for a folder (create the yielded path as a folder). On any error the
     temporary is removed and `path` keeps its former content. A leftover of a killed process is
-    overwritten by the next attempt.
+    overwritten by the next attempt. Raises UserError if the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.incomplete")
+    temporary, replaced = (path.with_name(f".{path.name}.{state}") for state in ("incomplete", "replaced"))
     _remove(temporary)
+    _remove(replaced)
     try:
-        yield temporary
-        if temporary.is_dir():
-            for child in sorted(temporary.rglob("*")):
-                sync(child)
-            sync(temporary)
-            if path.exists():
-                _remove(path)
-        else:
-            sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with writing(path):
+            yield temporary
+            if temporary.is_dir():
+                for child in sorted(temporary.rglob("*")):
+                    sync(child)
+                sync(temporary)
+                if path.exists():  # removed in place, it would be half a folder for a while
+                    path.rename(replaced)
+            else:
+                sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+        _remove(replaced)
     except BaseException:
         _remove(temporary)
         raise
+
+
+@contextmanager
+def scratch(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` for what is needed only while `path` is made.
+
+    It is removed in the end; what a killed process left is removed by the next attempt. Raises UserError
+    if the disk is full.
+    """
+    folder = Path(path).with_name(f".{Path(path).name}.scratch")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        with writing(folder):
+            yield folder
+    finally:
+        _remove(folder)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -67,8 +106,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file; DamagedFileError if it isn't one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{path}: not complete JSON ({error}); delete it and run again") from None
 
 
 def sha256_of(path: str | Path) -> str:

@@ -38,7 +38,7 @@ FILTERS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def filters() -> dict:
     """The config's `filters`, as the scripts get them: through JSON, so with strings as keys."""
     return json.loads(json.dumps(FILTERS))

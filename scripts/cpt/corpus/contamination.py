@@ -40,9 +40,7 @@ class Items:
 
     def __init__(self, path: Path, n: int):
         columns = ["task", "item", "text"]
-        missing = set(columns) - set(open_parquet(path).schema_arrow.names)
-        if missing:
-            raise UserError(f"{path}: lacks the column(s) {', '.join(sorted(missing))}; make it again")
+        open_parquet(path, columns)
         rows = list(read_rows(path, columns))
         if not rows:
             raise UserError(f"{path}: holds no evaluation items; make it again")

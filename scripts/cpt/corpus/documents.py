@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpt.arrays import load_array
 from cpt.errors import UserError
 
 BATCH_ROWS = 1_000
@@ -57,12 +58,46 @@ def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
         return _SURROGATE.sub("\ufffd", value), True
 
 
-def open_parquet(path: str | Path) -> pq.ParquetFile:
-    """Open a parquet file; UserError if it isn't one, or is cut short."""
+class CheckedFile(pq.ParquetFile):
+    """A parquet file in which damage is a UserError that names the file and the row group."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, page_checksum_verification=True)
+        self.path = path
+
+    def iter_batches(self, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
+        """As the method of `pyarrow.parquet.ParquetFile`."""
+        try:
+            yield from super().iter_batches(*arguments, **options)
+        except (pa.ArrowException, OSError) as error:
+            groups = (n for n in range(self.num_row_groups) if not self._readable(n, options.get("columns")))
+            raise UserError(
+                f"{self.path}: row group {next(groups, 'unknown')} (of {self.num_row_groups}, from 0 on) "
+                f"can't be read ({error}); delete the file, then fetch or make it again"
+            ) from None
+
+    def _readable(self, group: int, columns: Sequence[str] | None) -> bool:
+        try:
+            for _ in super().iter_batches(BATCH_ROWS, [group], columns, use_threads=False):
+                pass
+        except (pa.ArrowException, OSError):
+            return False
+        return True
+
+
+def open_parquet(path: str | Path, columns: Sequence[str] = ()) -> CheckedFile:
+    """Open a parquet file; UserError if it isn't there, is cut short, or lacks one of `columns`."""
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = CheckedFile(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; run the step that makes it") from None
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a complete parquet file ({error}); fetch or make it again") from None
+    if missing := set(columns) - set(file.schema_arrow.names):
+        raise UserError(
+            f"{path}: lacks the column(s) {', '.join(sorted(missing))}; delete it and make it again"
+        )
+    return file
 
 
 def require_text_column(path: str | Path, schema: pa.Schema, text_column: str) -> None:
@@ -189,7 +224,14 @@ def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
 
     Texts have neither dictionaries nor minima and maxima: both take a multiple of a long text's memory.
     """
-    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False)
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
 
 
 @contextmanager
@@ -203,8 +245,8 @@ def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
 
 def load_keep(path: str | Path, documents: str | Path) -> np.ndarray:
     """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`."""
-    keep = np.load(path)
-    rows = open_parquet(documents).metadata.num_rows
+    keep = load_array(path)
+    rows = open_parquet(documents, ["id", "url", "text"]).metadata.num_rows
     if keep.shape != (rows,) or keep.dtype != bool:
         raise UserError(
             f"{path}: a keep-list of {keep.dtype} {list(keep.shape)} doesn't fit the {rows} documents of "

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from cpt.errors import DamagedFileError
 from cpt.files import write_text
 
 EXAMPLES = 10  # per rule
@@ -63,12 +64,32 @@ class DropTable:
         write_text(examples, "".join(f"{line}\n" for line in kept))
 
 
+def read_table(path: Path, names: int) -> list[list]:
+    """The rows of a table below its header: cells of text, so many as `names` says, then whole numbers.
+
+    Raises DamagedFileError if the table isn't complete.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if not rows or any(len(row) != len(header) for row in rows):
+            raise ValueError
+        return [[*row[:names], *map(int, row[names:])] for row in rows]
+    except (ValueError, csv.Error):
+        raise DamagedFileError(f"{path}: not a complete table; delete it and run again") from None
+
+
 def read_tables(paths: list[Path]) -> dict[str, list[int]]:
-    """The drop tables of several shards, added up: rule: [documents, bytes (, tokens)]."""
+    """The drop tables of several shards, added up: rule: [documents, bytes (, tokens)].
+
+    Raises DamagedFileError if one isn't complete.
+    """
     sums: dict[str, list[int]] = {}
     for path in paths:
-        with open(path, newline="", encoding="utf-8") as file:
-            for rule, *counts in list(csv.reader(file))[1:]:
-                before = sums.get(rule, [0] * len(counts))
-                sums[rule] = [had + int(count) for had, count in zip(before, counts, strict=True)]
+        rows = read_table(path, 1)
+        if rows[-1][0] != "kept":
+            raise DamagedFileError(f"{path}: ends before its last row, kept; delete it and run again")
+        for rule, *counts in rows:
+            before = sums.get(rule, [0] * len(counts))
+            sums[rule] = [had + count for had, count in zip(before, counts, strict=True)]
     return sums

@@ -40,7 +40,7 @@ def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> 
         edges = np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=partitions))])
         for number in np.flatnonzero(np.diff(edges)):
             with open(folder / str(number), "ab") as file:
-                records[edges[number] : edges[number + 1]].tofile(file)
+                file.write(records[edges[number] : edges[number + 1]])
     return count
 
 

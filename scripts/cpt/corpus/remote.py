@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from cpt.errors import UserError
+from cpt.files import writing
 from cpt.progress import Progress
 
 TRIES = 8
@@ -129,7 +130,7 @@ def patiently(what: str, call: Callable[[], Result]) -> Result:
 def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
     """Bring `path` to `size` bytes by tries that each go on from its end; the content isn't checked.
 
-    Raises UserError if the disk is too small, and the last try's error if the tries are used up.
+    Raises UserError if the disk is too small or full, and the last try's error if the tries are used up.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -145,7 +146,7 @@ def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], 
     if present:
         logging.info("%s: goes on after %s of %s bytes", what, f"{present:,}", f"{size:,}")
     patience = Patience(what)
-    with Progress(what, total=size, unit="bytes", done=present) as progress:
+    with writing(path), Progress(what, total=size, unit="bytes", done=present) as progress:
         while present < size:
             try:
                 one_try(path, progress)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_text_column, valid_text
 from cpt.errors import UserError
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with
 TABLES = (".parquet",)
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TEXTS = (".txt", ".md")
@@ -54,7 +55,7 @@ def documents_in(path: Path, name: str, text_column: str) -> Iterator[Document]:
     elif path.name.endswith(LINES):
         rows = _json_lines(path, text_column)
     else:
-        rows = iter([(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), None, None, False)])
+        rows = iter([(path.read_bytes().removeprefix(BYTE_ORDER_MARK), None, None, False)])
     for row, (text, identity, url, damaged) in enumerate(rows):
         text, replaced = valid_text(text)
         yield Document(as_name(identity) or f"{name}:{row}", text, as_name(url) or name, damaged or replaced)
@@ -64,6 +65,7 @@ def _json_lines(path: Path, text_column: str) -> Iterator[tuple]:
     try:
         with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
             for number, line in enumerate(stream, start=1):
+                line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 if line.strip():
                     yield _json_row(line, f"{path}, line {number}", text_column)
     except OSError as error:
@@ -74,7 +76,7 @@ def _json_row(line: bytes, where: str, text_column: str) -> tuple:
     decoded, damaged = valid_text(line)
     try:
         row = json.loads(decoded)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for a number of more than 4,300 digits
         raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object") from None
     if not isinstance(row, dict) or text_column not in row:
         found = f"its keys are {', '.join(row)}" if isinstance(row, dict) else f"it is a {type(row).__name__}"

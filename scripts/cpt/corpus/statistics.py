@@ -1,11 +1,10 @@
 """Where the documents, bytes and tokens of each corpus went, stage by stage, from the stages' own files."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cpt.corpus.drops import read_tables
+from cpt.corpus.drops import read_table, read_tables
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
@@ -55,10 +54,9 @@ def rows_of(
     del filtered["kept"], tokenized["read"]
     rows = [early("filter", rule, *counts) for rule, counts in filtered.items()]
     for path in duplicates:
-        with open(path, newline="", encoding="utf-8") as file:
-            mine = [row for row in csv.DictReader(file) if row["corpus"] == corpus]
-        counts = [sum(int(row[column]) for row in mine) for column in (path.stem, "bytes")]
-        rows.append(early(path.stem, "", *counts))
+        mine = [counts for name, _, *counts in read_table(path, 2) if name == corpus]
+        repeated, size_here = (sum(counts[column] for counts in mine) for column in (-2, -1))
+        rows.append(early(path.stem, "", repeated, size_here))
     found = [sum(report[key] for report in reports) for key in ("contaminated", "contaminated_bytes")]
     dropped = sum(report["dropped"] for report in reports)
     rows.append(early("contaminated", "dropped", dropped, found[1] if dropped else 0))

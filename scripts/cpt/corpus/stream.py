@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cpt.arrays import load_array
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
@@ -31,7 +32,7 @@ class TokenSource:
             manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
             path = shard_path(root, corpus, "tokens", shard, ".tokens")
             require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = np.load(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
+            ends = load_array(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
             self._add(path, manifest, ends)
             if len(ends):
                 starts.append(

@@ -53,11 +53,11 @@ class ModelTokenizer:
             )
         self.dtype = np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
         self.sha256 = sha256_of(path)
+        self.definition = read_json(path)
         self.tokenizer = Tokenizer.from_file(str(path))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
-        self.definition = read_json(path)
         self.unknown_id = _unknown_id(self.definition["model"], self.tokenizer)
         self.path = path
         self.fast: FastEncoder | None = None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cpt.arrays import load_array
 from cpt.errors import UserError
 from cpt.files import read_json
 
@@ -57,9 +58,9 @@ class PackedSequences:
                 f"remove {folder} and pack again"
             )
         self.rows = np.memmap(path, dtype=dtype, mode="r", shape=shape)
-        self.lengths = np.load(folder / "lengths.npy", mmap_mode="r")
-        self._starts = np.load(folder / "boundaries.npy", mmap_mode="r")
-        self._offsets = np.load(folder / "boundary_offsets.npy", mmap_mode="r").astype(np.int64)
+        self.lengths = load_array(folder / "lengths.npy", mapped=True)
+        self._starts = load_array(folder / "boundaries.npy", mapped=True)
+        self._offsets = load_array(folder / "boundary_offsets.npy", mapped=True).astype(np.int64)
         whole = len(self.lengths) == len(self._offsets) - 1 == shape[0]
         if not whole or self._offsets[-1] != len(self._starts):
             raise UserError(
