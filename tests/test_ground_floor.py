@@ -1,5 +1,6 @@
 """Atomic files, progress lines, and the frame around scripts."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt.files import atomic, read_json, sha256_of, write_json
+from cpt.errors import DamagedFileError, UserError
+from cpt.files import atomic, read_json, scratch, sha256_of, write_json
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -48,6 +50,30 @@ def test_leftover_of_a_killed_process_is_overwritten(tmp_path):
     with atomic(tmp_path / "folder") as temporary:
         temporary.mkdir()
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"x.txt: can't be written \(No space left on device\); make room in"):
+        with atomic(tmp_path / "x.txt") as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_folder_is_empty_at_first_and_gone_at_last(tmp_path):
+    (tmp_path / ".x.csv.scratch").mkdir()
+    (tmp_path / ".x.csv.scratch" / "junk").write_text("of a killed process")
+    with scratch(tmp_path / "x.csv") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "part").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b'"\xff"'])
+def test_damaged_json_names_the_file(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"x.json: not complete JSON .*; delete it and run again"):
+        read_json(tmp_path / "x.json")
 
 
 def test_json_round_trip_and_no_nan(tmp_path):
@@ -110,6 +136,13 @@ def test_progress_draws_nothing_but_lines_where_there_is_no_terminal(tmp_path):
     )
     assert result.stderr == ""
     assert "work: 5/5 it" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_a_log_that_cannot_be_written(tmp_path):
+    (tmp_path / "log").write_text("a file in the folder's place")
+    result = run_script(tmp_path, "pass")
+    assert result.returncode == 1
+    assert result.stderr.strip() == f"error: {tmp_path / 'log'}: the log can't be written (File exists)"
 
 
 def test_json_argument_error_names_the_text():

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from cpt.arrays import load_array, save_array
 from cpt.corpus.documents import FILTERED_SCHEMA, open_parquet, read_rows, row_writer
 from cpt.errors import DamagedFileError, UserError
 
+TESTS = Path(__file__).resolve().parents[1]
 LONG = 2_000_000  # characters of one line
 
 
@@ -142,3 +145,16 @@ def test_odd_documents_end_in_the_tokens_or_in_the_drop_table(model_folder, tmp_
     assert "odd,filter,empty,6," in statistics
     assert "odd,duplicates,,1,," in statistics
     assert "odd,contaminated,dropped,1,," in statistics
+
+
+def test_every_row_of_the_table_of_faults_is_tested():
+    rows = [
+        line for line in (TESTS.parent / "docs" / "faults.md").read_text().splitlines() if line[:2] == "| "
+    ]
+    assert len(rows) > 20
+    for row in rows[2:]:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.split(" | ")[-1])
+        assert named, row
+        for file, test in named:
+            (path,) = TESTS.rglob(file)
+            assert f"\ndef {test}(" in path.read_text(), row
