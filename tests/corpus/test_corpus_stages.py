@@ -67,10 +67,8 @@ class Job(NamedTuple):
         assert self.leftovers() == []
         return end["seconds"]
 
-    def kill(self, fresh: bool, **moment: float) -> bool:
-        """Kill the stage, over old outputs or (`fresh`) without any; whether it hadn't ended before."""
-        if fresh:
-            self.remove_outputs()
+    def kill(self, **moment: float) -> bool:
+        """Kill the stage; returns whether it hadn't ended before."""
         status = self.script.run(**moment)["status"]
         self.check_whole()
         assert status in (0, -signal.SIGKILL)
@@ -125,17 +123,18 @@ def job(forked, finished):
 
 
 def test_kills(job):
-    """Before each change of a file (opened, renamed, made, removed), and at random moments."""
+    """Over old outputs, before each change of a file; without any, at random moments."""
     chance = random.Random(job.stage.script)
     event = 1
-    while job.kill(fresh=event % 2 == 0, event=event):
+    while job.kill(event=event):
         event += 1
-        if event % 5 == 0:  # else the next process finds what several killed ones left
-            job.check_run()
+        if event % 5 == 0 or job.check_whole() != job.stage.outputs:
+            job.check_run()  # else the next process finds what several killed ones left
     assert event > len(job.stage.outputs)
     seconds = job.check_run()
     for _ in range(RANDOM_KILLS):
-        job.kill(fresh=True, seconds=chance.uniform(0, seconds))
+        job.remove_outputs()
+        job.kill(seconds=chance.uniform(0, seconds))
     job.check_run()
 
 
