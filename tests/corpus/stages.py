@@ -74,10 +74,11 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         raw, stem = root / corpus / "raw" / shard, root / corpus / "filtered" / shard
         source = {"source": "local", "files": str(sources / f"{corpus}-*"), "shards": corpora[corpus]}
         source["text_column"] = "text"
-        arguments = {"corpus": corpus, "source": source, "shard": int(shard)}
+        arguments = {"corpus": corpus, "source": source, "shard": int(shard), "shards": corpora[corpus]}
         add("download", arguments, output=raw.with_suffix(".parquet"), manifest=raw.with_suffix(".json"))
         arguments = {"input": raw.with_suffix(".parquet"), "text_column": "text"}
         arguments["settings"] = {key: filters[key] for key in ("length", "repetition")}
+        arguments["normalize"] = "whitespace"
         names = {"output": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
         add("filter_documents", arguments, **{key: Path(f"{stem}{end}") for key, end in names.items()})
         common = {"input": stem.with_suffix(".parquet")}
@@ -97,6 +98,7 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         settings = {"token_quality": filters["token_quality"], "held_out": held_out}
         names = {"tokens": ".tokens", "ends": ".ends.npy", "held_out": ".held_out.parquet"}
         names |= {"manifest": ".json", "drops": ".drops.csv", "examples": ".examples.jsonl"}
+        names |= {"quality": ".quality.csv"}
         add(
             "tokenize_documents",
             {**common, "keep": keep, "model": base / "model", "settings": settings},
@@ -122,7 +124,14 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         "root": root,
     }
     add("pack", {**arguments, "settings": settings}, output=base / "packed" / "mixture")
-    add("corpus_statistics", {"corpora": corpora, "root": root}, output=base / "tables" / "statistics.csv")
+    arguments = {"corpora": corpora, "root": root, "duplicates": [table]}
+    arguments["ledgers"] = [base / "packed" / "mixture" / "ledger.json"]
+    add(
+        "corpus_statistics",
+        arguments,
+        output=base / "tables" / "statistics.csv",
+        quality=base / "tables" / "token_quality.csv",
+    )
     order = ["download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"]
     return {name: found[name] for name in [*order, "held_out", "pack", "corpus_statistics"]}
 

@@ -35,8 +35,9 @@ INPUTS = {
         "corpora/two/filtered/00000.drops.csv",
         "corpora/duplicates.csv",
         "corpora/one/decontaminated/00000.json",
-        "corpora/one/tokens/00000.json",
+        "corpora/one/tokens/00000.quality.csv",
         "corpora/one/tokens/00000.drops.csv",
+        "packed/mixture/ledger.json",
     ],
 }
 

@@ -99,7 +99,7 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
     """A tokenizer.json that gigatoken reads and that treats the strings of special tokens as text.
 
     Returns it, the first id that stands for a byte which the vocabulary lacks, and whether the text must
-    be divided around single digits first (see `_digit_parts`). Such bytes are given ids because gigatoken
+    be divided around single digits first (see `digit_cuts`). Such bytes are given ids because gigatoken
     wants all 256. Raises NotSuitedError if that isn't enough.
     """
     model = definition["model"]

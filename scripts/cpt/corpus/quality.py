@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpt.errors import DamagedFileError
 from cpt.files import write_text
 
 # Lower edges of the bins of each measure; the last bin has no upper edge. Fixed, so that the counts of
@@ -48,11 +49,21 @@ class QualityHistogram:
             self.counts[measure][bisect_right(BINS[measure], value) - 1] += 1
 
     def add_file(self, path: Path) -> None:
-        """Add what `write` has written."""
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                measure = row["measure"]
-                self.counts[measure][BINS[measure].index(float(row["from"]))] += int(row["documents"])
+        """Add what `write` has written. Raises DamagedFileError if it isn't complete."""
+        before = self._documents()
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    measure = row["measure"]
+                    self.counts[measure][BINS[measure].index(float(row["from"]))] += int(row["documents"])
+        except (ValueError, KeyError, TypeError, csv.Error):
+            raise DamagedFileError(f"{path}: not a complete table; delete it and run again") from None
+        # Each measure counts every document once.
+        if len({now - then for now, then in zip(self._documents(), before, strict=True)}) > 1:
+            raise DamagedFileError(f"{path}: ends too early; delete it and run again")
+
+    def _documents(self) -> list[int]:
+        return [sum(counts) for counts in self.counts.values()]
 
     def lines(self) -> list[str]:
         """`measure,from,to,documents` of the bins that aren't empty; a last bin has no `to`."""
