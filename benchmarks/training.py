@@ -212,7 +212,7 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> N
         "baseline_mb": "#bbbbbb",
         "weights_mb": style.BLUE,
         "gradients_mb": style.SKY,
-        "optimizer_mb": style.GREEN,
+        "optimizer_mb": style.PURPLE,
         "activations_and_logits_mb": style.YELLOW,
     }
     places = range(len(rows))
@@ -236,8 +236,9 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> N
         right.set_xlabel("Peak memory (MB)")
         for axes in (left, right):
             axes.grid(axis="y", visible=False)
-            axes.margins(x=0.22)
+            axes.margins(x=0.3)
             axes.locator_params(axis="x", nbins=4)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
         drawn.suptitle(title, fontsize=8.5)
         drawn.legend(loc="outside lower center", ncols=5, columnspacing=1.0, handlelength=1.2)
         style.save(drawn, output.with_suffix(""), [output.suffix[1:]])
