@@ -6,6 +6,7 @@
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
 #   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
+#   {R}/bench/training.csv, .png  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
 localrules:
@@ -67,3 +68,32 @@ rule bench_corpus:
     shell:
         "{params.command} --input {params.folders:q} --model {input.model:q} --config {input.config:q}"
         " --megabytes 20 --repeats 3 --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule bench_training:
+    output:
+        table=f"{R}/bench/training.csv",
+        figure=f"{R}/bench/training.png",
+    log:
+        f"{R}/logs/bench_training.log",
+    benchmark:
+        f"{R}/timings/bench_training.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(6000),
+        runtime=120,
+    params:
+        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'training.py'))}",
+        # It starts the systems as processes of their own, so their code isn't reached through imports.
+        code="-".join(
+            [
+                code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
+                for name in ("training", "training_systems")
+            ]
+            + [code("train")]
+        ),
+    message:
+        "training benchmark"
+    shell:
+        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figure:q}"
+        " --code {params.code} --log-file {log:q}"

@@ -194,6 +194,8 @@ def train(
 
             # Clip, step, schedule.
             rate = learning_rate(step, plan)
+            if step + 1 == steps:
+                held_bytes = engine.held_bytes()
             gradient_norm = engine.step(rate)
 
             # Log.
@@ -266,6 +268,7 @@ def train(
         "wall_seconds": round(wall_seconds, 1),
         "tokens_per_second": round(session_tokens / (time.monotonic() - progress.start), 1),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
+        "held_bytes": held_bytes,
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
     }
 

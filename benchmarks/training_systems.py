@@ -1,0 +1,251 @@
+"""One system of training.py, in this process, or in one of several that torchrun started.
+
+`python training_systems.py TASK JOB FOLDER`, where TASK is `prepare` (model and data, into FOLDER), `ours`
+(scripts/train.py on plan.json of FOLDER) or `hf` (the Hugging Face Trainer). JOB is the file that training.py
+writes. The first process leaves `result.json` in FOLDER. Needs only torch, transformers and numpy, and what
+a system itself needs.
+"""
+
+import os
+import resource
+import runpy
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from cpt.files import read_json, sha256_of, write_json
+from cpt.train.engines import MOMENTS, bytes_by_device
+from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+MATRIX = 2048  # rows and columns of the product that tells a CPU's peak
+
+
+def status_megabytes(key: str) -> float:
+    """VmRSS (held now) or VmHWM (the most so far) of this process in MB (10^6 bytes).
+
+    Not getrusage's peak, which a process takes over from the one that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+class Meter:
+    """Clocks the ends of a run's steps, and keeps the most memory that was held until the last of them."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.baseline_mb = 0.0 if device.type == "cuda" else status_megabytes("VmRSS")
+        self.peak_mb = 0.0
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+
+    def step_ends(self) -> None:
+        """Call it once the step's work is done, also on the GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            self.peak_mb = torch.cuda.max_memory_allocated() / 1e6
+        else:
+            self.peak_mb = status_megabytes("VmHWM")
+        self.wall.append(time.monotonic())
+        self.cpu.append(time.process_time())
+
+    def result(self, held: dict[str, dict[str, int]], flops: float, warm_up: int) -> dict[str, Any]:
+        """What training.py reads. `held` is as Engine.held_bytes gives it, `flops` are those of a token."""
+        peak = peak_flops(self.device) if self.device.type == "cuda" else matmul_flops()
+        return {
+            "step_seconds": statistics.median(np.diff(self.wall[warm_up - 1 :])),
+            "step_cpu_seconds": statistics.median(np.diff(self.cpu[warm_up - 1 :])),
+            "peak_mb": self.peak_mb,
+            "baseline_mb": self.baseline_mb,
+            "parts_mb": {part: held[part].get(self.device.type, 0) / 1e6 for part in held},
+            "flops_per_token": flops,
+            "peak_flops": peak,
+        }
+
+
+def matmul_flops() -> float:
+    """FLOPs of float32 matrix products per CPU second, median of 5, on as many threads as torch has here."""
+    left, right = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+    seconds = []
+    for _ in range(6):
+        began = time.process_time()
+        left @ right
+        seconds.append(time.process_time() - began)
+    return 2 * MATRIX**3 / statistics.median(seconds[1:])
+
+
+def prepare(job: dict[str, Any], folder: Path) -> None:
+    """Write a Llama with random weights and as many packed sequences of random tokens as the run sees."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape, length = job["shape"], job["sequence_length"]
+    torch.manual_seed(0)
+    config = LlamaConfig(**shape, max_position_embeddings=max(2048, length), tie_word_embeddings=True)
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    packed = folder / "packed"
+    packed.mkdir()
+    count = job["global_batch"] * job["steps"]
+    rows = np.random.default_rng(0).integers(0, shape["vocab_size"], (count, length)).astype(np.uint16)
+    rows.tofile(packed / "sequences.bin")
+    np.save(packed / "boundaries.npy", np.zeros(count, np.uint32))
+    np.save(packed / "boundary_offsets.npy", np.arange(count + 1, dtype=np.uint64))
+    np.save(packed / "lengths.npy", np.full(count, length, np.uint32))
+    ledger = {
+        "mixture": "random",
+        "dtype": "uint16",
+        "sequences": count,
+        "sequence_length": length,
+        "tokens": rows.size,
+        "sequences_sha256": sha256_of(packed / "sequences.bin"),
+    }
+    write_json(packed / "ledger.json", ledger)
+
+
+def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
+    """A real run of scripts/train.py; its row of metrics.csv ends a step."""
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import cpt.train.loop  # noqa: F401
+    from cpt.train.deepspeed_engine import import_deepspeed
+
+    if job["engine"] == "deepspeed":
+        import_deepspeed(device)
+    meter = Meter(device)
+    write = MetricsFile.write
+
+    def clocked(file: MetricsFile, **values: float | None) -> None:
+        write(file, **values)
+        meter.step_ends()
+
+    MetricsFile.write = clocked
+    # The loop takes one thread per process on a CPU; with --threads it gets as many as the Trainer.
+    torch.set_num_threads = lambda _: None
+    arguments = {
+        "plan": folder / "plan.json",
+        "model": job["model"],
+        "sequences": job["packed"],
+        "work": folder / "work",
+        "output": folder / "trained",
+        "metrics": folder / "metrics.csv",
+        "summary": folder / "run.json",
+        "device": device.type,
+    }
+    sys.argv = [str(SCRIPT), *(text for key, value in arguments.items() for text in (f"--{key}", str(value)))]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    if os.environ.get("RANK", "0") == "0":
+        run = read_json(folder / "run.json")
+        result = meter.result(run["held_bytes"], run["flops_per_token"], job["warm_up_steps"])
+        write_json(folder / "result.json", result)
+
+
+def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> None:
+    """The Trainer with the same model, rows, optimizer and precision; it saves, logs and reports nothing."""
+    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    meter = Meter(device)
+    settings, length = job["settings"], job["sequence_length"]
+    rows = np.memmap(Path(job["packed"]) / "sequences.bin", np.uint16, "r").reshape(-1, length)
+    data = PackedRows(rows)
+    model = AutoModelForCausalLM.from_pretrained(
+        job["model"], dtype=torch.float32, attn_implementation="sdpa"
+    )
+    held = {}
+
+    class Clock(TrainerCallback):
+        """Notes what is held before the last update, and the steps' ends."""
+
+        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **_: Any) -> None:
+            if state.global_step + 1 == state.max_steps:
+                held.update(trainer_bytes(model.parameters(), optimizer))
+
+        def on_step_end(self, args, state, control, **_: Any) -> None:
+            meter.step_ends()
+
+    arguments = TrainingArguments(
+        output_dir=str(folder / "trainer"),
+        per_device_train_batch_size=settings["micro_batch"],
+        gradient_accumulation_steps=settings["accumulate"],
+        max_steps=job["steps"],
+        learning_rate=settings["learning_rate"],
+        weight_decay=settings["weight_decay"],
+        adam_beta1=settings["beta1"],
+        adam_beta2=settings["beta2"],
+        adam_epsilon=settings["epsilon"],
+        max_grad_norm=settings["gradient_clip"],
+        lr_scheduler_type="cosine",
+        warmup_steps=1,
+        optim="adamw_torch_fused",
+        gradient_checkpointing=job["gradient_checkpointing"],
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        bf16=settings["precision"] == "bf16",
+        use_cpu=device.type == "cpu",
+        ddp_backend=("gloo" if device.type == "cpu" else "nccl") if job["processes"] > 1 else None,
+        dataloader_pin_memory=device.type == "cuda",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
+    if os.environ.get("RANK", "0") == "0":
+        flops = flops_per_token(model.config, sum(p.numel() for p in model.parameters()), length)
+        write_json(folder / "result.json", meter.result(held, flops, job["warm_up_steps"]))
+
+
+class PackedRows(torch.utils.data.Dataset):
+    """Packed rows as the Trainer takes them: token ids, and the same as labels (the model shifts them)."""
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(self.rows[number].astype(np.int64))
+        return {"input_ids": ids, "labels": ids.clone()}
+
+
+def trainer_bytes(parameters: Iterable[torch.nn.Parameter], optimizer: Any) -> dict[str, dict[str, int]]:
+    """As Engine.held_bytes; `optimizer` is accelerate's wrapper of AdamW."""
+    parameters = list(parameters)
+    states = optimizer.optimizer.state.values()
+    return {
+        "weights": bytes_by_device(parameters),
+        "gradients": bytes_by_device(p.grad for p in parameters if p.grad is not None),
+        "optimizer": bytes_by_device(state[key] for state in states for key in MOMENTS),
+    }
+
+
+def device_of(kind: str) -> torch.device:
+    """This process's device of a kind."""
+    if kind == "cpu":
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(device)
+    return device
+
+
+if __name__ == "__main__":
+    task, job_file, own_folder = sys.argv[1:]
+    what = read_json(Path(job_file))
+    torch.set_num_threads(what["threads"])
+    tasks: dict[str, Callable[..., None]] = {
+        "prepare": prepare,
+        "ours": partial(ours, device=device_of(what["device"])),
+        "hf": partial(hugging_face, device=device_of(what["device"])),
+    }
+    tasks[task](what, Path(own_folder))
