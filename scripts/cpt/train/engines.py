@@ -6,6 +6,7 @@ take the same state: float32 weights and AdamW moments by parameter name.
 """
 
 import logging
+import math
 import os
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -31,13 +32,17 @@ class Engine(Protocol):
         """Add the gradient of `loss`; `last` marks the step's last micro-batch."""
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping."""
+        """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping.
+
+        Where the norm isn't finite, nothing is updated: weights, moments and AdamW's count stay.
+        """
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
-        """(weights, moments), whole and on the CPU; a collective operation. Empty but on rank 0."""
+        """(weights, moments): whole float32 copies on the CPU; a collective operation. Empty but on
+        rank 0."""
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        """Continue from a state."""
+        """Continue from a state; `steps_done` counts the updates made."""
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -80,19 +85,29 @@ class PlainEngine:
             (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm.item()
+        return norm
+
+    def trial(self, token_ids: torch.Tensor, weights: torch.Tensor) -> None:
+        """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
+        alone = self.loss_model.module if self.world_size > 1 else self.loss_model
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            loss = alone(token_ids, weights)
+        torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if os.environ.get("RANK", "0") != "0":
             return {}, {}
-        weights = {name: p.detach().float().cpu() for name, p in self.model.named_parameters()}
+        weights = {
+            name: p.detach().to("cpu", torch.float32, copy=True) for name, p in self.model.named_parameters()
+        }
         moments = {
-            f"{key}.{name}": self.optimizer.state[p][key].cpu()
+            f"{key}.{name}": self.optimizer.state[p][key].to("cpu", copy=True)
             for name, p in self.model.named_parameters()
             for key in MOMENTS
             if p in self.optimizer.state
@@ -166,7 +181,8 @@ class DeepSpeedEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
-        return float(self.engine.get_global_grad_norm())
+        # It skips the update by itself, and keeps the norm of the step before.
+        return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.nan
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
