@@ -126,6 +126,12 @@ def test_missing_key():
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
         ({"train": {"accumulate": None}}, "set accumulate, or set global_batch"),
+        ({"train": {"micro_batch": "auto"}}, "micro_batch: auto needs global_batch"),
+        (
+            {"train": {"micro_batch": "auto", "global_batch": 480}},
+            "micro_batch: auto can't be tried out with engine: deepspeed",
+        ),
+        ({"train": {"on_bad_step": "ignore"}}, "train.on_bad_step: input should be 'stop' or 'skip'"),
         ({"train": {"decay": 0.2}}, "decay: has no effect with schedule: cosine; remove it (null)"),
         (
             {"train": {"schedule": "infinite", "cooldown": 0.3, "decay": 0.1}},

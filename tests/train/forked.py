@@ -21,11 +21,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
-def _script(command: list[str], environment: dict[str, str], terminal: str, largest_file: int | None) -> None:
+def _script(command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int]) -> None:
     os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    for number, limit in limits.items():
+        resource.setrlimit(number, (limit, resource.RLIM_INFINITY))
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
 
@@ -36,37 +36,36 @@ class Session:
     Args:
         training: see conftest. Its outputs are removed first, as Snakemake does before an attempt.
         processes: training processes.
-        largest_file: bytes that a file may have; a larger one fails as on a full disk (EFBIG).
+        limits: as setrlimit takes them. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
         environment: further variables.
     """
 
     def __init__(
-        self, training, processes: int = 1, largest_file: int | None = None, environment: dict | None = None
+        self,
+        training,
+        processes: int = 1,
+        limits: dict[int, int] | None = None,
+        environment: dict[str, str] | None = None,
     ):
         self.training = training
         for output in ("model", "metrics.csv", "run.json"):
             path = training.folder / output
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        shared = {}
+        shared = dict(environment or {})
         if processes > 1:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
-                shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+                shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
             shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
         self.members: list[BaseProcess] = []
         paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "scripts")]
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the fork server, at its start
         for rank in range(processes):
-            ranked = shared | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if shared else {})
+            ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
             member = CONTEXT.Process(
                 target=_script,
-                args=(
-                    training.command,
-                    (environment or {}) | ranked,
-                    str(training.folder / "terminal"),
-                    largest_file,
-                ),
+                args=(training.command, shared | ranked, str(training.folder / "terminal"), limits or {}),
             )
             member.start()
             self.members.append(member)
