@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import resource
-import shutil
 import signal
 import threading
 
@@ -217,9 +216,22 @@ def test_run_on_a_full_disk(training, reference):
     told = (run.folder / "terminal").read_text()
     assert f"Training goes on; the newest checkpoint is {newest}" in told
     assert run.weights == reference.weights
-    written = json.loads((run.folder / "run.json").read_text())["checkpoints"]
-    assert written["written"] == 0
-    shutil.rmtree(run.folder)
+    assert json.loads((run.folder / "run.json").read_text())["checkpoints"]["written"] == 0
+
+
+def test_final_model_on_a_full_disk(training, reference):
+    run = training()
+    with Session(run) as session:
+        session.wait_until(lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
+        session.signal(signal.SIGKILL)
+    with Session(run, limits={resource.RLIMIT_FSIZE: 200_000}) as session:
+        assert session.exit_codes() == [1]
+    told = (run.folder / "terminal").read_text()
+    assert "work/model: File too large" in told and "Traceback" not in told
+    assert run.checkpoints
+    with Session(run) as session:
+        session.finish()
+    assert run.weights == reference.weights
 
 
 def test_summary_tells_what_checkpoints_cost(reference):

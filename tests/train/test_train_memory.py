@@ -65,6 +65,7 @@ def test_advice_where_one_sequence_is_too_much_already():
     settings = {"micro_batch": 1, "gradient_checkpointing": True, "engine": "deepspeed"}
     assert memory.advice(settings, 480, 3) == "set a device with more memory"
     told = memory.advice(settings | {"engine": "ddp"}, 480, 3)
+    assert told == memory.advice(settings | {"engine": "ddp", "micro_batch": "auto"}, 480, 3)
     assert "micro_batch" not in told and "train.offload: [optimizer, parameters]" in told
 
 

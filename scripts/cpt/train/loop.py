@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -173,11 +174,12 @@ def train(
                 parameter.copy_(weights[name])
         logging.info("continuing after step %d from %s", steps_done, checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
-    out_of_memory_explained = memory.explained(plan, settings, rank, world_size, device)
-    engine = ENGINES[settings["engine"]](model, settings, device, world_size)
-    if checkpoint is not None:
-        engine.load(weights, moments, updates)
-        del weights, moments
+    out_of_memory_explained = partial(memory.explained, plan, settings, rank, world_size, device)
+    with out_of_memory_explained():
+        engine = ENGINES[settings["engine"]](model, settings, device, world_size)
+        if checkpoint is not None:
+            engine.load(weights, moments, updates)
+            del weights, moments
     if settings["micro_batch"] == "auto":
 
         def trial(size: int) -> None:
@@ -200,7 +202,7 @@ def train(
     )
     progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
 
-    with out_of_memory_explained, writer or nullcontext(), progress:
+    with out_of_memory_explained(), writer or nullcontext(), progress:
         for step in range(steps_done, steps):
             step_began = time.monotonic()
 
@@ -275,8 +277,7 @@ def train(
     if not first:
         return None
     metrics.close()
-    with checkpoints.os_errors(work / "model"):
-        checkpoints.with_room(checkpoint_root, lambda: save_model(weights, model_folder, work / "model"))
+    checkpoints.with_room(checkpoint_root, lambda: save_model(weights, model_folder, work / "model"))
     wall_seconds = time.monotonic() - began
     return {
         "run": plan["run"],
@@ -355,7 +356,8 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     with atomic(output) as folder:
-        model.save_pretrained(folder)
+        with checkpoints.os_errors(output):
+            model.save_pretrained(folder)
         for name in TOKENIZER_FILES:
             if (start_folder / name).exists():
                 shutil.copyfile(start_folder / name, folder / name)

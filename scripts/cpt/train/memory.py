@@ -88,7 +88,8 @@ def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
     """Which config keys make a step smaller without changing what it learns."""
     share = -(-global_batch // world_size)
     ways = []
-    if (micro_batch := min(settings["micro_batch"], share)) > 1:
+    micro_batch = 1 if settings["micro_batch"] == "auto" else min(settings["micro_batch"], share)
+    if micro_batch > 1:
         smaller, accumulate = smaller_micro_batch(micro_batch, -(-share // micro_batch))
         ways.append(
             f"train.micro_batch: {smaller} with train.accumulate: {accumulate} (not needed where "
