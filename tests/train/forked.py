@@ -24,6 +24,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def _script(command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int]) -> None:
     os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
+    os.nice(10)  # so that the test, which watches for an event, isn't late
     for number, limit in limits.items():
         resource.setrlimit(number, (limit, resource.RLIM_INFINITY))
     sys.argv = command

@@ -1,14 +1,13 @@
 """Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
 
 Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. KILLED counts, by phase, those that ended a running process.
+random delay. Each test requires a number of kills that ended running processes: 53 together.
 """
 
 import random
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +17,6 @@ from forked import Session
 
 from cpt.train.loop import EXIT_INTERRUPTED
 
-KILLED: Counter[str] = Counter()
 STEPS = 30
 
 
@@ -56,13 +54,12 @@ def being_written(run: Training, name: str) -> int:
     return total
 
 
-def kill(run: Training, phase: str, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> None:
-    """Start the run and kill it after the event; count the kill if it came before the run's end."""
+def kill(run: Training, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> bool:
+    """Start the run and kill it after the event; whether the kill came before the run's end."""
     with Session(run, processes) as session:
         session.wait_until(event)
         time.sleep(delay)
-        codes = session.signal(signal.SIGKILL)
-    KILLED[phase] += all(code == -signal.SIGKILL for code in codes)
+        return all(code == -signal.SIGKILL for code in session.signal(signal.SIGKILL))
 
 
 def assert_as_undisturbed(run: Training, undisturbed: Training, processes: int = 1) -> None:
@@ -84,36 +81,41 @@ def test_the_forked_script_is_the_real_one(training, reference):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_steps(seed, victim, undisturbed):
     draw, run = random.Random(seed), victim(checkpoint_every=2)
-    for _ in range(12):
+    hits = 0
+    for _ in range(14):
         target = last_step(run) + draw.randint(1, 3)
-        kill(run, "step", lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01))
+        hits += kill(run, lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01))
+    assert hits >= 11
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_killed_while_a_checkpoint_is_written(victim, undisturbed):
     draw, run = random.Random(2), victim(checkpoint_every=1)
-    torn = 0
+    hits = torn = 0
     for _ in range(12):
         least = draw.choice([1, 300_000, 600_000])
-        kill(run, "checkpoint", lambda least=least: being_written(run, "step-") >= least)
+        hits += kill(run, lambda least=least: being_written(run, "step-") >= least)
         torn += being_written(run, "step-") > 0
-    assert torn >= 6  # the others had just been renamed
+    assert hits >= 10 and torn >= 6  # the others had just been renamed
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_killed_while_loading(victim, undisturbed):
     draw, run = random.Random(3), victim()
-    kill(run, "step", lambda: bool(run.checkpoints))
+    kill(run, lambda: bool(run.checkpoints))
+    hits = before_a_step = 0
     for _ in range(10):
         reached = last_step(run)
-        kill(run, "loading", lambda: (run.folder / "log").exists(), draw.uniform(0, 0.25))
-        assert last_step(run) <= reached + 5
+        (run.folder / "log").unlink()
+        hits += kill(run, lambda: (run.folder / "log").exists(), draw.uniform(0, 0.06))
+        before_a_step += last_step(run) <= reached
+    assert hits >= 8 and before_a_step >= 5
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_killed_between_the_last_step_and_the_end(victim, undisturbed, tmp_path):
     draw, run = random.Random(4), victim()
-    kill(run, "step", lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
+    kill(run, lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
     shutil.copytree(run.folder / "work", tmp_path / "kept")
     events = [
         lambda: being_written(run, "model") > 0,
@@ -122,19 +124,23 @@ def test_killed_between_the_last_step_and_the_end(victim, undisturbed, tmp_path)
         lambda: (run.folder / "metrics.csv").exists(),
         lambda: (run.folder / "run.json").exists(),
     ]
+    hits = 0
     for event in events * 2:
-        kill(run, "end", event, draw.uniform(0, 0.005))
+        hits += kill(run, event, draw.uniform(0, 0.005))
         if not (run.folder / "work" / "checkpoints").exists():  # it came to its end: back to step 25
             shutil.rmtree(run.folder / "work", ignore_errors=True)
             shutil.copytree(tmp_path / "kept", run.folder / "work")
+    assert hits >= 8
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_two_processes_killed_at_random_steps(training, reference_of_two, reference):
     draw, run = random.Random(5), training(checkpoint_every=2)
+    hits = 0
     for _ in range(6):
         target = last_step(run) + draw.randint(1, 3)
-        kill(run, "two processes", lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01), 2)
+        hits += kill(run, lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01), 2)
+    assert hits >= 5
     kept = training("alone", checkpoint_every=2)
     shutil.copytree(run.folder / "work", kept.folder / "work")
     assert_as_undisturbed(run, reference_of_two, 2)
@@ -146,16 +152,16 @@ def test_two_processes_killed_at_random_steps(training, reference_of_two, refere
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_stop_again_and_again(number, victim, undisturbed):
     draw, run = random.Random(number), victim(checkpoint_every=50)  # none but those it writes when asked
+    stops = 0
     for _ in range(4):
         target = last_step(run) + draw.randint(1, 4)
         with Session(run) as session:
             session.wait_until(lambda target=target: last_step(run) >= target)
-            assert session.signal(number) == [EXIT_INTERRUPTED]
-        assert run.checkpoints[-1].name == f"step-{last_step(run):08d}"
+            codes = session.signal(number)
+        if codes == [EXIT_INTERRUPTED]:
+            stops += 1
+            assert run.checkpoints[-1].name == f"step-{last_step(run):08d}"
+        else:  # the signal came when all was done
+            assert codes == [0]
+    assert stops >= 2
     assert_as_undisturbed(run, undisturbed)
-
-
-def test_there_were_at_least_50_kills():
-    print(f"SIGKILLs that ended a running process: {sum(KILLED.values())} {dict(KILLED)}")
-    assert sum(KILLED.values()) >= 50
-    assert min(KILLED[phase] for phase in ("checkpoint", "loading", "end", "two processes")) >= 5
