@@ -151,6 +151,12 @@ def test_missing_key():
             {"mixtures": {"domain": None, "a": {"fineweb_edu": 1}, "b": {"fineweb_edu": 1}}},
             "runs.cpt-400M.mixture: not set, and none of the mixtures is called domain; name one of a, b",
         ),
+        ({"train": {"micro_batch": "auto"}}, "micro_batch: auto needs global_batch"),
+        (
+            {"train": {"micro_batch": "auto", "global_batch": 480}},
+            "micro_batch: auto can't be tried out with engine: deepspeed",
+        ),
+        ({"train": {"on_bad_step": "ignore"}}, "train.on_bad_step: input should be 'stop' or 'skip'"),
         ({"train": {"decay": 0.2}}, "decay: has no effect with schedule: cosine; remove it (null)"),
         (
             {"train": {"schedule": "infinite", "cooldown": 0.3, "decay": 0.1}},

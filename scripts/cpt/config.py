@@ -246,7 +246,9 @@ class Train(Section):
     decay: Share | None = Field(
         None, description="share of the steps, the last ones; infinite, warmup_stable_decay: to the minimum"
     )
-    micro_batch: Positive = Field(description="sequences per process and forward pass")
+    micro_batch: Positive | Literal["auto"] = Field(
+        description="sequences per process and forward pass; auto: as many as fit into memory"
+    )
     accumulate: Positive | None = Field(None, description="micro-batches per step and process")
     global_batch: Positive | None = Field(
         None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
@@ -262,11 +264,23 @@ class Train(Section):
     seed: int
     checkpoint_every: Positive = Field(description="steps")
     keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
+    on_bad_step: Literal["stop", "skip"] = Field(
+        description="a loss or gradient that isn't finite: stop the run, or leave out the update"
+    )
 
     @model_validator(mode="after")
     def _batch(self) -> "Train":
         if self.global_batch is None and self.accumulate is None:
             raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        if self.micro_batch == "auto" and self.global_batch is None:
+            raise ValueError(
+                "micro_batch: auto needs global_batch, which the batch of a step then follows from"
+            )
+        if self.micro_batch == "auto" and self.engine != "ddp":
+            raise ValueError(
+                f"micro_batch: auto can't be tried out with engine: {self.engine}, whose processes pass "
+                "parts of the model to one another; set a number"
+            )
         return self
 
     @model_validator(mode="after")

@@ -63,6 +63,13 @@ def test_short_runs_are_drawn_raw_and_long_ones_smoothed(experiment: SimpleNames
         assert f"mean over {window} steps" in smoothed.legends[0].get_title().get_text()
 
 
+def test_metrics_of_a_run_under_way_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss,skipped\n1,3.5,0\n2,nan,1\n3,3.25,0\n4,3.1")  # the last row is being written
+    steps, losses = read_losses(path)
+    assert list(steps) == [1, 3] and list(losses) == [3.5, 3.25]
+
+
 def test_smoothing_keeps_straight_lines_and_averages_noise() -> None:
     line = np.linspace(3, 2, 60)
     assert smooth(line, 21) == pytest.approx(line)

@@ -90,8 +90,9 @@ class Training:
     def checkpoints(self) -> list[Path]:
         return sorted((self.folder / "work" / "checkpoints").glob("step-*"))
 
-    def start(self, processes: int) -> subprocess.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    @property
+    def command(self) -> list[str]:
+        """The script and its arguments."""
         arguments = {
             "plan": self.folder / "plan.json",
             "model": self.model,
@@ -103,8 +104,11 @@ class Training:
             "device": "cpu",
             "log-file": self.folder / "log",
         }
-        command = [sys.executable, *(launcher if processes > 1 else []), str(TRAIN)]
-        command += [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+        return [str(TRAIN), *(part for key, value in arguments.items() for part in (f"--{key}", str(value)))]
+
+    def start(self, processes: int) -> subprocess.Popen:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launcher if processes > 1 else []), *self.command]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -140,6 +144,16 @@ class Training:
     @property
     def weights(self) -> bytes:
         return (self.folder / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def dropout_model(tmp_path_factory, model_folder) -> Path:
+    """The same model with dropout, so that training depends on the state of the random numbers too."""
+    folder = tmp_path_factory.mktemp("dropout_model") / "model"
+    model = LlamaForCausalLM.from_pretrained(model_folder)
+    model.config.attention_dropout = 0.1
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from forked import Session
 from transformers import AutoModelForCausalLM
 
 from cpt.train.loop import EXIT_INTERRUPTED
@@ -85,10 +86,13 @@ def test_sigterm_writes_a_checkpoint_and_asks_to_be_continued(reference, trainin
 
 def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
     run = training()
-    run.interrupt(1, 15, signal.SIGKILL)
+    with Session(run) as session:
+        session.wait_until(lambda: len(run.checkpoints) == 2)
+        session.signal(signal.SIGKILL)
     newest = run.checkpoints[-1] / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
-    run.finish()
+    with Session(run) as session:
+        session.finish()
     assert "falling back" in (run.folder / "log").read_text()
     assert run.weights == reference.weights
 
@@ -103,8 +107,11 @@ def test_resume_with_another_engine_and_process_count(reference, training):
 
 def test_other_settings_start_over(training):
     run = training()
-    run.interrupt(1, 5, signal.SIGKILL)
-    run.changed(learning_rate=1e-3).finish()
+    with Session(run) as session:
+        session.wait_until(lambda: bool(run.checkpoints))
+        session.signal(signal.SIGKILL)
+    with Session(run.changed(learning_rate=1e-3)) as session:
+        session.finish()
     log = (run.folder / "log").read_text()
     assert "other settings or data; starting over" in log and "continuing" not in log
 

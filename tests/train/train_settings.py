@@ -26,4 +26,5 @@ SETTINGS = {
     "seed": 0,
     "checkpoint_every": 5,
     "keep_checkpoints": 2,
+    "on_bad_step": "stop",
 }

@@ -21,9 +21,12 @@ WINDOWS = ((50, 21), (12, 5))
 def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Steps (int64) and training losses (float64, nats per token) of a metrics.csv.
 
+    Steps that training skipped are left out, and so is a last row that is still being written.
+
     Raises UserError if the file has no rows, lacks a column or holds a loss that isn't finite.
     """
     rows = read_rows(path, ("step", "loss"))
+    rows = [row for row in rows if None not in row.values() and row.get("skipped") != "1"]
     steps = np.array([int(row["step"]) for row in rows])
     losses = np.array([float(row["loss"]) for row in rows])
     if not np.isfinite(losses).all():

@@ -1,43 +1,89 @@
 """Checkpoints that any engine on any number of processes can continue from.
 
 A checkpoint is a folder `step-00000050` with `model.safetensors` (float32 weights),
-`optimizer.safetensors` (AdamW's first and second moment of each weight) and `state.json` (step, the
-run's identity, SHA-256 of both files). It is written under a temporary name and renamed, so a folder
-of that name is complete; its checksums are verified before use all the same.
+`optimizer.safetensors` (AdamW's first and second moment of each weight) and `state.json` (step, number of
+updates, the run's identity, SHA-256 of both files). It is written under a temporary name and renamed, so a
+folder of that name is complete; its checksums are verified before use all the same.
 """
 
+import errno
 import logging
+import os
+import re
 import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from cpt.errors import UserError
 from cpt.files import atomic, read_json, sha256_of, write_json
 
 TensorsByName = dict[str, torch.Tensor]
 FILES = ("model.safetensors", "optimizer.safetensors")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _folders(root: Path) -> list[Path]:
     return sorted(root.glob("step-*"), reverse=True)
 
 
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Turn safetensors' own I/O errors, which only tell the error's number in words, into OSErrors."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def with_room(root: Path, write: Callable[[], None]) -> None:
+    """Call `write`; if the disk is full, remove all checkpoints but the newest and call it once more."""
+    try:
+        return write()
+    except (OSError, UserError) as error:
+        older = _folders(root)[1:]
+        numbers = {getattr(e, "errno", None) for e in (error, error.__cause__)}
+        if not older or numbers.isdisjoint(NO_ROOM):
+            raise
+    logging.warning("%s: the disk is full; removing all checkpoints but the newest to make room", root)
+    for folder in older:
+        shutil.rmtree(folder)
+    return write()
+
+
 def save(
-    root: Path, step: int, identity: str, weights: TensorsByName, moments: TensorsByName, keep: int
+    root: Path,
+    step: int,
+    updates: int,
+    identity: str,
+    weights: TensorsByName,
+    moments: TensorsByName,
+    keep: int,
 ) -> None:
     """Write the checkpoint after `step` steps and remove all but the newest `keep`.
 
     `weights` maps parameter names to float32 tensors, `moments` maps `exp_avg.NAME` and
-    `exp_avg_sq.NAME` to float32 tensors of the same shapes; all on the CPU.
+    `exp_avg_sq.NAME` to float32 tensors of the same shapes; all on the CPU. `updates` is the number of steps
+    whose update was made (cpt.train.bad_steps).
     """
     with atomic(root / f"step-{step:08d}") as folder:
         folder.mkdir()
         for name, tensors in zip(FILES, (weights, moments), strict=True):
-            save_file(tensors, folder / name)
+            with os_errors(folder / name):
+                save_file(tensors, folder / name)
         checksums = {name: sha256_of(folder / name) for name in FILES}
-        write_json(folder / "state.json", {"step": step, "identity": identity, "sha256": checksums})
+        state = {"step": step, "updates": updates, "identity": identity, "sha256": checksums}
+        write_json(folder / "state.json", state)
     for old in _folders(root)[keep:]:
         shutil.rmtree(old)
 
@@ -45,9 +91,13 @@ def save(
 def newest(root: Path, identity: str) -> Path | None:
     """The newest complete checkpoint of this run, or None.
 
-    A corrupt one is passed over with a warning. Checkpoints of another identity (other data, other
-    settings, another start) are removed: they'd never be used again.
+    A corrupt one is removed with a warning. So are checkpoints of another identity (other data, other
+    settings, another start), which would never be used again, and what killed writers left.
+
+    Raises UserError if a checkpoint can't be read: it may be good, so it isn't passed over.
     """
+    for leftover in root.glob(".step-*"):
+        shutil.rmtree(leftover)
     for folder in _folders(root):
         try:
             state = read_json(folder / "state.json")
@@ -55,15 +105,126 @@ def newest(root: Path, identity: str) -> Path | None:
                 logging.warning("%s belongs to other settings or data; starting over", folder)
                 shutil.rmtree(folder)
                 continue
-            if all(sha256_of(folder / name) == state["sha256"][name] for name in FILES):
+            if not isinstance(state["step"] + state["updates"], int):
+                raise ValueError("state.json: step or updates isn't a number")
+            wrong = [name for name in FILES if sha256_of(folder / name) != state["sha256"][name]]
+            if not wrong:
                 return folder
-            problem = "checksums differ"
-        except (OSError, ValueError, KeyError) as error:
-            problem = str(error)
+            problem = f"the checksum of {' and '.join(wrong)} differs"
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, UserError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        except OSError as error:
+            raise UserError(
+                f"{folder}: can't be read ({error.strerror}); mend the disk and start again, or remove the "
+                "folder to go on from the checkpoint before it"
+            ) from error
         logging.warning("%s is corrupt (%s); falling back to the checkpoint before it", folder, problem)
+        shutil.rmtree(folder)
     return None
 
 
 def load(folder: Path) -> tuple[dict[str, Any], TensorsByName, TensorsByName]:
     """Read (state, weights, moments) as `save` wrote them."""
     return read_json(folder / "state.json"), *(load_file(folder / name) for name in FILES)
+
+
+class Writer:
+    """Writes a run's checkpoints in a thread, one at a time, while training goes on; a context manager.
+
+    A checkpoint that can't be written is told as a warning, and training goes on as long as there is one
+    to fall back on; the next is tried in its turn. Where there is none, `check` raises a UserError.
+
+    Args:
+        root: folder of the run's checkpoints.
+        identity: of the run.
+        keep: newest checkpoints to keep.
+        good: the checkpoint that the run was continued from, if any.
+    """
+
+    def __init__(self, root: Path, identity: str, keep: int, good: Path | None):
+        self.root, self.identity, self.keep, self.good = root, identity, keep, good
+        self.count = self.bytes_each = 0
+        self.seconds_blocked = self.seconds_written = 0.0
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._join()
+
+    def write(
+        self, step: int, updates: int, weights: TensorsByName, moments: TensorsByName, since: float
+    ) -> None:
+        """Start writing the checkpoint after `step` steps; waits for the one before it.
+
+        The tensors are `save`'s, and nobody changes them any more. `since` is the time.monotonic() at which
+        training stopped to copy them.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            logging.info("training waits for the checkpoint before that of step %d to be written", step)
+        self.wait()
+        blocked = time.monotonic() - since
+        self.seconds_blocked += blocked
+        arguments = (step, updates, weights, moments, blocked)
+        self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what a write failed with, if training can't go on after it; doesn't wait."""
+        if self._failure is not None:
+            raise self._failure
+
+    def wait(self) -> None:
+        """Wait for the write in flight, if any; then `check`."""
+        self._join()
+        self.check()
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for run.json: what was written in this session, and how long training waited for it."""
+        return {
+            "written": self.count,
+            "megabytes_each": round(self.bytes_each / 1e6, 1),
+            "seconds_training_waited": round(self.seconds_blocked, 2),
+            "seconds_written": round(self.seconds_written, 2),
+        }
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(
+        self, step: int, updates: int, weights: TensorsByName, moments: TensorsByName, blocked: float
+    ) -> None:
+        began = time.monotonic()
+        needed = sum(t.numel() * t.element_size() for t in (*weights.values(), *moments.values()))
+        try:
+            with_room(
+                self.root,
+                lambda: save(self.root, step, updates, self.identity, weights, moments, self.keep),
+            )
+        except (OSError, UserError) as error:
+            reason = getattr(error, "strerror", None) or error
+            problem = (
+                f"{self.root}: the checkpoint after step {step} can't be written ({reason}): it needs "
+                f"{needed / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
+                "make room there (or raise your quota), or set `results` to a larger disk"
+            )
+            if self.good is None:
+                self._failure = UserError(f"{problem}, then run again")
+            else:
+                logging.warning("%s. Training goes on; the newest checkpoint is %s", problem, self.good.name)
+            return
+        except Exception as error:  # whatever it is, the loop must know
+            self._failure = error
+            return
+        seconds = time.monotonic() - began
+        self.good = self.root / f"step-{step:08d}"
+        self.count, self.bytes_each = self.count + 1, needed
+        self.seconds_written += seconds
+        logging.info(
+            "checkpoint after step %d: %.1f MB written in %.2f s; training waited %.2f s for it",
+            *(step, needed / 1e6, seconds, blocked),
+        )

@@ -7,19 +7,24 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt.digest import settings_digest
 from cpt.errors import UserError
-from cpt.files import atomic, sha256_of, write_json
+from cpt.files import atomic, read_json, sha256_of, write_json
 from cpt.progress import Progress
 from cpt.provenance import provenance
-from cpt.train import checkpoints
+from cpt.train import checkpoints, memory
+from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.engines import make_engine
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
@@ -52,7 +57,7 @@ class Interruption:
 
 
 def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
-    """Join the other processes that torchrun started, if any, unless that was done before.
+    """Join the other processes that torchrun started, if any.
 
     Args:
         engine: "ddp", or one that needs a process group even of one.
@@ -94,10 +99,16 @@ def lock(work: Path) -> TextIO:
     """Lock the work folder, so that no two attempts at a run write checkpoints at once.
 
     Waits for a former attempt that is still writing. The lock is held until the returned file is
-    closed; the kernel frees a dead process's lock.
+    closed; the kernel frees a dead process's lock. Raises UserError if the folder can't be written.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    file = open(work / "lock", "w")  # noqa: SIM115
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = open(work / "lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"{work}: can't be written ({error.strerror}); checkpoints go there, so give yourself write "
+            "access or set `results` to another folder"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -123,7 +134,8 @@ def train(
         SIGUSR1, once a checkpoint is written.
 
     Raises:
-        UserError: no GPU, packed data that isn't what was planned with, or a loss that isn't finite.
+        UserError: no GPU, no memory, a work folder that can't be written, packed data that isn't what was
+            planned with, or a loss or gradient that isn't finite.
     """
     began = time.monotonic()
     interruption = Interruption()
@@ -154,33 +166,50 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
-    steps_done = 0
+    steps_done = updates = 0
     if checkpoint is not None:
         state, weights, moments = checkpoints.load(checkpoint)
-        steps_done = state["step"]
+        steps_done, updates = state["step"], state["updates"]
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
         logging.info("continuing after step %d from %s", steps_done, checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
-    engine = make_engine(model, settings, device, world_size)
-    if checkpoint is not None:
-        engine.load(weights, moments, steps_done)
-        del weights, moments
+    out_of_memory_explained = partial(memory.explained, plan, settings, rank, world_size, device)
+    with out_of_memory_explained():
+        engine = make_engine(model, settings, device, world_size)
+        if checkpoint is not None:
+            engine.load(weights, moments, updates)
+            del weights, moments
+    if settings["micro_batch"] == "auto":
+
+        def trial(size: int) -> None:
+            batch = packed.batch(np.zeros(size, np.int64), np.ones(size, np.float32))
+            engine.trial(*(torch.from_numpy(array).to(device) for array in batch))
+
+        settings["micro_batch"] = found_micro_batch(work, plan, trial, 8 * parameters, world_size, device)
 
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
     steps = plan["steps"]
     tokens_done = tokens_before = packed.tokens(range(steps_done * plan["global_batch"]))
-    loss_value = None
+    final_loss = None
+    bad_steps = BadSteps(plan["run"], sequences_folder, settings["on_bad_step"] == "skip", telling=first)
+    writer = (
+        checkpoints.Writer(checkpoint_root, identity, settings["keep_checkpoints"], checkpoint)
+        if first
+        else None
+    )
     progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
 
-    with progress:
+    with out_of_memory_explained(), writer or nullcontext(), progress:
         for step in range(steps_done, steps):
             step_began = time.monotonic()
 
-            # Batch, forward, loss, backward: micro-batch by micro-batch.
+            # Batch, forward, loss, backward: micro-batch by micro-batch. What chance decides, in a model with
+            # dropout, is a function of the step too.
+            torch.manual_seed((settings["seed"] * steps + step) * world_size + rank)
             rows = rows_of_step(step, plan["global_batch"], plan["sequences"])
             tokens, targets = packed.tokens(rows), packed.targets(rows)
             micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
@@ -198,15 +227,16 @@ def train(
                 held_bytes = engine.held_bytes()
             gradient_norm = engine.step(rate)
 
-            # Log.
+            # Bad steps stop the run or are left out.
             if world_size > 1:
                 dist.all_reduce(loss_sum)
             loss_value = loss_sum.item()
-            if not torch.isfinite(loss_sum):
-                raise UserError(
-                    f"runs.{plan['run']}: the loss is {loss_value} at step {step + 1} (rows {rows.start} to "
-                    f"{rows.stop - 1} of {sequences_folder}); lower train.learning_rate or check the model"
-                )
+            skipped = bad_steps.is_bad(step + 1, rows, loss_value, gradient_norm)
+            if not skipped:
+                updates += 1
+                final_loss = loss_value
+
+            # Log.
             seconds = time.monotonic() - step_began
             tokens_per_second = tokens / seconds
             tokens_done += tokens
@@ -221,28 +251,37 @@ def train(
                     tokens_per_second=round(tokens_per_second, 1),
                     model_flops_utilization=utilization and round(utilization, 4),
                     peak_memory_mb=round(peak_memory_mb(device), 1),
+                    skipped=int(skipped),
                 )
-            progress.note({"loss": f"{loss_value:.3f}", "tokens/s": f"{tokens_per_second:,.0f}"})
+            figures = {"loss": f"{loss_value:.3f}", "tokens/s": f"{tokens_per_second:,.0f}"}
+            if utilization is not None:
+                figures["MFU"] = f"{utilization:.1%}"
+            progress.note(figures | {"memory": f"{peak_memory_mb(device) / 1e3:.1f} GB"})
             progress.advance()
 
             # Checkpoint.
-            stop = interruption.on_any_process(device)
-            if step + 1 < steps and (stop or (step + 1) % settings["checkpoint_every"] == 0):
+            stop = interruption.on_any_process(device) and step + 1 < steps
+            due = step + 1 < steps and (step + 1) % settings["checkpoint_every"] == 0
+            if (stop or due) and updates:
+                since = time.monotonic()
                 state = engine.state()
-                if first:
-                    checkpoints.save(
-                        checkpoint_root, step + 1, identity, *state, settings["keep_checkpoints"]
-                    )
-                if stop:
-                    if first:
-                        logging.warning("interrupted after step %d; a checkpoint is written", step + 1)
-                    sys.exit(EXIT_INTERRUPTED)
+                if writer is not None:
+                    writer.write(step + 1, updates, *state, since)
+                del state  # the writer's alone now
+            if writer is not None:
+                writer.check()
+            if stop:
+                if writer is not None:
+                    writer.wait()
+                    kept = writer.good.name if writer.good else "none"
+                    logging.warning("interrupted after step %d; newest checkpoint: %s", step + 1, kept)
+                sys.exit(EXIT_INTERRUPTED)
 
     weights, _ = engine.state()
     if not first:
         return None
     metrics.close()
-    save_model(weights, model_folder, work / "model")
+    checkpoints.with_room(checkpoint_root, lambda: save_model(weights, model_folder, work / "model"))
     wall_seconds = time.monotonic() - began
     session_tokens = tokens_done - tokens_before
     return {
@@ -262,7 +301,9 @@ def train(
         "flops_per_token": flops,
         "flops_formula": "6 N + 6 L d S (causal attention)",
         "peak_flops_per_process": peak,
-        "final_loss": loss_value,
+        "final_loss": final_loss,
+        "skipped_steps": steps - updates,
+        "checkpoints": writer.summary(),
         "resumed_after_step": steps_done or None,
         "tokens_this_session": session_tokens,
         "wall_seconds": round(wall_seconds, 1),
@@ -271,6 +312,45 @@ def train(
         "held_bytes": held_bytes,
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
     }
+
+
+def found_micro_batch(
+    work: Path,
+    plan: dict[str, Any],
+    trial: Callable[[int], None],
+    later_bytes: int,
+    world_size: int,
+    device: torch.device,
+) -> int:
+    """The micro-batch of a run that leaves it to the machine (train.micro_batch: auto).
+
+    It is kept in the work folder: another one adds up in another order, so a run that goes on with the same
+    settings on as many processes uses the same again. For `trial` and `later_bytes` see
+    cpt.train.memory.find_micro_batch.
+
+    Raises UserError if not even one sequence fits.
+    """
+    path = work / "micro_batch.json"
+    key = {"plan": settings_digest(plan), "processes": world_size, "device": device.type}
+    kept = read_json(path) if path.exists() else {}
+    if world_size > 1:
+        shared = [kept]
+        dist.broadcast_object_list(shared, src=0)
+        kept = shared[0]
+    if kept.get("for") == key:
+        return kept["micro_batch"]
+    share = -(-plan["global_batch"] // world_size)
+    found = memory.find_micro_batch(trial, share, later_bytes, device)
+    if found is None:
+        one = plan["execution"] | {"micro_batch": 1}
+        raise UserError(
+            f"runs.{plan['run']}: not even one sequence fits into memory; "
+            f"{memory.advice(one, plan['global_batch'], world_size)}"
+        )
+    if os.environ.get("RANK", "0") == "0":
+        logging.info("micro-batch found: %d of at most %d sequences per process", found, share)
+        write_json(path, {"for": key, "micro_batch": found})
+    return found
 
 
 def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
@@ -283,7 +363,8 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     with atomic(output) as folder:
-        model.save_pretrained(folder)
+        with checkpoints.os_errors(output):
+            model.save_pretrained(folder)
         for name in TOKENIZER_FILES:
             if (start_folder / name).exists():
                 shutil.copyfile(start_folder / name, folder / name)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import resource
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cpt.files import write_text
 
 COLUMNS = (
     *("step", "tokens", "loss", "learning_rate", "gradient_norm"),
-    *("tokens_per_second", "model_flops_utilization", "peak_memory_mb"),
+    *("tokens_per_second", "model_flops_utilization", "peak_memory_mb", "skipped"),
 )
 
 # Dense bfloat16 peaks in FLOP/s from NVIDIA's data sheets. A device not listed has no utilization.
@@ -53,7 +54,8 @@ def peak_memory_mb(device: torch.device) -> float:
 class MetricsFile:
     """One CSV row per step, each step once, also across interruptions.
 
-    Rows are appended as they come; on resume, rows at or after the step that is trained again are cut.
+    Rows are appended as they come; on resume, rows at or after the step that is trained again are cut. On a
+    full disk, rows wait in memory until there is room again.
     """
 
     def __init__(self, path: Path, steps_done: int):
@@ -65,13 +67,24 @@ class MetricsFile:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *kept])
         write_text(path, text.getvalue())
-        self._file = open(path, "a", newline="", buffering=1)  # noqa: SIM115
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._path = path
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._waiting = b""
 
     def write(self, **values: float | None) -> None:
         """Append one row; None becomes an empty cell."""
-        self._writer.writerow(["" if values[name] is None else values[name] for name in COLUMNS])
+        row = ",".join("" if values[name] is None else str(values[name]) for name in COLUMNS)
+        self._waiting += f"{row}\n".encode()
+        try:
+            self._flush()
+        except OSError as error:
+            logging.warning("%s: a row can't be written yet (%s)", self._path, error.strerror)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what waits, and close the file."""
+        self._flush()
         self._file.close()

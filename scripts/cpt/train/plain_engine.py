@@ -57,6 +57,13 @@ class PlainEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
+    def trial(self, *inputs: torch.Tensor) -> None:
+        """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
+        alone = self.loss_model.module if self.world_size > 1 else self.loss_model
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            loss = alone(*inputs)
+        torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if self.world_size > 1 and dist.get_rank() != 0:
             return {}, {}

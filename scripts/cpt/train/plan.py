@@ -9,10 +9,11 @@ from typing import Any
 from cpt.errors import UserError
 from cpt.train.schedules import phases
 
-# Settings that change speed and memory, never the batch a step sees or what is learned from it.
+# Settings that change speed and memory, never the batch a step sees or what is learned from it; and what is
+# done about a bad step, so that a run which one stopped can go on from its checkpoint without it.
 EXECUTION_KEYS = (
     *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
-    *("lean_layers", "checkpoint_every", "keep_checkpoints"),
+    *("lean_layers", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
 )
 
 

@@ -1,0 +1,67 @@
+"""Steps whose loss or gradient isn't finite, and losses that jump."""
+
+import logging
+import math
+import statistics
+from collections import deque
+from pathlib import Path
+
+from cpt.errors import UserError
+
+MOST_IN_A_ROW = 10  # skipped steps; after one more, data and model are past what skipping can mend
+# A loss this many standard deviations over the mean of so many steps before it is a spike: the rule by which
+# OLMo-core's SkipStepOptimizer skips steps. Here it is only told.
+SPIKE_DEVIATIONS, SPIKE_STEPS = 6.0, 128
+
+
+class BadSteps:
+    """Judges every step by its loss and gradient norm.
+
+    Args:
+        run: its name.
+        sequences: folder of the packed mixture, named in messages beside the step's rows.
+        skip: go on without the update of a bad step, instead of stopping.
+        telling: write warnings; on one process only.
+    """
+
+    def __init__(self, run: str, sequences: Path, skip: bool, telling: bool):
+        self.run, self.sequences, self.skip, self.telling = run, sequences, skip, telling
+        self.skipped = self.in_a_row = 0
+        self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
+
+    def is_bad(self, step: int, rows: range, loss: float, gradient_norm: float) -> bool:
+        """Whether the 1-based `step` on these rows is left out of training.
+
+        `loss` in nats per token over the global batch, and `gradient_norm` before clipping, are the same on
+        all processes. The engine makes no update where the norm isn't finite.
+
+        Raises UserError where the run can't go on.
+        """
+        where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {self.sequences})"
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            self.in_a_row = 0
+            self._tell_spike(where, loss)
+            return False
+        problem = f"runs.{self.run}: the loss is {loss} and the gradient norm {gradient_norm} at {where}"
+        mend = "lower train.learning_rate or check the model and these rows"
+        self.skipped += 1
+        self.in_a_row += 1
+        if not self.skip:
+            raise UserError(f"{problem}; {mend}, or leave such steps out with train.on_bad_step: skip")
+        if math.isfinite(gradient_norm):
+            raise UserError(f"{problem}, and the weights were updated by then; {mend}")
+        if self.in_a_row > MOST_IN_A_ROW:
+            raise UserError(f"{problem}, after {MOST_IN_A_ROW} skipped steps in a row; {mend}")
+        if self.telling:
+            logging.warning("%s; the step is skipped", problem)
+        return True
+
+    def _tell_spike(self, where: str, loss: float) -> None:
+        if self.telling and len(self._losses) == SPIKE_STEPS:
+            mean, deviation = statistics.fmean(self._losses), statistics.stdev(self._losses)
+            if loss > mean + SPIKE_DEVIATIONS * deviation:
+                logging.warning(
+                    "loss spike: %.3f at %s, after %.3f +- %.3f over %d steps",
+                    *(loss, where, mean, deviation, SPIKE_STEPS),
+                )
+        self._losses.append(loss)

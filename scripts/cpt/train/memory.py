@@ -1,0 +1,194 @@
+"""Memory of the training processes: what is free, what to do when it runs out, how much a step may take."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cpt.errors import UserError
+
+# How PyTorch's allocators tell that memory ran out where they raise a plain RuntimeError.
+OUT_OF_MEMORY = re.compile(
+    r"not enough memory|can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE
+)
+# Share of a device's memory that a found micro-batch may fill: fragmentation and what comes later need some.
+GPU_SHARE, CPU_SHARE = 0.92, 0.8
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an exception tells that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def available_bytes() -> int:
+    """Memory that this process and those beside it may still take on this machine.
+
+    The least of what the kernel calls available, what its control groups (a Slurm job, a container) have
+    left, and what Slurm granted (SLURM_MEM_PER_NODE or SLURM_MEM_PER_CPU, in MiB), less what
+    its processes hold.
+    """
+    text = Path("/proc/meminfo").read_text()
+    found: list[int | None] = [int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024]
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = root / path.lstrip("/")
+        found += [_left_in(folder, *names) for folder in (group, *group.parents)]
+    granted = int(os.environ.get("SLURM_MEM_PER_NODE", 0))
+    granted = granted or int(os.environ.get("SLURM_MEM_PER_CPU", 0)) * int(
+        os.environ.get("SLURM_CPUS_ON_NODE", 1)
+    )
+    if granted:
+        found.append(granted * 2**20 - _resident("VmRSS") * local_processes())
+    return max(0, min(left for left in found if left is not None))
+
+
+def local_processes() -> int:
+    """Training processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _left_in(group: Path, limit: str, usage: str, cache: str) -> int | None:
+    """What a control group has left, its droppable file cache included; None where it has no limit."""
+    try:
+        most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        droppable = re.search(rf"^{cache} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+    except (OSError, ValueError):
+        return None
+    return None if most == "max" else int(most) - used + (int(droppable[1]) if droppable else 0)
+
+
+def _resident(field: str) -> int:
+    """Bytes of this process in memory: now (VmRSS), or the peak since it was last reset (VmHWM)."""
+    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def smaller_micro_batch(micro_batch: int, accumulate: int) -> tuple[int, int]:
+    """(micro_batch, accumulate) of the same product with a micro-batch at most half as large."""
+    product = micro_batch * accumulate
+    smaller = next(size for size in range(micro_batch // 2, 0, -1) if product % size == 0)
+    return smaller, product // smaller
+
+
+def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
+    """Which config keys make a step smaller without changing what it learns."""
+    share = -(-global_batch // world_size)
+    ways = []
+    micro_batch = 1 if settings["micro_batch"] == "auto" else min(settings["micro_batch"], share)
+    if micro_batch > 1:
+        smaller, accumulate = smaller_micro_batch(micro_batch, -(-share // micro_batch))
+        ways.append(
+            f"train.micro_batch: {smaller} with train.accumulate: {accumulate} (not needed where "
+            f"train.global_batch is set); the global batch stays {global_batch}"
+        )
+    if not settings["gradient_checkpointing"]:
+        ways.append("train.gradient_checkpointing: true")
+    if settings["engine"] == "ddp":
+        ways.append("train.engine: deepspeed with train.offload: [optimizer, parameters]")
+    ways.append("a device with more memory")
+    return "set " + "; or ".join(ways)
+
+
+@contextmanager
+def explained(
+    plan: dict[str, Any], settings: dict[str, Any], rank: int, world_size: int, device: torch.device
+) -> Iterator[None]:
+    """Turn running out of memory into a UserError: what was asked for, what is free, what to set."""
+    try:
+        yield
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            place = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free on {device}"
+        else:
+            place = f"{available_bytes() / 1e9:.1f} GB are free"
+        asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+        message = (
+            f"runs.{plan['run']}: out of memory on process {rank} of {world_size}: "
+            f"{asked[1] + ' more were needed, ' if asked else ''}{place}; "
+            f"{advice(settings, plan['global_batch'], world_size)}"
+        )
+        if rank != 0:  # the others' errors stay in the log, but this may be the only process that ran out
+            logging.critical("error: %s", message)
+        raise UserError(message) from error
+
+
+def find_micro_batch(
+    trial: Callable[[int], None], share: int, later_bytes: int, device: torch.device
+) -> int | None:
+    """The largest micro-batch that fits on every process: `share` itself or a power of two below it.
+
+    On a GPU, sizes are tried from large to small. On a CPU, which would be killed rather than raise, the
+    growth by one sequence is measured, and what is available is dealt out over this machine's processes.
+
+    Args:
+        trial: forward and backward pass of so many sequences of full length, which leaves no trace.
+        share: sequences of the global batch per process.
+        later_bytes: that the first step will allocate for good (AdamW's moments).
+        device: of this process.
+
+    Returns:
+        The size, the same on all processes; None where not even one sequence fits.
+    """
+    sizes = [share, *(2**power for power in reversed(range(share.bit_length())) if 2**power < share)]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        fitting = _fitting_on_gpu if device.type == "cuda" else _fitting_on_cpu
+        found = fitting(trial, sizes, later_bytes, device)
+    least = torch.tensor(found or 0, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    return next((size for size in sizes if size <= least.item()), None)
+
+
+def _fitting_on_gpu(
+    trial: Callable[[int], None], sizes: list[int], later_bytes: int, device: torch.device
+) -> int | None:
+    total = torch.cuda.get_device_properties(device).total_memory
+    for size in sizes:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            trial(size)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            continue
+        if torch.cuda.max_memory_reserved(device) + later_bytes <= GPU_SHARE * total:
+            torch.cuda.empty_cache()
+            return size
+    return None
+
+
+def _fitting_on_cpu(
+    trial: Callable[[int], None], sizes: list[int], later_bytes: int, device: torch.device
+) -> int | None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is resident now
+    except OSError as error:
+        raise UserError(
+            f"train.micro_batch: auto can't measure memory here ({error}); set a number"
+        ) from None
+    before = _resident("VmRSS")
+    trial(1)
+    growth = max(1, _resident("VmHWM") - before)
+    if dist.is_initialized():
+        dist.barrier()  # all have measured, so what is available is seen alike
+    available = CPU_SHARE * available_bytes() / local_processes() - later_bytes
+    logging.info("a sequence takes %.1f MB, of %.1f MB per process", growth / 1e6, available / 1e6)
+    return next((size for size in sizes if size * growth <= available), None)

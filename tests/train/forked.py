@@ -1,0 +1,109 @@
+"""Start scripts/train.py in a process forked from one that has imported torch and transformers already.
+
+It is the script itself, run as a main program with its command line; only its imports (some 5 s) are saved,
+so that a test can afford to kill it dozens of times.
+"""
+
+import multiprocessing
+import os
+import resource
+import runpy
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+PRELOADED = ["cpt.train.loop", "transformers.models.llama.modeling_llama", "pytest", "forked"]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(PRELOADED)
+
+
+def _script(command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int]) -> None:
+    os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.environ.update(environment)
+    os.nice(10)  # so that the test, which watches for an event, isn't late
+    for number, limit in limits.items():
+        resource.setrlimit(number, (limit, resource.RLIM_INFINITY))
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+
+
+class Session:
+    """One start of a Training, on one or more processes; a context manager that leaves none of them.
+
+    Args:
+        training: see conftest. Its outputs are removed first, as Snakemake does before an attempt.
+        processes: training processes.
+        limits: as setrlimit takes them. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
+        environment: further variables.
+    """
+
+    def __init__(
+        self,
+        training,
+        processes: int = 1,
+        limits: dict[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+    ):
+        self.training = training
+        for output in ("model", "metrics.csv", "run.json"):
+            path = training.folder / output
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shared = dict(environment or {})
+        if processes > 1:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+            shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        self.members: list[BaseProcess] = []
+        paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "scripts")]
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the fork server, at its start
+        for rank in range(processes):
+            ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+            member = CONTEXT.Process(
+                target=_script,
+                args=(training.command, shared | ranked, str(training.folder / "terminal"), limits or {}),
+            )
+            member.start()
+            self.members.append(member)
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(9)
+
+    def signal(self, number: int) -> list[int]:
+        """Send a signal to every process; their exit codes, negative where the signal ended them."""
+        for member in self.members:
+            if member.is_alive():
+                os.kill(member.pid, number)
+        return self.exit_codes()
+
+    def exit_codes(self) -> list[int]:
+        """Wait for all processes."""
+        for member in self.members:
+            member.join(120)
+        return [member.exitcode for member in self.members]
+
+    def wait_until(self, happened: Callable[[], bool], seconds: float = 60) -> bool:
+        """Wait for an event; whether it came before the processes ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if happened():
+                return True
+            if not all(member.is_alive() for member in self.members):
+                return happened()
+            time.sleep(0.0005)
+        raise TimeoutError("the event didn't come")
+
+    def finish(self) -> None:
+        """Wait for a good end."""
+        codes = self.exit_codes()
+        log = self.training.folder / "log"
+        assert not any(codes), (codes, log.read_text()[-3000:] if log.exists() else "no log")

@@ -1,0 +1,192 @@
+"""Running out of memory says what to set; micro_batch: auto finds what fits and keeps it."""
+
+import json
+import logging
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SETTINGS
+from forked import Session
+from transformers import AutoModelForCausalLM
+
+from cpt.errors import UserError
+from cpt.files import read_json
+from cpt.train import loop, memory
+from cpt.train.plain_engine import PlainEngine
+
+POSITIONS = torch.arange(64)[None]
+CPU = torch.device("cpu")
+PLAN = {"run": "big", "global_batch": 480}
+PAPER = {"micro_batch": 80, "gradient_checkpointing": False, "engine": "ddp"}
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of"),
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 123 bytes."),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_out_of_memory_says_what_was_asked_for_what_is_free_and_what_to_set(error):
+    with pytest.raises(UserError) as caught, memory.explained(PLAN, PAPER, 0, 3, CPU):
+        raise error
+    told = str(caught.value)
+    assert told.startswith("runs.big: out of memory on process 0 of 3: ") and " GB are free; set " in told
+    assert "train.micro_batch: 40 with train.accumulate: 4 " in told
+    assert "the global batch stays 480" in told and "train.gradient_checkpointing: true" in told
+    assert ("2.50 GiB more were needed" in told) == isinstance(error, torch.OutOfMemoryError)
+    assert ("123 bytes more were needed" in told) == ("123" in str(error))
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), memory.explained(PLAN, PAPER, 0, 3, CPU):
+        raise RuntimeError("shapes don't fit")
+
+
+def test_the_process_that_ran_out_is_heard_whatever_its_rank(caplog):
+    with pytest.raises(UserError), memory.explained(PLAN, PAPER, 2, 3, CPU):
+        raise MemoryError
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert "on process 2 of 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "accumulate", "expected"),
+    [(80, 2, (40, 4)), (5, 2, (2, 5)), (3, 1, (1, 3)), (2, 1, (1, 2)), (12, 1, (6, 2)), (7, 3, (3, 7))],
+)
+def test_half_the_micro_batch_keeps_the_global_batch(micro_batch, accumulate, expected):
+    assert memory.smaller_micro_batch(micro_batch, accumulate) == expected
+
+
+def test_advice_where_one_sequence_is_too_much_already():
+    settings = {"micro_batch": 1, "gradient_checkpointing": True, "engine": "deepspeed"}
+    assert memory.advice(settings, 480, 3) == "set a device with more memory"
+    told = memory.advice(settings | {"engine": "ddp"}, 480, 3)
+    assert told == memory.advice(settings | {"engine": "ddp", "micro_batch": "auto"}, 480, 3)
+    assert "micro_batch" not in told and "train.offload: [optimizer, parameters]" in told
+
+
+def test_training_that_runs_out_of_memory(training, tmp_path, monkeypatch):
+    """A fake engine raises in the middle of a run; the loop's own error comes out."""
+
+    class Full(PlainEngine):
+        def loss(self, *inputs):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB. GPU 0 has")
+
+    monkeypatch.setattr(loop, "make_engine", Full)
+    run = training(micro_batch=4)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        with pytest.raises(
+            UserError, match=r"3\.00 GiB more were needed.*train\.micro_batch: 2 with train\.acc"
+        ):
+            loop.train(read_json(run.folder / "plan.json"), run.model, run.packed, tmp_path / "work", "cpu")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_a_control_group_and_slurm_limit_what_is_available(tmp_path, monkeypatch):
+    free = memory.available_bytes()
+    assert free > 10**8
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str((memory._resident("VmRSS") + 50 * 2**20) // 2**20))
+    assert 45e6 < memory.available_bytes() < 60e6
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\n")
+    names = ("memory.max", "memory.current", "inactive_file")
+    assert memory._left_in(tmp_path, *names) == 450
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._left_in(tmp_path, *names) is None and memory._left_in(tmp_path / "x", *names) is None
+
+
+def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    kept = []
+
+    def trial(size):
+        kept.append(size)
+        bytearray(b"x") * (40_000_000 * size)
+
+    monkeypatch.setattr(memory, "available_bytes", lambda: 250_000_000)
+    assert memory.find_micro_batch(trial, 12, 0, CPU) == 4  # 80 % of 250 MB hold 5 of 40 MB
+    assert memory.find_micro_batch(trial, 3, 0, CPU) == 3  # the whole share of a process
+    assert memory.find_micro_batch(trial, 12, 130_000_000, CPU) == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory.find_micro_batch(trial, 12, 0, CPU) == 2
+    assert memory.find_micro_batch(trial, 12, 70_000_000, CPU) is None
+    assert set(kept) == {1}
+    told = re.findall(r"a sequence takes ([\d.]+) MB, of 200\.0 MB per process", caplog.text)
+    assert [float(megabytes) for megabytes in told] == pytest.approx([40, 40], abs=2)
+
+
+def test_gpu_tries_from_large_to_small(monkeypatch):
+    """The search on a GPU, with a made-up device of 1,000 bytes where a sequence takes 100."""
+    tried = []
+
+    def trial(size):
+        tried.append(size)
+        if size > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 100 * tried[-1])
+    device = type("Properties", (), {"total_memory": 1000})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    sizes = [20, 16, 8, 4, 2, 1]
+    assert memory._fitting_on_gpu(trial, sizes, 0, torch.device("cuda")) == 8
+    assert tried == [20, 16, 8]
+    assert memory._fitting_on_gpu(trial, sizes, 200, torch.device("cuda")) == 4
+    assert memory._fitting_on_gpu(trial, sizes, 900, torch.device("cuda")) is None
+
+
+def test_trials_leave_no_trace(dropout_model):
+    model = AutoModelForCausalLM.from_pretrained(dropout_model).train()
+    engine = PlainEngine(model, SETTINGS, CPU, 1)
+    before = torch.get_rng_state(), [p.detach().clone() for p in model.parameters()]
+    found = memory.find_micro_batch(
+        lambda size: engine.trial(torch.ones(size, 64, dtype=torch.int64), POSITIONS, torch.ones(size, 63)),
+        6,
+        0,
+        CPU,
+    )
+    assert found == 6
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(
+        p.grad is None and torch.equal(p, kept) for p, kept in zip(model.parameters(), before[1], strict=True)
+    )
+    assert not engine.optimizer.state
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_found_micro_batch_is_told_kept_and_resumed_with(training, processes):
+    run, undisturbed = training(micro_batch="auto"), training("given", micro_batch=4 // processes)
+    with Session(run, processes) as session:
+        session.wait_until(lambda: bool(run.checkpoints))
+        session.signal(signal.SIGKILL)
+    path = run.folder / "work" / "micro_batch.json"
+    kept = json.loads(path.read_text())
+    assert kept["micro_batch"] == 4 // processes
+    assert f"micro-batch found: {4 // processes} of at most" in (run.folder / "log").read_text()
+    with Session(run, processes) as session:
+        session.finish()
+    # One process begins its log anew at each start; several, started by torchrun, add to it.
+    assert (run.folder / "log").read_text().count("micro-batch found") == processes - 1
+    assert json.loads((run.folder / "run.json").read_text())["settings"]["micro_batch"] == 4 // processes
+    with Session(undisturbed, processes) as session:
+        session.finish()
+    assert run.weights == undisturbed.weights
+
+
+def test_auto_where_memory_ends(training):
+    run = training(micro_batch="auto")
+    with Session(run, environment={"SLURM_MEM_PER_NODE": "1"}) as session:
+        assert session.exit_codes() == [1]
+    told = (run.folder / "terminal").read_text()
+    assert "not even one sequence fits into memory; set train.gradient_checkpointing: true" in told
+    assert not Path(run.folder / "work" / "micro_batch.json").exists()
