@@ -85,7 +85,9 @@ def test_smaller_budget_is_a_prefix_of_the_larger(project):
         json.loads((results(project) / "runs" / run / "plan.json").read_text())
         for run in ("cpt-16K", "cpt-40K")
     ]
-    assert plans[0]["sequences_sha256"] == plans[1]["sequences_sha256"]
+    first, second = (plan["stages"][0] for plan in plans)
+    assert first["sequences_sha256"] == second["sequences_sha256"]
+    assert first["first_sequence"] == second["first_sequence"] == 0
     assert plans[0]["sequences"] < plans[1]["sequences"]
     first_steps = []
     for run in ("cpt-16K", "cpt-40K"):

@@ -21,7 +21,9 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.train import checkpoints
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
+from cpt.train.continuation import load_optimizer, save_optimizer
 from cpt.train.engines import make_engine
+from cpt.train.held_out import HeldOutLosses
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
 from cpt.train.schedules import learning_rate
 
@@ -107,23 +109,32 @@ def lock(work: Path) -> TextIO:
 
 
 def train(
-    plan: dict[str, Any], model_folder: Path, sequences_folder: Path, work: Path, kind: str
+    plan: dict[str, Any],
+    model_folder: Path,
+    sequences_folders: list[Path],
+    work: Path,
+    kind: str,
+    held_out: dict[str, Path] | None = None,
+    keep_optimizer: bool = False,
 ) -> dict[str, Any] | None:
     """Train as planned, going on from the newest checkpoint in `work`.
 
     Args:
         plan: plan.json of the run (cpt.train.plan).
         model_folder: Hugging Face folder that training starts from.
-        sequences_folder: the packed mixture.
-        work: for checkpoints, metrics.csv and the final `model` folder.
+        sequences_folders: the packed mixture of each of the plan's stages.
+        work: for checkpoints, metrics.csv, held_out.csv and the final `model` folder.
         kind: of device, "cuda" or "cpu".
+        held_out: held-out tokens (.npz) by corpus, to be measured on as the plan says.
+        keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues this one.
 
     Returns:
         On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
         SIGUSR1, once a checkpoint is written.
 
     Raises:
-        UserError: no GPU, packed data that isn't what was planned with, or a loss that isn't finite.
+        UserError: no GPU, packed data that isn't what was planned with, no optimizer state to continue with,
+            or a loss that isn't finite.
     """
     began = time.monotonic()
     interruption = Interruption()
@@ -136,15 +147,14 @@ def train(
             logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
         settings["precision"] = "float32"
 
-    packed = PackedSequences(sequences_folder, settings["document_masking"])
-    if packed.ledger["sequences_sha256"] != plan["sequences_sha256"]:
-        raise UserError(
-            f"{sequences_folder}: packed again since {plan['run']} was planned; plan the run again"
-        )
+    packed = [PackedSequences(folder, settings["document_masking"]) for folder in sequences_folders]
+    for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
+        if found.ledger["sequences_sha256"] != stage["sequences_sha256"]:
+            raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
     learning_digest = settings_digest({key: value for key, value in plan.items() if key != "execution"})
     identity = f"{learning_digest}-{sha256_of(model_folder / 'model.safetensors')[:16]}"
 
-    # Start: the base model's weights, or those of the newest checkpoint.
+    # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
     torch.manual_seed(settings["seed"])
     checkpoint_root = work / "checkpoints"
     checkpoint = checkpoints.newest(checkpoint_root, identity) if first else None
@@ -154,7 +164,10 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
-    steps_done = 0
+    weights, moments, steps_done, earlier_updates = {}, {}, 0, 0
+    if plan["continues"]:
+        weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        moments, earlier_updates = load_optimizer(model_folder)
     if checkpoint is not None:
         state, weights, moments = checkpoints.load(checkpoint)
         steps_done = state["step"]
@@ -164,29 +177,36 @@ def train(
         logging.info("continuing after step %d from %s", steps_done, checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
     engine = make_engine(model, settings, device, world_size)
-    if checkpoint is not None:
-        engine.load(weights, moments, steps_done)
-        del weights, moments
+    if moments:
+        engine.load(weights, moments, earlier_updates + steps_done)
+    del weights, moments
 
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
+    held_out_losses = HeldOutLosses(
+        *(held_out or {}, plan, settings["micro_batch"], engine, model, device),
+        *(work / "held_out.csv", steps_done),
+    )
     steps = plan["steps"]
-    tokens_done = tokens_before = packed.tokens(range(steps_done * plan["global_batch"]))
+    earlier = [rows_of_step(step, plan) for step in range(steps_done)]
+    tokens_done = tokens_before = sum(packed[stage].tokens(rows) for stage, rows in earlier)
     loss_value = None
     progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
 
     with progress:
+        if steps_done == 0:
+            held_out_losses.after(0, 0, 0)
         for step in range(steps_done, steps):
             step_began = time.monotonic()
 
             # Batch, forward, loss, backward: micro-batch by micro-batch.
-            rows = rows_of_step(step, plan["global_batch"], plan["sequences"])
-            tokens, targets = packed.tokens(rows), packed.targets(rows)
+            stage, rows = rows_of_step(step, plan)
+            tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
             micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
             loss_sum = torch.zeros((), device=device)
             for number, (numbers, weights) in enumerate(micros):
-                batch = packed.batch(numbers, weights)
+                batch = packed[stage].batch(numbers, weights)
                 loss = engine.loss(*(torch.from_numpy(array).to(device) for array in batch))
                 loss = loss / max(1, targets)
                 engine.backward(loss, last=number == len(micros) - 1)
@@ -203,7 +223,8 @@ def train(
             if not torch.isfinite(loss_sum):
                 raise UserError(
                     f"runs.{plan['run']}: the loss is {loss_value} at step {step + 1} (rows {rows.start} to "
-                    f"{rows.stop - 1} of {sequences_folder}); lower train.learning_rate or check the model"
+                    f"{rows.stop - 1} of {sequences_folders[stage]}); lower train.learning_rate or check the "
+                    "model"
                 )
             seconds = time.monotonic() - step_began
             tokens_per_second = tokens / seconds
@@ -222,6 +243,7 @@ def train(
                 )
             progress.note({"loss": f"{loss_value:.3f}", "tokens/s": f"{tokens_per_second:,.0f}"})
             progress.advance()
+            held_out_losses.after(step + 1, tokens_done - tokens, tokens_done)
 
             # Checkpoint.
             stop = interruption.on_any_process(device)
@@ -236,12 +258,16 @@ def train(
                         logging.warning("interrupted after step %d; a checkpoint is written", step + 1)
                     sys.exit(EXIT_INTERRUPTED)
 
-    weights, _ = engine.state()
+    weights, moments = engine.state()
     if not first:
         return None
     metrics.close()
+    held_out_losses.close()
     save_model(weights, model_folder, work / "model")
+    if keep_optimizer:
+        save_optimizer(work / "model", moments, earlier_updates + steps)
     wall_seconds = time.monotonic() - began
+    training_seconds = time.monotonic() - progress.start - held_out_losses.seconds
     session_tokens = tokens_done - tokens_before
     return {
         "run": plan["run"],
@@ -249,7 +275,7 @@ def train(
         "padding_tokens": plan["tokens"] - tokens_done,
         **{
             key: plan[key]
-            for key in ("mixture", "sequences", "sequence_length", "global_batch", "steps", "warmup_steps")
+            for key in ("stages", "sequences", "sequence_length", "global_batch", "steps", "warmup_steps")
         },
         "processes": world_size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -264,7 +290,8 @@ def train(
         "resumed_after_step": steps_done or None,
         "tokens_this_session": session_tokens,
         "wall_seconds": round(wall_seconds, 1),
-        "tokens_per_second": round(session_tokens / (time.monotonic() - progress.start), 1),
+        "held_out_seconds": round(held_out_losses.seconds, 1),
+        "tokens_per_second": round(session_tokens / training_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
     }
@@ -286,12 +313,15 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
                 shutil.copyfile(start_folder / name, folder / name)
 
 
-def write_run(summary: dict[str, Any], work: Path, model: Path, metrics: Path, run: Path, code: str) -> None:
+def write_run(
+    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path, code: str
+) -> None:
     """Move a finished run's results to where the workflow expects them; run.json comes last."""
     summary["provenance"]["code_digest"] = code
     with atomic(model) as folder:
         shutil.copytree(work / "model", folder)
-    with atomic(metrics) as file:
-        shutil.copyfile(work / "metrics.csv", file)
+    for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):
+        with atomic(output) as file:
+            shutil.copyfile(work / name, file)
     write_json(run, summary)
     shutil.rmtree(work)

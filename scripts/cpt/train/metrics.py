@@ -51,26 +51,27 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 class MetricsFile:
-    """One CSV row per step, each step once, also across interruptions.
+    """CSV rows that begin with their step, each once, also across interruptions.
 
-    Rows are appended as they come; on resume, rows at or after the step that is trained again are cut.
+    Rows are appended as they come; on resume, rows after step `steps_done` are cut.
     """
 
-    def __init__(self, path: Path, steps_done: int):
+    def __init__(self, path: Path, steps_done: int, columns: tuple[str, ...] = COLUMNS):
         kept: list[list[str]] = []
         if path.exists():
             with open(path, newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+                rows = [row for row in csv.reader(file) if len(row) == len(columns)]
             kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= steps_done]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *kept])
+        csv.writer(text, lineterminator="\n").writerows([columns, *kept])
         write_text(path, text.getvalue())
+        self._columns = columns
         self._file = open(path, "a", newline="", buffering=1)  # noqa: SIM115
         self._writer = csv.writer(self._file, lineterminator="\n")
 
-    def write(self, **values: float | None) -> None:
+    def write(self, **values: float | str | None) -> None:
         """Append one row; None becomes an empty cell."""
-        self._writer.writerow(["" if values[name] is None else values[name] for name in COLUMNS])
+        self._writer.writerow(["" if values[name] is None else values[name] for name in self._columns])
 
     def close(self) -> None:
         """Close the file."""
