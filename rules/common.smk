@@ -138,6 +138,14 @@ def held_out_for(run):
     return {corpus: f"{R}/corpora/{corpus}/held_out.{settings.tokens}.npz" for corpus in corpora}
 
 
+def origin_of(run):
+    """The run at the beginning of a chain of `start_from`: itself, if it starts from the base model."""
+    start = cfg.runs[run].start_from
+    if start is None or not cfg.budgets[start]:
+        return run
+    return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
+
+
 def launcher(wildcards, resources):
     """The training processes are one per GPU (or per CPU core, in small runs)."""
     processes = cfg.runs[wildcards.run].processes

@@ -22,14 +22,12 @@ BOTH = ["optimizer", "parameters"]
 ENGINES = {
     "ddp": {"engine": "ddp"},
     "fsdp": {"engine": "fsdp"},
-    "fsdp, offloaded": {"engine": "fsdp", "offload": BOTH},
     "zero 0": {"engine": "deepspeed", "zero_stage": 0},
     "zero 1": {"engine": "deepspeed", "zero_stage": 1},
     "zero 2, offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
-    "zero 3": {"engine": "deepspeed", "zero_stage": 3},
     "zero 3, offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
-RESUMED = ("ddp", "zero 3")
+RESUMED = ("ddp", "zero 3, offloaded")
 WHEN = {"every": 600, "tokens": 500, "first_steps": 1}
 SEQUENCES = 27  # six global batches of 4 (256 tokens), and one of 3
 STEPS = [0, 1, 3, 5, 7]  # 600 tokens are reached in step 3, 1,200 in step 5
