@@ -66,15 +66,15 @@ def read_points(
 
 
 def _look(index: int) -> dict[str, Any]:
+    """A run's line, with its marker at the last point."""
     return {
+        "marker": style.MARKERS[index % len(style.MARKERS)],
+        "markevery": [-1],
+        "markersize": 4.5,
         "color": style.RUN_COLOURS[index % len(style.RUN_COLOURS)],
         "linestyle": style.LINES[index % len(style.LINES)],
         "linewidth": 1.2,
     }
-
-
-def _marker(index: int) -> str:
-    return style.MARKERS[index % len(style.MARKERS)]
 
 
 def _draw_over_tokens(
@@ -84,8 +84,6 @@ def _draw_over_tokens(
     for index, (run, found) in enumerate(zip(runs, curves, strict=True)):
         curve = found[corpus]
         axes.plot(curve.tokens, curve.bits, label=run["name"], **_look(index))
-        last = {"marker": _marker(index), "color": _look(index)["color"], "markersize": 4}
-        axes.plot(curve.tokens[-1:], curve.bits[-1:], **last)
     all_tokens = np.concatenate([found[corpus].tokens for found in curves])
     first, most = all_tokens[all_tokens > 0].min(), all_tokens.max()
     axes.set_xscale("symlog", linthresh=first, linscale=0.6)
@@ -112,7 +110,6 @@ def _draw_paths(
         start = by_name.get(run["origin"], found)
         x, y = (found[corpus].bits - start[corpus].bits[0] for corpus in corpora)
         axes.plot(x, y, **_look(index))
-        axes.plot(x[-1:], y[-1:], marker=_marker(index), color=colours[run["name"]], markersize=5)
     for point in points:
         colour = colours.get(point.run, style.GREY)
         axes.plot(
