@@ -26,7 +26,7 @@ R = cfg.results
 PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
-USED_MIXTURES = list(dict.fromkeys(cfg.mixture_of(run) for run in cfg.trained_runs))
+USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 FIGURE_FORMATS = ["pdf", "png", "svg"]
@@ -124,6 +124,26 @@ def wheel_of(source):
 def start_model(run):
     """The model that a run starts from."""
     return model_of(cfg.runs[run].start_from) if cfg.runs[run].start_from else f"{R}/models/base"
+
+
+def packed_for(run):
+    """The packed mixtures that a run trains on, in their order."""
+    return [f"{R}/packed/{mixture}" for mixture in cfg.mixtures_of(run)]
+
+
+def held_out_for(run):
+    """The held-out tokens that a run's loss is measured on while it trains, by corpus."""
+    settings = cfg.train_settings(run).held_out
+    corpora = cfg.measured_corpora if settings else []
+    return {corpus: f"{R}/corpora/{corpus}/held_out.{settings.tokens}.npz" for corpus in corpora}
+
+
+def origin_of(run):
+    """The run at the beginning of a chain of `start_from`: itself, if it starts from the base model."""
+    start = cfg.runs[run].start_from
+    if start is None or not cfg.budgets[start]:
+        return run
+    return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
 
 
 def launcher(wildcards, resources):

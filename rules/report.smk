@@ -10,6 +10,7 @@
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
+#   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
@@ -21,6 +22,7 @@ localrules:
     table1,
     figure1,
     figure2,
+    figure3,
     figure6,
     token_quality,
     schedules,
@@ -30,6 +32,9 @@ localrules:
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
 RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
 TASK_COLUMNS = in_order(cfg.evaluate.tasks)
+MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
+BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
+SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general and BASE_RUN else []  # in Figure 3
 SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
 
 
@@ -181,6 +186,46 @@ rule figure2:
         " --code {params.code} --log-file {log:q}"
 
 
+rule figure3:
+    input:
+        held_out=expand(rules.train.output.held_out, run=MEASURED_RUNS),
+        bits=expand(
+            rules.bits_per_byte.output,
+            run=[BASE_RUN, *SHOWN_BETWEEN] if SHOWN_BETWEEN else [],
+            corpus=cfg.measured_corpora,
+        ),
+    output:
+        report(
+            multiext(f"{R}/figures/figure3", *(f".{kind}" for kind in FIGURE_FORMATS)),
+            caption="../paper/captions/figure3.rst",
+            category="Figures",
+            labels={"figure": "3: forgetting"},
+        ),
+    log:
+        f"{R}/logs/figure3.log",
+    benchmark:
+        f"{R}/timings/figure3.tsv"
+    threads: 1
+    params:
+        command=script("figure3"),
+        runs=json.dumps([{"name": run, "origin": origin_of(run)} for run in MEASURED_RUNS]),
+        corpora=cfg.measured_corpora,
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        base=BASE_RUN,
+        interpolated=json.dumps(
+            [{"name": run, "run": cfg.runs[run].interpolate.run} for run in SHOWN_BETWEEN]
+        ),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure3"),
+    message:
+        "Figure 3"
+    shell:
+        "{params.command} --held-out {input.held_out:q} --runs {params.runs:q} --corpora {params.corpora:q}"
+        " --evaluations {params.evaluations:q} --base {params.base:q} --interpolated {params.interpolated:q}"
+        " --output-stem {params.stem:q} --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
 rule figure6:
     input:
         rules.corpus_statistics.output.table,
@@ -268,5 +313,6 @@ rule figures:
     input:
         rules.figure1.output,
         rules.figure2.output,
+        rules.figure3.output if MEASURED_RUNS else [],
         rules.figure6.output,
         rules.token_quality.output,

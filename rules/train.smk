@@ -7,6 +7,7 @@
 #   {R}/runs/{run}/plan.json      budget in sequences and steps; fails at once if the data is too small
 #   {R}/runs/{run}/schedule.csv   its learning rates
 #   {R}/runs/{run}/metrics.csv    one row per step
+#   {R}/runs/{run}/held_out.csv   loss on held-out text along the run (only a header unless configured)
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model, or one between the base model and a trained one
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
@@ -15,8 +16,13 @@
 
 rule plan_run:
     input:
-        packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
+        packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),
+        continued=lambda wildcards: (
+            f"{R}/runs/{cfg.runs[wildcards.run].start_from}/plan.json"
+            if cfg.runs[wildcards.run].continues
+            else []
+        ),
     output:
         plan=f"{R}/runs/{{run}}/plan.json",
         schedule=f"{R}/runs/{{run}}/schedule.csv",
@@ -38,12 +44,20 @@ rule plan_run:
             0 if cfg.train_settings(wildcards.run).global_batch else cfg.runs[wildcards.run].processes
         ),
         train=lambda wildcards: as_json(cfg.train_settings(wildcards.run)),
+        switch=lambda wildcards, input: (
+            f"--switch-at {cfg.runs[wildcards.run].switch.at} --switch-ledger {shlex.quote(input.packed[1])}/ledger.json"
+            if cfg.runs[wildcards.run].switch
+            else ""
+        ),
+        continues=lambda wildcards, input: (
+            f"--continues {shlex.quote(input.continued)}" if cfg.runs[wildcards.run].continues else ""
+        ),
         code=code("plan_run"),
     message:
         "plan run: {wildcards.run}"
     shell:
         "{params.command} --run {wildcards.run} --tokens {params.tokens} --processes {params.processes}"
-        " --train {params.train:q} --ledger {input.packed:q}/ledger.json"
+        " --train {params.train:q} --ledger {input.packed[0]:q}/ledger.json {params.switch} {params.continues}"
         " --model-config {input.model:q}/config.json --schedule {output.schedule:q} --output {output.plan:q}"
         " --code {params.code} --log-file {log:q}"
 
@@ -51,11 +65,13 @@ rule plan_run:
 rule train:
     input:
         plan=rules.plan_run.output.plan,
-        packed=lambda wildcards: f"{R}/packed/{cfg.mixture_of(wildcards.run)}",
+        packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),
+        held_out=lambda wildcards: list(held_out_for(wildcards.run).values()),
     output:
         model=directory(f"{R}/models/{{run}}"),
         metrics=f"{R}/runs/{{run}}/metrics.csv",
+        held_out=f"{R}/runs/{{run}}/held_out.csv",
         summary=f"{R}/runs/{{run}}/run.json",
     log:
         f"{R}/logs/train/{{run}}.log",
@@ -74,13 +90,18 @@ rule train:
         script=str(SCRIPTS / "train.py"),
         device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
         work=f"{R}/checkpoints/{{run}}",
+        held_out=lambda wildcards: [
+            f"{corpus}={path}" for corpus, path in held_out_for(wildcards.run).items()
+        ],
+        keep_optimizer=lambda wildcards: "--keep-optimizer" if wildcards.run in cfg.continued_runs else "",
         code=code("train"),
     message:
         "train: {wildcards.run}"
     shell:
         ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
-        " --output {output.model:q} --metrics {output.metrics:q} --summary {output.summary:q}"
+        " --held-out {params.held_out:q} --output {output.model:q} {params.keep_optimizer}"
+        " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
         " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
 
 

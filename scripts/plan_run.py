@@ -18,6 +18,9 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.train,
         read_json(arguments.ledger),
         read_json(arguments.model_config)["max_position_embeddings"],
+        arguments.switch_at,
+        arguments.switch_ledger and read_json(arguments.switch_ledger),
+        arguments.continues and read_json(arguments.continues),
     )
     lines = ["step,tokens,learning_rate"]
     for step in range(plan["steps"]):
@@ -34,6 +37,9 @@ if __name__ == "__main__":
     parser.add_argument("--processes", type=int, required=True, help="training processes (GPUs)")
     parser.add_argument("--train", type=json_value, required=True, help="the run's train settings")
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.json of the packed mixture")
+    parser.add_argument("--switch-at", type=float, default=1.0, help="share of the steps on that mixture")
+    parser.add_argument("--switch-ledger", type=Path, help="ledger.json of the mixture of the other steps")
+    parser.add_argument("--continues", type=Path, help="plan.json of the run that this one continues")
     parser.add_argument("--model-config", type=Path, required=True, help="config.json of the start model")
     parser.add_argument("--schedule", type=Path, required=True, help="learning rate of each step (.csv)")
     parser.add_argument("--output", type=Path, required=True, help="plan.json")

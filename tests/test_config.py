@@ -281,3 +281,47 @@ def test_a_run_without_a_mixture_takes_domain_whatever_the_order():
     assert load(config).mixture_of("cpt-1B") == "domain"
     config["mixtures"] = {"replay": {"fineweb_edu": 1.0}}
     assert load(config).mixture_of("cpt-1B") == "replay"
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (
+            {"switch": {"mixture": "reply", "at": 0.8}},
+            "runs.x.switch.mixture: there is no 'reply' in mixtures",
+        ),
+        (
+            {"switch": {"mixture": "domain", "at": 0.8}},
+            "runs.x.switch.mixture: the run trains on domain before",
+        ),
+        ({"switch": {"mixture": "replay", "at": 1}}, "runs.x.switch.at: input should be less than 1"),
+        ({"continues": True}, "runs.x.continues: has no effect without start_from"),
+        (
+            {"continues": True, "start_from": "base"},
+            "runs.x.start_from: base isn't trained, so there is nothing",
+        ),
+    ],
+)
+def test_switches_and_continuations_that_cannot_be(run, message):
+    mixtures = {"replay": {"fineweb_edu": 1.0}}
+    assert message in problem({"mixtures": mixtures, "runs": {"x": {"tokens": "1M", "gpus": 1, **run}}})
+
+
+def test_shards_count_what_continued_runs_and_second_mixtures_read():
+    more = {"tokens": "1B", "gpus": 3, "start_from": "cpt-1B", "continues": True}
+    assert shards({"runs": {"more": {**more, "continues": False}}}) == 2
+    assert shards({"runs": {"more": more}}) == 4  # 2B tokens at 600M a file
+    late = {"tokens": "2B", "gpus": 3, "switch": {"mixture": "late", "at": 0.8}}
+    mixtures = {"late": {"fineweb_edu": 1.0}}
+    assert shards({"mixtures": mixtures, "runs": {"late": late}}) == 3  # 1.6B of the first mixture
+    config = load(merged({"mixtures": mixtures, "runs": {"late": late, "more": more}}))
+    assert config.mixtures_of("late") == ["domain", "late"] and config.continued_runs == {"cpt-1B"}
+
+
+def test_held_out_loss_is_measured_in_the_papers_experiment():
+    found = load(PAPER).train.held_out
+    assert (found.every, found.tokens, found.first_steps) == (20_000_000, 200_000, 50)
+    run = {"train": {"held_out": {"every": "1M", "tokens": 0, "first_steps": 5}}}
+    assert "runs.cpt-1B.train.held_out.tokens: input should be greater than 0" in problem(
+        {"runs": {"cpt-1B": run}}
+    )

@@ -229,6 +229,14 @@ OFFLOADS: dict[str | int, list[list[str]]] = {
 }
 
 
+class HeldOutLoss(Section):
+    """Loss on held-out text while training."""
+
+    every: Annotated[Count, Field(gt=0)] = Field(description="training tokens between two measurements")
+    tokens: Annotated[Count, Field(gt=0)] = Field(description="held-out tokens of each corpus")
+    first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
+
+
 class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
@@ -267,6 +275,7 @@ class Train(Section):
     on_bad_step: Literal["stop", "skip"] = Field(
         description="a loss or gradient that isn't finite: stop the run, or leave out the update"
     )
+    held_out: HeldOutLoss | None = Field(None, description="null: not measured while training")
 
     @model_validator(mode="after")
     def _batch(self) -> "Train":
@@ -327,6 +336,13 @@ class Interpolate(Section):
     ratio: float = Field(gt=0, lt=1, description="(1 - ratio) * base + ratio * run")
 
 
+class Switch(Section):
+    """A second mixture for the end of a run (Parmar et al. 2024)."""
+
+    mixture: str = Field(description="name in `mixtures`")
+    at: float = Field(gt=0, lt=1, description="share of the steps before it")
+
+
 class Run(Section):
     """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
 
@@ -334,7 +350,11 @@ class Run(Section):
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
     mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
-    start_from: str | None = Field(None, description="the run whose model this one continues; null: base")
+    switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
+    start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")
+    continues: bool = Field(
+        False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
+    )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
     interpolate: Interpolate | None = Field(None, description="instead of training")
 
@@ -472,6 +492,13 @@ class Config(Section):
                 f"runs.{name}.mixture: not set, and none of the mixtures is called domain; name one of "
                 f"{', '.join(self.mixtures)}"
             )
+        if run.switch is not None:
+            where = f"runs.{name}.switch.mixture"
+            require_known(run.switch.mixture, self.mixtures, where, "mixtures")
+            if run.switch.mixture == self.mixture_of(name):
+                raise ValueError(f"{where}: the run trains on {run.switch.mixture} before; name another one")
+        if run.continues and run.start_from is None:
+            raise ValueError(f"runs.{name}.continues: has no effect without start_from; name a run there")
         seen = [name]
         while (start := self.runs[seen[-1]].start_from) is not None:
             require_known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
@@ -480,6 +507,11 @@ class Config(Section):
                     f"runs.{name}.start_from: goes round in a circle: {' -> '.join([*seen, start])}"
                 )
             seen.append(start)
+        if run.continues and not self.runs[run.start_from].tokens:
+            raise ValueError(
+                f"runs.{name}.start_from: {run.start_from} isn't trained, so there is nothing to continue; "
+                "name a run with tokens, or leave out `continues`"
+            )
         if run.tokens < self.packing.sequence_length:
             raise ValueError(
                 f"runs.{name}.tokens: {run.tokens} is less than one sequence "
@@ -498,18 +530,33 @@ class Config(Section):
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
         return self.runs[run].mixture or (next(iter(self.mixtures)) if len(self.mixtures) == 1 else "domain")
 
+    def mixtures_of(self, run: str) -> list[str]:
+        """The names of the mixtures that a run trains on, in their order."""
+        switch = self.runs[run].switch
+        return [self.mixture_of(run), *([switch.mixture] if switch else [])]
+
+    def reach_of(self, run: str) -> dict[str, Fraction]:
+        """How many tokens of each mixture a run and those that it continues go through, by name."""
+        settings = self.runs[run]
+        found = self.reach_of(settings.start_from) if settings.continues else {}
+        # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
+        first = Fraction(str(settings.switch.at)) if settings.switch else Fraction(1)
+        for mixture, share in zip(self.mixtures_of(run), (first, 1 - first), strict=False):
+            found[mixture] = found.get(mixture, Fraction(0)) + settings.tokens * share
+        return found
+
     def shards_of(self, corpus: str) -> int:
         """How many shards of a corpus are used: as many as it says, or as the largest need of a run asks for.
 
-        A run needs its budget times the corpus's share of its mixture, less what further epochs repeat.
+        A run needs the corpus's share of what it goes through of a mixture, less what further epochs repeat.
         """
         source = self.corpora[corpus]
         if source.shards is not None:
             return source.shards
-        # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
         needs = [
-            self.runs[run].tokens * Fraction(str(self.mixtures[self.mixture_of(run)].get(corpus, 0.0)))
+            tokens * Fraction(str(self.mixtures[mixture].get(corpus, 0.0)))
             for run in self.trained_runs
+            for mixture, tokens in self.reach_of(run).items()
         ]
         per_shard = source.tokens_per_shard * self.packing.maximum_epochs
         return max(1, math.ceil(max(needs, default=Fraction(0)) / per_shard))
@@ -518,6 +565,11 @@ class Config(Section):
     def trained_runs(self) -> list[str]:
         """Names of the runs with a token budget, in the config's order."""
         return [name for name, run in self.runs.items() if run.tokens]
+
+    @property
+    def continued_runs(self) -> set[str]:
+        """Names of the runs that another one continues with their optimizer."""
+        return {run.start_from for run in self.runs.values() if run.continues and run.start_from}
 
     @property
     def interpolated_runs(self) -> list[str]:
@@ -542,7 +594,7 @@ class Config(Section):
         """Corpora that some run trains on or that are measured, in the config's order."""
         used = {self.domain, self.general}
         for run in self.trained_runs:
-            used |= set(self.mixtures[self.mixture_of(run)])
+            used |= {corpus for mixture in self.mixtures_of(run) for corpus in self.mixtures[mixture]}
         return [name for name in self.corpora if name in used]
 
 

@@ -121,6 +121,12 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
         loss = 2.0 + 0.35 * math.exp(-4 * step / steps) + spread * generator.standard_normal()
         lines.append(f"{step},{step * batch * length},{loss:.6f},0.0001,1.1,{speed},0.031,1820.5")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    measured = ["step,tokens,corpus,loss,bits_per_byte"]
+    for step in range(0, steps + 1, max(1, steps // 5)):
+        for corpus, change in (("scientific_python", -0.02), ("standard_library", 0.003)):
+            bits = 1.1 + change * math.log1p(step)
+            measured.append(f"{step},{step * batch * length},{corpus},{4 * bits},{bits}")
+    (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
     summary = {
         "run": run["name"],
         "tokens": steps * batch * length,

@@ -42,6 +42,11 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
             *common,
         ]
         + ["--output-stem", tmp_path / "figures" / "figure2", *formats],
+        ["figure3.py", "--held-out", *[folder / "held_out.csv" for folder in folders]]
+        + ["--runs", json.dumps([{"name": run["name"], "origin": run["name"]} for run in trained])]
+        + ["--corpora", *experiment.corpora, "--evaluations", root / "evaluations", "--base", "base"]
+        + ["--interpolated", json.dumps([{"name": trained[0]["name"], "run": trained[1]["name"]}])]
+        + ["--output-stem", tmp_path / "figures" / "figure3", *formats],
         ["figure6.py", "--statistics", root / "corpora" / "statistics.csv"]
         + ["--output-stem", tmp_path / "figures" / "figure6", *formats],
         ["token_quality.py", "--quality", root / "corpora" / "token_quality.csv"]
@@ -70,7 +75,7 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
     names = ["scores.csv", "table1.csv", "table1.md", "table1.tex", "paper.pdf"]
     names += [
         f"figures/{name}.{extension}"
-        for name in ("figure1", "figure2", "figure6", "token_quality")
+        for name in ("figure1", "figure2", "figure3", "figure6", "token_quality")
         for extension in ("pdf", "png", "svg")
     ]
     assert all((tmp_path / name).stat().st_size > 100 for name in names)

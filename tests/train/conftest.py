@@ -100,6 +100,7 @@ class Training:
             "work": self.folder / "work",
             "output": self.folder / "model",
             "metrics": self.folder / "metrics.csv",
+            "held-out-losses": self.folder / "held_out.csv",
             "summary": self.folder / "run.json",
             "device": "cpu",
             "log-file": self.folder / "log",

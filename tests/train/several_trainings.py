@@ -1,10 +1,10 @@
 """Train several times in the same processes, which saves their start: for the tests of the engines.
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
-cpt.train.loop.train and `stop_after`, the number of steps of this training after which every process is sent
-SIGTERM, or null. After its first step each training has one whose loss isn't a number, which must leave no
-trace. A finished training leaves in its work folder `run.json` (its summary), and `held-0.json`, ...
-(what each process held before its last update).
+cpt.train.loop.train but `kind`, and `stop_after`, the number of steps of this training after which every
+process is sent SIGTERM, or null. After its first step each training has one whose loss isn't a number, which
+must leave no trace. A finished training leaves in its work folder `run.json` (its summary), and
+`held-0.json`, ... (what each process held before its last update).
 """
 
 import json
@@ -20,7 +20,7 @@ import torch
 from cpt.train import engines, loop
 
 
-def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: Path) -> None:
+def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: Any) -> None:
     """Train by the loop, with an engine whose updates are watched."""
     steps = 0
 
@@ -52,7 +52,7 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: P
 
     loop.make_engine = make_engine
     try:
-        summary = loop.train(plan, work=work, kind="cpu", **folders)
+        summary = loop.train(plan, work=work, kind="cpu", **others)
     except SystemExit as stopped:
         assert stop_after and stopped.code == loop.EXIT_INTERRUPTED, stopped.code
         return
@@ -63,5 +63,6 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **folders: P
 
 if __name__ == "__main__":
     for training in json.loads(Path(sys.argv[1]).read_text()):
-        paths = {key: Path(training.pop(key)) for key in ("model_folder", "sequences_folder", "work")}
+        training["sequences_folders"] = [Path(folder) for folder in training["sequences_folders"]]
+        paths = {key: Path(training.pop(key)) for key in ("model_folder", "work")}
         train(**training, **paths)

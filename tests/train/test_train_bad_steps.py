@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,18 +108,18 @@ def test_gradient_that_is_not_finite_changes_nothing_though_the_loss_is_finite(m
 
 
 def judge(bad_steps, step, loss=1.0, norm=1.0):
-    return bad_steps.is_bad(step, range(4 * step, 4 * step + 4), loss, norm)
+    return bad_steps.is_bad(step, range(4 * step, 4 * step + 4), Path("packed"), loss, norm)
 
 
-def test_gradient_norm_alone_stops_a_run(tmp_path):
+def test_gradient_norm_alone_stops_a_run():
     with pytest.raises(
         UserError, match=r"loss is 1\.0 and the gradient norm inf at step 3 \(rows 12 to 15 of"
     ):
-        judge(BadSteps("run", tmp_path, skip=False, telling=True), 3, norm=INF)
+        judge(BadSteps("run", skip=False, telling=True), 3, norm=INF)
 
 
-def test_too_many_bad_steps_in_a_row_stop(tmp_path):
-    bad_steps = BadSteps("run", tmp_path, skip=True, telling=True)
+def test_too_many_bad_steps_in_a_row_stop():
+    bad_steps = BadSteps("run", skip=True, telling=True)
     for _ in range(2):
         assert all(judge(bad_steps, step, NAN, NAN) for step in range(MOST_IN_A_ROW))
         assert not judge(bad_steps, MOST_IN_A_ROW)  # a good one between starts the count again
@@ -129,13 +130,13 @@ def test_too_many_bad_steps_in_a_row_stop(tmp_path):
         judge(bad_steps, MOST_IN_A_ROW, NAN, NAN)
 
 
-def test_update_that_was_made_cannot_be_skipped(tmp_path):
+def test_update_that_was_made_cannot_be_skipped():
     with pytest.raises(UserError, match="the weights were updated by then"):
-        judge(BadSteps("run", tmp_path, skip=True, telling=True), 3, loss=INF)
+        judge(BadSteps("run", skip=True, telling=True), 3, loss=INF)
 
 
-def test_spike_is_told_and_nothing_else(tmp_path, caplog):
-    bad_steps = BadSteps("run", tmp_path, skip=True, telling=True)
+def test_spike_is_told_and_nothing_else(caplog):
+    bad_steps = BadSteps("run", skip=True, telling=True)
     noise = np.random.default_rng(0).normal(3, 0.01, SPIKE_STEPS)
     assert not any(judge(bad_steps, step, loss) for step, loss in enumerate([5.0, *noise]))
     assert not caplog.text

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from packed_mixture import LENGTH
 from safetensors.torch import load_file
-from train_settings import SETTINGS, TRAIN
+from train_settings import SETTINGS, TRAIN, several
 from transformers import AutoModelForCausalLM
 
 from cpt.digest import reached_definitions
@@ -73,7 +72,7 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
         return {
             "plan": make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128),
             "model_folder": str(model_folder),
-            "sequences_folder": str(packed_folder),
+            "sequences_folders": [str(packed_folder)],
             "work": str(work),
             "stop_after": stop_after,
         }
@@ -93,21 +92,7 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
                 if name in RESUMED:
                     settings = ENGINES[name] | case(number, processes)
                     listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
-        (root / "list.json").write_text(json.dumps(listed))
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        result = subprocess.run(
-            [
-                sys.executable,
-                *(launcher if processes > 1 else []),
-                str(Path(__file__).with_name("several_trainings.py")),
-                str(root / "list.json"),
-            ],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parent)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
+        several(listed, processes, root)
     return root
 
 

@@ -136,8 +136,9 @@ def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
 @pytest.mark.parametrize("sequences", [10, 24, 25])
 def test_every_row_is_seen_once_and_ranks_agree_on_shapes(world_size, micro_batch, sequences):
     seen = []
+    plan = {"global_batch": 10, "stages": [{"first_sequence": 0, "sequences": sequences}]}
     for step in range(-(-sequences // 10)):
-        rows = rows_of_step(step, 10, sequences)
+        _, rows = rows_of_step(step, plan)
         shapes = set()
         for rank in range(world_size):
             parts = list(micro_batches(rows, rank, world_size, micro_batch))

@@ -1,6 +1,11 @@
-"""The script under test, and settings to train with."""
+"""The script under test, settings to train with, and several trainings in the same processes."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 SETTINGS = {
@@ -28,3 +33,18 @@ SETTINGS = {
     "keep_checkpoints": 2,
     "on_bad_step": "stop",
 }
+
+
+def several(trainings: list[dict[str, Any]], processes: int, folder: Path) -> None:
+    """Run several_trainings.py on a list, which is written to `folder`."""
+    (folder / "list.json").write_text(json.dumps(trainings))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    script = Path(__file__).with_name("several_trainings.py")
+    result = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder / "list.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parent)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]

@@ -55,7 +55,7 @@ def test_table1_has_the_papers_columns_and_all_runs(project):
 
 
 def test_figures_and_paper_are_there(project):
-    for figure in ("figure1", "figure2", "figure6", "token_quality"):
+    for figure in ("figure1", "figure2", "figure3", "figure6", "token_quality"):
         for kind, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")):
             assert (results(project) / "figures" / f"{figure}.{kind}").read_bytes().startswith(magic)
     assert (results(project) / "paper.pdf").read_bytes().startswith(b"%PDF")
@@ -85,7 +85,9 @@ def test_smaller_budget_is_a_prefix_of_the_larger(project):
         json.loads((results(project) / "runs" / run / "plan.json").read_text())
         for run in ("cpt-16K", "cpt-40K")
     ]
-    assert plans[0]["sequences_sha256"] == plans[1]["sequences_sha256"]
+    first, second = (plan["stages"][0] for plan in plans)
+    assert first["sequences_sha256"] == second["sequences_sha256"]
+    assert first["first_sequence"] == second["first_sequence"] == 0
     assert plans[0]["sequences"] < plans[1]["sequences"]
     first_steps = []
     for run in ("cpt-16K", "cpt-40K"):
@@ -100,6 +102,26 @@ def test_held_out_loss_falls(project):
         for run in ("base", "cpt-16K", "cpt-40K")
     ]
     assert bits[0]["bits_per_byte"] > bits[1]["bits_per_byte"] > bits[2]["bits_per_byte"]
+
+
+def test_held_out_loss_along_training_ends_where_the_model_is_scored(project):
+    for run in ("cpt-16K", "cpt-40K"):
+        with open(results(project) / "runs" / run / "held_out.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        plan = json.loads((results(project) / "runs" / run / "plan.json").read_text())
+        steps = [int(row["step"]) for row in rows]
+        assert set(steps) >= {0, 1, 2, plan["steps"]} and len(steps) == 2 * len(set(steps))
+        domain = [float(row["bits_per_byte"]) for row in rows if row["corpus"] == "networkx"]
+        assert domain[-1] < domain[0] - 0.3
+
+
+def test_runs_that_continue_or_switch_are_planned(project):
+    mixtures = "mixtures={other: {networkx: 0.5, pydantic: 0.5}}"
+    more = "cpt-9K: {tokens: 9216, cpus: 2, start_from: cpt-16K, continues: true, mixture: other}"
+    late = "late: {tokens: 9216, cpus: 2, switch: {mixture: other, at: 0.5}}"
+    jobs = project.planned("--config", mixtures, f"runs={{{more}, {late}}}")
+    assert jobs["pack"] == 1 and jobs["plan_run"] == 2
+    assert jobs["train"] == 3  # cpt-16K once more, to keep its optimizer
 
 
 def test_trained_model_loads_with_transformers(project):
@@ -126,7 +148,7 @@ def test_finished_means_nothing_to_be_done(project):
 
 def test_changed_plot_redraws_figures_and_paper_only(project):
     with project.edit("scripts/cpt/report/style.py", '"lines.linewidth": 1.5', '"lines.linewidth": 1.6'):
-        drawn = ("figure1", "figure2", "figure6", "token_quality", "paper", "all")
+        drawn = ("figure1", "figure2", "figure3", "figure6", "token_quality", "paper", "all")
         assert project.planned() == dict.fromkeys(drawn, 1)
 
 

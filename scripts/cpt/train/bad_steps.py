@@ -19,25 +19,24 @@ class BadSteps:
 
     Args:
         run: its name.
-        sequences: folder of the packed mixture, named in messages beside the step's rows.
         skip: go on without the update of a bad step, instead of stopping.
         telling: write warnings; on one process only.
     """
 
-    def __init__(self, run: str, sequences: Path, skip: bool, telling: bool):
-        self.run, self.sequences, self.skip, self.telling = run, sequences, skip, telling
+    def __init__(self, run: str, skip: bool, telling: bool):
+        self.run, self.skip, self.telling = run, skip, telling
         self.skipped = self.in_a_row = 0
         self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
 
-    def is_bad(self, step: int, rows: range, loss: float, gradient_norm: float) -> bool:
-        """Whether the 1-based `step` on these rows is left out of training.
+    def is_bad(self, step: int, rows: range, sequences: Path, loss: float, gradient_norm: float) -> bool:
+        """Whether the 1-based `step` on these rows of the folder `sequences` is left out of training.
 
         `loss` in nats per token over the global batch, and `gradient_norm` before clipping, are the same on
         all processes. The engine makes no update where the norm isn't finite.
 
         Raises UserError where the run can't go on.
         """
-        where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {self.sequences})"
+        where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {sequences})"
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             self.in_a_row = 0
             self._tell_spike(where, loss)

@@ -1,7 +1,8 @@
 """Batches as a pure function of the step: no loader state, so resuming needs none.
 
 Sample k of a run is row k of the packed array, which is globally shuffled already. Step s sees the
-rows s * B .. (s + 1) * B - 1 of a global batch of B; rank r of w takes every w-th of them, from r on.
+rows s * B .. (s + 1) * B - 1 of a global batch of B; rank r of w takes every w-th of them, from r on. A run
+that continues another begins at a later row; one that switches to another mixture has two such stages.
 """
 
 from collections.abc import Iterator
@@ -94,9 +95,19 @@ class PackedSequences:
         return Batch(self.rows[numbers].astype(np.int64), positions, weights[:, None] * counted)
 
 
-def rows_of_step(step: int, global_batch: int, sequences: int) -> range:
-    """Row numbers of the 0-based `step`; the last step of a run takes what is left."""
-    return range(step * global_batch, min((step + 1) * global_batch, sequences))
+def rows_of_step(step: int, plan: dict[str, Any]) -> tuple[int, range]:
+    """Which sequences the 0-based `step` of a planned run sees.
+
+    Returns (stage, rows): the stage's number in plan["stages"], and row numbers of its mixture. A run's last
+    step takes what is left; a switch of mixtures falls between two steps.
+    """
+    before = step * plan["global_batch"]
+    for number, stage in enumerate(plan["stages"]):
+        if before < stage["sequences"]:
+            first = stage["first_sequence"] + before
+            return number, range(first, first + min(plan["global_batch"], stage["sequences"] - before))
+        before -= stage["sequences"]
+    raise IndexError(f"step {step} of {plan['steps']}")
 
 
 def micro_batches(

@@ -49,7 +49,10 @@ class FsdpEngine:
         self.optimizer = make_adamw(model, settings)
 
     def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.loss_model(*inputs)
+        loss = self.loss_model(*inputs)
+        if not torch.is_grad_enabled():  # no backward pass follows that would split the root's weights again
+            self.loss_model.reshard()
+        return loss
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         # Gradients are reduced at every micro-batch, since keeping them whole until the last would hold a

@@ -26,7 +26,9 @@ from cpt.provenance import provenance
 from cpt.train import checkpoints, memory
 from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
+from cpt.train.continuation import load_optimizer, save_optimizer
 from cpt.train.engines import make_engine
+from cpt.train.held_out import HeldOutLosses
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
 from cpt.train.schedules import learning_rate
 
@@ -118,16 +120,24 @@ def lock(work: Path) -> TextIO:
 
 
 def train(
-    plan: dict[str, Any], model_folder: Path, sequences_folder: Path, work: Path, kind: str
+    plan: dict[str, Any],
+    model_folder: Path,
+    sequences_folders: list[Path],
+    work: Path,
+    kind: str,
+    held_out: dict[str, Path] | None = None,
+    keep_optimizer: bool = False,
 ) -> dict[str, Any] | None:
     """Train as planned, going on from the newest checkpoint in `work`.
 
     Args:
         plan: plan.json of the run (cpt.train.plan).
         model_folder: Hugging Face folder that training starts from.
-        sequences_folder: the packed mixture.
-        work: for checkpoints, metrics.csv and the final `model` folder.
+        sequences_folders: the packed mixture of each of the plan's stages.
+        work: for checkpoints, metrics.csv, held_out.csv and the final `model` folder.
         kind: of device, "cuda" or "cpu".
+        held_out: held-out tokens (.npz) by corpus, to be measured on as the plan says.
+        keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues this one.
 
     Returns:
         On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
@@ -135,7 +145,7 @@ def train(
 
     Raises:
         UserError: no GPU, no memory, a work folder that can't be written, packed data that isn't what was
-            planned with, or a loss or gradient that isn't finite.
+            planned with, no optimizer state to continue with, or a loss or gradient that isn't finite.
     """
     began = time.monotonic()
     interruption = Interruption()
@@ -148,15 +158,14 @@ def train(
             logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
         settings["precision"] = "float32"
 
-    packed = PackedSequences(sequences_folder, settings["document_masking"])
-    if packed.ledger["sequences_sha256"] != plan["sequences_sha256"]:
-        raise UserError(
-            f"{sequences_folder}: packed again since {plan['run']} was planned; plan the run again"
-        )
+    packed = [PackedSequences(folder, settings["document_masking"]) for folder in sequences_folders]
+    for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
+        if found.ledger["sequences_sha256"] != stage["sequences_sha256"]:
+            raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
     learning_digest = settings_digest({key: value for key, value in plan.items() if key != "execution"})
     identity = f"{learning_digest}-{sha256_of(model_folder / 'model.safetensors')[:16]}"
 
-    # Start: the base model's weights, or those of the newest checkpoint.
+    # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
     torch.manual_seed(settings["seed"])
     checkpoint_root = work / "checkpoints"
     checkpoint = checkpoints.newest(checkpoint_root, identity) if first else None
@@ -166,7 +175,11 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
-    steps_done = updates = 0
+    weights, moments, steps_done, earlier_updates = {}, {}, 0, 0
+    if plan["continues"]:
+        weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        moments, earlier_updates = load_optimizer(model_folder)
+    updates = earlier_updates
     if checkpoint is not None:
         state, weights, moments = checkpoints.load(checkpoint)
         steps_done, updates = state["step"], state["updates"]
@@ -178,13 +191,13 @@ def train(
     out_of_memory_explained = partial(memory.explained, plan, settings, rank, world_size, device)
     with out_of_memory_explained():
         engine = make_engine(model, settings, device, world_size)
-        if checkpoint is not None:
+        if moments:
             engine.load(weights, moments, updates)
-            del weights, moments
+    del weights, moments
     if settings["micro_batch"] == "auto":
 
         def trial(size: int) -> None:
-            batch = packed.batch(np.zeros(size, np.int64), np.ones(size, np.float32))
+            batch = packed[0].batch(np.zeros(size, np.int64), np.ones(size, np.float32))
             engine.trial(*(torch.from_numpy(array).to(device) for array in batch))
 
         settings["micro_batch"] = found_micro_batch(work, plan, trial, 8 * parameters, world_size, device)
@@ -192,10 +205,15 @@ def train(
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
+    held_out_losses = HeldOutLosses(
+        *(held_out or {}, plan, settings["micro_batch"], engine, model, device),
+        *(work / "held_out.csv", steps_done),
+    )
     steps = plan["steps"]
-    tokens_done = tokens_before = packed.tokens(range(steps_done * plan["global_batch"]))
+    earlier = [rows_of_step(step, plan) for step in range(steps_done)]
+    tokens_done = tokens_before = sum(packed[stage].tokens(rows) for stage, rows in earlier)
     final_loss = None
-    bad_steps = BadSteps(plan["run"], sequences_folder, settings["on_bad_step"] == "skip", telling=first)
+    bad_steps = BadSteps(plan["run"], settings["on_bad_step"] == "skip", telling=first)
     writer = (
         checkpoints.Writer(checkpoint_root, identity, settings["keep_checkpoints"], checkpoint)
         if first
@@ -204,18 +222,20 @@ def train(
     progress = Progress(f"train {plan['run']}", total=steps, unit="step", done=steps_done)
 
     with out_of_memory_explained(), writer or nullcontext(), progress:
+        if steps_done == 0:
+            held_out_losses.after(0, 0, 0)
         for step in range(steps_done, steps):
             step_began = time.monotonic()
 
             # Batch, forward, loss, backward: micro-batch by micro-batch. What chance decides, in a model with
             # dropout, is a function of the step too.
             torch.manual_seed((settings["seed"] * steps + step) * world_size + rank)
-            rows = rows_of_step(step, plan["global_batch"], plan["sequences"])
-            tokens, targets = packed.tokens(rows), packed.targets(rows)
+            stage, rows = rows_of_step(step, plan)
+            tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
             micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
             loss_sum = torch.zeros((), device=device)
             for number, (numbers, weights) in enumerate(micros):
-                batch = packed.batch(numbers, weights)
+                batch = packed[stage].batch(numbers, weights)
                 loss = engine.loss(*(torch.from_numpy(array).to(device) for array in batch))
                 loss = loss / max(1, targets)
                 engine.backward(loss, last=number == len(micros) - 1)
@@ -231,7 +251,7 @@ def train(
             if world_size > 1:
                 dist.all_reduce(loss_sum)
             loss_value = loss_sum.item()
-            skipped = bad_steps.is_bad(step + 1, rows, loss_value, gradient_norm)
+            skipped = bad_steps.is_bad(step + 1, rows, sequences_folders[stage], loss_value, gradient_norm)
             if not skipped:
                 updates += 1
                 final_loss = loss_value
@@ -258,6 +278,7 @@ def train(
                 figures["MFU"] = f"{utilization:.1%}"
             progress.note(figures | {"memory": f"{peak_memory_mb(device) / 1e3:.1f} GB"})
             progress.advance()
+            held_out_losses.after(step + 1, tokens_done - tokens, tokens_done)
 
             # Checkpoint.
             stop = interruption.on_any_process(device) and step + 1 < steps
@@ -277,12 +298,16 @@ def train(
                     logging.warning("interrupted after step %d; newest checkpoint: %s", step + 1, kept)
                 sys.exit(EXIT_INTERRUPTED)
 
-    weights, _ = engine.state()
+    weights, moments = engine.state()
     if not first:
         return None
     metrics.close()
+    held_out_losses.close()
     checkpoints.with_room(checkpoint_root, lambda: save_model(weights, model_folder, work / "model"))
+    if keep_optimizer:
+        save_optimizer(work / "model", moments, updates)
     wall_seconds = time.monotonic() - began
+    training_seconds = time.monotonic() - progress.start - held_out_losses.seconds
     session_tokens = tokens_done - tokens_before
     return {
         "run": plan["run"],
@@ -290,7 +315,7 @@ def train(
         "padding_tokens": plan["tokens"] - tokens_done,
         **{
             key: plan[key]
-            for key in ("mixture", "sequences", "sequence_length", "global_batch", "steps", "warmup_steps")
+            for key in ("stages", "sequences", "sequence_length", "global_batch", "steps", "warmup_steps")
         },
         "processes": world_size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -302,12 +327,13 @@ def train(
         "flops_formula": "6 N + 6 L d S (causal attention)",
         "peak_flops_per_process": peak,
         "final_loss": final_loss,
-        "skipped_steps": steps - updates,
+        "skipped_steps": bad_steps.skipped,
         "checkpoints": writer.summary(),
         "resumed_after_step": steps_done or None,
         "tokens_this_session": session_tokens,
         "wall_seconds": round(wall_seconds, 1),
-        "tokens_per_second": round(session_tokens / (time.monotonic() - progress.start), 1),
+        "held_out_seconds": round(held_out_losses.seconds, 1),
+        "tokens_per_second": round(session_tokens / training_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
         "held_bytes": held_bytes,
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
@@ -370,12 +396,15 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
                 shutil.copyfile(start_folder / name, folder / name)
 
 
-def write_run(summary: dict[str, Any], work: Path, model: Path, metrics: Path, run: Path, code: str) -> None:
+def write_run(
+    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path, code: str
+) -> None:
     """Move a finished run's results to where the workflow expects them; run.json comes last."""
     summary["provenance"]["code_digest"] = code
     with atomic(model) as folder:
         shutil.copytree(work / "model", folder)
-    with atomic(metrics) as file:
-        shutil.copyfile(work / "metrics.csv", file)
+    for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):
+        with atomic(output) as file:
+            shutil.copyfile(work / name, file)
     write_json(run, summary)
     shutil.rmtree(work)

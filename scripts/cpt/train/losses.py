@@ -64,9 +64,11 @@ class HeadLoss(nn.Module):
         """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n]."""
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        bias = None if self.bias is None else self.bias.to(dtype)
+        weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        if not torch.is_grad_enabled():  # without this, gradients of the head would be computed all the same
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
-            return LinearCrossEntropy.apply(hidden.to(dtype), self.weight.to(dtype), bias, targets, weights)
+            return LinearCrossEntropy.apply(hidden.to(dtype), weight, bias, targets, weights)
 
 
 class LinearCrossEntropy(torch.autograd.Function):

@@ -52,28 +52,28 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 class MetricsFile:
-    """One CSV row per step, each step once, also across interruptions.
+    """CSV rows that begin with their step, each once, also across interruptions.
 
-    Rows are appended as they come; on resume, rows at or after the step that is trained again are cut. On a
-    full disk, rows wait in memory until there is room again.
+    Rows are appended as they come; on resume, rows after step `steps_done` are cut. On a full disk, rows wait
+    in memory until there is room again.
     """
 
-    def __init__(self, path: Path, steps_done: int):
+    def __init__(self, path: Path, steps_done: int, columns: tuple[str, ...] = COLUMNS):
         kept: list[list[str]] = []
         if path.exists():
             with open(path, newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+                rows = [row for row in csv.reader(file) if len(row) == len(columns)]
             kept = [row for row in rows if row[0].isdigit() and int(row[0]) <= steps_done]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *kept])
+        csv.writer(text, lineterminator="\n").writerows([columns, *kept])
         write_text(path, text.getvalue())
-        self._path = path
+        self._path, self._columns = path, columns
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         self._waiting = b""
 
-    def write(self, **values: float | None) -> None:
+    def write(self, **values: float | str | None) -> None:
         """Append one row; None becomes an empty cell."""
-        row = ",".join("" if values[name] is None else str(values[name]) for name in COLUMNS)
+        row = ",".join("" if values[name] is None else str(values[name]) for name in self._columns)
         self._waiting += f"{row}\n".encode()
         try:
             self._flush()

@@ -1,0 +1,117 @@
+"""Loss on held-out text while training: how the domain is learned and the rest is forgotten, step by step."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cpt.held_out import load_held_out
+from cpt.train.batches import micro_batches
+from cpt.train.engines import Engine
+from cpt.train.metrics import MetricsFile
+
+COLUMNS = ("step", "tokens", "corpus", "loss", "bits_per_byte")
+
+
+class HeldOutLosses:
+    """Measures through the engine itself, so that a model that is split over processes stays so.
+
+    Training doesn't notice: no gradients, no dropout, no random numbers, no update.
+
+    Args:
+        files: held-out tokens (.npz) by corpus.
+        plan: of the run; plan["execution"]["held_out"] says when, or isn't there: then nothing is measured.
+        micro_batch: windows per process and forward pass.
+        engine, model: the engine, and the transformers model inside it.
+        device: of this process.
+        path: where rows are written (COLUMNS; loss in nats per token), by rank 0.
+        steps_done: rows after this step are cut; those before the first step are measured again.
+
+    Attributes:
+        seconds: spent on measuring.
+    """
+
+    def __init__(
+        self,
+        files: dict[str, Path],
+        plan: dict[str, Any],
+        micro_batch: int,
+        engine: Engine,
+        model: nn.Module,
+        device: torch.device,
+        path: Path,
+        steps_done: int,
+    ):
+        self.settings: dict[str, int] | None = plan["execution"].get("held_out")
+        self.steps = plan["steps"]
+        self.micro_batch = micro_batch
+        self.engine, self.model, self.device = engine, model, device
+        self.rank, self.world_size = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        )
+        self.context: int = model.config.max_position_embeddings
+        self.corpora = {name: load_held_out(file) for name, file in files.items()} if self.settings else {}
+        # As cpt.evaluate.bits cuts them; the longest first, so that little is padded.
+        length = min(plan["sequence_length"], self.context)
+        self.windows = {
+            name: sorted(found.windows(length), key=len, reverse=True) for name, found in self.corpora.items()
+        }
+        self.file = MetricsFile(path, steps_done or -1, COLUMNS) if self.rank == 0 else None
+        self.seconds = 0.0
+
+    def after(self, step: int, tokens_before: int, tokens: int) -> None:
+        """Measure if it is due after `step` steps (0: before the first); a collective operation.
+
+        `tokens_before` and `tokens` are those trained on before and after the step, without padding.
+        """
+        if self.settings is None:
+            return
+        whole = tokens // self.settings["every"] > tokens_before // self.settings["every"]
+        if not (whole or step <= self.settings["first_steps"] or step in (0, self.steps)):
+            return
+        since = time.monotonic()
+        self.model.eval()
+        for name, found in self.corpora.items():
+            total = self._negative_log_likelihood(self.windows[name])
+            if self.file is not None:
+                self.file.write(
+                    step=step,
+                    tokens=tokens,
+                    corpus=name,
+                    loss=total / len(found.tokens),
+                    bits_per_byte=total / (math.log(2) * found.bytes),
+                )
+        self.model.train()
+        self.seconds += time.monotonic() - since
+
+    @torch.no_grad()
+    def _negative_log_likelihood(self, windows: list[np.ndarray]) -> float:
+        """Sum over all predicted tokens in nats. All processes make the same calls, with equal shapes."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        shares = micro_batches(range(len(windows)), self.rank, self.world_size, self.micro_batch)
+        for number, (rows, weights) in enumerate(shares):
+            # The longest window that any process has in this pass.
+            width = len(windows[number * self.micro_batch * self.world_size])
+            ids = np.zeros((len(rows), width), dtype=np.int64)
+            counted = np.zeros((len(rows), width - 1), dtype=np.float32)
+            for place, (row, weight) in enumerate(zip(rows, weights, strict=True)):
+                window = windows[row][:width]  # cut only where a repeated row of weight 0 fills the share
+                ids[place, : len(window)] = window
+                counted[place, : len(window) - 1] = weight
+            # The last token of a whole window is a target only, and may stand one beyond the context.
+            positions = np.minimum(np.arange(width), self.context - 1)[None]
+            inputs = (torch.from_numpy(array).to(self.device) for array in (ids, positions, counted))
+            total += self.engine.loss(*inputs).double()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total.item()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()

@@ -1,0 +1,78 @@
+"""Figure 3: domain and general bits per byte along training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cpt.errors import UserError
+from cpt.report import style
+from cpt.report.forgetting import Curve, Point, draw_forgetting, read_curves, read_points
+
+RUNS = [{"name": "first", "origin": "first"}, {"name": "second", "origin": "first"}]
+TOKENS = np.array([0, 2048, 4096, 40960])
+BITS = [
+    {"math": [1.0, 0.9, 0.8, 0.7], "web": [2.0, 2.2, 2.1, 2.1]},
+    {"math": [0.7, 0.7, 0.7, 0.6], "web": [2.1, 2.2, 2.2, 2.3]},
+]
+CURVES = [{corpus: Curve(TOKENS, np.array(bits)) for corpus, bits in run.items()} for run in BITS]
+
+
+def test_curves_by_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "held_out.csv"
+    header = "step,tokens,corpus,loss,bits_per_byte\n"
+    path.write_text(header + "0,0,math,2.5,1.25\n0,0,web,3.5,1.75\n1,512,math,2.0,1.0\n1,512,web,4.0,2.0\n")
+    found = read_curves(path)
+    assert list(found) == ["math", "web"]
+    assert found["web"].tokens.tolist() == [0, 512] and found["web"].bits.tolist() == [1.75, 2.0]
+    path.write_text(header + "0,0,math,nan,nan\n")
+    with pytest.raises(UserError, match=r"held_out\.csv: bits per byte of math aren't finite"):
+        read_curves(path)
+    path.write_text(header)
+    with pytest.raises(UserError, match="no rows"):
+        read_curves(path)
+
+
+def test_interpolated_models_are_compared_with_the_base_model(tmp_path: Path) -> None:
+    for run, bits in {"base": (1.0, 2.0), "at-50": (0.9, 2.1)}.items():
+        (tmp_path / run).mkdir()
+        for corpus, value in zip(("math", "web"), bits, strict=True):
+            (tmp_path / run / f"bits_per_byte.{corpus}.json").write_text(json.dumps({"bits_per_byte": value}))
+    (found,) = read_points(tmp_path, "base", [{"name": "at-50", "run": "first"}], ["math", "web"])
+    assert found.run == "first" and found[1:] == pytest.approx((-0.1, 0.1))
+    assert read_points(tmp_path / "nowhere", "", [], ["math"]) == []
+
+
+def test_each_panel_shows_what_its_axes_say() -> None:
+    drawn = Figure()
+    draw_forgetting(drawn, CURVES, RUNS, ["math", "web"], [Point("first", -0.1, 0.1)])
+    panels = {axes.get_ylabel(): axes for axes in drawn.axes}
+    general, domain = panels["web\nbits per byte"], panels["math\nbits per byte"]
+    paths = panels["web\nchange in bits per byte"]
+    assert paths.get_xlabel() == "math\nchange in bits per byte" and len(panels) == 3
+    assert [line.get_ydata().tolist() for line in domain.lines] == [c["math"].bits.tolist() for c in CURVES]
+    assert [line.get_ydata().tolist() for line in general.lines] == [c["web"].bits.tolist() for c in CURVES]
+    first, second, point = paths.lines[:3]
+    assert first.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
+    assert first.get_ydata() == pytest.approx([0, 0.2, 0.1, 0.1])
+    # The second run continues the first: its path begins where that one's ends.
+    assert (second.get_xdata()[0], second.get_ydata()[0]) == pytest.approx((-0.3, 0.1))
+    assert point.get_xydata().tolist() == [[-0.1, 0.1]] and point.get_color() == first.get_color()
+    labels = [text.get_text() for text in drawn.legends[0].texts]
+    assert labels == ["first", "second", "interpolated with the base model"]
+
+
+def test_without_a_general_corpus_only_the_domain_is_drawn(tmp_path: Path) -> None:
+    with style.figure(height=2.6) as drawn:
+        draw_forgetting(drawn, CURVES[:1], RUNS[:1], ["math"], [])
+        (axes,) = drawn.axes
+        assert axes.get_ylabel() == "math\nbits per byte"
+        drawn.canvas.draw()
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "2.05K", "10K"]
+        (a,) = style.save(drawn, tmp_path / "a", ["svg"])
+    with style.figure(height=2.6) as drawn:
+        draw_forgetting(drawn, CURVES[:1], RUNS[:1], ["math"], [])
+        (b,) = style.save(drawn, tmp_path / "b", ["svg"])
+    assert a.read_bytes() == b.read_bytes()

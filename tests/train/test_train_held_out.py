@@ -1,0 +1,143 @@
+"""Held-out loss while training: right, at the right steps, each once, and without a trace in training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from packed_mixture import LENGTH
+from train_settings import SETTINGS, several
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from cpt.evaluate.bits import bits_per_byte
+from cpt.held_out import HeldOut, load_held_out
+from cpt.train.held_out import HeldOutLosses
+from cpt.train.metrics import MetricsFile
+from cpt.train.plain_engine import PlainEngine
+from cpt.train.plan import make_plan
+
+BOTH = ["optimizer", "parameters"]
+ENGINES = {
+    "ddp": {"engine": "ddp"},
+    "fsdp": {"engine": "fsdp"},
+    "zero 0": {"engine": "deepspeed", "zero_stage": 0},
+    "zero 1": {"engine": "deepspeed", "zero_stage": 1},
+    "zero 2, offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
+    "zero 3, offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
+}
+RESUMED = ("ddp", "zero 3, offloaded")
+WHEN = {"every": 600, "tokens": 500, "first_steps": 1}
+SEQUENCES = 27  # six global batches of 4 (256 tokens), and one of 3
+STEPS = [0, 1, 3, 5, 7]  # 600 tokens are reached in step 3, 1,200 in step 5
+
+
+def held_out(seed: int, lengths: list[int]) -> HeldOut:
+    generator = np.random.default_rng(seed)
+    tokens = np.cumsum(generator.integers(0, 3 + 40 * seed, sum(lengths))) % 101
+    return HeldOut(tokens.astype(np.uint32), np.cumsum(lengths), 3 * sum(lengths), 100)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    """Documents of many lengths: of one token, of several windows, of exactly one and two windows."""
+    folder = tmp_path_factory.mktemp("held_out")
+    for seed, lengths in enumerate([[1, 200, LENGTH, 17], [30, 2 * LENGTH, 5]]):
+        held_out(seed, lengths).save(folder / f"{seed}.npz")
+    return {"domain": str(folder / "0.npz"), "general": str(folder / "1.npz")}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, model_folder, packed_folder, files) -> Path:
+    """A folder with trainings on two processes: ENGINE/measured, /plain and some /resumed."""
+    root = tmp_path_factory.mktemp("held_out_runs")
+    ledger = json.loads((packed_folder / "ledger.json").read_text())
+    listed = []
+    for name, engine in ENGINES.items():
+        for kind in ("measured", "plain", *(["resumed", "resumed"] if name in RESUMED else [])):
+            when = {} if kind == "plain" else {"held_out": WHEN}
+            settings = SETTINGS | {"offload": [], "gradient_checkpointing": True} | engine | when
+            again = any(training["work"].endswith(f"{name}/{kind}") for training in listed)
+            listed.append(
+                {
+                    "plan": make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128),
+                    "model_folder": str(model_folder),
+                    "sequences_folders": [str(packed_folder)],
+                    "work": str(root / name / kind),
+                    "held_out": files,
+                    "stop_after": 4 if kind == "resumed" and not again else None,
+                }
+            )
+    several(listed, 2, root)
+    return root
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_values_are_those_of_bits_per_byte_and_training_is_the_same(trained, model_folder, files, name):
+    measured, plain = trained / name / "measured", trained / name / "plain"
+    found = pd.read_csv(measured / "held_out.csv")
+    metrics = pd.read_csv(measured / "metrics.csv")
+    assert list(found.step) == [step for step in STEPS for _ in files]
+    assert list(found.corpus) == list(files) * len(STEPS)
+    tokens = dict(zip(metrics.step, metrics.tokens, strict=True)) | {0: 0}
+    assert list(found.tokens) == [tokens[step] for step in found.step]
+    for step, folder in ((0, model_folder), (7, measured / "model")):
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        for corpus, path in files.items():
+            expected = bits_per_byte(model, load_held_out(Path(path)), LENGTH, 3)
+            (row,) = found[(found.step == step) & (found.corpus == corpus)].itertuples()
+            assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
+            assert row.bits_per_byte == pytest.approx(expected["bits_per_byte"], abs=1e-5)
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (measured, plain)]
+    assert weights[0] == weights[1]
+    assert list(metrics.loss) == list(pd.read_csv(plain / "metrics.csv").loss)
+    assert (plain / "held_out.csv").read_text() == "step,tokens,corpus,loss,bits_per_byte\n"
+    assert json.loads((plain / "run.json").read_text())["held_out_seconds"] == 0
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_resumed_run_leaves_the_same_bytes(trained, name):
+    one, other = (trained / name / kind / "held_out.csv" for kind in ("measured", "resumed"))
+    summary = json.loads((trained / name / "resumed" / "run.json").read_text())
+    assert summary["resumed_after_step"] == 4
+    assert one.read_bytes() == other.read_bytes()
+
+
+def losses(tmp_path, model, files, steps_done=0) -> HeldOutLosses:
+    plan = {"sequence_length": LENGTH, "steps": 7, "execution": {"held_out": WHEN}}
+    device = torch.device("cpu")
+    engine = PlainEngine(model, SETTINGS, device, 1)
+    paths = {corpus: Path(path) for corpus, path in files.items()}
+    return HeldOutLosses(paths, plan, 3, engine, model, device, tmp_path / "held_out.csv", steps_done)
+
+
+def test_windows_as_long_as_the_context_without_dropout_or_random_numbers(tmp_path, files):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **{"vocab_size": 101, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "max_position_embeddings": LENGTH, "attention_dropout": 0.5},
+    )
+    model = LlamaForCausalLM(config).train()
+    before = torch.get_rng_state()
+    measured = losses(tmp_path, model, files)
+    measured.after(0, 0, 0)
+    measured.close()
+    assert torch.equal(torch.get_rng_state(), before) and all(m.training for m in model.modules())
+    assert measured.seconds > 0 and all(p.grad is None for p in model.parameters())
+    for row in pd.read_csv(tmp_path / "held_out.csv").itertuples():
+        expected = bits_per_byte(model.eval(), load_held_out(Path(files[row.corpus])), LENGTH, 3)
+        assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
+
+
+def test_run_killed_before_its_first_checkpoint_measures_the_start_once(tmp_path, model_folder, files):
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    texts = []
+    for _ in range(2):
+        measured = losses(tmp_path, model, files)
+        measured.after(0, 0, 0)
+        texts.append((tmp_path / "held_out.csv").read_text())
+    assert texts[0] == texts[1] and len(texts[0].splitlines()) == 3
+    kept = MetricsFile(tmp_path / "held_out.csv", 5, ("step", "tokens", "corpus", "loss", "bits_per_byte"))
+    kept.close()
+    assert (tmp_path / "held_out.csv").read_text() == texts[0]
