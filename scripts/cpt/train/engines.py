@@ -181,8 +181,8 @@ class DeepSpeedEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
-        # It skips the update by itself, and keeps the norm of the step before.
-        return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.nan
+        # Where a gradient isn't finite, it skips the update by itself and tells an infinite norm.
+        return float(self.engine.get_global_grad_norm())
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
