@@ -24,7 +24,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def _script(command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int]) -> None:
     os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
-    os.nice(10)  # so that the test, which watches for an event, isn't late
+    os.nice(4)  # so that the test, which watches for an event, isn't late
     for number, limit in limits.items():
         resource.setrlimit(number, (limit, resource.RLIM_INFINITY))
     sys.argv = command
@@ -88,10 +88,10 @@ class Session:
     def exit_codes(self) -> list[int]:
         """Wait for all processes."""
         for member in self.members:
-            member.join(120)
+            member.join(400)
         return [member.exitcode for member in self.members]
 
-    def wait_until(self, happened: Callable[[], bool], seconds: float = 60) -> bool:
+    def wait_until(self, happened: Callable[[], bool], seconds: float = 240) -> bool:
         """Wait for an event; whether it came before the processes ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
