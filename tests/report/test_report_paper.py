@@ -131,7 +131,7 @@ def changed(experiment: SimpleNamespace, folder: Path, keep: Any, **config: Any)
 
 
 def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    """Two tasks, no general group, no bits per byte, budgets that repeat, a run with its own settings."""
+    """Two tasks, no general group, no bits per byte, budgets that repeat, a run with its own settings in two stages."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     evaluate = {
@@ -142,20 +142,27 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
     runs = {
         "base": {},
         "cpt-10K": {"tokens": "10K", "cpus": 2},
-        "cpt-25K": {"tokens": 10_240, "cpus": 2, "train": {"learning_rate": 0.001}},
+        "cpt-25K": {
+            **{"tokens": 10_240, "cpus": 2, "train": {"learning_rate": 0.001}},
+            "switch": {"mixture": "late", "at": 0.75},
+        },
     }
+    domain, general = experiment.corpora
+    mixtures = {"domain": {domain: 1.0}, "late": {domain: 0.4, general: 0.6}}
     files = changed(
         experiment,
         tmp_path / "in",
         lambda line: ",piqa," in line or ",arc_easy," in line,
         evaluate=evaluate,
         runs=runs,
+        mixtures=mixtures,
     )
     files["scores.csv"].write_text(files["scores.csv"].read_text().replace("25600", "10240"))
     lay_out(tmp_path / "out", files, *NOTHING)
     shown = figures_of(tmp_path / "out")
     assert "10.2K (cpt-25K)" in shown
     assert "learning rate 0.001" in shown
+    assert f"{domain} 85 % , {general} 15 %" in " ".join(shown.split())
     assert "BoolQ" not in shown
 
 
