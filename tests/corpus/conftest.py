@@ -1,5 +1,6 @@
 """What the corpus tests share: a way to run scripts, a tiny model folder, settings."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -39,9 +40,15 @@ FILTERS = {
 
 
 @pytest.fixture(scope="session")
-def filters() -> dict:
+def config_filters() -> dict:
     """The config's `filters`, as the scripts get them: through JSON, so with strings as keys."""
     return json.loads(json.dumps(FILTERS))
+
+
+@pytest.fixture
+def filters(config_filters) -> dict:
+    """A copy of them, to be changed."""
+    return copy.deepcopy(config_filters)
 
 
 @pytest.fixture(scope="session")

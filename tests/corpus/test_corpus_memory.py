@@ -75,6 +75,6 @@ def test_tokenize(save_table, tmp_path, filters, model_folder):
             "held_out": {"share": 0.0, "group_by": "url"},
         },
         **{key: tmp_path / key for key in ("tokens", "ends", "held_out", "manifest")},
-        **{key: tmp_path / key for key in ("drops", "examples")},
+        **{key: tmp_path / key for key in ("drops", "examples", "quality")},
     )
     assert peak < 500

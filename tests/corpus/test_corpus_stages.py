@@ -90,9 +90,12 @@ class Job(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def rules(filters):
+def rules(config_filters):
     # The tests' tokenizer knows few tokens.
-    return {**filters, "token_quality": {**filters["token_quality"], "minimum_distinct_share": 0.0}}
+    return {
+        **config_filters,
+        "token_quality": {**config_filters["token_quality"], "minimum_distinct_share": 0.0},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
         entries = [{**entry, "id": f"{shard}`{n}", "text": f"## rain\n\n{'x' * 400}"} for n in range(count)]
         (folder / f"{shard}.examples.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
         (folder / f"{shard}.drops.csv").write_text(
-            "rule,documents,bytes\nread,30,9\ntop_2_gram,20,9\nempty,0,0\n"
+            "rule,documents,bytes\nread,30,9\ntop_2_gram,20,9\nempty,0,0\nkept,10,0\n"
         )
         tokens = tmp_path / "c" / "tokens" / f"{shard}.examples.jsonl"
         value = {
@@ -216,7 +216,7 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
         }
         tokens.write_text(json.dumps(value) + "\n")
         tokens.with_name(f"{shard}.drops.csv").write_text(
-            "rule,documents,bytes,tokens\nread,30,9,9\nmaximum_bytes_per_token,1,0,1\nheld_out,1,1,1\n"
+            "rule,documents,bytes,tokens\nread,30,9,9\nmaximum_bytes_per_token,1,0,1\nheld_out,1,1,1\nkept,8,8,8\n"
         )
         report = {"contaminated": 2, "dropped": 0, "hits": hits}
         (tmp_path / "c" / "decontaminated" / f"{shard}.json").write_text(json.dumps(report))
