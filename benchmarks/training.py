@@ -15,8 +15,8 @@ has allocated there. Weights, gradients and optimizer are what is held between t
 and its update; activations and logits are all that is left of the peak.
 
 MFU is the share of the peak speed that the model's own operations reach. The peak of a GPU is its data
-sheet's. That of a CPU is measured by each run after its last step: a float32 matrix product of 2,048^3
-on the same number of threads, whose operations and time are per CPU second.
+sheet's. On a CPU both count per CPU second of a core: each run ends with float32 matrix products of 2,048^3
+on the same number of threads, and the best of all runs is the peak.
 
 Needs only torch, transformers and numpy. Systems that need more are left out where it isn't installed, and
 so is the figure.
@@ -53,7 +53,8 @@ SHAPE_KEYS = (
     *("num_hidden_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "vocab_size"),
 )
-# The `train` section of config.yaml, which can't be read without yaml.
+# The `train` section of config.yaml, which can't be read without yaml; less what the options set, and with
+# neither checkpoints nor, in the paper's configuration, lean layers.
 SETTINGS = {
     "optimizer": "adamw",
     "learning_rate": 1e-4,
@@ -74,6 +75,7 @@ SETTINGS = {
     "seed": 0,
     "checkpoint_every": 1_000_000,
     "keep_checkpoints": 1,
+    "on_bad_step": "stop",
 }
 # Each changes the one before it; the first is the paper's.
 WATERFALL: list[tuple[str, dict[str, Any]]] = [
@@ -155,8 +157,10 @@ def measured(system: str, job: dict[str, Any], root: Path) -> dict[str, Any] | N
         shutil.rmtree(folder)
 
 
-def row_of(system: str, runs: list[dict[str, Any]], job: dict[str, Any]) -> dict[str, str | float]:
-    """A system's line of the table: the medians of its runs."""
+def row_of(
+    system: str, runs: list[dict[str, Any]], job: dict[str, Any], peak: float | None
+) -> dict[str, str | float]:
+    """A system's line of the table: the medians of its runs. `peak` is in FLOP/s, None where not known."""
     tokens = job["global_batch"] * job["sequence_length"]
     cores = job["processes"]
     cpu = job["device"] == "cpu"
@@ -169,14 +173,11 @@ def row_of(system: str, runs: list[dict[str, Any]], job: dict[str, Any]) -> dict
 
     parts = {part: median([one["parts_mb"][part] for one in runs], 1) for part in PARTS}
     rest = [one["peak_mb"] - one["baseline_mb"] - sum(one["parts_mb"].values()) for one in runs]
-    peaks_known = all(one["peak_flops"] for one in runs)
     return {
         "system": system,
         "tokens_per_second": median([tokens / one["step_seconds"] for one in runs], 1),
         "tokens_per_cpu_second": median([speed(one) for one in runs], 1) if cpu else "",
-        "mfu": median([speed(one) * one["flops_per_token"] / one["peak_flops"] for one in runs], 4)
-        if peaks_known
-        else "",
+        "mfu": median([speed(one) * one["flops_per_token"] / peak for one in runs], 4) if peak else "",
         "peak_memory_mb": median([one["peak_mb"] for one in runs], 1),
         "baseline_mb": median([one["baseline_mb"] for one in runs], 1),
         **{f"{part}_mb": size for part, size in parts.items()},
@@ -290,9 +291,10 @@ def main(arguments: argparse.Namespace) -> None:
                     continue
                 runs[system].append(found)
                 logging.info("repeat %d, %s: %s", repeat + 1, system, json.dumps(found))
-    rows = [row_of(system, found, job) for system, found in runs.items()]
-    if not rows:
+    if not runs:
         raise UserError("no system could be measured; the warnings above say why")
+    peak = max(one["peak_flops"] or 0.0 for found in runs.values() for one in found)
+    rows = [row_of(system, found, job, peak or None) for system, found in runs.items()]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "training.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "training.py"
 # Of the small shape, by hand: embedding, layers (queries and output, keys and values, feed-forward, norms),
 # last norm.
 PARAMETERS = 32_000 * 256 + 8 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 688 + 2 * 256) + 256
@@ -59,18 +61,25 @@ def test_a_row_is_the_median_of_the_repeats_per_core(training):
             "baseline_mb": 300.0,
             "parts_mb": {"weights": 50.0, "gradients": 50.0, "optimizer": 100.0},
             "flops_per_token": 1e6,
-            "peak_flops": 1e9,
         }
         for seconds in (4.0, 2.0, 100.0)
     ]
-    row = training.row_of("ours-ddp", runs, job)
+    row = training.row_of("ours-ddp", runs, job, peak=1e9)
     assert row["tokens_per_second"] == 100.0
     assert row["tokens_per_cpu_second"] == 100.0  # 400 tokens in 2 CPU seconds of each of two processes
     assert row["mfu"] == 0.1
     assert row["activations_and_logits_mb"] == 504.0
-    on_gpus = training.row_of("ours-ddp", runs, job | {"device": "cuda"})
+    on_gpus = training.row_of("ours-ddp", runs, job | {"device": "cuda"}, peak=None)
     assert on_gpus["tokens_per_cpu_second"] == ""
-    assert on_gpus["mfu"] == 0.05
+    assert on_gpus["mfu"] == ""
+
+
+def test_its_settings_are_those_of_the_config(training):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["train"]
+    options = {"micro_batch", "accumulate", "global_batch", "precision"}
+    assert training.SETTINGS.keys() == config.keys() - options
+    changed = {key for key, value in training.SETTINGS.items() if value != config[key]}
+    assert changed == {"lean_layers", "checkpoint_every", "keep_checkpoints"}
 
 
 def test_each_system_changes_the_one_before_it(training):
