@@ -131,7 +131,7 @@ def changed(experiment: SimpleNamespace, folder: Path, keep: Any, **config: Any)
 
 
 def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    """Two tasks, no general group, no bits per byte, budgets that repeat, a run with its own settings in two stages."""
+    """Two tasks, no general group, no bits per byte, budgets that repeat, a run with its own settings."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     evaluate = {
