@@ -76,6 +76,7 @@ SETTINGS = {
     "checkpoint_every": 1_000_000,
     "keep_checkpoints": 1,
     "on_bad_step": "stop",
+    "held_out": None,
 }
 # Each changes the one before it; the first is the paper's.
 WATERFALL: list[tuple[str, dict[str, Any]]] = [

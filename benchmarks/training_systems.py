@@ -140,6 +140,7 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
         "work": folder / "work",
         "output": folder / "trained",
         "metrics": folder / "metrics.csv",
+        "held-out-losses": folder / "held_out.csv",
         "summary": folder / "run.json",
         "device": device.type,
     }

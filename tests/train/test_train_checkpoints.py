@@ -229,7 +229,7 @@ def test_final_model_on_a_full_disk(training, reference):
     with Session(run, limits={resource.RLIMIT_FSIZE: 200_000}) as session:
         assert session.exit_codes() == [1]
     told = (run.folder / "terminal").read_text()
-    assert "work/model: File too large" in told and "Traceback" not in told
+    assert "work/model: can't be written (File too large)" in told and "Traceback" not in told
     assert run.checkpoints
     with Session(run) as session:
         session.finish()

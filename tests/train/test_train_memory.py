@@ -84,7 +84,7 @@ def test_training_that_runs_out_of_memory(training, tmp_path, monkeypatch):
         with pytest.raises(
             UserError, match=r"3\.00 GiB more were needed.*train\.micro_batch: 2 with train\.acc"
         ):
-            loop.train(read_json(run.folder / "plan.json"), run.model, run.packed, tmp_path / "work", "cpu")
+            loop.train(read_json(run.folder / "plan.json"), run.model, [run.packed], tmp_path / "work", "cpu")
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

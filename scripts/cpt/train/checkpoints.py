@@ -6,7 +6,6 @@ updates, the run's identity, SHA-256 of both files). It is written under a tempo
 folder of that name is complete; its checksums are verified before use all the same.
 """
 
-import errno
 import logging
 import os
 import re
@@ -23,11 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cpt.errors import UserError
-from cpt.files import atomic, read_json, sha256_of, write_json
+from cpt.files import NO_ROOM, atomic, read_json, sha256_of, write_json
 
 TensorsByName = dict[str, torch.Tensor]
 FILES = ("model.safetensors", "optimizer.safetensors")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -206,7 +204,8 @@ class Writer:
                 lambda: save(self.root, step, updates, self.identity, weights, moments, self.keep),
             )
         except (OSError, UserError) as error:
-            reason = getattr(error, "strerror", None) or error
+            told = (getattr(e, "strerror", None) for e in (error, error.__cause__))
+            reason = next(filter(None, told), error)
             problem = (
                 f"{self.root}: the checkpoint after step {step} can't be written ({reason}): it needs "
                 f"{needed / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
