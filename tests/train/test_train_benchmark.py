@@ -79,7 +79,7 @@ def test_its_settings_are_those_of_the_config(training):
     options = {"micro_batch", "accumulate", "global_batch", "precision"}
     assert training.SETTINGS.keys() == config.keys() - options
     changed = {key for key, value in training.SETTINGS.items() if value != config[key]}
-    assert changed == {"lean_layers", "checkpoint_every", "keep_checkpoints"}
+    assert changed == {"lean_layers", "checkpoint_every", "keep_checkpoints", "held_out"}
 
 
 def test_each_system_changes_the_one_before_it(training):
