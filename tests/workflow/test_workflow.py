@@ -2,8 +2,8 @@
 
 import csv
 import json
+import resource
 import shutil
-import time
 from pathlib import Path
 from random import Random
 from string import ascii_letters
@@ -27,9 +27,13 @@ def results(project) -> Path:
 
 
 def test_papers_experiment_is_planned_fast_without_network_or_data(project):
-    start = time.monotonic()
+    def processor_seconds() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = processor_seconds()
     jobs = project.planned(config=())
-    assert time.monotonic() - start < 5
+    assert processor_seconds() - before < 10  # about 3.5 alone; whatever else the machine does
     assert jobs["train"] == 2 and jobs["evaluate_task"] == 21 and jobs["download"] == 2
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
 
