@@ -7,6 +7,8 @@ checkpoint. Needs only torch, transformers and numpy (and deepspeed for that eng
 import argparse
 from pathlib import Path
 
+import torch.distributed as dist
+
 from cpt.command import command_parser, run
 from cpt.files import read_json
 from cpt.train.loop import train, write_run
@@ -41,6 +43,9 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.summary,
             arguments.code,
         )
+    # Left to the interpreter's end, the group's threads may abort a process that has done its work.
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
