@@ -18,6 +18,7 @@ rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),
+        base=rules.base_model.output.report,
         continued=lambda wildcards: (
             f"{R}/runs/{cfg.runs[wildcards.run].start_from}/plan.json"
             if cfg.runs[wildcards.run].continues
@@ -58,7 +59,7 @@ rule plan_run:
     shell:
         "{params.command} --run {wildcards.run} --tokens {params.tokens} --processes {params.processes}"
         " --train {params.train:q} --ledger {input.packed[0]:q}/ledger.json {params.switch} {params.continues}"
-        " --model-config {input.model:q}/config.json --schedule {output.schedule:q} --output {output.plan:q}"
+        " --model-config {input.model:q}/config.json --base-report {input.base:q} --schedule {output.schedule:q} --output {output.plan:q}"
         " --code {params.code} --log-file {log:q}"
 
 

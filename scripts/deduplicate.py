@@ -2,17 +2,16 @@
 
 import argparse
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import open_parquet, text_bytes
+from cpt.corpus.documents import open_parquet
 from cpt.corpus.duplicates import repeated_positions, write_partitions
+from cpt.corpus.keep_lists import write_keep_lists
 from cpt.corpus.layout import shard_path, shards_of
-from cpt.files import atomic, scratch
+from cpt.files import scratch
 from cpt.progress import Progress
 
 BATCH = 2**18  # digests read at once
@@ -38,16 +37,8 @@ def main(arguments: argparse.Namespace) -> None:
         keep = np.ones(int(ends[-1]), bool)
         for positions in repeated_positions(records, settings["partitions"]):
             keep[positions] = False
-    # One byte per document and one list per shard; renamed into place only when all are written.
-    with ExitStack() as outputs:
-        lines = ["corpus,shard,documents,duplicates,bytes"]
-        for (corpus, shard), source, end, count in zip(shards, paths, ends, counts, strict=True):
-            mine = keep[end - count : end]
-            path = shard_path(root, corpus, "deduplicated", shard, ".keep.npy")
-            with open(outputs.enter_context(atomic(path)), "wb") as file:
-                save_array(file, mine)
-            lines.append(f"{corpus},{shard},{count},{count - int(mine.sum())},{text_bytes(source, ~mine)}")
-        outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    everything = [np.ones(count, bool) for count in counts]
+    write_keep_lists(root, "deduplicated", shards, everything, keep, arguments.table)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 import argparse
 import logging
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from cpt.arrays import load_array, save_array
+from cpt.arrays import load_array
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import load_keep, text_bytes
+from cpt.corpus.documents import load_keep
+from cpt.corpus.keep_lists import write_keep_lists
 from cpt.corpus.layout import shard_path, shards_of
 from cpt.corpus.near_duplicates import first_of_clusters
-from cpt.files import atomic
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -36,19 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
         "%s clusters of near-duplicates; the largest has %s documents",
         *(f"{number:,}" for number in (len(sizes), sizes.max(initial=0))),
     )
-    ends = np.cumsum([len(keep) for keep in keeps])
-    # Renamed into place only when all are written.
-    with ExitStack() as outputs:
-        lines = ["corpus,shard,documents,near_duplicates,bytes"]
-        for (corpus, shard), keep, end in zip(shards, keeps, ends, strict=True):
-            mine = keep & alone[end - len(keep) : end]
-            path = shard_path(root, corpus, "near_deduplicated", shard, ".keep.npy")
-            with open(outputs.enter_context(atomic(path)), "wb") as file:
-                save_array(file, mine)
-            source = shard_path(root, corpus, "filtered", shard, ".parquet")
-            size = text_bytes(source, keep & ~mine)
-            lines.append(f"{corpus},{shard},{keep.sum()},{keep.sum() - mine.sum()},{size}")
-        outputs.enter_context(atomic(arguments.table)).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_keep_lists(root, "near_deduplicated", shards, keeps, alone, arguments.table)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
 from cpt.files import read_json, write_json, write_text
-from cpt.train.plan import make_plan
+from cpt.train.plan import make_plan, require_separate_documents
 from cpt.train.schedules import learning_rate
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the run's plan, and its learning rates for those who want to see them before training."""
+    require_separate_documents(arguments.run, arguments.train, read_json(arguments.base_report))
     plan = make_plan(
         arguments.run,
         arguments.tokens,
@@ -41,6 +42,7 @@ if __name__ == "__main__":
     parser.add_argument("--switch-ledger", type=Path, help="ledger.json of the mixture of the other steps")
     parser.add_argument("--continues", type=Path, help="plan.json of the run that this one continues")
     parser.add_argument("--model-config", type=Path, required=True, help="config.json of the start model")
+    parser.add_argument("--base-report", type=Path, required=True, help="import report of the base model")
     parser.add_argument("--schedule", type=Path, required=True, help="learning rate of each step (.csv)")
     parser.add_argument("--output", type=Path, required=True, help="plan.json")
     run(main, parser)

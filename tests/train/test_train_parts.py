@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cpt.errors import UserError
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.metrics import MetricsFile, flops_per_token
-from cpt.train.plan import make_plan
+from cpt.train.plan import make_plan, require_separate_documents
 from cpt.train.schedules import SCHEDULES, learning_rate, phases
 
 PAPER = {
@@ -188,3 +188,13 @@ def test_flops_of_mobilellm_125m():
 def test_plan_is_json(tmp_path):
     plan = make_plan("run", 4_000, 1, PAPER | {"global_batch": 1}, LEDGER, 2048)
     assert json.loads(json.dumps(plan)) == plan
+
+
+def test_documents_are_only_masked_where_that_works():
+    report = {"architecture": "OPTForCausalLM", "restarted_positions_separate_documents": False}
+    require_separate_documents("run", {"document_masking": False}, report)
+    with pytest.raises(UserError, match=r"runs\.run: train\.document_masking has no effect on OPT"):
+        require_separate_documents("run", {"document_masking": True}, report)
+    require_separate_documents(
+        "run", {"document_masking": True}, {"restarted_positions_separate_documents": True}
+    )

@@ -120,3 +120,17 @@ def _sequences_before_switch(
     if steps < 2:
         raise UserError(f"runs.{run}.switch: the run has one step only; raise its tokens")
     return min(max(1, round(at * steps)), steps - 1) * global_batch
+
+
+def require_separate_documents(run: str, train: dict[str, Any], base_report: dict[str, Any]) -> None:
+    """Check that documents can be masked in this architecture, if a run asks for it.
+
+    Some architectures ignore positions that restart at 0, and would attend across documents without a word.
+    `base_report` is models/base.json. Raises UserError.
+    """
+    if train["document_masking"] and not base_report["restarted_positions_separate_documents"]:
+        raise UserError(
+            f"runs.{run}: train.document_masking has no effect on {base_report['architecture']}, in which "
+            "tokens attend to those of other documents wherever positions start again; set it to false, or "
+            "take another base model"
+        )
