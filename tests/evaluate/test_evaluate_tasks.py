@@ -11,11 +11,11 @@ from miniature_wheel import COUNTS
 
 from cpt.errors import UserError
 from cpt.evaluate.scorer import Scorer
-from cpt.evaluate.tasks import DEFINITIONS, choose_items, evaluate_task
-from evaluate_task import main
+from cpt.evaluate.tasks import DEFINITIONS, benchmark_items, choose_items, evaluate_task
+from evaluate_tasks import main
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_task.py"
-SETTINGS = {"items": None, "seed": 0, "batch_size": 4, "precision": "float32", "add_bos_token": False}
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_tasks.py"
+SETTINGS = {"items": None, "seed": 0, "batch_tokens": 256, "precision": "float32", "add_bos_token": False}
 
 
 class Oracle(Scorer):

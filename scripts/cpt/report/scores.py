@@ -103,8 +103,9 @@ def _chance(samples: dict[Item, Row]) -> float:
 
 
 def _task_rows(
-    folder: Path, run: dict[str, Any], base: str, task: str, shown: str, published: float | None
+    folder: Path, run: dict[str, Any], base: str, task: str, settings: dict[str, Any], published: float | None
 ) -> Iterator[Row]:
+    shown = settings["metric"]
     path = folder / run["name"] / f"{task}.samples.jsonl"
     summary = read_json(folder / run["name"] / f"{task}.json")
     samples = read_samples(path)
@@ -136,7 +137,7 @@ def _task_rows(
             "standard_error": standard_error(correct, pairs.n),
             "ci_low": low,
             "ci_high": high,
-            "shown": metric == shown,
+            "shown": metric == shown and settings.get("in_table", True),
             "base_score": pairs.base_score,
             "difference": pairs.run_score - pairs.base_score,
             "gained": pairs.gained,
@@ -188,7 +189,7 @@ def score_rows(
     for run in runs:
         of_paper = published.get(run["name"], {})
         for task, settings in tasks.items():
-            rows += _task_rows(folder, run, base, task, settings["metric"], of_paper.get(task))
+            rows += _task_rows(folder, run, base, task, settings, of_paper.get(task))
         rows += [_bits_per_byte_row(folder, run, base, corpus) for corpus in corpora]
     family = [row for row in rows if row["shown"] and row["mcnemar_p"] is not None]
     for row, adjusted in zip(family, holm([row["mcnemar_p"] for row in family]), strict=True):
