@@ -1,16 +1,17 @@
-"""How fast a model is scored, beside lm-eval's own model class, on the same items in one run, and whether both agree.
+"""How fast a model is scored, beside lm-eval's own model class, and whether both give the same.
 
-`ours` is cpt.evaluate.scorer, `lm-eval` its HFLM with the same weights in float32. Both get the same requests, a
-fixed random subset of each task (MMLU: over all subjects), and one thread. What counts is the CPU time from the
-texts to the log-likelihoods, so that other work on the machine weighs little; loading and lm-eval's building of
-requests, which are the same for both, don't count. On a GPU it is wall time.
+`ours` is cpt.evaluate.scorer, `lm-eval` its HFLM, with the same weights in float32. Both get the same
+requests, a fixed random subset of each task (MMLU: over all subjects), in one run and on one thread. What
+counts is the CPU time from the texts to the log-likelihoods, so that other work on the machine weighs
+little; loading and lm-eval's building of requests, which are the same for both, don't count. On a GPU it
+is wall time.
 
-First lm-eval tries its batch sizes on some of the items, and keeps for each task the one it is fastest with. Then
-the systems take turns; the medians of the repeats go into the table. The task `all` is the seven of Table 1
-together, weighted by the number of items of the full splits.
+First lm-eval tries its batch sizes on some of the items, and keeps for each task the one it is fastest
+with. Then the systems take turns; the medians of the repeats go into the table. The task `all` is the
+seven of Table 1 together, weighted by the number of items of the full splits.
 
-max_abs_logprob_difference is, for ours, the largest difference to lm-eval over all answers to all items; for
-lm-eval, the largest difference between its own batch sizes, over the items it tried them on.
+max_abs_logprob_difference is, for ours, the largest difference to lm-eval over all answers to all items;
+for lm-eval, the largest difference between its own batch sizes, over the items it tried them on.
 """
 
 import argparse
@@ -116,7 +117,9 @@ def main(arguments: argparse.Namespace) -> None:
         rates = {task: 1 / value for task, value in per_item.items()}
         rates["all"] = sum(COUNTS.values()) / sum(COUNTS[task] * per_item[task] for task in COUNTS)
         differences[system, "all"] = max(differences[system, task] for task in COUNTS)
-        rows += [[system, task, f"{rate:.4g}", f"{differences[system, task]:.2g}"] for task, rate in rates.items()]
+        rows += [
+            [system, task, f"{rate:.4g}", f"{differences[system, task]:.2g}"] for task, rate in rates.items()
+        ]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["system", "task", "items_per_second", "max_abs_logprob_difference"])
@@ -142,7 +145,9 @@ if __name__ == "__main__":
     parser.add_argument("--trial-items", type=int, default=4, help="on which lm-eval's batch sizes are tried")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
-    parser.add_argument("--batch-tokens", type=int, default=1_024, help="ours: tokens through the model at once")
+    parser.add_argument(
+        "--batch-tokens", type=int, default=1_024, help="ours: tokens through the model at once"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
     run(main, parser)

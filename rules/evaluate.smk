@@ -81,9 +81,11 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
             command=script("evaluate_tasks"),
             tasks=tasks,
             include=(
-                f"--include-path {shlex.quote(cfg.evaluate.include_path)}" if set(tasks) & set(OWN_TASKS) else ""
+                f"--include-path {shlex.quote(cfg.evaluate.include_path)}"
+                if set(tasks) & set(OWN_TASKS)
+                else ""
             ),
-            folder=f"{R}/evaluations/{{run}}",
+            folder=lambda wildcards: f"{R}/evaluations/{wildcards.run}",
             settings=as_json(
                 cfg.evaluate.model_dump(
                     include={"items", "seed", "batch_tokens", "precision", "add_bos_token"}
@@ -114,7 +116,7 @@ rule check_base:
     params:
         command=script("check_base"),
         model=EXPECTED_MODEL,
-        folder=f"{R}/evaluations/{BASE_RUN}",
+        folder=lambda wildcards: f"{R}/evaluations/{BASE_RUN}",
         code=code("check_base"),
     message:
         "check the base model's scores"

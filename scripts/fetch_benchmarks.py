@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-# Before the evaluate wing, which turns the hub's client off: only this script of the wing may need the network.
+# Before the evaluate wing, which turns the hub's client off: only this script of it may need the network.
 from huggingface_hub import HfApi
 
 from cpt.command import command_parser, json_value, run

@@ -162,8 +162,8 @@ class Base(Section):
     label: str | None = Field(None, description="name in tables; null: made from the source")
     expected_scores: str | None = Field(
         None,
-        description="model in paper/expected_scores.csv whose scores the base model must reach before training; "
-        "none: no check; null: base.repo, if it is listed there",
+        description="model in paper/expected_scores.csv whose scores the base model must reach before "
+        "training; none: no check; null: base.repo, if it is listed there",
     )
 
 
@@ -414,8 +414,8 @@ class Evaluate(Section):
         own = [task for task in self.tasks if task not in BENCHMARK_TASKS]
         if own and self.include_path is None:
             raise ValueError(
-                f"tasks.{own[0]}: not one of {', '.join(BENCHMARK_TASKS)}; if it is a task of your own, name the "
-                "folder of its YAML file in evaluate.include_path"
+                f"tasks.{own[0]}: not one of {', '.join(BENCHMARK_TASKS)}; if it is a task of your own, name "
+                "the folder of its YAML file in evaluate.include_path"
             )
         if all(not task.in_table for task in self.tasks.values()):
             raise ValueError("tasks: Table 1 needs at least one task without in_table: false")

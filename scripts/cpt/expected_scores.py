@@ -10,8 +10,10 @@ COLUMNS = ("model", "tasks", "score", "tolerance", "source")
 
 
 class Expected(NamedTuple):
-    """A published score: the mean over `tasks` of a model's accuracy, and by how much another prompt, metric or
-    library may give less."""
+    """A published score: a model's accuracy, the mean over `tasks`.
+
+    `tolerance` is by how much another prompt, metric or library may give less.
+    """
 
     model: str
     tasks: tuple[str, ...]
@@ -52,8 +54,8 @@ def expected_model(base: dict[str, Any], path: Path) -> str:
         return ""
     if asked is not None and asked not in known:
         raise UserError(
-            f"base.expected_scores: {path.name} has no {asked}; it has {', '.join(sorted(known))}; set one of "
-            "these, or none"
+            f"base.expected_scores: {path.name} has no {asked}; it has {', '.join(sorted(known))}; set one "
+            "of these, or none"
         )
     repo = base.get("repo")
     return asked or (repo if repo in known else "")

@@ -1,4 +1,4 @@
-"""The gate: a base model that misses what is published for it stops before training, with the likely cause."""
+"""The gate: a base model that misses its published scores stops everything, and the likely cause is told."""
 
 import argparse
 import json

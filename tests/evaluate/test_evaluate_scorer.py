@@ -27,7 +27,7 @@ def one_by_one(model, context, continuation):
 
 
 def make_requests(seed, lengths=(1, 2, 7)):
-    """Questions with answers that may begin alike, contexts that differ late (WinoGrande), and equal answers."""
+    """Questions whose answers may begin alike or have contexts that differ late, and one asked twice."""
     draw = random.Random(seed)
     made = []
     for number in range(12):

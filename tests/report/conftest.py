@@ -14,7 +14,8 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Folder, config, runs, corpora, tasks, published numbers and scores of a demo experiment."""
     root: Path = tmp_path_factory.mktemp("report") / "results"
     made = build(root)
-    tasks = made["config"]["evaluate"]["tasks"]
+    configured = made["config"]["evaluate"]["tasks"]
+    tasks = {name: task for name, task in configured.items() if task.get("in_table", True)}
     published = read_published(PUBLISHED)
     # The demo's base model isn't the paper's, so nothing was published of these runs.
     rows = score_rows(root / "evaluations", made["runs"], tasks, made["corpora"], {})

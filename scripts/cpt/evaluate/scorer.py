@@ -50,7 +50,7 @@ class Scorer(TemplateLM):
 
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], config: dict[str, Any] | None = None) -> "Scorer":
-        """For lm-eval: `pretrained` (a model folder), and if wanted precision, threads, batch_tokens, add_bos_token."""
+        """For lm-eval: `pretrained` (a model folder), precision, threads, batch_tokens, add_bos_token."""
         given = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
         loaded = load_model(Path(given["pretrained"]), given["precision"], int(given["threads"]))
         return cls(*loaded, int(given.get("batch_tokens", 1_024)), given.get("add_bos_token", False) is True)
@@ -134,8 +134,10 @@ class Scorer(TemplateLM):
     def _predicted(
         self, states: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """For pairs of a row of `states` [positions, width] and a token (int64 `rows`, `targets` [pairs]): the token's
-        log-probability (float64 on the CPU, [pairs]), and whether none is likelier (bool)."""
+        """Log-probabilities of tokens (float64 on the CPU, [pairs]), and whether none is likelier (bool).
+
+        `rows` and `targets` [pairs], int64: a row of `states` [positions, width], and the token after it.
+        """
         head = self.model.get_output_embeddings()
         values = torch.empty(len(rows), dtype=torch.float32, device=states.device)
         greedy = torch.empty(len(rows), dtype=torch.bool, device=states.device)

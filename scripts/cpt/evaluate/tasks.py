@@ -135,8 +135,8 @@ def evaluate_task(
         else:
             if include_path is None:
                 raise UserError(
-                    f"evaluate.tasks.{task}: not one of {', '.join(DEFINITIONS)}; name the folder that defines "
-                    "it in evaluate.include_path"
+                    f"evaluate.tasks.{task}: not one of {', '.join(DEFINITIONS)}; name the folder that "
+                    "defines it in evaluate.include_path"
                 )
             leaves = load_own(include_path, task)
             pool = [(leaf.config.task, item) for leaf in leaves for item in range(len(leaf.eval_docs))]

@@ -1,4 +1,4 @@
-"""Token sequences that share their beginnings, stored once: prefix trees, packed into rows without padding."""
+"""Token sequences whose common beginnings are stored once: prefix trees, packed into rows without padding."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,9 +74,9 @@ def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int) -> list[Tree]
 
 
 def pack_trees(trees: Sequence[Tree], tokens: int) -> list[list[Tree]]:
-    """Rows of whole trees, each of at most so many tokens (more only where a tree has more), large ones first.
+    """Rows of whole trees, each of at most so many tokens (more only where a tree has more).
 
-    So the memory that the whole work takes is needed at its beginning.
+    Large trees come first, so the memory that the whole work takes is needed at its beginning.
     """
     rows: list[list[Tree]] = []
     size = tokens
