@@ -1,14 +1,15 @@
 """How fast a model is scored, beside lm-eval's own model class, and whether both give the same.
 
 `ours` is cpt.evaluate.scorer, `lm-eval` its HFLM, with the same weights in float32. Both get the same
-requests, a fixed random subset of each task (MMLU: over all subjects), in one run and on one thread. What
-counts is the CPU time from the texts to the log-likelihoods, so that other work on the machine weighs
-little; loading and lm-eval's building of requests, which are the same for both, don't count. On a GPU it
-is wall time.
+requests, in one run and on one thread. What counts is the CPU time from the texts to the log-likelihoods,
+so that other work on the machine weighs little; loading and lm-eval's building of requests, which are the
+same for both, don't count. On a GPU it is wall time.
 
-First lm-eval tries its batch sizes on some of the items, and keeps for each task the one it is fastest
-with. Then the systems take turns; the medians of the repeats go into the table. The task `all` is the
-seven of Table 1 together, weighted by the number of items of the full splits.
+The items of a task are groups of 8 neighbours in the order of length, evenly spaced over a fixed random
+subset of 400 (MMLU: over all subjects). So lm-eval's batches have next to no padding, as on a full split,
+where it sorts by length as well. It tries its batch sizes on some of the items, and keeps for each task
+the one it is fastest with. Then the systems take turns; the medians of the repeats go into the table. The
+task `all` is the seven of Table 1 together, weighted by the number of items of the full splits.
 
 max_abs_logprob_difference is, for ours, the largest difference to lm-eval over all answers to all items;
 for lm-eval, the largest difference between its own batch sizes, over the items it tried them on.
@@ -42,6 +43,7 @@ from lm_eval.api.model import LM  # isort: skip
 from lm_eval.models.huggingface import HFLM  # isort: skip
 
 BATCH_SIZES = (1, 2, 4, 8)
+SUBSET, NEIGHBOURS = 400, 8
 SPEED_BAR, DIFFERENCE_BAR = 1.8, 1e-4
 
 
@@ -57,6 +59,23 @@ class Recorder(LM):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError
+
+
+def by_length(requests: list[Instance]) -> list[list[Instance]]:
+    """The requests of each item, items in the order of their characters."""
+    items: dict[tuple, list[Instance]] = {}
+    for request in requests:
+        items.setdefault((request.task_name, request.doc_id), []).append(request)
+    return sorted(
+        items.values(), key=lambda item: sum(len(text) for request in item for text in request.args)
+    )
+
+
+def spaced(items: list[list[Instance]], n: int) -> list[list[Instance]]:
+    """About `n` items: groups of neighbours, their middles evenly spaced."""
+    groups = max(1, round(n / NEIGHBOURS))
+    begins = [int((k + 0.5) / groups * len(items)) - NEIGHBOURS // 2 for k in range(groups)]
+    return [item for begin in begins for item in items[max(0, begin) : max(0, begin) + NEIGHBOURS]]
 
 
 def timed(system: LM, requests: list[Instance]) -> tuple[float, list[float]]:
@@ -86,10 +105,13 @@ def main(arguments: argparse.Namespace) -> None:
     recorder = Recorder()
     best, spread, requests, items = {}, {}, {}, {}
     for task in COUNTS:
-        for n in (arguments.trial_items, arguments.items):  # the smaller subset lies in the larger one
-            result, _ = evaluate_task(recorder, arguments.benchmarks, task, n, arguments.seed)
-            requests[task, n], items[task] = recorder.requests, result["n"]
-        tried = {size: timed(theirs[size], requests[task, arguments.trial_items]) for size in BATCH_SIZES}
+        evaluate_task(recorder, arguments.benchmarks, task, SUBSET, arguments.seed)
+        chosen = spaced(by_length(recorder.requests), arguments.items)
+        requests[task], items[task] = [request for item in chosen for request in item], len(chosen)
+        # As many items as make a batch of the largest size: answers of one letter or word share a sequence.
+        few = NEIGHBOURS if task in ("mmlu", "boolq") else NEIGHBOURS // 2
+        trial = [request for item in chosen[-few:] for request in item]
+        tried = {size: timed(theirs[size], trial) for size in BATCH_SIZES}
         best[task] = min(tried, key=lambda size: tried[size][0])
         spread[task] = max(difference(tried[1][1], values) for _, values in tried.values())
         logging.info(
@@ -100,7 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
     differences = {("lm-eval", task): value for task, value in spread.items()}
     for repeat in range(arguments.repeats):
         for task in COUNTS:
-            asked = requests[task, arguments.items]
+            asked = requests[task]
             values = {}
             for name, system in (("ours", ours), ("lm-eval", theirs[best[task]])):
                 taken, values[name] = timed(system, asked)
@@ -142,7 +164,6 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face model folder")
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of fetch_benchmarks")
     parser.add_argument("--items", type=int, default=24, help="of each task")
-    parser.add_argument("--trial-items", type=int, default=4, help="on which lm-eval's batch sizes are tried")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
     parser.add_argument(
