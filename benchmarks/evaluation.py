@@ -115,8 +115,9 @@ def main(arguments: argparse.Namespace) -> None:
         best[task] = min(tried, key=lambda size: tried[size][0])
         spread[task] = max(difference(tried[1][1], values) for _, values in tried.values())
         logging.info(
-            "%s: lm-eval is fastest with batch size %d (%s)",
+            "%s: lm-eval is fastest with batch size %d (%s); its batch sizes differ by up to %.1e",
             *(task, best[task], ", ".join(f"{size}: {tried[size][0]:.2f} s" for size in BATCH_SIZES)),
+            spread[task],
         )
     seconds: dict[tuple[str, str], list[float]] = {}
     differences = {("lm-eval", task): value for task, value in spread.items()}
