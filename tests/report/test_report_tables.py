@@ -53,8 +53,8 @@ def test_a_task_that_the_paper_doesnt_have_is_a_dash_there(experiment: SimpleNam
         for run, row in experiment.published.items()
     }
     table = Table1(experiment.scores, experiment.runs, experiment.tasks, "model", published)
-    assert [row[-2:] for row in table.published_body()] == [["–", "–"]] * 3
-    assert all(cell != "–" for row in table.body() for cell in row)
+    assert [row[-2:] for row in table.published_body()] == [["\N{EN DASH}", "\N{EN DASH}"]] * 3
+    assert all(cell != "\N{EN DASH}" for row in table.body() for cell in row)
 
 
 def test_csv(table: Table1, experiment: SimpleNamespace, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Table1:
         return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
 
     def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run, likewise; NaN for tasks that it doesn't have, and then for the mean."""
+        """The paper's scores of a run, likewise; NaN for a task that it doesn't have, and so for the mean."""
         return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
 
     def header(self) -> list[str]:
@@ -97,7 +97,7 @@ def _with_mean(values: list[float]) -> list[float]:
 
 
 def _decimals(values: list[float]) -> list[str]:
-    return ["–" if math.isnan(value) else f"{value:.4f}" for value in values]
+    return ["\N{EN DASH}" if math.isnan(value) else f"{value:.4f}" for value in values]
 
 
 def write_csv(path: Path, table: Table1) -> None:
@@ -136,7 +136,7 @@ def write_markdown(path: Path, table: Table1) -> None:
 
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≈": r"$\approx$"}
-    | {"±": r"$\pm$", "–": "--"}
+    | {"±": r"$\pm$", "\N{EN DASH}": "--"}
     | {character: "\\" + character for character in "&%$#_{}"}
 )
 
