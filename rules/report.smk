@@ -7,7 +7,9 @@
 #   paper/published.csv           the paper's Table 1, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
-#   {R}/scores.csv                per run and task: n, scores, errors, paired differences
+#   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
+#   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
+#   {R}/letters.csv               how often each run answers A, B, C, ...
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
@@ -19,6 +21,8 @@
 localrules:
     merged_config,
     scores,
+    comparisons,
+    letters,
     table1,
     figure1,
     figure2,
@@ -82,14 +86,73 @@ rule scores:
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
         base=as_json(cfg.base),
+        seed=cfg.evaluate.seed,
         code=code("scores"),
     message:
         "scores"
     shell:
         "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
         " --tasks {params.tasks:q} --corpora {params.corpora:q} --base {params.base:q}"
-        " --published {input.published:q}"
+        " --published {input.published:q} --seed {params.seed}"
         " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule comparisons:
+    input:
+        SAMPLES,
+    output:
+        report(
+            f"{R}/comparisons.csv",
+            caption="../paper/captions/comparisons.rst",
+            category="Results",
+            labels={"table": "pairs of runs"},
+        ),
+    log:
+        f"{R}/logs/comparisons.log",
+    benchmark:
+        f"{R}/timings/comparisons.tsv"
+    threads: 1
+    params:
+        command=script("comparisons"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASK_COLUMNS,
+        seed=cfg.evaluate.seed,
+        code=code("comparisons"),
+    message:
+        "comparisons of runs"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks:q} --seed {params.seed} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule letters:
+    input:
+        SAMPLES,
+    output:
+        report(
+            f"{R}/letters.csv",
+            caption="../paper/captions/letters.rst",
+            category="Results",
+            labels={"table": "letters answered"},
+        ),
+    log:
+        f"{R}/logs/letters.log",
+    benchmark:
+        f"{R}/timings/letters.tsv"
+    threads: 1
+    params:
+        command=script("letters"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASKS,
+        code=code("letters"),
+    message:
+        "letters answered"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks} --output {output:q} --code {params.code} --log-file {log:q}"
 
 
 rule table1:
