@@ -1,4 +1,4 @@
-"""Score every target of a packed mixture by a reference model, for training on selected ones (train.selection).
+"""Score every target of a packed mixture by a reference model, to train on selected ones (train.selection).
 
 Start it alone or under torchrun; started again after an interruption, it goes on with what isn't scored yet.
 Needs only torch, transformers and numpy.

@@ -14,7 +14,7 @@ from cpt.errors import UserError
 
 
 def read(path, text_column="text"):
-    return [tuple(document) for document in documents_in(path, path.name, text_column)]
+    return [tuple(document)[:4] for document in documents_in(path, path.name, text_column)]
 
 
 def test_valid_text():

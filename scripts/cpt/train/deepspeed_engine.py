@@ -216,8 +216,8 @@ class DeepSpeedEngine:
         if self.stage == 0:
             self.pull = Pull(coefficient, [start[name].to(p.device, copy=True) for name, p in named])
             return
-        # From stage 1 on DeepSpeed reduces gradients, and takes norms of offloaded ones, as they come. So each
-        # process adds the penalty's on the part that it updates to its own, in the step's last backward pass.
+        # From stage 1 on DeepSpeed reduces gradients, and takes norms of offloaded ones, as they come. So, in
+        # the step's last backward pass, each process adds the penalty's on the part that it updates.
         self.pull = Pull(coefficient * self.world_size, [])
         for name, parameter in named:
             begin, weights = self._float32_part(parameter)

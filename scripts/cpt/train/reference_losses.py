@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,15 @@ from cpt.train.losses import LossModel, target_losses
 # Half of float32's bytes: as many as the tokens have. A loss of 4 nats is kept to 0.002, far below what
 # bfloat16 leaves of the current model's.
 DTYPE = np.float16
-BLOCK_TOKENS = 2**17  # scored by one process between two files
+BLOCK_TOKENS = 2**16  # scored by one process between two files
 PASS_TOKENS = {"cpu": 2**11, "cuda": 2**14}  # through the model at once; their logits never exist whole
 
 
 class ReferenceLosses:
-    """Scores a packed mixture block by block; a context for what all processes share.
+    """Scores a packed mixture block by block, shared out over the processes.
 
-    Blocks are a fixed number of sequences. Each is a file of its own in a folder of parts beside the output,
-    so a killed job goes on with those that are missing, on any number of processes, and leaves the same bytes.
+    Blocks are a fixed number of sequences. Each is a file of its own in a folder of parts beside the output:
+    a killed job goes on with those that are missing, on any number of processes, and leaves the same bytes.
 
     Args:
         model_folder: Hugging Face folder of the reference model.
@@ -120,11 +119,15 @@ class ReferenceLosses:
         return self.parts / f"{number:08d}.npy"
 
     def _is_whole(self, path: Path, rows: range) -> bool:
-        with suppress(FileNotFoundError, DamagedFileError):
-            if load_array(path, mapped=True).shape == (len(rows), self.packed.rows.shape[1] - 1):
-                return True
+        try:
+            whole = load_array(path, mapped=True).shape == (len(rows), self.packed.rows.shape[1] - 1)
+        except FileNotFoundError:
+            return False
+        except DamagedFileError:
+            whole = False
+        if not whole:
             logging.warning("%s: not a whole part; scoring it again", path)
-        return False
+        return whole
 
     def _passes(self, rows: range) -> Iterator[range]:
         size = max(1, PASS_TOKENS[self.device.type] // self.packed.rows.shape[1])
