@@ -76,7 +76,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses) -> Path:
     several(listed, 2, root)
     whole = {"selection": {"reference": "base", "share": 1.0}}
     listed = [
-        training("ddp/1", **BOTH, micro_batch=6),
+        training("ddp/1", **BOTH, micro_batch="auto"),
         training("ddp/1 by 1", **BOTH, micro_batch=1),
         training("share 1", **whole),
         training("ordinary"),

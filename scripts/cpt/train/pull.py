@@ -1,4 +1,4 @@
-"""L2 penalty on the distance from the weights that a run starts from (L2-SP: Li et al. 2018, equation 3).
+"""L2 penalty on the distance from the weights that a run starts from (L2-SP: Li et al. 2018).
 
 The penalty is coefficient / 2 * |weights - start|^2 over all parameters; its gradient, coefficient *
 (weights - start), is added to that of the loss once per step, before the norm is taken and clipped.

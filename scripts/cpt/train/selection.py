@@ -1,7 +1,7 @@
 """Selective language modelling: train on the targets that have most left to learn (Lin et al. 2024, Rho-1).
 
-The excess loss of a target is the current model's loss on it less that of a reference model (section 2.2,
-equation 3). Of each sequence's targets the share with the highest excess is trained on (equations 4 and 5).
+The excess loss of a target is the current model's loss on it less that of a reference model (section 2.2).
+Of each sequence's targets the share with the highest excess is trained on.
 The paper ranks the targets of a batch; ranked within each sequence, what is chosen depends on neither
 micro-batches nor processes, and how many are chosen is known beforehand.
 """
