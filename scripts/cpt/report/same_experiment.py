@@ -56,6 +56,9 @@ def _other_run(
     for key, value in paper["train"].items():
         if train[key] != value:
             return f"{name} has another {key.replace('_', ' ')}: {train[key]}"
+    for key in ("document_masking", "selection", "l2_to_start"):
+        if train.get(key):
+            return f"{name} trains with {key.replace('_', ' ')}"
     if row["sequence_length"] != paper["sequence_length"]:
         return f"{name} has sequences of {row['sequence_length']} tokens"
     if row["sequences_per_step"] != paper["micro_batch"] * paper["accumulate"] * stated["processes"]:
