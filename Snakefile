@@ -30,4 +30,5 @@ rule all:
         f"{R}/table1.csv",
         rules.figures.input,
         rules.drop_report.output,
+        expand(rules.release.output, run=[*cfg.trained_runs, *cfg.interpolated_runs]),
         f"{R}/paper.pdf",

@@ -102,9 +102,11 @@ def local_files(corpus):
 
 
 def source_of(corpus):
-    """What a shard is made from. How many files of a repository are used changes none of them."""
+    """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"shards", "tokens_per_shard"} if source.source == "hub" else set()
+    unimportant = {"license", "language"}
+    if source.source == "hub":
+        unimportant |= {"shards", "tokens_per_shard"}
     return as_json(source.model_dump(mode="json", exclude=unimportant))
 
 
@@ -143,7 +145,12 @@ def origin_of(run):
     start = cfg.runs[run].start_from
     if start is None or not cfg.budgets[start]:
         return run
-    return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
+    return origin_of(trained_run_of(start))
+
+
+def trained_run_of(run):
+    """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
+    return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
 
 
 def launcher(wildcards, resources):

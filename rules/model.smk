@@ -54,7 +54,7 @@ rule base_model:
     threads: 1
     params:
         command=script("base_model"),
-        source=as_json(cfg.base.model_dump(exclude={"label"})),
+        source=as_json(cfg.base.model_dump(exclude={"label", "license"})),
         wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
         sequence_length=cfg.packing.sequence_length,
         code=code("base_model"),

@@ -14,6 +14,7 @@
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
+#   {R}/released/{run}            the model with its card
 
 
 localrules:
@@ -27,6 +28,7 @@ localrules:
     token_quality,
     schedules,
     figures,
+    release,
 
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
@@ -81,7 +83,7 @@ rule scores:
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license"})),
         code=code("scores"),
     message:
         "scores"
@@ -115,7 +117,7 @@ rule table1:
         command=script("table1"),
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license"})),
         code=code("table1"),
     message:
         "Table 1"
@@ -316,3 +318,30 @@ rule figures:
         rules.figure3.output if MEASURED_RUNS else [],
         rules.figure6.output,
         rules.token_quality.output,
+
+
+rule release:
+    input:
+        model=f"{R}/models/{{run}}",
+        config=rules.merged_config.output,
+        base=rules.base_model.output.report,
+        scores=rules.scores.output,
+        summary=lambda wildcards: f"{R}/runs/{trained_run_of(wildcards.run)}/run.json",
+    output:
+        directory(f"{R}/released/{{run}}"),
+    log:
+        f"{R}/logs/release/{{run}}.log",
+    benchmark:
+        f"{R}/timings/release/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of([*cfg.trained_runs, *cfg.interpolated_runs]),
+    threads: 1
+    params:
+        command=script("release"),
+        code=code("release"),
+    message:
+        "release: {wildcards.run}"
+    shell:
+        "{params.command} --run {wildcards.run} --model {input.model:q} --config {input.config:q}"
+        " --base {input.base:q} --scores {input.scores:q} --summary {input.summary:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
