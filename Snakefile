@@ -10,6 +10,9 @@ min_version("9.27")
 configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
+report: "paper/captions/report.rst"
+
+
 # Only used with --software-deployment-method apptainer; the usual way is the .venv of `make environment`.
 container: "envs/cpt.sif"
 
@@ -30,5 +33,6 @@ rule all:
         f"{R}/table1.csv",
         rules.figures.input,
         rules.drop_report.output,
-        expand(rules.release.output, run=[*cfg.trained_runs, *cfg.interpolated_runs]),
+        expand(rules.release.output, run=RELEASED_RUNS),
+        expand(rules.page.output, page=PAGES),
         f"{R}/paper.pdf",

@@ -62,6 +62,13 @@ def script(name):
     return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
 
 
+def figure_files(name, label, category="3 Figures"):
+    """A figure in all formats; one of them is shown in Snakemake's report, which sorts by category and label."""
+    *others, shown = (f"{R}/figures/{name}.{kind}" for kind in FIGURE_FORMATS)
+    caption = f"../paper/captions/{name}.rst"
+    return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
+
+
 def shards_of(corpora, pattern):
     """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
     return [

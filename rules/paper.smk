@@ -29,8 +29,8 @@ rule paper:
         report(
             f"{R}/paper.pdf",
             caption="../paper/captions/paper.rst",
-            category="Paper",
-            labels={"document": "the paper"},
+            category="1 Paper",
+            labels={"shows": "The paper"},
         ),
     log:
         f"{R}/logs/paper.log",

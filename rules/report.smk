@@ -15,6 +15,7 @@
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
 #   {R}/released/{run}            the model with its card
+#   {R}/pages/{page}.html         tables and texts, for snakemake --report
 
 
 localrules:
@@ -29,12 +30,14 @@ localrules:
     schedules,
     figures,
     release,
+    page,
 
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
 RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
 TASK_COLUMNS = in_order(cfg.evaluate.tasks)
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
+RELEASED_RUNS = [*cfg.trained_runs, *cfg.interpolated_runs]
 BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
 SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general and BASE_RUN else []  # in Figure 3
 SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
@@ -66,12 +69,7 @@ rule scores:
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
     output:
-        report(
-            f"{R}/scores.csv",
-            caption="../paper/captions/scores.rst",
-            category="Results",
-            labels={"table": "all scores"},
-        ),
+        f"{R}/scores.csv",
     log:
         f"{R}/logs/scores.log",
     benchmark:
@@ -100,12 +98,7 @@ rule table1:
         config=rules.merged_config.output,
         published=PUBLISHED,
     output:
-        csv=report(
-            f"{R}/table1.csv",
-            caption="../paper/captions/table1.rst",
-            category="Results",
-            labels={"table": "Table 1"},
-        ),
+        csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
         latex=f"{R}/table1.tex",
     log:
@@ -132,12 +125,7 @@ rule figure1:
     input:
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/figure1", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure1.rst",
-            category="Figures",
-            labels={"figure": "1: training loss"},
-        ),
+        figure_files("figure1", "Figure 1: training loss"),
     log:
         f"{R}/logs/figure1.log",
     benchmark:
@@ -161,12 +149,7 @@ rule figure2:
         scores=rules.scores.output,
         published=PUBLISHED,
     output:
-        report(
-            multiext(f"{R}/figures/figure2", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure2.rst",
-            category="Figures",
-            labels={"figure": "2: token efficiency"},
-        ),
+        figure_files("figure2", "Figure 2: token efficiency"),
     log:
         f"{R}/logs/figure2.log",
     benchmark:
@@ -197,12 +180,7 @@ rule figure3:
             corpus=cfg.measured_corpora,
         ),
     output:
-        report(
-            multiext(f"{R}/figures/figure3", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure3.rst",
-            category="Figures",
-            labels={"figure": "3: forgetting"},
-        ),
+        figure_files("figure3", "Figure 3: forgetting"),
     log:
         f"{R}/logs/figure3.log",
     benchmark:
@@ -232,12 +210,7 @@ rule figure6:
     input:
         rules.corpus_statistics.output.table,
     output:
-        report(
-            multiext(f"{R}/figures/figure6", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure6.rst",
-            category="Figures",
-            labels={"figure": "6: data waterfall"},
-        ),
+        figure_files("figure6", "Figure 6: data waterfall"),
     log:
         f"{R}/logs/figure6.log",
     benchmark:
@@ -259,12 +232,7 @@ rule token_quality:
     input:
         rules.corpus_statistics.output.quality,
     output:
-        report(
-            multiext(f"{R}/figures/token_quality", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/token_quality.rst",
-            category="Data",
-            labels={"figure": "token-level quality"},
-        ),
+        figure_files("token_quality", "Token-level quality", "4 Data"),
     log:
         f"{R}/logs/token_quality.log",
     benchmark:
@@ -287,12 +255,7 @@ rule schedules:
     input:
         expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/schedules", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/schedules.rst",
-            category="Figures",
-            labels={"figure": "learning-rate schedules"},
-        ),
+        figure_files("schedules", "Learning-rate schedules"),
     log:
         f"{R}/logs/schedules.log",
     benchmark:
@@ -334,7 +297,7 @@ rule release:
     benchmark:
         f"{R}/timings/release/{{run}}.tsv"
     wildcard_constraints:
-        run=one_of([*cfg.trained_runs, *cfg.interpolated_runs]),
+        run=one_of(RELEASED_RUNS),
     threads: 1
     params:
         command=script("release"),
@@ -344,4 +307,42 @@ rule release:
     shell:
         "{params.command} --run {wildcards.run} --model {input.model:q} --config {input.config:q}"
         " --base {input.base:q} --scores {input.scores:q} --summary {input.summary:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+# What the report shows as a page: the rule's output, the file in it, label, category. The report sorts by them.
+PAGES = {
+    "table1": (f"{R}/table1.md", "", "1 Scores by budget (Table 1)", "2 Tables"),
+    "scores": (f"{R}/scores.csv", "", "2 All scores", "2 Tables"),
+    "statistics": (f"{R}/corpora/statistics.csv", "", "Documents and tokens after each stage", "4 Data"),
+    "drops": (f"{R}/corpora/drops.md", "", "What was dropped, with examples", "4 Data"),
+} | {f"card-{run}": (f"{R}/released/{run}", "/README.md", run, "5 Models") for run in RELEASED_RUNS}
+
+
+rule page:
+    input:
+        lambda wildcards: PAGES[wildcards.page][0],
+    output:
+        report(
+            f"{R}/pages/{{page}}.html",
+            caption="../paper/captions/pages.rst",
+            category=lambda wildcards: PAGES[wildcards.page][3],
+            labels=lambda wildcards: {"shows": PAGES[wildcards.page][2]},
+        ),
+    log:
+        f"{R}/logs/page/{{page}}.log",
+    benchmark:
+        f"{R}/timings/page/{{page}}.tsv"
+    wildcard_constraints:
+        page=one_of(PAGES),
+    threads: 1
+    params:
+        command=script("page"),
+        file=lambda wildcards: PAGES[wildcards.page][1],
+        title=lambda wildcards: PAGES[wildcards.page][2].lstrip("0123456789 "),
+        code=code("page"),
+    message:
+        "page: {wildcards.page}"
+    shell:
+        "{params.command} --source {input:q}{params.file} --title {params.title:q} --output {output:q}"
         " --code {params.code} --log-file {log:q}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from cpt.report.labels import count_label
+from cpt.report.labels import count_label, model_name
 from cpt.report.scores import BITS_PER_BYTE, Row
 
 # Data set, configuration and split on the hub that lm-eval's definition of a task scores.
@@ -66,9 +66,13 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
     """The scores of one run for the card's model-index; a subset is named as one."""
     results = []
     for row in rows:
-        full = row["items_of_full"]
-        label = labels.get(row["task"], row["task"])
-        data_set, configuration, split = DATA_SETS.get(row["task"], (row["task"], None, None))
+        full, task = row["items_of_full"], row["task"]
+        if row["metric"] == BITS_PER_BYTE:
+            task = task.removeprefix(f"{BITS_PER_BYTE}.")
+            label = f"held-out text of {task}"
+        else:
+            label = labels.get(task, task)
+        data_set, configuration, split = DATA_SETS.get(task, (task, None, None))
         results.append(
             EvalResult(
                 task_type="text-generation",
@@ -123,7 +127,8 @@ def model_card(
         tags=["continued-pretraining", "domain-adaptation"],
         eval_results=evaluation_results(mine, labels),
     )
-    title = repository or base.get("label") or "a local model"
+    named = repository or base.get("label")
+    title = named or ("a local model" if base["source"] == "local" else model_name(base))
     parts = [
         f"# {name}",
         _what_it_is(title, run, summary),
@@ -137,8 +142,8 @@ def model_card(
         _licence(title, stated, data.license),
         "## Use",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("PATH")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("PATH")\n```',
+        "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```",
     ]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
@@ -148,11 +153,13 @@ def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str
     if between := run.get("interpolate"):
         share = between["ratio"]
         return (
-            f"{title}, moved towards the same model after {trained}: each weight is {1 - share:g} of the one "
+            f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of the one "
             f"and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
         )
     start = run.get("start_from")
-    return f"{title} after {trained}" + (f", started from the model of the run {start}." if start else ".")
+    return f"This is {title} after {trained}" + (
+        f", started from the model of the run {start}." if start else "."
+    )
 
 
 def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
