@@ -7,7 +7,9 @@
 #   paper/published.csv           the paper's Table 1, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
-#   {R}/scores.csv                per run and task: n, scores, errors, paired differences
+#   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
+#   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
+#   {R}/letters.csv               how often each run answers A, B, C, ...
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
@@ -21,6 +23,8 @@
 localrules:
     merged_config,
     scores,
+    comparisons,
+    letters,
     table1,
     figure1,
     figure2,
@@ -82,14 +86,63 @@ rule scores:
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
         base=as_json(cfg.base.model_dump(exclude={"license"})),
+        seed=cfg.evaluate.seed,
         code=code("scores"),
     message:
         "scores"
     shell:
         "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
         " --tasks {params.tasks:q} --corpora {params.corpora:q} --base {params.base:q}"
-        " --published {input.published:q}"
+        " --published {input.published:q} --seed {params.seed}"
         " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule comparisons:
+    input:
+        SAMPLES,
+    output:
+        f"{R}/comparisons.csv",
+    log:
+        f"{R}/logs/comparisons.log",
+    benchmark:
+        f"{R}/timings/comparisons.tsv"
+    threads: 1
+    params:
+        command=script("comparisons"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASK_COLUMNS,
+        seed=cfg.evaluate.seed,
+        code=code("comparisons"),
+    message:
+        "comparisons of runs"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks:q} --seed {params.seed} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule letters:
+    input:
+        SAMPLES,
+    output:
+        f"{R}/letters.csv",
+    log:
+        f"{R}/logs/letters.log",
+    benchmark:
+        f"{R}/timings/letters.tsv"
+    threads: 1
+    params:
+        command=script("letters"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASKS,
+        code=code("letters"),
+    message:
+        "letters answered"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks} --output {output:q} --code {params.code} --log-file {log:q}"
 
 
 rule table1:
@@ -313,7 +366,9 @@ rule release:
 # What the report shows as a page: the rule's output, the file in it, label, category. The report sorts by them.
 PAGES = {
     "table1": (f"{R}/table1.md", "", "1 Scores by budget (Table 1)", "2 Tables"),
-    "scores": (f"{R}/scores.csv", "", "2 All scores", "2 Tables"),
+    "comparisons": (f"{R}/comparisons.csv", "", "2 Differences between runs", "2 Tables"),
+    "scores": (f"{R}/scores.csv", "", "3 All scores", "2 Tables"),
+    "letters": (f"{R}/letters.csv", "", "4 Letters answered", "2 Tables"),
     "statistics": (f"{R}/corpora/statistics.csv", "", "Documents and tokens after each stage", "4 Data"),
     "drops": (f"{R}/corpora/drops.md", "", "What was dropped, with examples", "4 Data"),
 } | {f"card-{run}": (f"{R}/released/{run}", "/README.md", run, "5 Models") for run in RELEASED_RUNS}

@@ -69,6 +69,7 @@ def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None,
             skill = TARGETS[task][min(index, 2)]
             right = difficulty + noise * generator.standard_normal((2, n)) < skill
             choices = CHOICES.get(task, 2)
+            leaf = [f"mmlu_subject_{item % 57:02d}" if task == "mmlu" else task for item in chosen]
             folder = root / "evaluations" / run["name"]
             metrics = {"acc": float(right[0].mean())}
             if task in NORMED:
@@ -77,13 +78,15 @@ def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None,
             write_json(folder / f"{task}.json", summary)
             lines = [
                 {
-                    "task": task,
+                    "task": leaf[position],
                     "item": int(item),
-                    "gold": 0,
-                    "predicted": 0 if right[0, position] else 1,
+                    "doc_hash": f"{item:x}",
+                    "gold": int(item) % choices,
+                    "predicted": (int(item) + (0 if right[0, position] else 1)) % choices,
                     "acc": int(right[0, position]),
                     "acc_norm": int(right[1, position]) if task in NORMED else None,
                     "loglikelihoods": [-1.0] * choices,
+                    "choice_characters": [1 if task == "mmlu" else 20 + choice for choice in range(choices)],
                 }
                 for position, item in enumerate(chosen)
             ]

@@ -10,7 +10,12 @@ from conftest import SMOKE
 RESULTS = "results/smoke"
 IN_ORDER = {
     "1 Paper": ["The paper"],
-    "2 Tables": ["1 Scores by budget (Table 1)", "2 All scores"],
+    "2 Tables": [
+        "1 Scores by budget (Table 1)",
+        "2 Differences between runs",
+        "3 All scores",
+        "4 Letters answered",
+    ],
     "3 Figures": [
         "Figure 1: training loss",
         "Figure 2: token efficiency",

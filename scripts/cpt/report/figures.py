@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cpt.errors import UserError
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.scores import Row, base_run, pairs_of, read_rows, shown_rows
+from cpt.report.rows import Row, read_rows
+from cpt.report.scores import base_run, pairs_of, shown_rows
 from cpt.report.statistics import relative_change, relative_change_interval
 
 # Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.

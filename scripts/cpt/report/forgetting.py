@@ -13,7 +13,7 @@ from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.scores import read_rows
+from cpt.report.rows import read_rows
 
 
 class Curve(NamedTuple):

@@ -153,8 +153,8 @@ def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str
     if between := run.get("interpolate"):
         share = between["ratio"]
         return (
-            f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of the one "
-            f"and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
+            f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of "
+            f"the one and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
         )
     start = run.get("start_from")
     return f"This is {title} after {trained}" + (

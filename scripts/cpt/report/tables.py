@@ -6,7 +6,8 @@ from typing import Any
 
 from cpt.files import atomic, write_text
 from cpt.report.labels import count_label, run_labels
-from cpt.report.scores import Row, shown_rows
+from cpt.report.rows import Row
+from cpt.report.scores import shown_rows
 
 SMALL_BUDGET_SHARE = 0.01  # of the paper's 400M tokens: below it, a table says that it is a demonstration
 

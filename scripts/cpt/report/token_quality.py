@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cpt.report import style
-from cpt.report.scores import read_rows
+from cpt.report.rows import read_rows
 
 COLUMNS = ("corpus", "measure", "from", "to", "documents")
 

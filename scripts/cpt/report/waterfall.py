@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.scores import read_rows
+from cpt.report.rows import read_rows
 
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
 COLUMNS = ("corpus", "stage", "rule", "mixture", "documents", "tokens", "estimated_tokens")
