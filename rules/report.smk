@@ -13,6 +13,8 @@
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
+#   {R}/figures/figure4           paired differences from the base model, and what could be detected
+#   {R}/figures/figure5           letters answered on MMLU
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
@@ -29,6 +31,8 @@ localrules:
     figure1,
     figure2,
     figure3,
+    figure4,
+    figure5,
     figure6,
     token_quality,
     schedules,
@@ -259,6 +263,51 @@ rule figure3:
         " --output-stem {params.stem:q} --formats {params.formats} --code {params.code} --log-file {log:q}"
 
 
+rule figure4:
+    input:
+        rules.comparisons.output,
+    output:
+        figure_files("figure4", "Figure 4: differences from the base model"),
+    log:
+        f"{R}/logs/figure4.log",
+    benchmark:
+        f"{R}/timings/figure4.tsv"
+    threads: 1
+    params:
+        command=script("figure4"),
+        tasks=TASK_COLUMNS,
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure4"),
+    message:
+        "Figure 4"
+    shell:
+        "{params.command} --comparisons {input:q} --tasks {params.tasks:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
+rule figure5:
+    input:
+        rules.letters.output,
+    output:
+        figure_files("figure5", "Figure 5: letters answered"),
+    log:
+        f"{R}/logs/figure5.log",
+    benchmark:
+        f"{R}/timings/figure5.tsv"
+    threads: 1
+    params:
+        command=script("figure5"),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure5"),
+    message:
+        "Figure 5"
+    shell:
+        "{params.command} --letters {input:q} --task mmlu --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
 rule figure6:
     input:
         rules.corpus_statistics.output.table,
@@ -332,6 +381,8 @@ rule figures:
         rules.figure1.output,
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
+        rules.figure4.output if BASE_RUN and RELEASED_RUNS else [],
+        rules.figure5.output if "mmlu" in TASKS else [],
         rules.figure6.output,
         rules.token_quality.output,
 
