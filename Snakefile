@@ -30,7 +30,7 @@ include: "rules/bench.smk"
 rule all:
     default_target: True
     input:
-        f"{R}/table1.csv",
+        rules.tables.input,
         rules.figures.input,
         rules.drop_report.output,
         expand(rules.release.output, run=RELEASED_RUNS),

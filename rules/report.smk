@@ -4,12 +4,18 @@
 #   {R}/evaluations/{run}/...     scores and per-item samples of every run
 #   {R}/runs/{run}/metrics.csv    training loss
 #   {R}/corpora/*.csv             documents and tokens after each stage, token-level measures
+#   {R}/runs/{run}/run.json       what training took
 #   paper/published.csv           the paper's Table 1, as data
+#   paper/claims.yaml             the paper's quantitative claims, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
 #   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
 #   {R}/letters.csv               how often each run answers A, B, C, ...
+#   {R}/runs.csv                  per training run: tokens, steps, hours, speed, memory, losses
+#   {R}/data.csv                  documents and tokens of each corpus after each data stage
+#   {R}/seeds.csv                 runs that differ only in their seed: spread between them, if there are any
+#   {R}/claims.csv                each claim: stated, recomputed from the paper's numbers, measured, verdict
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
@@ -27,6 +33,10 @@ localrules:
     scores,
     comparisons,
     letters,
+    runs,
+    data,
+    seeds,
+    claims,
     table1,
     figure1,
     figure2,
@@ -36,6 +46,7 @@ localrules:
     figure6,
     token_quality,
     schedules,
+    tables,
     figures,
     release,
     page,
@@ -147,6 +158,119 @@ rule letters:
     shell:
         "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
         " --tasks {params.tasks} --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule runs:
+    input:
+        expand(rules.train.output.summary, run=cfg.trained_runs),
+        expand(rules.train.output.metrics, run=cfg.trained_runs),
+    output:
+        report(
+            f"{R}/runs.csv",
+            caption="../paper/captions/runs.rst",
+            category="Cost",
+            labels={"table": "training runs"},
+        ),
+    log:
+        f"{R}/logs/runs.log",
+    benchmark:
+        f"{R}/timings/runs.tsv"
+    threads: 1
+    params:
+        command=script("runs"),
+        summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
+        code=code("runs"),
+    message:
+        "runs"
+    shell:
+        "{params.command} --summaries {params.summaries:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule data:
+    input:
+        rules.corpus_statistics.output.table,
+    output:
+        report(
+            f"{R}/data.csv",
+            caption="../paper/captions/data.rst",
+            category="Data",
+            labels={"table": "what each stage leaves"},
+        ),
+    log:
+        f"{R}/logs/data.log",
+    benchmark:
+        f"{R}/timings/data.tsv"
+    threads: 1
+    params:
+        command=script("data"),
+        code=code("data"),
+    message:
+        "data"
+    shell:
+        "{params.command} --statistics {input:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule seeds:
+    input:
+        SAMPLES,
+    output:
+        report(
+            f"{R}/seeds.csv",
+            caption="../paper/captions/seeds.rst",
+            category="Results",
+            labels={"table": "several seeds"},
+        ),
+    log:
+        f"{R}/logs/seeds.log",
+    benchmark:
+        f"{R}/timings/seeds.tsv"
+    threads: 1
+    params:
+        command=script("seeds"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        groups=json.dumps(cfg.replicates),
+        base=BASE_RUN,
+        tasks=TASK_COLUMNS,
+        code=code("seeds"),
+    message:
+        "several seeds"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --groups {params.groups:q} --base {params.base:q}"
+        " --tasks {params.tasks:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule claims:
+    input:
+        claims=str(Path(workflow.basedir) / "paper" / "claims.yaml"),
+        published=PUBLISHED,
+        config=rules.merged_config.output,
+        scores=rules.scores.output,
+        runs=rules.runs.output,
+    output:
+        report(
+            f"{R}/claims.csv",
+            caption="../paper/captions/claims.rst",
+            category="Results",
+            labels={"table": "the paper's claims"},
+        ),
+    log:
+        f"{R}/logs/claims.log",
+    benchmark:
+        f"{R}/timings/claims.tsv"
+    threads: 1
+    params:
+        command=script("claims"),
+        runs=RUN_BUDGETS,
+        code=code("claims"),
+    message:
+        "claims"
+    shell:
+        "{params.command} --claims {input.claims:q} --published {input.published:q} --config {input.config:q}"
+        " --scores {input.scores:q} --runs-table {input.runs:q} --runs {params.runs:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
 
 
 rule table1:
@@ -374,6 +498,18 @@ rule schedules:
     shell:
         "{params.command} --schedules {input:q} --runs {params.runs:q} --output-stem {params.stem:q}"
         " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
+rule tables:
+    input:
+        rules.table1.output.csv,
+        rules.scores.output,
+        rules.comparisons.output,
+        rules.letters.output,
+        rules.runs.output,
+        rules.data.output,
+        rules.claims.output,
+        rules.seeds.output if cfg.replicates else [],
 
 
 rule figures:

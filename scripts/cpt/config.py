@@ -150,6 +150,37 @@ class Config(Section):
                 f"(packing.sequence_length: {self.packing.sequence_length})"
             )
         self.train_settings(name)
+        if run.replicate_of is not None:
+            self._check_replicate(name, run.replicate_of)
+
+    def _check_replicate(self, name: str, original: str) -> None:
+        where = f"runs.{name}.replicate_of"
+        require_known(original, self.runs, where, "runs")
+        if original == name or self.runs[original].replicate_of is not None:
+            raise ValueError(f"{where}: {original} is itself a replicate; name the run that it repeats")
+
+        def essence(run: str) -> dict[str, Any]:
+            """What replicates have in common: everything but seeds and the names of mixtures."""
+            settings = self.runs[run].model_dump(exclude={"replicate_of", "train", "mixture"})
+            mixture = self.mixtures.get(self.mixture_of(run), {}) if settings["tokens"] else {}
+            train = self.train_settings(run).model_dump(exclude={"seed"})
+            return {**settings, "mixture": mixture, "train": train}
+
+        mine, other = essence(name), essence(original)
+        if differing := [key for key in mine if mine[key] != other[key]]:
+            raise ValueError(
+                f"{where}: {name} and {original} differ in {', '.join(differing)}; replicates may only "
+                "differ in train.seed, and in the name of a mixture of the same shares"
+            )
+
+    @property
+    def replicates(self) -> dict[str, list[str]]:
+        """Runs that repeat one another with other seeds, by the run that the others name."""
+        groups: dict[str, list[str]] = {}
+        for name, run in self.runs.items():
+            if run.replicate_of is not None:
+                groups.setdefault(run.replicate_of, [run.replicate_of]).append(name)
+        return groups
 
     def train_settings(self, run: str) -> Train:
         """The `train` section with this run's own keys over it. Raises ValueError if they don't fit."""

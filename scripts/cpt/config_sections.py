@@ -354,6 +354,9 @@ class Run(Section):
     )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
     interpolate: Interpolate | None = Field(None, description="instead of training")
+    replicate_of: str | None = Field(
+        None, description="the run that this one repeats with another seed; both count as one in seeds.csv"
+    )
 
     @property
     def processes(self) -> int:

@@ -111,7 +111,7 @@ def write_bits_per_byte(root: Path, runs: list[dict[str, Any]], corpora: list[st
 
 def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: str, speed: float) -> None:
     """metrics.csv and run.json of a run with a loss that falls like a power of the step."""
-    steps = run["tokens"] // (batch * length)
+    steps = math.ceil(run["tokens"] / (batch * length))
     generator = np.random.default_rng(run["tokens"])
     spread = 0.3 / math.sqrt(batch)
     folder = root / "runs" / run["name"]
@@ -132,18 +132,21 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
     (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
     summary = {
         "run": run["name"],
-        "tokens": steps * batch * length,
-        "sequences": steps * batch,
+        "tokens": run["tokens"],
+        "sequences": run["tokens"] // length,
         "steps": steps,
         "sequence_length": length,
         "global_batch": batch,
-        "processes": 2,
+        "processes": 2 if device == "cpu" else batch // 160,
         "device": device,
         "parameters": 134515008,
+        "flops_per_token": 9.7e8,
+        "peak_flops_per_process": None if device == "cpu" else 312e12,
+        "peak_memory_mb": 1820.5,
         "wall_seconds": run["tokens"] / speed,
         "tokens_per_second": speed,
         "final_loss": loss,
-        "engine": "ddp",
+        "engine": "ddp" if device == "cpu" else "deepspeed",
         "settings": {},
     }
     write_json(folder / "run.json", summary)
@@ -199,7 +202,7 @@ def build(root: Path, demo: bool = True) -> dict[str, Any]:
     else:
         budgets = {"base": 0, "cpt-400M": 400_000_000, "cpt-1B": 1_000_000_000}
         corpora, length = ["fineweb_edu"], 2000
-        shapes = [(480, "cuda", 371_000.0), (960, "cuda", 693_000.0)]
+        shapes = [(480, "NVIDIA A100 80GB PCIe", 37_100.0), (960, "NVIDIA A100 80GB PCIe", 69_300.0)]
     runs = [{"name": name, "tokens": tokens} for name, tokens in budgets.items()]
     write_evaluations(root, runs, 40 if demo else None, list(FULL))
     write_bits_per_byte(root, runs, corpora, 8192 if demo else 10**6)

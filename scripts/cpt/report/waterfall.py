@@ -10,10 +10,14 @@ from matplotlib.patches import Patch
 
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.rows import read_rows
+from cpt.report.rows import Row, read_rows
 
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
 COLUMNS = ("corpus", "stage", "rule", "mixture", "documents", "tokens", "estimated_tokens")
+DATA_COLUMNS = (
+    *("corpus", "step", "taken_documents", "taken_tokens", "documents", "tokens", "token_share"),
+    "estimated",
+)
 ROW_HEIGHT = 0.16  # inches, for text of 8 pt
 BAR = 0.76  # of a row
 HATCH = "//////"
@@ -116,6 +120,27 @@ def _by_label(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
         if row["documents"] != "0":
             labels.setdefault(re.sub(r"\d+_gram", "n-grams", row["rule"]).replace("_", " "), []).append(row)
     return labels
+
+
+def data_rows(corpora: dict[str, list[Step]]) -> list[Row]:
+    """The rows of data.csv: for each step what it took (empty: a total), and what was left after it."""
+    rows = []
+    for corpus, steps in corpora.items():
+        read = steps[0].left
+        for step in steps:
+            rows.append(
+                {
+                    "corpus": corpus,
+                    "step": step.label,
+                    "taken_documents": step.taken.documents if step.taken else None,
+                    "taken_tokens": step.taken.tokens if step.taken else None,
+                    "documents": step.left.documents,
+                    "tokens": step.left.tokens,
+                    "token_share": step.left.tokens / max(read.tokens, 1),
+                    "estimated": (step.taken or step.left).estimated,
+                }
+            )
+    return rows
 
 
 def height(corpora: dict[str, list[Step]]) -> float:
