@@ -24,6 +24,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
+include: "rules/pages.smk"
 include: "rules/bench.smk"
 
 

@@ -24,8 +24,6 @@
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
-#   {R}/released/{run}            the model with its card
-#   {R}/pages/{page}.html         tables and texts, for snakemake --report
 
 
 localrules:
@@ -48,15 +46,12 @@ localrules:
     schedules,
     tables,
     figures,
-    release,
-    page,
 
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
 RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
 TASK_COLUMNS = in_order(cfg.evaluate.tasks)
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
-RELEASED_RUNS = [*cfg.trained_runs, *cfg.interpolated_runs]
 BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
 SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general and BASE_RUN else []  # in Figure 3
 SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
@@ -165,12 +160,7 @@ rule runs:
         expand(rules.train.output.summary, run=cfg.trained_runs),
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        report(
-            f"{R}/runs.csv",
-            caption="../paper/captions/runs.rst",
-            category="Cost",
-            labels={"table": "training runs"},
-        ),
+        f"{R}/runs.csv",
     log:
         f"{R}/logs/runs.log",
     benchmark:
@@ -191,12 +181,7 @@ rule data:
     input:
         rules.corpus_statistics.output.table,
     output:
-        report(
-            f"{R}/data.csv",
-            caption="../paper/captions/data.rst",
-            category="Data",
-            labels={"table": "what each stage leaves"},
-        ),
+        f"{R}/data.csv",
     log:
         f"{R}/logs/data.log",
     benchmark:
@@ -216,12 +201,7 @@ rule seeds:
     input:
         SAMPLES,
     output:
-        report(
-            f"{R}/seeds.csv",
-            caption="../paper/captions/seeds.rst",
-            category="Results",
-            labels={"table": "several seeds"},
-        ),
+        f"{R}/seeds.csv",
     log:
         f"{R}/logs/seeds.log",
     benchmark:
@@ -250,12 +230,7 @@ rule claims:
         scores=rules.scores.output,
         runs=rules.runs.output,
     output:
-        report(
-            f"{R}/claims.csv",
-            caption="../paper/captions/claims.rst",
-            category="Results",
-            labels={"table": "the paper's claims"},
-        ),
+        f"{R}/claims.csv",
     log:
         f"{R}/logs/claims.log",
     benchmark:
@@ -517,74 +492,7 @@ rule figures:
         rules.figure1.output,
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
-        rules.figure4.output if BASE_RUN and RELEASED_RUNS else [],
+        rules.figure4.output if BASE_RUN and len(RUNS) > 1 else [],
         rules.figure5.output if "mmlu" in TASKS else [],
         rules.figure6.output,
         rules.token_quality.output,
-
-
-rule release:
-    input:
-        model=f"{R}/models/{{run}}",
-        config=rules.merged_config.output,
-        base=rules.base_model.output.report,
-        scores=rules.scores.output,
-        summary=lambda wildcards: f"{R}/runs/{trained_run_of(wildcards.run)}/run.json",
-    output:
-        directory(f"{R}/released/{{run}}"),
-    log:
-        f"{R}/logs/release/{{run}}.log",
-    benchmark:
-        f"{R}/timings/release/{{run}}.tsv"
-    wildcard_constraints:
-        run=one_of(RELEASED_RUNS),
-    threads: 1
-    params:
-        command=script("release"),
-        code=code("release"),
-    message:
-        "release: {wildcards.run}"
-    shell:
-        "{params.command} --run {wildcards.run} --model {input.model:q} --config {input.config:q}"
-        " --base {input.base:q} --scores {input.scores:q} --summary {input.summary:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
-
-
-# What the report shows as a page: the rule's output, the file in it, label, category. The report sorts by them.
-PAGES = {
-    "table1": (f"{R}/table1.md", "", "1 Scores by budget (Table 1)", "2 Tables"),
-    "comparisons": (f"{R}/comparisons.csv", "", "2 Differences between runs", "2 Tables"),
-    "scores": (f"{R}/scores.csv", "", "3 All scores", "2 Tables"),
-    "letters": (f"{R}/letters.csv", "", "4 Letters answered", "2 Tables"),
-    "statistics": (f"{R}/corpora/statistics.csv", "", "Documents and tokens after each stage", "4 Data"),
-    "drops": (f"{R}/corpora/drops.md", "", "What was dropped, with examples", "4 Data"),
-} | {f"card-{run}": (f"{R}/released/{run}", "/README.md", run, "5 Models") for run in RELEASED_RUNS}
-
-
-rule page:
-    input:
-        lambda wildcards: PAGES[wildcards.page][0],
-    output:
-        report(
-            f"{R}/pages/{{page}}.html",
-            caption="../paper/captions/pages.rst",
-            category=lambda wildcards: PAGES[wildcards.page][3],
-            labels=lambda wildcards: {"shows": PAGES[wildcards.page][2]},
-        ),
-    log:
-        f"{R}/logs/page/{{page}}.log",
-    benchmark:
-        f"{R}/timings/page/{{page}}.tsv"
-    wildcard_constraints:
-        page=one_of(PAGES),
-    threads: 1
-    params:
-        command=script("page"),
-        file=lambda wildcards: PAGES[wildcards.page][1],
-        title=lambda wildcards: PAGES[wildcards.page][2].lstrip("0123456789 "),
-        code=code("page"),
-    message:
-        "page: {wildcards.page}"
-    shell:
-        "{params.command} --source {input:q}{params.file} --title {params.title:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"

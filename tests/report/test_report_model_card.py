@@ -45,13 +45,14 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
     assert card.data.language == ["en"] and card.data.license == "unknown"
-    rows = [row for row in experiment.scores if row["run"] == "cpt-25K"]
+    rows = [row for row in experiment.scores if row["run"] == "cpt-25K" and row["task"] != "average"]
     in_card = {(r.dataset_type, r.dataset_config, r.metric_type): r for r in card.data.eval_results}
     assert len(in_card) == len(rows) == 7 + 4 + 2  # acc of each task, acc_norm of four, two corpora
     shown = next(row for row in rows if row["task"] == "arc_easy" and row["metric"] == "acc_norm")
     result = in_card["allenai/ai2_arc", "ARC-Easy", "acc_norm"]
     assert result.metric_value == round(shown["score"], 4)
     assert (result.dataset_name, result.dataset_split) == ("ARC Easy (40 of 2,376 items)", "test")
+    assert "| **Average** of the shown metrics |" in card.text
     assert (
         f"| ARC Easy | acc_norm | 40 of 2,376 | {shown['base_score']:.4f} | {shown['score']:.4f} |"
         in card.text

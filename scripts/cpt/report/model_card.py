@@ -8,8 +8,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from cpt.report.comparisons import AVERAGE
 from cpt.report.labels import count_label, model_name
-from cpt.report.scores import BITS_PER_BYTE, Row
+from cpt.report.rows import Row
+from cpt.report.scores import BITS_PER_BYTE
 
 # Data set, configuration and split on the hub that lm-eval's definition of a task scores.
 DATA_SETS = {
@@ -66,6 +68,8 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
     """The scores of one run for the card's model-index; a subset is named as one."""
     results = []
     for row in rows:
+        if row["task"] == AVERAGE:
+            continue
         full, task = row["items_of_full"], row["task"]
         if row["metric"] == BITS_PER_BYTE:
             task = task.removeprefix(f"{BITS_PER_BYTE}.")
@@ -165,25 +169,29 @@ def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str
 def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
     """Two tables, of benchmarks and of held-out text, with what they don't tell."""
     lines = [
-        "| task | metric | items | base model | this model | 95 % CI | p, McNemar |",
-        "| --- | --- | ---: | ---: | ---: | :---: | ---: |",
+        "| task | metric | items | base model | this model | difference | 95 % CI | p |",
+        "| --- | --- | ---: | ---: | ---: | ---: | :---: | ---: |",
     ]
     held_out = ["| held-out text | base model | this model |", "| --- | ---: | ---: |"]
     for row in rows:
         if row["metric"] == BITS_PER_BYTE:
             corpus = row["task"].removeprefix(f"{BITS_PER_BYTE}.")
             held_out.append(f"| {corpus} | {row['base_score']:.3f} | {row['score']:.3f} |")
-        elif row["ci_low"] is not None:
-            items = f"{row['n']:,} of {row['items_of_full']:,}"
-            p = "" if row["mcnemar_p"] is None else f"{row['mcnemar_p']:.3f}"
-            lines.append(
-                f"| {labels.get(row['task'], row['task'])} | {row['metric']} | {items} | "
-                f"{row['base_score']:.4f} | {row['score']:.4f} | "
-                f"{row['ci_low']:.3f} to {row['ci_high']:.3f} | {p} |"
-            )
+            continue
+        label = "**Average** of the shown metrics" if row["task"] == AVERAGE else labels[row["task"]]
+        metric = "" if row["task"] == AVERAGE else row["metric"]
+        p = row["mcnemar_p"]
+        cells = [
+            *(label, metric, f"{row['n']:,} of {row['items_of_full']:,}"),
+            *(f"{row['base_score']:.4f}", f"{row['score']:.4f}", f"{row['difference']:+.4f}"),
+            f"{row['difference_ci_low']:+.4f} to {row['difference_ci_high']:+.4f}",
+            "" if p is None else f"{p:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     told = (
-        "Zero-shot, compared with the base model on the same items. p is of the exact McNemar "
-        "test of each task, not adjusted for their number: where it is large, the difference may be chance."
+        "Zero-shot, compared with the base model on the same items: the interval is of the difference, p of the "
+        "exact McNemar test, for the average of random sign flips, neither adjusted for the number of tests. "
+        "Where the interval holds zero, the difference may be chance."
     )
     if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
         told += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
