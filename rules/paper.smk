@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS
 #   paper/paper.typ, paper/references.bib, paper/published.csv
-#   scores, figures, statistics, run summaries, and the merged config
+#   scores, comparisons, letters, claims, table of runs, figures, statistics, run summaries, and the merged config
 # OUTPUTS
 #   {R}/paper.pdf
 
@@ -18,6 +18,11 @@ rule paper:
         published=PUBLISHED,
         config=rules.merged_config.output,
         scores=rules.scores.output,
+        comparisons=rules.comparisons.output,
+        letters=rules.letters.output,
+        claims=rules.claims.output,
+        claims_source=rules.claims.input.claims,
+        runs_table=rules.runs.output,
         base=rules.base_model.output.report,
         statistics=rules.corpus_statistics.output.table,
         packed=expand(rules.pack.output, mixture=USED_MIXTURES),
@@ -46,6 +51,8 @@ rule paper:
     shell:
         "{params.command} --template {input.template:q} --references {input.references:q}"
         " --published {input.published:q} --config {input.config:q} --scores {input.scores:q}"
+        " --comparisons {input.comparisons:q} --letters {input.letters:q} --claims {input.claims:q}"
+        " --claims-source {input.claims_source:q} --runs-table {input.runs_table:q}"
         " --base {input.base:q} --statistics {input.statistics:q} --ledgers {params.ledgers:q}"
         " --runs {input.runs:q} --figure1 {input.figure1:q} --figure2 {input.figure2:q}"
         " --figure6 {input.figure6:q} --output {output:q} --code {params.code} --log-file {log:q}"

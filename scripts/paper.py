@@ -17,6 +17,11 @@ def main(arguments: argparse.Namespace) -> None:
             "published.csv": arguments.published,
             "config.yaml": arguments.config,
             "scores.csv": arguments.scores,
+            "comparisons.csv": arguments.comparisons,
+            "letters.csv": arguments.letters,
+            "claims.csv": arguments.claims,
+            "claims.yaml": arguments.claims_source,
+            "runs.csv": arguments.runs_table,
             "base.json": arguments.base,
         },
         optional={
@@ -36,6 +41,11 @@ if __name__ == "__main__":
     parser.add_argument("--published", type=Path, required=True, help="the paper's Table 1 as CSV")
     parser.add_argument("--config", type=Path, required=True, help="the merged config.yaml of the results")
     parser.add_argument("--scores", type=Path, required=True, help="scores.csv")
+    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.csv")
+    parser.add_argument("--letters", type=Path, required=True, help="letters.csv")
+    parser.add_argument("--claims", type=Path, required=True, help="claims.csv")
+    parser.add_argument("--claims-source", type=Path, required=True, help="paper/claims.yaml")
+    parser.add_argument("--runs-table", type=Path, required=True, help="runs.csv")
     parser.add_argument("--base", type=Path, required=True, help="models/base.json")
     parser.add_argument("--statistics", type=Path, help="corpora/statistics.csv")
     parser.add_argument("--ledgers", type=Path, nargs="*", default=[], help="packed/*/ledger.json")

@@ -170,8 +170,8 @@ def score_rows(
 
     `folder` holds {run}/{task}.json, {task}.samples.jsonl and bits_per_byte.{corpus}.json; `tasks` maps
     a task to its label and the metric that Table 1 shows; `seed` is that of the resampling. The Holm family
-    is every shown metric of every trained run; averages sum these up and are none of it. Raises UserError
-    where runs weren't scored on the same items.
+    is every shown metric of every trained run; the averages, which sum these up, are a family of their own
+    (their p is that of random sign flips). Raises UserError where runs weren't scored on the same items.
     """
     base = base_run(runs)
     of_base = {task: read_answers(samples_path(folder, base, task)) for task in tasks}
@@ -191,9 +191,14 @@ def score_rows(
             )
         )
         rows += [_bits_per_byte_row(folder, run, base, corpus) for corpus in corpora]
-    family = [row for row in rows if row["shown"] and row.get("mcnemar_p") is not None]
-    for row, adjusted in zip(family, holm([row["mcnemar_p"] for row in family]), strict=True):
-        row["mcnemar_p_holm"] = adjusted
+    for of_average in (False, True):
+        family = [
+            row
+            for row in rows
+            if row.get("mcnemar_p") is not None and (row["task"] == AVERAGE if of_average else row["shown"])
+        ]
+        for row, adjusted in zip(family, holm([row["mcnemar_p"] for row in family]), strict=True):
+            row["mcnemar_p_holm"] = adjusted
     return rows
 
 

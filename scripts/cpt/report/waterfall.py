@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cpt.report import style
-from cpt.report.labels import count_label
+from cpt.report.labels import MINUS, count_label
 from cpt.report.rows import Row, read_rows
 
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
@@ -22,7 +22,7 @@ ROW_HEIGHT = 0.16  # inches, for text of 8 pt
 BAR = 0.76  # of a row
 HATCH = "//////"
 KEPT, DROPPED, APART, LEFT = "#cfe3f1", style.ORANGE, style.GREEN, style.YELLOW  # a pale style.BLUE
-MINUS, ABOUT = "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
+ABOUT = "\N{ALMOST EQUAL TO}"
 
 
 class Amount(NamedTuple):
