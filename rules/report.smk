@@ -433,7 +433,7 @@ rule token_quality:
     input:
         rules.corpus_statistics.output.quality,
     output:
-        figure_files("token_quality", "Token-level quality", "4 Data"),
+        figure_files("token_quality", "4 Token-level quality", "4 Data"),
     log:
         f"{R}/logs/token_quality.log",
     benchmark:

@@ -13,19 +13,24 @@ IN_ORDER = {
     "2 Tables": [
         "1 Scores by budget (Table 1)",
         "2 Differences between runs",
-        "3 All scores",
-        "4 Letters answered",
+        "3 Claims of the paper",
+        "4 Training runs",
+        "5 All scores",
+        "6 Letters answered",
     ],
     "3 Figures": [
         "Figure 1: training loss",
         "Figure 2: token efficiency",
         "Figure 3: forgetting",
+        "Figure 4: differences from the base model",
+        "Figure 5: letters answered",
         "Figure 6: data waterfall",
     ],
     "4 Data": [
-        "Documents and tokens after each stage",
-        "Token-level quality",
-        "What was dropped, with examples",
+        "1 What each stage leaves",
+        "2 Each rule and mixture",
+        "3 What was dropped, with examples",
+        "4 Token-level quality",
     ],
     "5 Models": ["cpt-16K", "cpt-40K"],
 }
@@ -44,7 +49,7 @@ def report(project) -> Path:
 )
 def test_reviewer_clicks_through_to_table_1_and_figure_2(project, report, tmp_path):
     with open(project.folder / RESULTS / "table1.csv", newline="") as file:
-        scores = [row[2:] for row in csv.reader(file)][1:]
+        scores = [row[2:10] for row in csv.reader(file)][1:]
     with Browser(tmp_path / "profile") as browser:
         browser("url", {"url": report.as_uri()})
         for category, labels in IN_ORDER.items():
@@ -56,8 +61,9 @@ def test_reviewer_clicks_through_to_table_1_and_figure_2(project, report, tmp_pa
         browser.click("//a[span='2 Tables']")
         browser.click("//tr[td='1 Scores by budget (Table 1)']//a[1]")
         with browser.frame("//iframe"):
-            shown = [line.split() for line in browser.text("//table[1]/tbody").splitlines()]
-        assert [line[-8:] for line in shown] == scores
+            lines = browser.text("//table[1]/tbody").replace("*", "").splitlines()
+        shown = [line.split()[-8:] for line in lines]
+        assert [cells for cells in shown if cells in scores] == scores
 
         browser.click(HOME)
         browser.click("//a[span='3 Figures']")

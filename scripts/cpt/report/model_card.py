@@ -190,8 +190,8 @@ def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     told = (
         "Zero-shot, compared with the base model on the same items: the interval is of the difference, p of "
-        "the exact McNemar test, for the average of random sign flips, neither adjusted for the number of tests. "
-        "Where the interval holds zero, the difference may be chance."
+        "the exact McNemar test, for the average of random sign flips; neither is adjusted for the number of "
+        "tests. Where the interval holds zero, the difference may be chance."
     )
     if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
         told += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
