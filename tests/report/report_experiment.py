@@ -274,22 +274,24 @@ def claims_of(
     )
 
 
-def write_tables(root: Path, made: dict[str, Any]) -> list[dict[str, Any]]:
-    """Write scores, comparisons, letters, runs and claims (.csv) of what `build` made; returns the scores."""
+def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list[dict[str, Any]]:
+    """Write scores, runs and claims (.csv) of what `build` made, and to `compare` models comparisons and
+    letters; returns the scores."""
     config, runs, evaluations = made["config"], made["runs"], root / "evaluations"
     tasks = config["evaluate"]["tasks"]
     # The demo's base model isn't the paper's, so nothing was published of these runs.
     write_scores(root / "scores.csv", score_rows(evaluations, runs, tasks, made["corpora"], {}))
     scores = read_scores(root / "scores.csv")
-    write_comparisons(root / "comparisons.csv", comparison_rows(evaluations, runs, tasks, 0))
-    letters = [
-        row
-        for run in runs
-        for task in tasks
-        for row in letter_rows(run, task, read_answers(samples_path(evaluations, run["name"], task)))
-    ]
-    write_rows(root / "letters.csv", LETTER_COLUMNS, letters)
     trained = [root / "runs" / run["name"] / "run.json" for run in runs if run["tokens"]]
     write_runs(root / "runs.csv", trained)
     write_claims(root / "claims.csv", claims_of(config, runs, scores, root / "runs.csv"))
+    if compare:
+        write_comparisons(root / "comparisons.csv", comparison_rows(evaluations, runs, tasks, 0))
+        letters = [
+            row
+            for run in runs
+            for task in tasks
+            for row in letter_rows(run, task, read_answers(samples_path(evaluations, run["name"], task)))
+        ]
+        write_rows(root / "letters.csv", LETTER_COLUMNS, letters)
     return scores

@@ -131,7 +131,7 @@ def detectable_difference(discordant: float, n: int) -> float:
         * (Z_95 * math.sqrt(n) + Z_POWER * math.sqrt(max(0.0, n - Z_95**2 + Z_POWER**2)))
         / (n + Z_POWER**2)
     )
-    if found > discordant:
+    if found >= discordant:
         found = 1.0
         for _ in range(100):  # the right side falls with d, and slowly: this converges
             found = min(1.0, (Z_95 + Z_POWER * math.sqrt(1 - found)) ** 2 / n)
@@ -271,7 +271,7 @@ def student_quantile(degrees: float) -> float:
     With t = sqrt(degrees) tan(a), the density over the angle a is cos(a)^(degrees - 1) up to a constant.
     """
     width = min(math.pi / 2, 12 / math.sqrt(degrees))  # beyond it lies less than the arithmetic resolves
-    angles = np.linspace(0, width, 200_001)
+    angles = np.linspace(0, width, 4_001)
     density = np.cos(angles) ** (degrees - 1)
     below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return math.sqrt(degrees) * math.tan(float(np.interp(0.95, below / below[-1], angles)))
