@@ -69,6 +69,12 @@ def figure_files(name, label, category="3 Figures"):
     return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
 
 
+def caption_of(page):
+    """What a page shows, in words: those of the file named after it."""
+    name = "card" if page.startswith("card-") else page
+    return (Path(workflow.basedir) / "paper" / "captions" / f"{name}.rst").read_text().strip()
+
+
 def shards_of(corpora, pattern):
     """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
     return [

@@ -28,13 +28,7 @@ PAGES = {
 }
 if cfg.replicates:
     PAGES["seeds"] = (f"{R}/seeds.csv", "", "7 Several seeds", "2 Tables")
-PAGES |= {f"card-{run}": (f"{R}/released/{run}", "/README.md", run, "5 Models") for run in RELEASED_RUNS}
-
-
-def caption_of(page):
-    """What a page shows, in words: those of the file named after it."""
-    name = "card" if page.startswith("card-") else page
-    return (Path(workflow.basedir) / "paper" / "captions" / f"{name}.rst").read_text().strip()
+PAGES |= {f"card-{run}": (f"{R}/released/{run}", "README.md", run, "5 Models") for run in RELEASED_RUNS}
 
 
 rule release:
@@ -83,12 +77,12 @@ rule page:
     threads: 1
     params:
         command=script("page"),
-        file=lambda wildcards: PAGES[wildcards.page][1],
+        source=lambda wildcards, input: str(Path(input[0]) / PAGES[wildcards.page][1]),
         title=lambda wildcards: PAGES[wildcards.page][2].lstrip("0123456789 "),
         caption=lambda wildcards: caption_of(wildcards.page),
         code=code("page"),
     message:
         "page: {wildcards.page}"
     shell:
-        "{params.command} --source {input:q}{params.file} --title {params.title:q}"
+        "{params.command} --source {params.source:q} --title {params.title:q}"
         " --caption {params.caption:q} --output {output:q} --code {params.code} --log-file {log:q}"
