@@ -4,8 +4,8 @@ from cpt.report.pages import html_of_markdown, page, table_of_csv
 
 
 def test_csv_becomes_a_table_that_can_be_saved() -> None:
-    body = table_of_csv('run,score,says\nbase,0.25,"<b>a, b</b>"\n', "scores.csv")
-    assert "<th>run</th>\n<th>score</th>" in body
+    body = table_of_csv('run,score,says\nbase,0.250000,"<b>a, b</b>"\n', "scores.csv")
+    assert '<th class="">run</th>\n<th class="number">score</th>' in body
     assert '<td>base</td><td class="number">0.25</td><td>&lt;b&gt;a, b&lt;/b&gt;</td>' in body
     assert '<a download="scores.csv" href="data:text/csv;base64,' in body
 

@@ -29,14 +29,18 @@ def html_of_markdown(text: str) -> str:
 
 
 def table_of_csv(text: str, name: str) -> str:
-    """The table of a CSV file as HTML, under a link that saves the file as `name`."""
+    """The table of a CSV file as HTML, under a link that saves the file itself as `name`."""
     header, *rows = csv.reader(io.StringIO(text))
+    numbers = [all(_is_number(row[index]) for row in rows if row[index]) for index in range(len(header))]
     encoded, name = base64.b64encode(text.encode()).decode(), html.escape(name)
     return "\n".join(
         [
             f'<p><a download="{name}" href="data:text/csv;base64,{encoded}">Save {name}</a></p>',
             "<table><thead><tr>",
-            *(f"<th>{html.escape(cell)}</th>" for cell in header),
+            *(
+                f'<th class="{"number" if numeric else ""}">{html.escape(title)}</th>'
+                for title, numeric in zip(header, numbers, strict=True)
+            ),
             "</tr></thead><tbody>",
             *(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows),
             "</tbody></table>",
@@ -44,13 +48,20 @@ def table_of_csv(text: str, name: str) -> str:
     )
 
 
-def _cell(text: str) -> str:
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        kind = ' class="words"' if len(text) > LONG else ""
-        return f"<td{kind}>{html.escape(text)}</td>"
-    return f'<td class="number">{text}</td>'
+        return False
+    return True
+
+
+def _cell(text: str) -> str:
+    if _is_number(text):
+        shown = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+        return f'<td class="number">{shown}</td>'
+    kind = ' class="words"' if len(text) > LONG else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def page(title: str, caption: str, body: str) -> str:
