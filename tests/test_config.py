@@ -326,3 +326,32 @@ def test_held_out_loss_is_measured_in_the_papers_experiment():
     assert "runs.cpt-1B.train.held_out.tokens: input should be greater than 0" in problem(
         {"runs": {"cpt-1B": run}}
     )
+
+
+def replicate(**other: object) -> dict:
+    runs = {"cpt-400M-2": {"tokens": "400M", "gpus": 3, "replicate_of": "cpt-400M", **other}}
+    return {"runs": runs}
+
+
+def test_replicates_differ_in_their_seed_alone():
+    second = replicate(train={"seed": 1})
+    third = {
+        "runs": {"cpt-400M-3": {"tokens": "400M", "gpus": 3, "replicate_of": "cpt-400M", "mixture": "b"}}
+    }
+    config = load(merged(second, third, {"mixtures": {"b": {"fineweb_edu": 1.0}}}))
+    assert config.replicates == {"cpt-400M": ["cpt-400M", "cpt-400M-2", "cpt-400M-3"]}
+    assert load(PAPER).replicates == {}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (replicate(train={"seed": 1, "learning_rate": 1e-3}), "cpt-400M-2 and cpt-400M differ in train"),
+        (replicate(gpus=6), "cpt-400M-2 and cpt-400M differ in gpus"),
+        (replicate(replicate_of="base"), "differ in tokens"),
+        (replicate(replicate_of="cpt-400M-2"), "cpt-400M-2 is itself a replicate"),
+        (replicate(replicate_of="cpt"), "runs.cpt-400M-2.replicate_of: there is no 'cpt' in runs"),
+    ],
+)
+def test_replicates_that_are_none(overlay, message):
+    assert message in problem(overlay)

@@ -119,7 +119,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def detectable_difference(discordant: float, n: int) -> float:
     """The smallest difference that McNemar's test at 5 % (two-sided) finds with 80 % power.
 
-    Solves Connor's sample size for paired shares (1987, Biometrics 43, equation 1) for the difference d:
+    Solves Connor's sample size for paired shares (1987, Biometrics 43, page 209) for the difference d:
     n d^2 = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2))^2, where q (`discordant`) is the share of items on which
     the two answers differ. A difference can't be larger than q: where q is too small for its own d, the
     answer is the d for which all the items that differ do so in one direction (q = d).
