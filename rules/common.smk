@@ -117,10 +117,25 @@ def local_files(corpus):
 def source_of(corpus):
     """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"license", "language"}
+    unimportant = {"where", "license", "language"}
     if source.source == "hub":
         unimportant |= {"shards", "tokens_per_shard"}
-    return as_json(source.model_dump(mode="json", exclude=unimportant))
+    settings = source.model_dump(mode="json", exclude=unimportant)
+    # A parquet file of the hub stays as it is; of other files only the columns that are named are kept.
+    if where_of(corpus) and not (source.source == "hub" and source.files.endswith(".parquet")):
+        settings["columns"] = sorted(where_of(corpus))
+    return as_json(settings)
+
+
+def where_of(corpus):
+    """The bounds on a corpus's columns of numbers."""
+    return getattr(cfg.corpora[corpus], "where", {})
+
+
+def filters_of(corpus):
+    """What documents of a corpus are dropped by before tokenization."""
+    where = {column: bounds.model_dump() for column, bounds in where_of(corpus).items()}
+    return as_json(cfg.filters.model_dump(exclude={"token_quality"}) | ({"where": where} if where else {}))
 
 
 def source_environment(wildcards):
@@ -146,6 +161,23 @@ def packed_for(run):
     return [f"{R}/packed/{mixture}" for mixture in cfg.mixtures_of(run)]
 
 
+def reference_model(name):
+    """The model folder of a reference: of a run, the base model, or one of `reference_models`."""
+    return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
+
+
+def reference_losses_for(run):
+    """The reference's losses on each mixture that a run trains on, if it selects targets."""
+    return [f"{R}/reference_losses/{'/'.join(found)}" for found in cfg.references_of(run)]
+
+
+def largest_user(wildcards):
+    """Of the runs that select targets by some reference losses, the one with the most processes."""
+    wanted = (wildcards.mixture, wildcards.reference, wildcards.scope)
+    users = [run for run in cfg.trained_runs if wanted in cfg.references_of(run)]
+    return cfg.runs[max(users, key=lambda run: cfg.runs[run].processes)]
+
+
 def held_out_for(run):
     """The held-out tokens that a run's loss is measured on while it trains, by corpus."""
     settings = cfg.train_settings(run).held_out
@@ -166,9 +198,9 @@ def trained_run_of(run):
     return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
 
 
-def launcher(wildcards, resources):
-    """The training processes are one per GPU (or per CPU core, in small runs)."""
-    processes = cfg.runs[wildcards.run].processes
+def launcher(run):
+    """What starts a run's processes: one per GPU (or per CPU core, in small runs)."""
+    processes = run.processes
     if processes == 1:
         return PYTHON
     return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {processes}"

@@ -128,6 +128,14 @@ def test_runs_that_continue_or_switch_are_planned(project):
     assert jobs["train"] == 3  # cpt-16K once more, to keep its optimizer
 
 
+def test_selecting_runs_wait_for_their_reference(project):
+    selection = "selection: {reference: cpt-40K, share: 0.6}"
+    runs = [f"{name}: {{tokens: 9216, cpus: 2, train: {{{selection}}}}}" for name in ("one", "two")]
+    jobs = project.planned("--config", f"runs={{{', '.join(runs)}}}")
+    assert not CORPUS_RULES & set(jobs)
+    assert (jobs["reference_losses"], jobs["plan_run"], jobs["train"]) == (1, 2, 2)
+
+
 def test_trained_model_loads_with_transformers(project):
     folder = results(project) / "models" / "cpt-40K"
     model = AutoModelForCausalLM.from_pretrained(folder)
