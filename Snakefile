@@ -10,6 +10,9 @@ min_version("9.27")
 configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
+report: "paper/captions/report.rst"
+
+
 # Only used with --software-deployment-method apptainer; the usual way is the .venv of `make environment`.
 container: "envs/cpt.sif"
 
@@ -21,6 +24,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
+include: "rules/pages.smk"
 include: "rules/bench.smk"
 
 
@@ -30,4 +34,6 @@ rule all:
         rules.tables.input,
         rules.figures.input,
         rules.drop_report.output,
+        expand(rules.release.output, run=RELEASED_RUNS),
+        expand(rules.page.output, page=PAGES),
         f"{R}/paper.pdf",

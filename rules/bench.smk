@@ -17,12 +17,7 @@ rule timings:
     input:
         f"{R}/paper.pdf",
     output:
-        report(
-            f"{R}/timings.csv",
-            caption="../paper/captions/timings.rst",
-            category="Cost",
-            labels={"table": "time and memory by rule"},
-        ),
+        f"{R}/timings.csv",
     log:
         f"{R}/logs/timings.log",
     threads: 1

@@ -62,6 +62,19 @@ def script(name):
     return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
 
 
+def figure_files(name, label, category="3 Figures"):
+    """A figure in all formats; one of them is shown in Snakemake's report, which sorts by category and label."""
+    *others, shown = (f"{R}/figures/{name}.{kind}" for kind in FIGURE_FORMATS)
+    caption = f"../paper/captions/{name}.rst"
+    return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
+
+
+def caption_of(page):
+    """What a page shows, in words: those of the file named after it."""
+    name = "card" if page.startswith("card-") else page
+    return (Path(workflow.basedir) / "paper" / "captions" / f"{name}.rst").read_text().strip()
+
+
 def shards_of(corpora, pattern):
     """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
     return [
@@ -102,10 +115,12 @@ def local_files(corpus):
 
 
 def source_of(corpus):
-    """What a shard is made from. How many files of a repository are used changes none of them."""
+    """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"shards", "tokens_per_shard"} if source.source == "hub" else set()
-    settings = source.model_dump(mode="json", exclude=unimportant | {"where"})
+    unimportant = {"where", "license", "language"}
+    if source.source == "hub":
+        unimportant |= {"shards", "tokens_per_shard"}
+    settings = source.model_dump(mode="json", exclude=unimportant)
     # A parquet file of the hub stays as it is; of other files only the columns that are named are kept.
     if where_of(corpus) and not (source.source == "hub" and source.files.endswith(".parquet")):
         settings["columns"] = sorted(where_of(corpus))
@@ -175,7 +190,12 @@ def origin_of(run):
     start = cfg.runs[run].start_from
     if start is None or not cfg.budgets[start]:
         return run
-    return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
+    return origin_of(trained_run_of(start))
+
+
+def trained_run_of(run):
+    """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
+    return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
 
 
 def launcher(run):

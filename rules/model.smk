@@ -56,7 +56,7 @@ rule base_model:
     threads: 1
     params:
         command=script("base_model"),
-        source=as_json(cfg.base.model_dump(exclude={"label"})),
+        source=as_json(cfg.base.model_dump(exclude={"label", "license"})),
         wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
         sequence_length=cfg.packing.sequence_length,
         code=code("base_model"),
@@ -84,7 +84,7 @@ use rule base_model as reference_model with:
     params:
         command=script("base_model"),
         source=lambda wildcards: as_json(
-            cfg.reference_models[wildcards.reference].model_dump(exclude={"label"})
+            cfg.reference_models[wildcards.reference].model_dump(exclude={"label", "license"})
         ),
         wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
         sequence_length=cfg.packing.sequence_length,

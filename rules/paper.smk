@@ -27,15 +27,13 @@ rule paper:
         statistics=rules.corpus_statistics.output.table,
         packed=expand(rules.pack.output, mixture=USED_MIXTURES),
         runs=expand(rules.train.output.summary, run=cfg.trained_runs),
-        figure1=f"{R}/figures/figure1.svg",
-        figure2=f"{R}/figures/figure2.svg",
-        figure6=f"{R}/figures/figure6.svg",
+        figures=[path for path in rules.figures.input if Path(path).match("figure?.svg")],
     output:
         report(
             f"{R}/paper.pdf",
             caption="../paper/captions/paper.rst",
-            category="Paper",
-            labels={"document": "the paper"},
+            category="1 Paper",
+            labels={"shows": "The paper"},
         ),
     log:
         f"{R}/logs/paper.log",
@@ -54,5 +52,5 @@ rule paper:
         " --comparisons {input.comparisons:q} --letters {input.letters:q} --claims {input.claims:q}"
         " --claims-source {input.claims_source:q} --runs-table {input.runs_table:q}"
         " --base {input.base:q} --statistics {input.statistics:q} --ledgers {params.ledgers:q}"
-        " --runs {input.runs:q} --figure1 {input.figure1:q} --figure2 {input.figure2:q}"
-        " --figure6 {input.figure6:q} --output {output:q} --code {params.code} --log-file {log:q}"
+        " --runs {input.runs:q} --figures {input.figures:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"

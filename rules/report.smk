@@ -19,6 +19,8 @@
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
+#   {R}/figures/figure4           paired differences from the base model, and what could be detected
+#   {R}/figures/figure5           letters answered on MMLU
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
@@ -37,6 +39,8 @@ localrules:
     figure1,
     figure2,
     figure3,
+    figure4,
+    figure5,
     figure6,
     token_quality,
     schedules,
@@ -79,12 +83,7 @@ rule scores:
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
     output:
-        report(
-            f"{R}/scores.csv",
-            caption="../paper/captions/scores.rst",
-            category="Results",
-            labels={"table": "all scores"},
-        ),
+        f"{R}/scores.csv",
     log:
         f"{R}/logs/scores.log",
     benchmark:
@@ -96,7 +95,7 @@ rule scores:
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license"})),
         seed=cfg.evaluate.seed,
         code=code("scores"),
     message:
@@ -112,12 +111,7 @@ rule comparisons:
     input:
         SAMPLES,
     output:
-        report(
-            f"{R}/comparisons.csv",
-            caption="../paper/captions/comparisons.rst",
-            category="Results",
-            labels={"table": "pairs of runs"},
-        ),
+        f"{R}/comparisons.csv",
     log:
         f"{R}/logs/comparisons.log",
     benchmark:
@@ -142,12 +136,7 @@ rule letters:
     input:
         SAMPLES,
     output:
-        report(
-            f"{R}/letters.csv",
-            caption="../paper/captions/letters.rst",
-            category="Results",
-            labels={"table": "letters answered"},
-        ),
+        f"{R}/letters.csv",
     log:
         f"{R}/logs/letters.log",
     benchmark:
@@ -171,12 +160,7 @@ rule runs:
         expand(rules.train.output.summary, run=cfg.trained_runs),
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        report(
-            f"{R}/runs.csv",
-            caption="../paper/captions/runs.rst",
-            category="Cost",
-            labels={"table": "training runs"},
-        ),
+        f"{R}/runs.csv",
     log:
         f"{R}/logs/runs.log",
     benchmark:
@@ -197,12 +181,7 @@ rule data:
     input:
         rules.corpus_statistics.output.table,
     output:
-        report(
-            f"{R}/data.csv",
-            caption="../paper/captions/data.rst",
-            category="Data",
-            labels={"table": "what each stage leaves"},
-        ),
+        f"{R}/data.csv",
     log:
         f"{R}/logs/data.log",
     benchmark:
@@ -222,12 +201,7 @@ rule seeds:
     input:
         SAMPLES,
     output:
-        report(
-            f"{R}/seeds.csv",
-            caption="../paper/captions/seeds.rst",
-            category="Results",
-            labels={"table": "several seeds"},
-        ),
+        f"{R}/seeds.csv",
     log:
         f"{R}/logs/seeds.log",
     benchmark:
@@ -256,12 +230,7 @@ rule claims:
         scores=rules.scores.output,
         runs=rules.runs.output,
     output:
-        report(
-            f"{R}/claims.csv",
-            caption="../paper/captions/claims.rst",
-            category="Results",
-            labels={"table": "the paper's claims"},
-        ),
+        f"{R}/claims.csv",
     log:
         f"{R}/logs/claims.log",
     benchmark:
@@ -285,12 +254,7 @@ rule table1:
         config=rules.merged_config.output,
         published=PUBLISHED,
     output:
-        csv=report(
-            f"{R}/table1.csv",
-            caption="../paper/captions/table1.rst",
-            category="Results",
-            labels={"table": "Table 1"},
-        ),
+        csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
         latex=f"{R}/table1.tex",
     log:
@@ -302,7 +266,7 @@ rule table1:
         command=script("table1"),
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license"})),
         code=code("table1"),
     message:
         "Table 1"
@@ -317,12 +281,7 @@ rule figure1:
     input:
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/figure1", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure1.rst",
-            category="Figures",
-            labels={"figure": "1: training loss"},
-        ),
+        figure_files("figure1", "Figure 1: training loss"),
     log:
         f"{R}/logs/figure1.log",
     benchmark:
@@ -346,12 +305,7 @@ rule figure2:
         scores=rules.scores.output,
         published=PUBLISHED,
     output:
-        report(
-            multiext(f"{R}/figures/figure2", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure2.rst",
-            category="Figures",
-            labels={"figure": "2: token efficiency"},
-        ),
+        figure_files("figure2", "Figure 2: token efficiency"),
     log:
         f"{R}/logs/figure2.log",
     benchmark:
@@ -382,12 +336,7 @@ rule figure3:
             corpus=cfg.measured_corpora,
         ),
     output:
-        report(
-            multiext(f"{R}/figures/figure3", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure3.rst",
-            category="Figures",
-            labels={"figure": "3: forgetting"},
-        ),
+        figure_files("figure3", "Figure 3: forgetting"),
     log:
         f"{R}/logs/figure3.log",
     benchmark:
@@ -413,16 +362,56 @@ rule figure3:
         " --output-stem {params.stem:q} --formats {params.formats} --code {params.code} --log-file {log:q}"
 
 
+rule figure4:
+    input:
+        rules.comparisons.output,
+    output:
+        figure_files("figure4", "Figure 4: differences from the base model"),
+    log:
+        f"{R}/logs/figure4.log",
+    benchmark:
+        f"{R}/timings/figure4.tsv"
+    threads: 1
+    params:
+        command=script("figure4"),
+        tasks=TASK_COLUMNS,
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure4"),
+    message:
+        "Figure 4"
+    shell:
+        "{params.command} --comparisons {input:q} --tasks {params.tasks:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
+rule figure5:
+    input:
+        rules.letters.output,
+    output:
+        figure_files("figure5", "Figure 5: letters answered"),
+    log:
+        f"{R}/logs/figure5.log",
+    benchmark:
+        f"{R}/timings/figure5.tsv"
+    threads: 1
+    params:
+        command=script("figure5"),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure5"),
+    message:
+        "Figure 5"
+    shell:
+        "{params.command} --letters {input:q} --task mmlu --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
 rule figure6:
     input:
         rules.corpus_statistics.output.table,
     output:
-        report(
-            multiext(f"{R}/figures/figure6", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure6.rst",
-            category="Figures",
-            labels={"figure": "6: data waterfall"},
-        ),
+        figure_files("figure6", "Figure 6: data waterfall"),
     log:
         f"{R}/logs/figure6.log",
     benchmark:
@@ -444,12 +433,7 @@ rule token_quality:
     input:
         rules.corpus_statistics.output.quality,
     output:
-        report(
-            multiext(f"{R}/figures/token_quality", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/token_quality.rst",
-            category="Data",
-            labels={"figure": "token-level quality"},
-        ),
+        figure_files("token_quality", "4 Token-level quality", "4 Data"),
     log:
         f"{R}/logs/token_quality.log",
     benchmark:
@@ -472,12 +456,7 @@ rule schedules:
     input:
         expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/schedules", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/schedules.rst",
-            category="Figures",
-            labels={"figure": "learning-rate schedules"},
-        ),
+        figure_files("schedules", "Learning-rate schedules"),
     log:
         f"{R}/logs/schedules.log",
     benchmark:
@@ -513,5 +492,7 @@ rule figures:
         rules.figure1.output,
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
+        rules.figure4.output if BASE_RUN and len(RUNS) > 1 else [],
+        rules.figure5.output if "mmlu" in TASKS else [],
         rules.figure6.output,
         rules.token_quality.output,

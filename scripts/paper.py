@@ -6,6 +6,8 @@ from pathlib import Path
 from cpt.command import command_parser, run
 from cpt.report.typesetting import typeset
 
+FIGURES = tuple(f"figure{number}" for number in range(1, 7))
+
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the PDF."""
@@ -26,9 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
         },
         optional={
             "statistics": arguments.statistics,
-            "figure1": arguments.figure1,
-            "figure2": arguments.figure2,
-            "figure6": arguments.figure6,
+            **dict.fromkeys(FIGURES),
+            **{path.stem: path for path in arguments.figures},
         },
         lists={"runs": arguments.runs, "ledgers": arguments.ledgers},
     )
@@ -50,8 +51,6 @@ if __name__ == "__main__":
     parser.add_argument("--statistics", type=Path, help="corpora/statistics.csv")
     parser.add_argument("--ledgers", type=Path, nargs="*", default=[], help="packed/*/ledger.json")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="runs/*/run.json")
-    parser.add_argument("--figure1", type=Path, help="figure1.svg")
-    parser.add_argument("--figure2", type=Path, help="figure2.svg")
-    parser.add_argument("--figure6", type=Path, help="figure6.svg")
+    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="figure1.svg, figure2.svg, ...")
     parser.add_argument("--output", type=Path, required=True, help="paper.pdf")
     run(main, parser)

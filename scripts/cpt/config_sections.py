@@ -63,7 +63,14 @@ class ColumnBounds(Section):
 Where = dict[Name, ColumnBounds]
 
 
-class HubCorpus(Section):
+class DataSource(Section):
+    """What the model cards tell about a corpus; nothing else depends on it."""
+
+    license: str | None = Field(None, description="of the text, for the model cards; null: not stated")
+    language: str | None = Field(None, description="ISO 639 code, for the model cards; null: not stated")
+
+
+class HubCorpus(DataSource):
     """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
 
     source: Literal["hub"]
@@ -80,7 +87,7 @@ class HubCorpus(Section):
     where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
-class LocalCorpus(Section):
+class LocalCorpus(DataSource):
     """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
 
     source: Literal["local"]
@@ -92,7 +99,7 @@ class LocalCorpus(Section):
     where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
-class DocumentationCorpus(Section):
+class DocumentationCorpus(DataSource):
     """Documentation inside installed Python packages, read statically, never imported."""
 
     source: Literal["documentation"]
@@ -180,6 +187,7 @@ class Packing(Section):
 # --------------------------------------------------------------------------------------------- model
 class Base(Section):
     label: str | None = Field(None, description="name in tables; null: made from the source")
+    license: str | None = Field(None, description="for the model cards; null: what the import found")
 
 
 class HubModel(Base):

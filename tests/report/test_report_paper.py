@@ -21,8 +21,9 @@ from cpt.report.scores import COLUMNS
 from cpt.report.typesetting import lay_out, typeset
 
 RESULTS = ("scores", "comparisons", "letters", "claims", "runs")
+FIGURES = tuple(f"figure{number}" for number in range(1, 7))
 NOTHING = (
-    {"statistics": None, **dict.fromkeys(("figure1", "figure2", "figure6"))},
+    {"statistics": None, **dict.fromkeys(FIGURES)},
     {"runs": [], "ledgers": []},
 )
 
@@ -44,7 +45,7 @@ def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
         "base.json": root / "models" / "base.json",
     }
     optional = {"statistics": root / "corpora" / "statistics.csv"}
-    optional |= dict.fromkeys(("figure1", "figure2", "figure6"), figure)
+    optional |= dict.fromkeys(FIGURES, figure)
     names = [run["name"] for run in experiment.runs if run["tokens"]]
     lists = {
         "runs": [root / "runs" / name / "run.json" for name in names],
@@ -120,7 +121,7 @@ def test_no_number_of_the_text_is_fixed(experiment: SimpleNamespace, tmp_path: P
                     group[name] = root / path.relative_to(experiment.root)
         runs = [root / path.relative_to(experiment.root) for path in lists["runs"]]
         ledgers = [root / "packed" / "domain" / "ledger.json"]
-        optional |= dict.fromkeys(("figure1", "figure2", "figure6"))
+        optional |= dict.fromkeys(FIGURES)
         lay_out(folder, files, optional, {"runs": runs, "ledgers": ledgers})
         found.append({text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?", text_of(folder))})
     fixed = set.intersection(*found) - shared_numbers(experiment) - OF_THE_METHOD

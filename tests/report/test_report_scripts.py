@@ -59,6 +59,10 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         + ["--corpora", *experiment.corpora, "--evaluations", root / "evaluations", "--base", "base"]
         + ["--interpolated", json.dumps([{"name": trained[0]["name"], "run": trained[1]["name"]}])]
         + ["--output-stem", tmp_path / "figures" / "figure3", *formats],
+        ["figure4.py", "--comparisons", tmp_path / "comparisons.csv", "--tasks", tasks]
+        + ["--output-stem", tmp_path / "figures" / "figure4", *formats],
+        ["figure5.py", "--letters", tmp_path / "letters.csv", "--task", "mmlu"]
+        + ["--output-stem", tmp_path / "figures" / "figure5", *formats],
         ["figure6.py", "--statistics", root / "corpora" / "statistics.csv"]
         + ["--output-stem", tmp_path / "figures" / "figure6", *formats],
         ["token_quality.py", "--quality", root / "corpora" / "token_quality.csv"]
@@ -73,14 +77,7 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         + ["--statistics", root / "corpora" / "statistics.csv"]
         + ["--ledgers", root / "packed" / "domain" / "ledger.json"]
         + ["--runs", *[folder / "run.json" for folder in folders]]
-        + [
-            "--figure1",
-            tmp_path / "figures" / "figure1.svg",
-            "--figure2",
-            tmp_path / "figures" / "figure2.svg",
-            "--figure6",
-            tmp_path / "figures" / "figure6.svg",
-        ]
+        + ["--figures", *(tmp_path / "figures" / f"figure{number}.svg" for number in range(1, 7))]
         + ["--output", tmp_path / "paper.pdf"],
     ]
     for step in steps:
@@ -97,7 +94,7 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
     ]
     names += [
         f"figures/{name}.{extension}"
-        for name in ("figure1", "figure2", "figure3", "figure6", "token_quality")
+        for name in (*(f"figure{number}" for number in range(1, 7)), "token_quality")
         for extension in ("pdf", "png", "svg")
     ]
     assert all((tmp_path / name).stat().st_size > 100 for name in names)

@@ -191,7 +191,7 @@ def draw_changes(
         ours.errorbar(x, changes, np.maximum(errors, 0), capsize=2.5, elinewidth=1, linestyle=line, **look)
         _draw_published(paper, of_budgets, published_changes(published, tasks), look)
     ours.set_title(f"This experiment\n{_items(rows)}, 95 % CI")
-    paper.set_title("Published\nrecomputed from the paper's Table 1")
+    paper.set_title("Published\nfrom the paper's Table 1")
     ours.set_ylabel("Change of the mean score\nagainst the base model (%)")
     _token_axis(paper, of_budgets)
     if distinct:
