@@ -6,6 +6,7 @@
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
 #   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
+#   {R}/bench/evaluation.csv  scoring beside lm-eval's own model class (by name only)
 #   {R}/bench/training.csv, .png  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
@@ -92,3 +93,27 @@ rule bench_training:
     shell:
         "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figure:q}"
         " --code {params.code} --log-file {log:q}"
+
+
+rule bench_evaluation:
+    input:
+        model=f"{R}/models/base",
+        benchmarks=rules.fetch_benchmarks.output.benchmarks,
+    output:
+        f"{R}/bench/evaluation.csv",
+    log:
+        f"{R}/logs/bench_evaluation.log",
+    benchmark:
+        f"{R}/timings/bench_evaluation.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(6000),
+        runtime=60,
+    params:
+        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'evaluation.py'))}",
+        code=code_digest(Path(workflow.basedir) / "benchmarks" / "evaluation.py"),
+    message:
+        "evaluation benchmark"
+    shell:
+        "{params.command} --model {input.model:q} --benchmarks {input.benchmarks:q} --items 24 --repeats 3"
+        " --output {output:q} --code {params.code} --log-file {log:q}"

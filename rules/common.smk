@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import platform
+import re
 import shlex
 import sys
 
@@ -14,11 +15,16 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt.config_sections import BENCHMARK_TASKS
 from cpt.digest import code_digest
 from cpt.errors import UserError
+from cpt.expected_scores import expected_model, tasks_of
 
+EXPECTED_SCORES = str(Path(workflow.basedir) / "paper" / "expected_scores.csv")
 try:
     cfg = load(config)
+    # The model whose published scores the base model must reach before training ("" for none).
+    EXPECTED_MODEL = expected_model(cfg.base.model_dump(), Path(EXPECTED_SCORES))
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -26,6 +32,10 @@ R = cfg.results
 PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
+BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
+EXPECTED_TASKS = (
+    [task for task in tasks_of(EXPECTED_MODEL, Path(EXPECTED_SCORES)) if task in TASKS] if BASE_RUN else []
+)
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
@@ -36,7 +46,7 @@ wildcard_constraints:
     corpus="|".join(cfg.corpora),
     mixture="|".join(cfg.mixtures),
     run="|".join(RUNS),
-    task="|".join(TASKS),
+    task="|".join(map(re.escape, TASKS)),
     shard=r"\d{5}",
 
 

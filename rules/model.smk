@@ -56,7 +56,7 @@ rule base_model:
     threads: 1
     params:
         command=script("base_model"),
-        source=as_json(cfg.base.model_dump(exclude={"label", "license"})),
+        source=as_json(cfg.base.model_dump(exclude={"label", "license", "expected_scores"})),
         wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
         sequence_length=cfg.packing.sequence_length,
         code=code("base_model"),

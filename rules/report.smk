@@ -50,11 +50,10 @@ localrules:
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
 RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
-TASK_COLUMNS = in_order(cfg.evaluate.tasks)
+TASK_COLUMNS = in_order(cfg.evaluate.table_tasks)
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
-BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
 SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general and BASE_RUN else []  # in Figure 3
-SAMPLES = expand(rules.evaluate_task.output.samples, run=RUNS, task=TASKS)
+SAMPLES = expand(f"{R}/evaluations/{{run}}/{{task}}.samples.jsonl", run=RUNS, task=TASKS)
 
 
 rule merged_config:
@@ -79,7 +78,7 @@ rule merged_config:
 rule scores:
     input:
         published=PUBLISHED,
-        tasks=expand(rules.evaluate_task.output.scores, run=RUNS, task=TASKS),
+        tasks=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
     output:
@@ -93,9 +92,9 @@ rule scores:
         command=script("scores"),
         evaluations=lambda wildcards: f"{R}/evaluations",
         runs=RUN_BUDGETS,
-        tasks=TASK_COLUMNS,
+        tasks=in_order(cfg.evaluate.tasks),
         corpora=json.dumps(cfg.measured_corpora),
-        base=as_json(cfg.base.model_dump(exclude={"license"})),
+        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
         seed=cfg.evaluate.seed,
         code=code("scores"),
     message:
@@ -121,7 +120,7 @@ rule comparisons:
         command=script("comparisons"),
         evaluations=lambda wildcards: f"{R}/evaluations",
         runs=RUN_BUDGETS,
-        tasks=TASK_COLUMNS,
+        tasks=in_order(cfg.evaluate.tasks),
         seed=cfg.evaluate.seed,
         code=code("comparisons"),
     message:
@@ -266,7 +265,7 @@ rule table1:
         command=script("table1"),
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
-        base=as_json(cfg.base.model_dump(exclude={"license"})),
+        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
         code=code("table1"),
     message:
         "Table 1"

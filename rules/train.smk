@@ -3,6 +3,7 @@
 # REQUIRED INPUTS
 #   {R}/packed/{mixture}   sequences
 #   {R}/models/...         the model a run starts from
+#   {R}/models/base.scores.json  where scores of the base model are published: it reaches them
 # OUTPUTS
 #   {R}/runs/{run}/plan.json      budget in sequences and steps; fails at once if the data is too small
 #   {R}/runs/{run}/schedule.csv   its learning rates
@@ -103,6 +104,8 @@ rule reference_losses:
 
 rule train:
     input:
+        # Only waited for: another way to score the base model is no reason to train again.
+        checked=ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),

@@ -66,7 +66,7 @@ def test_default_is_the_papers_experiment():
         "cpt-400M": (400_000_000, 3),
         "cpt-1B": (1_000_000_000, 6),
     }
-    assert len(config.evaluate.tasks) == 7 and config.evaluate.items is None
+    assert len(config.evaluate.table_tasks) == 7 and config.evaluate.items is None
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "experiments").glob("*.yaml")))

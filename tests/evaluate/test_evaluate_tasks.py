@@ -1,7 +1,9 @@
 """Tasks: which items, lm-eval's definitions on local data, resuming, and the two output files."""
 
 import argparse
+import copy
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,67 +13,68 @@ from miniature_wheel import COUNTS
 
 from cpt.errors import UserError
 from cpt.evaluate.scorer import Scorer
-from cpt.evaluate.tasks import DEFINITIONS, choose_items, evaluate_task
-from evaluate_task import main
+from cpt.evaluate.tasks import DEFINITIONS, benchmark_items, choose_items, evaluate_task
+from evaluate_tasks import main
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_task.py"
-SETTINGS = {"items": None, "seed": 0, "batch_size": 4, "precision": "float32", "add_bos_token": False}
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_tasks.py"
+SETTINGS = {"items": None, "seed": 0, "batch_tokens": 256, "precision": "float32", "add_bos_token": False}
 
 
 class Oracle(Scorer):
     """Answers from a table {(end of context, continuation): log-likelihood}, -5 for anything else."""
 
-    def __init__(self, loaded, table=None, stop_after=None):
-        super().__init__(*loaded, 4, False, "oracle")
-        self.table, self.stop_after, self.asked = table or {}, stop_after, []
+    def __init__(self, loaded, table=None):
+        super().__init__(copy.deepcopy(loaded[0]), loaded[1], 4, False)
+        self.table = table or {}
 
     def _loglikelihood_tokens(self, requests, disable_tqdm=True):
-        answers = []
-        for (context, continuation), _, _ in requests:
-            if self.stop_after is not None and len(self.asked) == self.stop_after:
-                raise KeyboardInterrupt
-            self.asked.append((context, continuation))
-            value = next(
-                (v for (end, c), v in self.table.items() if context.endswith(end) and c == continuation), -5.0
+        return [
+            (
+                next(
+                    (v for (end, c), v in self.table.items() if context.endswith(end) and c == continuation),
+                    -5.0,
+                ),
+                False,
             )
-            answers.append((value, False))
-            self.cache_hook.add_partial("loglikelihood", (context, continuation), answers[-1])
-        return answers
+            for (context, continuation), _, _ in requests
+        ]
 
 
 def test_a_subset_is_fixed_and_lies_inside_a_larger_one(benchmarks):
-    whole, full = choose_items(benchmarks, "mmlu", None, 0)
-    assert (whole, full) == ({"mmlu_anatomy": [0, 1, 2], "mmlu_virology": [0, 1]}, 5)
-    assert choose_items(benchmarks, "mmlu", 99, 0) == (whole, 5)
+    pool = benchmark_items(benchmarks, "mmlu")
+    whole = {"mmlu_anatomy": [0, 1, 2], "mmlu_virology": [0, 1]}
+    assert len(pool) == 5 and choose_items(pool, None, 0) == choose_items(pool, 99, 0) == whole
 
     def flat(n, seed):
-        return {
-            (leaf, i) for leaf, rows in choose_items(benchmarks, "mmlu", n, seed)[0].items() for i in rows
-        }
+        return {(leaf, i) for leaf, rows in choose_items(pool, n, seed).items() for i in rows}
 
     for n in range(1, 5):
         assert len(flat(n, 0)) == n and flat(n, 0) < flat(n + 1, 0)
     assert len({frozenset(flat(2, seed)) for seed in range(20)}) > 3
-    assert choose_items(benchmarks, "arc_easy", 2, 0)[0].keys() == {"arc_easy"}
+    assert choose_items(benchmark_items(benchmarks, "arc_easy"), 2, 0).keys() == {"arc_easy"}
 
 
 def test_a_folder_without_the_task_is_told(benchmarks):
     with pytest.raises(UserError, match=r"items\.parquet: no items of triviaqa"):
-        choose_items(benchmarks, "triviaqa", None, 0)
+        benchmark_items(benchmarks, "triviaqa")
 
 
 @pytest.mark.parametrize("task", DEFINITIONS)
-def test_every_task_runs_on_the_local_data(loaded, benchmarks, tmp_path, task):
-    result, samples = evaluate_task(
-        Scorer(*loaded, 4, False, task), benchmarks, task, None, 0, tmp_path / "a"
+def test_every_task_runs_on_the_local_data(make_scorer, benchmarks, task):
+    result, samples = evaluate_task(make_scorer(64), benchmarks, task, None, 0)
+    assert (
+        result["n"] == result["items_of_full"] == len(samples) == COUNTS[task.removesuffix("_continuation")]
     )
-    assert result["n"] == result["items_of_full"] == len(samples) == COUNTS[task]
     assert samples == sorted(samples, key=lambda sample: (sample["task"], sample["item"]))
     assert result["metrics"]["acc"] == sum(sample["acc"] for sample in samples) / len(samples)
-    normalised = task in ("arc_easy", "arc_challenge", "hellaswag", "piqa")
+    normalised = task in ("arc_easy", "arc_challenge", "hellaswag", "piqa", "mmlu_continuation")
     assert ("acc_norm" in result["metrics"]) == normalised
+    assert result["bits_per_byte"] == sum(sample["bits_per_byte"] for sample in samples) / len(samples)
     for sample in samples:
         scores, sizes = sample["loglikelihoods"], sample["choice_characters"]
+        if task != "mmlu":  # ASCII texts
+            bits = -scores[sample["gold"]] / math.log(2) / sizes[sample["gold"]]
+            assert sample["bits_per_byte"] == pytest.approx(bits)
         assert sample["predicted"] == scores.index(max(scores))
         assert sample["acc"] == (sample["predicted"] == sample["gold"])
         if normalised:
@@ -80,9 +83,10 @@ def test_every_task_runs_on_the_local_data(loaded, benchmarks, tmp_path, task):
             assert sample["acc_norm"] == (best == sample["gold"])
 
 
-def test_gold_answers_are_the_data_sets(loaded, benchmarks, tmp_path):
+def test_gold_answers_are_the_data_sets(loaded, benchmarks):
     expected = {
         "mmlu": [0, 1, 2, 0, 1],
+        "mmlu_continuation": [0, 1, 2, 0, 1],
         "arc_easy": [0, 1, 2],
         "winogrande": [1, 0],
         "hellaswag": [0, 1, 2],
@@ -90,11 +94,11 @@ def test_gold_answers_are_the_data_sets(loaded, benchmarks, tmp_path):
         "piqa": [0, 1],
     }
     for task, gold in expected.items():
-        _, samples = evaluate_task(Oracle(loaded), benchmarks, task, None, 0, tmp_path / task)
+        _, samples = evaluate_task(Oracle(loaded), benchmarks, task, None, 0)
         assert [sample["gold"] for sample in samples] == gold, task
 
 
-def test_scores_are_pooled_over_items_and_normalised_by_characters(loaded, benchmarks, tmp_path):
+def test_scores_are_pooled_over_items_and_normalised_by_characters(loaded, benchmarks):
     table = {
         (
             "Which anatomy 0?\nA. anatomy 0 w\nB. anatomy 0 x\nC. anatomy 0 y\nD. anatomy 0 z\nAnswer:",
@@ -103,7 +107,7 @@ def test_scores_are_pooled_over_items_and_normalised_by_characters(loaded, bench
         ("D. anatomy 1 z\nAnswer:", " C"): -1.0,
         ("D. virology 1 z\nAnswer:", " B"): -1.0,
     }
-    result, _ = evaluate_task(Oracle(loaded, table), benchmarks, "mmlu", None, 0, tmp_path / "mmlu")
+    result, _ = evaluate_task(Oracle(loaded, table), benchmarks, "mmlu", None, 0)
     # Anatomy: item 0 right, 1 and 2 wrong (ties go to A). Virology: 0 right by a tie, 1 right.
     assert result["metrics"]["acc"] == 3 / 5
     assert result["metrics"]["acc_stderr"] == pytest.approx((0.6 * 0.4 / 4) ** 0.5)
@@ -113,38 +117,61 @@ def test_scores_are_pooled_over_items_and_normalised_by_characters(loaded, bench
     }
     # PIQA, item 0: 12 against 26 characters; the long one is less likely, but likelier by character.
     table = {("Answer:", " turn the lid"): -4.0, ("Answer:", " turn the table upside down"): -6.0}
-    _, (sample, _) = evaluate_task(Oracle(loaded, table), benchmarks, "piqa", None, 0, tmp_path / "piqa")
+    _, (sample, _) = evaluate_task(Oracle(loaded, table), benchmarks, "piqa", None, 0)
     assert sample["choice_characters"] == [12, 26]
     assert (sample["acc"], sample["acc_norm"]) == (1, 0)
 
 
-def test_a_killed_evaluation_asks_only_for_the_rest(loaded, benchmarks, tmp_path):
-    whole = evaluate_task(Oracle(loaded), benchmarks, "hellaswag", None, 0, tmp_path / "whole")
-    killed = Oracle(loaded, stop_after=5)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_task(killed, benchmarks, "hellaswag", None, 0, tmp_path / "answers")
-    second = Oracle(loaded)
-    assert evaluate_task(second, benchmarks, "hellaswag", None, 0, tmp_path / "answers") == whole
-    assert len(killed.asked) == 5 and len(second.asked) == 7
-    assert set(killed.asked).isdisjoint(second.asked)
+OWN = """
+task: capitals
+dataset_path: json
+dataset_kwargs: {data_files: {test: FILE}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{country}}:"
+doc_to_choice: "{{cities}}"
+doc_to_target: "{{capital}}"
+metric_list: [{metric: acc}]
+"""
+CAPITALS = [
+    {"country": "Italy", "cities": ["Rome", "Milan"], "capital": "Rome"},
+    {"country": "Perù", "cities": ["Cusco", "Lima", "Piura"], "capital": "Lima"},
+]
 
 
-def test_script_repeats_itself_to_the_byte_and_leaves_nothing_else(tmp_path, model_folder, benchmarks):
+def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
+    file = tmp_path / "capitals.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in CAPITALS))
+    (tmp_path / "capitals.yaml").write_text(OWN.replace("FILE", str(file)))
+    table = {("Italy:", " Rome"): -4.0, ("Perù:", " Piura"): -1.0}
+    result, samples = evaluate_task(Oracle(loaded, table), benchmarks, "capitals", None, 0, tmp_path)
+    assert (result["n"], result["items_of_full"], result["metrics"]["acc"]) == (2, 2, 0.5)
+    assert [sample["gold"] for sample in samples] == [0, 1] and result["chance"] == (1 / 2 + 1 / 3) / 2
+    assert samples[0]["bits_per_byte"] == pytest.approx(4 / math.log(2) / 4)
+    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals"):
+        evaluate_task(Oracle(loaded), benchmarks, "rivers", None, 0, tmp_path)
+    generates = OWN.replace("multiple_choice", "generate_until").replace("FILE", str(file))
+    (tmp_path / "capitals.yaml").write_text(generates.replace("acc", "exact_match"))
+    with pytest.raises(UserError, match="output_type generate_until; only multiple_choice can be scored"):
+        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
+
+
+def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, model_folder, benchmarks, manifest):
     settings = {**SETTINGS, "items": 4}
     one, two = tmp_path / "one", tmp_path / "two"
-    command = [sys.executable, SCRIPT, "--model", model_folder, "--benchmarks", benchmarks, "--task", "mmlu"]
-    command += ["--settings", json.dumps(settings), "--threads", "1", "--log-file", tmp_path / "log"]
-    command += ["--output", one / "mmlu.json", "--samples", one / "mmlu.samples.jsonl"]
+    tasks = ["mmlu", "piqa"]
+    command = [sys.executable, SCRIPT, "--model", model_folder, "--benchmarks", benchmarks, "--tasks", *tasks]
+    command += ["--manifest", manifest, "--settings", json.dumps(settings), "--threads", "1"]
+    command += ["--log-file", tmp_path / "log", "--output", one]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    main(
-        argparse.Namespace(
-            **{"model": model_folder, "benchmarks": benchmarks, "task": "mmlu", "settings": settings},
-            **{"threads": 1, "code": "unknown", "output": two / "mmlu.json"},
-            samples=two / "mmlu.samples.jsonl",
-        )
+    arguments = argparse.Namespace(
+        **{"model": model_folder, "benchmarks": benchmarks, "tasks": tasks, "settings": settings},
+        **{"threads": 1, "code": "unknown", "output": two, "manifest": manifest, "include_path": None},
     )
-    assert sorted(path.name for path in one.iterdir()) == ["mmlu.json", "mmlu.samples.jsonl"]
+    main(arguments)
+    written = [f"{task}{ending}" for task in tasks for ending in (".json", ".samples.jsonl")]
+    assert sorted(path.name for path in one.iterdir()) == [".answers", *written]
     results = [json.loads((folder / "mmlu.json").read_text()) for folder in (one, two)]
     for result in results:
         assert result.pop("provenance")["seeds"] == {"items": 0}
@@ -153,4 +180,9 @@ def test_script_repeats_itself_to_the_byte_and_leaves_nothing_else(tmp_path, mod
     assert lines == (two / "mmlu.samples.jsonl").read_bytes()
     assert len(lines.splitlines()) == result["n"] == 4
     assert result["items_of_full"] == 5 and result["lm_eval"] and result["task_versions"]
-    assert len(result["model_sha256"]) == 64
+    assert len(result["model_sha256"]) == len(result["benchmark_sha256"]) == 64
+    # Started again, as when Snakemake has deleted the outputs: the model is asked nothing.
+    kept = {path: path.read_bytes() for path in two.rglob(".answers/*")}
+    main(arguments)
+    assert {path: path.read_bytes() for path in two.rglob(".answers/*")} == kept
+    assert (two / "mmlu.samples.jsonl").read_bytes() == lines

@@ -15,5 +15,6 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root: Path = tmp_path_factory.mktemp("report") / "results"
     made = build(root)
     scores = write_tables(root, made)
-    tasks = made["config"]["evaluate"]["tasks"]
+    configured = made["config"]["evaluate"]["tasks"]
+    tasks = {name: task for name, task in configured.items() if task.get("in_table", True)}
     return SimpleNamespace(root=root, tasks=tasks, published=read_published(PUBLISHED), scores=scores, **made)

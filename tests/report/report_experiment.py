@@ -30,9 +30,10 @@ FULL = {
     "hellaswag": 10042,
     "boolq": 3270,
     "piqa": 1838,
+    "mmlu_continuation": 14042,
 }
-CHOICES = {"mmlu": 4, "arc_challenge": 4, "arc_easy": 4, "hellaswag": 4}
-NORMED = ("arc_challenge", "arc_easy", "hellaswag", "piqa")
+CHOICES = {"mmlu": 4, "arc_challenge": 4, "arc_easy": 4, "hellaswag": 4, "mmlu_continuation": 4}
+NORMED = ("arc_challenge", "arc_easy", "hellaswag", "piqa", "mmlu_continuation")
 TARGETS = {  # shares answered right: base, first run, second run
     "mmlu": (0.23, 0.236, 0.249),
     "arc_challenge": (0.243, 0.257, 0.254),
@@ -41,6 +42,7 @@ TARGETS = {  # shares answered right: base, first run, second run
     "hellaswag": (0.382, 0.399, 0.41),
     "boolq": (0.603, 0.58, 0.572),
     "piqa": (0.651, 0.652, 0.65),
+    "mmlu_continuation": (0.28, 0.285, 0.29),
 }
 SEED = 7
 

@@ -83,6 +83,15 @@ def test_chance_is_the_mean_over_items(tmp_path: Path) -> None:
     assert row["chance"] == pytest.approx((1 / 4 + 1 / 2) / 2)
 
 
+def test_a_task_outside_the_table_has_scores_but_isnt_shown(experiment: SimpleNamespace) -> None:
+    cloze = {"mmlu_continuation": experiment.config["evaluate"]["tasks"]["mmlu_continuation"]}
+    tasks = {**experiment.tasks, **cloze}
+    rows = score_rows(experiment.root / "evaluations", experiment.runs, tasks, [], {})
+    added = [row for row in rows if row["task"] == "mmlu_continuation"]
+    assert len(added) == 3 * 2 and not any(row["shown"] for row in added)
+    assert all(row.get("mcnemar_p_holm") is None for row in added)
+
+
 def test_written_and_read_back(experiment: SimpleNamespace) -> None:
     """Counts survive the six decimals of the file, for every row of the demo."""
     assert list(experiment.scores[0]) == list(COLUMNS)

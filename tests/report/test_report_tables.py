@@ -49,6 +49,16 @@ def test_model_name(base: dict, name: str) -> None:
     assert model_name(base) == name
 
 
+def test_a_task_that_the_paper_doesnt_have_is_a_dash_there(experiment: SimpleNamespace) -> None:
+    published = {
+        run: {key: value for key, value in row.items() if key != "piqa"}
+        for run, row in experiment.published.items()
+    }
+    table = Table1(experiment.scores, experiment.runs, experiment.tasks, "model", published)
+    assert [row[-2:] for row in table.published_body()] == [["–", "–"]] * 3
+    assert all(cell != "–" for row in table.body() for cell in row)
+
+
 def test_csv(table: Table1, experiment: SimpleNamespace, tmp_path: Path) -> None:
     write_csv(tmp_path / "table1.csv", table)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))

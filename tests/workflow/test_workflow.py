@@ -34,7 +34,8 @@ def test_papers_experiment_is_planned_fast_without_network_or_data(project):
     before = processor_seconds()
     jobs = project.planned(config=())
     assert processor_seconds() - before < 10  # about 3.5 alone; whatever else the machine does
-    assert jobs["train"] == 2 and jobs["evaluate_task"] == 21 and jobs["download"] == 2
+    assert jobs["train"] == 2 and jobs["download"] == 2 and jobs["check_base"] == 1
+    assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 3
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
 
 
@@ -150,7 +151,7 @@ def test_every_job_left_a_log_and_timings(project):
     project.snakemake(f"{RESULTS}/timings.csv", "--quiet", "all", *SMOKE)
     with open(results(project) / "timings.csv", newline="") as file:
         rules = {row["rule"]: int(row["jobs"]) for row in csv.DictReader(file)}
-    assert rules["evaluate_task"] == 21 and rules["train"] == 2
+    assert rules["evaluate_tasks"] == 6 and rules["train"] == 2
 
 
 # ------------------------------------------------------------------------- rerunning only what changed
@@ -167,7 +168,8 @@ def test_changed_plot_redraws_figures_and_paper_only(project):
 def test_changed_learning_rate_retrains_and_rescores_but_keeps_the_corpus(project):
     jobs = project.planned("--config", "train={learning_rate: 0.0005}")
     assert not CORPUS_RULES & set(jobs)
-    assert jobs["train"] == 2 and jobs["evaluate_task"] == 14 and jobs["bits_per_byte"] == 4
+    assert jobs["train"] == jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 2
+    assert jobs["bits_per_byte"] == 4
     assert {"plan_run", "scores", "table1", "figure1", "figure2", "paper", "merged_config"} < set(jobs)
 
 
@@ -191,7 +193,8 @@ def test_changed_filter_keeps_downloads(project):
 def test_further_run_only_adds_its_own_jobs(project):
     jobs = project.planned("--config", "runs={cpt-20K: {tokens: 20480, cpus: 2}}")
     assert not CORPUS_RULES & set(jobs)
-    assert (jobs["plan_run"], jobs["train"], jobs["evaluate_task"], jobs["bits_per_byte"]) == (1, 1, 7, 2)
+    assert (jobs["plan_run"], jobs["train"], jobs["bits_per_byte"]) == (1, 1, 2)
+    assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 1
 
 
 def test_changed_helper_reruns_exactly_its_users(project):

@@ -1,7 +1,7 @@
 """Scoring of models: benchmark tasks by lm-eval, and bits per byte on held-out text.
 
-Nothing in this wing needs the network; saying so here, before any of the libraries is imported, keeps
-them from trying.
+Scoring needs no network; saying so here, before any of the libraries is imported, keeps them from trying.
+(fetch_benchmarks, which may need it, imports the hub's client first.)
 """
 
 import os

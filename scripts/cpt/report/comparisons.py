@@ -81,7 +81,7 @@ def compare_average(tasks: list[list[Pairs]], seed: int) -> Row:
 
 
 def comparison_rows(
-    folder: Path, runs: list[dict[str, Any]], tasks: dict[str, dict[str, str]], seed: int
+    folder: Path, runs: list[dict[str, Any]], tasks: dict[str, dict[str, Any]], seed: int
 ) -> list[Row]:
     """All rows of comparisons.csv: each pair of runs in the order of the config, each task and metric.
 
@@ -109,9 +109,10 @@ def comparison_rows(
             mine = answers[run["name"], task]
             shown_metric(mine, task, settings["metric"])
             for metric in mine.right:
+                shown_here = metric == settings["metric"] and settings.get("in_table", True)
                 where = str(samples_path(folder, run["name"], task))
                 strata = pair(answers[reference["name"], task], mine, metric, where)
-                row = {**names, "task": task, "metric": metric, "shown": metric == settings["metric"]}
+                row = {**names, "task": task, "metric": metric, "shown": shown_here}
                 rows.append(row | compare(strata, seed))
                 if row["shown"]:
                     shown.append(strata)

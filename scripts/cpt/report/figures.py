@@ -115,10 +115,13 @@ def _group_changes(
 
 
 def published_changes(published: dict[str, dict[str, float]], tasks: list[str]) -> list[float]:
-    """Change in % of a group's mean against the paper's base model, for each run of its Table 1."""
+    """Change in % of a group's mean against the paper's base model, for each run of its Table 1.
+
+    NaN for a group with tasks that the paper doesn't have.
+    """
     base = next(run for run in published.values() if run["tokens"] == 0)
     return [
-        relative_change([run[task] for task in tasks], [base[task] for task in tasks])
+        relative_change([run.get(task, np.nan) for task in tasks], [base.get(task, np.nan) for task in tasks])
         for run in published.values()
     ]
 

@@ -45,10 +45,11 @@ def _task_rows(
     run: dict[str, Any],
     of_base: Answers,
     task: str,
-    shown: str,
+    settings: dict[str, Any],
     published: float | None,
     seed: int,
 ) -> Iterator[tuple[Row, list[Pairs]]]:
+    shown = settings["metric"]
     path = samples_path(folder, run["name"], task)
     summary = read_json(folder / run["name"] / f"{task}.json")
     answers = read_answers(path)
@@ -76,7 +77,7 @@ def _task_rows(
             "standard_error": standard_error(correct, pairs.n),
             "ci_low": low,
             "ci_high": high,
-            "shown": metric == shown,
+            "shown": metric == shown and settings.get("in_table", True),
             "base_score": pairs.base_score,
             "difference": pairs.difference,
             "gained": pairs.gained,
@@ -180,9 +181,7 @@ def score_rows(
         of_paper = published.get(run["name"], {})
         shown: list[tuple[Row, list[Pairs]]] = []
         for task, settings in tasks.items():
-            found = list(
-                _task_rows(folder, run, of_base[task], task, settings["metric"], of_paper.get(task), seed)
-            )
+            found = list(_task_rows(folder, run, of_base[task], task, settings, of_paper.get(task), seed))
             rows += [row for row, _ in found]
             shown += [(row, strata) for row, strata in found if row["shown"]]
         rows.append(

@@ -1,5 +1,6 @@
 """Table 1 as the paper prints it: one row per token budget, one column per task, the mean at the end."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ class Table1:
         return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
 
     def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run, likewise."""
-        return _with_mean([self.published[run][task] for task in self.tasks])
+        """The paper's scores of a run, likewise; NaN for tasks that it doesn't have, and then for the mean."""
+        return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
 
     def header(self) -> list[str]:
         """Column titles."""
@@ -157,7 +158,7 @@ def _with_mean(values: list[float]) -> list[float]:
 
 
 def _decimals(values: list[float]) -> list[str]:
-    return [f"{value:.4f}" for value in values]
+    return [NONE if math.isnan(value) else f"{value:.4f}" for value in values]
 
 
 def write_csv(path: Path, table: Table1) -> None:

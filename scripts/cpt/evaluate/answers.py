@@ -1,0 +1,46 @@
+"""Answers kept as they come, so that a killed evaluation asks the model only for the rest."""
+
+import hashlib
+import json
+from pathlib import Path
+
+Answer = tuple[float, bool]  # log-probability in nats, and whether the continuation is the argmax
+Question = tuple[tuple[int, ...], tuple[int, ...]]  # context and continuation, as token ids
+
+
+class Answers:
+    """A file of answers by batch, named after what it says of batches: equal batches have equal answers.
+
+    A batch is known by its questions' token ids. Batches depend on all questions of a task, not on what was
+    answered before, so an evaluation that was killed ends with the same bytes as one that wasn't. The file
+    must belong to one model and one way of scoring. Without a path nothing is kept.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self.path = path
+        self.known: dict[str, list[Answer]] = {}
+        if path is not None and path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    batch, answers = json.loads(line)
+                    self.known[batch] = [(float(value), bool(greedy)) for value, greedy in answers]
+                except (ValueError, TypeError):
+                    continue  # cut off when the process was killed
+
+    def get(self, questions: list[Question]) -> list[Answer] | None:
+        """The answers to a batch of questions, if they are known."""
+        return self.known.get(_digest(questions))
+
+    def keep(self, questions: list[Question], answers: list[Answer]) -> None:
+        """Add the answers to a batch."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps([_digest(questions), answers])
+        # A line that was cut off has no end: begin on a new one.
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")
+
+
+def _digest(questions: list[Question]) -> str:
+    return hashlib.sha256(json.dumps(questions).encode()).hexdigest()

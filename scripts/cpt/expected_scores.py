@@ -1,0 +1,68 @@
+"""Published scores of base models (paper/expected_scores.csv). Standard library only: Snakemake reads it."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cpt.errors import UserError
+
+COLUMNS = ("model", "tasks", "score", "tolerance", "source")
+
+
+class Expected(NamedTuple):
+    """A published score: a model's accuracy, the mean over `tasks`.
+
+    `tolerance` is by how much another prompt, metric or library may give less.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    score: float
+    tolerance: float
+    source: str
+
+
+def read_expected(path: Path) -> list[Expected]:
+    """All published scores. Raises UserError naming the line that can't be read."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+        found = []
+        for row in reader:
+            try:
+                score, tolerance = float(row["score"]), float(row["tolerance"])
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: score and tolerance must be numbers"
+                ) from None
+            if not 0 < score < 1 or not 0 <= tolerance < 1:
+                raise UserError(f"{path}, line {reader.line_num}: score and tolerance are shares of 1")
+            tasks = tuple(row["tasks"].split("+"))
+            found.append(Expected(row["model"], tasks, score, tolerance, row["source"]))
+    return found
+
+
+def expected_model(base: dict[str, Any], path: Path) -> str:
+    """The model whose scores the config's `base` must reach, "" for none.
+
+    That is base.expected_scores, or base.repo if it is listed. Raises UserError for a name that isn't listed.
+    """
+    known = {row.model for row in read_expected(path)}
+    asked = base.get("expected_scores")
+    if asked == "none":
+        return ""
+    if asked is not None and asked not in known:
+        raise UserError(
+            f"base.expected_scores: {path.name} has no {asked}; it has {', '.join(sorted(known))}; set one "
+            "of these, or none"
+        )
+    repo = base.get("repo")
+    return asked or (repo if repo in known else "")
+
+
+def tasks_of(model: str, path: Path) -> list[str]:
+    """The tasks that a model's published scores are about."""
+    return list(
+        dict.fromkeys(task for row in read_expected(path) if row.model == model for task in row.tasks)
+    )

@@ -1,0 +1,86 @@
+"""The gate: a base model that misses its published scores stops everything, and the likely cause is told."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from check_base import main
+from cpt.errors import UserError
+from cpt.evaluate.tasks import DEFINITIONS
+from cpt.expected_scores import expected_model, read_expected, tasks_of
+
+FILE = Path(__file__).parents[2] / "paper" / "expected_scores.csv"
+MODEL = "facebook/MobileLLM-125M"
+CHANCE = {"winogrande": 0.5, "boolq": 0.5, "piqa": 0.5}
+FULL = {
+    "arc_easy": 2376,
+    "arc_challenge": 1172,
+    "winogrande": 1267,
+    "hellaswag": 10042,
+    "boolq": 3270,
+    "piqa": 1838,
+}
+
+
+def check(folder, scores, n=None, model=MODEL):
+    """Run the script on these scores of the base model."""
+    for task, score in scores.items():
+        full = FULL[task]
+        metrics = score if isinstance(score, dict) else {"acc": score}
+        result = {"n": n or full, "items_of_full": full, "metrics": metrics}
+        result |= {"chance": CHANCE.get(task, 0.25), "settings": {"add_bos_token": False}}
+        (folder / f"{task}.json").write_text(json.dumps(result))
+    (folder / "base.json").write_text(json.dumps({"mended": ["tokenizer: <s>"]}))
+    arguments = {"evaluations": folder, "expected": FILE, "model": model, "report": folder / "base.json"}
+    main(argparse.Namespace(**arguments, output=folder / "out.json", code="abc"))
+    return json.loads((folder / "out.json").read_text())["scores"]
+
+
+PAPER = {  # the base row of the paper's Table 1
+    **{"arc_challenge": 0.2432, "arc_easy": 0.4146, "winogrande": 0.5241, "hellaswag": 0.3816},
+    **{"boolq": 0.6034, "piqa": 0.6513},
+}
+
+
+def test_the_papers_own_base_model_passes(tmp_path):
+    rows = check(tmp_path, PAPER)
+    assert len(rows) == 6 and all(row["reached"] for row in rows)
+    assert {row["tasks"]: row["least"] for row in rows}["piqa"] == pytest.approx(0.653 - 0.03)
+
+
+def test_the_better_metric_counts(tmp_path):
+    assert check(tmp_path, {**PAPER, "arc_easy": {"acc": 0.2, "acc_norm": 0.43}})[0]["metric"] == "acc_norm"
+
+
+def test_a_broken_import_is_named(tmp_path):
+    near_chance = {**dict.fromkeys(FULL, 0.26), "winogrande": 0.5, "boolq": 0.42, "piqa": 0.53}
+    with pytest.raises(UserError, match=r"near chance, so the import is broken.*mended: tokenizer: <s>"):
+        check(tmp_path, near_chance)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_model_that_works_less_well_points_to_tokens(tmp_path):
+    with pytest.raises(UserError, match=r"piqa 0\.600 \(acc\), published 0\.653.*add_bos_token: true"):
+        check(tmp_path, {**PAPER, "piqa": 0.6})
+
+
+def test_a_subset_is_given_its_sampling_error(tmp_path):
+    # 50 items: three standard errors of 0.067; what would be a miss on all items is none here.
+    assert all(row["reached"] for row in check(tmp_path, {**PAPER, "piqa": 0.5}, n=50))
+
+
+def test_which_model_is_expected():
+    assert expected_model({"source": "hub", "repo": MODEL}, FILE) == MODEL
+    assert expected_model({"source": "hub", "repo": MODEL, "expected_scores": "none"}, FILE) == ""
+    assert expected_model({"source": "hub", "repo": "someone/else"}, FILE) == ""
+    with pytest.raises(
+        UserError, match=r"base\.expected_scores: expected_scores\.csv has no x/y; it has Hugging"
+    ):
+        expected_model({"source": "local", "path": "p", "expected_scores": "x/y"}, FILE)
+    rows = read_expected(FILE)
+    assert {task for row in rows for task in row.tasks} <= set(DEFINITIONS) and all(
+        row.source for row in rows
+    )
+    assert tasks_of("HuggingFaceTB/SmolLM2-135M", FILE)[:2] == ["arc_easy", "arc_challenge"]

