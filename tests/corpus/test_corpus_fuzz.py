@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cpt.corpus import tokens
 from cpt.corpus.contamination import SHORTEST_ITEM, Items
 from cpt.corpus.documents import valid_text
-from cpt.corpus.filters import Drop, Rules
+from cpt.corpus.drops import Drop
+from cpt.corpus.filters import Rules
 from cpt.corpus.reflow import reflow
 from cpt.corpus.sources import documents_in
 from cpt.corpus.tokens import encode_long

@@ -201,8 +201,9 @@ def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
 
 def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
     """UTF-8 bytes of those filtered documents of a file that `chosen` (bool [documents]) names."""
-    sizes = open_parquet(path).read(columns=["bytes"], use_threads=False)["bytes"].to_numpy()
-    return int(sizes[chosen].sum())
+    batches = open_parquet(path).iter_batches(2**18, columns=["bytes"], use_threads=False)
+    sizes = [np.from_dlpack(batch.column(0)) for batch in batches]  # `to_numpy` would import pandas
+    return int(np.concatenate([np.empty(0, np.int64), *sizes])[chosen].sum())
 
 
 def as_name(value: Any) -> str | None:

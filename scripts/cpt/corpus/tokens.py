@@ -11,8 +11,8 @@ import tokenizers
 import xxhash
 from tokenizers import Encoding, Tokenizer
 
+from cpt.corpus.drops import Drop
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
-from cpt.corpus.filters import Drop
 from cpt.corpus.quality import Quality
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
