@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import resource
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,10 +19,19 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 
 
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`, if it may: a mapped file counts as open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(arguments: argparse.Namespace) -> None:
     settings, name = arguments.settings, arguments.name
     length, seed = settings["sequence_length"], settings["seed"]
     shares = {corpus: share for corpus, share in arguments.mixture.items() if share > 0}
+    allow_open_files(3 * sum(arguments.shards[corpus] for corpus in shares) + 100)
     sources = [TokenSource(arguments.root, corpus, arguments.shards[corpus]) for corpus in shares]
     for source in sources:
         require_same_tokenizer(

@@ -47,11 +47,17 @@ class Concatenate:
         self.truncated_documents = cut_by_concatenation(source, length)
 
     def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        begins = numbers * self.length
-        for row, begin in enumerate(begins.tolist()):
+        # In the order of the stream: what lies close together on the disk is read one after the other.
+        order = np.argsort(numbers)
+        begins = numbers[order] * self.length
+        for row, begin in zip(order.tolist(), begins.tolist(), strict=True):
             self.source.read(begin, out[row])
         starts, counts = self.source.starts_between(begins, self.length)
-        return starts, counts, np.full(len(numbers), self.length, np.uint32)
+        back = np.argsort(order)
+        first = (np.cumsum(counts) - counts)[back]
+        counts = counts[back]
+        places = np.arange(len(starts)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return starts[places], counts, np.full(len(numbers), self.length, np.uint32)
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return len(numbers) * self.length

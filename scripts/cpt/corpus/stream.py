@@ -46,9 +46,10 @@ class TokenSource:
         whole = path.stat().st_size == manifest["tokens"] * dtype.itemsize
         if not whole or len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
             raise UserError(f"{path}: doesn't fit its manifest; delete it and run again")
-        empty = np.empty(0, dtype)
-        self.arrays.append(np.memmap(path, dtype, mode="r") if manifest["tokens"] else empty)
-        self.ends.append(ends)
+        tokens = np.memmap(path, dtype, mode="r") if manifest["tokens"] else np.empty(0, dtype)
+        # Plain arrays on the mapped memory: the class memmap makes each slice slow.
+        self.arrays.append(np.asarray(tokens))
+        self.ends.append(np.asarray(ends))
         self.tokens += manifest["tokens"]
         self.documents += manifest["documents"]
         self.offsets.append(self.tokens)

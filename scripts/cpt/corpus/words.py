@@ -49,6 +49,12 @@ def as_utf8(text: str | np.ndarray) -> np.ndarray:
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8) if isinstance(text, str) else text
 
 
+def require_addressable(data: np.ndarray) -> None:
+    """UserError for the UTF-8 (uint8) of a text of 2 GiB or more."""
+    if len(data) > LARGEST:
+        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+
+
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of a text's words, and where they end: uint64 [words] and int32 [words + 1].
 
@@ -65,8 +71,7 @@ def hash_words_in_parts(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """What `hash_words` gives, for each `limit` words of the text in turn; at least one part."""
     data = as_utf8(text)
-    if len(data) > LARGEST:
-        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+    require_addressable(data)
     position = 0
     while True:
         hashes, ends, position = _hash_words(data, classes(), punctuation, position, limit)
