@@ -19,7 +19,9 @@ from cpt.errors import UserError
 
 SHORTEST_ITEM = 8  # words
 PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
-FILTER_BITS = 8  # of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100
+FILTER_BITS = (
+    8  # of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100
+)
 # Capital sigma, which has another small letter at the end of a word, and the one letter whose small form
 # is two characters.
 _SIGMA, _DOTTED_I = "\u03a3", "\u0130"
@@ -127,7 +129,9 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
             shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
             for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
                 bits = np.uint64(letter) >> np.uint64(6 * shift)
-                packed = packed << _EIGHT | (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
+                packed = packed << _EIGHT | (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(
+                    0xFF
+                )
                 if packed >= _FULL:
                     value = (value ^ packed) * _STEP
                     value ^= value >> np.uint64(32)
@@ -255,7 +259,7 @@ def _matches(
     data, n, shortest, limit, prefixes, letters,
     hashes, lengths, owners, places, firsts, nexts, long_bloom, short_bloom,
 ):  # fmt: skip
-    """Where a text has an entry of the index: [position, length, item, place in the item], int64 [matches, 4].
+    """Where a text has entries of the index: position, length, item, place in the item; int64 [matches, 4].
 
     Positions ascend for each length. Looks at `limit` words together. None if the text has a letter
     without a small one.

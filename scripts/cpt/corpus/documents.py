@@ -231,7 +231,9 @@ class RowWriter:
         """Write the collected rows as one row group."""
         if self.rows:
             columns = zip(*self.rows, strict=True)
-            arrays = [column_of(column, kind) for column, kind in zip(columns, self.schema.types, strict=True)]
+            arrays = [
+                column_of(column, kind) for column, kind in zip(columns, self.schema.types, strict=True)
+            ]
             self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
         self.rows, self.size = [], 0
 

@@ -1,5 +1,6 @@
 """Tokens to sequences of one length: packed, shuffled, mixed (paper 3.2.4)."""
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.
     key = xxhash.xxh3_128_intdigest(f"{seed}/{corpus}/{count}{f'/{epoch}' if epoch else ''}".encode())
     parts = -(-count // SHUFFLED)
     edges = [2**64 * part // parts for part in range(parts + 1)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         generator = np.random.Philox(key=key)
         drawn, places = [], []
         for first in range(0, count, DRAWN):
@@ -122,7 +123,7 @@ def blocks(
     dtype = np.dtype(first_source.tokenizer["dtype"]).newbyteorder("<")
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
     for first in range(0, count, rows):
-        sources = pattern.take(np.arange(first, min(first + rows, count)), mode="wrap")
+        sources = pattern[np.arange(first, min(first + rows, count)) % len(pattern)]
         sequences = np.empty((len(sources), length), dtype)
         lengths, counts = np.empty(len(sources), np.uint32), np.empty(len(sources), np.int64)
         starts: list[np.ndarray] = [np.empty(0, np.uint32)] * len(sources)

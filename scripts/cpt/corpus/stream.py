@@ -1,5 +1,6 @@
 """The tokens of a corpus as one stream, read where they lie."""
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ class TokenSource:
             manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
             path = shard_path(root, corpus, "tokens", shard, ".tokens")
             require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = load_array(shard_path(root, corpus, "tokens", shard, ".ends.npy"), manifest["documents"] > 0)
+            ends = load_array(
+                shard_path(root, corpus, "tokens", shard, ".ends.npy"), manifest["documents"] > 0
+            )
             self._add(path, manifest, ends)
         if not self.tokens:
             raise UserError(
@@ -116,7 +119,7 @@ def _by_part(offsets: list[int], values: np.ndarray) -> Iterator[tuple[int, np.n
     parts = np.searchsorted(offsets, values, "right") - 1
     order = np.argsort(parts, kind="stable")
     edges = np.flatnonzero(np.diff(parts[order], prepend=-1, append=-1))
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in itertools.pairwise(edges.tolist()):
         places = order[begin:end]
         yield int(parts[places[0]]), places
 
