@@ -13,6 +13,8 @@ The documents are one shard, as FineWeb-Edu's are: 64 MB of text by default, whe
 what a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much as there.
 `--copies` makes the shard larger; `--megabytes` says how much text a copy has.
 
+`--small` names systems that run only once, on the first `--small-megabytes`; their rates are those there.
+
 All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence token
 per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into account,
 are logged.
@@ -103,12 +105,16 @@ def whole_repeats(times: dict[tuple[str, str], list[dict[str, Any]]], system: st
 
 
 def rows_of(
-    times: dict[tuple[str, str], list[dict[str, Any]]], tokens: int, size: int
+    times: dict[tuple[str, str], list[dict[str, Any]]], inputs: dict[str, tuple[int, int]]
 ) -> Iterator[dict[str, str | float]]:
-    """The table: medians over the repeats for each system and stage; `all` sums the stages of a repeat."""
+    """The table: medians over the repeats for each system and stage; `all` sums the stages of a repeat.
+
+    `inputs` are the tokens and bytes that each system was given.
+    """
     for system in dict.fromkeys(system for system, _ in times):
         stages = {stage: runs for (name, stage), runs in times.items() if name == system}
         whole = whole_repeats(times, system)
+        tokens, size = inputs[system]
         for stage, runs in {"all": whole, **(stages if len(stages) > 1 else {})}.items():
             seconds = statistics.median(run["seconds"] for run in runs)
             yield {
@@ -120,20 +126,24 @@ def rows_of(
             }
 
 
-def log_ratios(times: dict[tuple[str, str], list[dict[str, Any]]], kept: dict[str, float]) -> None:
+def log_ratios(
+    times: dict[tuple[str, str], list[dict[str, Any]]], inputs: dict[str, tuple[int, int]]
+) -> None:
     """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
 
     A system that drops documents has fewer to tokenize, so the ratio of what comes out is told as well.
     """
-    seconds: dict[str, dict[str, float]] = {}
+    seconds: dict[str, dict[str, float]] = {}  # per token of the input
+    kept: dict[str, float] = {}
     for system in dict.fromkeys(system for system, _ in times):
         repeats = whole_repeats(times, system)
-        seconds[system] = {
-            key: statistics.median(run[key] for run in repeats) for key in ("seconds", "process_seconds")
-        }
+        tokens, size = inputs[system]
+        kept[system] = times[system, SYSTEMS[system][-1]][0]["tokens"] / tokens
+        used = {key: statistics.median(run[key] for run in repeats) for key in ("seconds", "process_seconds")}
+        seconds[system] = {key: value / tokens for key, value in used.items()}
         logging.info(
-            "%s: keeps %.1f %% of the input's tokens; %.2f CPU s, %.2f with start-up and imports, %d repeats",
-            *(system, 100 * kept[system], *seconds[system].values(), len(repeats)),
+            "%s: keeps %.1f %% of the tokens of %.1f MB; %.2f CPU s, %.2f with start-up and imports; %d x",
+            *(system, 100 * kept[system], size / 1e6, *used.values(), len(repeats)),
         )
     for ours in ("ours-gigatoken", "ours-hf"):
         for other in ("datasets-map", "datatrove", "limit-hf", "limit-gigatoken"):
@@ -146,6 +156,31 @@ def log_ratios(times: dict[tuple[str, str], list[dict[str, Any]]], kept: dict[st
                 )
 
 
+def prepare(
+    root: Path, files: list[Path], arguments: argparse.Namespace, config: dict[str, Any], small: bool
+) -> tuple[Path, tuple[int, int]]:
+    """Write the documents and the job that names them; returns the job, and its tokens and bytes."""
+    root.mkdir()
+    megabytes = arguments.small_megabytes if small else arguments.megabytes
+    copy_documents(files, root / "raw", megabytes, 1 if small else arguments.copies)
+    job = root / "job.json"
+    names = ("filters", "deduplicate", "decontaminate", "held_out", "packing")
+    job.write_text(
+        json.dumps(
+            {
+                "raw": str(root / "raw"),
+                "shards": 1,
+                "model": str(arguments.model.resolve()),
+                "benchmarks": str(arguments.benchmarks),
+                "config": {key: config[key] for key in names},
+            }
+        )
+    )
+    counts = measured("limit-hf", "tokenize", job, root)
+    logging.info("%.1f MB of text, %s tokens", counts["bytes"] / 1e6, f"{counts['tokens']:,}")
+    return job, (counts["tokens"], counts["bytes"])
+
+
 def main(arguments: argparse.Namespace) -> None:
     files = sorted(path for folder in arguments.input for path in folder.glob("*.parquet"))
     if not files:
@@ -154,48 +189,33 @@ def main(arguments: argparse.Namespace) -> None:
     times: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-corpus.") as temporary:
         root = Path(temporary)
-        copy_documents(files, root / "raw", arguments.megabytes, arguments.copies)
-        job = root / "job.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "raw": str(root / "raw"),
-                    "shards": 1,
-                    "model": str(arguments.model.resolve()),
-                    "benchmarks": str(arguments.benchmarks),
-                    "config": {
-                        key: config[key]
-                        for key in ("filters", "deduplicate", "decontaminate", "held_out", "packing")
-                    },
-                }
-            )
-        )
-        input_counts = measured("limit-hf", "tokenize", job, root)
-        tokens, size = input_counts["tokens"], input_counts["bytes"]
-        logging.info("%.1f MB of text, %s tokens", size / 1e6, f"{tokens:,}")
+        jobs = {
+            small: prepare(root / ("small" if small else "whole"), files, arguments, config, small)
+            for small in {system in arguments.small for system in arguments.systems}
+        }
+        inputs = {system: jobs[system in arguments.small][1] for system in arguments.systems}
         for repeat in range(arguments.repeats):
             for system in arguments.systems:
-                if repeat and system in arguments.once:
+                if repeat and system in arguments.small:
                     continue
                 with tempfile.TemporaryDirectory(dir=root) as folder:
                     for stage in SYSTEMS[system]:
                         if stage in ASIDE and not arguments.benchmarks:
                             continue
-                        found = measured(system, stage, job, Path(folder))
+                        found = measured(system, stage, jobs[system in arguments.small][0], Path(folder))
                         times.setdefault((system, stage), []).append(found)
                         logging.info(
                             "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
                             *(repeat + 1, system, stage, found["seconds"], found["memory_mb"]),
                             f"{found['tokens']:,}" if "tokens" in found else "-",
                         )
-    rows = list(rows_of(times, tokens, size))
+    rows = list(rows_of(times, inputs))
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(arguments.output, table.getvalue())
-    last = {system: times[system, SYSTEMS[system][-1]][0]["tokens"] for system in arguments.systems}
-    log_ratios(times, {system: count / tokens for system, count in last.items()})
+    log_ratios(times, inputs)
     for line in table.getvalue().splitlines():
         logging.info(line)
 
@@ -211,7 +231,8 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument(
-        "--once", nargs="+", choices=SYSTEMS, default=[], help="systems too slow for more than one repeat"
+        "--small", nargs="+", choices=SYSTEMS, default=[], help="systems too slow for all of it"
     )
+    parser.add_argument("--small-megabytes", type=float, default=8.0, help="how much text they get")
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
     run(main, parser)

@@ -35,7 +35,7 @@ def test_table_by_hand(corpus_benchmark):
         ("a", "decontaminate"): [run(s, 60) for s in (9.0, 3.0, 1.0)],  # not in the sum
         ("b", "only"): [run(s, 5) for s in (8.0, 9.0, 10.0)],
     }
-    rows = list(corpus_benchmark.rows_of(times, 9_000, 18_000_000))
+    rows = list(corpus_benchmark.rows_of(times, {"a": (9_000, 18_000_000), "b": (9_000, 18_000_000)}))
     assert [tuple(row.values()) for row in rows] == [
         ("a", "all", 3000, 6.0, 50),  # sums of a repeat: 3, 5, 2.5 seconds
         ("a", "one", 4500, 9.0, 30),
@@ -89,7 +89,7 @@ def test_a_small_run(bench, save_table, tmp_path):
         config=tmp_path / "config.yaml",
         benchmarks=tmp_path / "benchmarks",
         repeats=2,
-        once="ours-hf limit-hf",
+        small="ours-hf limit-hf",
     )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "corpus.csv") as file:
