@@ -37,6 +37,7 @@ rule bench_corpus:
     input:
         raw=shards_of(cfg.used_corpora, rules.download.output.documents),
         model=f"{R}/models/base",
+        benchmarks=rules.fetch_benchmarks.output.benchmarks,
         config=rules.merged_config.output,
     output:
         f"{R}/bench/corpus.csv",
@@ -57,12 +58,22 @@ rule bench_corpus:
                 code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
                 for name in ("corpus", "systems")
             ]
-            + [code(name) for name in ("filter_documents", "deduplicate", "tokenize_documents", "pack")]
+            + [
+                code(name)
+                for name in (
+                    "filter_documents",
+                    "deduplicate",
+                    "decontaminate",
+                    "tokenize_documents",
+                    "pack",
+                )
+            ]
         ),
     message:
         "corpus benchmark"
     shell:
         "{params.command} --input {params.folders:q} --model {input.model:q} --config {input.config:q}"
+        " --benchmarks {input.benchmarks:q}"
         " --megabytes 20 --repeats 3 --output {output:q} --code {params.code} --log-file {log:q}"
 
 

@@ -11,6 +11,7 @@ from cpt.corpus.columns import ColumnRules, require_number_columns
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
     as_strings,
+    column_of,
     open_parquet,
     parquet_writer,
     read_batches,
@@ -35,8 +36,8 @@ def filtered(
     """The rows of a batch that break no rule; the others are counted. Takes the columns out of the batch."""
     out_of_bounds = columns.check([batch.pop(key).to_pylist() for key in columns.columns])
     names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", arguments.text_column))
-    digests: list[bytes | None] = []
-    sizes = np.empty(len(texts), np.int64)
+    digests = []
+    kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
     for number, text in enumerate(utf8_of(texts)):
         drop = (out_of_bounds[number] if out_of_bounds else None) or rules.check(text)
         sizes[number] = len(text)
@@ -44,10 +45,15 @@ def filtered(
         if drop and table.wants(drop.rule):
             name, url, content = (column[number].as_py() for column in (names, urls, texts))
             table.example(*drop, name, url, content or "")
-        digests.append(None if drop else digest(text, arguments.normalize))
-    rows = pa.array(np.arange(first_row, first_row + len(texts)))
-    arrays = [rows, names, urls, texts, pa.array(sizes), pa.array(digests, pa.binary(16))]
-    return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA).filter(arrays[-1].is_valid())
+        if not drop:
+            kept[number] = True
+            digests.append(digest(text, arguments.normalize))
+    rows = column_of(np.arange(first_row, first_row + len(texts)), pa.int64())
+    taken = column_of(kept, pa.bool_())
+    arrays = [column.filter(taken) for column in (rows, names, urls, texts, column_of(sizes, pa.int64()))]
+    kind = pa.binary(16)
+    arrays.append(pa.Array.from_buffers(kind, len(digests), [None, pa.py_buffer(b"".join(digests))]))
+    return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
 
 
 def main(arguments: argparse.Namespace) -> None:

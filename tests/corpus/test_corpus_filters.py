@@ -18,7 +18,8 @@ from plain_rules import duplicates, lines_of, paragraphs_of
 
 import filter_documents
 from cpt.corpus import ngrams
-from cpt.corpus.filters import Drop, Rules
+from cpt.corpus.drops import Drop
+from cpt.corpus.filters import Rules
 from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from cpt.report.labels import count_label, model_name, run_labels
-from cpt.report.tables import OF_SCORE, Table1, write_csv, write_latex, write_markdown
+from cpt.report.tables import NONE, OF_SCORE, Table1, write_csv, write_latex, write_markdown
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_a_task_that_the_paper_doesnt_have_is_a_dash_there(experiment: SimpleNam
         for run, row in experiment.published.items()
     }
     table = Table1(experiment.scores, experiment.runs, experiment.tasks, "model", published)
-    assert [row[-2:] for row in table.published_body()] == [["–", "–"]] * 3
-    assert all(cell != "–" for row in table.body() for cell in row)
+    assert [row[-2:] for row in table.published_body()] == [[NONE, NONE]] * 3
+    assert all(cell != NONE for row in table.body() for cell in row)
 
 
 def test_csv(table: Table1, experiment: SimpleNamespace, tmp_path: Path) -> None:

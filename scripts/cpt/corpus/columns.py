@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cpt.corpus.filters import Drop
+from cpt.corpus.drops import Drop
 from cpt.errors import UserError
 
 

@@ -40,7 +40,7 @@ class Table1:
         return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
 
     def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run, likewise; NaN for tasks that it doesn't have, and then for the mean."""
+        """The paper's scores of a run, likewise; NaN for tasks it doesn't have, and then for the mean."""
         return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
 
     def header(self) -> list[str]:
