@@ -53,7 +53,9 @@ def masked_blocks(seen: torch.Tensor, group: int) -> list[Block]:
         end = min(start + size, len(seen))
         first = int(seen[start:end].any(0).int().argmax())
         part = seen[start:end, None, first:end]
-        blocks.append(Block(start, end, first, first, torch.zeros(part.shape).masked_fill_(~part, -torch.inf)))
+        blocks.append(
+            Block(start, end, first, first, torch.zeros(part.shape).masked_fill_(~part, -torch.inf))
+        )
     return blocks
 
 

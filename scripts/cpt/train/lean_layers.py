@@ -108,7 +108,9 @@ class AttentionHalf(torch.autograd.Function):
     """x + attention(normalised x) W_o, with rotary embeddings and grouped queries; x is [batch, length, width]."""
 
     @staticmethod
-    def forward(ctx, x, norm, query, key, value, output, cosine, sine, blocks, workspace, epsilon, size, scale):
+    def forward(
+        ctx, x, norm, query, key, value, output, cosine, sine, blocks, workspace, epsilon, size, scale
+    ):
         rows = x.flatten(0, 1)
         normalised, inverse = _normalise(rows, norm, epsilon, workspace)
         weights = _stacked(query, key, value, workspace)
@@ -202,7 +204,9 @@ class FeedForwardHalf(torch.autograd.Function):
         return of_x.add_(of_rows).view_as(x), of_norm, of_gate, of_up, of_down, None, None
 
 
-def _stacked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, workspace: Workspace) -> torch.Tensor:
+def _stacked(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, workspace: Workspace
+) -> torch.Tensor:
     """The three projections' weights as one, for one product; in the workspace."""
     width = query.shape[1]
     together = workspace.take("weights", len(query) + len(key) + len(value), width)
