@@ -4,8 +4,8 @@ PyTorch's CPU kernel computes tiles of 32 x 512 scores; here a block of queries 
 at once, which makes larger products, and queries that share a key head (grouped queries, Ainslie et al. 2023)
 lie in one matrix, so that keys and values aren't repeated. Scores are never kept: the backward pass computes
 them again (Dao et al. 2022). A block sees no key before its first document, so that document masks save
-time. Queries are [batch, key heads, length * group, head size] with the group of a position side by side, keys
-and values [batch, key heads, length, head size]; float32.
+time. Queries are [batch, key heads, length * group, head size] with the group of a position side by side,
+keys and values [batch, key heads, length, head size]; float32.
 """
 
 from typing import NamedTuple
@@ -23,8 +23,8 @@ softmax_backward = torch.ops.aten._softmax_backward_data
 class Block(NamedTuple):
     """Queries at positions `start` to `end` and the keys from `first` to `end` that any of them sees.
 
-    `mask` is float32 [end - start, 1, end - since], 0 or -infinity, for the keys from position `since` on; those
-    before are seen by all queries of the block.
+    `mask` is float32 [end - start, 1, end - since], 0 or -infinity, for the keys from position `since` on;
+    those before are seen by all queries of the block.
     """
 
     start: int

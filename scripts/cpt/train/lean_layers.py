@@ -3,8 +3,9 @@
 The layers of transformers leave it to autograd what is kept: normalised, rotated, repeated and multiplied
 copies, 11,275 floats a token and layer in the 125M shape (width 576, feed-forward 1,536, 9 heads, 3 of
 them for keys). Here each half of a layer is one function with a backward pass of its own, which keeps its
-input, the projections' outputs and the attention's output (5,899 floats), and computes the copies again.
-The matrix products are the same, but queries, keys and values come from one.
+input, the projections' outputs and the attention's output (5,762 floats), and computes the copies again, in
+memory that all layers share. Queries, keys and values come from one product; attention is
+cpt.train.block_attention.
 
 For float32 on a CPU. The weights stay where they are, so that state dicts don't change.
 """
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from cpt.train.block_attention import Block, attend, attend_backward, causal_blocks, masked_blocks
@@ -105,7 +105,10 @@ def _forward(
 
 
 class AttentionHalf(torch.autograd.Function):
-    """x + attention(normalised x) W_o, with rotary embeddings and grouped queries; x is [batch, length, width]."""
+    """x + attention(normalised x) W_o, with rotary embeddings and grouped queries.
+
+    x is [batch, length, width].
+    """
 
     @staticmethod
     def forward(

@@ -1,5 +1,8 @@
-"""Memory that is used again instead of being asked for: what the system gives anew costs a page fault per 4 KB,
-and pieces of many sizes leave gaps that add to the peak."""
+"""Memory that is used again instead of being asked for.
+
+What the system gives anew costs a page fault per 4 KB, and pieces of many sizes leave gaps that add to the
+peak.
+"""
 
 import math
 
