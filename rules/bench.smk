@@ -6,7 +6,7 @@
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
 #   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
-#   {R}/bench/training.csv, .png  speed and memory of training beside the Hugging Face Trainer (by name only)
+#   {R}/bench/training.csv, .pdf, .png, .svg  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
 localrules:
@@ -73,7 +73,7 @@ rule bench_corpus:
 rule bench_training:
     output:
         table=f"{R}/bench/training.csv",
-        figure=f"{R}/bench/training.png",
+        figures=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
     log:
         f"{R}/logs/bench_training.log",
     benchmark:
@@ -95,5 +95,5 @@ rule bench_training:
     message:
         "training benchmark"
     shell:
-        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figure:q}"
+        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figures:q}"
         " --code {params.code} --log-file {log:q}"
