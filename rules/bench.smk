@@ -7,7 +7,7 @@
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
 #   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
 #   {R}/bench/evaluation.csv  scoring beside lm-eval's own model class (by name only)
-#   {R}/bench/training.csv, .png  speed and memory of training beside the Hugging Face Trainer (by name only)
+#   {R}/bench/training.csv, .pdf, .png, .svg  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
 localrules:
@@ -80,7 +80,7 @@ rule bench_corpus:
 rule bench_training:
     output:
         table=f"{R}/bench/training.csv",
-        figure=f"{R}/bench/training.png",
+        figures=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
     log:
         f"{R}/logs/bench_training.log",
     benchmark:
@@ -102,7 +102,7 @@ rule bench_training:
     message:
         "training benchmark"
     shell:
-        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figure:q}"
+        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figures:q}"
         " --code {params.code} --log-file {log:q}"
 
 

@@ -153,6 +153,7 @@ def test_missing_key():
             "runs.cpt-400M.mixture: not set, and none of the mixtures is called domain; name one of a, b",
         ),
         ({"train": {"micro_batch": "auto"}}, "micro_batch: auto needs global_batch"),
+        ({"train": {"compile": True}}, "compile: true isn't possible with engine: deepspeed"),
         (
             {"train": {"micro_batch": "auto", "global_batch": 480}},
             "micro_batch: auto can't be tried out with engine: deepspeed",

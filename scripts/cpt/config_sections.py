@@ -301,6 +301,9 @@ class Train(Section):
     lean_layers: bool = Field(
         description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
     )
+    compile: bool | Literal["auto"] = Field(
+        description="with ddp, torch.compile of the layers; auto: on a GPU, where it's possible"
+    )
     precision: Literal["bf16", "float32"]
     seed: int
     checkpoint_every: Positive = Field(description="steps")
@@ -322,6 +325,15 @@ class Train(Section):
             raise ValueError(
                 f"micro_batch: auto can't be tried out with engine: {self.engine}, whose processes pass "
                 "parts of the model to one another; set a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compile(self) -> "Train":
+        if self.compile is True and self.engine != "ddp":
+            raise ValueError(
+                f"compile: true isn't possible with engine: {self.engine}; choose engine: ddp, or "
+                "compile: auto"
             )
         return self
 

@@ -26,6 +26,7 @@ PAPER = {
     "offload": [],
     "gradient_checkpointing": True,
     "lean_layers": True,
+    "compile": "auto",
     "checkpoint_every": 50,
     "keep_checkpoints": 2,
 }

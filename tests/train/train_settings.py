@@ -27,6 +27,7 @@ SETTINGS = {
     "offload": ["optimizer", "parameters"],
     "gradient_checkpointing": False,
     "lean_layers": True,
+    "compile": "auto",
     "precision": "float32",
     "seed": 0,
     "checkpoint_every": 5,

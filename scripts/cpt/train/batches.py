@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from cpt.arrays import load_array
 from cpt.errors import UserError
@@ -28,6 +29,14 @@ class Batch(NamedTuple):
     token_ids: np.ndarray
     positions: np.ndarray
     target_weights: np.ndarray
+
+
+def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """The arrays as tensors. To a GPU they are copied while it computes, which takes pinned memory."""
+    tensors = [torch.from_numpy(array) for array in batch]
+    if device.type == "cuda":
+        tensors = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+    return tensors
 
 
 class PackedSequences:

@@ -25,7 +25,7 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.train import checkpoints, memory
 from cpt.train.bad_steps import BadSteps
-from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
+from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of_step
 from cpt.train.continuation import load_optimizer, save_optimizer
 from cpt.train.engines import make_engine
 from cpt.train.held_out import HeldOutLosses
@@ -206,7 +206,7 @@ def train(
 
         def trial(size: int) -> None:
             batch = packed[0].batch(np.zeros(size, np.int64), np.ones(size, np.float32))
-            engine.trial(*(torch.from_numpy(array).to(device) for array in batch))
+            engine.trial(*on_device(batch, device))
 
         settings["micro_batch"] = found_micro_batch(work, plan, trial, 8 * parameters, world_size, device)
 
@@ -245,11 +245,11 @@ def train(
             loss_sums = torch.zeros(2, device=device)
             for number, (numbers, weights) in enumerate(micros):
                 batch = packed[stage].batch(numbers, weights)
-                losses = engine.loss(*(torch.from_numpy(array).to(device) for array in batch)).expand(2)
+                losses = engine.loss(*on_device(batch, device)).expand(2)
                 engine.backward(losses[0] / max(1, selected), last=number == len(micros) - 1)
                 loss_sums += losses.detach()
 
-            # Clip, step, schedule.
+            # Clip, step, schedule. Up to here a GPU was only given work; the norm waits until it has done it.
             rate = learning_rate(step, plan)
             if step + 1 == steps:
                 held_bytes = engine.held_bytes()

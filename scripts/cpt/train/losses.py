@@ -138,27 +138,34 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
+        buffer = hidden.new_empty(min(at_once, len(hidden)), len(weight))
+        # In place, the CPU's softmax reads and writes a row while it is in the cache.
+        in_place = hidden.device.type == "cpu" and hidden.dtype == torch.float32
         for start in range(0, len(hidden), at_once):
             piece = slice(start, start + at_once)
-            rows, wanted_ids = hidden[piece], targets[piece, None]
-            logits = nn.functional.linear(rows, weight, bias).float()
-            normalizers = logits.logsumexp(1, keepdim=True)
-            losses = normalizers - logits.gather(1, wanted_ids)
-            loss += losses.squeeze(1) @ target_weights[piece]
+            rows, wanted_ids, its_weights = hidden[piece], targets[piece, None], target_weights[piece]
+            logits = torch.mm(rows, weight.T, out=buffer[: len(rows)])
+            if bias is not None:
+                logits += bias
+            logits = logits.float()
+            logits_of_targets, largest = logits.gather(1, wanted_ids).squeeze(1), logits.amax(1)
+            probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
+            # The largest probability is 1 / sum(exp(logits - largest)).
+            normalizers = largest - probabilities.amax(1).log()
+            loss += (normalizers - logits_of_targets) @ its_weights
             if not any(wanted):
                 continue
-            gradient = logits.sub_(normalizers).exp_()
-            gradient.scatter_add_(1, wanted_ids, torch.full_like(losses, -1.0))
-            gradient = gradient.mul_(target_weights[piece, None])
+            gradient = probabilities.scatter_add_(1, wanted_ids, -torch.ones_like(largest)[:, None])
             if bias_gradient is not None:
-                bias_gradient += gradient.sum(0)
-            gradient = gradient.to(weight.dtype)
+                bias_gradient += its_weights @ gradient
+            # The targets' weights go with the smaller factors and products.
+            gradient, its_weights = gradient.to(weight.dtype), its_weights[:, None].to(weight.dtype)
             if hidden_gradient is not None:
-                torch.mm(gradient, weight, out=hidden_gradient[piece])
+                torch.mm(gradient, weight, out=hidden_gradient[piece]).mul_(its_weights)
             if weight_gradient is not None and weight.dtype == torch.float32:
-                weight_gradient.addmm_(gradient.T, rows)
+                weight_gradient.addmm_(gradient.T, rows * its_weights)
             elif weight_gradient is not None:
-                weight_gradient += gradient.T @ rows
+                weight_gradient += gradient.T @ (rows * its_weights)
         gradients = (hidden_gradient, weight_gradient, bias_gradient)
         ctx.gradients = [None if g is None else g.to(weight.dtype) for g in gradients]
         return loss

@@ -1,6 +1,9 @@
 """The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
 
+import importlib.util
 import math
+import os
+import shutil
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.engines import (
@@ -23,6 +27,26 @@ from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return (
+        device.type == "cuda"
+        and importlib.util.find_spec("triton") is not None
+        and any(shutil.which(compiler) for compiler in compilers)
+    )
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Let torch.compile fuse what lies between a layer's matrix products.
+
+    Layers that are alike share one compilation for each shape of a micro-batch, for the sizes are fixed.
+    Parameters keep their names.
+    """
+    for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
+        layer.compile(dynamic=False)
+
+
 class PlainEngine:
     """See Engine. Autocast to bfloat16 over float32 weights."""
 
@@ -32,7 +56,9 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        if settings["lean_layers"]:
+        if settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device)):
+            compile_layers(self.model)
+        elif settings["lean_layers"]:
             make_lean(self.model)
         self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
         if world_size > 1:
@@ -64,7 +90,10 @@ class PlainEngine:
     def trial(self, *inputs: torch.Tensor) -> None:
         """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+        # Compiled, each size would be compiled by itself; not compiled, they take somewhat more memory.
+        eager = torch.compiler.set_stance("force_eager")
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        with eager, autocast:
             loss = alone(*inputs)
         torch.autograd.grad(loss.sum(), list(self.model.parameters()), allow_unused=True)
 
