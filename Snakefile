@@ -10,6 +10,9 @@ min_version("9.27")
 configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
+report: "paper/captions/report.rst"
+
+
 # Only used with --software-deployment-method apptainer; the usual way is the .venv of `make environment`.
 container: "envs/cpt.sif"
 
@@ -21,13 +24,16 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
+include: "rules/pages.smk"
 include: "rules/bench.smk"
 
 
 rule all:
     default_target: True
     input:
-        f"{R}/table1.csv",
+        rules.tables.input,
         rules.figures.input,
         rules.drop_report.output,
+        expand(rules.release.output, run=RELEASED_RUNS),
+        expand(rules.page.output, page=PAGES),
         f"{R}/paper.pdf",

@@ -12,7 +12,8 @@ time of all is taken to be as much as the first one's for each.
 Peak memory lasts until the last step ends, so that saving the model doesn't count: on a CPU it is resident
 memory, of which `baseline_mb` was there before the model (Python, torch, transformers); on a GPU what torch
 has allocated there. Weights, gradients and optimizer are what is held between the last step's backward pass
-and its update; activations and logits are all that is left of the peak.
+and its update. Logits, with all that the loss makes of them, are measured in a process that computes nothing
+but head and loss of a micro-batch. Activations are all that is left of the peak.
 
 MFU is the share of the peak speed that the model's own operations reach. The peak of a GPU is its data
 sheet's. On a CPU both count per CPU second of a core: each run ends with float32 matrix products of 2,048^3
@@ -54,7 +55,7 @@ SHAPE_KEYS = (
     *("num_attention_heads", "num_key_value_heads", "vocab_size"),
 )
 # The `train` section of config.yaml, which can't be read without yaml; less what the options set, and with
-# neither checkpoints nor, in the paper's configuration, lean layers.
+# neither checkpoints nor, in the paper's configuration, lean or compiled layers.
 SETTINGS = {
     "optimizer": "adamw",
     "learning_rate": 1e-4,
@@ -64,6 +65,8 @@ SETTINGS = {
     "epsilon": 1e-8,
     "gradient_clip": 1.0,
     "document_masking": False,
+    "selection": None,
+    "l2_to_start": 0.0,
     "schedule": "cosine",
     "minimum_learning_rate": 0.0,
     "warmup": 0.1,
@@ -72,6 +75,7 @@ SETTINGS = {
     "offload": ["optimizer", "parameters"],
     "gradient_checkpointing": True,
     "lean_layers": False,
+    "compile": False,
     "seed": 0,
     "checkpoint_every": 1_000_000,
     "keep_checkpoints": 1,
@@ -84,8 +88,10 @@ WATERFALL: list[tuple[str, dict[str, Any]]] = [
     ("ours-checkpointing", {"engine": "ddp", "offload": []}),
     ("ours-ddp", {"gradient_checkpointing": False}),
     ("ours-lean", {"lean_layers": True}),
+    ("ours-compiled", {"compile": True}),
 ]
-CPU_ONLY = ("ours-lean",)  # lean_layers changes nothing on a GPU
+# lean_layers changes nothing on a GPU; on a CPU, compiling takes minutes and takes their place.
+ON_ONE_KIND = {"ours-lean": "cpu", "ours-compiled": "cuda"}
 TRAINER = {"hf-trainer-checkpointing": True, "hf-trainer": False}  # gradient checkpointing
 SYSTEMS = [*(name for name, _ in WATERFALL), *TRAINER]
 # Against the Trainer on a CPU at sequences of 2,000: at least so many times its speed, at most so much of
@@ -117,7 +123,7 @@ def started(task: str, job: dict[str, Any], folder: Path) -> subprocess.Complete
     """Run training_systems.py in processes of its own; its output goes to `log` in the folder."""
     write_json(folder / "job.json", job)
     command = [sys.executable]
-    if task != "prepare" and job["processes"] > 1:
+    if task in ("ours", "hf") and job["processes"] > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
     command += [str(Path(__file__).with_name("training_systems.py")), task]
     environment = {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
@@ -128,6 +134,16 @@ def started(task: str, job: dict[str, Any], folder: Path) -> subprocess.Complete
             stderr=log,
             env=os.environ | environment,
         )
+
+
+def logits_megabytes(job: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Peak memory of the loss of a micro-batch, ours and the Trainer's; 0 where it isn't enough for that."""
+    if started("logits-ours", job, folder).returncode:
+        raise UserError(f"the loss couldn't be measured:\n{(folder / 'log').read_text()[-3000:]}")
+    found = {"ours": read_json(folder / "logits-ours.json")}
+    if not started("logits-hf", job, folder).returncode:
+        found["hf"] = read_json(folder / "logits-hf.json")
+    return {"hf": 0.0} | found
 
 
 def measured(system: str, job: dict[str, Any], root: Path) -> dict[str, Any] | None:
@@ -159,7 +175,7 @@ def measured(system: str, job: dict[str, Any], root: Path) -> dict[str, Any] | N
 
 
 def row_of(
-    system: str, runs: list[dict[str, Any]], job: dict[str, Any], peak: float | None
+    system: str, runs: list[dict[str, Any]], job: dict[str, Any], peak: float | None, logits_mb: float
 ) -> dict[str, str | float]:
     """A system's line of the table: the medians of its runs. `peak` is in FLOP/s, None where not known."""
     tokens = job["global_batch"] * job["sequence_length"]
@@ -182,7 +198,8 @@ def row_of(
         "peak_memory_mb": median([one["peak_mb"] for one in runs], 1),
         "baseline_mb": median([one["baseline_mb"] for one in runs], 1),
         **{f"{part}_mb": size for part, size in parts.items()},
-        "activations_and_logits_mb": median(rest, 1),
+        "activations_mb": round(median(rest, 1) - logits_mb, 1),
+        "logits_mb": round(logits_mb, 1),
     }
 
 
@@ -205,8 +222,8 @@ def log_ratios(rows: list[dict[str, Any]], device: str) -> None:
             )
 
 
-def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> None:
-    """Bars of each system: speed on the left, peak memory split by part on the right."""
+def draw(rows: list[dict[str, Any]], device: str, title: str, outputs: list[Path]) -> None:
+    """The waterfall. Bars of each system: speed on the left, peak memory split by part on the right."""
     from cpt.report import style
 
     speed = "tokens_per_cpu_second" if device == "cpu" else "tokens_per_second"
@@ -215,7 +232,8 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> N
         "weights_mb": style.BLUE,
         "gradients_mb": style.SKY,
         "optimizer_mb": style.PURPLE,
-        "activations_and_logits_mb": style.YELLOW,
+        "activations_mb": style.YELLOW,
+        "logits_mb": style.ORANGE,
     }
     places = range(len(rows))
     with style.figure(height=1.15 + 0.27 * len(rows)) as drawn:
@@ -226,7 +244,8 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> N
             left.text(row[speed], place, f" {row[speed]:,.0f}", va="center", fontsize=7.5)
             begin = 0.0
             for part, shade in colours.items():
-                label = part.removesuffix("_mb").replace("_", " ") if place == 0 else None
+                label = part.removesuffix("_mb").replace("baseline", "before the model")
+                label = label if place == 0 else None
                 # Where fragments are reused, what is left of the peak can come out just under 0.
                 width = max(0.0, row[part])
                 right.barh(place, width, 0.68, begin, color=shade, label=label)
@@ -242,8 +261,9 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, output: Path) -> N
             axes.locator_params(axis="x", nbins=4)
             axes.xaxis.set_major_formatter("{x:,.0f}")
         drawn.suptitle(title, fontsize=8.5)
-        drawn.legend(loc="outside lower center", ncols=5, columnspacing=1.0, handlelength=1.2)
-        style.save(drawn, output.with_suffix(""), [output.suffix[1:]])
+        drawn.legend(loc="outside lower center", ncols=6, columnspacing=1.0, handlelength=1.2)
+        for output in outputs:
+            style.save(drawn, output.with_suffix(""), [output.suffix[1:]])
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -261,7 +281,7 @@ def main(arguments: argparse.Namespace) -> None:
         | arguments.settings
     )
     systems = []
-    for system in arguments.systems or [name for name in SYSTEMS if device == "cpu" or name not in CPU_ONLY]:
+    for system in arguments.systems or [name for name in SYSTEMS if ON_ONE_KIND.get(name, device) == device]:
         if missing := missing_package(system, common):
             logging.warning("%s is left out: it needs the package %s, which isn't installed", system, missing)
         else:
@@ -283,6 +303,7 @@ def main(arguments: argparse.Namespace) -> None:
         }
         if started("prepare", job, root).returncode:
             raise UserError(f"model and data couldn't be made:\n{(root / 'log').read_text()[-3000:]}")
+        logits_mb = logits_megabytes(job, root)
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
         for repeat in range(arguments.repeats):
             for system in [name for name in systems if name in runs]:
@@ -295,7 +316,10 @@ def main(arguments: argparse.Namespace) -> None:
     if not runs:
         raise UserError("no system could be measured; the warnings above say why")
     peak = max(one["peak_flops"] or 0.0 for found in runs.values() for one in found)
-    rows = [row_of(system, found, job, peak or None) for system, found in runs.items()]
+    rows = [
+        row_of(system, found, job, peak or None, logits_mb["hf" if system in TRAINER else "ours"])
+        for system, found in runs.items()
+    ]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -332,6 +356,6 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1, help="per process, on a CPU")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, help="default: all that fit the device")
     parser.add_argument("--settings", type=json_value, default={}, help="train settings for all of ours")
-    parser.add_argument("--figure", type=Path, help="waterfall (.png, .pdf or .svg)")
+    parser.add_argument("--figure", type=Path, nargs="+", help="waterfall (.png, .pdf or .svg)")
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
     run(main, parser)

@@ -1,9 +1,9 @@
 """One system of training.py, in this process, or in one of several that torchrun started.
 
 `python training_systems.py TASK JOB FOLDER`, where TASK is `prepare` (model and data, into FOLDER), `ours`
-(scripts/train.py on plan.json of FOLDER) or `hf` (the Hugging Face Trainer). JOB is the file that training.py
-writes. The first process leaves `result.json` in FOLDER. Needs only torch, transformers and numpy, and what
-a system itself needs.
+(scripts/train.py on plan.json of FOLDER), `hf` (the Hugging Face Trainer), `logits-ours` or `logits-hf` (the
+loss alone). JOB is the file that training.py writes. The first process leaves `result.json` in FOLDER, or
+`TASK.json`. Needs only torch, transformers and numpy, and what a system itself needs.
 """
 
 import os
@@ -206,6 +206,32 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
         write_json(folder / "result.json", meter.result(held, flops, job["warm_up_steps"]))
 
 
+def logits(job: dict[str, Any], folder: Path, device: torch.device, kind: str) -> None:
+    """Peak memory in MB of head and loss of a micro-batch, "ours" or the one of transformers ("hf"), less the
+    gradients that are left."""
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    from cpt.train.losses import HeadLoss
+
+    width, vocabulary = job["shape"]["hidden_size"], job["shape"]["vocab_size"]
+    sequences, length = job["settings"]["micro_batch"], job["sequence_length"]
+    hidden = torch.randn(sequences, length, width, device=device, requires_grad=True)
+    head = torch.nn.Linear(width, vocabulary, bias=False, device=device)
+    ids = torch.randint(0, vocabulary, (sequences, length), device=device)
+    weights = torch.ones(sequences * (length - 1), device=device)
+    cuda = device.type == "cuda"
+    before = torch.cuda.memory_allocated() / 1e6 if cuda else status_megabytes("VmRSS")
+    with torch.autocast(device.type, torch.bfloat16, enabled=job["settings"]["precision"] == "bf16"):
+        if kind == "ours":
+            loss = HeadLoss(head)(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), weights)
+        else:
+            loss = ForCausalLMLoss(head(hidden), ids, vocabulary)
+    loss.backward()
+    peak = torch.cuda.max_memory_allocated() / 1e6 if cuda else status_megabytes("VmHWM")
+    gradients = sum(tensor.grad.nbytes for tensor in (hidden, head.weight)) / 1e6
+    write_json(folder / f"logits-{kind}.json", max(0.0, peak - before - gradients))
+
+
 class PackedRows(torch.utils.data.Dataset):
     """Packed rows as the Trainer takes them: token ids, and the same as labels (the model shifts them)."""
 
@@ -248,5 +274,7 @@ if __name__ == "__main__":
         "prepare": prepare,
         "ours": partial(ours, device=device_of(what["device"])),
         "hf": partial(hugging_face, device=device_of(what["device"])),
+        "logits-ours": partial(logits, device=device_of(what["device"]), kind="ours"),
+        "logits-hf": partial(logits, device=device_of(what["device"]), kind="hf"),
     }
     tasks[task](what, Path(own_folder))

@@ -7,7 +7,7 @@
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
 #   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
 #   {R}/bench/evaluation.csv  scoring beside lm-eval's own model class (by name only)
-#   {R}/bench/training.csv, .png  speed and memory of training beside the Hugging Face Trainer (by name only)
+#   {R}/bench/training.csv, .pdf, .png, .svg  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
 localrules:
@@ -18,12 +18,7 @@ rule timings:
     input:
         f"{R}/paper.pdf",
     output:
-        report(
-            f"{R}/timings.csv",
-            caption="../paper/captions/timings.rst",
-            category="Cost",
-            labels={"table": "time and memory by rule"},
-        ),
+        f"{R}/timings.csv",
     log:
         f"{R}/logs/timings.log",
     threads: 1
@@ -42,6 +37,7 @@ rule bench_corpus:
     input:
         raw=shards_of(cfg.used_corpora, rules.download.output.documents),
         model=f"{R}/models/base",
+        benchmarks=rules.fetch_benchmarks.output.benchmarks,
         config=rules.merged_config.output,
     output:
         f"{R}/bench/corpus.csv",
@@ -62,19 +58,29 @@ rule bench_corpus:
                 code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
                 for name in ("corpus", "systems")
             ]
-            + [code(name) for name in ("filter_documents", "deduplicate", "tokenize_documents", "pack")]
+            + [
+                code(name)
+                for name in (
+                    "filter_documents",
+                    "deduplicate",
+                    "decontaminate",
+                    "tokenize_documents",
+                    "pack",
+                )
+            ]
         ),
     message:
         "corpus benchmark"
     shell:
         "{params.command} --input {params.folders:q} --model {input.model:q} --config {input.config:q}"
+        " --benchmarks {input.benchmarks:q}"
         " --megabytes 20 --repeats 3 --output {output:q} --code {params.code} --log-file {log:q}"
 
 
 rule bench_training:
     output:
         table=f"{R}/bench/training.csv",
-        figure=f"{R}/bench/training.png",
+        figures=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
     log:
         f"{R}/logs/bench_training.log",
     benchmark:
@@ -96,7 +102,7 @@ rule bench_training:
     message:
         "training benchmark"
     shell:
-        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figure:q}"
+        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figures:q}"
         " --code {params.code} --log-file {log:q}"
 
 

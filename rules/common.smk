@@ -72,6 +72,19 @@ def script(name):
     return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
 
 
+def figure_files(name, label, category="3 Figures"):
+    """A figure in all formats; one of them is shown in Snakemake's report, which sorts by category and label."""
+    *others, shown = (f"{R}/figures/{name}.{kind}" for kind in FIGURE_FORMATS)
+    caption = f"../paper/captions/{name}.rst"
+    return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
+
+
+def caption_of(page):
+    """What a page shows, in words: those of the file named after it."""
+    name = "card" if page.startswith("card-") else page
+    return (Path(workflow.basedir) / "paper" / "captions" / f"{name}.rst").read_text().strip()
+
+
 def shards_of(corpora, pattern):
     """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
     return [
@@ -112,10 +125,27 @@ def local_files(corpus):
 
 
 def source_of(corpus):
-    """What a shard is made from. How many files of a repository are used changes none of them."""
+    """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"shards", "tokens_per_shard"} if source.source == "hub" else set()
-    return as_json(source.model_dump(mode="json", exclude=unimportant))
+    unimportant = {"where", "license", "language"}
+    if source.source == "hub":
+        unimportant |= {"shards", "tokens_per_shard"}
+    settings = source.model_dump(mode="json", exclude=unimportant)
+    # A parquet file of the hub stays as it is; of other files only the columns that are named are kept.
+    if where_of(corpus) and not (source.source == "hub" and source.files.endswith(".parquet")):
+        settings["columns"] = sorted(where_of(corpus))
+    return as_json(settings)
+
+
+def where_of(corpus):
+    """The bounds on a corpus's columns of numbers."""
+    return getattr(cfg.corpora[corpus], "where", {})
+
+
+def filters_of(corpus):
+    """What documents of a corpus are dropped by before tokenization."""
+    where = {column: bounds.model_dump() for column, bounds in where_of(corpus).items()}
+    return as_json(cfg.filters.model_dump(exclude={"token_quality"}) | ({"where": where} if where else {}))
 
 
 def source_environment(wildcards):
@@ -141,6 +171,23 @@ def packed_for(run):
     return [f"{R}/packed/{mixture}" for mixture in cfg.mixtures_of(run)]
 
 
+def reference_model(name):
+    """The model folder of a reference: of a run, the base model, or one of `reference_models`."""
+    return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
+
+
+def reference_losses_for(run):
+    """The reference's losses on each mixture that a run trains on, if it selects targets."""
+    return [f"{R}/reference_losses/{'/'.join(found)}" for found in cfg.references_of(run)]
+
+
+def largest_user(wildcards):
+    """Of the runs that select targets by some reference losses, the one with the most processes."""
+    wanted = (wildcards.mixture, wildcards.reference, wildcards.scope)
+    users = [run for run in cfg.trained_runs if wanted in cfg.references_of(run)]
+    return cfg.runs[max(users, key=lambda run: cfg.runs[run].processes)]
+
+
 def held_out_for(run):
     """The held-out tokens that a run's loss is measured on while it trains, by corpus."""
     settings = cfg.train_settings(run).held_out
@@ -153,12 +200,17 @@ def origin_of(run):
     start = cfg.runs[run].start_from
     if start is None or not cfg.budgets[start]:
         return run
-    return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
+    return origin_of(trained_run_of(start))
 
 
-def launcher(wildcards, resources):
-    """The training processes are one per GPU (or per CPU core, in small runs)."""
-    processes = cfg.runs[wildcards.run].processes
+def trained_run_of(run):
+    """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
+    return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
+
+
+def launcher(run):
+    """What starts a run's processes: one per GPU (or per CPU core, in small runs)."""
+    processes = run.processes
     if processes == 1:
         return PYTHON
     return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {processes}"

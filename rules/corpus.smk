@@ -65,7 +65,7 @@ rule filter_documents:
     params:
         command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
-        settings=as_json(cfg.filters.model_dump(exclude={"token_quality"})),
+        settings=lambda wildcards: filters_of(wildcards.corpus),
         normalize=cfg.deduplicate.normalize,
         code=code("filter_documents"),
     message:
@@ -317,12 +317,7 @@ rule drop_report:
         shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
         shards_of(cfg.used_corpora, rules.tokenize_documents.output.examples),
     output:
-        report(
-            f"{R}/corpora/drops.md",
-            caption="../paper/captions/drops.rst",
-            category="Data",
-            labels={"table": "examples of dropped documents"},
-        ),
+        f"{R}/corpora/drops.md",
     log:
         f"{R}/logs/drop_report.log",
     benchmark:
@@ -355,12 +350,7 @@ rule corpus_statistics:
         ],
         packed=expand(rules.pack.output, mixture=USED_MIXTURES),
     output:
-        table=report(
-            f"{R}/corpora/statistics.csv",
-            caption="../paper/captions/statistics.rst",
-            category="Data",
-            labels={"table": "documents, bytes and tokens after each stage"},
-        ),
+        table=f"{R}/corpora/statistics.csv",
         quality=f"{R}/corpora/token_quality.csv",
     log:
         f"{R}/logs/corpus_statistics.log",

@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS
 #   paper/paper.typ, paper/references.bib, paper/published.csv
-#   scores, figures, statistics, run summaries, and the merged config
+#   scores, comparisons, letters, claims, table of runs, figures, statistics, run summaries, and the merged config
 # OUTPUTS
 #   {R}/paper.pdf
 
@@ -18,19 +18,22 @@ rule paper:
         published=PUBLISHED,
         config=rules.merged_config.output,
         scores=rules.scores.output,
+        comparisons=rules.comparisons.output,
+        letters=rules.letters.output,
+        claims=rules.claims.output,
+        claims_source=rules.claims.input.claims,
+        runs_table=rules.runs.output,
         base=rules.base_model.output.report,
         statistics=rules.corpus_statistics.output.table,
         packed=expand(rules.pack.output, mixture=USED_MIXTURES),
         runs=expand(rules.train.output.summary, run=cfg.trained_runs),
-        figure1=f"{R}/figures/figure1.svg",
-        figure2=f"{R}/figures/figure2.svg",
-        figure6=f"{R}/figures/figure6.svg",
+        figures=[path for path in rules.figures.input if Path(path).match("figure?.svg")],
     output:
         report(
             f"{R}/paper.pdf",
             caption="../paper/captions/paper.rst",
-            category="Paper",
-            labels={"document": "the paper"},
+            category="1 Paper",
+            labels={"shows": "The paper"},
         ),
     log:
         f"{R}/logs/paper.log",
@@ -46,6 +49,8 @@ rule paper:
     shell:
         "{params.command} --template {input.template:q} --references {input.references:q}"
         " --published {input.published:q} --config {input.config:q} --scores {input.scores:q}"
+        " --comparisons {input.comparisons:q} --letters {input.letters:q} --claims {input.claims:q}"
+        " --claims-source {input.claims_source:q} --runs-table {input.runs_table:q}"
         " --base {input.base:q} --statistics {input.statistics:q} --ledgers {params.ledgers:q}"
-        " --runs {input.runs:q} --figure1 {input.figure1:q} --figure2 {input.figure2:q}"
-        " --figure6 {input.figure6:q} --output {output:q} --code {params.code} --log-file {log:q}"
+        " --runs {input.runs:q} --figures {input.figures:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"

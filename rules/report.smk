@@ -4,13 +4,23 @@
 #   {R}/evaluations/{run}/...     scores and per-item samples of every run
 #   {R}/runs/{run}/metrics.csv    training loss
 #   {R}/corpora/*.csv             documents and tokens after each stage, token-level measures
+#   {R}/runs/{run}/run.json       what training took
 #   paper/published.csv           the paper's Table 1, as data
+#   paper/claims.yaml             the paper's quantitative claims, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
-#   {R}/scores.csv                per run and task: n, scores, errors, paired differences
+#   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
+#   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
+#   {R}/letters.csv               how often each run answers A, B, C, ...
+#   {R}/runs.csv                  per training run: tokens, steps, hours, speed, memory, losses
+#   {R}/data.csv                  documents and tokens of each corpus after each data stage
+#   {R}/seeds.csv                 runs that differ only in their seed: spread between them, if there are any
+#   {R}/claims.csv                each claim: stated, recomputed from the paper's numbers, measured, verdict
 #   {R}/table1.csv, .md, .tex
 #   {R}/figures/figure1, figure2  .pdf, .png, .svg
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
+#   {R}/figures/figure4           paired differences from the base model, and what could be detected
+#   {R}/figures/figure5           letters answered on MMLU
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
@@ -19,13 +29,22 @@
 localrules:
     merged_config,
     scores,
+    comparisons,
+    letters,
+    runs,
+    data,
+    seeds,
+    claims,
     table1,
     figure1,
     figure2,
     figure3,
+    figure4,
+    figure5,
     figure6,
     token_quality,
     schedules,
+    tables,
     figures,
 
 
@@ -63,12 +82,7 @@ rule scores:
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
     output:
-        report(
-            f"{R}/scores.csv",
-            caption="../paper/captions/scores.rst",
-            category="Results",
-            labels={"table": "all scores"},
-        ),
+        f"{R}/scores.csv",
     log:
         f"{R}/logs/scores.log",
     benchmark:
@@ -80,15 +94,157 @@ rule scores:
         runs=RUN_BUDGETS,
         tasks=in_order(cfg.evaluate.tasks),
         corpora=json.dumps(cfg.measured_corpora),
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
+        seed=cfg.evaluate.seed,
         code=code("scores"),
     message:
         "scores"
     shell:
         "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
         " --tasks {params.tasks:q} --corpora {params.corpora:q} --base {params.base:q}"
-        " --published {input.published:q}"
+        " --published {input.published:q} --seed {params.seed}"
         " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule comparisons:
+    input:
+        SAMPLES,
+    output:
+        f"{R}/comparisons.csv",
+    log:
+        f"{R}/logs/comparisons.log",
+    benchmark:
+        f"{R}/timings/comparisons.tsv"
+    threads: 1
+    params:
+        command=script("comparisons"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=in_order(cfg.evaluate.tasks),
+        seed=cfg.evaluate.seed,
+        code=code("comparisons"),
+    message:
+        "comparisons of runs"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks:q} --seed {params.seed} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule letters:
+    input:
+        SAMPLES,
+    output:
+        f"{R}/letters.csv",
+    log:
+        f"{R}/logs/letters.log",
+    benchmark:
+        f"{R}/timings/letters.tsv"
+    threads: 1
+    params:
+        command=script("letters"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        runs=RUN_BUDGETS,
+        tasks=TASKS,
+        code=code("letters"),
+    message:
+        "letters answered"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
+        " --tasks {params.tasks} --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule runs:
+    input:
+        expand(rules.train.output.summary, run=cfg.trained_runs),
+        expand(rules.train.output.metrics, run=cfg.trained_runs),
+    output:
+        f"{R}/runs.csv",
+    log:
+        f"{R}/logs/runs.log",
+    benchmark:
+        f"{R}/timings/runs.tsv"
+    threads: 1
+    params:
+        command=script("runs"),
+        summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
+        code=code("runs"),
+    message:
+        "runs"
+    shell:
+        "{params.command} --summaries {params.summaries:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule data:
+    input:
+        rules.corpus_statistics.output.table,
+    output:
+        f"{R}/data.csv",
+    log:
+        f"{R}/logs/data.log",
+    benchmark:
+        f"{R}/timings/data.tsv"
+    threads: 1
+    params:
+        command=script("data"),
+        code=code("data"),
+    message:
+        "data"
+    shell:
+        "{params.command} --statistics {input:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule seeds:
+    input:
+        SAMPLES,
+    output:
+        f"{R}/seeds.csv",
+    log:
+        f"{R}/logs/seeds.log",
+    benchmark:
+        f"{R}/timings/seeds.tsv"
+    threads: 1
+    params:
+        command=script("seeds"),
+        evaluations=lambda wildcards: f"{R}/evaluations",
+        groups=json.dumps(cfg.replicates),
+        base=BASE_RUN,
+        tasks=TASK_COLUMNS,
+        code=code("seeds"),
+    message:
+        "several seeds"
+    shell:
+        "{params.command} --evaluations {params.evaluations:q} --groups {params.groups:q} --base {params.base:q}"
+        " --tasks {params.tasks:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
+
+
+rule claims:
+    input:
+        claims=str(Path(workflow.basedir) / "paper" / "claims.yaml"),
+        published=PUBLISHED,
+        config=rules.merged_config.output,
+        scores=rules.scores.output,
+        runs=rules.runs.output,
+    output:
+        f"{R}/claims.csv",
+    log:
+        f"{R}/logs/claims.log",
+    benchmark:
+        f"{R}/timings/claims.tsv"
+    threads: 1
+    params:
+        command=script("claims"),
+        runs=RUN_BUDGETS,
+        code=code("claims"),
+    message:
+        "claims"
+    shell:
+        "{params.command} --claims {input.claims:q} --published {input.published:q} --config {input.config:q}"
+        " --scores {input.scores:q} --runs-table {input.runs:q} --runs {params.runs:q} --output {output:q}"
+        " --code {params.code} --log-file {log:q}"
 
 
 rule table1:
@@ -97,12 +253,7 @@ rule table1:
         config=rules.merged_config.output,
         published=PUBLISHED,
     output:
-        csv=report(
-            f"{R}/table1.csv",
-            caption="../paper/captions/table1.rst",
-            category="Results",
-            labels={"table": "Table 1"},
-        ),
+        csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
         latex=f"{R}/table1.tex",
     log:
@@ -114,7 +265,7 @@ rule table1:
         command=script("table1"),
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
-        base=as_json(cfg.base),
+        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
         code=code("table1"),
     message:
         "Table 1"
@@ -129,12 +280,7 @@ rule figure1:
     input:
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/figure1", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure1.rst",
-            category="Figures",
-            labels={"figure": "1: training loss"},
-        ),
+        figure_files("figure1", "Figure 1: training loss"),
     log:
         f"{R}/logs/figure1.log",
     benchmark:
@@ -158,12 +304,7 @@ rule figure2:
         scores=rules.scores.output,
         published=PUBLISHED,
     output:
-        report(
-            multiext(f"{R}/figures/figure2", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure2.rst",
-            category="Figures",
-            labels={"figure": "2: token efficiency"},
-        ),
+        figure_files("figure2", "Figure 2: token efficiency"),
     log:
         f"{R}/logs/figure2.log",
     benchmark:
@@ -194,12 +335,7 @@ rule figure3:
             corpus=cfg.measured_corpora,
         ),
     output:
-        report(
-            multiext(f"{R}/figures/figure3", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure3.rst",
-            category="Figures",
-            labels={"figure": "3: forgetting"},
-        ),
+        figure_files("figure3", "Figure 3: forgetting"),
     log:
         f"{R}/logs/figure3.log",
     benchmark:
@@ -225,16 +361,56 @@ rule figure3:
         " --output-stem {params.stem:q} --formats {params.formats} --code {params.code} --log-file {log:q}"
 
 
+rule figure4:
+    input:
+        rules.comparisons.output,
+    output:
+        figure_files("figure4", "Figure 4: differences from the base model"),
+    log:
+        f"{R}/logs/figure4.log",
+    benchmark:
+        f"{R}/timings/figure4.tsv"
+    threads: 1
+    params:
+        command=script("figure4"),
+        tasks=TASK_COLUMNS,
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure4"),
+    message:
+        "Figure 4"
+    shell:
+        "{params.command} --comparisons {input:q} --tasks {params.tasks:q} --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
+rule figure5:
+    input:
+        rules.letters.output,
+    output:
+        figure_files("figure5", "Figure 5: letters answered"),
+    log:
+        f"{R}/logs/figure5.log",
+    benchmark:
+        f"{R}/timings/figure5.tsv"
+    threads: 1
+    params:
+        command=script("figure5"),
+        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+        formats=FIGURE_FORMATS,
+        code=code("figure5"),
+    message:
+        "Figure 5"
+    shell:
+        "{params.command} --letters {input:q} --task mmlu --output-stem {params.stem:q}"
+        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+
+
 rule figure6:
     input:
         rules.corpus_statistics.output.table,
     output:
-        report(
-            multiext(f"{R}/figures/figure6", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/figure6.rst",
-            category="Figures",
-            labels={"figure": "6: data waterfall"},
-        ),
+        figure_files("figure6", "Figure 6: data waterfall"),
     log:
         f"{R}/logs/figure6.log",
     benchmark:
@@ -256,12 +432,7 @@ rule token_quality:
     input:
         rules.corpus_statistics.output.quality,
     output:
-        report(
-            multiext(f"{R}/figures/token_quality", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/token_quality.rst",
-            category="Data",
-            labels={"figure": "token-level quality"},
-        ),
+        figure_files("token_quality", "4 Token-level quality", "4 Data"),
     log:
         f"{R}/logs/token_quality.log",
     benchmark:
@@ -284,12 +455,7 @@ rule schedules:
     input:
         expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
     output:
-        report(
-            multiext(f"{R}/figures/schedules", *(f".{kind}" for kind in FIGURE_FORMATS)),
-            caption="../paper/captions/schedules.rst",
-            category="Figures",
-            labels={"figure": "learning-rate schedules"},
-        ),
+        figure_files("schedules", "Learning-rate schedules"),
     log:
         f"{R}/logs/schedules.log",
     benchmark:
@@ -308,10 +474,24 @@ rule schedules:
         " --formats {params.formats} --code {params.code} --log-file {log:q}"
 
 
+rule tables:
+    input:
+        rules.table1.output.csv,
+        rules.scores.output,
+        rules.comparisons.output,
+        rules.letters.output,
+        rules.runs.output,
+        rules.data.output,
+        rules.claims.output,
+        rules.seeds.output if cfg.replicates else [],
+
+
 rule figures:
     input:
         rules.figure1.output,
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
+        rules.figure4.output if BASE_RUN and len(RUNS) > 1 else [],
+        rules.figure5.output if "mmlu" in TASKS else [],
         rules.figure6.output,
         rules.token_quality.output,

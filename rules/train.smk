@@ -11,6 +11,7 @@
 #   {R}/runs/{run}/held_out.csv   loss on held-out text along the run (only a header unless configured)
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model, or one between the base model and a trained one
+#   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
@@ -64,6 +65,43 @@ rule plan_run:
         " --code {params.code} --log-file {log:q}"
 
 
+# Only asked for with train.selection.
+rule reference_losses:
+    input:
+        packed=f"{R}/packed/{{mixture}}",
+        model=lambda wildcards: reference_model(wildcards.reference),
+    output:
+        directory(f"{R}/reference_losses/{{mixture}}/{{reference}}/{{scope}}"),
+    log:
+        f"{R}/logs/reference_losses/{{mixture}}/{{reference}}/{{scope}}.log",
+    benchmark:
+        f"{R}/timings/reference_losses/{{mixture}}/{{reference}}/{{scope}}.tsv"
+    wildcard_constraints:
+        reference=one_of(
+            {reference for run in cfg.trained_runs for _, reference, _ in cfg.references_of(run)}
+        ),
+        scope="sequences|documents",
+    threads: lambda wildcards: largest_user(wildcards).cpus or 8 * largest_user(wildcards).gpus
+    resources:
+        nodes=1,
+        gpu=lambda wildcards: largest_user(wildcards).gpus,
+        mem_mb=lambda wildcards, attempt: 8000 * largest_user(wildcards).processes * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+    params:
+        launcher=lambda wildcards: launcher(largest_user(wildcards)),
+        script=str(SCRIPTS / "reference_losses.py"),
+        device=lambda wildcards: "cuda" if largest_user(wildcards).gpus else "cpu",
+        precision=cfg.train.precision,
+        code=code("reference_losses"),
+    message:
+        "reference losses: {wildcards.reference} on {wildcards.mixture}"
+    shell:
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        " --model {input.model:q} --sequences {input.packed:q} --scope {wildcards.scope}"
+        " --precision {params.precision} --output {output:q} --device {params.device}"
+        " --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
+
+
 rule train:
     input:
         # Only waited for: another way to score the base model is no reason to train again.
@@ -72,6 +110,7 @@ rule train:
         packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),
         held_out=lambda wildcards: list(held_out_for(wildcards.run).values()),
+        reference_losses=lambda wildcards: reference_losses_for(wildcards.run),
     output:
         model=directory(f"{R}/models/{{run}}"),
         metrics=f"{R}/runs/{{run}}/metrics.csv",
@@ -90,7 +129,7 @@ rule train:
         mem_mb=lambda wildcards, attempt: 16000 * max(1, cfg.runs[wildcards.run].processes) * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
-        launcher=launcher,
+        launcher=lambda wildcards: launcher(cfg.runs[wildcards.run]),
         script=str(SCRIPTS / "train.py"),
         device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
         work=f"{R}/checkpoints/{{run}}",
@@ -104,7 +143,7 @@ rule train:
     shell:
         ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
-        " --held-out {params.held_out:q} --output {output.model:q} {params.keep_optimizer}"
+        " --held-out {params.held_out:q} --reference-losses {input.reference_losses:q} --output {output.model:q} {params.keep_optimizer}"
         " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
         " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
 

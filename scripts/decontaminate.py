@@ -8,9 +8,9 @@ import numpy as np
 from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.contamination import Items
-from cpt.corpus.documents import as_name, load_keep, read_rows
+from cpt.corpus.documents import as_strings, load_keep, read_batches, utf8_of
 from cpt.files import atomic, write_json
-from cpt.progress import progress_over
+from cpt.progress import Progress
 from cpt.provenance import provenance
 
 
@@ -22,18 +22,21 @@ def main(arguments: argparse.Namespace) -> None:
     contaminated_bytes = 0
     hits = []
     touched: dict[str, set[int]] = {task: set() for task, _ in items.names}
-    rows = progress_over(
-        read_rows(arguments.input, ["row", "id", "text"]), "decontaminating", len(keep), "documents"
-    )
-    for position, (row, name, text) in enumerate(rows):
-        if not keep[position]:
-            continue
-        for hit in items.hits(text.decode()):
-            task, item = items.names[hit.item]
-            touched[task].add(item)
-            contaminated[position] = True
-            hits.append({"row": row, "id": as_name(name), "task": task, "item": item, "ngram": hit.ngram})
-        contaminated_bytes += len(text) if contaminated[position] else 0
+    position = 0
+    with Progress(f"decontaminating {arguments.input}", len(keep), "documents") as progress:
+        for batch in read_batches(arguments.input, ["row", "id", "text"]):
+            names = as_strings(batch["id"])
+            for number, text in enumerate(utf8_of(as_strings(batch.pop("text")))):
+                found = items.hits(text) if keep[position] else []
+                for hit in found:
+                    task, item = items.names[hit.item]
+                    touched[task].add(item)
+                    row, name = batch["row"][number].as_py(), names[number].as_py()
+                    hits.append({"row": row, "id": name, "task": task, "item": item, "ngram": hit.ngram})
+                contaminated[position] = bool(found)
+                contaminated_bytes += len(text) if found else 0
+                position += 1
+            progress.advance(len(names))
     kept = keep & ~contaminated if settings["drop"] else keep
     with atomic(arguments.output) as temporary, open(temporary, "wb") as file:
         save_array(file, kept)

@@ -2,13 +2,15 @@
 
 import argparse
 import hashlib
+import resource
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from cpt.arrays import save_array
+from cpt.arrays import ArrayWriter
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.packing import account, blocks, mixed
+from cpt.corpus.packing import Account, Order, blocks, mixed
 from cpt.corpus.strategies import STRATEGIES
 from cpt.corpus.stream import TokenSource, require_same_tokenizer
 from cpt.errors import UserError
@@ -17,10 +19,19 @@ from cpt.progress import Progress
 from cpt.provenance import provenance
 
 
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`, if it may: a mapped file counts as open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(arguments: argparse.Namespace) -> None:
     settings, name = arguments.settings, arguments.name
     length, seed = settings["sequence_length"], settings["seed"]
     shares = {corpus: share for corpus, share in arguments.mixture.items() if share > 0}
+    allow_open_files(3 * sum(arguments.shards[corpus] for corpus in shares) + 100)
     sources = [TokenSource(arguments.root, corpus, arguments.shards[corpus]) for corpus in shares]
     for source in sources:
         require_same_tokenizer(
@@ -35,45 +46,49 @@ def main(arguments: argparse.Namespace) -> None:
             )
     epochs = settings["maximum_epochs"]
     available = [epochs * strategy.sequences for strategy in strategies]
-    chosen = mixed(shares, dict(zip(shares, available, strict=True)))
+    pattern, total = mixed(shares, dict(zip(shares, available, strict=True)))
+    orders = [Order(strategy, seed) for strategy in strategies]
+    accounts = [Account(strategy) for strategy in strategies]
     digest = hashlib.sha256()
-    starts, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
-    lengths = [np.empty(0, np.uint32)]
     with atomic(arguments.output) as folder:
         folder.mkdir()
-        with (
-            open(folder / "sequences.bin", "wb") as file,
-            Progress(name, len(chosen), "sequences") as progress,
-        ):
-            for sequences, inside, number, filled in blocks(strategies, chosen, seed):
-                file.write(sequences)
-                digest.update(sequences)
-                starts.append(inside)
-                counts.append(number)
-                lengths.append(filled)
-                progress.advance(len(sequences))
-        tokens = np.concatenate(lengths)
-        arrays = {
-            "boundaries": np.concatenate(starts),
-            "boundary_offsets": np.cumsum(np.concatenate(counts)).astype(np.uint64),
-            "lengths": tokens,
-        }
-        for array, values in arrays.items():
-            with open(folder / f"{array}.npy", "wb") as file:
-                save_array(file, values)
+        with ExitStack() as files:
+            file = files.enter_context(open(folder / "sequences.bin", "wb"))
+            boundaries, offsets, lengths = (
+                ArrayWriter(files.enter_context(open(folder / f"{array}.npy", "wb")), dtype)
+                for array, dtype in [
+                    ("boundaries", np.uint32),
+                    ("boundary_offsets", np.uint64),
+                    ("lengths", np.uint32),
+                ]
+            )
+            progress = files.enter_context(Progress(name, total, "sequences"))
+            offsets.add(np.zeros(1, np.uint64))
+            for block in blocks(strategies, orders, pattern, total):
+                file.write(block.sequences)
+                digest.update(block.sequences)
+                offsets.add(np.uint64(boundaries.count) + np.cumsum(block.counts).astype(np.uint64))
+                boundaries.add(block.starts)
+                lengths.add(block.lengths)
+                for number, account in enumerate(accounts):
+                    account.add(block.lengths[block.sources == number])
+                progress.advance(len(block.sequences))
+            for array in (boundaries, offsets, lengths):
+                array.finish()
+        tokens = sum(account.packed + account.repeated for account in accounts)
         ledger = {
             "mixture": name,
             "shares": arguments.mixture,
-            "sequences": len(chosen),
+            "sequences": total,
             "sequence_length": length,
             "strategy": settings["strategy"],
-            "tokens": int(tokens.sum()),
-            "padding_tokens": tokens.size * length - int(tokens.sum()),
+            "tokens": tokens,
+            "padding_tokens": total * length - tokens,
             **sources[0].tokenizer,
             "seed": seed,
             "sources": {
-                source.corpus: account(strategies[number], tokens[chosen == number], seed)
-                for number, source in enumerate(sources)
+                source.corpus: account.entry(order)
+                for source, account, order in zip(sources, accounts, orders, strict=True)
             },
             "sequences_sha256": digest.hexdigest(),
             "provenance": provenance(

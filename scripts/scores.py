@@ -21,6 +21,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.tasks,
         arguments.corpora,
         read_published(arguments.published) if same_model else {},
+        arguments.seed,
     )
     write_scores(arguments.output, rows)
     logging.info("%d rows in %s", len(rows), arguments.output)
@@ -34,5 +35,6 @@ if __name__ == "__main__":
     parser.add_argument("--corpora", type=json_value, required=True, help="corpora measured in bits per byte")
     parser.add_argument("--base", type=json_value, required=True, help="base of the config")
     parser.add_argument("--published", type=Path, required=True, help="the paper's Table 1 as CSV")
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     parser.add_argument("--output", type=Path, required=True, help="scores.csv")
     run(main, parser)

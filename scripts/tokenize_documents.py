@@ -2,29 +2,47 @@
 
 import argparse
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from cpt.arrays import save_array
 from cpt.command import command_parser, json_value, run
-from cpt.corpus.documents import HELD_OUT_SCHEMA, as_name, load_keep, read_rows, row_writer
+from cpt.corpus.documents import (
+    HELD_OUT_SCHEMA,
+    as_strings,
+    column_of,
+    load_keep,
+    read_batches,
+    row_writer,
+    utf8_of,
+)
 from cpt.corpus.drops import DropTable
-from cpt.corpus.quality import QualityHistogram
-from cpt.corpus.tokens import TOKEN_RULES, ModelTokenizer, check_tokens, is_held_out, quality_of
+from cpt.corpus.quality import QualityHistogram, quality_of
+from cpt.corpus.tokens import TOKEN_RULES, ModelTokenizer, check_tokens, is_held_out
 from cpt.files import atomic, write_json
 from cpt.progress import Progress
 from cpt.provenance import provenance
 
 
-def documents(path: Path, keep: np.ndarray) -> Iterator[tuple[str | None, str | None, str, int]]:
-    """(id, url, text, its size in UTF-8 bytes) of the documents that are kept so far."""
-    rows = itertools.compress(read_rows(path, ["id", "url", "text"]), keep)
-    return ((as_name(name), as_name(url), text.decode(), len(text)) for name, url, text in rows)
+def kept_batches(path: Path, keep: np.ndarray) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+    """Ids, URLs and texts (large strings) of the documents that are kept so far."""
+    begin = 0
+    for batch in read_batches(path, ["id", "url", "text"]):
+        columns = [as_strings(batch.pop(key)) for key in ("id", "url", "text")]
+        mine = keep[begin : begin + len(columns[0])]
+        begin += len(mine)
+        chosen = column_of(mine, pa.bool_())
+        yield tuple(column if mine.all() else column.filter(chosen) for column in columns)
+
+
+def sample(path: Path, keep: np.ndarray) -> Iterator[str]:
+    """The texts, as strings."""
+    return (text.as_py() for _, _, texts in kept_batches(path, keep) for text in texts)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -32,14 +50,13 @@ def main(arguments: argparse.Namespace) -> None:
     keep = load_keep(arguments.keep, arguments.input)
     tokenizer = ModelTokenizer(arguments.model)
     if arguments.encoder == "fastest":
-        tokenizer.use_fast(text for _, _, text, _ in documents(arguments.input, keep))
+        tokenizer.use_fast(sample(arguments.input, keep))
     table = DropTable([*TOKEN_RULES, "held_out"], "bytes", "tokens")
     histogram = QualityHistogram()
     ends: list[int] = []
     total = 0
     digest = hashlib.sha256()
-    eos = np.array([tokenizer.eos_token_id], tokenizer.dtype).tobytes()
-    ahead, texts = itertools.tee(documents(arguments.input, keep))
+    eos = np.array([tokenizer.eos_token_id], tokenizer.dtype)
     with ExitStack() as outputs:
         tokens = outputs.enter_context(open(outputs.enter_context(atomic(arguments.tokens)), "wb"))
         ends_file = outputs.enter_context(open(outputs.enter_context(atomic(arguments.ends)), "wb"))
@@ -49,29 +66,39 @@ def main(arguments: argparse.Namespace) -> None:
         progress = outputs.enter_context(
             Progress(f"tokenizing {arguments.input}", int(keep.sum()), "documents")
         )
-        encoded = tokenizer.encode(text for _, _, text, _ in ahead)
-        for (name, url, text, size), ids in zip(texts, encoded, strict=True):
-            found = quality_of(ids, size, tokenizer.unknown_id)
-            histogram.add(found)
-            drop = check_tokens(found, quality)
-            out, order = is_held_out(
-                (url or text) if held_out["group_by"] == "url" else text, held_out["share"]
-            )
-            if drop:
-                table.count(drop.rule, size, len(ids) + 1)
-                value = drop.value if math.isfinite(drop.value) else None
-                table.example(drop.rule, value, drop.threshold, name, url, text)
-            elif out:
-                table.count("held_out", size, len(ids) + 1)
-                aside.add(order, name, url, text)
-            else:
-                table.count("kept", size, len(ids) + 1)
-                for block in (ids.data, eos):
+        for names, urls, texts in kept_batches(arguments.input, keep):
+            contents, keys = list(utf8_of(texts)), list(utf8_of(urls))
+            number = 0  # of a document in the batch
+            for ids, inside in tokenizer.encode_batches(contents):
+                sizes = np.array([len(text) for text in contents[number : number + len(inside)]])
+                found = quality_of(ids, inside, sizes, tokenizer.unknown_id)
+                histogram.add(found)
+                kept = []
+                for drop, size, mine in zip(
+                    check_tokens(found, quality), sizes.tolist(), np.split(ids, inside[:-1]), strict=True
+                ):
+                    by_url = held_out["group_by"] == "url" and len(keys[number])
+                    key = keys[number] if by_url else contents[number]
+                    out, order = is_held_out(key, held_out["share"])
+                    rule = drop.rule if drop else "held_out" if out else "kept"
+                    table.count(rule, size, len(mine) + 1)
+                    if rule == "kept":
+                        kept += (mine, eos)
+                        total += len(mine) + 1
+                        ends.append(total)
+                    elif not drop or table.wants(rule):
+                        document = (column[number].as_py() for column in (names, urls, texts))
+                        if drop:
+                            value = drop.value if math.isfinite(drop.value) else None
+                            table.example(rule, value, drop.threshold, *document)
+                        else:
+                            aside.add(order, *document)
+                    number += 1
+                if kept:
+                    block = np.concatenate(kept)
                     tokens.write(block)
                     digest.update(block)
-                total += len(ids) + 1
-                ends.append(total)
-            progress.advance()
+                progress.advance(len(inside))
         save_array(ends_file, np.array(ends, np.uint64))
     table.write(arguments.drops, arguments.examples)
     histogram.write(arguments.quality)

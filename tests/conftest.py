@@ -1,4 +1,4 @@
-"""How the tests are dealt out over processes (pytest -n 2): a file stays together, and the longest go first."""
+"""How the tests are dealt out over processes: a file stays together, and the longest go first."""
 
 from pathlib import Path
 

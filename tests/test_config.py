@@ -153,6 +153,7 @@ def test_missing_key():
             "runs.cpt-400M.mixture: not set, and none of the mixtures is called domain; name one of a, b",
         ),
         ({"train": {"micro_batch": "auto"}}, "micro_batch: auto needs global_batch"),
+        ({"train": {"compile": True}}, "compile: true isn't possible with engine: deepspeed"),
         (
             {"train": {"micro_batch": "auto", "global_batch": 480}},
             "micro_batch: auto can't be tried out with engine: deepspeed",
@@ -326,3 +327,74 @@ def test_held_out_loss_is_measured_in_the_papers_experiment():
     assert "runs.cpt-1B.train.held_out.tokens: input should be greater than 0" in problem(
         {"runs": {"cpt-1B": run}}
     )
+
+
+def replicate(**other: object) -> dict:
+    runs = {"cpt-400M-2": {"tokens": "400M", "gpus": 3, "replicate_of": "cpt-400M", **other}}
+    return {"runs": runs}
+
+
+def test_replicates_differ_in_their_seed_alone():
+    second = replicate(train={"seed": 1})
+    third = {
+        "runs": {"cpt-400M-3": {"tokens": "400M", "gpus": 3, "replicate_of": "cpt-400M", "mixture": "b"}}
+    }
+    config = load(merged(second, third, {"mixtures": {"b": {"fineweb_edu": 1.0}}}))
+    assert config.replicates == {"cpt-400M": ["cpt-400M", "cpt-400M-2", "cpt-400M-3"]}
+    assert load(PAPER).replicates == {}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (replicate(train={"seed": 1, "learning_rate": 1e-3}), "cpt-400M-2 and cpt-400M differ in train"),
+        (replicate(gpus=6), "cpt-400M-2 and cpt-400M differ in gpus"),
+        (replicate(replicate_of="base"), "differ in tokens"),
+        (replicate(replicate_of="cpt-400M-2"), "cpt-400M-2 is itself a replicate"),
+        (replicate(replicate_of="cpt"), "runs.cpt-400M-2.replicate_of: there is no 'cpt' in runs"),
+    ],
+)
+def test_replicates_that_are_none(overlay, message):
+    assert message in problem(overlay)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({"x": {"reference": "refrence"}}, "x.train.selection.reference: there is no 'refrence' in runs or"),
+        ({"x": {"reference": "x"}}, "x.train.selection.reference: x is made from this run"),
+        ({"x": {"reference": "y"}, "y": {"reference": "x"}}, "x.train.selection.reference: y is made from"),
+        ({"x": {"reference": "base", "share": 0}}, "x.train.selection.share: input should be greater than 0"),
+    ],
+)
+def test_selections_that_cannot_be(runs, message):
+    given = {
+        name: {"tokens": "1M", "gpus": 1, "train": {"selection": {"share": 0.6, **selection}}}
+        for name, selection in runs.items()
+    }
+    assert f"runs.{message}" in problem({"runs": given})
+
+
+def test_reference_of_a_selection_is_a_run_the_base_or_a_model_of_its_own():
+    model = {"source": "local", "path": "somewhere"}
+    runs = {
+        name: {
+            "tokens": "1M",
+            "gpus": 1,
+            "train": {"selection": {"reference": name[2:], "share": 0.5}, **more},
+        }
+        for name, more in (("x-other", {}), ("x-base", {"document_masking": True}), ("x-cpt-1B", {}))
+    }
+    config = load(merged({"reference_models": {"other": model}, "runs": runs}))
+    assert config.references_of("x-other") == [("domain", "other", "sequences")]
+    assert config.references_of("x-base") == [("domain", "base", "documents")]
+    assert config.references_of("cpt-1B") == []
+    taken = {"reference_models": {"cpt-1B": model}}
+    assert "reference_models.cpt-1B: a run has this name" in problem(taken)
+
+
+def test_bounds_on_columns():
+    bad = {"where": {"score": {}, "other": {"minimum": 3, "maximum": 2}}}
+    text = problem({"corpora": {"fineweb_edu": bad}})
+    assert "where.score: set minimum, maximum or both" in text
+    assert "where.other: minimum: 3 is over maximum: 2" in text

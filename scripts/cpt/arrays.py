@@ -18,6 +18,29 @@ def save_array(file: BinaryIO, array: np.ndarray) -> None:
     file.write(array)
 
 
+class ArrayWriter:
+    """Writes a one-dimensional .npy file part by part; in the end it has the bytes of `save_array`."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype | type):
+        self.file, self.dtype, self.count = file, np.dtype(dtype), 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # NumPy leaves room in it for any number of entries.
+        empty = np.lib.format.header_data_from_array_1_0(np.empty(0, self.dtype))
+        np.lib.format.write_array_header_1_0(self.file, {**empty, "shape": (self.count,)})
+
+    def add(self, part: np.ndarray) -> None:
+        """Append the entries of an array."""
+        self.file.write(np.ascontiguousarray(part, self.dtype))
+        self.count += len(part)
+
+    def finish(self) -> None:
+        """Put the number of entries into the header."""
+        self.file.seek(0)
+        self._write_header()
+
+
 def load_array(path: str | Path, mapped: bool = False) -> np.ndarray:
     """Read a .npy file, or map it into memory; DamagedFileError if it isn't one, or is cut short."""
     try:

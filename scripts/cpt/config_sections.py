@@ -45,7 +45,32 @@ class Section(BaseModel):
 
 
 # ---------------------------------------------------------------------------------------------- data
-class HubCorpus(Section):
+class ColumnBounds(Section):
+    """Bounds on a number that comes with a document; both are allowed values."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "ColumnBounds":
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("set minimum, maximum or both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum: {self.minimum:g} is over maximum: {self.maximum:g}")
+        return self
+
+
+Where = dict[Name, ColumnBounds]
+
+
+class DataSource(Section):
+    """What the model cards tell about a corpus; nothing else depends on it."""
+
+    license: str | None = Field(None, description="of the text, for the model cards; null: not stated")
+    language: str | None = Field(None, description="ISO 639 code, for the model cards; null: not stated")
+
+
+class HubCorpus(DataSource):
     """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
 
     source: Literal["hub"]
@@ -59,9 +84,10 @@ class HubCorpus(Section):
         None, description="training tokens that one file yields, after filters"
     )
     text_column: str = "text"
+    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
-class LocalCorpus(Section):
+class LocalCorpus(DataSource):
     """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
 
     source: Literal["local"]
@@ -70,9 +96,10 @@ class LocalCorpus(Section):
     )
     shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
     text_column: str = "text"
+    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
-class DocumentationCorpus(Section):
+class DocumentationCorpus(DataSource):
     """Documentation inside installed Python packages, read statically, never imported."""
 
     source: Literal["documentation"]
@@ -160,6 +187,7 @@ class Packing(Section):
 # --------------------------------------------------------------------------------------------- model
 class Base(Section):
     label: str | None = Field(None, description="name in tables; null: made from the source")
+    license: str | None = Field(None, description="for the model cards; null: what the import found")
     expected_scores: str | None = Field(
         None,
         description="model in paper/expected_scores.csv whose scores the base model must reach before "
@@ -231,6 +259,13 @@ class HeldOutLoss(Section):
     first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
 
 
+class Selection(Section):
+    """Selective language modelling (Lin et al. 2024)."""
+
+    reference: str = Field(description="the model whose loss is subtracted: a run, or of `reference_models`")
+    share: float = Field(gt=0, le=1, description="of each sequence's targets: those of highest excess loss")
+
+
 class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
@@ -240,6 +275,10 @@ class Train(Section):
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
     document_masking: bool = Field(description="no attention and no loss across document boundaries")
+    selection: Selection | None = Field(None, description="null: trained on all targets")
+    l2_to_start: float = Field(
+        0.0, ge=0, description="coefficient of half the squared distance from the start model's weights"
+    )
     schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
     minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
     constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
@@ -262,6 +301,9 @@ class Train(Section):
     lean_layers: bool = Field(
         description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
     )
+    compile: bool | Literal["auto"] = Field(
+        description="with ddp, torch.compile of the layers; auto: on a GPU, where it's possible"
+    )
     precision: Literal["bf16", "float32"]
     seed: int
     checkpoint_every: Positive = Field(description="steps")
@@ -283,6 +325,15 @@ class Train(Section):
             raise ValueError(
                 f"micro_batch: auto can't be tried out with engine: {self.engine}, whose processes pass "
                 "parts of the model to one another; set a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compile(self) -> "Train":
+        if self.compile is True and self.engine != "ddp":
+            raise ValueError(
+                f"compile: true isn't possible with engine: {self.engine}; choose engine: ddp, or "
+                "compile: auto"
             )
         return self
 
@@ -351,6 +402,9 @@ class Run(Section):
     )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
     interpolate: Interpolate | None = Field(None, description="instead of training")
+    replicate_of: str | None = Field(
+        None, description="the run that this one repeats with another seed; both count as one in seeds.csv"
+    )
 
     @property
     def processes(self) -> int:

@@ -94,6 +94,14 @@ def scratch(path: str | Path) -> Iterator[Path]:
         _remove(folder)
 
 
+def link(source: Path, path: Path) -> None:
+    """A hard link, which takes no room on the disk; a copy where the file system has none."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic(path) as temporary:

@@ -24,17 +24,23 @@ def corpus_benchmark():
     return module
 
 
+def run(seconds: float, memory: float) -> dict[str, float]:
+    return {"seconds": seconds, "process_seconds": 2 * seconds, "memory_mb": memory}
+
+
 def test_table_by_hand(corpus_benchmark):
     times = {
-        ("a", "one"): [{"seconds": s, "memory_mb": m} for s, m in ((1.0, 10), (4.0, 30), (2.0, 20))],
-        ("a", "two"): [{"seconds": s, "memory_mb": m} for s, m in ((2.0, 50), (1.0, 40), (0.5, 40))],
-        ("b", "only"): [{"seconds": s, "memory_mb": 5} for s in (8.0, 9.0, 10.0)],
+        ("a", "one"): [run(s, m) for s, m in ((1.0, 10), (4.0, 30), (2.0, 20))],
+        ("a", "two"): [run(s, m) for s, m in ((2.0, 50), (1.0, 40), (0.5, 40))],
+        ("a", "decontaminate"): [run(s, 60) for s in (9.0, 3.0, 1.0)],  # not in the sum
+        ("b", "only"): [run(s, 5) for s in (8.0, 9.0, 10.0)],
     }
-    rows = list(corpus_benchmark.rows_of(times, 9_000, 18_000_000))
+    rows = list(corpus_benchmark.rows_of(times, {"a": (9_000, 18_000_000), "b": (9_000, 18_000_000)}))
     assert [tuple(row.values()) for row in rows] == [
         ("a", "all", 3000, 6.0, 50),  # sums of a repeat: 3, 5, 2.5 seconds
         ("a", "one", 4500, 9.0, 30),
         ("a", "two", 9000, 18.0, 50),
+        ("a", "decontaminate", 3000, 6.0, 60),
         ("b", "all", 1000, 2.0, 5),
     ]
 
@@ -67,7 +73,7 @@ def bench(model_folder, save_table, tmp_path):
     return call
 
 
-def test_a_small_run(bench, tmp_path):
+def test_a_small_run(bench, save_table, tmp_path):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["packing"]["sequence_length"] = 16
     config["filters"]["token_quality"]["minimum_bytes_per_token"] = 0.5
@@ -77,11 +83,18 @@ def test_a_small_run(bench, tmp_path):
     }
     config["filters"]["length"]["maximum_short_line_share"] = 1.0
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    done = bench(config=tmp_path / "config.yaml", repeats=1)
+    items = {"task": ["arc"], "item": [0], "text": ["What fell on the plain and ran away from there again?"]}
+    save_table(tmp_path / "benchmarks" / "items.parquet", items)
+    done = bench(
+        config=tmp_path / "config.yaml",
+        benchmarks=tmp_path / "benchmarks",
+        repeats=2,
+        small="ours-hf limit-hf",
+    )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "corpus.csv") as file:
         rows = list(csv.DictReader(file))
-    stages = ["all", "filter", "deduplicate", "tokenize", "pack"]
+    stages = ["all", "filter", "deduplicate", "decontaminate", "tokenize", "pack"]
     assert [(row["system"], row["stage"]) for row in rows] == [
         *(("ours-gigatoken", stage) for stage in stages),
         *(("ours-hf", stage) for stage in stages),
@@ -91,6 +104,7 @@ def test_a_small_run(bench, tmp_path):
     assert all(float(row["tokens_per_second_per_core"]) > 0 for row in rows)
     assert all(30 < float(row["peak_memory_mb"]) < 1000 for row in rows)
     assert "times the rate of limit-hf" in done.stderr
+    assert "repeat 2, ours-gigatoken" in done.stderr and "repeat 2, ours-hf" not in done.stderr
 
 
 def test_no_files(bench, tmp_path):

@@ -2,11 +2,12 @@
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
 
-from cpt.corpus.contamination import Hit, Items
+from cpt.corpus.contamination import Hit, Items, small_letters
 from cpt.corpus.words import words_of
 from cpt.errors import UserError
 
@@ -53,25 +54,26 @@ def test_equal_items_are_both_hit(items):
     assert [hit.item for hit in items([("arc", 3, LONG), ("mmlu", 9, LONG)]).hits(LONG)] == [0, 1]
 
 
-@pytest.mark.parametrize("part_words", [2, 13, 2**21])
-def test_against_a_plain_reference(items, monkeypatch, part_words):
+@pytest.mark.parametrize(("part_words", "n"), [(2, 9), (13, 13), (2**21, 12), (2**21, 5)])
+def test_against_a_plain_reference(items, monkeypatch, part_words, n):
     monkeypatch.setattr("cpt.corpus.contamination.PART_WORDS", part_words)
     generator = random.Random(0)
 
     def text(size):
         return " ".join(generator.choice("abc") for _ in range(size))
 
-    entries = [("t", number, text(generator.randint(3, 12))) for number in range(30)]
-    found = items(entries, n=9)
+    entries = [("t", number, text(generator.randint(3, n + 3))) for number in range(30)]
+    found = items(entries, n)
     for _ in range(40):
-        document = words_of(text(60))
+        copied = generator.choice(entries)[2]
+        document = words_of(f"{text(30)} {copied} {text(30)}")
         expected = []
         for number, (_, _, item) in enumerate(entries):
             own = words_of(item)
-            length = min(9, len(own))
+            length = min(n, len(own))
             grams = {tuple(own[i : i + length]) for i in range(len(own) - length + 1)}
             here = {tuple(document[i : i + length]) for i in range(len(document) - length + 1)}
-            if length >= 8 and grams & here:
+            if length >= min(8, n) and grams & here:
                 expected.append(number)
         assert [hit.item for hit in found.hits(" ".join(document))] == expected
 
@@ -80,6 +82,24 @@ def test_equal_hashes_are_confirmed_by_text(items):
     found = items([("arc", 3, LONG)])
     found.texts[0] = "other words under the same hashes " * 5
     assert found.hits(LONG) == []
+
+
+def test_small_letters():
+    table = small_letters()
+    for code in range(0x110000):
+        letter = chr(code)
+        if letter in "\u03a3\u0130":  # a capital sigma, and the one whose small form is two characters
+            assert table[code] == 1
+        else:
+            small = letter.lower()
+            assert table[code] == (ord(small) if re.match(r"\w", small) else 0)
+
+
+def test_letters_without_a_small_one_of_their_own(items):
+    text = "ΟΔΥΣΣΕΥΣ και İSTANBUL, " + " ".join("ABCDEF")
+    found = items([("arc", 3, text)], n=8)
+    for document in (text, text.lower(), f"Before: {text.swapcase()}", f"{text} after"):
+        assert [hit.ngram for hit in found.hits(document)] == ["οδυσσευς και i stanbul a b c d"]
 
 
 def test_missing_column(save_table, tmp_path):

@@ -16,7 +16,8 @@ from datatrove.pipeline.filters import gopher_repetition_filter as peer
 from plain_rules import lines_of, paragraphs_of
 
 from cpt.corpus.documentation import documents_of, source_files
-from cpt.corpus.filters import Drop, Rules
+from cpt.corpus.drops import Drop
+from cpt.corpus.filters import Rules
 from cpt.corpus.words import words_of
 
 

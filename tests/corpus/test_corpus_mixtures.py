@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_corpora import corpora, run_pack, shares_of, write
+from token_corpora import chosen_of, corpora, permutation, run_pack, shares_of, write
 
-from cpt.corpus.packing import mixed, numbers, shuffled
+from cpt.corpus.packing import Order
 from cpt.corpus.strategies import STRATEGIES, Concatenate, cut_by_concatenation
 from cpt.corpus.stream import TokenSource
 
@@ -59,7 +59,7 @@ def test_every_token_is_accounted_for(corpora, length, epochs, data):
 @settings(max_examples=100, deadline=None)
 @given(shares=shares_of, available=st.integers(0, 300))
 def test_every_prefix_has_exact_shares(shares, available):
-    chosen = mixed(shares, dict.fromkeys(shares, available))
+    chosen = chosen_of(shares, dict.fromkeys(shares, available))
     steps = np.arange(1, len(chosen) + 1)
     for number, share in enumerate(shares.values()):
         # Never a whole sequence ahead; so, as the deviations add up to 0, less than n - 1 behind.
@@ -73,7 +73,7 @@ def test_every_prefix_has_exact_shares(shares, available):
 @settings(max_examples=50, deadline=None)
 @given(shares=shares_of, smaller=st.integers(0, 60), more=st.integers(0, 60))
 def test_a_mixture_of_less_text_is_a_prefix(shares, smaller, more):
-    short, long = (mixed(shares, dict.fromkeys(shares, n)) for n in (smaller, smaller + more))
+    short, long = (chosen_of(shares, dict.fromkeys(shares, n)) for n in (smaller, smaller + more))
     assert np.array_equal(short, long[: len(short)])
 
 
@@ -98,14 +98,14 @@ def test_fewer_epochs_are_a_prefix(tmp_path, strategy):
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path):
     write(tmp_path, "a", [[7] * 50], 1)
-    orders = numbers(Concatenate(TokenSource(tmp_path, "a", 1), 8), 0)
-    epochs = [[next(orders) for _ in range(50)] for _ in range(3)]
+    order = Order(Concatenate(TokenSource(tmp_path, "a", 1), 8), 0)
+    epochs = order.take(150).reshape(3, 50).tolist()
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert epochs[0] == shuffled(50, "a", 0).tolist()
+    assert epochs[0] == permutation(50, "a", 0).tolist()
 
 
-def test_cuts_by_hand():
+def test_cuts_by_hand(tmp_path):
     # Documents at 0..3, 3..8, 8..10 in sequences of 4: only the second lies in two (4..7 ends at 8).
-    assert cut_by_concatenation(np.array([0, 3, 8], np.uint64), 10, 4) == 1
-    assert cut_by_concatenation(np.empty(0, np.uint64), 0, 4) == 0
+    write(tmp_path, "a", [[2, 4], [1]], 1)
+    assert cut_by_concatenation(TokenSource(tmp_path, "a", 2), 4) == 1

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import xxhash
+from token_corpora import chosen_of, permutation
 
 from cpt.corpus import packing
-from cpt.corpus.packing import mixed, shuffled
+from cpt.corpus.packing import Order, mixed, shuffled
 from cpt.corpus.strategies import STRATEGIES
 from cpt.corpus.stream import TokenSource
 
@@ -31,12 +33,12 @@ def documents(generator, count):
 
 def test_mixture_by_hand():
     # Deficits after each step: a: .75 -> a; b: .5 -> b (a: .5, but it comes first: ties go to a).
-    assert mixed({"a": 0.75, "b": 0.25}, {"a": 6, "b": 2}).tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
+    assert chosen_of({"a": 0.75, "b": 0.25}, {"a": 6, "b": 2}).tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("shares", [{"a": 1.0}, {"a": 0.9, "b": 0.1}, {"a": 0.5, "b": 0.3, "c": 0.2}])
 def test_every_prefix_has_the_shares(shares):
-    chosen = mixed(shares, dict.fromkeys(shares, 400))
+    chosen = chosen_of(shares, dict.fromkeys(shares, 400))
     steps = np.arange(1, len(chosen) + 1)
     for number, share in enumerate(shares.values()):
         assert np.abs(np.cumsum(chosen == number) - share * steps).max() < 1
@@ -44,17 +46,17 @@ def test_every_prefix_has_the_shares(shares):
 
 
 def test_mixture_ends_with_the_first_exhausted_source():
-    assert mixed({"a": 0.5, "b": 0.5}, {"a": 100, "b": 3}).tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert chosen_of({"a": 0.5, "b": 0.5}, {"a": 100, "b": 3}).tolist() == [0, 1, 0, 1, 0, 1, 0]
 
 
 def test_shuffle_is_a_function_of_its_arguments():
-    order = shuffled(1000, "news", 0)
+    order = permutation(1000, "news", 0)
     assert sorted(order.tolist()) == list(range(1000))
-    assert np.array_equal(order, shuffled(1000, "news", 0))
-    others = [shuffled(1000, "news", 1), shuffled(1000, "wiki", 0), shuffled(1001, "news", 0)[:1000]]
+    assert np.array_equal(order, permutation(1000, "news", 0))
+    others = [permutation(1000, "news", 1), permutation(1000, "wiki", 0), permutation(1001, "news", 0)[:1000]]
     assert not any(np.array_equal(order, other) for other in others)
     # The stream of random numbers must stay the same between versions of NumPy and of this code.
-    assert shuffled(5, "news", 0).tolist() == [4, 1, 2, 3, 0]
+    assert permutation(5, "news", 0).tolist() == [4, 1, 2, 3, 0]
 
 
 def test_stream_over_shards(tmp_path):
@@ -62,7 +64,7 @@ def test_stream_over_shards(tmp_path):
     write_shard(tmp_path, "c", 1, [])
     write_shard(tmp_path, "c", 2, [[4], [5, 6]])
     source = TokenSource(tmp_path, "c", 3)
-    assert source.starts.tolist() == [0, 3, 5, 7]
+    assert [begins.tolist() for begins, _ in source.spans()] == [[0, 3], [5, 7]]
     for begin in range(10):
         for length in range(1, 11 - begin):
             out = np.empty(length, np.uint16)
@@ -118,16 +120,37 @@ def test_script_packs_and_accounts(script, tmp_path):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_blocks_do_not_change_the_output(tmp_path, monkeypatch, strategy):
-    write_shard(tmp_path, "a", 0, documents(np.random.default_rng(1), 200))
-    strategies = [STRATEGIES[strategy](TokenSource(tmp_path, "a", 1), 8)]
-    chosen = np.zeros(strategies[0].sequences, np.uint8)
-    whole = list(packing.blocks(strategies, chosen, 0))
+    generator = np.random.default_rng(1)
+    for corpus in ("a", "b"):
+        for shard, count in enumerate((90, 0, 7, 60)):
+            write_shard(tmp_path, corpus, shard, documents(generator, count))
+    strategies = [STRATEGIES[strategy](TokenSource(tmp_path, corpus, 4), 8) for corpus in ("a", "b")]
+    shares = {"a": 0.7, "b": 0.3}
+    pattern, count = mixed(shares, {"a": 2 * strategies[0].sequences, "b": 10**9})
+
+    def packed():
+        return list(packing.blocks(strategies, [Order(own, 0) for own in strategies], pattern, count))
+
+    whole = packed()
     monkeypatch.setattr(packing, "BLOCK_BYTES", 80)
-    parts = list(packing.blocks(strategies, chosen, 0))
+    monkeypatch.setattr(packing, "SHUFFLED", 7)
+    monkeypatch.setattr(packing, "DRAWN", 10)
+    parts = packed()
     assert len(whole) == 1
     assert len(parts) > 10
-    for column in range(4):
+    for column in range(len(whole[0])):
         assert np.array_equal(whole[0][column], np.concatenate([part[column] for part in parts]))
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 1000])
+def test_parts_do_not_change_the_shuffle(monkeypatch, count):
+    numbers = np.random.Philox(key=xxhash.xxh3_128_intdigest(f"3/news/{count}".encode())).random_raw(count)
+    monkeypatch.setattr(packing, "DRAWN", 64)
+    for size in (1000, 100, 10):
+        monkeypatch.setattr(packing, "SHUFFLED", size)
+        parts = list(shuffled(count, "news", 3))
+        assert len(parts) == -(-count // size)
+        assert np.concatenate(parts).tolist() == np.argsort(numbers, kind="stable").tolist()
 
 
 def test_empty_corpus(script, tmp_path):

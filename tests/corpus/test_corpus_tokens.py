@@ -12,16 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, trainers
 
-from cpt.corpus import tokens
-from cpt.corpus.quality import BINS, QualityHistogram, longest_run
-from cpt.corpus.tokens import (
-    ModelTokenizer,
-    check_tokens,
-    distinct_share,
-    encode_long,
-    is_held_out,
-    quality_of,
-)
+from cpt.corpus import quality, tokens
+from cpt.corpus.quality import BINS, QualityHistogram, distinct_tokens, longest_runs, quality_of
+from cpt.corpus.tokens import ModelTokenizer, check_tokens, encode_long, is_held_out
 from cpt.errors import UserError
 
 QUALITY = {
@@ -103,7 +96,7 @@ def test_special_strings_stay_text(model_folder):
 
 
 def test_batches_keep_order(model_folder, monkeypatch):
-    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(tokens, "BATCH_BYTES", 50)
     monkeypatch.setattr(tokens, "LONGEST", 100)
     texts = ["rain " * n for n in (3, 0, 40, 1, 9, 9, 21)]
     tokenizer = ModelTokenizer(model_folder)
@@ -131,10 +124,31 @@ def test_unknown_token_is_found(save_model, tmp_path):
     assert ModelTokenizer(save_model(tmp_path / "m", sentence_piece_like())).unknown_id == 1
 
 
-def test_distinct_share_by_hand():
-    assert distinct_share(np.array([1, 2, 1, 2])) == 0.5
-    # Two windows: one distinct token in 1,000, ten in 10.
-    assert distinct_share(np.r_[np.zeros(1000, int), np.arange(10)]) == pytest.approx(11 / 1010)
+def flat(documents: list) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of all documents, and where each ends."""
+    return (
+        np.array([number for ids in documents for number in ids], np.uint16),
+        np.cumsum([len(ids) for ids in documents]),
+    )
+
+
+def test_distinct_tokens_by_hand():
+    # The last has two windows: one distinct token in 1,000, ten in 10.
+    documents = [[], [1, 2, 1, 2], [], [0] * 1000 + [*range(10)], [7] * 2000, []]
+    assert distinct_tokens(*flat(documents)).tolist() == [0, 2, 0, 11, 2, 0]
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=12), min_size=1, max_size=6), st.integers(1, 4))
+def test_measures_of_many_documents_equal_those_of_each(documents, window):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(quality, "WINDOW_TOKENS", window)
+        found = quality_of(*flat(documents), np.array([3 * len(ids) for ids in documents]), 5)
+    for ids, per_token, unknown, distinct, run in zip(documents, *found, strict=True):
+        windows = [ids[begin : begin + window] for begin in range(0, len(ids), window)]
+        assert per_token == (3 if ids else np.inf)
+        assert unknown == (ids.count(5) / len(ids) if ids else 0)
+        assert distinct == (sum(len(set(part)) for part in windows) / len(ids) if ids else 0)
+        assert run == max((len(list(same)) for _, same in itertools.groupby(ids)), default=0)
 
 
 @pytest.mark.parametrize(
@@ -151,26 +165,29 @@ def test_distinct_share_by_hand():
     ],
 )
 def test_quality_rules(ids, size, rule):
-    found = quality_of(np.array(ids, np.uint16), size, 7 if rule == "unknown" else None)
-    drop = check_tokens(found, QUALITY)
+    others = [range(10, 20)] * 2
+    documents = flat([others[0], ids, others[1]])
+    found = quality_of(*documents, np.array([40, size, 40]), 7 if rule == "unknown" else None)
+    before, drop, after = check_tokens(found, QUALITY)
+    assert before is None and after is None
     assert (drop.rule if drop else None) == rule
 
 
-@given(st.lists(st.integers(0, 2), max_size=30))
-def test_longest_run_equals_the_plain_count(ids):
-    expected = max((len(list(run)) for _, run in itertools.groupby(ids)), default=0)
-    assert longest_run(np.array(ids, np.uint16)) == expected
+@given(st.lists(st.lists(st.integers(0, 2), max_size=30), min_size=1, max_size=5))
+def test_longest_runs_equal_the_plain_count(documents):
+    expected = [max((len(list(run)) for _, run in itertools.groupby(ids)), default=0) for ids in documents]
+    assert longest_runs(*flat(documents)).tolist() == expected
 
 
 def test_histograms_of_shards_add_up(tmp_path):
     found = [
-        quality_of(np.array(ids, np.uint16), size, 9)
+        quality_of(*flat([ids]), np.array([size]), 9)
         for ids, size in [([1, 2, 3], 6), ([], 4), ([4] * 700, 700), ([9, 1], 20), ([5, 5, 5], 6)]
     ]
     parts = [QualityHistogram() for _ in range(3)]
-    for number, quality in enumerate(found):
-        parts[number % 2].add(quality)
-        parts[2].add(quality)
+    for number, measures in enumerate(found):
+        parts[number % 2].add(measures)
+        parts[2].add(measures)
     sums = QualityHistogram()
     for number, part in enumerate(parts[:2]):
         part.write(tmp_path / f"{number}.csv")
@@ -190,10 +207,10 @@ def test_bins_are_in_ascending_order():
 
 
 def test_held_out_share():
-    out = [is_held_out(f"page {n}", 0.1)[0] for n in range(20_000)]
+    out = [is_held_out(f"page {n}".encode(), 0.1)[0] for n in range(20_000)]
     assert 0.09 < np.mean(out) < 0.11
-    assert is_held_out("x", 1.0)[0]
-    assert not is_held_out("x", 0.0)[0]
+    assert is_held_out(b"x", 1.0)[0]
+    assert not is_held_out(b"x", 0.0)[0]
 
 
 @pytest.fixture

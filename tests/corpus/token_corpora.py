@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import pack
+from cpt.corpus.packing import mixed, shuffled
 
 TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
 shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
@@ -18,6 +19,17 @@ shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
 corpora = st.lists(
     st.lists(st.lists(st.integers(0, 40), max_size=12), min_size=1, max_size=3), min_size=1, max_size=3
 )
+
+
+def chosen_of(shares: dict[str, float], available: dict[str, int]) -> np.ndarray:
+    """The number of each output sequence's source."""
+    pattern, count = mixed(shares, available)
+    return np.resize(pattern, count)
+
+
+def permutation(*arguments) -> np.ndarray:
+    """The whole permutation of `shuffled`."""
+    return np.concatenate(list(shuffled(*arguments)))
 
 
 def write(root: Path, name: str, shards: list[list[int]], first: int) -> list[list[int]]:

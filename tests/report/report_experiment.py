@@ -2,13 +2,25 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from cpt.report.claims import claim_rows, read_claims, write_claims
+from cpt.report.comparisons import comparison_rows, write_comparisons
+from cpt.report.evidence import FromPaper, FromResults, stand_ins
+from cpt.report.nulls import LETTER_COLUMNS, letter_rows
+from cpt.report.rows import write_rows
+from cpt.report.runs import read_runs, write_runs
+from cpt.report.same_experiment import obstacle
+from cpt.report.samples import read_answers, samples_path
+from cpt.report.scores import read_published, read_scores, score_rows, write_scores
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+CLAIMS = REPOSITORY / "paper" / "claims.yaml"
 PUBLISHED = REPOSITORY / "paper" / "published.csv"
 FULL = {
     "mmlu": 14042,
@@ -59,9 +71,11 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None, tasks: list[str]) -> None:
+def write_evaluations(
+    root: Path, runs: list[dict[str, Any]], items: int | None, tasks: list[str], seed: int
+) -> None:
     """Samples whose runs agree with the base model on most items."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(seed)
     for task in tasks:
         n = min(items or FULL[task], FULL[task])
         chosen = np.sort(generator.choice(FULL[task], n, replace=False))
@@ -71,6 +85,7 @@ def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None,
             skill = TARGETS[task][min(index, 2)]
             right = difficulty + noise * generator.standard_normal((2, n)) < skill
             choices = CHOICES.get(task, 2)
+            leaf = [f"mmlu_subject_{item % 57:02d}" if task == "mmlu" else task for item in chosen]
             folder = root / "evaluations" / run["name"]
             metrics = {"acc": float(right[0].mean())}
             if task in NORMED:
@@ -79,13 +94,15 @@ def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None,
             write_json(folder / f"{task}.json", summary)
             lines = [
                 {
-                    "task": task,
+                    "task": leaf[position],
                     "item": int(item),
-                    "gold": 0,
-                    "predicted": 0 if right[0, position] else 1,
+                    "doc_hash": f"{item:x}",
+                    "gold": int(item) % choices,
+                    "predicted": (int(item) + (0 if right[0, position] else 1)) % choices,
                     "acc": int(right[0, position]),
                     "acc_norm": int(right[1, position]) if task in NORMED else None,
                     "loglikelihoods": [-1.0] * choices,
+                    "choice_characters": [1 if task == "mmlu" else 20 + choice for choice in range(choices)],
                 }
                 for position, item in enumerate(chosen)
             ]
@@ -93,13 +110,20 @@ def write_evaluations(root: Path, runs: list[dict[str, Any]], items: int | None,
             (folder / f"{task}.samples.jsonl").write_text(text)
 
 
-def write_bits_per_byte(root: Path, runs: list[dict[str, Any]], corpora: list[str], tokens: int) -> None:
+def write_bits_per_byte(
+    root: Path, runs: list[dict[str, Any]], corpora: list[str], tokens: int, other: int
+) -> None:
     for index, run in enumerate(runs):
         for number, corpus in enumerate(corpora):
-            bits = 1.02 + 0.11 * number - (0.03 if number == 0 else -0.004) * math.log1p(3 * index)
+            bits = (
+                1.02
+                + 0.03 * other
+                + 0.11 * number
+                - (0.03 if number == 0 else -0.004) * math.log1p(3 * index)
+            )
             value = {
                 "corpus": corpus,
-                "documents": 29 + number,
+                "documents": 29 + number + other,
                 "tokens": tokens,
                 "bytes": 4 * tokens,
                 "loss": bits * math.log(2) * 4,
@@ -110,7 +134,7 @@ def write_bits_per_byte(root: Path, runs: list[dict[str, Any]], corpora: list[st
 
 def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: str, speed: float) -> None:
     """metrics.csv and run.json of a run with a loss that falls like a power of the step."""
-    steps = run["tokens"] // (batch * length)
+    steps = math.ceil(run["tokens"] / (batch * length))
     generator = np.random.default_rng(run["tokens"])
     spread = 0.3 / math.sqrt(batch)
     folder = root / "runs" / run["name"]
@@ -131,18 +155,21 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
     (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
     summary = {
         "run": run["name"],
-        "tokens": steps * batch * length,
-        "sequences": steps * batch,
+        "tokens": run["tokens"],
+        "sequences": run["tokens"] // length,
         "steps": steps,
         "sequence_length": length,
         "global_batch": batch,
-        "processes": 2,
+        "processes": 2 if device == "cpu" else batch // 160,
         "device": device,
         "parameters": 134515008,
+        "flops_per_token": 9.7e8,
+        "peak_flops_per_process": None if device == "cpu" else 312e12,
+        "peak_memory_mb": 1820.5,
         "wall_seconds": run["tokens"] / speed,
         "tokens_per_second": speed,
         "final_loss": loss,
-        "engine": "ddp",
+        "engine": "ddp" if device == "cpu" else "deepspeed",
         "settings": {},
     }
     write_json(folder / "run.json", summary)
@@ -186,41 +213,87 @@ def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
     (root / "corpora" / "token_quality.csv").write_text("\n".join(bins) + "\n")
 
 
-def build(root: Path, demo: bool = True) -> dict[str, Any]:
-    """Write a demo-sized (or a paper-sized) experiment under `root`; returns its merged config."""
+def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
+    """Write a demo-sized (or a paper-sized) experiment under `root`; returns its merged config.
+
+    With `other`, everything measured is different: budgets, speeds, sizes, documents, scores.
+    """
     config = merged(REPOSITORY / "experiments" / "demo.yaml" if demo else None)
     if demo:
-        budgets = {"base": 0, "cpt-10K": 10_240, "cpt-25K": 25_600}
+        budgets = {"base": 0, "cpt-10K": 10_240 + 1024 * other, "cpt-25K": 25_600 + 5120 * other}
         corpora, length = ["scientific_python", "standard_library"], 512
         config["runs"] = {name: {"tokens": tokens} if tokens else {} for name, tokens in budgets.items()}
-        config["packing"]["sequence_length"], config["evaluate"]["items"] = length, 40
-        shapes = [(2, "cpu", 210.0), (2, "cpu", 205.0)]
+        config["packing"]["sequence_length"], config["evaluate"]["items"] = length, 40 + other
+        shapes = [(2 + other, "cpu", 210.0 + other), (2 + other, "cpu", 205.0 + other)]
     else:
         budgets = {"base": 0, "cpt-400M": 400_000_000, "cpt-1B": 1_000_000_000}
         corpora, length = ["fineweb_edu"], 2000
-        shapes = [(480, "cuda", 371_000.0), (960, "cuda", 693_000.0)]
+        for name, run in config["runs"].items():
+            run["tokens"] = budgets[name]
+        shapes = [(480, "NVIDIA A100 80GB PCIe", 37_100.0), (960, "NVIDIA A100 80GB PCIe", 69_300.0)]
     runs = [{"name": name, "tokens": tokens} for name, tokens in budgets.items()]
-    write_evaluations(root, runs, 40 if demo else None, list(FULL))
-    write_bits_per_byte(root, runs, corpora, 8192 if demo else 10**6)
+    write_evaluations(root, runs, 40 + other if demo else None, list(FULL), SEED + other)
+    write_bits_per_byte(root, runs, corpora, 8192 if demo else 10**6, other)
     for run, (batch, device, speed) in zip(runs[1:], shapes, strict=True):
         write_run(root, run, batch, length, device, speed)
-    write_corpora(root, corpora, 5230 if demo else 1_450_000)
+    write_corpora(root, corpora, 5230 + 1000 * other if demo else 1_450_000)
     base = {
         "source": config["base"],
-        "parameters": 134515008,
+        "parameters": 134515008 + other,
         "architecture": "LlamaForCausalLM",
-        "context_length": 8192,
-        "vocab_size": 49152,
-        "loss_on_known_text": 2.272298,
+        "context_length": 8192 + other,
+        "vocab_size": 49152 + 1000 * other,
+        "loss_on_known_text": 2.272298 + 0.3 * other,
     }
     write_json(root / "models" / "base.json", base)
     ledger = {
         "mixture": "domain",
-        "sequences": 640,
+        "sequences": 640 + other,
         "sequence_length": length,
-        "tokens": 640 * length,
+        "tokens": (640 + other) * length,
         "sources": {corpora[0]: {"documents": 2615, "tokens": 640 * length + 17}},
     }
     write_json(root / "packed" / "domain" / "ledger.json", ledger)
     (root / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return {"config": config, "runs": runs, "corpora": corpora}
+
+
+def claims_of(
+    config: dict[str, Any], runs: list[dict[str, Any]], scores: list[dict[str, Any]], table: Path
+) -> list[dict[str, Any]]:
+    """The rows of claims.csv of an experiment, as scripts/claims.py makes them."""
+    paper, claims = read_claims(CLAIMS)
+    published, of_runs = read_published(PUBLISHED), read_runs(table)
+    names = stand_ins(config, runs, paper)
+    return claim_rows(
+        paper,
+        claims,
+        published,
+        FromPaper(paper, published),
+        FromResults(scores, of_runs, list(config["evaluate"]["tasks"]), names, config["evaluate"]["seed"]),
+        names,
+        partial(obstacle, config, paper, names, scores, of_runs),
+    )
+
+
+def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list[dict[str, Any]]:
+    """Write scores, runs and claims (.csv) of what `build` made, and to `compare` models comparisons and
+    letters; returns the scores."""
+    config, runs, evaluations = made["config"], made["runs"], root / "evaluations"
+    tasks = config["evaluate"]["tasks"]
+    # The demo's base model isn't the paper's, so nothing was published of these runs.
+    write_scores(root / "scores.csv", score_rows(evaluations, runs, tasks, made["corpora"], {}))
+    scores = read_scores(root / "scores.csv")
+    trained = [root / "runs" / run["name"] / "run.json" for run in runs if run["tokens"]]
+    write_runs(root / "runs.csv", trained)
+    write_claims(root / "claims.csv", claims_of(config, runs, scores, root / "runs.csv"))
+    if compare:
+        write_comparisons(root / "comparisons.csv", comparison_rows(evaluations, runs, tasks, 0))
+        letters = [
+            row
+            for run in runs
+            for task in tasks
+            for row in letter_rows(run, task, read_answers(samples_path(evaluations, run["name"], task)))
+        ]
+        write_rows(root / "letters.csv", LETTER_COLUMNS, letters)
+    return scores

@@ -8,9 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from cpt.errors import UserError
+from cpt.files import write_json
 from cpt.report import style
+from cpt.report.runs import read_runs, write_runs
 from cpt.report.token_quality import draw_quality, read_bins
-from cpt.report.waterfall import draw_waterfall, height, read_steps
+from cpt.report.waterfall import data_rows, draw_waterfall, height, read_steps
 
 MINUS, ABOUT = "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
 
@@ -50,6 +52,9 @@ def test_other_stages_and_mixtures_get_their_lines(experiment: SimpleNamespace, 
     lines = [line for line in text.splitlines() if not line.startswith("standard_library")]
     place = next(i for i, line in enumerate(lines) if ",contaminated," in line)
     lines.insert(place, "scientific_python,near_duplicates,,,0,0,,0")
+    first = next(i for i, line in enumerate(lines) if ",filter," in line)
+    lines.insert(first, "scientific_python,filter,where_score,,3,9,,2")
+    place += 1
     lines[place + 1] = "scientific_python,contaminated,found,,1200,7,,7"
     kept = int(next(line for line in lines if ",kept," in line).split(",")[6])
     lines += [
@@ -59,6 +64,8 @@ def test_other_stages_and_mixtures_get_their_lines(experiment: SimpleNamespace, 
     path.write_text("\n".join(lines) + "\n")
     labels = {step.label: step for step in read_steps(path)["scientific_python"]}
     assert "near-duplicates" in labels
+    left = (labels["read"].left.documents, labels["after column rules"].left.documents)
+    assert labels["where score"].taken.documents == 3 and left[0] - left[1] == 3
     assert "contaminated (1,200 left in)" in labels
     assert labels["unused (half)"].left[:2] == (None, 512)
     assert labels["packed (half)"].left.tokens == 512
@@ -126,3 +133,41 @@ def test_a_table_of_another_kind_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("corpus,stage\nc,raw\n")
     with pytest.raises(UserError, match=r"s\.csv: expected the columns corpus, stage, rule"):
         read_steps(tmp_path / "s.csv")
+
+
+def test_table_of_data_follows_the_steps(experiment: SimpleNamespace) -> None:
+    rows = [
+        row for row in data_rows(read_steps(statistics(experiment))) if row["corpus"] != "standard_library"
+    ]
+    assert (rows[0]["step"], rows[0]["documents"], rows[0]["token_share"]) == ("read", 5230, 1.0)
+    assert rows[0]["taken_documents"] is None
+    kept = next(row for row in rows if row["step"] == "kept")
+    gone = [row["taken_documents"] for row in rows[: rows.index(kept)] if row["taken_documents"]]
+    assert kept["documents"] == 5230 - sum(gone)
+    assert kept["token_share"] == pytest.approx(kept["documents"] / 5230)  # equally long documents
+    assert (rows[0]["estimated"], kept["estimated"]) == (True, False)
+
+
+def test_table_of_runs_by_hand(tmp_path: Path) -> None:
+    """Two processes of 50 tokens/s, 720,000 tokens: two hours, four of devices; 10 % of the peak."""
+    summary = {
+        **{"run": "a", "tokens": 720_000, "sequences": 360, "sequence_length": 2000, "steps": 4},
+        **{"global_batch": 90, "processes": 2, "device": "NVIDIA A100", "engine": "ddp"},
+        **{"parameters": 1000, "tokens_per_second": 100.0, "flops_per_token": 6.24e11},
+        **{"peak_flops_per_process": 312e12, "peak_memory_mb": 12.5},
+    }
+    write_json(tmp_path / "run.json", summary)
+    (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n2,3.5,\n3,3.0,\n4,2.5,\n")
+    write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])
+    row = read_runs(tmp_path / "runs.csv")["a"]
+    assert (row["hours"], row["device_hours"], row["tokens_per_second_per_process"]) == (2, 4, 50)
+    assert (row["utilization"], row["tokens_per_step"], row["tokens_per_parameter"]) == (0.1, 180_000, 720)
+    assert (row["first_loss"], row["last_loss"], row["peak_memory_mb"]) == (3.5, 2.5, 12.5)
+    write_json(tmp_path / "run.json", {**summary, "peak_flops_per_process": None})
+    write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])
+    assert read_runs(tmp_path / "runs.csv")["a"]["utilization"] is None
+    write_runs(tmp_path / "runs.csv", [])
+    assert read_runs(tmp_path / "runs.csv") == {}
+    (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: no step that wasn't skipped"):
+        write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])

@@ -1,7 +1,10 @@
 """The paper compiles from an experiment's files, with and without the optional ones."""
 
+import csv
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import typst
 import yaml
-from report_experiment import PUBLISHED, REPOSITORY
+from report_experiment import CLAIMS, FULL, PUBLISHED, REPOSITORY, build, write_tables
 
 from cpt.errors import UserError
 from cpt.report import style
@@ -17,8 +20,10 @@ from cpt.report.figures import draw_changes
 from cpt.report.scores import COLUMNS
 from cpt.report.typesetting import lay_out, typeset
 
+RESULTS = ("scores", "comparisons", "letters", "claims", "runs")
+FIGURES = tuple(f"figure{number}" for number in range(1, 7))
 NOTHING = (
-    {"statistics": None, **dict.fromkeys(("figure1", "figure2", "figure6"))},
+    {"statistics": None, **dict.fromkeys(FIGURES)},
     {"runs": [], "ledgers": []},
 )
 
@@ -34,12 +39,13 @@ def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
         "paper.typ": REPOSITORY / "paper" / "paper.typ",
         "references.bib": REPOSITORY / "paper" / "references.bib",
         "published.csv": PUBLISHED,
+        "claims.yaml": CLAIMS,
         "config.yaml": root / "config.yaml",
-        "scores.csv": root / "scores.csv",
+        **{f"{name}.csv": root / f"{name}.csv" for name in RESULTS},
         "base.json": root / "models" / "base.json",
     }
     optional = {"statistics": root / "corpora" / "statistics.csv"}
-    optional |= dict.fromkeys(("figure1", "figure2", "figure6"), figure)
+    optional |= dict.fromkeys(FIGURES, figure)
     names = [run["name"] for run in experiment.runs if run["tokens"]]
     lists = {
         "runs": [root / "runs" / name / "run.json" for name in names],
@@ -55,6 +61,72 @@ def texts(content: Any) -> str:
     if isinstance(content, list):
         return " ".join(texts(value) for value in content)
     return ""
+
+
+# What a test or an interval is defined by; chance; how many runs, tasks, comparisons and claims there are;
+# and the paper's sequences per step, which follow from its settings.
+OF_THE_METHOD = {"95", "0.05", "80", "0.001", "0.2500", "0.3571", "1", "2", "3", "4", "7", "14", "21", "93"}
+OF_THE_METHOD |= {"480"}
+NAMES = r"\[ *\d+ *\]|(Table|Figure|Section)[\s\xa0]*\d+|MobileLLM-125M|SmolLM2-135M|xxh3_128"
+
+
+def text_of(folder: Path) -> str:
+    """All paragraphs, lists and figures, without the numbers of references, headings and captions."""
+    source = str(folder / "paper.typ")
+    parts = []
+    for element in ("par", "list", "figure"):
+        found = json.loads(typst.query(source, element, root=str(folder), ignore_system_fonts=True))
+        parts += [texts(content) for content in found]
+    text = " ".join(parts)
+    return re.sub(
+        r"\[ *\d+ *\]|(Table|Figure|Section)[\s\xa0]*\d+|MobileLLM-125M|SmolLM2-135M|xxh3_128", " ", text
+    )
+
+
+def leaves(value: Any) -> Iterator[float]:
+    """All numbers in nested data, also those written as text and counts with a unit."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+    for number in re.findall(r"\d[\d_]*(?:\.\d+)?(?:e[-+]?\d+)?", str(value).replace(",", "")):
+        yield float(number)
+
+
+def shared_numbers(experiment: SimpleNamespace) -> set[str]:
+    """Numbers of the paper and the config as the text may show them: rounded, as a share, in a unit."""
+    content = [yaml.safe_load(CLAIMS.read_text()), experiment.config, list(FULL.values())]
+    content.append(list(csv.reader(PUBLISHED.open())))
+    with (experiment.root / "claims.csv").open() as file:
+        content += [[row["stated"], row["stated_high"], row["recomputed"]] for row in csv.DictReader(file)]
+    shown = set()
+    for number in {number for part in content for number in leaves(part)}:
+        for form in (number, 100 * number, number / 1e3, number / 1e6, number / 1e9):
+            shown |= {f"{form:.{digits}f}" for digits in range(5)} | {f"{form:.3g}", f"{form:.2g}"}
+    return shown
+
+
+def test_no_number_of_the_text_is_fixed(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    """Numbers that stay where everything measured changes are the paper's, the config's or the method's."""
+    found = []
+    for number in (0, 7, 13, 21):
+        root = tmp_path / f"other-{number}" if number else experiment.root
+        if number:
+            write_tables(root, build(root, other=number))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        files, optional, lists = inputs(experiment)
+        for group in (files, optional):
+            for name, path in group.items():
+                if path.is_relative_to(experiment.root):
+                    group[name] = root / path.relative_to(experiment.root)
+        runs = [root / path.relative_to(experiment.root) for path in lists["runs"]]
+        ledgers = [root / "packed" / "domain" / "ledger.json"]
+        optional |= dict.fromkeys(FIGURES)
+        lay_out(folder, files, optional, {"runs": runs, "ledgers": ledgers})
+        found.append({text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?", text_of(folder))})
+    fixed = set.intersection(*found) - shared_numbers(experiment) - OF_THE_METHOD
+    assert len(found[0]) > 200
+    assert fixed == set()
 
 
 def figures_of(folder: Path) -> str:
@@ -152,7 +224,7 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
     files = changed(
         experiment,
         tmp_path / "in",
-        lambda line: ",piqa," in line or ",arc_easy," in line,
+        lambda line: any(f",{task}," in line for task in ("piqa", "arc_easy", "average")),
         evaluate=evaluate,
         runs=runs,
         mixtures=mixtures,
@@ -163,7 +235,7 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
     assert "10.2K (cpt-25K)" in shown
     assert "learning rate 0.001" in shown
     assert f"{domain} 85 % , {general} 15 %" in " ".join(shown.split())
-    assert "BoolQ" not in shown
+    assert "H.Swag" not in shown
 
 
 def test_an_experiment_without_training_compiles(experiment: SimpleNamespace, tmp_path: Path) -> None:

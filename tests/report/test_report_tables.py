@@ -2,13 +2,15 @@
 
 import csv
 import io
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cpt.report.labels import count_label, model_name, run_labels
-from cpt.report.tables import Table1, write_csv, write_latex, write_markdown
+from cpt.report.tables import NONE, OF_SCORE, Table1, write_csv, write_latex, write_markdown
 
 
 @pytest.fixture
@@ -53,14 +55,16 @@ def test_a_task_that_the_paper_doesnt_have_is_a_dash_there(experiment: SimpleNam
         for run, row in experiment.published.items()
     }
     table = Table1(experiment.scores, experiment.runs, experiment.tasks, "model", published)
-    assert [row[-2:] for row in table.published_body()] == [["\N{EN DASH}", "\N{EN DASH}"]] * 3
-    assert all(cell != "\N{EN DASH}" for row in table.body() for cell in row)
+    assert [row[-2:] for row in table.published_body()] == [[NONE, NONE]] * 3
+    assert all(cell != NONE for row in table.body() for cell in row)
 
 
 def test_csv(table: Table1, experiment: SimpleNamespace, tmp_path: Path) -> None:
     write_csv(tmp_path / "table1.csv", table)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table1.csv").read_text())))
-    assert list(rows[0]) == ["run", "tokens", *experiment.tasks, "average"]
+    columns = [*experiment.tasks, "average"]
+    assert list(rows[0])[:10] == ["run", "tokens", *columns]
+    assert list(rows[0])[10:] == [f"{task}_{name}" for task in columns for name in OF_SCORE]
     assert [(row["run"], row["tokens"]) for row in rows] == [
         ("base", "0"),
         ("cpt-10K", "10240"),
@@ -115,6 +119,37 @@ def test_latex(table: Table1, tmp_path: Path) -> None:
     assert r"$\approx$ 400M & 0.2364" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.count(" & ") for line in rows} == {8}
-    assert len(rows) == 1 + 3 + 3
+    assert len(rows) == 1 + (2 + 4 + 4) + 3 + 3
     assert text.isascii()  # so that any LaTeX engine sets it
     assert text.index("This experiment") < text.index(rows[1]) < text.index("Published")
+
+
+def test_latex_compiles(table: Table1, tmp_path: Path) -> None:
+    """In `article` with booktabs and nothing else, within the width of its text."""
+    engine = next(filter(shutil.which, ("pdflatex", "lualatex", "xelatex", "tectonic")), None)
+    if engine is None:
+        pytest.skip("NO LATEX IS INSTALLED: table1.tex isn't compiled; install one to test it")
+    write_latex(tmp_path / "table1.tex", table)
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table1}\end{document}"
+    (tmp_path / "document.tex").write_text(document)
+    command = [engine, *([] if engine == "tectonic" else ["-interaction=nonstopmode"]), "document.tex"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert (tmp_path / "document.pdf").read_bytes().startswith(b"%PDF")
+    assert "Overfull" not in result.stdout + result.stderr
+
+
+def test_marks_and_nulls(experiment: SimpleNamespace) -> None:
+    """Scores are marked if Holm's p is below 0.05; what would score without reading stands below."""
+    scores = [dict(row) for row in experiment.scores]
+    for row in scores:
+        if row["run"] == "cpt-25K" and row["task"] in ("mmlu", "average"):
+            row["mcnemar_p_holm"] = 0.04
+    table = Table1(scores, experiment.runs, experiment.tasks, "model", experiment.published)
+    marked = [[cell for cell in line if cell.endswith("*")] for line in table.body()]
+    assert [len(line) for line in marked] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
+    chance, same, longest = table.null_body()
+    assert chance[1:] == ["0.2500"] * 3 + ["0.5000", "0.2500", "0.5000", "0.5000", "0.3571"]
+    assert same[1] == f"{max(table.rows['base', 'mmlu'][f'always_{letter}'] for letter in 'ABCD'):.4f}"
+    assert longest[1] == longest[-1] == "\N{EN DASH}"
+    assert any("Not above the best score without reading" in note for note in table.notes())

@@ -23,12 +23,14 @@ def training(monkeypatch):
     return importlib.import_module("training")
 
 
-def test_ours_and_the_trainer_are_measured_alike(tmp_path):
+def test_ours_and_the_trainer_are_measured_alike(tmp_path, training):
     command = [sys.executable, str(SCRIPT), "--device", "cpu", "--sequence-length", "64", "--steps", "1"]
     command += ["--repeats", "1", "--systems", "ours-ddp", "hf-trainer"]
-    table, figure = tmp_path / "training.csv", tmp_path / "training.png"
+    table, figures = tmp_path / "training.csv", [tmp_path / "training.png", tmp_path / "training.pdf"]
     done = subprocess.run(
-        [*command, "--output", str(table), "--figure", str(figure)], capture_output=True, text=True
+        [*command, "--output", str(table), "--figure", *map(str, figures)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     with open(table, newline="") as file:
@@ -40,13 +42,14 @@ def test_ours_and_the_trainer_are_measured_alike(tmp_path):
     for row in rows.values():
         assert row["weights_mb"] == row["gradients_mb"] == pytest.approx(4 * PARAMETERS / 1e6, abs=0.05)
         assert row["optimizer_mb"] == pytest.approx(8 * PARAMETERS / 1e6, abs=0.05)
-        parts = [
-            row[f"{part}_mb"] for part in ("weights", "gradients", "optimizer", "activations_and_logits")
-        ]
+        parts = [row[f"{part}_mb"] for part in (*training.PARTS, "activations", "logits")]
         assert row["peak_memory_mb"] == pytest.approx(row["baseline_mb"] + sum(parts), abs=0.5)
         assert 0 < row["tokens_per_second"] <= 1.1 * row["tokens_per_cpu_second"]
         assert 0 < row["mfu"] < 1
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert [path.read_bytes()[:4] for path in figures] == [b"\x89PNG", b"%PDF"]
+    # At 64 positions, all their logits exist at once here and there; in float32, 8.2 MB.
+    for row in rows.values():
+        assert 8 < row["logits_mb"] < 60
     assert "| hf-trainer |" in done.stderr
     assert "times the tokens_per_cpu_second of hf-trainer" in done.stderr
 
@@ -64,12 +67,12 @@ def test_a_row_is_the_median_of_the_repeats_per_core(training):
         }
         for seconds in (4.0, 2.0, 100.0)
     ]
-    row = training.row_of("ours-ddp", runs, job, peak=1e9)
+    row = training.row_of("ours-ddp", runs, job, peak=1e9, logits_mb=100.0)
     assert row["tokens_per_second"] == 100.0
     assert row["tokens_per_cpu_second"] == 100.0  # 400 tokens in 2 CPU seconds of each of two processes
     assert row["mfu"] == 0.1
-    assert row["activations_and_logits_mb"] == 504.0
-    on_gpus = training.row_of("ours-ddp", runs, job | {"device": "cuda"}, peak=None)
+    assert (row["activations_mb"], row["logits_mb"]) == (404.0, 100.0)
+    on_gpus = training.row_of("ours-ddp", runs, job | {"device": "cuda"}, peak=None, logits_mb=0.0)
     assert on_gpus["tokens_per_cpu_second"] == ""
     assert on_gpus["mfu"] == ""
 
@@ -79,7 +82,7 @@ def test_its_settings_are_those_of_the_config(training):
     options = {"micro_batch", "accumulate", "global_batch", "precision"}
     assert training.SETTINGS.keys() == config.keys() - options
     changed = {key for key, value in training.SETTINGS.items() if value != config[key]}
-    assert changed == {"lean_layers", "checkpoint_every", "keep_checkpoints", "held_out"}
+    assert changed == {"lean_layers", "compile", "checkpoint_every", "keep_checkpoints", "held_out"}
 
 
 def test_each_system_changes_the_one_before_it(training):
@@ -98,6 +101,7 @@ def test_a_system_without_its_package_is_left_out(training, monkeypatch):
         "ours-checkpointing": None,
         "ours-ddp": None,
         "ours-lean": None,
+        "ours-compiled": None,
         "hf-trainer-checkpointing": "accelerate",
         "hf-trainer": "accelerate",
     }

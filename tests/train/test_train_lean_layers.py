@@ -12,8 +12,11 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from cpt.train.lean_layers import make_lean
+from cpt.train import block_attention
+from cpt.train.block_attention import causal_blocks, masked_blocks
+from cpt.train.lean_layers import AttentionHalf, FeedForwardHalf, make_lean
 from cpt.train.losses import LossModel
+from cpt.train.workspace import Workspace
 
 SIZES = {"vocab_size": 50, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3}
 
@@ -40,7 +43,8 @@ def loss_and_gradients(model, positions, checkpointing: bool) -> tuple[torch.Ten
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("documents", [[40], [13, 27], [1, 20, 19]])
-def test_same_loss_and_gradients(model, documents, checkpointing):
+def test_same_loss_and_gradients(model, documents, checkpointing, monkeypatch):
+    monkeypatch.setattr(block_attention, "ROWS", 36)  # blocks of 12 queries of 40
     positions = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
     lean = copy.deepcopy(model)
     assert make_lean(lean)
@@ -51,16 +55,33 @@ def test_same_loss_and_gradients(model, documents, checkpointing):
         assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
-def test_gradients_against_finite_differences(model):
-    """In float64, where the layers themselves would be left as they are."""
-    from cpt.train.lean_layers import FeedForwardHalf
+def test_gradients_against_finite_differences(monkeypatch):
+    """In float64, where the layers themselves would be left as they are; in blocks of two queries."""
+    monkeypatch.setattr(block_attention, "ROWS", 4)
+    generator, workspace = torch.Generator().manual_seed(2), Workspace(torch.float64)
 
-    generator = torch.Generator().manual_seed(2)
-    shapes = [(1, 3, 4), (4,), (6, 4), (6, 4), (4, 6)]
-    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    assert torch.autograd.gradcheck(
-        lambda *inputs: FeedForwardHalf.apply(*inputs, 1e-6), [t.requires_grad_() for t in tensors]
-    )
+    def check(function, *shapes):
+        tensors = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+        assert torch.autograd.gradcheck(function, [t.requires_grad_() for t in tensors])
+
+    check(lambda *x: FeedForwardHalf.apply(*x, workspace, 1e-6), (1, 3, 4), (4,), (6, 4), (6, 4), (4, 6))
+    # Two heads of keys of size 2 with two queries each, 5 positions, with and without documents.
+    angles = torch.rand(1, 5, 1, generator=generator, dtype=torch.float64).expand(1, 5, 2)
+    seen = torch.ones(5, 5, dtype=torch.bool).tril()
+    seen[3:, :3] = False
+    for blocks in ([causal_blocks(5, 2)], [masked_blocks(seen, 2), causal_blocks(5, 2)]):
+        others = (angles.cos(), angles.sin(), blocks, workspace, 1e-6, 2, 0.7)
+        weights = [(8, 4), (4, 4), (4, 4), (4, 8)]
+        check(lambda *x, others=others: AttentionHalf.apply(*x, *others), (len(blocks), 5, 4), (4,), *weights)
+
+
+def test_blocks_leave_out_what_no_query_sees(monkeypatch):
+    monkeypatch.setattr(block_attention, "ROWS", 8)
+    seen = torch.ones(10, 10, dtype=torch.bool).tril()
+    seen[6:, :6] = False
+    found = [block[:4] for block in masked_blocks(seen, 2)]
+    assert found == [(0, 4, 0, 0), (4, 8, 0, 0), (8, 10, 6, 6)]
+    assert [block[:4] for block in causal_blocks(10, 2)] == [(0, 4, 0, 0), (4, 8, 0, 4), (8, 10, 0, 8)]
 
 
 def test_less_is_kept_for_the_backward_pass(model):

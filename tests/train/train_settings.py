@@ -27,11 +27,24 @@ SETTINGS = {
     "offload": ["optimizer", "parameters"],
     "gradient_checkpointing": False,
     "lean_layers": True,
+    "compile": "auto",
     "precision": "float32",
     "seed": 0,
     "checkpoint_every": 5,
     "keep_checkpoints": 2,
     "on_bad_step": "stop",
+}
+
+BOTH = ["optimizer", "parameters"]
+ENGINES = {
+    "ddp": {"engine": "ddp"},
+    "fsdp": {"engine": "fsdp"},
+    "fsdp, all offloaded": {"engine": "fsdp", "offload": BOTH},
+    **{f"zero {stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
+    "zero 1, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 1, "offload": ["optimizer"]},
+    "zero 2, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
+    "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
+    "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
 
 

@@ -6,22 +6,30 @@ and lm-eval's; both use 13-grams. An item shorter than n words matches as a whol
 """
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from cpt.corpus.documents import open_parquet, read_rows
-from cpt.corpus.words import hash_words, hash_words_in_parts, words_of
+from cpt.corpus.documents import as_strings, open_parquet, read_batches, utf8_of
+from cpt.corpus.words import WORD, as_utf8, character, classes, require_addressable, words_of
 from cpt.errors import UserError
 
 SHORTEST_ITEM = 8  # words
-PART_WORDS = 2**21  # of a long document, hashed at once, so that memory is bounded
-FILTER_BITS = 32  # of a Bloom filter, for each n-gram; so it lets through one unknown n-gram in 2,000
+PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
+FILTER_BITS = (
+    8  # of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100
+)
+# Capital sigma, which has another small letter at the end of a word, and the one letter whose small form
+# is two characters.
+_SIGMA, _DOTTED_I = "\u03a3", "\u0130"
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
+_FULL = np.uint64(1 << 56)
+_ONE, _EIGHT = np.uint64(1), np.uint64(8)
 
 
 class Hit(NamedTuple):
@@ -32,7 +40,7 @@ class Hit(NamedTuple):
 
 
 class Items:
-    """The evaluation items, with a sorted index of the hashes of their n-grams.
+    """The evaluation items, with an index of the hashes of their n-grams.
 
     `n` is the n-gram's length in words. Reads `path`, a parquet file with the columns task (string),
     item (int64) and text (string). Raises UserError if a column is missing or there are no items.
@@ -41,40 +49,38 @@ class Items:
     def __init__(self, path: Path, n: int):
         columns = ["task", "item", "text"]
         open_parquet(path, columns)
-        rows = list(read_rows(path, columns))
-        if not rows:
+        self.names: list[tuple[str, int]] = []
+        self.texts: list[str] = []
+        for batch in read_batches(path, columns):
+            self.names += zip(batch["task"].to_pylist(), batch["item"].to_pylist(), strict=True)
+            self.texts += [(bytes(text).decode()).lower() for text in utf8_of(as_strings(batch["text"]))]
+        if not self.names:
             raise UserError(f"{path}: holds no evaluation items; make it again")
-        self.names = [(task.decode(), int(item)) for task, item, _ in rows]
-        self.texts = [(text or b"").decode(errors="replace").lower() for _, _, text in rows]
-        hashed = [hash_words(text, punctuation=False)[0] for text in self.texts]
-        self.index = _index(hashed, n)
+        contents = [text.encode() for text in self.texts]
+        offsets = np.cumsum([0, *map(len, contents)]).astype(np.uint64)
+        self.n = n
+        content = np.frombuffer(b"".join(contents), np.uint8)
+        self.index = _index(content, offsets, small_letters(), n, SHORTEST_ITEM)
+        self.prefixes = np.empty(0, np.uint64)  # work space
 
-    def hits(self, text: str) -> list[Hit]:
-        """The first hit of each item that shares an n-gram with `text`, ordered by item.
+    def hits(self, text: str | np.ndarray) -> list[Hit]:
+        """The first hit of each item that shares an n-gram with `text` (or its UTF-8), ordered by item.
 
-        Equal hashes are confirmed by comparing the words.
+        Equal hashes are confirmed by comparing the words. Raises UserError for a text of 2 GiB or more.
         """
-        text = text.lower()
-        matches = []  # (position in the text, length, item, place in the item)
-        begin, words = 0, np.empty(0, np.uint64)
-        for part, _ in hash_words_in_parts(text, PART_WORDS, punctuation=False):
-            before = words[max(0, len(words) + 1 - max(self.index, default=1)) :]  # n-grams may begin there
-            begin += len(words) - len(before)
-            words = np.concatenate([before, part])
-            prefixes = _hash_prefixes(words)
-            for length, (known, numbers, places, bloom) in self.index.items():
-                positions = _candidates(prefixes, length, bloom)
-                for position, value in zip(positions, _hash_ngrams(prefixes, length, positions), strict=True):
-                    entry = np.searchsorted(known, value)
-                    while entry < len(known) and known[entry] == value:
-                        match = (begin + int(position), length, int(numbers[entry]), int(places[entry]))
-                        matches.append(match)
-                        entry += 1
-        return self._confirmed(text, matches)
+        data = as_utf8(text)
+        require_addressable(data)
+        # Memory that isn't written to is never taken from the system.
+        size = min(len(data) // 2 + 1, PART_WORDS) + self.n + 1
+        if len(self.prefixes) < size:
+            self.prefixes = np.empty(size, np.uint64)
+        tables = (small_letters(), *self.index)
+        matches = _matches(data, self.n, SHORTEST_ITEM, PART_WORDS, self.prefixes, *tables)
+        if matches is None:  # it has one of the two letters
+            return self.hits(as_utf8(bytes(data).decode().lower()))
+        return self._confirmed(bytes(data).decode().lower(), matches.tolist()) if len(matches) else []
 
     def _confirmed(self, text: str, matches: list[tuple[int, int, int, int]]) -> list[Hit]:
-        if not matches:
-            return []
         needed = {index for position, length, *_ in matches for index in range(position, position + length)}
         # Not a list of all words: those of a huge text take gigabytes.
         found = enumerate(re.finditer(r"\w+", text))
@@ -89,88 +95,210 @@ class Items:
         return [first[number] for number in sorted(first)]
 
 
-@njit(cache=True)
-def _hash_prefixes(words):
-    """Hashes of the first 0, 1, ... words, polynomials in `_BASE`: uint64 [words + 1]."""
-    prefixes = np.zeros(len(words) + 1, np.uint64)
-    for position in range(len(words)):
-        prefixes[position + 1] = prefixes[position] * _BASE + words[position]
-    return prefixes
+@cache
+def small_letters() -> np.ndarray:
+    """For each code point the one of its small letter: uint32 [0x110000].
 
-
-@njit(cache=True)
-def _hash_ngrams(prefixes, n, positions):
-    """Hashes of the n-grams of words at some positions: uint64 [positions]."""
-    power = _BASE ** np.uint64(n)
-    hashes = np.empty(len(positions), np.uint64)
-    for number, position in enumerate(positions):
-        hashes[number] = prefixes[position + n] - prefixes[position] * power
-    return hashes
-
-
-def _index(items: list[np.ndarray], n: int) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For n, and for each length of shorter items, the hashes to look for.
-
-    Values: sorted hashes (uint64), the numbers of their items and the places in them (uint32), and a
-    Bloom filter of the hashes.
+    0 stands for those that belong to no word, 1 for the two letters that have no small letter of their own.
     """
-    counts = np.array([len(words) for words in items])
-    owners = np.repeat(np.arange(len(items)), counts)
-    places = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    index = {}
-    prefixes = _hash_prefixes(np.concatenate(items))
-    for length in sorted({n, *range(SHORTEST_ITEM, n)}):
-        hashes = _hash_ngrams(prefixes, length, np.arange(len(owners) - length + 1))
-        first, last = owners[: len(hashes)], owners[length - 1 :]
-        used = np.flatnonzero((first == last) & ((length == n) | (counts[first] == length)))
-        if len(used):
-            order = used[np.argsort(hashes[used], kind="stable")]
-            index[length] = (
-                hashes[order],
-                owners[order].astype(np.uint32),
-                places[order].astype(np.uint32),
-                _bloom_filter(hashes[order]),
-            )
-    return index
+    everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    small = everything.replace(_SIGMA, " ").replace(_DOTTED_I, " ").lower()
+    table = np.frombuffer(small.encode("utf-32-le", "surrogatepass"), "<u4").copy()
+    table[classes()[table] != WORD] = 0
+    table[[ord(_SIGMA), ord(_DOTTED_I)]] = 1
+    return table
 
 
-def _bloom_filter(hashes: np.ndarray) -> np.ndarray:
-    """A filter that lets all of `hashes` through, and few others: uint64 [2**k].
+@njit(cache=True)
+def _hash_prefixes(data, letters, place, prefixes, words, limit):
+    """Hash the words of a text from a place on, until there are `limit` words.
+
+    prefixes[words] is the hash of the words before, a polynomial in `_BASE` of their hashes; those of one
+    more word, two more, ... are put after it. Returns the number of words and the place after them; the
+    place is beyond the text if there is a letter without a small one.
+    """
+    length = np.uint64(len(data))
+    value, packed, inside = _BASE, _ONE, False
+    while place < length:
+        code, width = character(data, place)
+        letter = letters[code]
+        if letter > 1:
+            if not inside and words == limit:
+                break
+            inside = True
+            shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
+            for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
+                bits = np.uint64(letter) >> np.uint64(6 * shift)
+                packed = packed << _EIGHT | (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(
+                    0xFF
+                )
+                if packed >= _FULL:
+                    value = (value ^ packed) * _STEP
+                    value ^= value >> np.uint64(32)
+                    packed = _ONE
+        elif letter == 1:
+            return words, length + _ONE
+        elif inside:
+            value = (value ^ packed) * _STEP
+            value ^= value >> np.uint64(32)
+            prefixes[words + _ONE] = prefixes[words] * _BASE + value
+            words += _ONE
+            value, packed, inside = _BASE, _ONE, False
+        place += width
+    if inside:
+        value = (value ^ packed) * _STEP
+        value ^= value >> np.uint64(32)
+        prefixes[words + _ONE] = prefixes[words] * _BASE + value
+        words += _ONE
+    return words, place
+
+
+@njit(cache=True)
+def _index(content, offsets, letters, n, shortest):
+    """What to look for: the n-grams of the items (UTF-8 in small letters), and whole shorter items.
+
+    Returns, for each of them, its hash (uint64), its length in words, its item and its place there
+    (uint32); a hash table of chains (int32): the first entry of each chain, and the next one of each entry;
+    two Bloom filters: of all `shortest`-grams (n-grams if n is less) of the items with n words, and of the
+    first `shortest` words of the shorter ones.
+    """
+    # As many as there could be; memory that isn't written to is never taken from the system.
+    size = len(content) // 2 + len(offsets)
+    hashes, lengths = np.empty(size, np.uint64), np.empty(size, np.uint32)
+    owners, places = np.empty(size, np.uint32), np.empty(size, np.uint32)
+    beginnings = np.zeros(len(offsets), np.uint64)
+    prefixes = np.zeros(len(content) // 2 + 2, np.uint64)
+    count = shorter = 0
+    part = min(shortest, n)
+    part_power = _BASE ** np.uint64(part)
+    bloom = _empty_filter(len(content) // 6)  # words, about
+    for item in range(np.uint64(len(offsets) - 1)):
+        text = content[offsets[item] : offsets[item + _ONE]]
+        words, _ = _hash_prefixes(text, letters, np.uint64(0), prefixes, np.uint64(0), np.uint64(len(text)))
+        length = min(np.int64(words), n)
+        if length < min(shortest, n):
+            continue
+        if length < n:
+            beginnings[shorter] = prefixes[shortest]
+            shorter += 1
+        else:
+            for place in range(np.int64(words) - part + 1):
+                word, bits = _place(prefixes[place + part] - prefixes[place] * part_power, len(bloom))
+                bloom[word] |= bits
+        power = _BASE ** np.uint64(length)
+        for place in range(np.int64(words) - length + 1):
+            hashes[count] = prefixes[place + length] - prefixes[place] * power
+            lengths[count], owners[count], places[count] = length, item, place
+            count += 1
+    size = 16
+    while size < 2 * count:
+        size *= 2
+    firsts, nexts = np.full(size, -1, np.int32), np.empty(count, np.int32)
+    for entry in range(count - 1, -1, -1):
+        chain = _chain(hashes[entry], size)
+        nexts[entry], firsts[chain] = firsts[chain], entry
+    short_bloom = _empty_filter(shorter)
+    for value in beginnings[:shorter]:
+        word, bits = _place(value, len(short_bloom))
+        short_bloom[word] |= bits
+    found = hashes[:count].copy(), lengths[:count].copy(), owners[:count].copy(), places[:count].copy()
+    return (*found, firsts, nexts, bloom, short_bloom)
+
+
+@njit(cache=True)
+def _empty_filter(count):
+    """A Bloom filter with at least `FILTER_BITS` for each of so many entries: uint64 [2**k].
 
     An entry sets three bits of one word (a blocked Bloom filter: a look-up reads one cache line).
     """
-    bits = max(4, (len(hashes) * FILTER_BITS // 64).bit_length())
-    bloom = np.zeros(1 << bits, np.uint64)
-    _fill(bloom, hashes)
-    return bloom
+    size = 512  # no less than a corner of the first cache
+    while 64 * size < FILTER_BITS * count:
+        size *= 2
+    return np.zeros(size, np.uint64)
 
 
 @njit(cache=True)
 def _place(value, size):
-    """Which of `size` words of a Bloom filter an entry is in, and its bits there."""
+    """Which of `size` words of a Bloom filter an entry is in (uint64), and its bits there."""
     mixed = (value ^ (value >> np.uint64(32))) * _STEP
     mask = np.uint64(0)
     for _ in range(3):
-        mask |= np.uint64(1) << (mixed & np.uint64(63))
+        mask |= _ONE << (mixed & np.uint64(63))
         mixed >>= np.uint64(6)
-    return np.int64(mixed >> np.uint64(6)) & (size - 1), mask
+    return mixed >> np.uint64(6) & np.uint64(size - 1), mask
 
 
 @njit(cache=True)
-def _fill(bloom, hashes):
-    for value in hashes:
-        place, mask = _place(value, len(bloom))
-        bloom[place] |= mask
+def _chain(value, size):
+    """Which of `size` chains of the hash table an entry is in (uint64)."""
+    return (value * _STEP) >> np.uint64(32) & np.uint64(size - 1)
 
 
 @njit(cache=True)
-def _candidates(prefixes, n, bloom):
-    """Positions (int64) of the n-grams that the Bloom filter lets through."""
-    power = _BASE ** np.uint64(n)
-    positions = np.empty(len(prefixes), np.int64)  # memory that isn't written to is never taken
+def _candidates(prefixes, n, part, last, bloom):
+    """Positions (int64) before `last` at which there may be an n-gram whose `part`-grams are in the filter.
+
+    Whatever n-gram it is, it holds one of every n - part + 1 `part`-grams of the text: only these are
+    looked up, and those found stand for all n-grams around them.
+    """
+    gram, stride = np.uint64(part), n - part + 1
+    power = _BASE**gram
+    positions = np.empty(last + stride, np.int64)  # memory that isn't written to is never taken
     count = 0
-    for position in range(len(prefixes) - n):
-        place, mask = _place(prefixes[position + n] - prefixes[position] * power, len(bloom))
-        positions[count] = position
-        count += (bloom[place] & mask) == mask
+    for middle in range(np.uint64(0), np.uint64(min(last + stride, len(prefixes) - part)), np.uint64(stride)):
+        word, bits = _place(prefixes[middle + gram] - prefixes[middle] * power, len(bloom))
+        if bloom[word] & bits == bits:
+            for position in range(max(0, np.int64(middle) - stride + 1), min(np.int64(middle) + 1, last)):
+                positions[count] = position
+                count += 1
     return positions[:count]
+
+
+@njit(cache=True)
+def _matches(
+    data, n, shortest, limit, prefixes, letters,
+    hashes, lengths, owners, places, firsts, nexts, long_bloom, short_bloom,
+):  # fmt: skip
+    """Where a text has entries of the index: position, length, item, place in the item; int64 [matches, 4].
+
+    Positions ascend for each length. Looks at `limit` words together. None if the text has a letter
+    without a small one.
+    """
+    found = np.empty((16, 4), np.int64)
+    count = 0
+    place = np.uint64(0)
+    begin, kept = 0, 0  # words before prefixes[0], and words after it that are known already
+    prefixes[0] = 0
+    while place < np.uint64(len(data)):
+        words, place = _hash_prefixes(
+            data, letters, place, prefixes, np.uint64(kept), np.uint64(kept) + np.uint64(limit)
+        )
+        if place > np.uint64(len(data)):
+            return None
+        end = place == np.uint64(len(data))
+        # A position is looked at when the longest n-gram there is known, the last ones at the end.
+        last = words if end else words - min(words, np.uint64(n - 1))
+        for shorter in range(2 if shortest < n else 1):
+            size, bloom = (shortest, short_bloom) if shorter else (n, long_bloom)
+            part = min(shortest, size)
+            for position in _candidates(prefixes[: words + _ONE], size, part, np.int64(last), bloom):
+                for length in range(size, n if shorter else n + 1):
+                    if position + length > words:
+                        break
+                    value = prefixes[position + length] - prefixes[position] * _BASE ** np.uint64(length)
+                    entry = firsts[_chain(value, len(firsts))]
+                    while entry >= 0:
+                        if hashes[entry] == value and lengths[entry] == length:
+                            if count == len(found):
+                                more = np.empty((2 * count, 4), np.int64)
+                                more[:count] = found
+                                found = more
+                            found[count, 0], found[count, 1] = begin + position, length
+                            found[count, 2], found[count, 3] = owners[entry], places[entry]
+                            count += 1
+                        entry = nexts[entry]
+        kept = np.int64(words - last)
+        begin += np.int64(last)
+        for number in range(kept + 1):
+            prefixes[number] = prefixes[np.int64(last) + number]
+    return found[:count]

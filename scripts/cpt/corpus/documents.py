@@ -26,6 +26,13 @@ FILTERED_SCHEMA = pa.schema(
         ("digest", pa.binary(16)),  # see cpt.corpus.duplicates
     ]
 )
+
+
+def raw_schema(columns: Sequence[str]) -> pa.Schema:
+    """Of raw shards made from own files, with these columns of numbers."""
+    return pa.schema([*RAW_SCHEMA, *((column, pa.float64()) for column in columns)])
+
+
 HELD_OUT_SCHEMA = pa.schema(
     [("order", pa.uint64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
 )
@@ -33,12 +40,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Document(NamedTuple):
-    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced."""
+    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced.
+
+    `numbers` are the columns that were asked for.
+    """
 
     id: str
     text: str | None
     url: str
     replaced: bool
+    numbers: tuple[float | None, ...] = ()
 
 
 def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
@@ -175,6 +186,22 @@ def as_strings(column: pa.Array) -> pa.Array:
     return pa.array(map(as_name, _values(column)), pa.large_string())
 
 
+def column_of(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Strings (None is a null), or numbers (or bools) without nulls, as an Arrow array.
+
+    `pa.array` would import pandas, which takes longer than all other imports of a stage.
+    """
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        builder = pa.lib.StringBuilder()
+        builder.append_values(values)
+        return builder.finish().cast(kind)
+    if pa.types.is_boolean(kind):
+        content = np.packbits(np.asarray(values, bool), bitorder="little")
+    else:
+        content = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(content)])
+
+
 def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
     """The bytes (uint8) of each value of a column of large strings, not copied; none for a null."""
     _, offsets, data = column.buffers()
@@ -185,8 +212,9 @@ def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
 
 def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
     """UTF-8 bytes of those filtered documents of a file that `chosen` (bool [documents]) names."""
-    sizes = open_parquet(path).read(columns=["bytes"], use_threads=False)["bytes"].to_numpy()
-    return int(sizes[chosen].sum())
+    batches = open_parquet(path).iter_batches(2**18, columns=["bytes"], use_threads=False)
+    sizes = [np.from_dlpack(batch.column(0)) for batch in batches]  # `to_numpy` would import pandas
+    return int(np.concatenate([np.empty(0, np.int64), *sizes])[chosen].sum())
 
 
 def as_name(value: Any) -> str | None:
@@ -214,7 +242,9 @@ class RowWriter:
         """Write the collected rows as one row group."""
         if self.rows:
             columns = zip(*self.rows, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, self.schema.types, strict=True)]
+            arrays = [
+                column_of(column, kind) for column, kind in zip(columns, self.schema.types, strict=True)
+            ]
             self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
         self.rows, self.size = [], 0
 

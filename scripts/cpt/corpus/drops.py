@@ -4,12 +4,21 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cpt.errors import DamagedFileError
 from cpt.files import write_text
 
 EXAMPLES = 10  # per rule
 EXAMPLE_CHARACTERS = 2_000
+
+
+class Drop(NamedTuple):
+    """Why a document was dropped: the rule, the document's value (None: it has none), and the bound."""
+
+    rule: str
+    value: float | None
+    threshold: float
 
 
 class DropTable:

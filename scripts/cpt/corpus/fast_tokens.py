@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
-# gigatoken remembers every word it meets, in about 40 bytes each: after so many characters it is loaded anew.
+# gigatoken remembers every word it meets, in about 40 bytes each: after so many bytes it is loaded anew.
 RENEWED_AFTER = 2**26
 DIGITS = frozenset("0123456789")
 # White space in UTF-8 (Unicode's property White_Space), and in ASCII.
@@ -51,32 +51,26 @@ class FastEncoder:
         self.backend, self._encoded = self._load(), 0
         self.name = f"gigatoken {metadata.version('gigatoken')}"
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray | None]:
-        """Token ids (uint32) of each text; None for a text that must be left to the model's own tokenizer.
+    def encode(self, texts: Sequence[bytes | np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Token ids (uint32) of texts given as UTF-8, one text after the other, and where those of each end
+        (int64 [texts]); and which texts (bool) must be left to the model's own tokenizer.
 
-        That is one with a byte that the vocabulary lacks (Hugging Face tokenizers leave it out and may
-        merge what stands around it), or with a run of more than `LONGEST_RUN` characters without white
+        These are the ones with a byte that the vocabulary lacks (Hugging Face tokenizers leave it out and
+        may merge what stands around it), or with a run of more than `LONGEST_RUN` characters without white
         space (on such a run the two were once seen to differ).
         """
-        if not texts:
-            return []
-        self._encoded += sum(map(len, texts))
+        sizes = np.array([len(text) for text in texts], np.int64)
+        self._encoded += int(sizes.sum())
         if self._encoded > RENEWED_AFTER:
             self.backend, self._encoded = None, 0  # freed before the new one is loaded
             self.backend = self._load()
-        content = [b"" if _has_long_run(text) else text.encode() for text in texts]
+        content = [b"" if _has_long_run(text) else text for text in texts]
         ids, ends = _guarded(lambda: self._ids(content))
-        padded = int(ids.max(initial=0)) >= self.first_padding
-        found: list[np.ndarray | None] = []
-        begin = 0
-        for text, end in zip(texts, ends.tolist(), strict=True):
-            mine = ids[begin:end]
-            unsure = (begin == end and text) or (padded and int(mine.max(initial=0)) >= self.first_padding)
-            found.append(None if unsure else mine)
-            begin = end
-        return found
+        left = (np.diff(ends, prepend=0) == 0) & (sizes > 0)
+        left[np.searchsorted(ends, np.flatnonzero(ids >= self.first_padding), "right")] = True
+        return ids, ends, left
 
-    def _ids(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def _ids(self, texts: list[bytes | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Ids (uint32) of all texts, one after the other, and where those of each end (int64 [texts])."""
         content = np.frombuffer(b"".join(texts), np.uint8)
         starts = np.cumsum([0, *map(len, texts)])
@@ -170,8 +164,10 @@ def digit_cuts(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.concatenate(cuts)
 
 
-def _has_long_run(text: str) -> bool:
-    return len(text) > LONGEST_RUN and max(map(len, text.split()), default=0) > LONGEST_RUN
+def _has_long_run(text: bytes | np.ndarray) -> bool:
+    if len(text) <= LONGEST_RUN:
+        return False
+    return max(map(len, bytes(text).decode().split()), default=0) > LONGEST_RUN
 
 
 def _guarded(call: Callable[[], Any]) -> Any:
@@ -253,14 +249,15 @@ def first_difference(
 
     Raises NotSuitedError if the encoder fails on one of them.
     """
-    found, expected = encoder.encode(texts), reference(texts)
+    ids, ends, left = encoder.encode([text.encode() for text in texts])
+    found, unsure = np.split(ids, ends[:-1]), left.tolist()
     wrong = [
         text
-        for text, ids, own in zip(texts, found, expected, strict=True)
-        if ids is not None and not np.array_equal(ids, own)
+        for text, mine, own, skipped in zip(texts, found, reference(texts), unsure, strict=True)
+        if not skipped and not np.array_equal(mine, own)
     ]
     if wrong:
         return f"gives other ids for {len(wrong)} of {len(texts)} texts, such as {min(wrong, key=len)[:60]!r}"
-    if all(ids is None for text, ids in zip(texts, found, strict=True) if text):
+    if all(skipped for text, skipped in zip(texts, unsure, strict=True) if text):
         return "can't encode one of the texts exactly"
     return None

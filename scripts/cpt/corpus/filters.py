@@ -6,21 +6,14 @@ the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from cpt.corpus.drops import Drop
 from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.words import as_utf8
-
-
-class Drop(NamedTuple):
-    """Why a document was dropped: the rule, the document's value, and the bound that it broke."""
-
-    rule: str
-    value: float
-    threshold: float
 
 
 class Rules:

@@ -15,6 +15,7 @@ LINE_FEED = 10
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _START = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
+_ONE, _EIGHT = np.uint64(1), np.uint64(8)
 
 
 class Lines(NamedTuple):
@@ -44,15 +45,17 @@ def _count_lines(data, classes, short):
     paragraphs = duplicate_paragraphs = duplicate_paragraph_characters = 0
     line_hashes, paragraph_hashes = np.zeros(64, np.uint64), np.zeros(16, np.uint64)
     characters = 0  # before the line in hand
-    paragraph = -1  # where the current one starts; -1: between two
-    paragraph_characters = paragraph_end = paragraph_end_characters = 0
-    line = 0
-    while line <= len(data):
+    inside = False  # a paragraph
+    paragraph_characters = paragraph_end_characters = 0
+    # Unsigned, as Python's negative indices would cost a test at each access.
+    line, size = np.uint64(0), np.uint64(len(data))
+    paragraph = paragraph_end = line
+    while line <= size:
         line_end = line
         length = 0
-        while line_end < len(data) and data[line_end] != LINE_FEED:
+        while line_end < size and data[line_end] != LINE_FEED:
             length += (data[line_end] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
-            line_end += 1
+            line_end += _ONE
         begin, end, before, after = _stripped(data, line, line_end, classes)
         if begin < end:
             lines += 1
@@ -63,11 +66,11 @@ def _count_lines(data, classes, short):
                 duplicate_line_characters += stripped
             elif 2 * (lines - duplicate_lines) > len(line_hashes):
                 line_hashes = _grown(line_hashes)
-            if paragraph < 0:
-                paragraph, paragraph_characters = begin, characters + before
+            if not inside:
+                inside, paragraph, paragraph_characters = True, begin, characters + before
             paragraph_end, paragraph_end_characters = end, characters + length - after
-        last = line_end == len(data)
-        if paragraph >= 0 and (begin == end or last):
+        last = line_end == size
+        if inside and (begin == end or last):
             paragraphs += 1
             # A text of one paragraph has no other to compare with.
             if paragraphs > 1 or not last:
@@ -76,9 +79,9 @@ def _count_lines(data, classes, short):
                     duplicate_paragraph_characters += paragraph_end_characters - paragraph_characters
                 elif 2 * (paragraphs - duplicate_paragraphs) > len(paragraph_hashes):
                     paragraph_hashes = _grown(paragraph_hashes)
-            paragraph = -1
+            inside = False
         characters += length + (not last)
-        line = line_end + 1
+        line = line_end + _ONE
     return (
         *(characters, lines, short_lines, duplicate_lines, duplicate_line_characters),
         *(paragraphs, duplicate_paragraphs, duplicate_paragraph_characters),
@@ -96,9 +99,9 @@ def _stripped(data, begin, end, classes):
         begin += width
         before += 1
     while begin < end:
-        start = end - 1
+        start = end - _ONE
         while (data[start] & 0xC0) == 0x80:
-            start -= 1
+            start -= _ONE
         if classes[character(data, start)[0]] != SPACE:
             break
         end = start
@@ -109,18 +112,18 @@ def _stripped(data, begin, end, classes):
 @njit(cache=True)
 def _hash(data, begin, end):
     """A hash, never 0, of the bytes from `begin` to `end`."""
-    value = np.uint64(end - begin) * _START
-    while end - begin >= 8:
+    value = (end - begin) * _START
+    while end - begin >= _EIGHT:
         packed = np.uint64(0)
-        for number in range(8):
-            packed |= np.uint64(data[begin + number]) << np.uint64(8 * number)
+        for number in range(_EIGHT):
+            packed |= np.uint64(data[begin + number]) << (_EIGHT * number)
         value = (value ^ packed) * _STEP
         value ^= value >> np.uint64(32)
-        begin += 8
+        begin += _EIGHT
     rest = np.uint64(0)
     while begin < end:
-        rest = rest << np.uint64(8) | np.uint64(data[begin])
-        begin += 1
+        rest = rest << _EIGHT | np.uint64(data[begin])
+        begin += _ONE
     value = (value ^ rest) * _STEP
     return max(value ^ value >> np.uint64(32), np.uint64(1))
 

@@ -14,6 +14,7 @@ from cpt.corpus.words import hash_words_in_parts
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
+_ONE = np.uint64(1)
 # A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
 PART_WORDS = 2**21
 
@@ -31,7 +32,7 @@ def ngram_characters(
     left: an n-gram met before counts and is jumped over; any other is remembered, and reading goes on
     at the next word.
 
-    `text` may be its UTF-8 as well (uint8). Takes about 35 bytes of memory per word, besides the text's
+    `text` may be its UTF-8 as well (uint8). Takes about 40 bytes of memory per word, besides the text's
     bytes, of `PART_WORDS` words at most: the parts of a longer text are counted one by one and summed.
     """
     lengths = [*top, *duplicate]
@@ -52,71 +53,74 @@ def _ngram_characters(words, ends, shortest, longest):
     An n-gram can only occur twice where its first n - 1 words do, so each n looks only at the positions
     that the shorter one left. These are numbered 0, 1, ...; the number of the first position with the
     same n-gram stands for that n-gram, which makes n + 1 words a pair to compare: that number and a word.
+    Numbers are unsigned, as Python's negative indices would cost a test at each access.
     """
     top = np.zeros(longest + 1, np.int64)
     duplicate = np.zeros(longest + 1, np.int64)
-    positions = np.arange(len(words)).astype(np.int32)
-    ngrams = np.zeros(len(words), np.int32)
-    first = np.empty(len(words), np.int32)  # number of the first equal n-gram; there, minus their count
-    count = len(words)
-    compared = shortest  # words at the end of an n-gram that its number doesn't stand for
-    table = np.empty(_table_size(count), np.int32)
-    for n in range(shortest, min(longest, len(words)) + 1):
-        while count and positions[count - 1] + n > len(words):
-            count -= 1
+    count = length = np.uint64(len(words))
+    positions = np.empty(len(words), np.uint32)
+    for number in range(count):
+        positions[number] = number
+    ngrams = np.zeros(len(words), np.uint32)
+    first = np.empty(len(words), np.uint32)  # number of the first equal n-gram
+    occurrences = np.empty(len(words), np.uint32)  # of the n-gram, at its first number
+    compared = np.uint64(shortest)  # words at the end of an n-gram that its number doesn't stand for
+    table = np.empty(_table_size(count), np.uint32)  # numbers plus one; 0: free
+    for n in range(np.uint64(shortest), np.uint64(min(longest, len(words)) + 1)):
+        while count and positions[count - _ONE] + n > length:
+            count -= _ONE
         size = _table_size(count)
-        table[:size] = -1
-        mask = np.uint64(size - 1)
-        most, where = 1, 0
+        table[:size] = 0
+        mask = size - _ONE
         for number in range(count):
             ngram, end = ngrams[number], positions[number] + n
             key = np.uint64(ngram)
-            for back in range(1, compared + 1):
+            for back in range(_ONE, compared + _ONE):
                 key = (key * _SPREAD ^ words[end - back]) * _STEP
             slot = key >> np.uint64(32) & mask
+            first[number], occurrences[number] = number, 1
             while True:
-                other = table[slot]
-                if other < 0:
-                    table[slot] = number
-                    first[number] = -1
+                if table[slot] == 0:
+                    table[slot] = number + _ONE
                     break
+                other = table[slot] - _ONE
                 if ngrams[other] == ngram:
                     other_end = positions[other] + n
-                    back = 1
+                    back = _ONE
                     while back <= compared and words[other_end - back] == words[end - back]:
-                        back += 1
+                        back += _ONE
                     if back > compared:
                         first[number] = other
-                        first[other] -= 1
+                        occurrences[other] += np.uint32(1)
                         break
-                slot = slot + np.uint64(1) & mask
-        compared = 1
-        kept = 0
+                slot = slot + _ONE & mask
+        compared = _ONE
+        most, where = np.uint32(1), np.uint64(0)
+        kept = np.uint64(0)
         for number in range(count):
-            same = number if first[number] < 0 else first[number]
-            occurrences = -first[same]
-            if occurrences > most:
-                most, where = occurrences, positions[number]
+            same = first[number]
+            if occurrences[same] > most:
+                most, where = occurrences[same], np.uint64(positions[number])
             positions[kept] = positions[number]
             ngrams[kept] = same
-            kept += occurrences > 1
+            kept += np.uint64(occurrences[same] > 1)
         count = kept
-        top[n] = (ends[where + n] - ends[where] + n - 1) * most
-        resume = 0
+        top[n] = (np.int64(ends[where + n] - ends[where]) + np.int64(n - _ONE)) * np.int64(most)
+        resume = np.uint64(0)
         for number in range(count):
-            position, ngram = positions[number], ngrams[number]
+            position, ngram = np.uint64(positions[number]), ngrams[number]
             if position >= resume:
-                if first[ngram] == 0:  # remembered
+                if occurrences[ngram] == 0:  # remembered
                     duplicate[n] += ends[position + n] - ends[position]
                     resume = position + n
-                first[ngram] = 0
+                occurrences[ngram] = 0
     return top, duplicate
 
 
 @njit(cache=True)
 def _table_size(count):
-    """A power of two that leaves a hash table of so many entries at least a fifth empty."""
-    size = 16
-    while 4 * size < 5 * count:
-        size *= 2
+    """A power of two (uint64) that leaves a hash table of so many entries at least half empty."""
+    size = np.uint64(16)
+    while size < count << _ONE:
+        size = size << _ONE
     return size

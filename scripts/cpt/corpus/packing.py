@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -11,23 +11,64 @@ import xxhash
 from cpt.corpus.strategies import STRATEGIES, Strategy
 
 BLOCK_BYTES = 2**25  # of sequences written at once
+SHUFFLED = 2**23  # sequences that are put in order at a time, about: 28 bytes of memory for each
+DRAWN = 2**20  # random numbers looked at together
 
 
-def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> np.ndarray:
-    """A permutation (int64) of `count` sequences: a function of its arguments alone.
+def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.ndarray]:
+    """A permutation (int64) of `count` sequences in parts: a function of its arguments alone.
 
     The order of the raw 64-bit numbers of a Philox generator (Salmon et al. 2011), whose stream NumPy
-    guarantees to stay the same in later versions (NEP 19), unlike that of Generator.permutation.
+    guarantees to stay the same in later versions (NEP 19), unlike that of Generator.permutation. For each
+    part all numbers are drawn again, and the next smallest are put in order; so memory is bounded, and how
+    many parts there are doesn't change the permutation.
     """
     key = xxhash.xxh3_128_intdigest(f"{seed}/{corpus}/{count}{f'/{epoch}' if epoch else ''}".encode())
-    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+    parts = -(-count // SHUFFLED)
+    edges = [2**64 * part // parts for part in range(parts + 1)]
+    for low, high in itertools.pairwise(edges):
+        generator = np.random.Philox(key=key)
+        drawn, places = [], []
+        for first in range(0, count, DRAWN):
+            numbers = generator.random_raw(min(DRAWN, count - first))
+            mine = np.flatnonzero((numbers >= np.uint64(low)) & (numbers <= np.uint64(high - 1)))
+            drawn.append(numbers[mine])
+            places.append(first + mine)
+        yield np.concatenate(places)[np.argsort(np.concatenate(drawn), kind="stable")]
 
 
-def mixed(shares: dict[str, float], available: dict[str, int]) -> np.ndarray:
-    """For each output sequence the number (uint8) of its source, in the order of `shares`.
+class Order:
+    """The numbers of a source's sequences: each once, shuffled, epoch after epoch."""
 
-    Sequence k comes from the source with the largest deficit share * (k + 1) - taken; among equals the
-    first. Ends where that source has no sequence left. Computed in whole numbers, so it is exact.
+    def __init__(self, strategy: Strategy, seed: int):
+        self.strategy, self.seed = strategy, seed
+        self.parts = self._parts()
+        self.part = np.empty(0, np.int64)
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        epoch = 0
+        while True:
+            yield from shuffled(self.strategy.sequences, self.strategy.source.corpus, self.seed, epoch)
+            epoch += 1
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count` numbers (int64)."""
+        found = []
+        while count > len(self.part):
+            found.append(self.part)
+            count -= len(self.part)
+            self.part = next(self.parts)
+        found.append(self.part[:count])
+        self.part = self.part[count:]
+        return np.concatenate(found)
+
+
+def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarray, int]:
+    """Which source each output sequence comes from, and how many sequences there are.
+
+    The sources are numbers (uint8) in the order of `shares`, a pattern that repeats until the end. Sequence
+    k comes from the source with the largest deficit share * (k + 1) - taken; among equals the first. Ends
+    where that source has no sequence left. Computed in whole numbers, so it is exact.
     """
     fractions = [Fraction(str(share)) for share in shares.values()]
     unit = np.lcm.reduce([fraction.denominator for fraction in fractions], dtype=object)
@@ -35,76 +76,115 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> np.ndarray:
     left = [available[corpus] for corpus in shares]
     deficits = [0] * len(weights)
     chosen = bytearray()
-    while True:
+    # Deficits are whole multiples of the unit after so many sequences, and less than one: all are 0 again.
+    while len(chosen) < unit or sum(weights) != unit:
         deficits = [deficit + weight for deficit, weight in zip(deficits, weights, strict=True)]
         source = deficits.index(max(deficits))
         if not left[source]:
-            return np.frombuffer(chosen, np.uint8)
+            return np.frombuffer(chosen, np.uint8), len(chosen)
         chosen.append(source)
         left[source] -= 1
         deficits[source] -= unit
+    pattern = np.frombuffer(chosen, np.uint8)
+    ends = []
+    for number, (corpus, weight) in enumerate(zip(shares, weights, strict=True)):
+        rounds, rest = divmod(available[corpus], weight)
+        ends.append(rounds * unit + int(np.flatnonzero(pattern == number)[rest]))
+    return pattern, min(ends)
+
+
+class Block(NamedTuple):
+    """Some of a mixture's sequences.
+
+    Attributes:
+        sequences: token ids [sequences, length].
+        sources: uint8 [sequences], the number of each one's source.
+        starts: uint32, flat: the positions in them at which documents start.
+        counts: int64 [sequences], how many of these each has.
+        lengths: uint32 [sequences], tokens before the padding.
+    """
+
+    sequences: np.ndarray
+    sources: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    lengths: np.ndarray
 
 
 def blocks(
-    strategies: list[Strategy], chosen: np.ndarray, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """The mixture's sequences in blocks of about `BLOCK_BYTES`.
+    strategies: list[Strategy], orders: list[Order], pattern: np.ndarray, count: int
+) -> Iterator[Block]:
+    """The mixture's sequences in blocks of about `BLOCK_BYTES`; `pattern` and `count` are those of `mixed`.
 
     A source that is asked for more sequences than it has starts again, in another order.
-    Yields sequences [block, length], the positions (uint32, flat) in them at which documents start, how
-    many of these each sequence has (int64 [block]), and how many tokens before the padding (uint32 [block]).
     """
-    orders = [numbers(strategy, seed) for strategy in strategies]
     first_source = strategies[0].source
     length, padding = strategies[0].length, first_source.tokenizer["eos_token_id"]
     dtype = np.dtype(first_source.tokenizer["dtype"]).newbyteorder("<")
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
-    for first in range(0, len(chosen), rows):
-        part = chosen[first : first + rows]
-        sequences = np.empty((len(part), length), dtype)
-        lengths = np.empty(len(part), np.uint32)
-        starts, counts = [], np.empty(len(part), np.int64)
-        for row, number in enumerate(part.tolist()):
-            inside, filled = strategies[number].read(next(orders[number]), sequences[row])
-            sequences[row, filled:] = padding
-            starts.append(inside)
-            counts[row], lengths[row] = len(inside), filled
-        yield sequences, np.concatenate(starts), counts, lengths
+    for first in range(0, count, rows):
+        sources = pattern[np.arange(first, min(first + rows, count)) % len(pattern)]
+        sequences = np.empty((len(sources), length), dtype)
+        lengths, counts = np.empty(len(sources), np.uint32), np.empty(len(sources), np.int64)
+        starts: list[np.ndarray] = [np.empty(0, np.uint32)] * len(sources)
+        for number, (strategy, order) in enumerate(zip(strategies, orders, strict=True)):
+            mine = np.flatnonzero(sources == number)
+            if len(mine) == len(sources):
+                inside, counts, lengths = strategy.read(order.take(len(mine)), sequences)
+                starts = [inside]
+            elif len(mine):
+                own = np.empty((len(mine), length), dtype)
+                inside, counts[mine], lengths[mine] = strategy.read(order.take(len(mine)), own)
+                sequences[mine] = own
+                ends = np.cumsum(counts[mine]).tolist()
+                for row, begin, end in zip(mine.tolist(), [0, *ends], ends, strict=False):
+                    starts[row] = inside[begin:end]
+        for row in np.flatnonzero(lengths < length).tolist():
+            sequences[row, lengths[row] :] = padding
+        yield Block(sequences, sources, np.concatenate(starts), counts, lengths)
 
 
-def numbers(strategy: Strategy, seed: int) -> Iterator[int]:
-    """The numbers of the source's sequences: each once, shuffled, epoch after epoch."""
-    for epoch in itertools.count():
-        yield from shuffled(strategy.sequences, strategy.source.corpus, seed, epoch).tolist()
+class Account:
+    """Counts where every token of a source goes."""
 
+    def __init__(self, strategy: Strategy):
+        self.strategy = strategy
+        self.used = self.packed = self.repeated = 0
 
-def account(strategy: Strategy, lengths: np.ndarray, seed: int) -> dict[str, Any]:
-    """Where every token of a source went, which documents the cuts go through, and the other strategies.
+    def add(self, lengths: np.ndarray) -> None:
+        """Count sequences as written; `lengths` (uint32) are their tokens before the padding."""
+        fresh = max(0, self.strategy.sequences - self.used)
+        self.packed += int(lengths[:fresh].sum(dtype=np.int64))
+        self.repeated += int(lengths[fresh:].sum(dtype=np.int64))
+        self.used += len(lengths)
 
-    `lengths` (uint32) are the tokens before the padding of the source's sequences, as they were written.
-    packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
-    repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
-    """
-    source, used, available = strategy.source, len(lengths), strategy.sequences
-    unused = shuffled(available, source.corpus, seed)[used:]
-    entry = {
-        "documents": source.documents,
-        "tokens": source.tokens,
-        "sequences_available": available,
-        "sequences_used": used,
-        "sequences_repeated": max(0, used - available),
-        "epochs": round(used / available, 6),
-        "packed_tokens": int(lengths[:available].sum()),
-        "repeated_tokens": int(lengths[available:].sum()),
-        "padding_tokens": used * strategy.length - int(lengths.sum()),
-        "unused_tokens": strategy.tokens_in(unused),
-        "tail_tokens": strategy.tail_tokens,
-        "truncated_documents": strategy.truncated_documents,
-        "other_strategies": {
-            name: other(source, strategy.length).summary()
-            for name, other in STRATEGIES.items()
-            if not isinstance(strategy, other)
-        },
-    }
-    assert entry["packed_tokens"] + entry["unused_tokens"] + entry["tail_tokens"] == source.tokens
-    return entry
+    def entry(self, order: Order) -> dict[str, Any]:
+        """What the ledger tells of the source; `order` is where the mixture has stopped.
+
+        packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
+        repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
+        """
+        strategy, source = self.strategy, self.strategy.source
+        unused = 0
+        for begin in range(self.used, strategy.sequences, SHUFFLED):
+            unused += strategy.tokens_in(order.take(min(SHUFFLED, strategy.sequences - begin)))
+        assert self.packed + unused + strategy.tail_tokens == source.tokens
+        return {
+            "documents": source.documents,
+            "tokens": source.tokens,
+            "sequences_available": strategy.sequences,
+            "sequences_used": self.used,
+            "sequences_repeated": max(0, self.used - strategy.sequences),
+            "epochs": round(self.used / strategy.sequences, 6),
+            "packed_tokens": self.packed,
+            "repeated_tokens": self.repeated,
+            "padding_tokens": self.used * strategy.length - self.packed - self.repeated,
+            "unused_tokens": unused,
+            "tail_tokens": strategy.tail_tokens,
+            "truncated_documents": strategy.truncated_documents,
+            "other_strategies": {
+                name: other.summary(source, strategy.length)
+                for name, other in STRATEGIES.items()
+                if not isinstance(strategy, other)
+            },
+        }

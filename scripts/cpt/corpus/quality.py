@@ -1,7 +1,6 @@
 """What token ids tell of a document's quality, and how that is spread over a corpus (paper 3.2.3)."""
 
 import csv
-from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from cpt.errors import DamagedFileError
 from cpt.files import write_text
 
+WINDOW_TOKENS = 1_000  # of the distinct share
 # Lower edges of the bins of each measure; the last bin has no upper edge. Fixed, so that the counts of
 # shards may be added up. Bins of shares of unknown tokens grow by 10^(1/5), runs by 3/2 and 4/3.
 BINS: dict[str, tuple[float, ...]] = {
@@ -21,20 +21,63 @@ BINS: dict[str, tuple[float, ...]] = {
 
 
 class Quality(NamedTuple):
-    """The measures of one document; those of a document without tokens are inf, 0, 0, 0."""
+    """The measures of documents, an array [documents] each; those of one without tokens are inf, 0, 0, 0."""
 
-    bytes_per_token: float
-    unknown_share: float
-    distinct_share: float  # distinct tokens over all, within windows
-    longest_run: int  # tokens
+    bytes_per_token: np.ndarray
+    unknown_share: np.ndarray
+    distinct_share: np.ndarray  # distinct tokens over all, within windows of `WINDOW_TOKENS`
+    longest_run: np.ndarray  # tokens
 
 
-def longest_run(ids: np.ndarray) -> int:
-    """How many times one token follows itself at most, itself included: 3 for 5 7 7 7 5; 0 without tokens."""
-    if not len(ids):
-        return 0
-    changes = np.flatnonzero(ids[1:] != ids[:-1])
-    return int(np.diff(changes, prepend=-1, append=len(ids) - 1).max())
+def quality_of(ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray, unknown_id: int | None) -> Quality:
+    """The measures of documents whose tokens without EOS are `ids`, one document after the other.
+
+    Args:
+        ids: whole numbers [tokens].
+        ends: int64 [documents], where in them each document ends.
+        sizes: int64 [documents], bytes of UTF-8.
+        unknown_id: the id of the unknown token; None if there is none.
+    """
+    counts = np.diff(ends, prepend=0)
+    some = np.maximum(counts, 1)
+    per_token = np.where(counts > 0, sizes / some, np.inf)
+    unknown = np.zeros(len(ends), np.int64)
+    if unknown_id is not None:
+        places = np.searchsorted(ends, np.flatnonzero(ids == unknown_id), "right")
+        unknown = np.bincount(places, minlength=len(ends))
+    distinct = distinct_tokens(ids, ends)
+    return Quality(per_token, unknown / some, distinct / some, longest_runs(ids, ends))
+
+
+def distinct_tokens(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Distinct tokens of each document (int64), summed over its windows of `WINDOW_TOKENS` tokens."""
+    counts = np.diff(ends, prepend=0)
+    windows = -(-counts // WINDOW_TOKENS)
+    owners = np.repeat(np.arange(len(ends)), windows)
+    inside = np.arange(len(owners)) - np.repeat(np.cumsum(windows) - windows, windows)
+    begins = (ends - counts)[owners] + WINDOW_TOKENS * inside
+    lasts = np.minimum(begins + WINDOW_TOKENS, ends[owners]) - 1
+    # A shorter window is filled up with its last token, which adds no distinct one.
+    rows = ids[np.minimum(begins[:, None] + np.arange(WINDOW_TOKENS), lasts[:, None])]
+    rows.sort(axis=1)
+    distinct = 1 + np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=1)
+    return np.bincount(owners, distinct, minlength=len(ends)).astype(np.int64)
+
+
+def longest_runs(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How many times one token follows itself at most in each document, itself included (int64).
+
+    3 for 5 7 7 7 5; 0 without tokens.
+    """
+    repeats = ids[1:] == ids[:-1]
+    inner = ends[(ends > 0) & (ends < len(ids))]
+    repeats[inner - 1] = False  # of the last token of the document before
+    places = np.flatnonzero(repeats)
+    firsts = np.flatnonzero(np.diff(places, prepend=-2) > 1)
+    lengths = 1 + np.diff(firsts, append=len(places))
+    longest = np.minimum(np.diff(ends, prepend=0), 1)
+    np.maximum.at(longest, np.searchsorted(ends, places[firsts], "right"), lengths)
+    return longest
 
 
 class QualityHistogram:
@@ -44,9 +87,12 @@ class QualityHistogram:
         self.counts = {measure: [0] * len(edges) for measure, edges in BINS.items()}
 
     def add(self, found: Quality) -> None:
-        """Count a document; a value on an edge belongs to the bin above it."""
-        for measure, value in found._asdict().items():
-            self.counts[measure][bisect_right(BINS[measure], value) - 1] += 1
+        """Count documents; a value on an edge belongs to the bin above it."""
+        for measure, values in found._asdict().items():
+            counts = self.counts[measure]
+            bins = np.searchsorted(BINS[measure], values, "right") - 1
+            for number, count in enumerate(np.bincount(bins, minlength=len(counts)).tolist()):
+                counts[number] += count
 
     def add_file(self, path: Path) -> None:
         """Add what `write` has written. Raises DamagedFileError if it isn't complete."""

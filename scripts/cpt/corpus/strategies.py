@@ -1,10 +1,10 @@
 """How the stream of a corpus becomes sequences: cut every so many tokens, or documents kept whole."""
 
+from bisect import bisect_left, insort
 from typing import Protocol
 
 import numpy as np
 
-from cpt.corpus.best_fit import best_fit
 from cpt.corpus.stream import TokenSource
 
 
@@ -23,90 +23,153 @@ class Strategy(Protocol):
 
     def __init__(self, source: TokenSource, length: int): ...
 
-    def read(self, number: int, out: np.ndarray) -> tuple[np.ndarray, int]:
-        """Copy the tokens of a sequence into `out` [length].
+    def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Copy the tokens of sequences (int64 [n]) into `out` [n, length].
 
-        Returns the positions (uint32) at which documents start, and the number of tokens; what comes
-        after them is left as it was.
+        Returns the positions in them (uint32, flat) at which documents start, how many each sequence has
+        (int64 [n]), and its number of tokens (uint32 [n]); what comes after them is left as it was.
         """
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         """Tokens of these sequences (int64), padding not counted."""
 
-    def summary(self) -> dict[str, int]:
+    @staticmethod
+    def summary(source: TokenSource, length: int) -> dict[str, int]:
         """sequences, padding_tokens and truncated_documents, if all sequences are used once."""
 
 
 class Concatenate:
-    """The stream is cut every `length` tokens, as in the paper; no padding."""
+    """The stream is cut every `length` tokens, as in the paper; no padding. Holds nothing per document."""
 
     def __init__(self, source: TokenSource, length: int):
         self.source, self.length = source, length
         self.sequences, self.tail_tokens = divmod(source.tokens, length)
-        self.truncated_documents = cut_by_concatenation(source.starts, source.tokens, length)
-        edges = np.arange(self.sequences + 1, dtype=np.uint64) * np.uint64(length)
-        self.first = np.searchsorted(source.starts, edges)  # document that starts in a sequence or after it
+        self.truncated_documents = cut_by_concatenation(source, length)
 
-    def read(self, number: int, out: np.ndarray) -> tuple[np.ndarray, int]:
-        begin = number * self.length
-        self.source.read(begin, out)
-        starts = self.source.starts[self.first[number] : self.first[number + 1]]
-        return (starts - np.uint64(begin)).astype(np.uint32), self.length
+    def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # In the order of the stream: what lies close together on the disk is read one after the other.
+        order = np.argsort(numbers)
+        begins = numbers[order] * self.length
+        for row, begin in zip(order.tolist(), begins.tolist(), strict=True):
+            self.source.read(begin, out[row])
+        starts, counts = self.source.starts_between(begins, self.length)
+        back = np.argsort(order)
+        first = (np.cumsum(counts) - counts)[back]
+        counts = counts[back]
+        places = np.arange(len(starts)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return starts[places], counts, np.full(len(numbers), self.length, np.uint32)
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return len(numbers) * self.length
 
-    def summary(self) -> dict[str, int]:
+    @staticmethod
+    def summary(source: TokenSource, length: int) -> dict[str, int]:
         return {
-            "sequences": self.sequences,
+            "sequences": source.tokens // length,
             "padding_tokens": 0,
-            "truncated_documents": self.truncated_documents,
+            "truncated_documents": cut_by_concatenation(source, length),
         }
 
 
 class BestFit:
     """Documents stay whole unless they are longer than a sequence; padding fills what stays free.
 
-    The pieces of a sequence lie in it in the order of the stream, each counted as a start.
+    The pieces of a sequence lie in it in the order of the stream, each counted as a start. Memory: see
+    `cpt.corpus.best_fit.best_fit`.
     """
 
     def __init__(self, source: TokenSource, length: int):
-        self.source, self.length = source, length
-        self.begins, self.sizes, self.offsets = best_fit(source.starts, source.tokens, length)
-        self.sequences, self.tail_tokens = len(self.offsets) - 1, 0
-        sizes = np.diff(source.starts, append=np.uint64(source.tokens))
-        self.truncated_documents = int(np.count_nonzero(sizes > length))
+        from cpt.corpus.best_fit import best_fit  # compiled code, which the other strategy does without
 
-    def read(self, number: int, out: np.ndarray) -> tuple[np.ndarray, int]:
-        pieces = slice(self.offsets[number], self.offsets[number + 1])
-        begins, sizes = self.begins[pieces], self.sizes[pieces]
-        ends = np.cumsum(sizes, dtype=np.uint32)
-        starts = ends - sizes
-        for begin, start, end in zip(begins.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            self.source.read(begin, out[start:end])
-        return starts, int(ends[-1])
+        self.source, self.length = source, length
+        starts = np.concatenate([begins for begins, _ in source.spans()]).view(np.uint64)
+        self.begins, self.sizes, self.offsets = best_fit(starts, source.tokens, length)
+        self.sequences, self.tail_tokens = len(self.offsets) - 1, 0
+        self.truncated_documents = longer_documents(source, length)
+
+    def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found = []
+        lengths = np.empty(len(numbers), np.uint32)
+        for row, number in enumerate(numbers.tolist()):
+            pieces = slice(self.offsets[number], self.offsets[number + 1])
+            begins, sizes = self.begins[pieces], self.sizes[pieces]
+            ends = np.cumsum(sizes, dtype=np.uint32)
+            starts = ends - sizes
+            for begin, start, end in zip(begins.tolist(), starts.tolist(), ends.tolist(), strict=True):
+                self.source.read(begin, out[row, start:end])
+            found.append(starts)
+            lengths[row] = ends[-1]
+        return np.concatenate(found), np.array([len(starts) for starts in found]), lengths
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return int(np.add.reduceat(self.sizes, self.offsets[:-1], dtype=np.int64)[numbers].sum())
 
-    def summary(self) -> dict[str, int]:
+    @staticmethod
+    def summary(source: TokenSource, length: int) -> dict[str, int]:
+        sequences = best_fit_sequences(source, length)
         return {
-            "sequences": self.sequences,
-            "padding_tokens": self.sequences * self.length - self.source.tokens,
-            "truncated_documents": self.truncated_documents,
+            "sequences": sequences,
+            "padding_tokens": sequences * length - source.tokens,
+            "truncated_documents": longer_documents(source, length),
         }
 
 
 STRATEGIES: dict[str, type[Concatenate] | type[BestFit]] = {"concatenate": Concatenate, "best_fit": BestFit}
 
 
-def cut_by_concatenation(starts: np.ndarray, total: int, length: int) -> int:
+def cut_by_concatenation(source: TokenSource, length: int) -> int:
     """How many documents have tokens in more than one sequence if all are concatenated and cut.
 
-    `starts` (uint64 [documents]) are their positions in the stream of `total` tokens; what is left behind
-    the last full sequence counts as one more.
+    What is left behind the last full sequence counts as one more.
     """
-    if not len(starts):
-        return 0
-    ends = np.append(starts[1:], np.uint64(total))
-    return int(np.count_nonzero(starts // np.uint64(length) != (ends - np.uint64(1)) // np.uint64(length)))
+    return sum(
+        int(np.count_nonzero(starts // length != (ends - 1) // length)) for starts, ends in source.spans()
+    )
+
+
+def longer_documents(source: TokenSource, length: int) -> int:
+    """How many documents have more than `length` tokens."""
+    return sum(int(np.count_nonzero(ends - starts > length)) for starts, ends in source.spans())
+
+
+def best_fit_sequences(source: TokenSource, length: int) -> int:
+    """How many sequences `best_fit` makes, without placing the documents: memory O(length).
+
+    Documents of equal length are alike, and so are sequences with equal room. The next document of s tokens
+    goes into the sequence with the least room r >= s, and so do the ones after it while they fit, as no
+    other sequence with that much room has less: r // s of them. So whole groups are placed at a time.
+    """
+    rests = np.zeros(length, np.int64)  # documents, and ends of longer ones, by length
+    sequences = 0
+    for starts, ends in source.spans():
+        sizes = ends - starts
+        rests += np.bincount(sizes % length, minlength=length)
+        sequences += int((sizes // length).sum())
+    counts: dict[int, int] = {}  # sequences that aren't full, by room
+    rooms: list[int] = []  # in ascending order
+
+    def add(room: int, count: int) -> None:
+        if room and count:
+            if room not in counts:
+                insort(rooms, room)
+            counts[room] = counts.get(room, 0) + count
+
+    for size in range(length - 1, 0, -1):
+        left = int(rests[size])
+        while left and rooms and rooms[-1] >= size:
+            room = rooms[bisect_left(rooms, size)]
+            each = room // size
+            filled = min(counts[room], left // each) or 1
+            added = min(each, left)  # to each sequence; fewer than it holds only to the last one
+            counts[room] -= filled
+            if not counts[room]:
+                del counts[room]
+                rooms.remove(room)
+            add(room - added * size, filled)
+            left -= filled * added
+        each = length // size
+        opened, more = divmod(left, each)
+        add(length - each * size, opened)
+        add(length - more * size, int(more > 0))
+        sequences += opened + (more > 0)
+    return sequences

@@ -1,6 +1,8 @@
 """The tokens of a corpus as one stream, read where they lie."""
 
+import itertools
 from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +14,30 @@ from cpt.errors import UserError
 from cpt.files import read_json
 
 TOKENIZER_KEYS = ("dtype", "eos_token_id", "vocab_size", "tokenizer_sha256")
+BLOCK_DOCUMENTS = 2**20  # looked at together
 
 
 class TokenSource:
-    """The tokens of a corpus: its shards, memory-mapped, as one stream.
+    """The tokens of a corpus: its shards, memory-mapped, as one stream. Nothing is held per document.
 
-    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `starts` (uint64: where
-    in the stream each document starts).
+    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on).
     """
 
     def __init__(self, root: Path, corpus: str, shards: int):
         self.corpus = corpus
         self.arrays: list[np.ndarray] = []
-        starts: list[np.ndarray] = []
+        self.ends: list[np.ndarray] = []  # uint64: of the documents, counted from the shard's first token
         self.tokens = self.documents = 0
-        self.offsets = [0]
+        self.offsets, self.document_offsets = [0], [0]
         self.tokenizer: dict[str, Any] = {}
         for _, shard in shards_of({corpus: shards}):
             manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
             path = shard_path(root, corpus, "tokens", shard, ".tokens")
             require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = load_array(shard_path(root, corpus, "tokens", shard, ".ends.npy"))
+            ends = load_array(
+                shard_path(root, corpus, "tokens", shard, ".ends.npy"), manifest["documents"] > 0
+            )
             self._add(path, manifest, ends)
-            if len(ends):
-                starts.append(
-                    np.concatenate([[0], ends[:-1]]).astype(np.uint64) + np.uint64(self.offsets[-2])
-                )
-        self.starts = np.concatenate([np.empty(0, np.uint64), *starts])
         if not self.tokens:
             raise UserError(
                 f"corpus {corpus}: there are no tokens to pack; see filtered/*.drops.csv and "
@@ -50,11 +49,14 @@ class TokenSource:
         whole = path.stat().st_size == manifest["tokens"] * dtype.itemsize
         if not whole or len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
             raise UserError(f"{path}: doesn't fit its manifest; delete it and run again")
-        empty = np.empty(0, dtype)
-        self.arrays.append(np.memmap(path, dtype, mode="r") if manifest["tokens"] else empty)
+        tokens = np.memmap(path, dtype, mode="r") if manifest["tokens"] else np.empty(0, dtype)
+        # Plain arrays on the mapped memory: the class memmap makes each slice slow.
+        self.arrays.append(np.asarray(tokens))
+        self.ends.append(np.asarray(ends))
         self.tokens += manifest["tokens"]
         self.documents += manifest["documents"]
         self.offsets.append(self.tokens)
+        self.document_offsets.append(self.documents)
 
     def read(self, begin: int, out: np.ndarray) -> None:
         """Copy the len(out) tokens from position `begin` of the stream on into `out`."""
@@ -66,6 +68,60 @@ class TokenSource:
             out[filled : filled + len(part)] = part
             filled += len(part)
             shard += 1
+
+    def spans(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Where in the stream the documents start and end (int64), `BLOCK_DOCUMENTS` at most at a time."""
+        for offset, ends in zip(self.offsets, self.ends, strict=False):
+            start = offset
+            for first in range(0, len(ends), BLOCK_DOCUMENTS):
+                part = offset + ends[first : first + BLOCK_DOCUMENTS].astype(np.int64)
+                yield np.concatenate([[start], part[:-1]]), part
+                start = int(part[-1])
+
+    def starts_between(self, begins: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The starts of documents in stretches of the stream.
+
+        Args:
+            begins: int64 [stretches], where they begin.
+            length: of each, in tokens; all lie inside the stream.
+
+        Returns:
+            Where documents start, counted from the begin of their stretch (uint32, flat), and how many do
+            in each stretch (int64).
+        """
+        first, last = self._documents_before(begins), self._documents_before(begins + length)
+        counts = last - first
+        # The numbers of the documents: first to last of each stretch, one stretch after the other.
+        documents = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        starts = np.empty(len(documents), np.int64)
+        for shard, places in _by_part(self.document_offsets, documents):
+            numbers = documents[places] - self.document_offsets[shard]
+            before = self.ends[shard][np.maximum(numbers - 1, 0)].astype(np.int64)
+            starts[places] = self.offsets[shard] + np.where(numbers > 0, before, 0)
+        return (starts - np.repeat(begins, counts)).astype(np.uint32), counts
+
+    def _documents_before(self, positions: np.ndarray) -> np.ndarray:
+        """How many documents start before each position of the stream (int64)."""
+        found = np.empty(len(positions), np.int64)
+        for shard, places in _by_part(self.offsets, positions):
+            if shard == len(self.ends):  # the stream's end
+                found[places] = self.documents
+                continue
+            inside = (positions[places] - self.offsets[shard]).astype(np.uint64)
+            # A document starts at the shard's begin and at each end but the last.
+            before = np.searchsorted(self.ends[shard][:-1], inside) + (inside > 0)
+            found[places] = self.document_offsets[shard] + before
+        return found
+
+
+def _by_part(offsets: list[int], values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """For each part from one offset to the next in which values lie: its number, and their places."""
+    parts = np.searchsorted(offsets, values, "right") - 1
+    order = np.argsort(parts, kind="stable")
+    edges = np.flatnonzero(np.diff(parts[order], prepend=-1, append=-1))
+    for begin, end in itertools.pairwise(edges.tolist()):
+        places = order[begin:end]
+        yield int(parts[places[0]]), places
 
 
 def require_same_tokenizer(expected: dict[str, Any], manifest: dict[str, Any], path: Path) -> None:

@@ -1,7 +1,6 @@
 """Documents to token ids, equal to the model's own tokenizer's, and what the ids tell of quality."""
 
 import logging
-import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ import tokenizers
 import xxhash
 from tokenizers import Encoding, Tokenizer
 
+from cpt.corpus.drops import Drop
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
-from cpt.corpus.filters import Drop
-from cpt.corpus.quality import Quality, longest_run
+from cpt.corpus.quality import Quality
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
-WINDOW_TOKENS = 1_000  # of the distinct share
-BATCH_CHARACTERS = 2**21  # encoded at once
+BATCH_BYTES = 2**21  # encoded at once
 SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
 # A longer document is encoded in windows that overlap; see `encode_long`.
 LONGEST = 2**20
@@ -77,7 +75,7 @@ class ModelTokenizer:
         texts = [*hostile_strings(special), *_beginning(sample)]
         try:
             fast = FastEncoder(self.definition)
-            problem = first_difference(fast, lambda batch: list(self._encode_batch(batch)), texts)
+            problem = first_difference(fast, self._encode_exactly, texts)
         except NotSuitedError as error:
             problem = str(error)
         if problem:
@@ -87,43 +85,58 @@ class ModelTokenizer:
         return True
 
     def encode(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Token ids of each text, in order: arrays of `dtype`, without EOS.
+        """Token ids of each text, in order: arrays of `dtype`, without EOS; see `encode_batches`."""
+        for ids, ends in self.encode_batches(text.encode() for text in texts):
+            yield from np.split(ids, ends[:-1])
 
-        Memory is bounded by `BATCH_CHARACTERS` and the longest text. Raises UserError if an id lies
-        outside the model's vocabulary.
+    def encode_batches(self, texts: Iterable[bytes | np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Token ids of texts given as UTF-8, in order, some texts at a time.
+
+        Yields the ids (of `dtype`, without EOS) of one or more texts, one after the other, and where those
+        of each text end (int64 [texts]). Memory is bounded by `BATCH_BYTES` and the longest text. Raises
+        UserError if an id lies outside the model's vocabulary.
         """
-        batch: list[str] = []
+        batch: list[bytes | np.ndarray] = []
         size = 0
         for text in texts:
-            if len(text) > LONGEST:
-                yield from self._encode_batch(batch)
-                yield self._encode_long(text)
+            if len(text) > LONGEST and len(string := bytes(text).decode()) > LONGEST:
+                if batch:
+                    yield self._encode_batch(batch)
+                ids = self._encode_long(string)
+                yield ids, np.array([len(ids)])
                 batch, size = [], 0
                 continue
             batch.append(text)
             size += len(text)
-            if size >= BATCH_CHARACTERS:
-                yield from self._encode_batch(batch)
+            if size >= BATCH_BYTES:
+                yield self._encode_batch(batch)
                 batch, size = [], 0
-        yield from self._encode_batch(batch)
+        if batch:
+            yield self._encode_batch(batch)
 
-    def _encode_batch(self, texts: list[str]) -> Iterator[np.ndarray]:
-        found: list[np.ndarray | None] = [None] * len(texts)
+    def _encode_batch(self, texts: list[bytes | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        ids, ends = np.empty(0, np.uint32), np.zeros(len(texts), np.int64)
+        left = np.ones(len(texts), bool)
         if self.fast:
             try:
-                found = self.fast.encode(texts)
+                ids, ends, left = self.fast.encode(texts)
             except NotSuitedError as error:
                 logging.warning(
                     "%s: going on with Hugging Face tokenizers, as gigatoken %s", self.path, error
                 )
                 self.fast = None
-        left = self._encode_exactly([text for text, ids in zip(texts, found, strict=True) if ids is None])
-        for ids in found:
-            yield next(left) if ids is None else self._checked(ids)
+        if left.any():
+            exact = iter(self._encode_exactly([bytes(texts[n]).decode() for n in np.flatnonzero(left)]))
+            parts = [
+                next(exact) if is_left else part
+                for part, is_left in zip(np.split(ids, ends[:-1]), left.tolist(), strict=True)
+            ]
+            ids, ends = np.concatenate(parts), np.cumsum([len(part) for part in parts])
+        return self._checked(ids), ends
 
-    def _encode_exactly(self, texts: list[str]) -> Iterator[np.ndarray]:
-        for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False):
-            yield self._checked(np.array(encoding.ids, np.uint32))
+    def _encode_exactly(self, texts: list[str]) -> list[np.ndarray]:
+        encoded = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in encoded]
 
     def _encode_long(self, text: str) -> np.ndarray:
         ids = bytearray()  # grows in place, so that the ids are held once
@@ -216,48 +229,37 @@ def _joint(
     return int(left_starts[np.searchsorted(left_starts, overlap // 2) % len(left_starts)])
 
 
-def is_held_out(key: str, share: float) -> tuple[bool, int]:
-    """Whether documents with this key are held out, and the number (uint64) that orders them.
+def is_held_out(key: bytes | np.ndarray, share: float) -> tuple[bool, int]:
+    """Whether documents with this key (UTF-8) are held out, and the number (uint64) that orders them.
 
     The number is the xxh3_64 of the key: uniform, so the ones below share * 2**64 are a sample of the
     keys, and the held-out ones in ascending order have no bias in any prefix.
     """
-    order = xxhash.xxh3_64_intdigest(key.encode())
+    order = xxhash.xxh3_64_intdigest(key)
     return order < share * 2**64, order
 
 
-def distinct_share(ids: np.ndarray) -> float:
-    """Distinct tokens over all tokens, within windows of `WINDOW_TOKENS`; each token weighs the same."""
-    distinct = 0
-    for begin in range(0, len(ids), WINDOW_TOKENS):
-        ordered = np.sort(ids[begin : begin + WINDOW_TOKENS])
-        distinct += 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
-    return distinct / len(ids) if len(ids) else 0.0
-
-
-def quality_of(ids: np.ndarray, size: int, unknown_id: int | None) -> Quality:
-    """The measures of a document whose tokens without EOS are `ids`, and which has `size` bytes of UTF-8."""
-    if not len(ids):
-        return Quality(math.inf, 0.0, 0.0, 0)
-    unknown = 0.0 if unknown_id is None else float(np.mean(ids == unknown_id))
-    return Quality(size / len(ids), unknown, distinct_share(ids), longest_run(ids))
-
-
-def check_tokens(found: Quality, settings: dict[str, Any]) -> Drop | None:
-    """The first token-level rule that a document breaks, or None (paper 3.2.3).
+def check_tokens(found: Quality, settings: dict[str, Any]) -> list[Drop | None]:
+    """The first token-level rule that each document breaks, or None (paper 3.2.3).
 
     `settings` are the config's `filters.token_quality`. Rules in order: bytes per token under the
     minimum; over the maximum (so also a text of which no token is left); share of unknown tokens; distinct
     share; longest run of one token.
     """
-    if found.bytes_per_token < settings["minimum_bytes_per_token"]:
-        return Drop("minimum_bytes_per_token", found.bytes_per_token, settings["minimum_bytes_per_token"])
-    if found.bytes_per_token > settings["maximum_bytes_per_token"]:
-        return Drop("maximum_bytes_per_token", found.bytes_per_token, settings["maximum_bytes_per_token"])
-    if found.unknown_share > settings["maximum_unknown_share"]:
-        return Drop("unknown", found.unknown_share, settings["maximum_unknown_share"])
-    if found.distinct_share < settings["minimum_distinct_share"]:
-        return Drop("distinct", found.distinct_share, settings["minimum_distinct_share"])
-    if found.longest_run > settings["maximum_run_tokens"]:
-        return Drop("longest_run", found.longest_run, settings["maximum_run_tokens"])
-    return None
+    keys = (
+        *("minimum_bytes_per_token", "maximum_bytes_per_token", "maximum_unknown_share"),
+        *("minimum_distinct_share", "maximum_run_tokens"),
+    )
+    values = (found.bytes_per_token, *found)
+    bounds = [settings[key] for key in keys]
+    broken = np.array(
+        [
+            measure < bound if key.startswith("minimum") else measure > bound
+            for key, measure, bound in zip(keys, values, bounds, strict=True)
+        ]
+    )
+    drops: list[Drop | None] = [None] * broken.shape[1]
+    for document in np.flatnonzero(broken.any(axis=0)).tolist():
+        rule = int(broken[:, document].argmax())
+        drops[document] = Drop(TOKEN_RULES[rule], values[rule][document].item(), bounds[rule])
+    return drops

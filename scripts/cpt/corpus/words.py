@@ -25,6 +25,7 @@ LARGEST = 2**31 - 2  # bytes: positions in a text are 32-bit integers
 _START = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
 _FULL = np.uint64(1 << 56)
+_ONE, _EIGHT = np.uint64(1), np.uint64(8)
 
 
 @cache
@@ -48,6 +49,12 @@ def as_utf8(text: str | np.ndarray) -> np.ndarray:
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8) if isinstance(text, str) else text
 
 
+def require_addressable(data: np.ndarray) -> None:
+    """UserError for the UTF-8 (uint8) of a text of 2 GiB or more."""
+    if len(data) > LARGEST:
+        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+
+
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of a text's words, and where they end: uint64 [words] and int32 [words + 1].
 
@@ -64,8 +71,7 @@ def hash_words_in_parts(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """What `hash_words` gives, for each `limit` words of the text in turn; at least one part."""
     data = as_utf8(text)
-    if len(data) > LARGEST:
-        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+    require_addressable(data)
     position = 0
     while True:
         hashes, ends, position = _hash_words(data, classes(), punctuation, position, limit)
@@ -76,16 +82,20 @@ def hash_words_in_parts(
 
 @njit(cache=True)
 def character(data, position):
-    """The code point that starts at a position of valid UTF-8, and its number of bytes."""
-    first = np.int64(data[position])
+    """The code point that starts at a position (uint64) of valid UTF-8, and its number of bytes (uint64)."""
+    first = np.uint32(data[position])
     if first < 0x80:
-        return first, 1
+        return first, _ONE
+    second = np.uint32(data[position + _ONE]) & np.uint32(0x3F)
     if first < 0xE0:
-        return (first & 0x1F) << 6 | (data[position + 1] & 0x3F), 2
-    code = (data[position + 1] & 0x3F) << 6 | (data[position + 2] & 0x3F)
+        return np.uint32((first & np.uint32(0x1F)) << np.uint32(6) | second), np.uint64(2)
+    third = np.uint32(data[position + np.uint64(2)]) & np.uint32(0x3F)
+    code = second << np.uint32(6) | third
     if first < 0xF0:
-        return (first & 0x0F) << 12 | code, 3
-    return (first & 0x07) << 18 | code << 6 | (data[position + 3] & 0x3F), 4
+        return np.uint32((first & np.uint32(0x0F)) << np.uint32(12) | code), np.uint64(3)
+    fourth = np.uint32(data[position + np.uint64(3)]) & np.uint32(0x3F)
+    code = code << np.uint32(6) | fourth
+    return np.uint32((first & np.uint32(0x07)) << np.uint32(18) | code), np.uint64(4)
 
 
 @njit(cache=True)
@@ -97,37 +107,53 @@ def _hash_words(data, classes, punctuation, position, limit):
     ends = np.empty(size + 1, np.int32)
     ends[0] = 0
     words = characters = 0
-    while position < len(data):
-        code, width = character(data, position)
+    # Unsigned, as Python's negative indices would cost a test at each access.
+    place, length = np.uint64(position), np.uint64(len(data))
+    while place < length:
+        code, width = character(data, place)
         kind = classes[code]
         if kind == SPACE or (kind != WORD and not punctuation):
-            position += width
+            place += width
             continue
         if words == limit:
             break
         value = _START
-        packed = np.uint64(1)  # up to seven bytes after a one, which tells how many there are
-        end = position + width
+        packed = _ONE  # up to seven bytes after a one, which tells how many there are
+        end = place + width
         characters += 1
         while True:
-            while position < end:
-                packed = packed << np.uint64(8) | np.uint64(data[position])
+            while place < end:
+                packed = packed << _EIGHT | np.uint64(data[place])
                 if packed >= _FULL:
                     value = (value ^ packed) * _STEP
                     value ^= value >> np.uint64(32)
-                    packed = np.uint64(1)
-                position += 1
-            if kind != WORD or position == len(data):
+                    packed = _ONE
+                place += _ONE
+            if kind != WORD:
+                break
+            while place < length:  # most words are ASCII throughout
+                byte = data[place]
+                if byte >= 0x80 or classes[byte] != WORD:
+                    break
+                packed = packed << _EIGHT | np.uint64(byte)
+                if packed >= _FULL:
+                    value = (value ^ packed) * _STEP
+                    value ^= value >> np.uint64(32)
+                    packed = _ONE
+                place += _ONE
+                characters += 1
+            if place == length:
                 break
             # Another word character belongs to the word, and so do joining ones before it.
             joining = 0
+            end = place
             code, width = character(data, end)
             after = classes[code]
             if after == JOINING and punctuation:
                 while after == JOINING:
                     end += width
                     joining += 1
-                    if end == len(data):
+                    if end == length:
                         break
                     code, width = character(data, end)
                     after = classes[code]
@@ -139,7 +165,7 @@ def _hash_words(data, classes, punctuation, position, limit):
         hashes[words] = value ^ value >> np.uint64(32)
         words += 1
         ends[words] = characters
-    return hashes[:words], ends[: words + 1], position
+    return hashes[:words], ends[: words + 1], np.int64(place)
 
 
 def with_single_spaces(data: np.ndarray) -> np.ndarray:
@@ -150,21 +176,21 @@ def with_single_spaces(data: np.ndarray) -> np.ndarray:
 @njit(cache=True)
 def _with_single_spaces(data, classes):
     out = np.empty(len(data) + 1, np.uint8)
-    length = position = 0
-    after_space = False
-    while position < len(data):
-        code, width = character(data, position)
-        if classes[code] == SPACE:
-            after_space = length > 0
-        else:
-            if after_space:
-                out[length] = 0x20
-                length += 1
-                after_space = False
-            out[length] = data[position]
-            length += 1
-            for more in range(position + 1, position + width):
-                out[length] = data[more]
-                length += 1
-        position += width
-    return out[:length]
+    place, written, length = np.uint64(0), np.uint64(0), np.uint64(len(data))
+    after_space = True
+    while place < length:
+        code, width = character(data, place)
+        space = classes[code] == SPACE
+        # No branch for ASCII: what a space after a space writes is overwritten.
+        out[written] = 0x20 if space else data[place]
+        written += np.uint64(not (space and after_space))
+        after_space = space
+        place += _ONE
+        if width > _ONE:
+            end = place + width - _ONE
+            while place < end:
+                if not space:
+                    out[written] = data[place]
+                    written += _ONE
+                place += _ONE
+    return out[: written - _ONE if written and after_space else written]

@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cpt.errors import UserError
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.scores import Row, base_run, pairs_of, read_rows, shown_rows
+from cpt.report.rows import Row, read_rows
+from cpt.report.scores import base_run, pairs_of, shown_rows
 from cpt.report.statistics import relative_change, relative_change_interval
 
 # Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
@@ -193,7 +194,7 @@ def draw_changes(
         ours.errorbar(x, changes, np.maximum(errors, 0), capsize=2.5, elinewidth=1, linestyle=line, **look)
         _draw_published(paper, of_budgets, published_changes(published, tasks), look)
     ours.set_title(f"This experiment\n{_items(rows)}, 95 % CI")
-    paper.set_title("Published\nrecomputed from the paper's Table 1")
+    paper.set_title("Published\nfrom the paper's Table 1")
     ours.set_ylabel("Change of the mean score\nagainst the base model (%)")
     _token_axis(paper, of_budgets)
     if distinct:

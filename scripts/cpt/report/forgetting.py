@@ -13,7 +13,7 @@ from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.scores import read_rows
+from cpt.report.rows import read_rows
 
 
 class Curve(NamedTuple):
@@ -92,7 +92,7 @@ def _draw_over_tokens(
     axes.set_xticks([0, first, *powers])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
-    axes.set_ylabel(f"{corpus}\nbits per byte")
+    axes.set_ylabel(f"{corpus}\nbits per byte", linespacing=1.4)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 
 
@@ -118,8 +118,8 @@ def _draw_paths(
         )
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.GREY, linewidth=0.7, zorder=1)
-    axes.set_xlabel(f"{corpora[0]}\nchange in bits per byte")
-    axes.set_ylabel(f"{corpora[1]}\nchange in bits per byte")
+    axes.set_xlabel(f"{corpora[0]}\nchange in bits per byte", linespacing=1.4)
+    axes.set_ylabel(f"{corpora[1]}\nchange in bits per byte", linespacing=1.4)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+MINUS = "\N{MINUS SIGN}"
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 

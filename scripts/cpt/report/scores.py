@@ -1,43 +1,27 @@
 """Every score of every run with its uncertainty, paired with the base model item by item."""
 
-import csv
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cpt.errors import UserError
-from cpt.files import atomic, read_json
-from cpt.report.statistics import Pairs, holm, mcnemar_p, standard_error, wilson_interval
+from cpt.files import read_json
+from cpt.report.comparisons import AVERAGE, compare, compare_average
+from cpt.report.nulls import ALWAYS, null_scores, strongest_null
+from cpt.report.rows import Row, read_rows, typed, write_rows
+from cpt.report.samples import Answers, pair, read_answers, samples_path, shown_metric
+from cpt.report.statistics import Z_95, Pairs, holm, pooled, standard_error, wilson_interval
 
 COLUMNS = (
     *("run", "tokens", "task", "metric", "n", "items_of_full", "score", "standard_error"),
-    *("ci_low", "ci_high", "shown", "base_score", "difference", "gained", "lost"),
-    *("mcnemar_p", "mcnemar_p_holm", "chance", "published"),
+    *("ci_low", "ci_high", "shown", "base_score", "difference", "difference_ci_low", "difference_ci_high"),
+    *("gained", "lost", "mcnemar_p", "mcnemar_p_holm", "detectable_difference"),
+    *("chance", "majority", *ALWAYS, "longest"),
+    *("null", "null_score", "null_test", "null_p", "above_null", "published"),
 )
-METRICS = ("acc", "acc_norm")
 BITS_PER_BYTE = "bits_per_byte"
 PUBLISHED_MODEL = "facebook/MobileLLM-125M"
-
-Item = tuple[str, Any]
-Row = dict[str, Any]
-
-
-def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises UserError if it has no rows or lacks a required column."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in required if name not in (reader.fieldnames or [])]
-        if missing:
-            raise UserError(
-                f"{path}: expected the columns {', '.join(required)}, but {', '.join(missing)} is missing; "
-                "delete the file and make it again"
-            )
-        rows = list(reader)
-    if not rows:
-        raise UserError(f"{path}: no rows below the header; delete the file and make it again")
-    return rows
 
 
 def base_run(runs: list[dict[str, Any]]) -> str:
@@ -56,77 +40,33 @@ def read_published(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def read_samples(path: Path) -> dict[Item, Row]:
-    """One evaluated task's items by (task, item). Raises UserError on a broken line or a repeated item."""
-    samples: dict[Item, Row] = {}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                sample = json.loads(line)
-                key = (sample["task"], sample["item"])
-                outcomes = [sample["acc"], sample["acc_norm"]]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path}, line {number}: expected an item with task, item, acc and acc_norm ({error!r}); "
-                    "delete the file and evaluate again"
-                ) from None
-            if outcomes[0] not in (0, 1) or outcomes[1] not in (0, 1, None):
-                raise UserError(f"{path}, line {number}: acc and acc_norm must be 0 or 1, but are {outcomes}")
-            if key in samples:
-                raise UserError(f"{path}, line {number}: item {key} occurs twice; evaluate again")
-            samples[key] = sample
-    if not samples:
-        raise UserError(f"{path}: no items; check evaluate.items and evaluate again")
-    return samples
-
-
-def pair(base: dict[Item, Row], run: dict[Item, Row], metric: str, where: str) -> Pairs:
-    """Count how the base model and a run answered the same items.
-
-    `where` names the run's file for the UserError that is raised when the items differ.
-    """
-    if base.keys() != run.keys():
-        raise UserError(
-            f"{where}: its items aren't those of the base model ({len(run.keys() - base.keys())} only here, "
-            f"{len(base.keys() - run.keys())} only there), so the runs can't be compared; evaluate both with "
-            "the same evaluate.items and evaluate.seed"
-        )
-    counts = {(True, True): 0, (False, True): 0, (True, False): 0, (False, False): 0}
-    for key, sample in run.items():
-        counts[bool(base[key][metric]), bool(sample[metric])] += 1
-    return Pairs(*counts.values())
-
-
-def _chance(samples: dict[Item, Row]) -> float:
-    """Expected accuracy of a uniform guess: the mean of 1 / number of choices."""
-    return math.fsum(1 / len(sample["loglikelihoods"]) for sample in samples.values()) / len(samples)
-
-
 def _task_rows(
-    folder: Path, run: dict[str, Any], base: str, task: str, settings: dict[str, Any], published: float | None
-) -> Iterator[Row]:
+    folder: Path,
+    run: dict[str, Any],
+    of_base: Answers,
+    task: str,
+    settings: dict[str, Any],
+    published: float | None,
+    seed: int,
+) -> Iterator[tuple[Row, list[Pairs]]]:
     shown = settings["metric"]
-    path = folder / run["name"] / f"{task}.samples.jsonl"
+    path = samples_path(folder, run["name"], task)
     summary = read_json(folder / run["name"] / f"{task}.json")
-    samples = read_samples(path)
-    if summary["n"] != len(samples):
+    answers = read_answers(path)
+    if summary["n"] != len(answers.keys):
         raise UserError(
-            f"{path}: has {len(samples)} items, but {task}.json beside it counts {summary['n']}; "
+            f"{path}: has {len(answers.keys)} items, but {task}.json beside it counts {summary['n']}; "
             "evaluate again"
         )
-    base_samples = read_samples(folder / base / f"{task}.samples.jsonl")
-    if shown not in summary["metrics"]:
-        raise UserError(
-            f"evaluate.tasks.{task}.metric: {shown} isn't measured for this task; choose one of "
-            f"{', '.join(metric for metric in METRICS if metric in summary['metrics'])}"
-        )
-    for metric in METRICS:
-        if metric not in summary["metrics"]:
-            continue
-        pairs = pair(base_samples, samples, metric, str(path))
+    shown_metric(answers, task, shown)
+    nulls = null_scores(answers)
+    for metric in answers.right:
+        strata = pair(of_base, answers, metric, str(path))
+        pairs = pooled(strata)
         correct = pairs.both + pairs.gained
         low, high = wilson_interval(correct, pairs.n)
-        yield {
+        null = strongest_null(answers, metric)
+        row = {
             "run": run["name"],
             "tokens": run["tokens"],
             "task": task,
@@ -139,13 +79,61 @@ def _task_rows(
             "ci_high": high,
             "shown": metric == shown and settings.get("in_table", True),
             "base_score": pairs.base_score,
-            "difference": pairs.run_score - pairs.base_score,
+            "difference": pairs.difference,
             "gained": pairs.gained,
             "lost": pairs.lost,
-            "mcnemar_p": None if run["name"] == base else mcnemar_p(pairs.gained, pairs.lost),
-            "chance": _chance(samples),
+            **nulls,
+            "null": null.name,
+            "null_score": null.score,
+            "null_test": null.test,
+            "null_p": null.p,
+            "above_null": null.above,
             "published": published if metric == shown else None,
         }
+        if run["tokens"]:
+            row |= _of_pair(compare(strata, seed))
+        yield row, strata
+
+
+def _of_pair(compared: Row) -> Row:
+    """The columns of scores.csv that say how a run differs from the base model."""
+    return {
+        "difference_ci_low": compared["ci_low"],
+        "difference_ci_high": compared["ci_high"],
+        "mcnemar_p": compared["p"],
+        "detectable_difference": compared["detectable_difference"],
+    }
+
+
+def _average_row(rows: list[Row], tasks: list[list[Pairs]], seed: int, published: float | None) -> Row:
+    """The unweighted mean over the shown rows of one run, with the interval of its own paired difference."""
+
+    def mean(name: str) -> float:
+        return math.fsum(row[name] for row in rows) / len(rows)
+
+    error = math.sqrt(math.fsum(row["standard_error"] ** 2 for row in rows)) / len(rows)
+    score = mean("score")
+    row = {
+        "run": rows[0]["run"],
+        "tokens": rows[0]["tokens"],
+        "task": AVERAGE,
+        "metric": AVERAGE,
+        "n": sum(row["n"] for row in rows),
+        "items_of_full": sum(row["items_of_full"] for row in rows),
+        "score": score,
+        "standard_error": error,
+        "ci_low": score - Z_95 * error,
+        "ci_high": score + Z_95 * error,
+        "shown": False,
+        "base_score": mean("base_score"),
+        "difference": mean("difference"),
+        "gained": sum(row["gained"] for row in rows),
+        "lost": sum(row["lost"] for row in rows),
+        "chance": mean("chance"),
+        "majority": mean("majority"),
+        "published": published,
+    }
+    return row | (_of_pair(compare_average(tasks, seed)) if row["tokens"] else {})
 
 
 def _bits_per_byte_row(folder: Path, run: dict[str, Any], base: str, corpus: str) -> Row:
@@ -177,64 +165,62 @@ def score_rows(
     tasks: dict[str, dict[str, str]],
     corpora: list[str],
     published: dict[str, dict[str, float]],
+    seed: int = 0,
 ) -> list[Row]:
-    """All rows of scores.csv in the order of runs, tasks, metrics; then bits per byte of each corpus.
+    """All rows of scores.csv by run: each task and metric, the average, bits per byte of each corpus.
 
     `folder` holds {run}/{task}.json, {task}.samples.jsonl and bits_per_byte.{corpus}.json; `tasks` maps
-    a task to its label and the metric that Table 1 shows. The Holm family is every shown metric of every
-    trained run. Raises UserError where runs weren't scored on the same items.
+    a task to its label and the metric that Table 1 shows; `seed` is that of the resampling. The Holm family
+    is every shown metric of every trained run; the averages, which sum these up, are a family of their own
+    (their p is that of random sign flips). Raises UserError where runs weren't scored on the same items.
     """
     base = base_run(runs)
+    of_base = {task: read_answers(samples_path(folder, base, task)) for task in tasks}
     rows: list[Row] = []
     for run in runs:
         of_paper = published.get(run["name"], {})
+        shown: list[tuple[Row, list[Pairs]]] = []
         for task, settings in tasks.items():
-            rows += _task_rows(folder, run, base, task, settings, of_paper.get(task))
+            found = list(_task_rows(folder, run, of_base[task], task, settings, of_paper.get(task), seed))
+            rows += [row for row, _ in found]
+            shown += [(row, strata) for row, strata in found if row["shown"]]
+        rows.append(
+            _average_row(
+                [row for row, _ in shown], [strata for _, strata in shown], seed, of_paper.get(AVERAGE)
+            )
+        )
         rows += [_bits_per_byte_row(folder, run, base, corpus) for corpus in corpora]
-    family = [row for row in rows if row["shown"] and row["mcnemar_p"] is not None]
-    for row, adjusted in zip(family, holm([row["mcnemar_p"] for row in family]), strict=True):
-        row["mcnemar_p_holm"] = adjusted
+    for of_average in (False, True):
+        family = [
+            row
+            for row in rows
+            if row.get("mcnemar_p") is not None and (row["task"] == AVERAGE if of_average else row["shown"])
+        ]
+        for row, adjusted in zip(family, holm([row["mcnemar_p"] for row in family]), strict=True):
+            row["mcnemar_p_holm"] = adjusted
     return rows
 
 
-def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}" if name.startswith("mcnemar") else f"{value:.6f}"
-    return str(value)
-
-
 def write_scores(path: Path, rows: list[Row]) -> None:
-    """Write scores.csv: shares to 6 decimals, p values to 6 significant digits, unknown values empty."""
-    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([_cell(name, row.get(name)) for name in COLUMNS] for row in rows)
+    """Write scores.csv."""
+    write_rows(path, COLUMNS, rows)
 
 
 def read_scores(path: Path) -> list[Row]:
-    """Read scores.csv: numbers as int and float, `shown` as bool, empty cells as None."""
+    """Read scores.csv: numbers as int and float, `shown` and `above_null` as bool, empty cells as None."""
     whole = {"tokens", "n", "items_of_full", "gained", "lost"}
-    text = {"run", "task", "metric"}
-
-    def value(name: str, cell: str) -> Any:
-        if name in text:
-            return cell
-        if name == "shown":
-            return cell == "true"
-        if cell == "":
-            return None
-        return int(cell) if name in whole else float(cell)
-
-    return [{name: value(name, row[name]) for name in COLUMNS} for row in read_rows(path, COLUMNS)]
+    text = {"run", "task", "metric", "null", "null_test"}
+    return [typed(row, COLUMNS, whole, text) for row in read_rows(path, COLUMNS)]
 
 
 def shown_rows(scores: list[Row]) -> dict[tuple[str, str], Row]:
     """The rows that Table 1 shows, by (run, task)."""
     return {(row["run"], row["task"]): row for row in scores if row["shown"]}
+
+
+def averages(scores: list[Row]) -> dict[str, Row]:
+    """The row of each run's average, by run."""
+    return {row["run"]: row for row in scores if row["task"] == AVERAGE}
 
 
 def pairs_of(row: Row) -> Pairs:

@@ -1,14 +1,18 @@
 """Table 1 as the paper prints it: one row per token budget, one column per task, the mean at the end."""
 
-import csv
 import math
 from pathlib import Path
 from typing import Any
 
-from cpt.files import atomic, write_text
-from cpt.report.labels import count_label, run_labels
-from cpt.report.scores import Row, shown_rows
+from cpt.files import write_text
+from cpt.report.labels import MINUS, count_label, run_labels
+from cpt.report.nulls import SIGNIFICANT
+from cpt.report.rows import Row, write_rows
+from cpt.report.scores import AVERAGE, averages, shown_rows
 
+MARK, NONE = "*", "\N{EN DASH}"
+OF_SCORE = ("ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high")
+OF_SCORE += ("mcnemar_p_holm", "null_score", "published")
 SMALL_BUDGET_SHARE = 0.01  # of the paper's 400M tokens: below it, a table says that it is a demonstration
 
 
@@ -29,25 +33,49 @@ class Table1:
     ):
         self.runs, self.tasks, self.model, self.published = runs, tasks, model, published
         self.rows = shown_rows(scores)
+        self.averages = averages(scores)
 
     def scores(self, run: str) -> list[float]:
         """A run's scores in the order of the columns, their unweighted mean last."""
         return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
 
     def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run, likewise; NaN for a task that it doesn't have, and so for the mean."""
+        """The paper's scores of a run, likewise; NaN for tasks it doesn't have, and then for the mean."""
         return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
 
     def header(self) -> list[str]:
         """Column titles."""
         return ["CPT tokens", *(task["label"] for task in self.tasks.values()), "Avg"]
 
+    def row_of(self, run: str, task: str) -> Row:
+        """The row of scores.csv behind a cell; of the last column, that of the average."""
+        return self.averages[run] if task == AVERAGE else self.rows[run, task]
+
     def body(self) -> list[list[str]]:
-        """Our rows as text, scores to four decimals."""
-        labels = run_labels(self.runs)
+        """Our rows as text: scores to four decimals, marked where they differ from the base model's after
+        Holm's adjustment; half the width of their 95 % intervals; the changes, likewise."""
+        lines = []
+        for label, run in zip(run_labels(self.runs), self.runs, strict=True):
+            cells = [self.row_of(run["name"], task) for task in (*self.tasks, AVERAGE)]
+            lines.append([label, *(_score(row) for row in cells)])
+            lines.append(["  95 % CI", *(_half(row["ci_low"], row["ci_high"]) for row in cells)])
+            if run["tokens"]:
+                lines.append(["  change", *(f"{row['difference']:+.4f}" for row in cells)])
+                lines.append(
+                    [
+                        "  95 % CI",
+                        *(_half(row["difference_ci_low"], row["difference_ci_high"]) for row in cells),
+                    ]
+                )
+        return [[cell.replace("-", MINUS) for cell in line] for line in lines]
+
+    def null_body(self) -> list[list[str]]:
+        """What answering without reading the question scores."""
+        of_base = [self.row_of(self.runs[0]["name"], task) for task in (*self.tasks, AVERAGE)]
+        names = {"chance": "chance", "majority": "same choice", "longest": "longest"}
         return [
-            [label, *_decimals(self.scores(run["name"]))]
-            for label, run in zip(labels, self.runs, strict=True)
+            [label, *(NONE if row[name] is None else f"{row[name]:.4f}" for row in of_base)]
+            for name, label in names.items()
         ]
 
     def published_body(self) -> list[list[str]]:
@@ -82,6 +110,19 @@ class Table1:
             )
         else:
             notes.append(f"All items of every task. {uncertainty}.")
+        notes.append(
+            f"{MARK}: differs from the base model on the same items (McNemar's exact test, p below "
+            f"{SIGNIFICANT} after Holm's adjustment over all runs and tasks; Avg: random sign flips). "
+            "Intervals: half their width, of scores after Wilson, of changes by a paired bootstrap."
+        )
+        notes.append(
+            "Same choice: always giving the one (letter, position) that is right most often. Longest: always "
+            "giving the answer with the most characters."
+        )
+        if unlike := self._not_above():
+            notes.append(
+                f"Not above the best score without reading (exact tests, p below {SIGNIFICANT}): {unlike}."
+            )
         largest = max(run["tokens"] for run in self.runs)
         of_paper = min((run["tokens"] for run in self.published.values() if run["tokens"]), default=0)
         if largest < SMALL_BUDGET_SHARE * of_paper:
@@ -91,22 +132,55 @@ class Table1:
             )
         return notes
 
+    def _not_above(self) -> str:
+        """The scores that aren't told from the strongest null, by task: `MMLU (0 (base), 400M; always D)`."""
+        labels = dict(zip([run["name"] for run in self.runs], run_labels(self.runs), strict=True))
+        found = []
+        for task, settings in self.tasks.items():
+            rows = [self.rows[run, task] for run in labels if not self.rows[run, task]["above_null"]]
+            if rows:
+                null = rows[0]["null"].replace("_", " ")
+                found.append(f"{settings['label']} ({', '.join(labels[row['run']] for row in rows)}; {null})")
+        return ", ".join(found)
+
+
+def _score(row: Row) -> str:
+    p = row["mcnemar_p_holm"]
+    return f"{row['score']:.4f}" + (MARK if p is not None and p < SIGNIFICANT else "")
+
+
+def _half(low: float, high: float) -> str:
+    return f"\N{PLUS-MINUS SIGN}{(high - low) / 2:.3f}"
+
 
 def _with_mean(values: list[float]) -> list[float]:
     return [*values, sum(values) / len(values)]
 
 
 def _decimals(values: list[float]) -> list[str]:
-    return ["\N{EN DASH}" if math.isnan(value) else f"{value:.4f}" for value in values]
+    return [NONE if math.isnan(value) else f"{value:.4f}" for value in values]
 
 
 def write_csv(path: Path, table: Table1) -> None:
-    """Write run, tokens, one column per task, average; four decimals."""
-    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["run", "tokens", *table.tasks, "average"])
-        for run in table.runs:
-            writer.writerow([run["name"], run["tokens"], *_decimals(table.scores(run["name"]))])
+    """Write run, tokens, one column per task, average; then, for each of these, its interval, the change
+    against the base model with its interval and Holm's p, the best score without reading, and the published
+    score where this is the same model."""
+    columns = [*table.tasks, AVERAGE]
+    rows = []
+    for run in table.runs:
+        cells = {task: table.row_of(run["name"], task) for task in columns}
+        row: Row = {"run": run["name"], "tokens": run["tokens"]}
+        row |= {task: f"{cell['score']:.4f}" for task, cell in cells.items()}
+        for task, cell in cells.items():
+            row |= {f"{task}_{name}": cell[name] for name in OF_SCORE}
+        rows.append(row)
+    write_rows(path, tuple(rows[0]), rows)
+
+
+def _markdown(text: str) -> str:
+    for character in "|*":
+        text = text.replace(character, "\\" + character)
+    return text
 
 
 def write_markdown(path: Path, table: Table1) -> None:
@@ -115,14 +189,14 @@ def write_markdown(path: Path, table: Table1) -> None:
     def lines(rows: list[list[str]]) -> list[str]:
         header = table.header()
         grid = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-        return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in grid]
+        return ["| " + " | ".join(_markdown(cell) for cell in row) + " |" for row in grid]
 
     text = [
         "**Table 1.** Benchmark scores of this experiment by tokens of continued pre-training (CPT).",
         "",
-        *lines(table.body()),
+        *lines([*table.body(), *table.null_body()]),
         "",
-        *(f"- {note}" for note in table.notes()),
+        *(f"- {_markdown(note)}" for note in table.notes()),
         "",
         "---",
         "",
@@ -136,25 +210,31 @@ def write_markdown(path: Path, table: Table1) -> None:
 
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≈": r"$\approx$"}
-    | {"±": r"$\pm$", "\N{EN DASH}": "--"}
+    | {"±": r"$\pm$", MINUS: "$-$", NONE: "--"}
     | {character: "\\" + character for character in "&%$#_{}"}
 )
 
 
+def _latex_cell(text: str) -> str:
+    """The mark takes no width, so that numbers stay aligned."""
+    return text.translate(_LATEX).replace(MARK, r"\rlap{$^*$}").replace("  ", r"\quad ")
+
+
 def write_latex(path: Path, table: Table1) -> None:
-    """Write a LaTeX table (packages booktabs and threeparttable); the published rows stand apart."""
+    """Write a LaTeX table (package booktabs), of the width of `article`; the published rows stand apart."""
 
     def lines(rows: list[list[str]]) -> list[str]:
-        return [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in rows]
+        cells = [[_latex_cell(cell) for cell in row] for row in rows]
+        return [" & ".join(row) + r" \\" for row in cells]
 
     columns = len(table.header())
     span = rf"\multicolumn{{{columns}}}{{@{{}}l}}"
     text = [
         r"\begin{table}",
         r"\centering",
-        r"\begin{threeparttable}",
         r"\caption{Benchmark scores by tokens of continued pre-training (CPT).}",
         r"\label{tab:scores}",
+        r"\footnotesize\setlength{\tabcolsep}{2.7pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (columns - 1)}@{{}}}}",
         r"\toprule",
         *lines([table.header()]),
@@ -162,14 +242,18 @@ def write_latex(path: Path, table: Table1) -> None:
         span + r"{\emph{This experiment}} \\",
         *lines(table.body()),
         r"\midrule",
+        span + r"{\emph{Without reading the question}} \\",
+        *lines(table.null_body()),
+        r"\midrule",
         span + r"{\emph{Published (Table 1 of the paper)}} \\",
         *lines(table.published_body()),
         r"\bottomrule",
         r"\end{tabular}",
-        r"\begin{tablenotes}\footnotesize",
-        *(rf"\item {note.translate(_LATEX)}" for note in table.notes()),
-        r"\end{tablenotes}",
-        r"\end{threeparttable}",
+        r"",
+        r"\medskip",
+        r"\begin{minipage}{\linewidth}\footnotesize",
+        *(note.translate(_LATEX) for note in table.notes()),
+        r"\end{minipage}",
         r"\end{table}",
     ]
     write_text(path, "\n".join(text) + "\n")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cpt.report import style
-from cpt.report.scores import read_rows
+from cpt.report.rows import read_rows
 
 COLUMNS = ("corpus", "measure", "from", "to", "documents")
 
@@ -100,6 +100,10 @@ def _draw_panel(
         return
     axes.set_xscale("log")
     ticks = [tick for tick in LogLocator().tick_values(panel.zero, highest) if tick > 1.5 * panel.zero]
-    axes.set_xticks([panel.zero, *ticks], ["0", *(f"{tick:g}" for tick in ticks)])
+    axes.set_xticks([panel.zero, *ticks], ["0", *map(_power_label, ticks)])
     axes.set_xlim(panel.zero, 1.5 * highest)
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _power_label(power: float) -> str:
+    return f"{power:g}" if power > 0.0005 else f"$10^{{{round(np.log10(power))}}}$"

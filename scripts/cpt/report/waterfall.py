@@ -9,16 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cpt.report import style
-from cpt.report.labels import count_label
-from cpt.report.scores import read_rows
+from cpt.report.labels import MINUS, count_label
+from cpt.report.rows import Row, read_rows
 
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
 COLUMNS = ("corpus", "stage", "rule", "mixture", "documents", "tokens", "estimated_tokens")
+DATA_COLUMNS = (
+    *("corpus", "step", "taken_documents", "taken_tokens", "documents", "tokens", "token_share"),
+    "estimated",
+)
 ROW_HEIGHT = 0.16  # inches, for text of 8 pt
 BAR = 0.76  # of a row
 HATCH = "//////"
 KEPT, DROPPED, APART, LEFT = "#cfe3f1", style.ORANGE, style.GREEN, style.YELLOW  # a pale style.BLUE
-MINUS, ABOUT = "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
+ABOUT = "\N{ALMOST EQUAL TO}"
 
 
 class Amount(NamedTuple):
@@ -84,11 +88,15 @@ def _steps(rows: list[dict[str, str]]) -> list[Step]:
         stages.setdefault(row["stage"], []).append(row)
     made = _Steps()
     made.total("read", _amount(stages["raw"][0]))
-    for name in ("length", "repetition"):
-        for label, parts in _by_label(stages["filter"]).items():
-            if (parts[0]["rule"] in LENGTH_RULES) == (name == "length"):
-                made.take(label, parts)
-        made.total(f"after {name} rules", made.left)
+    kinds: dict[str, list[dict[str, str]]] = {"column": [], "length": [], "repetition": []}
+    for row in stages["filter"]:
+        bounds, length = row["rule"].startswith("where_"), row["rule"] in LENGTH_RULES
+        kinds["column" if bounds else "length" if length else "repetition"].append(row)
+    for kind, members in kinds.items():
+        for label, parts in _by_label(members).items():
+            made.take(label, parts)
+        if members or kind != "column":
+            made.total(f"after {kind} rules", made.left)
     made.take("exact duplicates", stages["duplicates"])
     if "near_duplicates" in stages:
         made.take("near-duplicates", stages["near_duplicates"])
@@ -116,6 +124,27 @@ def _by_label(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
         if row["documents"] != "0":
             labels.setdefault(re.sub(r"\d+_gram", "n-grams", row["rule"]).replace("_", " "), []).append(row)
     return labels
+
+
+def data_rows(corpora: dict[str, list[Step]]) -> list[Row]:
+    """The rows of data.csv: for each step what it took (empty: a total), and what was left after it."""
+    rows = []
+    for corpus, steps in corpora.items():
+        read = steps[0].left
+        for step in steps:
+            rows.append(
+                {
+                    "corpus": corpus,
+                    "step": step.label,
+                    "taken_documents": step.taken.documents if step.taken else None,
+                    "taken_tokens": step.taken.tokens if step.taken else None,
+                    "documents": step.left.documents,
+                    "tokens": step.left.tokens,
+                    "token_share": step.left.tokens / max(read.tokens, 1),
+                    "estimated": (step.taken or step.left).estimated,
+                }
+            )
+    return rows
 
 
 def height(corpora: dict[str, list[Step]]) -> float:

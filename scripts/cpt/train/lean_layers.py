@@ -3,8 +3,9 @@
 The layers of transformers leave it to autograd what is kept: normalised, rotated, repeated and multiplied
 copies, 11,275 floats a token and layer in the 125M shape (width 576, feed-forward 1,536, 9 heads, 3 of
 them for keys). Here each half of a layer is one function with a backward pass of its own, which keeps its
-input, the projections' outputs and the attention's output (5,899 floats), and computes the copies again.
-The matrix products are the same, but queries, keys and values come from one.
+input, the projections' outputs and the attention's output (5,762 floats), and computes the copies again, in
+memory that all layers share. Queries, keys and values come from one product; attention is
+cpt.train.block_attention.
 
 For float32 on a CPU. The weights stay where they are, so that state dicts don't change.
 """
@@ -14,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, silu
+from torch.autograd.function import once_differentiable
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-flash_attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+from cpt.train.block_attention import Block, attend, attend_backward, causal_blocks, masked_blocks
+from cpt.train.workspace import Workspace
 
 
 def make_lean(model: nn.Module) -> bool:
@@ -36,30 +37,40 @@ def make_lean(model: nn.Module) -> bool:
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     )
     if fits:
-        masks = AdditiveMasks()
+        blocks = BlocksOfMasks(config.num_attention_heads // config.num_key_value_heads)
+        workspace = Workspace()
         for layer in layers:
-            layer.forward = partial(_forward, masks, layer)
+            layer.forward = partial(_forward, blocks, workspace, layer)
     return fits
 
 
-class AdditiveMasks:
-    """Turns attention masks from true and false to 0 and -infinity, once for all layers of a forward pass."""
+class BlocksOfMasks:
+    """The attention blocks of a mask as transformers makes it, computed once for all layers.
 
-    def __init__(self) -> None:
-        self.mask: torch.Tensor | None = None
-        self.additive: torch.Tensor | None = None
+    Args:
+        group: queries that share a key head.
+    """
 
-    def __call__(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        if mask is not self.mask:
-            self.mask = mask
-            self.additive = None
-            if mask is not None:
-                self.additive = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-        return self.additive
+    def __init__(self, group: int) -> None:
+        self.group = group
+        self.of: tuple[torch.Tensor | None, int] | None = None
+        self.blocks: list[list[Block]] = []
+
+    def __call__(self, mask: torch.Tensor | None, length: int) -> list[list[Block]]:
+        """`mask` [batch or 1, 1, length, length] is true where a query sees a key; None is a causal one."""
+        if self.of is None or self.of[0] is not mask or self.of[1] != length:
+            self.of = (mask, length)
+            self.blocks = (
+                [causal_blocks(length, self.group)]
+                if mask is None
+                else [masked_blocks(seen[0], self.group) for seen in mask]
+            )
+        return self.blocks
 
 
 def _forward(
-    masks: AdditiveMasks,
+    blocks: BlocksOfMasks,
+    workspace: Workspace,
     layer: LlamaDecoderLayer,
     hidden_states: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
@@ -76,7 +87,8 @@ def _forward(
         attention.v_proj.weight,
         attention.o_proj.weight,
         *position_embeddings,
-        masks(attention_mask),
+        blocks(attention_mask, hidden_states.shape[1]),
+        workspace,
         layer.input_layernorm.variance_epsilon,
         attention.head_dim,
         attention.scaling,
@@ -87,123 +99,175 @@ def _forward(
         mlp.gate_proj.weight,
         mlp.up_proj.weight,
         mlp.down_proj.weight,
+        workspace,
         layer.post_attention_layernorm.variance_epsilon,
     )
 
 
 class AttentionHalf(torch.autograd.Function):
-    """x + attention(normalised x) W_o, with rotary embeddings and grouped queries."""
+    """x + attention(normalised x) W_o, with rotary embeddings and grouped queries.
+
+    x is [batch, length, width].
+    """
 
     @staticmethod
-    def forward(ctx, x, norm, query, key, value, output, cosine, sine, mask, epsilon, head_size, scale):
-        normalised, inverse = _normalise(x, norm, epsilon)
-        projected = linear(normalised, torch.cat([query, key, value]))
-        del normalised
-        sizes = [len(query), len(key), len(value)]
-        _rotate_(projected[..., : sizes[0] + sizes[1]], cosine, sine, head_size)
-        q, k, v = _heads(projected, sizes, head_size)
-        attended, log_sums = flash_attention(q, k, v, 0.0, mask is None, attn_mask=mask, scale=scale)
-        merged = attended.transpose(1, 2).reshape(*x.shape[:-1], sizes[0])
-        ctx.save_for_backward(
-            x, inverse, projected, merged, log_sums, norm, query, key, value, output, cosine, sine, mask
+    def forward(
+        ctx, x, norm, query, key, value, output, cosine, sine, blocks, workspace, epsilon, size, scale
+    ):
+        rows = x.flatten(0, 1)
+        normalised, inverse = _normalise(rows, norm, epsilon, workspace)
+        weights = _stacked(query, key, value, workspace)
+        projected = workspace.take("projected", len(rows), len(weights))
+        torch.mm(normalised, weights.T, out=projected)
+        # By head, as attention takes them; the scale of its scores goes with the queries.
+        of_queries, of_keys, of_values = _by_head(projected, x.shape, query, key, size)
+        batch, length, heads, group, _ = of_queries.shape
+        queries = x.new_empty(batch, heads, length, group, size)
+        keys = x.new_empty(batch, heads, length, size)
+        values = x.new_empty(batch, heads, length, size)
+        _rotate(of_queries, cosine * scale, sine * scale, out=queries.permute(0, 2, 1, 3, 4))
+        _rotate(of_keys, cosine, sine, out=keys.transpose(1, 2).unsqueeze(3))
+        values.transpose(1, 2).unsqueeze(3).copy_(of_values)
+        queries = queries.flatten(2, 3)
+        attended = attend(queries, keys, values, blocks, workspace)
+        merged = x.new_empty(len(rows), len(query))
+        merged.view(batch, length, heads, group, size).copy_(
+            attended.view(batch, heads, length, group, size).permute(0, 2, 1, 3, 4)
         )
-        ctx.head_size, ctx.scale = head_size, scale
-        return linear(merged, output).add_(x)
+        ctx.save_for_backward(
+            x, inverse, queries, keys, values, merged, norm, query, key, value, output, cosine, sine
+        )
+        ctx.blocks, ctx.workspace, ctx.scale = blocks, workspace, scale
+        return torch.addmm(rows, merged, output.T).view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
-        x, inverse, projected, merged, log_sums, norm, query, key, value, output, cosine, sine, mask = (
+        x, inverse, queries, keys, values, merged, norm, query, key, value, output, cosine, sine = (
             ctx.saved_tensors
         )
-        sizes = [len(query), len(key), len(value)]
-        q, k, v = _heads(projected, sizes, ctx.head_size)
-        of_merged = gradient @ output
-        of_output = gradient.flatten(0, -2).T @ merged.flatten(0, -2)
-        split = (*merged.shape[:-1], -1, ctx.head_size)
-        of_heads = flash_attention_backward(
-            of_merged.view(split).transpose(1, 2),
-            *(q, k, v),
-            merged.view(split).transpose(1, 2),
-            log_sums,
-            *(0.0, mask is None),
-            attn_mask=mask,
-            scale=ctx.scale,
+        workspace, scale = ctx.workspace, ctx.scale
+        rows, of_rows = x.flatten(0, 1), gradient.flatten(0, 1)
+        batch, heads, length, size = keys.shape
+        group = queries.shape[2] // length
+        of_output = of_rows.T @ merged
+        of_merged = workspace.take("projected", *merged.shape)
+        torch.mm(of_rows, output, out=of_merged)
+        of_attended = workspace.take("attended", batch, heads, length, group, size)
+        of_attended.copy_(of_merged.view(batch, length, heads, group, size).permute(0, 2, 1, 3, 4))
+        weights = _stacked(query, key, value, workspace)
+        of_projected = workspace.take("projected", len(rows), len(weights))
+        to_queries, to_keys, to_values = _by_head(of_projected, x.shape, query, key, size)
+        of_queries, of_keys = attend_backward(
+            *(of_attended.flatten(2, 3), queries, keys, values, ctx.blocks, workspace),
+            of_values=to_values.squeeze(3).transpose(1, 2),
         )
-        del of_merged
-        of_projected = torch.cat([part.transpose(1, 2).flatten(2) for part in of_heads], -1)
-        del of_heads
-        _rotate_(of_projected[..., : sizes[0] + sizes[1]], cosine, -sine, ctx.head_size)
-        weights = torch.cat([query, key, value])
-        normalised = x * inverse
-        of_weights = of_projected.flatten(0, -2).T @ (normalised * norm).flatten(0, -2)
-        of_x, of_norm = _normalise_backward(of_projected @ weights, normalised, inverse, norm)
-        return (of_x.add_(gradient), of_norm, *of_weights.split(sizes), of_output, *[None] * 6)
+        of_queries = of_queries.view(batch, heads, length, group, size).permute(0, 2, 1, 3, 4)
+        _rotate(of_queries, cosine * scale, -sine * scale, out=to_queries)
+        _rotate(of_keys.transpose(1, 2).unsqueeze(3), cosine, -sine, out=to_keys)
+        normalised, scaled = _normalised_again(rows, inverse, norm, workspace)
+        of_weights = of_projected.T @ scaled
+        of_x, of_norm = _normalise_backward(of_projected @ weights, normalised, inverse, norm, workspace)
+        sizes = [len(query), len(key), len(value)]
+        return (of_x.add_(of_rows).view_as(x), of_norm, *of_weights.split(sizes), of_output, *[None] * 7)
 
 
 class FeedForwardHalf(torch.autograd.Function):
-    """x + (silu(normalised x W_gate) * normalised x W_up) W_down."""
+    """x + (silu(normalised x W_gate) * normalised x W_up) W_down; x is [..., width]."""
 
     @staticmethod
-    def forward(ctx, x, norm, gate, up, down, epsilon):
-        normalised, inverse = _normalise(x, norm, epsilon)
-        gated = linear(normalised, gate)
-        raised = linear(normalised, up)
-        del normalised
+    def forward(ctx, x, norm, gate, up, down, workspace, epsilon):
+        rows = x.flatten(0, -2)
+        normalised, inverse = _normalise(rows, norm, epsilon, workspace)
+        gated, raised = normalised @ gate.T, normalised @ up.T
         ctx.save_for_backward(x, inverse, gated, raised, norm, gate, up, down)
-        return linear(silu(gated).mul_(raised), down).add_(x)
+        ctx.workspace = workspace
+        product = workspace.take("product", *gated.shape)
+        torch.ops.aten.silu.out(gated, out=product).mul_(raised)
+        return torch.addmm(rows, product, down.T).view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         x, inverse, gated, raised, norm, gate, up, down = ctx.saved_tensors
-        of_product = gradient @ down
-        activated = silu(gated)
-        of_down = gradient.flatten(0, -2).T @ (activated * raised).flatten(0, -2)
+        workspace = ctx.workspace
+        rows, of_rows = x.flatten(0, -2), gradient.flatten(0, -2)
+        of_product = workspace.take("projected", *gated.shape)
+        torch.mm(of_rows, down, out=of_product)
+        activated = workspace.take("product", *gated.shape)
+        torch.ops.aten.silu.out(gated, out=activated)
+        of_gated = workspace.take("of gated", *gated.shape)
+        of_down = of_rows.T @ torch.mul(activated, raised, out=of_gated)
         of_raised = activated.mul_(of_product)
-        of_gated = torch.ops.aten.silu_backward(of_product.mul_(raised), gated)
-        del of_product
-        normalised = x * inverse
-        scaled = (normalised * norm).flatten(0, -2)
-        of_gate, of_up = of_gated.flatten(0, -2).T @ scaled, of_raised.flatten(0, -2).T @ scaled
-        del scaled
-        of_normalised = (of_gated @ gate).add_(of_raised @ up)
-        of_x, of_norm = _normalise_backward(of_normalised, normalised, inverse, norm)
-        return of_x.add_(gradient), of_norm, of_gate, of_up, of_down, None
+        torch.ops.aten.silu_backward.grad_input(of_product.mul_(raised), gated, grad_input=of_gated)
+        normalised, scaled = _normalised_again(rows, inverse, norm, workspace)
+        of_gate, of_up = of_gated.T @ scaled, of_raised.T @ scaled
+        of_normalised = (of_gated @ gate).addmm_(of_raised, up)
+        of_x, of_norm = _normalise_backward(of_normalised, normalised, inverse, norm, workspace)
+        return of_x.add_(of_rows).view_as(x), of_norm, of_gate, of_up, of_down, None, None
 
 
-def _heads(projected: torch.Tensor, sizes: list[int], head_size: int) -> list[torch.Tensor]:
-    """Queries, keys and values as [batch, heads, length, head size], views of one tensor."""
-    return [part.unflatten(-1, (-1, head_size)).transpose(1, 2) for part in projected.split(sizes, dim=-1)]
+def _stacked(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, workspace: Workspace
+) -> torch.Tensor:
+    """The three projections' weights as one, for one product; in the workspace."""
+    width = query.shape[1]
+    together = workspace.take("weights", len(query) + len(key) + len(value), width)
+    return torch.cat([query, key, value], out=together)
 
 
-def _normalise(x: torch.Tensor, norm: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Root mean square normalisation (Zhang and Sennrich 2019), and 1 / root mean square [..., 1]."""
-    inverse = x.pow(2).mean(-1, keepdim=True).add_(epsilon).rsqrt_()
-    return (x * inverse).mul_(norm), inverse
+def _by_head(
+    projected: torch.Tensor, shape: torch.Size, query: torch.Tensor, key: torch.Tensor, size: int
+) -> list[torch.Tensor]:
+    """Queries, keys and values as views [batch, length, key heads, group, head size] of one tensor."""
+    heads = len(key) // size
+    parts = projected.view(*shape[:2], -1).split([len(query), len(key), len(key)], dim=-1)
+    return [part.unflatten(-1, (heads, -1, size)) for part in parts]
+
+
+def _normalise(
+    x: torch.Tensor, norm: torch.Tensor, epsilon: float, workspace: Workspace
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Root mean square normalisation (Zhang and Sennrich 2019) of rows, in the workspace, and 1 / root mean
+    square [rows, 1]."""
+    normalised = workspace.take("normalised", *x.shape)
+    inverse = torch.mul(x, x, out=normalised).mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+    return torch.mul(x, inverse, out=normalised).mul_(norm), inverse
+
+
+def _normalised_again(
+    x: torch.Tensor, inverse: torch.Tensor, norm: torch.Tensor, workspace: Workspace
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The normalised rows without and with the weight; both in the workspace."""
+    normalised = torch.mul(x, inverse, out=workspace.take("normalised", *x.shape))
+    return normalised, torch.mul(normalised, norm, out=workspace.take("scaled", *x.shape))
 
 
 def _normalise_backward(
-    gradient: torch.Tensor, normalised: torch.Tensor, inverse: torch.Tensor, norm: torch.Tensor
+    gradient: torch.Tensor,
+    normalised: torch.Tensor,
+    inverse: torch.Tensor,
+    norm: torch.Tensor,
+    workspace: Workspace,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of the input and of the weight; `normalised` is without the weight. Changes both tensors.
 
     With n = x r and r = 1 / root mean square: dx = r (g w - n mean(g w n)).
     """
-    product = gradient * normalised
-    of_norm = product.flatten(0, -2).sum(0)
+    product = torch.mul(gradient, normalised, out=workspace.take("scaled", *gradient.shape))
+    of_norm = product.sum(0)
     mean = (product @ norm).div_(normalised.shape[-1]).unsqueeze(-1)
     return gradient.mul_(norm).sub_(normalised.mul_(mean)).mul_(inverse), of_norm
 
 
-def _rotate_(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, head_size: int) -> None:
-    """Rotary position embedding (Su et al. 2021) in place, on [batch, length, heads * head size].
+def _rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, out: torch.Tensor) -> None:
+    """Rotary position embedding (Su et al. 2021) of [batch, length, key heads, group, head size] into `out`.
 
     Llama pairs component i with i + half; `cosine` and `sine` [batch, length, head size] repeat their
     first half. Turning by the opposite angle, with -sine, is the backward pass.
     """
-    half = head_size // 2
-    halves = x.unflatten(-1, (-1, 2, half))
-    first, second = halves[..., 0, :], halves[..., 1, :]
-    cosine, sine = cosine[..., None, :half], sine[..., None, :half]
-    turned = first * cosine - second * sine
-    second.mul_(cosine).addcmul_(first, sine)
-    first.copy_(turned)
+    half = x.shape[-1] // 2
+    cosine, sine = cosine[:, :, None, None, :half], sine[:, :, None, None, :half]
+    first, second = x[..., :half], x[..., half:]
+    torch.mul(first, cosine, out=out[..., :half]).addcmul_(second, sine, value=-1.0)
+    torch.mul(second, cosine, out=out[..., half:]).addcmul_(first, sine)

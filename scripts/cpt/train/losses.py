@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from cpt.train.selection import chosen_targets
+
 # Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
 # it isn't measured, fewer would spend the time on adding up the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
@@ -27,7 +29,11 @@ class LossModel(nn.Module):
             model.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(
-        self, token_ids: torch.Tensor, positions: torch.Tensor, target_weights: torch.Tensor
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        target_weights: torch.Tensor,
+        *selection: torch.Tensor,
     ) -> torch.Tensor:
         """Sum over targets of weight x -ln p(target), in nats.
 
@@ -37,16 +43,19 @@ class LossModel(nn.Module):
                 token attend to those before (masking_utils.find_packed_sequence_indices), provided that
                 it gets no attention mask.
             target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
+            selection: what cpt.train.selection.chosen_targets takes besides, to train on a part of them.
 
         Returns:
-            float32 scalar.
+            float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
+            which has no gradient.
         """
-        hidden = self.model.base_model(
-            input_ids=token_ids, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        return self.head_loss(
-            hidden[:, :-1].flatten(0, 1), token_ids[:, 1:].flatten(), target_weights.flatten()
-        )
+        hidden = self.hidden(token_ids, positions)
+        return self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
+
+    def hidden(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """The last hidden states before each target: [sequences * (length - 1), width]."""
+        found = self.model.base_model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        return found.last_hidden_state[:, :-1].flatten(0, 1)
 
 
 class HeadLoss(nn.Module):
@@ -60,15 +69,46 @@ class HeadLoss(nn.Module):
         super().__init__()
         self.weight, self.bias = head.weight, head.bias
 
-    def forward(self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n]."""
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        *selection: torch.Tensor,
+    ) -> torch.Tensor:
+        """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n].
+
+        With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to find
+        out which targets are chosen; the rest of its work is left out for those that aren't.
+        """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
         if not torch.is_grad_enabled():  # without this, gradients of the head would be computed all the same
             weight, bias = weight.detach(), None if bias is None else bias.detach()
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
-            return LinearCrossEntropy.apply(hidden.to(dtype), weight, bias, targets, weights)
+            hidden = hidden.to(dtype)
+            if not selection:
+                return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights)
+            losses = target_losses(hidden, weight, bias, targets)
+            chosen = chosen_targets(losses, weights, *selection)
+            loss = LinearCrossEntropy.apply(
+                hidden.index_select(0, chosen), weight, bias, targets[chosen], weights[chosen]
+            )
+            return torch.stack([loss, losses @ weights])
+
+
+@torch.no_grad()
+def target_losses(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Loss of each target, float32 [n] in nats: as LinearCrossEntropy, without the sum and gradients."""
+    losses = []
+    for start in range(0, len(hidden), LOGIT_ROWS[hidden.device.type]):
+        piece = slice(start, start + LOGIT_ROWS[hidden.device.type])
+        logits = nn.functional.linear(hidden[piece], weight, bias).float()
+        losses.append(nn.functional.cross_entropy(logits, targets[piece], reduction="none"))
+    return torch.cat(losses)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -98,27 +138,34 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
+        buffer = hidden.new_empty(min(at_once, len(hidden)), len(weight))
+        # In place, the CPU's softmax reads and writes a row while it is in the cache.
+        in_place = hidden.device.type == "cpu" and hidden.dtype == torch.float32
         for start in range(0, len(hidden), at_once):
             piece = slice(start, start + at_once)
-            rows, wanted_ids = hidden[piece], targets[piece, None]
-            logits = nn.functional.linear(rows, weight, bias).float()
-            normalizers = logits.logsumexp(1, keepdim=True)
-            losses = normalizers - logits.gather(1, wanted_ids)
-            loss += losses.squeeze(1) @ target_weights[piece]
+            rows, wanted_ids, its_weights = hidden[piece], targets[piece, None], target_weights[piece]
+            logits = torch.mm(rows, weight.T, out=buffer[: len(rows)])
+            if bias is not None:
+                logits += bias
+            logits = logits.float()
+            logits_of_targets, largest = logits.gather(1, wanted_ids).squeeze(1), logits.amax(1)
+            probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
+            # The largest probability is 1 / sum(exp(logits - largest)).
+            normalizers = largest - probabilities.amax(1).log()
+            loss += (normalizers - logits_of_targets) @ its_weights
             if not any(wanted):
                 continue
-            gradient = logits.sub_(normalizers).exp_()
-            gradient.scatter_add_(1, wanted_ids, torch.full_like(losses, -1.0))
-            gradient = gradient.mul_(target_weights[piece, None])
+            gradient = probabilities.scatter_add_(1, wanted_ids, -torch.ones_like(largest)[:, None])
             if bias_gradient is not None:
-                bias_gradient += gradient.sum(0)
-            gradient = gradient.to(weight.dtype)
+                bias_gradient += its_weights @ gradient
+            # The targets' weights go with the smaller factors and products.
+            gradient, its_weights = gradient.to(weight.dtype), its_weights[:, None].to(weight.dtype)
             if hidden_gradient is not None:
-                torch.mm(gradient, weight, out=hidden_gradient[piece])
+                torch.mm(gradient, weight, out=hidden_gradient[piece]).mul_(its_weights)
             if weight_gradient is not None and weight.dtype == torch.float32:
-                weight_gradient.addmm_(gradient.T, rows)
+                weight_gradient.addmm_(gradient.T, rows * its_weights)
             elif weight_gradient is not None:
-                weight_gradient += gradient.T @ rows
+                weight_gradient += gradient.T @ (rows * its_weights)
         gradients = (hidden_gradient, weight_gradient, bias_gradient)
         ctx.gradients = [None if g is None else g.to(weight.dtype) for g in gradients]
         return loss

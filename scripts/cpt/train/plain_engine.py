@@ -1,6 +1,9 @@
 """The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
 
+import importlib.util
 import math
+import os
+import shutil
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.engines import (
@@ -20,6 +24,27 @@ from cpt.train.engines import (
 )
 from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
+from cpt.train.pull import Pull
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return (
+        device.type == "cuda"
+        and importlib.util.find_spec("triton") is not None
+        and any(shutil.which(compiler) for compiler in compilers)
+    )
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Let torch.compile fuse what lies between a layer's matrix products.
+
+    Layers that are alike share one compilation for each shape of a micro-batch, for the sizes are fixed.
+    Parameters keep their names.
+    """
+    for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
+        layer.compile(dynamic=False)
 
 
 class PlainEngine:
@@ -31,12 +56,15 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        if settings["lean_layers"]:
+        if settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device)):
+            compile_layers(self.model)
+        elif settings["lean_layers"]:
             make_lean(self.model)
         self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)
+        self.pull: Pull | None = None
 
     def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
@@ -49,6 +77,8 @@ class PlainEngine:
             (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
+        if self.pull is not None:
+            self.pull.add_to((p.grad for p in self.model.parameters()), self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -60,9 +90,12 @@ class PlainEngine:
     def trial(self, *inputs: torch.Tensor) -> None:
         """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+        # Compiled, each size would be compiled by itself; not compiled, they take somewhat more memory.
+        eager = torch.compiler.set_stance("force_eager")
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        with eager, autocast:
             loss = alone(*inputs)
-        torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+        torch.autograd.grad(loss.sum(), list(self.model.parameters()), allow_unused=True)
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if self.world_size > 1 and dist.get_rank() != 0:
@@ -72,6 +105,10 @@ class PlainEngine:
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
         load_unsharded_state(self.model, self.optimizer, weights, moments, steps_done)
 
+    def pull_to(self, start: TensorsByName, coefficient: float) -> None:
+        named = self.model.named_parameters()
+        self.pull = Pull(coefficient, [start[name].to(p.device, copy=True) for name, p in named])
+
     def held_bytes(self) -> dict[str, BytesByDevice]:
         parameters = list(self.model.parameters())
         states = [self.optimizer.state[p] for p in parameters if p in self.optimizer.state]
@@ -79,4 +116,5 @@ class PlainEngine:
             "weights": bytes_by_device(parameters),
             "gradients": bytes_by_device(p.grad for p in parameters if p.grad is not None),
             "optimizer": bytes_by_device(state[key] for state in states for key in MOMENTS),
+            **({"start": self.pull.held_bytes()} if self.pull else {}),
         }

@@ -1,0 +1,262 @@
+"""Model cards in the format of the Hugging Face hub: what a model is made of, its scores and its licence.
+
+The fields are those of https://huggingface.co/docs/hub/model-cards, written by huggingface_hub.
+"""
+
+import re
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from cpt.report.comparisons import AVERAGE
+from cpt.report.labels import count_label, model_name
+from cpt.report.rows import Row
+from cpt.report.scores import BITS_PER_BYTE
+
+# Data set, configuration and split on the hub that lm-eval's definition of a task scores.
+DATA_SETS = {
+    "mmlu": ("cais/mmlu", "all", "test"),
+    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test"),
+    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test"),
+    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation"),
+    "hellaswag": ("Rowan/hellaswag", None, "validation"),
+    "boolq": ("aps/super_glue", "boolq", "validation"),
+    "piqa": ("baber/piqa", None, "validation"),
+}
+METRIC_NAMES = {
+    "acc": "accuracy",
+    "acc_norm": "accuracy, log-likelihoods divided by length",
+    BITS_PER_BYTE: "bits per byte",
+}
+# The licences that the hub knows by an identifier; it refuses a card with another one
+# (https://huggingface.co/docs/hub/repositories-licenses).
+_IDENTIFIERS = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
+bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc
+cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0
+cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1
+agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc lppl-1.3c ms-pl mpl-2.0 odc-by odbl openrail++
+osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license llama2 llama3 llama3.1
+llama3.2 llama3.3 gemma unknown other
+"""
+HUB_LICENSES = frozenset(_IDENTIFIERS.split())
+REPOSITORY = r"[\w.-]+/[\w.-]+"  # of the hub: owner/name
+
+
+def license_fields(stated: str | None, repository: str | None) -> dict[str, str]:
+    """The card's license, license_name and license_link for a licence in words, or for none.
+
+    `repository` is the base model's on the hub, where the text of a licence without identifier stands.
+    """
+    if not stated:
+        return {"license": "unknown"}
+    name = stated.split(";")[0].strip().lower().replace(" ", "-")
+    if name in HUB_LICENSES:
+        return {"license": name}
+    link = {"license_link": f"https://huggingface.co/{repository}"} if repository else {}
+    return {"license": "other", "license_name": name, **link}
+
+
+def hub_repository(base: dict[str, Any]) -> str | None:
+    """The base model's name on the hub: its repository, or a label of that form."""
+    name = base.get("repo") or base.get("label") or ""
+    return name if re.fullmatch(REPOSITORY, name) else None
+
+
+def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResult]:
+    """The scores of one run for the card's model-index; a subset is named as one."""
+    results = []
+    for row in rows:
+        if row["task"] == AVERAGE:
+            continue
+        full, task = row["items_of_full"], row["task"]
+        if row["metric"] == BITS_PER_BYTE:
+            task = task.removeprefix(f"{BITS_PER_BYTE}.")
+            label = f"held-out text of {task}"
+        else:
+            label = labels.get(task, task)
+        data_set, configuration, split = DATA_SETS.get(task, (task, None, None))
+        results.append(
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type=data_set,
+                dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
+                dataset_config=configuration,
+                dataset_split=split,
+                dataset_args={"num_few_shot": 0} if full else None,
+                metric_type=row["metric"],
+                metric_name=METRIC_NAMES.get(row["metric"], row["metric"]),
+                metric_value=round(row["score"], 4),
+            )
+        )
+    return results
+
+
+def model_card(
+    name: str,
+    config: dict[str, Any],
+    base_report: dict[str, Any],
+    scores: list[Row],
+    summary: dict[str, Any],
+) -> ModelCard:
+    """The card of a trained model, or of one interpolated between the base model and a trained one.
+
+    Args:
+        name: the run.
+        config: the merged config of the results.
+        base_report: models/base.json.
+        scores: rows of scores.csv, of all runs.
+        summary: run.json of the run, or of the one that an interpolated model leads to.
+    """
+    base, run = config["base"], config["runs"][name]
+    stated = base.get("license") or base_report.get("licence")
+    mixtures = list(dict.fromkeys(stage["mixture"] for stage in summary["stages"]))
+    corpora = {
+        corpus: config["corpora"][corpus] for mixture in mixtures for corpus in config["mixtures"][mixture]
+    }
+    mine = [row for row in scores if row["run"] == name]
+    labels = {task: settings["label"] for task, settings in config["evaluate"]["tasks"].items()}
+    repository = hub_repository(base)
+    data = ModelCardData(
+        model_name=name,
+        base_model=repository,
+        datasets=[corpus["repo"] for corpus in corpora.values() if corpus["source"] == "hub"] or None,
+        language=sorted({corpus["language"] for corpus in corpora.values() if corpus.get("language")})
+        or None,
+        **license_fields(stated, repository),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["continued-pretraining", "domain-adaptation"],
+        eval_results=evaluation_results(mine, labels),
+    )
+    named = repository or base.get("label")
+    title = named or ("a local model" if base["source"] == "local" else model_name(base))
+    parts = [
+        f"# {name}",
+        _what_it_is(title, run, summary),
+        "## Scores",
+        *_scores(mine, labels),
+        "## Training data",
+        _corpora(mixtures, config),
+        "## Training",
+        _training(summary),
+        "## Licence",
+        _licence(title, stated, data.license),
+        "## Use",
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```",
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+
+
+def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str:
+    trained = f"{summary['tokens']:,} tokens of continued pre-training"
+    if between := run.get("interpolate"):
+        share = between["ratio"]
+        return (
+            f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of "
+            f"the one and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
+        )
+    start = run.get("start_from")
+    return f"This is {title} after {trained}" + (
+        f", started from the model of the run {start}." if start else "."
+    )
+
+
+def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
+    """Two tables, of benchmarks and of held-out text, with what they don't tell."""
+    lines = [
+        "| task | metric | items | base model | this model | difference | 95 % CI | p |",
+        "| --- | --- | ---: | ---: | ---: | ---: | :---: | ---: |",
+    ]
+    held_out = ["| held-out text | base model | this model |", "| --- | ---: | ---: |"]
+    for row in rows:
+        if row["metric"] == BITS_PER_BYTE:
+            corpus = row["task"].removeprefix(f"{BITS_PER_BYTE}.")
+            held_out.append(f"| {corpus} | {row['base_score']:.3f} | {row['score']:.3f} |")
+            continue
+        label = "**Average** of the shown metrics" if row["task"] == AVERAGE else labels[row["task"]]
+        metric = "" if row["task"] == AVERAGE else row["metric"]
+        p = row["mcnemar_p"]
+        cells = [
+            *(label, metric, f"{row['n']:,} of {row['items_of_full']:,}"),
+            *(f"{row['base_score']:.4f}", f"{row['score']:.4f}", f"{row['difference']:+.4f}"),
+            f"{row['difference_ci_low']:+.4f} to {row['difference_ci_high']:+.4f}",
+            "" if p is None else f"{p:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    told = (
+        "Zero-shot, compared with the base model on the same items: the interval is of the difference, p of "
+        "the exact McNemar test, for the average of random sign flips; neither is adjusted for the number of "
+        "tests. Where the interval holds zero, the difference may be chance."
+    )
+    if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
+        told += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
+    parts = ["\n".join(lines), told]
+    if len(held_out) > 2:
+        parts += ["Bits per byte of text that no run has seen (lower is better):", "\n".join(held_out)]
+    return parts
+
+
+def _source(corpus: dict[str, Any]) -> str:
+    """Where a corpus comes from. Paths of the user's disk aren't told: the card is made to be published."""
+    if corpus["source"] == "hub":
+        repository = corpus["repo"]
+        return (
+            f"[{repository}](https://huggingface.co/datasets/{repository}), revision `{corpus['revision']}`"
+        )
+    if corpus["source"] == "documentation":
+        return f"documentation of the Python packages {', '.join(corpus['packages'])}"
+    return "own files"
+
+
+def _corpora(mixtures: list[str], config: dict[str, Any]) -> str:
+    lines = ["| corpus | share of the tokens | source | licence |", "| --- | ---: | --- | --- |"]
+    for mixture in mixtures:
+        stage = f" (stage {mixture})" if len(mixtures) > 1 else ""
+        for name, share in config["mixtures"][mixture].items():
+            corpus = config["corpora"][name]
+            licence = corpus.get("license") or "not stated"
+            lines.append(f"| {name}{stage} | {100 * share:g} % | {_source(corpus)} | {licence} |")
+    return "\n".join(lines)
+
+
+def _training(summary: dict[str, Any]) -> str:
+    settings = summary["settings"]
+    facts = {
+        "tokens": f"{summary['tokens']:,}",
+        "sequences": f"{summary['sequences']:,} of {summary['sequence_length']:,} tokens",
+        "steps": f"{summary['steps']:,} of {summary['global_batch']:,} sequences",
+        "optimizer": f"AdamW, β₁ {settings['beta1']:g}, β₂ {settings['beta2']:g}, "
+        f"weight decay {settings['weight_decay']:g}",
+        "learning rate": f"{settings['learning_rate']:g}, {settings['schedule'].replace('_', ' ')}, "
+        f"warmup over {summary['warmup_steps']:,} steps",
+        "precision": settings["precision"],
+        "engine": f"{summary['engine']}, {summary['processes']} processes ({summary['device']})",
+        "last training loss": f"{summary['final_loss']:.4f} nats per token",
+        "parameters": count_label(summary["parameters"]),
+    }
+    found = summary.get("provenance", {})
+    if found:
+        facts["code"] = f"commit `{found['git_commit']}`"
+        facts["versions"] = ", ".join(
+            f"{package} {version}"
+            for package, version in found["versions"].items()
+            if package in ("python", "torch", "transformers")
+        )
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
+
+
+def _licence(title: str, stated: str | None, identifier: str) -> str:
+    if not stated:
+        return (
+            f"**Not known.** The licence of {title} isn't stated where the workflow could read it. "
+            "Find it out, and set `base.license`, before this model is passed on."
+        )
+    told = f"The weights derive from {title} and stay under its licence: {stated}."
+    if identifier == "other":
+        told += " The hub expects its text in a file `LICENSE` beside this card."
+    return told + " The licences of the training text are in the table above."

@@ -1,0 +1,158 @@
+"""comparisons.csv, letters.csv, seeds.csv and the null baselines: worked examples and bad inputs."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cpt.errors import UserError
+from cpt.report.comparisons import COLUMNS, comparison_rows, read_comparisons, write_comparisons
+from cpt.report.nulls import letter_rows, null_scores, strongest_null
+from cpt.report.samples import pair, read_answers
+from cpt.report.seeds import seed_rows
+from cpt.report.statistics import Pairs, holm, mcnemar_p
+
+TASKS = {"mmlu": {"label": "MMLU", "metric": "acc"}}
+RUNS = [{"name": "base", "tokens": 0}, {"name": "a", "tokens": 10}, {"name": "b", "tokens": 20}]
+
+
+def write(folder: Path, run: str, right: list[int], gold: list[int], leaf: str = "", **other: object) -> Path:
+    """Samples of four choices; a wrong answer is the next letter, and the second choice the longest."""
+    path = folder / run / "mmlu.samples.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {
+            "task": leaf or f"mmlu_{item % 2}",
+            "item": item,
+            "prompt_hash": "same",
+            "gold": answer,
+            "predicted": (answer + 1 - correct) % 4,
+            "acc": correct,
+            "acc_norm": None,
+            "choice_characters": [1, 9, 1, 9],
+            **other,
+        }
+        for item, (correct, answer) in enumerate(zip(right, gold, strict=True))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_pairs_by_hand(tmp_path: Path) -> None:
+    """Eight items of two subjects, in another order in the second file."""
+    gold = [0] * 8
+    one = read_answers(write(tmp_path, "base", [1, 1, 0, 0, 1, 0, 1, 0], gold))
+    path = write(tmp_path, "a", [1, 0, 1, 0, 1, 1, 0, 0], gold)
+    path.write_text("\n".join(reversed(path.read_text().splitlines())) + "\n")
+    even, odd = pair(one, read_answers(path), "acc", "here")
+    assert (even, odd) == (Pairs(2, 1, 1, 0), Pairs(0, 1, 1, 2))
+
+
+def test_comparisons_by_hand(tmp_path: Path) -> None:
+    gold = [0] * 40
+    right = {"base": [1] * 10 + [0] * 30, "a": [1] * 20 + [0] * 20, "b": [0] * 2 + [1] * 16 + [0] * 22}
+    for run, answers in right.items():
+        write(tmp_path, run, answers, gold)
+    rows = comparison_rows(tmp_path, RUNS, TASKS, seed=0)
+    write_comparisons(tmp_path / "comparisons.csv", rows)
+    read = read_comparisons(tmp_path / "comparisons.csv")
+    assert [(row["reference"], row["run"], row["task"], row["family"]) for row in read] == [
+        ("base", "a", "mmlu", "base"),
+        ("base", "a", "average", "base"),
+        ("base", "b", "mmlu", "base"),
+        ("base", "b", "average", "base"),
+        ("a", "b", "mmlu", "runs"),
+        ("a", "b", "average", "runs"),
+    ]
+    to_a, to_b, between = (row for row in read if row["task"] == "mmlu")
+    assert (to_a["gained"], to_a["lost"], to_a["difference"]) == (10, 0, 0.25)
+    assert to_a["p"] == pytest.approx(2 / 2**10, rel=1e-5)
+    assert (to_b["gained"], to_b["lost"]) == (8, 2)
+    assert to_b["p"] == pytest.approx(mcnemar_p(8, 2), rel=1e-5)
+    assert [to_a["p_holm"], to_b["p_holm"]] == pytest.approx(holm([2 / 2**10, mcnemar_p(8, 2)]), rel=1e-5)
+    assert (between["gained"], between["lost"], between["p_holm"]) == (0, 4, 0.125)
+    assert to_a["ci_low"] < 0.25 < to_a["ci_high"]
+    average = read[1]  # of one task: the same difference, tested by sign flips
+    assert (average["difference"], average["test"]) == (0.25, "sign_flips")
+    assert average["detectable_difference"] == to_a["detectable_difference"]
+    assert average["p"] == pytest.approx(to_a["p"], abs=1e-3)
+    assert tuple(read[0]) == COLUMNS
+
+
+def test_other_prompts_are_refused(tmp_path: Path) -> None:
+    """The same items under another template are another measurement."""
+    gold = [0, 1, 2, 3]
+    for run in ("base", "a", "b"):
+        write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash="other" if run == "b" else "same")
+    with pytest.raises(UserError, match=r"b/mmlu\.samples\.jsonl: 4 of its items have another text, prompt"):
+        comparison_rows(tmp_path, RUNS, TASKS, seed=0)
+
+
+def test_nulls_by_hand(tmp_path: Path) -> None:
+    gold = [0, 1, 1, 1, 2, 3, 1, 0]
+    answers = read_answers(write(tmp_path, "base", [1, 0, 0, 0, 0, 0, 0, 0], gold, leaf="mmlu"))
+    scores = null_scores(answers)
+    assert scores == {
+        **{"chance": 0.25, "majority": 0.5},
+        **{"always_A": 0.25, "always_B": 0.5, "always_C": 0.125, "always_D": 0.125},
+        "longest": 0.5,  # the first of the two longest
+    }
+    null = strongest_null(answers, "acc")
+    # One item right, four by always answering B, none by both: McNemar of 1 against 4.
+    assert (null.name, null.score, null.test, null.above) == ("always_B", 0.5, "mcnemar", False)
+    assert null.p == mcnemar_p(1, 4)
+    rows = letter_rows({"name": "base", "tokens": 0}, "mmlu", answers)
+    assert [row["letter"] for row in rows] == ["A", "B", "C", "D"]
+    assert [row["gold"] for row in rows] == [2, 4, 1, 1]
+    assert [row["answered"] for row in rows] == [2, 1, 4, 1]  # one A is right, all else one letter on
+    assert [row["right"] for row in rows] == [1, 0, 0, 0]
+    assert sum(row["answered_share"] for row in rows) == 1
+
+
+def test_a_clear_score_is_above_the_nulls_and_chance_is_tested_by_its_own_test(tmp_path: Path) -> None:
+    gold = [0, 1, 2, 3] * 25
+    good = strongest_null(read_answers(write(tmp_path, "good", [1] * 70 + [0] * 30, gold)), "acc")
+    assert (good.name, good.score, good.test, good.above) == ("always_A", 0.25, "mcnemar", True)
+    even = read_answers(write(tmp_path, "even", [1] * 70 + [0] * 30, gold, choice_characters=[1] * 4))
+    assert even.longest is None
+    fewer = even._replace(choices=np.full(100, 2), gold=np.array([2] * 100))  # chance above every letter
+    null = strongest_null(fewer, "acc")
+    assert (null.name, null.test, null.score, null.above) == ("chance", "binomial", 0.5, True)
+
+
+def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    gold = [0] * 300
+    likely = generator.random(300)
+    for run, shift in {"base": 0.0, "a": 0.1, "a-2": 0.12, "a-3": -0.1}.items():
+        write(tmp_path, run, [int(value) for value in likely < 0.5 + shift], gold)
+    rows = seed_rows(tmp_path, {"a": ["a", "a-2", "a-3"]}, "base", TASKS)
+    score, difference = rows
+    assert (score["quantity"], difference["quantity"], score["runs"]) == ("score", "difference", 3)
+    each = [np.mean(likely < 0.5 + shift) for shift in (0.1, 0.12, -0.1)]
+    assert score["mean"] == pytest.approx(np.mean(each))
+    assert score["between_seeds"] == difference["between_seeds"] == pytest.approx(np.std(each, ddof=1))
+    assert difference["mean"] == pytest.approx(np.mean(each) - np.mean(likely < 0.5))
+    assert difference["item_error"] < score["item_error"]  # paired
+    assert difference["ci_low"] < difference["mean"] < difference["ci_high"]
+
+
+def test_made_up_demo_is_consistent(experiment: SimpleNamespace) -> None:
+    """What scores.csv says of a run against the base model is what comparisons.csv says."""
+    compared = {
+        (row["run"], row["task"], row["metric"]): row
+        for row in read_comparisons(experiment.root / "comparisons.csv")
+        if row["reference"] == "base"
+    }
+    rows = [row for row in experiment.scores if row["tokens"] and row["metric"] != "bits_per_byte"]
+    assert len(rows) == len(compared) == 2 * 12
+    for row in rows:
+        other = compared[row["run"], row["task"], row["metric"]]
+        for ours, theirs in (
+            *(("difference", "difference"), ("mcnemar_p", "p"), ("mcnemar_p_holm", "p_holm")),
+            *(("difference_ci_low", "ci_low"), ("difference_ci_high", "ci_high"), ("gained", "gained")),
+            ("detectable_difference", "detectable_difference"),
+        ):
+            assert row[ours] == other[theirs], (row["task"], ours)

@@ -1,0 +1,103 @@
+"""Model cards: metadata that the hub reads, scores as they are in scores.csv, and licences."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from test_report_scripts import call
+
+from cpt.report.model_card import HUB_LICENSES, license_fields, model_card
+
+SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
+SETTINGS |= {"schedule": "cosine"}
+
+
+@pytest.fixture
+def summary(experiment: SimpleNamespace) -> dict:
+    found = json.loads((experiment.root / "runs" / "cpt-25K" / "run.json").read_text())
+    stages = [{"mixture": "domain", "first_sequence": 0, "sequences": found["sequences"]}]
+    return {**found, "settings": SETTINGS, "warmup_steps": 1, "stages": stages}
+
+
+def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
+    experiment: SimpleNamespace, summary: dict, tmp_path: Path
+) -> None:
+    model, config = tmp_path / "model", tmp_path / "config.yaml"
+    (model / "training_state").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", ".snakemake_timestamp", "training_state/optimizer"):
+        (model / name).write_text(name)
+    (tmp_path / "run.json").write_text(json.dumps(summary))
+    config.write_text(yaml.safe_dump(experiment.config, sort_keys=False))
+    result = call(
+        *("release.py", "--run", "cpt-25K", "--model", model, "--config", config),
+        *("--base", experiment.root / "models" / "base.json", "--scores", experiment.root / "scores.csv"),
+        *("--summary", tmp_path / "run.json", "--output", tmp_path / "released"),
+    )
+    assert result.returncode == 0, result.stderr
+    files = {path.name for path in (tmp_path / "released").iterdir()}
+    assert files == {"config.json", "model.safetensors", "README.md"}
+    assert (tmp_path / "released" / "model.safetensors").samefile(model / "model.safetensors")
+
+    card = ModelCard.load(tmp_path / "released" / "README.md")
+    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
+    assert card.data.language == ["en"] and card.data.license == "unknown"
+    rows = [row for row in experiment.scores if row["run"] == "cpt-25K" and row["task"] != "average"]
+    in_card = {(r.dataset_type, r.dataset_config, r.metric_type): r for r in card.data.eval_results}
+    assert len(in_card) == len(rows) == 7 + 4 + 2  # acc of each task, acc_norm of four, two corpora
+    shown = next(row for row in rows if row["task"] == "arc_easy" and row["metric"] == "acc_norm")
+    result = in_card["allenai/ai2_arc", "ARC-Easy", "acc_norm"]
+    assert result.metric_value == round(shown["score"], 4)
+    assert (result.dataset_name, result.dataset_split) == ("ARC Easy (40 of 2,376 items)", "test")
+    assert "| **Average** of the shown metrics |" in card.text
+    assert (
+        f"| ARC Easy | acc_norm | 40 of 2,376 | {shown['base_score']:.4f} | {shown['score']:.4f} |"
+        in card.text
+    )
+    assert "Only a random subset" in card.text and "25,600 tokens of continued pre-training" in card.text
+
+
+def test_card_of_the_papers_model_names_repositories_and_licences(
+    experiment: SimpleNamespace, summary: dict
+) -> None:
+    config = json.loads(json.dumps(experiment.config))
+    config["base"] = {"source": "hub", "repo": "facebook/MobileLLM-125M", "revision": "main"}
+    config["corpora"]["web"] = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "revision": "87f0"}
+    config["corpora"]["web"] |= {"license": "odc-by", "language": "en"}
+    config["corpora"]["mine"] = {"source": "local", "files": "/home/me/secret/*.txt", "language": "de"}
+    config["mixtures"]["domain"] = {"web": 0.75, "mine": 0.25}
+    config["runs"]["half"] = {"interpolate": {"run": "cpt-25K", "ratio": 0.5}}
+    report = {"licence": "FAIR Noncommercial Research License; weights derived from it must carry it"}
+    card = model_card("half", config, report, [], summary)
+    assert (card.data.base_model, card.data.datasets) == (
+        "facebook/MobileLLM-125M",
+        ["HuggingFaceFW/fineweb-edu"],
+    )
+    assert card.data.language == ["de", "en"]
+    assert (card.data.license, card.data.license_name) == ("other", "fair-noncommercial-research-license")
+    assert (
+        "| web | 75 % |" in card.text
+        and "| odc-by |" in card.text
+        and "| own files | not stated |" in card.text
+    )
+    assert "secret" not in str(card)
+    assert "It was not trained itself" in card.text
+
+
+@pytest.mark.parametrize(
+    ("stated", "fields"),
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        (None, {"license": "unknown"}),
+        (
+            "Our licence",
+            {"license": "other", "license_name": "our-licence", "license_link": "https://huggingface.co/a/b"},
+        ),
+    ],
+)
+def test_licence_is_an_identifier_of_the_hub(stated: str | None, fields: dict) -> None:
+    assert license_fields(stated, "a/b") == fields
+    assert fields["license"] in HUB_LICENSES

@@ -1,0 +1,20 @@
+"""Pages of Snakemake's report: tables as tables, and text from the web that can't do anything."""
+
+from cpt.report.pages import html_of_markdown, page, table_of_csv
+
+
+def test_csv_becomes_a_table_that_can_be_saved() -> None:
+    body = table_of_csv('run,score,says\nbase,0.250000,"<b>a, b</b>"\n', "scores.csv")
+    assert '<th class="">run</th>\n<th class="number">score</th>' in body
+    assert '<td>base</td><td class="number">0.25</td><td>&lt;b&gt;a, b&lt;/b&gt;</td>' in body
+    assert '<a download="scores.csv" href="data:text/csv;base64,' in body
+
+
+def test_markdown_of_dropped_documents_and_cards_is_only_shown() -> None:
+    body = html_of_markdown(
+        "---\nlicense: mit\n---\n\n# Card\n\n<script>alert(1)</script>\n\n| a |\n| --- |\n| 1 |\n"
+    )
+    assert "license" not in body and "<script>" not in body and "&lt;script&gt;" in body
+    assert "<h1>Card</h1>" in body and "<td>1</td>" in body
+    whole = page("Scores & more", "From ``scores.csv``.", body)
+    assert "<h1>Scores &amp; more</h1>" in whole and "<code>scores.csv</code>" in whole
