@@ -8,7 +8,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test lint format clean
+.PHONY: help environment demo test lint format reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ format: .venv/installed ## format all code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
+
+reference: .venv/installed ## write docs/configuration.md anew, after a change of the config's keys
+	$(BIN)/python scripts/configuration_reference.py --config config.yaml --output docs/configuration.md
 
 clean: ## remove the results of the demo and the smoke experiment
 	rm -rf results/demo results/smoke
