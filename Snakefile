@@ -26,6 +26,7 @@ include: "rules/report.smk"
 include: "rules/paper.smk"
 include: "rules/pages.smk"
 include: "rules/bench.smk"
+include: "rules/plan.smk"
 
 
 rule all:

@@ -1,6 +1,6 @@
 """Write docs/configuration.md: every config key with its type, its value in config.yaml, and what it means.
 
-`make reference` makes it from the typed model (scripts/cpt/config_sections.py) and the comments of config.yaml.
+`make reference` makes it from the typed model (cpt.config_sections) and the comments of config.yaml.
 """
 
 import argparse
@@ -24,10 +24,10 @@ INTRODUCTION = """\
 
 <!-- Made by `make reference` from the typed model and the comments of config.yaml. -->
 
-`config.yaml` holds the paper's experiment. An overlay (`--configfile experiments/x.yaml`) is merged over it key
-by key, and `--config` over both; `null` removes a key. What is wrong is told before any job starts. The third
-column is what config.yaml says, or in *italics* the default of a key that isn't there; a key without either must
-be set wherever its section is. A count may carry a unit: K, M, B, T (decimal).
+`config.yaml` holds the paper's experiment. An overlay (`--configfile experiments/x.yaml`) is merged over it
+key by key, and `--config` over both; `null` removes a key. What is wrong is told before any job starts. The
+third column is what config.yaml says, or in *italics* the default of a key that isn't there; a key without
+either must be set wherever its section is. A count may carry a unit: K, M, B, T (decimal).
 
 Names that you choose stand in `{braces}`.
 """
