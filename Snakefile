@@ -27,6 +27,7 @@ include: "rules/paper.smk"
 include: "rules/pages.smk"
 include: "rules/bench.smk"
 include: "rules/plan.smk"
+include: "rules/provenance.smk"
 
 
 rule all:

@@ -10,12 +10,6 @@ localrules:
     plan,
 
 
-def imported_base():
-    """The base model's folder as an option, once it is imported: it tells the exact size."""
-    finished = Path(f"{R}/models/base.json").is_file()
-    return f"--model {shlex.quote(f'{R}/models/base')}" if finished else ""
-
-
 rule plan:
     """What an experiment will take: tokens, steps, hours, memory, disk; needs no network and no data."""
     output:
