@@ -51,7 +51,7 @@ rule bench_corpus:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'corpus.py'))}",
         folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
@@ -81,7 +81,7 @@ rule bench_training:
     threads: 1
     resources:
         mem_mb=growing(6000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'training.py'))}",
         # It starts the systems as processes of their own, so their code isn't reached through imports.

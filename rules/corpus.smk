@@ -61,7 +61,7 @@ rule filter_documents:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
@@ -89,7 +89,7 @@ rule deduplicate:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=480,
+        runtime=minutes(480),
     params:
         command=script("deduplicate"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -116,7 +116,7 @@ rule minhash:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         command=script("minhash"),
         settings=as_json(cfg.deduplicate.near),
@@ -143,7 +143,7 @@ rule near_duplicates:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         command=script("near_duplicates"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -171,7 +171,7 @@ rule decontaminate:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         command=script("decontaminate"),
         settings=as_json(cfg.decontaminate),
@@ -204,7 +204,7 @@ rule tokenize_documents:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=480,
+        runtime=minutes(480),
     params:
         command=script("tokenize_documents"),
         settings=as_json(
@@ -235,7 +235,7 @@ rule held_out:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("held_out"),
         code=code("held_out"),
@@ -261,7 +261,7 @@ rule held_out_tokens:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("held_out_tokens"),
         code=code("held_out_tokens"),
@@ -291,7 +291,7 @@ rule pack:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         command=script("pack"),
         shares=lambda wildcards: json.dumps(cfg.mixtures[wildcards.mixture]),
@@ -330,7 +330,7 @@ rule drop_report:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=15,
+        runtime=minutes(15),
     params:
         command=script("drop_report"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -369,7 +369,7 @@ rule corpus_statistics:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=15,
+        runtime=minutes(15),
     params:
         command=script("corpus_statistics"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),

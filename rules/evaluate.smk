@@ -49,8 +49,10 @@ rule evaluate_task:
     resources:
         nodes=1,
         gpu=int(ON_GPU),
+        gpu_model=gpu_model(ON_GPU),
+        slurm_partition=partition(ON_GPU),
         mem_mb=growing(16000 if ON_GPU else 4000),
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=minutes(240),
     params:
         command=script("evaluate_task"),
         settings=as_json(
@@ -79,8 +81,10 @@ rule bits_per_byte:
     resources:
         nodes=1,
         gpu=int(ON_GPU),
+        gpu_model=gpu_model(ON_GPU),
+        slurm_partition=partition(ON_GPU),
         mem_mb=growing(16000 if ON_GPU else 4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=minutes(120),
     params:
         command=script("bits_per_byte"),
         settings=as_json(

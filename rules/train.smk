@@ -37,7 +37,7 @@ rule plan_run:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=minutes(10),
     params:
         command=script("plan_run"),
         tokens=lambda wildcards: cfg.runs[wildcards.run].tokens,
@@ -82,12 +82,26 @@ rule train:
         run=one_of(cfg.trained_runs),
     threads: lambda wildcards: cfg.runs[wildcards.run].cpus or 8 * cfg.runs[wildcards.run].gpus
     resources:
-        nodes=1,
-        gpu=lambda wildcards: cfg.runs[wildcards.run].gpus,
-        mem_mb=lambda wildcards, attempt: 16000 * max(1, cfg.runs[wildcards.run].processes) * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        nodes=of_place("nodes"),
+        cpus_per_task=of_place("cpus_per_task"),
+        gpu=of_place("gpu"),
+        gpu_model=of_place("gpu_model"),
+        gres=of_place("gres"),
+        mpi=of_place("mpi"),
+        tasks=of_place("tasks"),
+        tasks_per_gpu=of_place("tasks_per_gpu"),
+        # Of each node. A second attempt gets twice as much, in case the first ran out; further ones, which
+        # a run of several time limits needs, get no more.
+        mem_mb=lambda wildcards, attempt: (
+            16000 * (cfg.runs[wildcards.run].processes // cfg.runs[wildcards.run].nodes) * min(attempt, 2)
+        ),
+        # The next attempt goes on from the checkpoint that is written when the limit is near.
+        runtime=int(site("TRAIN_MINUTES") or min(720, int(site("MAX_MINUTES", 720)))),
+        slurm_partition=lambda wildcards: partition(cfg.runs[wildcards.run].gpus),
+        slurm_extra=slurm_extra(f"--signal=TERM@{site('WARNING_SECONDS', 300)}"),
     params:
-        launcher=launcher,
+        launcher=script("launch"),
+        processes=lambda wildcards: cfg.runs[wildcards.run].processes,
         script=str(SCRIPTS / "train.py"),
         device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
         work=f"{R}/checkpoints/{{run}}",
@@ -99,7 +113,8 @@ rule train:
     message:
         "train: {wildcards.run}"
     shell:
-        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
         " --held-out {params.held_out:q} --output {output.model:q} {params.keep_optimizer}"
         " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
@@ -122,7 +137,7 @@ rule interpolate:
     threads: 1
     resources:
         mem_mb=growing(8000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("interpolate"),
         ratio=lambda wildcards: cfg.runs[wildcards.run].interpolate.ratio,

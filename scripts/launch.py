@@ -1,0 +1,106 @@
+"""Start the training processes of a run: one, several on this machine, or several on each node of a Slurm job.
+
+One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this script
+once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this machine. A
+SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training process, however long it then
+takes to write its checkpoint: torchrun itself would kill them after half a minute. Standard library only.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+EXIT_INTERRUPTED = 75  # see cpt.train.loop: a checkpoint is written, start again to go on
+HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
+
+
+def child_processes(parent: int) -> list[int]:
+    """Process numbers of the direct children of a process."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def die_with_parent() -> None:
+    """In a child before it starts: the kernel sends it a SIGTERM when its parent is gone."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def run_and_hand_on_signals(command: list[str]) -> int:
+    """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
+    SIGTERM would make it end the job at once), or to the processes that torchrun has started.
+
+    Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
+    """
+    noticed = []
+    process = None
+
+    def hand_on(number: int, _: object) -> None:
+        noticed.append(number)
+        if process is None:
+            return
+        if command[0] == "srun":
+            process.send_signal(signal.SIGUSR1)
+        elif workers := child_processes(process.pid):
+            for worker in workers:
+                os.kill(worker, signal.SIGUSR1)
+        else:
+            process.terminate()  # it hasn't started any yet
+
+    for number in HANDED_ON:
+        signal.signal(number, hand_on)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    code = process.wait()
+    return EXIT_INTERRUPTED if code and noticed else code
+
+
+def main() -> None:
+    """Parse the command line and start what it asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, required=True, help="of the run, on all nodes together")
+    parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job")
+    parser.add_argument("--cpus", type=int, default=1, help="of each node, for its processes")
+    parser.add_argument("script", nargs=argparse.REMAINDER, help="the training script and its arguments")
+    arguments = parser.parse_args()
+
+    granted = int(os.environ.get("SLURM_JOB_NUM_NODES", arguments.nodes))
+    in_slurm = "SLURM_JOB_ID" in os.environ and granted >= arguments.nodes
+    on_this_node = arguments.processes // arguments.nodes if in_slurm else arguments.processes
+    threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // on_this_node)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+    if arguments.processes == 1:
+        os.execv(sys.executable, [sys.executable, *arguments.script])
+    if in_slurm and arguments.nodes > 1 and int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) == 1:
+        srun = ["srun", "--kill-on-bad-exit=1", f"--nodes={arguments.nodes}", f"--ntasks={arguments.nodes}"]
+        srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
+        sys.exit(run_and_hand_on_signals([*srun, sys.executable, *sys.argv]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={on_this_node}"]
+    if in_slurm and arguments.nodes > 1:
+        names = subprocess.run(
+            ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS
+        torchrun += [f"--nnodes={arguments.nodes}", f"--node-rank={os.environ['SLURM_NODEID']}"]
+        torchrun += [f"--master-addr={names[0]}", f"--master-port={port}"]
+    else:
+        torchrun.append("--standalone")
+    sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
+
+
+if __name__ == "__main__":
+    main()
