@@ -15,6 +15,7 @@ container: "envs/cpt.sif"
 
 
 include: "rules/common.smk"
+include: "rules/slurm.smk"
 include: "rules/corpus.smk"
 include: "rules/model.smk"
 include: "rules/train.smk"
@@ -22,6 +23,10 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
 include: "rules/bench.smk"
+
+
+onstart:
+    refuse_to_double_slurm_jobs()
 
 
 rule all:

@@ -15,6 +15,7 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt import slurm
 from cpt.digest import code_digest
 from cpt.errors import UserError
 
@@ -39,11 +40,6 @@ wildcard_constraints:
     run="|".join(RUNS),
     task="|".join(TASKS),
     shard=r"\d{5}",
-
-
-def site(name, default=None):
-    """A value that the site sets for its cluster in CPT_SLURM_{name} (docs/clusters.md), or the default."""
-    return os.environ.get(f"CPT_SLURM_{name}") or default
 
 
 def as_json(value):
@@ -85,16 +81,6 @@ def model_of(run):
 def one_of(names):
     """A wildcard constraint: one of these names, or nothing at all if there are none."""
     return "|".join(names) or "(?!)"
-
-
-def growing(megabytes):
-    """Memory that grows with the attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
-
-
-def minutes(count):
-    """A time limit that grows with the attempt, up to the longest that the site allows."""
-    return lambda wildcards, attempt: min(count * attempt, int(site("MAX_MINUTES", 10_000)))
 
 
 def local_files(corpus):
@@ -155,47 +141,3 @@ def origin_of(run):
     if start is None or not cfg.budgets[start]:
         return run
     return origin_of(cfg.runs[start].interpolate.run if cfg.runs[start].interpolate else start)
-
-
-def partition(gpus):
-    """Slurm's partition of a job with so many GPUs; None is the cluster's default."""
-    return (site("GPU_PARTITION") if gpus else None) or site("PARTITION")
-
-
-def gpu_model(gpus):
-    """The GPU model to ask for, where the site names one."""
-    return site("GPU_MODEL") if gpus else None
-
-
-def slurm_extra(*options):
-    """Options of sbatch that no resource stands for: these, and mail where the site names an address."""
-    mail = [f"--mail-user={site('MAIL')}", "--mail-type=FAIL"] if site("MAIL") else []
-    return " ".join([*options, *mail]) or None
-
-
-def place_of(run):
-    """What Slurm is asked for in training a run. A resource that is None is left out.
-
-    On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, it is started once
-    outside any step (`mpi`), and scripts/launch.py starts the steps; GPUs are then asked for by node (`gres`),
-    since of a total one node might get none.
-    """
-    settings = cfg.runs[run]
-    several = settings.nodes > 1
-    gpus = settings.gpus // settings.nodes
-    model = gpu_model(gpus)
-    return {
-        "nodes": settings.nodes,
-        "cpus_per_task": 8 * gpus or settings.cpus // settings.nodes,
-        "gpu": None if several else gpus,
-        "gpu_model": None if several else model,
-        "gres": f"gpu:{f'{model}:' if model else ''}{gpus}" if several and gpus else None,
-        "mpi": "srun" if several else None,
-        "tasks": settings.nodes if several else None,
-        "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would be taken for the tasks per GPU
-    }
-
-
-def of_place(key):
-    """One of the above, as a rule's resource."""
-    return lambda wildcards: place_of(wildcards.run)[key]

@@ -51,8 +51,8 @@ rule evaluate_task:
         gpu=int(ON_GPU),
         gpu_model=gpu_model(ON_GPU),
         slurm_partition=partition(ON_GPU),
-        mem_mb=growing(16000 if ON_GPU else 4000),
-        runtime=minutes(240),
+        mem_mb=growing(SCORE_MB),
+        runtime=minutes(SCORE_MINUTES),
     params:
         command=script("evaluate_task"),
         settings=as_json(
@@ -83,7 +83,7 @@ rule bits_per_byte:
         gpu=int(ON_GPU),
         gpu_model=gpu_model(ON_GPU),
         slurm_partition=partition(ON_GPU),
-        mem_mb=growing(16000 if ON_GPU else 4000),
+        mem_mb=growing(SCORE_MB),
         runtime=minutes(120),
     params:
         command=script("bits_per_byte"),

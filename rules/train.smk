@@ -14,6 +14,10 @@
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
 
+localrules:
+    plan_run,
+
+
 rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
@@ -34,10 +38,8 @@ rule plan_run:
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
+    retries: 0  # what is wrong with a plan stays wrong
     threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=minutes(10),
     params:
         command=script("plan_run"),
         tokens=lambda wildcards: cfg.runs[wildcards.run].tokens,
@@ -92,11 +94,10 @@ rule train:
         tasks_per_gpu=of_place("tasks_per_gpu"),
         # Of each node. A second attempt gets twice as much, in case the first ran out; further ones, which
         # a run of several time limits needs, get no more.
-        mem_mb=lambda wildcards, attempt: (
-            16000 * (cfg.runs[wildcards.run].processes // cfg.runs[wildcards.run].nodes) * min(attempt, 2)
-        ),
+        mem_mb=lambda wildcards, attempt: training_mb(wildcards.run) * min(attempt, 2),
+        disk_mb=training_disk_mb,
         # The next attempt goes on from the checkpoint that is written when the limit is near.
-        runtime=int(site("TRAIN_MINUTES") or min(720, int(site("MAX_MINUTES", 720)))),
+        runtime=TRAIN_MINUTES,
         slurm_partition=lambda wildcards: partition(cfg.runs[wildcards.run].gpus),
         slurm_extra=slurm_extra(f"--signal=TERM@{site('WARNING_SECONDS', 300)}"),
     params:

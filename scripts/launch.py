@@ -1,9 +1,10 @@
-"""Start the training processes of a run: one, several on this machine, or several on each node of a Slurm job.
+"""Start a run's training processes: one, several on this machine, or several on each node of a Slurm job.
 
-One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this script
-once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this machine. A
-SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training process, however long it then
-takes to write its checkpoint: torchrun itself would kill them after half a minute. Standard library only.
+One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this
+script once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this
+machine. A SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training process, however long
+it then takes to write its checkpoint: torchrun itself would kill them after half a minute. Standard library
+only.
 """
 
 import argparse
@@ -67,7 +68,9 @@ def run_and_hand_on_signals(command: list[str]) -> int:
 
 def main() -> None:
     """Parse the command line and start what it asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--processes", type=int, required=True, help="of the run, on all nodes together")
     parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job")
     parser.add_argument("--cpus", type=int, default=1, help="of each node, for its processes")

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 NODES = ("n1", "n2")
-GPUS, CPUS, MEMORY_MB = 2, 8, 64_000  # of each node, as the scheduler believes: it never asks the machine
+GPUS, CPUS, MEMORY_MB = 2, 32, 100_000  # of each node, as the scheduler believes: it never asks the machine
 NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "unshare", "nsenter", "ip")
 DATABASE_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db")
@@ -165,6 +165,13 @@ class Cluster:
             self.start_node(node)
         self.wait_until_idle(len(NODES))
 
+    def wait_until_down(self, node: str, seconds: float = 90) -> None:
+        """Wait until Slurm has noticed that a node doesn't answer."""
+        end = time.monotonic() + seconds
+        while "down" not in self.run("sinfo", "-h", "-N", "-n", node, "-o", "%T"):
+            assert time.monotonic() < end, f"{node} isn't down\n{self.logs()}"
+            time.sleep(0.5)
+
     def wait_until_idle(self, nodes: int, seconds: float = 30) -> None:
         """Wait until so many nodes are idle."""
         end = time.monotonic() + seconds
@@ -249,8 +256,8 @@ class Cluster:
             stderr=subprocess.DEVNULL,
             env=self.environment(),
         )
-        statement = "create user slurm@localhost identified by 'slurm'; grant all on slurm_acct_db.* to slurm@localhost"
-        self._until("mariadb", "--no-defaults", "-S", str(socket), "-u", "root", "-e", statement)
+        grant = "grant all on slurm_acct_db.* to slurm@localhost identified by 'slurm'"
+        self._until("mariadb", "--no-defaults", "-S", str(socket), "-u", "root", "-e", grant)
         configuration = self.folder / "etc" / "slurmdbd.conf"
         configuration.write_text(
             f"AuthType=auth/munge\nAuthInfo=socket={self.folder}/munge/socket\nDbdHost=localhost\n"
