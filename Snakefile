@@ -23,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
 include: "rules/bench.smk"
+include: "rules/preflight.smk"
 
 
 onstart:

@@ -53,7 +53,7 @@ rule bench_corpus:
         mem_mb=growing(4000),
         runtime=minutes(60),
     params:
-        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'corpus.py'))}",
+        command=script("corpus", Path(workflow.basedir) / "benchmarks"),
         folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
         # It starts the stages as processes of their own, so their code isn't reached through imports.
         code="-".join(
@@ -83,7 +83,7 @@ rule bench_training:
         mem_mb=growing(6000),
         runtime=minutes(120),
     params:
-        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'training.py'))}",
+        command=script("training", Path(workflow.basedir) / "benchmarks"),
         # It starts the systems as processes of their own, so their code isn't reached through imports.
         code="-".join(
             [

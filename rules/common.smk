@@ -54,14 +54,30 @@ def in_order(mapping):
     return json.dumps({key: getattr(value, "model_dump", lambda: value)() for key, value in mapping.items()})
 
 
-def code(script):
-    """Digest of all code that a script reaches: a change of it reruns the rule, a comment doesn't."""
-    return code_digest(SCRIPTS / f"{script}.py")
+def code(script, *files):
+    """Digest of all code that a script reaches, and of the project's files that it reads: a change of them
+    reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
+    digest = code_digest(SCRIPTS / f"{script}.py")
+    if not files:
+        return digest
+    content = b"".join(Path(file).read_bytes() for file in files)
+    return hashlib.sha256(digest.encode() + content).hexdigest()[: len(digest)]
 
 
-def script(name):
+class Place:
+    """A parameter that says where something lies, not what it is. Snakemake compares strings, but not this:
+    another interpreter or another place of the clone reruns nothing."""
+
+    def __init__(self, text):
+        self.text = str(text)
+
+    def __str__(self):
+        return self.text
+
+
+def script(name, folder=SCRIPTS):
     """The start of a script's command line."""
-    return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
+    return Place(f"{PYTHON} {shlex.quote(str(folder / name))}.py")
 
 
 def shards_of(corpora, pattern):

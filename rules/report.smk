@@ -59,7 +59,7 @@ rule merged_config:
 
 rule scores:
     input:
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
         tasks=expand(rules.evaluate_task.output.scores, run=RUNS, task=TASKS),
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
@@ -82,7 +82,7 @@ rule scores:
         tasks=TASK_COLUMNS,
         corpora=json.dumps(cfg.measured_corpora),
         base=as_json(cfg.base),
-        code=code("scores"),
+        code=code("scores", PUBLISHED),
     message:
         "scores"
     shell:
@@ -96,7 +96,7 @@ rule table1:
     input:
         scores=rules.scores.output,
         config=rules.merged_config.output,
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
     output:
         csv=report(
             f"{R}/table1.csv",
@@ -116,7 +116,7 @@ rule table1:
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
         base=as_json(cfg.base),
-        code=code("table1"),
+        code=code("table1", PUBLISHED),
     message:
         "Table 1"
     shell:
@@ -157,7 +157,7 @@ rule figure1:
 rule figure2:
     input:
         scores=rules.scores.output,
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
     output:
         report(
             multiext(f"{R}/figures/figure2", *(f".{kind}" for kind in FIGURE_FORMATS)),
@@ -177,7 +177,7 @@ rule figure2:
         runs=RUN_BUDGETS,
         stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
         formats=FIGURE_FORMATS,
-        code=code("figure2"),
+        code=code("figure2", PUBLISHED),
     message:
         "Figure 2"
     shell:

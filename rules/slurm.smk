@@ -1,15 +1,6 @@
-# Slurm: what its jobs are asked for, the plan that a dry run prints, and `preflight`.
-#
-# REQUIRED INPUTS
-#   the environment variables CPT_SLURM_*, if the site needs any (docs/clusters.md)
-# OUTPUTS
-#   none: `preflight` reports on the terminal
-
+# What jobs are asked for on Slurm, by the site's environment variables CPT_SLURM_* (docs/clusters.md), and the
+# plan that a dry run prints.
 import atexit
-
-
-localrules:
-    preflight,
 
 
 def site(name, default=None):
@@ -176,32 +167,3 @@ def hub_sources():
     return [
         [kind, source.repo, source.revision, key] for kind, source, key in sources if source.source == "hub"
     ]
-
-
-rule preflight:
-    log:
-        f"{R}/logs/preflight.log",
-    benchmark:
-        f"{R}/timings/preflight.tsv"
-    retries: 0
-    threads: 1
-    params:
-        command=script("preflight"),
-        requests=json.dumps(requests()),
-        hub=json.dumps(hub_sources()),
-        site=json.dumps(
-            {
-                "account": site("ACCOUNT"),
-                "constraint": site("CONSTRAINT"),
-                "gpu_model": site("GPU_MODEL"),
-                "poll_seconds": int(site("POLL_SECONDS", 40)),
-            }
-        ),
-        results=R,
-        disk=8
-        * sum(source.tokens_per_shard or 0 for source in cfg.corpora.values() if source.source == "hub"),
-    message:
-        "preflight: what the jobs will ask for, and what this cluster offers"
-    shell:
-        "{params.command} --requests {params.requests:q} --hub {params.hub:q} --site {params.site:q}"
-        " --results {params.results:q} --disk {params.disk} --log-file {log:q}"

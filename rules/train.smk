@@ -103,7 +103,7 @@ rule train:
     params:
         launcher=script("launch"),
         processes=lambda wildcards: cfg.runs[wildcards.run].processes,
-        script=str(SCRIPTS / "train.py"),
+        script=Place(SCRIPTS / "train.py"),
         device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
         work=f"{R}/checkpoints/{{run}}",
         held_out=lambda wildcards: [

@@ -32,38 +32,37 @@ def child_processes(parent: int) -> list[int]:
     return found
 
 
-def die_with_parent() -> None:
-    """In a child before it starts: the kernel sends it a SIGTERM when its parent is gone."""
+def prepare_child() -> None:
+    """In a child before it starts: what is handed on here, it ignores when it comes from elsewhere (Slurm
+    signals all processes of a step), and the kernel ends it when its parent is gone."""
+    for number in HANDED_ON:
+        signal.signal(number, signal.SIG_IGN)
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGQUIT)
 
 
 def run_and_hand_on_signals(command: list[str]) -> int:
     """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
     SIGTERM would make it end the job at once), or to the processes that torchrun has started.
 
+    They are sent every second until it ends: while a training process starts, it ignores them.
+
     Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
     """
     noticed = []
-    process = None
-
-    def hand_on(number: int, _: object) -> None:
-        noticed.append(number)
-        if process is None:
-            return
-        if command[0] == "srun":
-            process.send_signal(signal.SIGUSR1)
-        elif workers := child_processes(process.pid):
-            for worker in workers:
-                os.kill(worker, signal.SIGUSR1)
-        else:
-            process.terminate()  # it hasn't started any yet
-
     for number in HANDED_ON:
-        signal.signal(number, hand_on)
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
-    code = process.wait()
-    return EXIT_INTERRUPTED if code and noticed else code
+        signal.signal(number, lambda number, _: noticed.append(number))
+    environment = os.environ | {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare_child)
+    while True:
+        try:
+            code = process.wait(timeout=1)
+            return EXIT_INTERRUPTED if code and noticed else code
+        except subprocess.TimeoutExpired:
+            if noticed:
+                targets = [process.pid] if command[0] == "srun" else child_processes(process.pid)
+                for target in targets:
+                    os.kill(target, signal.SIGUSR1)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    if not config.getoption("--slurm-full"):
+    if not config.getoption("--slurm-full", default=False):
         skip = pytest.mark.skip(reason="one of the long ones: make test-slurm")
         for item in items:
             if "slurm_full" in item.keywords:
@@ -168,12 +168,14 @@ class Held:
         self.processes = processes
 
     def told_to_stop(self) -> bool:
-        """Whether the launcher has handed a signal on to all of them."""
+        """Whether the launcher has handed a signal on to all of them; some may be through with it, for Slurm
+        lets stopped processes go on before it ends a job."""
         waiting = []
         for process in self.processes:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            pending = int(re.search(r"ShdPnd:\s+(\w+)", status)[1], 16)
-            waiting.append(bool(pending & 1 << (signal.SIGUSR1 - 1)))
+            file = Path(f"/proc/{process.pid}/status")
+            found = re.search(r"ShdPnd:\s+(\w+)", file.read_text()) if file.exists() else None
+            pending = int(found[1], 16) if found else 0
+            waiting.append(not process.is_running() or bool(pending & 1 << (signal.SIGUSR1 - 1)))
         return all(waiting)
 
     def gone(self) -> bool:
@@ -233,7 +235,8 @@ def finished(tmp_path_factory, cluster) -> Clone:
 def untrained(tmp_path, finished) -> Clone:
     """A fresh clone with copied results of all that comes before training, and of the base model."""
     clone = Clone(tmp_path / "clone")
-    shutil.copytree(finished.results, clone.results, ignore=shutil.ignore_patterns(*RUNS, "table1.*"))
+    left_out = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
+    shutil.copytree(finished.results, clone.results, ignore=left_out, dirs_exist_ok=True)
     return clone
 
 

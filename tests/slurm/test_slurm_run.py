@@ -25,7 +25,7 @@ def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
     def of(rule: str) -> list[dict[str, str]]:
         return [told[number] for number in finished.jobs_of(rule)]
 
-    assert len(submitted) == 15
+    assert len(submitted) == 16
     assert all(job["JobState"] == "COMPLETED" for job in submitted.values())
     assert all(job["JobName"].startswith("cpt_") for job in submitted.values())
     # Two shards share a job, side by side.
