@@ -64,6 +64,8 @@ SETTINGS = {
     "epsilon": 1e-8,
     "gradient_clip": 1.0,
     "document_masking": False,
+    "selection": None,
+    "l2_to_start": 0.0,
     "schedule": "cosine",
     "minimum_learning_rate": 0.0,
     "warmup": 0.1,

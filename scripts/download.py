@@ -2,14 +2,14 @@
 
 import argparse
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpt.command import command_parser, json_value, run
 from cpt.corpus.addresses import Address, fetch_address, is_address, matching_addresses
 from cpt.corpus.documentation import documents_of, source_files
-from cpt.corpus.documents import RAW_SCHEMA, Document, open_parquet, require_text_column, row_writer
+from cpt.corpus.documents import Document, open_parquet, raw_schema, require_text_column, row_writer
 from cpt.corpus.hub import fetch_hub_file
 from cpt.corpus.layout import folder_of_parts
 from cpt.corpus.sources import documents_in, matching_files
@@ -24,13 +24,16 @@ def file_entry(path: Path, name: str) -> dict[str, Any]:
     return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def write_documents(documents: Iterable[Document], output: Path, where: str) -> int:
-    """Write the raw shard; returns in how many documents characters were replaced."""
+def write_documents(
+    documents: Iterable[Document], output: Path, where: str, columns: Sequence[str] = ()
+) -> int:
+    """Write the raw shard, with these columns of numbers; returns in how many documents characters were
+    replaced."""
     replaced = 0
     with atomic(output) as temporary, Progress(where, unit="documents") as progress:
-        with row_writer(temporary, RAW_SCHEMA) as rows:
+        with row_writer(temporary, raw_schema(columns)) as rows:
             for document in documents:
-                rows.add(document.id, document.text, document.url)
+                rows.add(document.id, document.text, document.url, *document.numbers)
                 replaced += document.replaced
                 progress.advance()
         if not rows.count:
@@ -51,8 +54,9 @@ def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[s
         with atomic(arguments.output) as temporary:
             fetched.path.rename(temporary)
     else:
-        documents = documents_in(fetched.path, fetched.name, source["text_column"])
-        replaced = write_documents(documents, arguments.output, where)
+        columns = source.get("columns", ())
+        documents = documents_in(fetched.path, fetched.name, source["text_column"], columns)
+        replaced = write_documents(documents, arguments.output, where, columns)
     shutil.rmtree(fetched.path.parent)
     return {"revision": fetched.revision, "files": files, "documents_with_replaced_characters": replaced}
 
@@ -81,9 +85,9 @@ def read_local(source: dict, arguments: argparse.Namespace, where: str) -> dict[
     documents = (
         document
         for name, path in paths.items()
-        for document in documents_in(path, name, source["text_column"])
+        for document in documents_in(path, name, source["text_column"], source.get("columns", ()))
     )
-    replaced = write_documents(documents, arguments.output, where)
+    replaced = write_documents(documents, arguments.output, where, source.get("columns", ()))
     files = [file_entry(path, name) for name, path in paths.items()]
     shutil.rmtree(folder, ignore_errors=True)
     return {"revision": None, "files": files, "documents_with_replaced_characters": replaced}

@@ -1,4 +1,4 @@
-"""Start a run's training processes: one, several on this machine, or several on each node of a Slurm job.
+"""Start a run's processes: one, several on this machine, or several on each node of a Slurm job.
 
 One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this
 script once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this
@@ -10,6 +10,7 @@ only.
 import argparse
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,16 @@ def child_processes(parent: int) -> list[int]:
     return found
 
 
+def tell_to_stop(worker: int) -> None:
+    """SIGUSR1, or SIGKILL to a process that doesn't handle it (yet), and so has nothing to save."""
+    try:
+        caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text())
+        handles = int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1
+        os.kill(worker, signal.SIGUSR1 if handles else signal.SIGKILL)
+    except (OSError, TypeError):
+        pass  # it has just ended
+
+
 def prepare_child() -> None:
     """In a child before it starts: what is handed on here, it ignores when it comes from elsewhere (Slurm
     signals all processes of a step), and the kernel ends it when its parent is gone."""
@@ -45,7 +56,7 @@ def run_and_hand_on_signals(command: list[str]) -> int:
     """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
     SIGTERM would make it end the job at once), or to the processes that torchrun has started.
 
-    They are sent every second until it ends: while a training process starts, it ignores them.
+    They are told every second until it ends: the first time, torchrun may not have started any.
 
     Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
     """
@@ -60,9 +71,11 @@ def run_and_hand_on_signals(command: list[str]) -> int:
             return EXIT_INTERRUPTED if code and noticed else code
         except subprocess.TimeoutExpired:
             if noticed:
-                targets = [process.pid] if command[0] == "srun" else child_processes(process.pid)
-                for target in targets:
-                    os.kill(target, signal.SIGUSR1)
+                if command[0] == "srun":
+                    process.send_signal(signal.SIGUSR1)
+                else:
+                    for worker in child_processes(process.pid):
+                        tell_to_stop(worker)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.device,
         dict(arguments.held_out),
         arguments.keep_optimizer,
+        arguments.reference_losses,
     )
     if summary is not None:
         write_run(
@@ -66,6 +67,13 @@ if __name__ == "__main__":
         default=[],
         metavar="CORPUS=FILE",
         help="held-out tokens (.npz) to measure the loss on, if the plan says so",
+    )
+    parser.add_argument(
+        "--reference-losses",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="folder of the reference's losses on each mixture, if the plan says so (train.selection)",
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints; removed when done")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained model")

@@ -330,3 +330,45 @@ def test_held_out_loss_is_measured_in_the_papers_experiment():
     assert "runs.cpt-1B.train.held_out.tokens: input should be greater than 0" in problem(
         {"runs": {"cpt-1B": run}}
     )
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({"x": {"reference": "refrence"}}, "x.train.selection.reference: there is no 'refrence' in runs or"),
+        ({"x": {"reference": "x"}}, "x.train.selection.reference: x is made from this run"),
+        ({"x": {"reference": "y"}, "y": {"reference": "x"}}, "x.train.selection.reference: y is made from"),
+        ({"x": {"reference": "base", "share": 0}}, "x.train.selection.share: input should be greater than 0"),
+    ],
+)
+def test_selections_that_cannot_be(runs, message):
+    given = {
+        name: {"tokens": "1M", "gpus": 1, "train": {"selection": {"share": 0.6, **selection}}}
+        for name, selection in runs.items()
+    }
+    assert f"runs.{message}" in problem({"runs": given})
+
+
+def test_reference_of_a_selection_is_a_run_the_base_or_a_model_of_its_own():
+    model = {"source": "local", "path": "somewhere"}
+    runs = {
+        name: {
+            "tokens": "1M",
+            "gpus": 1,
+            "train": {"selection": {"reference": name[2:], "share": 0.5}, **more},
+        }
+        for name, more in (("x-other", {}), ("x-base", {"document_masking": True}), ("x-cpt-1B", {}))
+    }
+    config = load(merged({"reference_models": {"other": model}, "runs": runs}))
+    assert config.references_of("x-other") == [("domain", "other", "sequences")]
+    assert config.references_of("x-base") == [("domain", "base", "documents")]
+    assert config.references_of("cpt-1B") == []
+    taken = {"reference_models": {"cpt-1B": model}}
+    assert "reference_models.cpt-1B: a run has this name" in problem(taken)
+
+
+def test_bounds_on_columns():
+    bad = {"where": {"score": {}, "other": {"minimum": 3, "maximum": 2}}}
+    text = problem({"corpora": {"fineweb_edu": bad}})
+    assert "where.score: set minimum, maximum or both" in text
+    assert "where.other: minimum: 3 is over maximum: 2" in text

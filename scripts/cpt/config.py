@@ -44,6 +44,9 @@ class Config(Section):
     packing: Packing
     mixtures: dict[Name, dict[str, Share]]
     train: Train
+    reference_models: dict[Name, BaseSource] = Field(
+        {}, description="further models, imported as the base is, to select targets by"
+    )
     runs: dict[Name, Run]
     evaluate: Evaluate
 
@@ -81,6 +84,9 @@ class Config(Section):
                 )
         for name, run in self.runs.items():
             self._check_run(name, run)
+        for name in self.reference_models:
+            if name in self.runs or name == "base":
+                raise ValueError(f"reference_models.{name}: a run has this name; rename the one or the other")
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
                 require_known(task, self.evaluate.tasks, f"evaluate.groups.{group}", "evaluate.tasks")
@@ -154,7 +160,33 @@ class Config(Section):
                 f"runs.{name}.tokens: {run.tokens} is less than one sequence "
                 f"(packing.sequence_length: {self.packing.sequence_length})"
             )
-        self.train_settings(name)
+        self._check_selection(name)
+
+    def _check_selection(self, name: str) -> None:
+        selection = self.train_settings(name).selection
+        if selection is None:
+            return
+        known = {"base": None, **self.runs, **self.reference_models}
+        require_known(
+            selection.reference, known, f"runs.{name}.train.selection.reference", "runs or reference_models"
+        )
+        waiting, seen = [selection.reference], set()
+        while waiting:
+            if (found := waiting.pop()) == name:
+                raise ValueError(
+                    f"runs.{name}.train.selection.reference: {selection.reference} is made from this run, "
+                    "which needs it to train; name another one"
+                )
+            if found in self.runs and found not in seen:
+                seen.add(found)
+                waiting += self._models_needed(found)
+
+    def _models_needed(self, name: str) -> list[str]:
+        """The runs and references whose models a run is made from or selects targets by."""
+        run = self.runs[name]
+        selection = self.train_settings(name).selection if run.tokens else None
+        needed = (run.start_from, run.interpolate and run.interpolate.run, selection and selection.reference)
+        return [model for model in needed if model]
 
     def train_settings(self, run: str) -> Train:
         """The `train` section with this run's own keys over it. Raises ValueError if they don't fit."""
@@ -162,6 +194,17 @@ class Config(Section):
             return Train.model_validate({**self.train.model_dump(), **self.runs[run].train})
         except ValidationError as error:
             raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
+
+    def references_of(self, run: str) -> list[tuple[str, str, str]]:
+        """For each mixture that a run trains on: (mixture, reference, scope), if it selects targets.
+
+        The scope is what a token attends to: `documents` where they are kept apart, or `sequences`.
+        """
+        settings = self.train_settings(run)
+        if settings.selection is None:
+            return []
+        scope = "documents" if settings.document_masking else "sequences"
+        return [(mixture, settings.selection.reference, scope) for mixture in self.mixtures_of(run)]
 
     def mixture_of(self, run: str) -> str:
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""

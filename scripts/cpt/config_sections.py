@@ -45,6 +45,24 @@ class Section(BaseModel):
 
 
 # ---------------------------------------------------------------------------------------------- data
+class ColumnBounds(Section):
+    """Bounds on a number that comes with a document; both are allowed values."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "ColumnBounds":
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("set minimum, maximum or both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum: {self.minimum:g} is over maximum: {self.maximum:g}")
+        return self
+
+
+Where = dict[Name, ColumnBounds]
+
+
 class HubCorpus(Section):
     """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
 
@@ -59,6 +77,7 @@ class HubCorpus(Section):
         None, description="training tokens that one file yields, after filters"
     )
     text_column: str = "text"
+    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
 class LocalCorpus(Section):
@@ -70,6 +89,7 @@ class LocalCorpus(Section):
     )
     shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
     text_column: str = "text"
+    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
 
 class DocumentationCorpus(Section):
@@ -226,6 +246,13 @@ class HeldOutLoss(Section):
     first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
 
 
+class Selection(Section):
+    """Selective language modelling (Lin et al. 2024)."""
+
+    reference: str = Field(description="the model whose loss is subtracted: a run, or of `reference_models`")
+    share: float = Field(gt=0, le=1, description="of each sequence's targets: those of highest excess loss")
+
+
 class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
@@ -235,6 +262,10 @@ class Train(Section):
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
     document_masking: bool = Field(description="no attention and no loss across document boundaries")
+    selection: Selection | None = Field(None, description="null: trained on all targets")
+    l2_to_start: float = Field(
+        0.0, ge=0, description="coefficient of half the squared distance from the start model's weights"
+    )
     schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
     minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
     constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")

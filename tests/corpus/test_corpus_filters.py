@@ -22,6 +22,7 @@ from cpt.corpus.filters import Drop, Rules
 from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
+from cpt.errors import UserError
 
 PROSE = (
     "A sentence that is long enough to count as a line of its own.\n"
@@ -246,6 +247,37 @@ def test_script_accounts_for_every_document(script, save_table, tmp_path, filter
         ("minimum_lines", "n3"),
         ("short_lines", "n5"),
     ]
+
+
+def test_bounds_on_columns_come_first_and_every_document_is_accounted_for(save_table, tmp_path, filters):
+    texts = [f"{PROSE}\n{number}" for number in range(7)] + [None]
+    scores = [4.0, 3.99, None, float("nan"), 5.0, 5.01, 4.5, 1.0]
+    tokens = [9, 9, 9, 9, 9, 9, 8, 9]
+    raw = save_table(tmp_path / "raw.parquet", {"text": texts, "score": scores, "tokens": tokens})
+    both = {"score": {"minimum": 4, "maximum": 5}, "tokens": {"minimum": 9, "maximum": None}}
+    paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
+    arguments = {"input": raw, "text_column": "text", "normalize": "none", **paths}
+    filter_documents.main(argparse.Namespace(settings=filters | {"where": both}, **arguments))
+    assert pq.read_table(paths["output"])["row"].to_pylist() == [0, 4]
+    with open(paths["drops"]) as file:
+        table = {row["rule"]: int(row["documents"]) for row in csv.DictReader(file)}
+    assert list(table) == ["read", "where_score", "where_tokens", *Rules(filters).names, "kept"]
+    assert {rule: count for rule, count in table.items() if count} == {
+        "read": 8,
+        "where_score": 5,  # also the document without text
+        "where_tokens": 1,
+        "kept": 2,
+    }
+    examples = [json.loads(line) for line in paths["examples"].read_text().splitlines()]
+    found = [(entry["rule"], entry["value"], entry["threshold"]) for entry in examples]
+    missing = ("where_score", None, 4)
+    assert found == [
+        *(("where_score", 3.99, 4), missing, missing),
+        *(("where_score", 5.01, 5), ("where_score", 1.0, 4), ("where_tokens", 8.0, 9)),
+    ]
+    both["quality"] = both.pop("score")
+    with pytest.raises(UserError, match=r"raw\.parquet: there is no column 'quality'.*`where`"):
+        filter_documents.main(argparse.Namespace(settings=filters | {"where": both}, **arguments))
 
 
 def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):

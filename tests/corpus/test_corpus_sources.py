@@ -14,7 +14,7 @@ from cpt.errors import UserError
 
 
 def read(path, text_column="text"):
-    return [tuple(document) for document in documents_in(path, path.name, text_column)]
+    return [tuple(document)[:4] for document in documents_in(path, path.name, text_column)]
 
 
 def test_valid_text():
@@ -141,3 +141,23 @@ def test_script_refuses_an_empty_corpus(script, tmp_path):
     assert "corpora.news, shard 0: there is not one document in it" in done.stderr
     assert not output.exists()
     assert not manifest.exists()
+
+
+def test_columns_of_numbers(save_table, tmp_path):
+    columns = {"text": ["a", "b", "c"], "score": [4, None, 2], "label": ["x", "y", "z"]}
+    table = save_table(tmp_path / "x.parquet", columns)
+    lines = tmp_path / "x.jsonl"
+    lines.write_text("".join(f'{{"text": "t", "score": {score}}}\n' for score in ("4", "null", "2.5e0")))
+    assert [d.numbers for d in documents_in(table, "x", "text", ["score"])] == [(4,), (None,), (2,)]
+    assert [d.numbers for d in documents_in(lines, "x", "text", ["score"])] == [(4.0,), (None,), (2.5,)]
+    assert [d.numbers for d in documents_in(lines, "x", "text")] == [(), (), ()]
+    for path, column, message in (
+        (table, "quality", r"x\.parquet: there is no column 'quality'; its columns are text, score, label"),
+        (table, "label", r"column 'label' holds string, not numbers"),
+        (lines, "quality", r"x\.jsonl, line 1: the key 'quality' holds 'nothing', expected a number or null"),
+    ):
+        with pytest.raises(UserError, match=message):
+            list(documents_in(path, "x", "text", [column]))
+    (tmp_path / "x.md").write_text("# Text")
+    with pytest.raises(UserError, match=r"x\.md: a text has no column 'score'; leave out .*`where`"):
+        list(documents_in(tmp_path / "x.md", "x", "text", ["score"]))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt.errors import UserError
-from cpt.model.checks import describe
+from cpt.model.checks import check_dense, describe
 from cpt.model.folder import load_folder
 from cpt.model.loaded import fast_tokenizer
 from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
@@ -221,3 +221,28 @@ def test_quantised_and_contextless_models_are_refused(tmp_path, edit_json):
     edit_json(tmp_path / "source" / "config.json", max_position_embeddings=None)
     with pytest.raises(UserError, match="model_type 'bloom' has no max_position_embeddings"):
         load_folder(tmp_path / "source")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"model_type": "mixtral", "num_local_experts": 2},
+            r"mixtral has 2 experts \(num_local_experts in its config\.json\).*dense model",
+        ),
+        (
+            {"model_type": "qwen3_moe", "num_experts": 3, "moe_intermediate_size": 16, "head_dim": 16},
+            r"qwen3_moe has 3 experts",
+        ),
+    ],
+    ids=["mixtral", "qwen3_moe"],
+)
+def test_a_mixture_of_experts_is_refused(settings, message, tmp_path):
+    save_random(tmp_path / "source", settings)
+    with pytest.raises(UserError, match=message):
+        check_dense(load_folder(tmp_path / "source").model)
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_a_dense_model_is_no_mixture_of_experts(name):
+    check_dense(AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**SIZE, **LIKE[name][0]})))

@@ -50,6 +50,9 @@ def test_other_stages_and_mixtures_get_their_lines(experiment: SimpleNamespace, 
     lines = [line for line in text.splitlines() if not line.startswith("standard_library")]
     place = next(i for i, line in enumerate(lines) if ",contaminated," in line)
     lines.insert(place, "scientific_python,near_duplicates,,,0,0,,0")
+    first = next(i for i, line in enumerate(lines) if ",filter," in line)
+    lines.insert(first, "scientific_python,filter,where_score,,3,9,,2")
+    place += 1
     lines[place + 1] = "scientific_python,contaminated,found,,1200,7,,7"
     kept = int(next(line for line in lines if ",kept," in line).split(",")[6])
     lines += [
@@ -59,6 +62,8 @@ def test_other_stages_and_mixtures_get_their_lines(experiment: SimpleNamespace, 
     path.write_text("\n".join(lines) + "\n")
     labels = {step.label: step for step in read_steps(path)["scientific_python"]}
     assert "near-duplicates" in labels
+    left = (labels["read"].left.documents, labels["after column rules"].left.documents)
+    assert labels["where score"].taken.documents == 3 and left[0] - left[1] == 3
     assert "contaminated (1,200 left in)" in labels
     assert labels["unused (half)"].left[:2] == (None, 512)
     assert labels["packed (half)"].left.tokens == 512

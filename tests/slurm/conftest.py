@@ -28,24 +28,6 @@ SITE = {
 }
 
 
-def pytest_addoption(parser) -> None:
-    parser.addoption("--slurm-full", action="store_true", help="the long tests on Slurm as well")
-
-
-def pytest_collection_modifyitems(config, items) -> None:
-    if not config.getoption("--slurm-full", default=False):
-        skip = pytest.mark.skip(reason="one of the long ones: make test-slurm")
-        for item in items:
-            if "slurm_full" in item.keywords:
-                item.add_marker(skip)
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    if reason := missing():
-        terminalreporter.section("NOT TESTED ON SLURM", sep="!", red=True, bold=True)
-        terminalreporter.line(f"Nothing ran on Slurm: {reason}")
-
-
 class Clone:
     """A fresh clone of the repository: every file that git knows or would add, without results."""
 

@@ -43,7 +43,7 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: An
             held.write_text(json.dumps(engine.held_bytes()))
             norm = update(learning_rate)
             if steps == 1:
-                engine.backward(forward(*inputs) * math.nan, last=True)
+                engine.backward(forward(*inputs).sum() * math.nan, last=True)
                 assert math.isnan(update(learning_rate))
             return norm
 
@@ -63,6 +63,7 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: An
 
 if __name__ == "__main__":
     for training in json.loads(Path(sys.argv[1]).read_text()):
-        training["sequences_folders"] = [Path(folder) for folder in training["sequences_folders"]]
+        for key in ("sequences_folders", "reference_losses"):
+            training[key] = [Path(folder) for folder in training.get(key, [])]
         paths = {key: Path(training.pop(key)) for key in ("model_folder", "work")}
         train(**training, **paths)

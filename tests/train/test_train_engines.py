@@ -13,7 +13,7 @@ import pytest
 import torch
 from packed_mixture import LENGTH
 from safetensors.torch import load_file
-from train_settings import SETTINGS, TRAIN, several
+from train_settings import ENGINES, SETTINGS, TRAIN, several
 from transformers import AutoModelForCausalLM
 
 from cpt.digest import reached_definitions
@@ -21,17 +21,6 @@ from cpt.errors import UserError
 from cpt.train import deepspeed_engine
 from cpt.train.plan import make_plan
 
-BOTH = ["optimizer", "parameters"]
-ENGINES = {
-    "ddp": {"engine": "ddp"},
-    "fsdp": {"engine": "fsdp"},
-    "fsdp, all offloaded": {"engine": "fsdp", "offload": BOTH},
-    **{f"zero {stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
-    "zero 1, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 1, "offload": ["optimizer"]},
-    "zero 2, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
-    "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
-    "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
-}
 # One run, handed from engine to engine: (processes, engine, steps there).
 CHAIN = [
     (2, "ddp", 3),

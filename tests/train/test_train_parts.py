@@ -163,6 +163,7 @@ def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):
     path = tmp_path / "metrics.csv"
     row = dict.fromkeys(("tokens", "loss", "learning_rate", "gradient_norm"), 1.0)
     row |= dict.fromkeys(("tokens_per_second", "model_flops_utilization", "peak_memory_mb", "skipped"))
+    row["selected_loss"] = None
     file = MetricsFile(path, 0)
     for step in (1, 2, 3, 4):
         file.write(step=step, **row)

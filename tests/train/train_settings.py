@@ -34,6 +34,18 @@ SETTINGS = {
     "on_bad_step": "stop",
 }
 
+BOTH = ["optimizer", "parameters"]
+ENGINES = {
+    "ddp": {"engine": "ddp"},
+    "fsdp": {"engine": "fsdp"},
+    "fsdp, all offloaded": {"engine": "fsdp", "offload": BOTH},
+    **{f"zero {stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
+    "zero 1, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 1, "offload": ["optimizer"]},
+    "zero 2, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
+    "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
+    "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
+}
+
 
 def several(trainings: list[dict[str, Any]], processes: int, folder: Path) -> None:
     """Run several_trainings.py on a list, which is written to `folder`."""

@@ -14,6 +14,12 @@ from conftest import SMOKE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 RESULTS = "results/smoke"
+# Everything up to the packed sequences: what no change of training may touch.
+CORPUS_RULES = {
+    *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
+    *("held_out", "held_out_tokens", "pack", "drop_report", "corpus_statistics"),
+    *("base_model", "fetch_package", "fetch_benchmarks"),
+}
 
 
 def results(project) -> Path:
@@ -120,6 +126,14 @@ def test_runs_that_continue_or_switch_are_planned(project):
     jobs = project.planned("--config", mixtures, f"runs={{{more}, {late}}}")
     assert jobs["pack"] == 1 and jobs["plan_run"] == 2
     assert jobs["train"] == 3  # cpt-16K once more, to keep its optimizer
+
+
+def test_selecting_runs_wait_for_their_reference(project):
+    selection = "selection: {reference: cpt-40K, share: 0.6}"
+    runs = [f"{name}: {{tokens: 9216, cpus: 2, train: {{{selection}}}}}" for name in ("one", "two")]
+    jobs = project.planned("--config", f"runs={{{', '.join(runs)}}}")
+    assert not CORPUS_RULES & set(jobs)
+    assert (jobs["reference_losses"], jobs["plan_run"], jobs["train"]) == (1, 2, 2)
 
 
 def test_trained_model_loads_with_transformers(project):

@@ -26,6 +26,13 @@ FILTERED_SCHEMA = pa.schema(
         ("digest", pa.binary(16)),  # see cpt.corpus.duplicates
     ]
 )
+
+
+def raw_schema(columns: Sequence[str]) -> pa.Schema:
+    """Of raw shards made from own files, with these columns of numbers."""
+    return pa.schema([*RAW_SCHEMA, *((column, pa.float64()) for column in columns)])
+
+
 HELD_OUT_SCHEMA = pa.schema(
     [("order", pa.uint64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
 )
@@ -33,12 +40,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Document(NamedTuple):
-    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced."""
+    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced.
+
+    `numbers` are the columns that were asked for.
+    """
 
     id: str
     text: str | None
     url: str
     replaced: bool
+    numbers: tuple[float | None, ...] = ()
 
 
 def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:

@@ -54,8 +54,9 @@ def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:
 
 def _example(entry: dict[str, Any]) -> str:
     value, threshold = entry["value"], entry["threshold"]
-    # A document without tokens has infinitely many bytes per token, which JSON can't hold.
-    found = "infinite" if value is None else f"{value:.4g}"
+    # What JSON can't hold: no number in a column, or a document without tokens, of endless bytes per token.
+    unknown = "missing" if entry["rule"].startswith("where_") else "infinite"
+    found = unknown if value is None else f"{value:.4g}"
     return _entry(entry["id"], f"value {found}, threshold {threshold:.4g}", entry["text"])
 
 

@@ -16,10 +16,10 @@ from cpt.corpus.words import as_utf8
 
 
 class Drop(NamedTuple):
-    """Why a document was dropped: the rule, the document's value, and the bound that it broke."""
+    """Why a document was dropped: the rule, the document's value (None: it has none), and the bound."""
 
     rule: str
-    value: float
+    value: float | None
     threshold: float
 
 

@@ -3,11 +3,13 @@
 import glob
 import io
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from cpt.corpus.columns import require_number_columns
 from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_text_column, valid_text
 from cpt.errors import UserError
 
@@ -44,35 +46,47 @@ def require_reader(name: str, shown: str, corpus: str) -> None:
         )
 
 
-def documents_in(path: Path, name: str, text_column: str) -> Iterator[Document]:
+def documents_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()) -> Iterator[Document]:
     """The documents of one file, in order; `name` is what ids and addresses call the file.
 
-    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`.
+    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`. `columns` are
+    those of the numbers that are wanted besides. Raises UserError where the file lacks one.
     """
     if path.name.endswith(TABLES):
-        require_text_column(path, open_parquet(path).schema_arrow, text_column)
-        rows = ((*row, False) for row in read_rows(path, [text_column, "id", "url"]))
+        schema = open_parquet(path).schema_arrow
+        require_text_column(path, schema, text_column)
+        require_number_columns(path, schema, list(columns))
+        rows = (
+            (text, identity, url, False, *numbers)
+            for text, identity, url, *numbers in read_rows(path, [text_column, "id", "url", *columns])
+        )
     elif path.name.endswith(LINES):
-        rows = _json_lines(path, text_column)
+        rows = _json_lines(path, text_column, columns)
+    elif columns:
+        raise UserError(
+            f"{path}: a text has no column {columns[0]!r}; leave out the corpus's key `where`, or give it "
+            "files with columns (.parquet, .jsonl)"
+        )
     else:
         rows = iter([(path.read_bytes().removeprefix(BYTE_ORDER_MARK), None, None, False)])
-    for row, (text, identity, url, damaged) in enumerate(rows):
+    for row, (text, identity, url, damaged, *numbers) in enumerate(rows):
         text, replaced = valid_text(text)
-        yield Document(as_name(identity) or f"{name}:{row}", text, as_name(url) or name, damaged or replaced)
+        title, address = as_name(identity) or f"{name}:{row}", as_name(url) or name
+        yield Document(title, text, address, damaged or replaced, tuple(numbers))
 
 
-def _json_lines(path: Path, text_column: str) -> Iterator[tuple]:
+def _json_lines(path: Path, text_column: str, columns: Sequence[str]) -> Iterator[tuple]:
     try:
         with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
             for number, line in enumerate(stream, start=1):
                 line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 if line.strip():
-                    yield _json_row(line, f"{path}, line {number}", text_column)
+                    yield _json_row(line, f"{path}, line {number}", text_column, columns)
     except OSError as error:
         raise UserError(f"{path}: can't be read to its end ({error}); fetch or make it again") from None
 
 
-def _json_row(line: bytes, where: str, text_column: str) -> tuple:
+def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str]) -> tuple:
     decoded, damaged = valid_text(line)
     try:
         row = json.loads(decoded)
@@ -87,4 +101,17 @@ def _json_row(line: bytes, where: str, text_column: str) -> tuple:
     text = row[text_column]
     if text is not None and not isinstance(text, str):
         raise UserError(f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null")
-    return text, row.get("id"), row.get("url"), damaged
+    numbers = [_number(row, column, where) for column in columns]
+    return text, row.get("id"), row.get("url"), damaged, *numbers
+
+
+def _number(row: dict, column: str, where: str) -> float | None:
+    found = row.get(column, "nothing")
+    if found is None:
+        return None
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return float(min(max(found, -sys.float_info.max), sys.float_info.max))
+    raise UserError(
+        f"{where}: the key {column!r} holds {found!r}, expected a number or null; mend the line, or the "
+        "corpus's key `where`"
+    )

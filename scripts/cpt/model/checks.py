@@ -1,6 +1,7 @@
 """Does the imported model work? Context, parameters, and the loss on text that it must know."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from cpt.files import read_json, sha256_of
 HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
 RESTART_TOLERANCE = 1e-3  # of the largest hidden state: another mask changes the order of float32 sums
 MAXIMUM_LOSS_SHARE = 0.6  # of the uniform loss; trained models of 100M parameters stand near 0.3
+# How transformers' configs call the number of experts, and its classes what belongs to them.
+EXPERTS = re.compile(r"(^|_)(num|n)_(local_|routed_)?experts$")
+EXPERT_MODULE = re.compile(r"Expert|MoE|Moe$|MoeBlock|MoeMLP|Router")
 
 KNOWN_TEXT = """\
 The sun is a star at the centre of our solar system. It gives light and heat to the planets that move \
@@ -32,6 +36,27 @@ def check_context(config: PreTrainedConfig, sequence_length: int) -> None:
             f"{config.max_position_embeddings} tokens (max_position_embeddings in its config.json); lower "
             "packing.sequence_length or take another base model"
         )
+
+
+def check_dense(model: PreTrainedModel) -> None:
+    """Raise UserError for a mixture of experts: by its config, and by modules that are in use.
+
+    Its pre-training loss has a further term, or its router a rule of its own, that keeps the experts evenly
+    used (Fedus et al. 2022, section 2.2). Training without it would let the routing collapse unseen.
+    """
+    if not any(EXPERT_MODULE.search(type(module).__name__) for module in model.modules()):
+        return
+    pending: list[Any] = [model.config.to_dict()]
+    while pending:
+        for key, value in pending.pop().items():
+            if isinstance(value, dict):
+                pending.append(value)
+            elif EXPERTS.search(str(key)) and isinstance(value, int) and value > 1:
+                raise UserError(
+                    f"base: {model.config.model_type} has {value} experts ({key} in its config.json); "
+                    "the training loss here has no term that keeps the experts evenly used, so routing could "
+                    "collapse unseen. Choose a dense model, such as a Llama, Qwen2, Qwen3, OLMo2 or GPT-NeoX"
+                )
 
 
 def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:

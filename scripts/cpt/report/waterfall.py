@@ -84,11 +84,15 @@ def _steps(rows: list[dict[str, str]]) -> list[Step]:
         stages.setdefault(row["stage"], []).append(row)
     made = _Steps()
     made.total("read", _amount(stages["raw"][0]))
-    for name in ("length", "repetition"):
-        for label, parts in _by_label(stages["filter"]).items():
-            if (parts[0]["rule"] in LENGTH_RULES) == (name == "length"):
-                made.take(label, parts)
-        made.total(f"after {name} rules", made.left)
+    kinds: dict[str, list[dict[str, str]]] = {"column": [], "length": [], "repetition": []}
+    for row in stages["filter"]:
+        bounds, length = row["rule"].startswith("where_"), row["rule"] in LENGTH_RULES
+        kinds["column" if bounds else "length" if length else "repetition"].append(row)
+    for kind, members in kinds.items():
+        for label, parts in _by_label(members).items():
+            made.take(label, parts)
+        if members or kind != "column":
+            made.total(f"after {kind} rules", made.left)
     made.take("exact duplicates", stages["duplicates"])
     if "near_duplicates" in stages:
         made.take("near-duplicates", stages["near_duplicates"])

@@ -40,11 +40,14 @@ class PackedSequences:
 
     Attributes:
         ledger: the mixture's ledger.json.
+        reference: None; see cpt.train.selection.SelectiveSequences.
         rows: uint16 or uint32 array [sequences, sequence_length], read on demand.
         lengths: uint32 [sequences], tokens before the padding.
 
     Raises UserError if a file's size doesn't fit the ledger.
     """
+
+    reference: dict[str, Any] | None = None
 
     def __init__(self, folder: Path, document_masking: bool):
         self.ledger: dict[str, Any] = read_json(folder / "ledger.json")
@@ -72,13 +75,22 @@ class PackedSequences:
         """Tokens of these consecutive rows, padding not counted."""
         return int(self.lengths[rows.start : rows.stop].sum(dtype=np.int64))
 
+    def targets_of(self, rows: range) -> np.ndarray:
+        """Targets that count in the loss, of each of these consecutive rows: int64 [rows]."""
+        found = self.lengths[rows.start : rows.stop].astype(np.int64) - 1  # the first token is no target
+        if self.document_masking:
+            offsets = self._offsets[rows.start : rows.stop + 1]
+            inside = self._starts[offsets[0] : offsets[-1]] > 0
+            found -= np.diff(np.concatenate([[0], np.cumsum(inside)])[offsets - offsets[0]])
+        return found
+
     def targets(self, rows: range) -> int:
         """Targets of these consecutive rows that count in the loss."""
-        first = len(rows)  # the first token of a sequence is no target
-        if self.document_masking:
-            starts = self._starts[self._offsets[rows.start] : self._offsets[rows.stop]]
-            first += np.count_nonzero(starts)
-        return self.tokens(rows) - int(first)
+        return int(self.targets_of(rows).sum())
+
+    def selected(self, rows: range) -> int:
+        """Targets of these consecutive rows that are trained on (cpt.train.selection): all of them here."""
+        return self.targets(rows)
 
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
         """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""

@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ from cpt.train.engines import (
     unsharded_state,
 )
 from cpt.train.losses import LossModel
+from cpt.train.pull import Pull
 
 # Elements that are reduced or gathered at once. DeepSpeed's default is ten times that, four times the whole
 # model of the paper.
@@ -108,6 +110,8 @@ class DeepSpeedEngine:
             compile_cpu_adam()
         self.model = model.to(device)
         self.world_size = world_size
+        self.pull: Pull | None = None
+        self.last_backward = False
         self.clip = settings["gradient_clip"]
         bf16 = settings["precision"] == "bf16"
         bucket = min(BUCKET, sum(p.numel() for p in model.parameters()))
@@ -155,6 +159,7 @@ class DeepSpeedEngine:
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         # DeepSpeed averages over the processes as well.
+        self.last_backward = last
         self.engine.set_gradient_accumulation_boundary(last)
         self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
@@ -162,6 +167,8 @@ class DeepSpeedEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         if self.stage == 0:
+            if self.pull is not None:
+                self.pull.add_to((p.grad for p in self.model.parameters()), self.model.parameters())
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
             if math.isfinite(norm):
                 self.engine.step()
@@ -203,6 +210,38 @@ class DeepSpeedEngine:
             self._set(parameter, weights[name])
             for key in MOMENTS:
                 self._set(parameter, moments[f"{key}.{name}"], key)
+
+    def pull_to(self, start: TensorsByName, coefficient: float) -> None:
+        named = list(self.model.named_parameters())
+        if self.stage == 0:
+            self.pull = Pull(coefficient, [start[name].to(p.device, copy=True) for name, p in named])
+            return
+        # From stage 1 on DeepSpeed reduces gradients, and takes norms of offloaded ones, as they come. So, in
+        # the step's last backward pass, each process adds the penalty's on the part that it updates.
+        self.pull = Pull(coefficient * self.world_size, [])
+        for name, parameter in named:
+            begin, weights = self._float32_part(parameter)
+            if weights is not None:
+                part = start[name].flatten()[begin : begin + len(weights)]
+                parameter.register_hook(partial(self._pulled, begin, weights, len(self.pull.start)))
+                self.pull.start.append(part.to(weights.device, copy=True))
+
+    def _pulled(
+        self, begin: int, weights: torch.Tensor, number: int, gradient: torch.Tensor
+    ) -> torch.Tensor | None:
+        """A parameter's gradient with the penalty's, or None to leave it as it is."""
+        return self.pull.added_to_part(gradient, begin, weights, number) if self.last_backward else None
+
+    def _float32_part(self, parameter: nn.Parameter) -> tuple[int, torch.Tensor | None]:
+        """Of stages 1 to 3: where in a parameter the part begins that this process updates, and that part of
+        its float32 weights (flat, not copied), or None."""
+        if self.stage < 3:
+            found = parameter._hp_mapping
+            return (found.lp_fragment_address.start, found.get_hp_fragment()) if found else (0, None)
+        begin = dist.get_rank() * parameter.ds_tensor.numel()
+        weights, _ = self.engine.optimizer._get_fp32_opt_state_partition(parameter, True, None)
+        size = min(weights.numel(), parameter.ds_numel - begin)  # what is over fills the last part up
+        return begin, weights[:size] if size > 0 else None
 
     def _link_moments(self, steps_done: int = 0) -> None:
         """Let safe_get_full_optimizer_state find the moments, zero where there are none yet.
@@ -264,6 +303,7 @@ class DeepSpeedEngine:
             "weights": bytes_by_device(_tensors([parameters, shards])),
             "gradients": bytes_by_device(_tensors([gradients, buffers])),
             "optimizer": bytes_by_device(_tensors([separate, moments])),
+            **({"start": self.pull.held_bytes()} if self.pull else {}),
         }
 
 

@@ -45,11 +45,18 @@ class Engine(Protocol):
         `steps_done` counts the updates made.
         """
 
+    def pull_to(self, start: TensorsByName, coefficient: float) -> None:
+        """Penalize the distance from `start`, whole weights by parameter name (cpt.train.pull).
+
+        The engine copies what it needs of them. The norm that `step` returns and clips includes the penalty.
+        """
+
     def held_bytes(self) -> dict[str, BytesByDevice]:
         """What this process holds between backward and step: bytes by part and kind of device.
 
         The parts are `weights` (in the precision computed with), `gradients` (with the buffers they are
-        reduced in), and `optimizer` (moments, and float32 weights where they are kept apart).
+        reduced in), and `optimizer` (moments, and float32 weights where they are kept apart); with `pull_to`
+        also `start`.
         """
 
 

@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.engines import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
 from cpt.train.losses import LossModel
+from cpt.train.pull import Pull
 
 
 class FsdpEngine:
@@ -47,6 +48,7 @@ class FsdpEngine:
             fully_shard(layer, **policies)
         fully_shard(self.loss_model, **policies)  # the rest in one group: tied weights have to share theirs
         self.optimizer = make_adamw(model, settings)
+        self.pull: Pull | None = None
 
     def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
         loss = self.loss_model(*inputs)
@@ -60,7 +62,11 @@ class FsdpEngine:
         (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
-        gradients = [p.grad.to_local() for p in self.model.parameters() if p.grad is not None]
+        parameters = list(self.model.parameters())
+        found = [None if p.grad is None else p.grad.to_local() for p in parameters]
+        if self.pull is not None:
+            self.pull.add_to(found, [p.to_local() for p in parameters])
+        gradients = [gradient for gradient in found if gradient is not None]
         square = nn.utils.get_total_norm(gradients).square().to(self.device)
         dist.all_reduce(square)
         norm = square.sqrt().item()
@@ -98,8 +104,7 @@ class FsdpEngine:
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
         def fill(shard: DTensor, whole: torch.Tensor) -> None:
-            part = distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None)
-            shard.to_local().copy_(part.to_local())
+            shard.to_local().copy_(_part_of(whole, shard))
 
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
@@ -107,6 +112,11 @@ class FsdpEngine:
                 self.optimizer.state[parameter] = adamw_state(steps_done, parameter.detach())
                 for key in MOMENTS:
                     fill(self.optimizer.state[parameter][key], moments[f"{key}.{name}"])
+
+    def pull_to(self, start: TensorsByName, coefficient: float) -> None:
+        named = self.model.named_parameters()
+        parts = [_part_of(start[name], p).to(p.to_local().device, copy=True) for name, p in named]
+        self.pull = Pull(coefficient, parts)
 
     def held_bytes(self) -> dict[str, BytesByDevice]:
         parameters = list(self.model.parameters())
@@ -116,4 +126,10 @@ class FsdpEngine:
             "gradients": [p.grad for p in parameters if p.grad is not None],
             "optimizer": [state[key] for state in states for key in MOMENTS],
         }
-        return {part: bytes_by_device(s.to_local() for s in found) for part, found in shards.items()}
+        held = {part: bytes_by_device(s.to_local() for s in found) for part, found in shards.items()}
+        return held | ({"start": self.pull.held_bytes()} if self.pull else {})
+
+
+def _part_of(whole: torch.Tensor, shard: DTensor) -> torch.Tensor:
+    """The part of a whole tensor, the same on all processes, that this process's shard stands for."""
+    return distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None).to_local()

@@ -32,6 +32,7 @@ from cpt.train.engines import make_engine
 from cpt.train.held_out import HeldOutLosses
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
 from cpt.train.schedules import learning_rate
+from cpt.train.selection import SelectiveSequences
 
 EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
@@ -130,6 +131,7 @@ def train(
     kind: str,
     held_out: dict[str, Path] | None = None,
     keep_optimizer: bool = False,
+    reference_losses: list[Path] | None = None,
 ) -> dict[str, Any] | None:
     """Train as planned, going on from the newest checkpoint in `work`.
 
@@ -141,6 +143,7 @@ def train(
         kind: of device, "cuda" or "cpu".
         held_out: held-out tokens (.npz) by corpus, to be measured on as the plan says.
         keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues this one.
+        reference_losses: of each mixture, where the plan trains on selected targets (cpt.train.selection).
 
     Returns:
         On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
@@ -161,12 +164,13 @@ def train(
             logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
         settings["precision"] = "float32"
 
-    packed = [PackedSequences(folder, settings["document_masking"]) for folder in sequences_folders]
+    packed = open_sequences(settings, sequences_folders, reference_losses or [])
     for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
         if found.ledger["sequences_sha256"] != stage["sequences_sha256"]:
             raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
     learning_digest = settings_digest({key: value for key, value in plan.items() if key != "execution"})
     identity = f"{learning_digest}-{sha256_of(model_folder / 'model.safetensors')[:16]}"
+    identity += "".join(f"-{found.reference['losses_sha256'][:16]}" for found in packed if found.reference)
 
     # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
     torch.manual_seed(settings["seed"])
@@ -178,6 +182,8 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
+    pull = settings.get("l2_to_start", 0.0)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()} if pull else {}
     weights, moments, steps_done, earlier_updates = {}, {}, 0, 0
     if plan["continues"]:
         weights = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -196,7 +202,9 @@ def train(
         engine = make_engine(model, settings, device, world_size)
         if moments:
             engine.load(weights, moments, updates)
-    del weights, moments
+        if pull:
+            engine.pull_to(start, pull)
+    del weights, moments, start
     if settings["micro_batch"] == "auto":
 
         def trial(size: int) -> None:
@@ -235,14 +243,14 @@ def train(
             torch.manual_seed((settings["seed"] * steps + step) * world_size + rank)
             stage, rows = rows_of_step(step, plan)
             tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
+            selected = packed[stage].selected(rows)  # of the targets, those trained on: all, or a share
             micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
-            loss_sum = torch.zeros((), device=device)
+            loss_sums = torch.zeros(2, device=device)
             for number, (numbers, weights) in enumerate(micros):
                 batch = packed[stage].batch(numbers, weights)
-                loss = engine.loss(*(torch.from_numpy(array).to(device) for array in batch))
-                loss = loss / max(1, targets)
-                engine.backward(loss, last=number == len(micros) - 1)
-                loss_sum += loss.detach()
+                losses = engine.loss(*(torch.from_numpy(array).to(device) for array in batch)).expand(2)
+                engine.backward(losses[0] / max(1, selected), last=number == len(micros) - 1)
+                loss_sums += losses.detach()
 
             # Clip, step, schedule.
             rate = learning_rate(step, plan)
@@ -252,8 +260,9 @@ def train(
 
             # Bad steps stop the run or are left out.
             if world_size > 1:
-                dist.all_reduce(loss_sum)
-            loss_value = loss_sum.item()
+                dist.all_reduce(loss_sums)
+            selected_loss = loss_sums[0].item() / max(1, selected)
+            loss_value = loss_sums[1].item() / max(1, targets)
             skipped = bad_steps.is_bad(step + 1, rows, sequences_folders[stage], loss_value, gradient_norm)
             if not skipped:
                 updates += 1
@@ -275,6 +284,7 @@ def train(
                     model_flops_utilization=utilization and round(utilization, 4),
                     peak_memory_mb=round(peak_memory_mb(device), 1),
                     skipped=int(skipped),
+                    selected_loss=selected_loss if packed[stage].reference else None,
                 )
             figures = {"loss": f"{loss_value:.3f}", "tokens/s": f"{tokens_per_second:,.0f}"}
             if utilization is not None:
@@ -341,6 +351,27 @@ def train(
         "held_bytes": held_bytes,
         "provenance": provenance(plan, "", {"train": settings["seed"]}),
     }
+
+
+def open_sequences(
+    settings: dict[str, Any], folders: list[Path], reference_losses: list[Path]
+) -> list[PackedSequences]:
+    """The packed mixtures, with the reference's losses where a part of the targets is selected.
+
+    Raises UserError if those aren't given, or don't belong to the mixtures.
+    """
+    masking, selection = settings["document_masking"], settings.get("selection")
+    if selection is None:
+        return [PackedSequences(folder, masking) for folder in folders]
+    if len(reference_losses) != len(folders):
+        raise UserError(
+            f"train.selection: the reference's losses are needed for each of {len(folders)} mixture(s), and "
+            f"{len(reference_losses)} were given; name their folders after --reference-losses"
+        )
+    return [
+        SelectiveSequences(folder, masking, losses, selection["share"])
+        for folder, losses in zip(folders, reference_losses, strict=True)
+    ]
 
 
 def found_micro_batch(

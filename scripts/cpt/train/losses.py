@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from cpt.train.selection import chosen_targets
+
 # Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
 # it isn't measured, fewer would spend the time on adding up the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
@@ -27,7 +29,11 @@ class LossModel(nn.Module):
             model.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(
-        self, token_ids: torch.Tensor, positions: torch.Tensor, target_weights: torch.Tensor
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        target_weights: torch.Tensor,
+        *selection: torch.Tensor,
     ) -> torch.Tensor:
         """Sum over targets of weight x -ln p(target), in nats.
 
@@ -37,16 +43,19 @@ class LossModel(nn.Module):
                 token attend to those before (masking_utils.find_packed_sequence_indices), provided that
                 it gets no attention mask.
             target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
+            selection: what cpt.train.selection.chosen_targets takes besides, to train on a part of them.
 
         Returns:
-            float32 scalar.
+            float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
+            which has no gradient.
         """
-        hidden = self.model.base_model(
-            input_ids=token_ids, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        return self.head_loss(
-            hidden[:, :-1].flatten(0, 1), token_ids[:, 1:].flatten(), target_weights.flatten()
-        )
+        hidden = self.hidden(token_ids, positions)
+        return self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
+
+    def hidden(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """The last hidden states before each target: [sequences * (length - 1), width]."""
+        found = self.model.base_model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        return found.last_hidden_state[:, :-1].flatten(0, 1)
 
 
 class HeadLoss(nn.Module):
@@ -60,15 +69,46 @@ class HeadLoss(nn.Module):
         super().__init__()
         self.weight, self.bias = head.weight, head.bias
 
-    def forward(self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n]."""
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        *selection: torch.Tensor,
+    ) -> torch.Tensor:
+        """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n].
+
+        With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to find
+        out which targets are chosen; the rest of its work is left out for those that aren't.
+        """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
         if not torch.is_grad_enabled():  # without this, gradients of the head would be computed all the same
             weight, bias = weight.detach(), None if bias is None else bias.detach()
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
-            return LinearCrossEntropy.apply(hidden.to(dtype), weight, bias, targets, weights)
+            hidden = hidden.to(dtype)
+            if not selection:
+                return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights)
+            losses = target_losses(hidden, weight, bias, targets)
+            chosen = chosen_targets(losses, weights, *selection)
+            loss = LinearCrossEntropy.apply(
+                hidden.index_select(0, chosen), weight, bias, targets[chosen], weights[chosen]
+            )
+            return torch.stack([loss, losses @ weights])
+
+
+@torch.no_grad()
+def target_losses(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Loss of each target, float32 [n] in nats: as LinearCrossEntropy, without the sum and gradients."""
+    losses = []
+    for start in range(0, len(hidden), LOGIT_ROWS[hidden.device.type]):
+        piece = slice(start, start + LOGIT_ROWS[hidden.device.type])
+        logits = nn.functional.linear(hidden[piece], weight, bias).float()
+        losses.append(nn.functional.cross_entropy(logits, targets[piece], reduction="none"))
+    return torch.cat(losses)
 
 
 class LinearCrossEntropy(torch.autograd.Function):

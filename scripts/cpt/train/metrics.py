@@ -14,6 +14,7 @@ from cpt.files import write_text
 COLUMNS = (
     *("step", "tokens", "loss", "learning_rate", "gradient_norm"),
     *("tokens_per_second", "model_flops_utilization", "peak_memory_mb", "skipped"),
+    "selected_loss",
 )
 
 # Dense bfloat16 peaks in FLOP/s from NVIDIA's data sheets. A device not listed has no utilization.

@@ -20,6 +20,7 @@ from cpt.train.engines import (
 )
 from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
+from cpt.train.pull import Pull
 
 
 class PlainEngine:
@@ -37,6 +38,7 @@ class PlainEngine:
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)
+        self.pull: Pull | None = None
 
     def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
@@ -49,6 +51,8 @@ class PlainEngine:
             (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
+        if self.pull is not None:
+            self.pull.add_to((p.grad for p in self.model.parameters()), self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip).item()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -62,7 +66,7 @@ class PlainEngine:
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
             loss = alone(*inputs)
-        torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+        torch.autograd.grad(loss.sum(), list(self.model.parameters()), allow_unused=True)
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if self.world_size > 1 and dist.get_rank() != 0:
@@ -72,6 +76,10 @@ class PlainEngine:
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
         load_unsharded_state(self.model, self.optimizer, weights, moments, steps_done)
 
+    def pull_to(self, start: TensorsByName, coefficient: float) -> None:
+        named = self.model.named_parameters()
+        self.pull = Pull(coefficient, [start[name].to(p.device, copy=True) for name, p in named])
+
     def held_bytes(self) -> dict[str, BytesByDevice]:
         parameters = list(self.model.parameters())
         states = [self.optimizer.state[p] for p in parameters if p in self.optimizer.state]
@@ -79,4 +87,5 @@ class PlainEngine:
             "weights": bytes_by_device(parameters),
             "gradients": bytes_by_device(p.grad for p in parameters if p.grad is not None),
             "optimizer": bytes_by_device(state[key] for state in states for key in MOMENTS),
+            **({"start": self.pull.held_bytes()} if self.pull else {}),
         }
