@@ -236,6 +236,7 @@ class Cluster:
             f"CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:fake:{GPUS} State=UNKNOWN",
             f"PartitionName=cpu Nodes={nodes} Default=YES MaxTime=1-0",
             f"PartitionName=gpu Nodes={nodes} MaxTime=1-0",
+            f"PartitionName=urgent Nodes={nodes} MaxTime=1-0 PriorityTier=10",
         ]
         return "\n".join([*(f"{key}={value}" for key, value in lines.items()), *last]) + "\n"
 

@@ -5,6 +5,7 @@ import subprocess
 
 import psutil
 import pytest
+from cluster import Cluster, missing
 from conftest import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait_for
 
 
@@ -83,3 +84,39 @@ def test_out_of_memory_gets_more_at_the_next_attempt(untrained, finished, cluste
     assert ["mem=900M" in told[0]["TRES"], "mem=7200M" in told[1]["TRES"]] == [True, True]
     slurm_log = untrained.folder / ".snakemake" / "slurm_logs" / "rule_train" / "one-node"
     assert "exceeded" in (slurm_log / f"{untrained.training_jobs('one-node')[0]}.log").read_text()
+
+
+@pytest.mark.slurm_full
+def test_preempted_and_requeued(untrained, finished, tmp_path_factory):
+    """Slurm itself starts the job once more, two minutes later; Snakemake waits."""
+    settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE", "JobRequeue": "1"}
+    with Cluster(tmp_path_factory.mktemp("preempting") / "c", settings=settings) as cluster:
+        workflow = untrained.start(cluster, TABLE1)
+        (held,) = hold(untrained, "zero-3")
+        cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+        wait_for(held.told_to_stop, "the job is preempted")
+        held.release()
+        assert workflow.wait() == 0, untrained.printed()[-5000:]
+        (number,) = untrained.training_jobs("zero-3")
+        job = jobs(cluster)[number]
+        assert job["JobState"] == "COMPLETED" and int(job["Restarts"]) == 1
+    assert "continuing after step" in (untrained.results / "logs" / "train" / "zero-3.log").read_text()
+    assert_as_undisturbed(untrained, finished)
+
+
+@pytest.mark.slurm_full
+def test_with_slurmdbd_and_accounts(untrained, finished, tmp_path_factory):
+    if reason := missing(database=True):
+        pytest.skip(f"no Slurm database: {reason}")
+    with Cluster(tmp_path_factory.mktemp("database") / "c", database=True) as cluster:
+        refused = untrained.start(cluster, "preflight", CPT_SLURM_ACCOUNT="nobodys")
+        assert refused.wait() != 0 and "set CPT_SLURM_ACCOUNT to one of project" in untrained.printed()
+        untrained.run(cluster, TABLE1, "--slurm-status-command", "sacct", CPT_SLURM_ACCOUNT="project")
+        columns = "--format=JobID,Account,Partition,State,AllocTRES%60"
+        listed = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", columns)
+    print(listed)
+    rows = [line.split("|") for line in listed.splitlines()]
+    submitted = [row for row in rows if int(row[0]) in untrained.all_jobs()]
+    assert len(submitted) == 9  # three runs, two scores each
+    assert {tuple(row[1:4]) for row in submitted} == {("project", "cpu", "COMPLETED")}
+    assert_as_undisturbed(untrained, finished)
