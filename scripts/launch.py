@@ -33,12 +33,14 @@ def child_processes(parent: int) -> list[int]:
     return found
 
 
-def tell_to_stop(worker: int) -> None:
-    """SIGUSR1, or SIGKILL to a process that doesn't handle it (yet), and so has nothing to save."""
+def tell_to_stop(worker: int, at_once: bool) -> None:
+    """SIGUSR1, once a process handles it: one that starts will do a step first. `at_once` (Ctrl-C) kills those
+    that don't handle it, and so have nothing to save."""
     try:
         caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text())
         handles = int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1
-        os.kill(worker, signal.SIGUSR1 if handles else signal.SIGKILL)
+        if handles or at_once:
+            os.kill(worker, signal.SIGUSR1 if handles else signal.SIGKILL)
     except (OSError, TypeError):
         pass  # it has just ended
 
@@ -56,7 +58,7 @@ def run_and_hand_on_signals(command: list[str]) -> int:
     """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
     SIGTERM would make it end the job at once), or to the processes that torchrun has started.
 
-    They are told every second until it ends: the first time, torchrun may not have started any.
+    They are told every second until it ends: the first time, they may not have started yet.
 
     Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
     """
@@ -75,7 +77,7 @@ def run_and_hand_on_signals(command: list[str]) -> int:
                     process.send_signal(signal.SIGUSR1)
                 else:
                     for worker in child_processes(process.pid):
-                        tell_to_stop(worker)
+                        tell_to_stop(worker, signal.SIGINT in noticed)
 
 
 def main() -> None:

@@ -54,10 +54,9 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
 @pytest.mark.slurm_full
 def test_run_of_several_time_limits(untrained, finished, cluster):
     """The first limit warns ahead, and a checkpoint is written; the second kills outright."""
-    limit = {"CPT_SLURM_TRAIN_MINUTES": "1"}
-    workflow = untrained.start(cluster, TABLE1, **limit)
+    workflow = untrained.start(cluster, TABLE1, CPT_SLURM_TRAIN_MINUTES="2")
     (held,) = hold(untrained, "zero-3")
-    wait_for(held.told_to_stop, "Slurm warns", 120)
+    wait_for(held.told_to_stop, "Slurm warns", 180)
     held.release()
     wait_for(held.gone, "the warned job stops")
     (held,) = hold(untrained, "zero-3", after=last_checkpoint(untrained, "zero-3"))

@@ -34,9 +34,9 @@ def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
     (packing,) = of("pack")
     assert given(packing) == ("cpu", "1", "4000M", "1")
     one, two, zero = (told[finished.training_jobs(run)[0]] for run in RUNS)
-    assert given(one) == given(zero) == ("cpu", "2", "32000M", "1")
+    assert given(one) == given(zero) == ("cpu", "2", "16000M", "1")
     # One process on each of two nodes; memory is asked for by node.
-    assert given(two) == ("cpu", "2", "32000M", "2") and two["NodeList"] == "n[1-2]"
+    assert given(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
     assert len(of("evaluate_task")) == len(of("bits_per_byte")) == 4
     # What the login node does itself.
     assert not any(of(rule) for rule in ("download", "base_model", "plan_run", "scores", "table1"))
@@ -56,8 +56,8 @@ def test_gpu_runs_get_gpus_on_each_node(finished, cluster):
     assert process.wait() != 0
     told = jobs(cluster)
     one, two = (told[finished.training_jobs(run)[0]] for run in runs)
-    assert given(one) == ("gpu", "16", "32000M", "1") and one["TresPerJob"] == "gres:gpu:fake:2"
-    assert given(two) == ("gpu", "32", "64000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
+    assert given(one) == ("gpu", "16", "16000M", "1") and one["TresPerJob"] == "gres:gpu:fake:2"
+    assert given(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
     for run, processes in zip(runs, (2, 4), strict=True):
         log = (finished.results / "logs" / "train" / f"{run}.log").read_text()
         assert f"the run asks for {processes} GPU(s) and this machine offers 0" in log
