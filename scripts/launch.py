@@ -34,8 +34,8 @@ def child_processes(parent: int) -> list[int]:
 
 
 def tell_to_stop(worker: int, at_once: bool) -> None:
-    """SIGUSR1, once a process handles it: one that starts will do a step first. `at_once` (Ctrl-C) kills those
-    that don't handle it, and so have nothing to save."""
+    """SIGUSR1, once a process handles it: one that starts will do a step first. `at_once` (Ctrl-C) kills
+    those that don't handle it, and so have nothing to save."""
     try:
         caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text())
         handles = int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1
