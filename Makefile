@@ -6,9 +6,12 @@ PIP_OPTIONS ?=
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
+# Of `make resume`: what was asked of Snakemake, and --cancel to cancel jobs that still run.
+ARGS ?= --profile slurm results/table1.csv
+RESUME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test lint format reference clean
+.PHONY: help environment demo resume test test-slurm lint format reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,8 +28,16 @@ demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figur
 	$(SNAKEMAKE) $(DEMO) --quiet host reason
 	@echo && cat results/demo/table1.md && echo && ls results/demo/table1.csv results/demo/figures/*.pdf results/demo/paper.pdf
 
+resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is what it was started with
+	$(BIN)/python scripts/resume.py $(RESUME)
+	$(BIN)/snakemake --unlock $(ARGS)
+	$(BIN)/snakemake $(ARGS)
+
 test: .venv/installed ## unit tests, and the smoke experiment end to end
 	$(BIN)/python -m pytest
+
+test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
+	$(BIN)/python -m pytest tests/slurm --slurm-full
 
 lint: .venv/installed ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ container: "envs/cpt.sif"
 
 
 include: "rules/common.smk"
+include: "rules/slurm.smk"
 include: "rules/corpus.smk"
 include: "rules/model.smk"
 include: "rules/train.smk"
@@ -28,6 +29,11 @@ include: "rules/pages.smk"
 include: "rules/bench.smk"
 include: "rules/plan.smk"
 include: "rules/provenance.smk"
+include: "rules/preflight.smk"
+
+
+onstart:
+    refuse_to_double_slurm_jobs()
 
 
 rule all:

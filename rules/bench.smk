@@ -48,9 +48,9 @@ rule bench_corpus:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=60,
+        runtime=minutes(60),
     params:
-        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'corpus.py'))}",
+        command=script("corpus", Path(workflow.basedir) / "benchmarks"),
         folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
         # It starts the stages as processes of their own, so their code isn't reached through imports.
         code="-".join(
@@ -88,9 +88,9 @@ rule bench_training:
     threads: 1
     resources:
         mem_mb=growing(6000),
-        runtime=120,
+        runtime=minutes(120),
     params:
-        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'training.py'))}",
+        command=script("training", Path(workflow.basedir) / "benchmarks"),
         # It starts the systems as processes of their own, so their code isn't reached through imports.
         code="-".join(
             [
@@ -121,7 +121,7 @@ rule bench_evaluation:
         mem_mb=growing(6000),
         runtime=60,
     params:
-        command=f"{PYTHON} {shlex.quote(str(Path(workflow.basedir) / 'benchmarks' / 'evaluation.py'))}",
+        command=script("evaluation", Path(workflow.basedir) / "benchmarks"),
         code=code_digest(Path(workflow.basedir) / "benchmarks" / "evaluation.py"),
     message:
         "evaluation benchmark"

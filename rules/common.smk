@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -15,6 +16,7 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt import slurm
 from cpt.config_sections import BENCHMARK_TASKS
 from cpt.digest import code_digest
 from cpt.errors import UserError
@@ -62,14 +64,30 @@ def in_order(mapping):
     return json.dumps({key: getattr(value, "model_dump", lambda: value)() for key, value in mapping.items()})
 
 
-def code(script):
-    """Digest of all code that a script reaches: a change of it reruns the rule, a comment doesn't."""
-    return code_digest(SCRIPTS / f"{script}.py")
+def code(script, *files):
+    """Digest of all code that a script reaches, and of the project's files that it reads: a change of them
+    reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
+    digest = code_digest(SCRIPTS / f"{script}.py")
+    if not files:
+        return digest
+    content = b"".join(Path(file).read_bytes() for file in files)
+    return hashlib.sha256(digest.encode() + content).hexdigest()[: len(digest)]
 
 
-def script(name):
+class Place:
+    """A parameter that says where something lies, not what it is. Snakemake compares strings, but not this:
+    another interpreter or another place of the clone reruns nothing."""
+
+    def __init__(self, text):
+        self.text = str(text)
+
+    def __str__(self):
+        return self.text
+
+
+def script(name, folder=SCRIPTS):
     """The start of a script's command line."""
-    return f"{PYTHON} {shlex.quote(str(SCRIPTS / name))}.py"
+    return Place(f"{PYTHON} {shlex.quote(str(folder / name))}.py")
 
 
 def figure_files(name, label, category="3 Figures"):
@@ -108,11 +126,6 @@ def imported_base():
 def one_of(names):
     """A wildcard constraint: one of these names, or nothing at all if there are none."""
     return "|".join(names) or "(?!)"
-
-
-def growing(megabytes):
-    """Memory that grows with the attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
 
 
 def local_files(corpus):
@@ -212,11 +225,3 @@ def origin_of(run):
 def trained_run_of(run):
     """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
     return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
-
-
-def launcher(run):
-    """What starts a run's processes: one per GPU (or per CPU core, in small runs)."""
-    processes = run.processes
-    if processes == 1:
-        return PYTHON
-    return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {processes}"

@@ -33,6 +33,7 @@ rule download:
         f"{R}/timings/download/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
+        disk_mb=corpus_disk_mb(3.6),
         shards=lambda wildcards: SHARDS[wildcards.corpus],  # not a parameter: another number reruns no shard
     params:
         command=script("download"),
@@ -61,7 +62,8 @@ rule filter_documents:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        disk_mb=corpus_disk_mb(3.6),
+        runtime=minutes(30, 30),
     params:
         command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
@@ -89,7 +91,7 @@ rule deduplicate:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=480,
+        runtime=minutes(60, 3),
     params:
         command=script("deduplicate"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -116,7 +118,7 @@ rule minhash:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        runtime=minutes(60, 60),
     params:
         command=script("minhash"),
         settings=as_json(cfg.deduplicate.near),
@@ -143,7 +145,7 @@ rule near_duplicates:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=240,
+        runtime=minutes(60, 3),
     params:
         command=script("near_duplicates"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -171,7 +173,7 @@ rule decontaminate:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=240,
+        runtime=minutes(60, 60),
     params:
         command=script("decontaminate"),
         settings=as_json(cfg.decontaminate),
@@ -204,7 +206,8 @@ rule tokenize_documents:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=480,
+        disk_mb=corpus_disk_mb(2),
+        runtime=minutes(60, 120),
     params:
         command=script("tokenize_documents"),
         settings=as_json(
@@ -235,7 +238,7 @@ rule held_out:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("held_out"),
         code=code("held_out"),
@@ -261,7 +264,7 @@ rule held_out_tokens:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("held_out_tokens"),
         code=code("held_out_tokens"),
@@ -291,7 +294,7 @@ rule pack:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=240,
+        runtime=minutes(30, 3),
     params:
         command=script("pack"),
         shares=lambda wildcards: json.dumps(cfg.mixtures[wildcards.mixture]),
@@ -325,7 +328,7 @@ rule drop_report:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=15,
+        runtime=minutes(15),
     params:
         command=script("drop_report"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
@@ -359,7 +362,7 @@ rule corpus_statistics:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=15,
+        runtime=minutes(15),
     params:
         command=script("corpus_statistics"),
         corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),

@@ -75,8 +75,10 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
         resources:
             nodes=1,
             gpu=int(ON_GPU),
-            mem_mb=growing(16000 if ON_GPU else 4000),
-            runtime=lambda wildcards, attempt: 480 * attempt,
+            gpu_model=gpu_model(ON_GPU),
+            slurm_partition=partition(ON_GPU),
+            mem_mb=growing(SCORE_MB),
+            runtime=minutes(SCORE_MINUTES),
         params:
             command=script("evaluate_tasks"),
             tasks=tasks,
@@ -104,7 +106,7 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
 rule check_base:
     input:
         scores=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=BASE_RUN, task=EXPECTED_TASKS),
-        expected=EXPECTED_SCORES,
+        expected=ancient(EXPECTED_SCORES),
         report=rules.base_model.output.report,
     output:
         f"{R}/models/base.scores.json",
@@ -117,7 +119,7 @@ rule check_base:
         command=script("check_base"),
         model=EXPECTED_MODEL,
         folder=lambda wildcards: f"{R}/evaluations/{BASE_RUN}",
-        code=code("check_base"),
+        code=code("check_base", EXPECTED_SCORES),
     message:
         "check the base model's scores"
     shell:
@@ -139,8 +141,10 @@ rule bits_per_byte:
     resources:
         nodes=1,
         gpu=int(ON_GPU),
-        mem_mb=growing(16000 if ON_GPU else 4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu_model=gpu_model(ON_GPU),
+        slurm_partition=partition(ON_GPU),
+        mem_mb=growing(SCORE_MB),
+        runtime=minutes(120),
     params:
         command=script("bits_per_byte"),
         settings=as_json(

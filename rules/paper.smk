@@ -11,11 +11,15 @@ localrules:
     paper,
 
 
+TEMPLATE = str(Path(workflow.basedir) / "paper" / "paper.typ")
+REFERENCES = str(Path(workflow.basedir) / "paper" / "references.bib")
+
+
 rule paper:
     input:
-        template=str(Path(workflow.basedir) / "paper" / "paper.typ"),
-        references=str(Path(workflow.basedir) / "paper" / "references.bib"),
-        published=PUBLISHED,
+        template=ancient(TEMPLATE),
+        references=ancient(REFERENCES),
+        published=ancient(PUBLISHED),
         config=rules.merged_config.output,
         scores=rules.scores.output,
         comparisons=rules.comparisons.output,
@@ -43,7 +47,7 @@ rule paper:
     params:
         command=script("paper"),
         ledgers=lambda wildcards, input: [f"{folder}/ledger.json" for folder in input.packed],
-        code=code("paper"),
+        code=code("paper", TEMPLATE, REFERENCES, PUBLISHED),
     message:
         "paper"
     shell:

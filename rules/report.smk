@@ -49,6 +49,7 @@ localrules:
 
 
 PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
+CLAIMS = str(Path(workflow.basedir) / "paper" / "claims.yaml")
 RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
 TASK_COLUMNS = in_order(cfg.evaluate.table_tasks)
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
@@ -77,7 +78,7 @@ rule merged_config:
 
 rule scores:
     input:
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
         tasks=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
@@ -96,7 +97,7 @@ rule scores:
         corpora=json.dumps(cfg.measured_corpora),
         base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
         seed=cfg.evaluate.seed,
-        code=code("scores"),
+        code=code("scores", PUBLISHED),
     message:
         "scores"
     shell:
@@ -223,8 +224,8 @@ rule seeds:
 
 rule claims:
     input:
-        claims=str(Path(workflow.basedir) / "paper" / "claims.yaml"),
-        published=PUBLISHED,
+        claims=ancient(CLAIMS),
+        published=ancient(PUBLISHED),
         config=rules.merged_config.output,
         scores=rules.scores.output,
         runs=rules.runs.output,
@@ -238,7 +239,7 @@ rule claims:
     params:
         command=script("claims"),
         runs=RUN_BUDGETS,
-        code=code("claims"),
+        code=code("claims", CLAIMS, PUBLISHED),
     message:
         "claims"
     shell:
@@ -251,7 +252,7 @@ rule table1:
     input:
         scores=rules.scores.output,
         config=rules.merged_config.output,
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
     output:
         csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
@@ -266,7 +267,7 @@ rule table1:
         runs=RUN_BUDGETS,
         tasks=TASK_COLUMNS,
         base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
-        code=code("table1"),
+        code=code("table1", PUBLISHED),
     message:
         "Table 1"
     shell:
@@ -302,7 +303,7 @@ rule figure1:
 rule figure2:
     input:
         scores=rules.scores.output,
-        published=PUBLISHED,
+        published=ancient(PUBLISHED),
     output:
         figure_files("figure2", "Figure 2: token efficiency"),
     log:
@@ -317,7 +318,7 @@ rule figure2:
         runs=RUN_BUDGETS,
         stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
         formats=FIGURE_FORMATS,
-        code=code("figure2"),
+        code=code("figure2", PUBLISHED),
     message:
         "Figure 2"
     shell:

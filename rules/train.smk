@@ -16,6 +16,10 @@
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
 
+localrules:
+    plan_run,
+
+
 rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
@@ -36,10 +40,8 @@ rule plan_run:
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
+    retries: 0  # what is wrong with a plan stays wrong
     threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=10,
     params:
         command=script("plan_run"),
         tokens=lambda wildcards: cfg.runs[wildcards.run].tokens,
@@ -83,20 +85,29 @@ rule reference_losses:
         scope="sequences|documents",
     threads: lambda wildcards: largest_user(wildcards).cpus or 8 * largest_user(wildcards).gpus
     resources:
-        nodes=1,
-        gpu=lambda wildcards: largest_user(wildcards).gpus,
-        mem_mb=lambda wildcards, attempt: 8000 * largest_user(wildcards).processes * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        nodes=of_place("nodes", largest_user),
+        cpus_per_task=of_place("cpus_per_task", largest_user),
+        gpu=of_place("gpu", largest_user),
+        gpu_model=of_place("gpu_model", largest_user),
+        gres=of_place("gres", largest_user),
+        mpi=of_place("mpi", largest_user),
+        tasks=of_place("tasks", largest_user),
+        tasks_per_gpu=of_place("tasks_per_gpu", largest_user),
+        mem_mb=lambda wildcards, attempt: training_mb(largest_user(wildcards)) * min(attempt, 2),
+        runtime=TRAIN_MINUTES,  # it goes on where it was stopped
+        slurm_partition=lambda wildcards: partition(largest_user(wildcards).gpus),
     params:
-        launcher=lambda wildcards: launcher(largest_user(wildcards)),
-        script=str(SCRIPTS / "reference_losses.py"),
+        launcher=script("launch"),
+        processes=lambda wildcards: largest_user(wildcards).processes,
+        script=Place(SCRIPTS / "reference_losses.py"),
         device=lambda wildcards: "cuda" if largest_user(wildcards).gpus else "cpu",
         precision=cfg.train.precision,
         code=code("reference_losses"),
     message:
         "reference losses: {wildcards.reference} on {wildcards.mixture}"
     shell:
-        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
         " --model {input.model:q} --sequences {input.packed:q} --scope {wildcards.scope}"
         " --precision {params.precision} --output {output:q} --device {params.device}"
         " --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
@@ -124,13 +135,26 @@ rule train:
         run=one_of(cfg.trained_runs),
     threads: lambda wildcards: cfg.runs[wildcards.run].cpus or 8 * cfg.runs[wildcards.run].gpus
     resources:
-        nodes=1,
-        gpu=lambda wildcards: cfg.runs[wildcards.run].gpus,
-        mem_mb=lambda wildcards, attempt: 16000 * max(1, cfg.runs[wildcards.run].processes) * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        nodes=of_place("nodes"),
+        cpus_per_task=of_place("cpus_per_task"),
+        gpu=of_place("gpu"),
+        gpu_model=of_place("gpu_model"),
+        gres=of_place("gres"),
+        mpi=of_place("mpi"),
+        tasks=of_place("tasks"),
+        tasks_per_gpu=of_place("tasks_per_gpu"),
+        # Of each node. A second attempt gets twice as much, in case the first ran out; further ones, which
+        # a run of several time limits needs, get no more.
+        mem_mb=lambda wildcards, attempt: training_mb(run_of(wildcards)) * min(attempt, 2),
+        disk_mb=training_disk_mb,
+        # The next attempt goes on from the checkpoint that is written when the limit is near.
+        runtime=TRAIN_MINUTES,
+        slurm_partition=lambda wildcards: partition(run_of(wildcards).gpus),
+        slurm_extra=slurm_extra(f"--signal=TERM@{site('WARNING_SECONDS', 300)}"),
     params:
-        launcher=lambda wildcards: launcher(cfg.runs[wildcards.run]),
-        script=str(SCRIPTS / "train.py"),
+        launcher=script("launch"),
+        processes=lambda wildcards: cfg.runs[wildcards.run].processes,
+        script=Place(SCRIPTS / "train.py"),
         device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
         work=f"{R}/checkpoints/{{run}}",
         held_out=lambda wildcards: [
@@ -141,7 +165,8 @@ rule train:
     message:
         "train: {wildcards.run}"
     shell:
-        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 OMP_NUM_THREADS=1 {params.launcher} {params.script:q}"
+        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
         " --held-out {params.held_out:q} --reference-losses {input.reference_losses:q} --output {output.model:q} {params.keep_optimizer}"
         " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
@@ -164,7 +189,7 @@ rule interpolate:
     threads: 1
     resources:
         mem_mb=growing(8000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         command=script("interpolate"),
         ratio=lambda wildcards: cfg.runs[wildcards.run].interpolate.ratio,

@@ -119,6 +119,10 @@ def test_missing_key():
         ({"runs": {"x": {"tokens": "4M"}}}, "runs.x: set either gpus or cpus"),
         ({"runs": {"x": {"tokens": "4M", "gpus": 1, "cpus": 1}}}, "runs.x: set either gpus or cpus"),
         ({"runs": {"x": {"gpus": 1}}}, "runs.x.gpus: has no effect without tokens"),
+        (
+            {"runs": {"x": {"tokens": "4M", "gpus": 3, "nodes": 2}}},
+            "runs.x.nodes: 3 training processes can't be spread evenly over 2 nodes",
+        ),
         ({"runs": {"x": {"tokens": 100, "gpus": 1}}}, "runs.x.tokens: 100 is less than one sequence"),
         (
             {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "cpt-500M"}}},

@@ -121,6 +121,11 @@ class Config(Section):
             )
         if bool(run.gpus) == bool(run.cpus):
             raise ValueError(f"runs.{name}: set either gpus or cpus (the number of training processes)")
+        if run.processes % run.nodes:
+            raise ValueError(
+                f"runs.{name}.nodes: {run.processes} training processes can't be spread evenly over "
+                f"{run.nodes} nodes"
+            )
         if run.mixture is not None:
             require_known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
         if not self.mixtures:

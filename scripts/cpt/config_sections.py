@@ -394,6 +394,7 @@ class Run(Section):
     tokens: Count = 0
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
+    nodes: Positive = Field(1, description="machines that the processes are spread over, on a cluster")
     mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
     switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
     start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")

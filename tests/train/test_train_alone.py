@@ -1,48 +1,43 @@
 """scripts/train.py runs where only torch, transformers, numpy and what these need are installed."""
 
+import os
+import re
 import subprocess
 import sys
-
-# As a process of its own: argv is train.py and its arguments.
-ALONE = r"""
-import re, runpy, sys
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-
-def name(text):
-    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text)[0]).lower()
-
-needed, waiting = set(), ["torch", "transformers", "numpy"]
-while waiting:
-    package = name(waiting.pop())
-    if package in needed:
-        continue
-    try:
-        requirements = distribution(package).requires or []
-    except PackageNotFoundError:  # for other systems
-        continue
-    needed.add(package)
-    waiting += [one for one in requirements if "extra ==" not in one]
-owners = packages_distributions().items()
-others = {module for module, those in owners if not {name(one) for one in those} & needed}
-assert {"pydantic", "pandas", "yaml_include", "deepspeed", "snakemake"} & others
-
-class Missing:
-    def find_spec(self, module, path=None, target=None):
-        if module.partition(".")[0] in others:
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-
-sys.meta_path.insert(0, Missing())
-sys.argv = sys.argv[1:]
-sys.path.insert(0, sys.argv[0].rpartition("/")[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-loaded = {module.partition(".")[0] for module in sys.modules}
-assert not loaded & others, loaded & others
-"""
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 
-def test_training_needs_only_torch_transformers_and_numpy(training):
+def install(packages: list[str], folder: Path) -> set[str]:
+    """Link the packages and what they require into a folder; return all names."""
+    installed: set[str] = set()
+    while packages:
+        name = re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", packages.pop())[0]).lower()
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:  # only needed on other systems
+            continue
+        if name not in installed:
+            installed.add(name)
+            packages += [other for other in found.requires or [] if "extra" not in other.partition(";")[2]]
+            for part in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+                if not (folder / part).exists():
+                    (folder / part).symlink_to(found.locate_file(part))
+    return installed
+
+
+def test_training_needs_only_torch_transformers_and_numpy(training, tmp_path):
     run = training()
     run.changed(tokens=8 * 64)
-    done = subprocess.run([sys.executable, "-c", ALONE, *run.command], capture_output=True, text=True)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    installed = install(["torch", "transformers", "numpy"], packages)
+    assert installed.isdisjoint({"accelerate", "deepspeed", "pandas", "psutil", "snakemake"})
+    done = subprocess.run(
+        [sys.executable, "-S", *run.command],
+        env=os.environ | {"PYTHONPATH": str(packages)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert list(run.metrics.step) == [1, 2]

@@ -154,55 +154,6 @@ def test_every_job_left_a_log_and_timings(project):
     assert rules["evaluate_tasks"] == 6 and rules["train"] == 2
 
 
-# ------------------------------------------------------------------------- rerunning only what changed
-def test_finished_means_nothing_to_be_done(project):
-    assert project.planned() == {}
-
-
-def test_changed_plot_redraws_figures_and_paper_only(project):
-    with project.edit("scripts/cpt/report/style.py", '"lines.linewidth": 1.5', '"lines.linewidth": 1.6'):
-        drawn = ("figure1", "figure2", "figure3", "figure6", "token_quality", "paper", "all")
-        assert project.planned() == dict.fromkeys(drawn, 1)
-
-
-def test_changed_learning_rate_retrains_and_rescores_but_keeps_the_corpus(project):
-    jobs = project.planned("--config", "train={learning_rate: 0.0005}")
-    assert not CORPUS_RULES & set(jobs)
-    assert jobs["train"] == jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 2
-    assert jobs["bits_per_byte"] == 4
-    assert {"plan_run", "scores", "table1", "figure1", "figure2", "paper", "merged_config"} < set(jobs)
-
-
-def test_touch_comment_docstring_and_whitespace_rerun_nothing(project):
-    for path in [*project.folder.glob("scripts/**/*.py"), *project.folder.glob("rules/*.smk")]:
-        path.touch()
-    assert project.planned() == {}
-    with project.edit(
-        "scripts/cpt/train/loop.py", "# Checkpoint.", "# A checkpoint,\n            # now and then."
-    ):
-        with project.edit("scripts/pack.py", '"""Pack the', '"""Now pack the'):
-            assert project.planned() == {}
-
-
-def test_changed_filter_keeps_downloads(project):
-    jobs = project.planned("--config", "filters={length: {minimum_lines: 4}}")
-    assert "download" not in jobs and "base_model" not in jobs and "fetch_benchmarks" not in jobs
-    assert jobs["filter_documents"] == 3 and jobs["train"] == 2
-
-
-def test_further_run_only_adds_its_own_jobs(project):
-    jobs = project.planned("--config", "runs={cpt-20K: {tokens: 20480, cpus: 2}}")
-    assert not CORPUS_RULES & set(jobs)
-    assert (jobs["plan_run"], jobs["train"], jobs["bits_per_byte"]) == (1, 1, 2)
-    assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 1
-
-
-def test_changed_helper_reruns_exactly_its_users(project):
-    with project.edit("scripts/cpt/train/schedules.py", "0.5 * (1.0", "0.49 * (1.0"):
-        jobs = project.planned()
-        assert jobs["plan_run"] == jobs["train"] == 2 and not CORPUS_RULES & set(jobs)
-
-
 # --------------------------------------------------------------------------------------- being killed
 @pytest.mark.parametrize("run", ["cpt-16K", "cpt-40K"])
 def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, run):

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
         }
         os.environ.update({key: os.environ.get(key, value) for key, value in alone.items()})
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if world_size > 1:
+        logging.info("process %d of %d runs on %s, %s", rank, world_size, socket.gethostname(), device)
     return rank, world_size, device
 
 

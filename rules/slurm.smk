@@ -1,0 +1,172 @@
+# What jobs are asked for on Slurm, by the site's environment variables CPT_SLURM_* (docs/clusters.md), and the
+# plan that a dry run prints.
+import atexit
+
+
+def site(name, default=None):
+    """A value that the site sets for its cluster in CPT_SLURM_{name}, or the default."""
+    return os.environ.get(f"CPT_SLURM_{name}") or default
+
+
+MAX_MINUTES = int(site("MAX_MINUTES", 7 * 24 * 60))
+TRAIN_MINUTES = int(site("TRAIN_MINUTES", min(720, MAX_MINUTES)))
+SCORE_MB, SCORE_MINUTES = (16000 if ON_GPU else 4000), 480  # of a job that scores several tasks
+
+
+def size_mb(paths):
+    """Size of those of these files that are there already, in MB."""
+    return sum(Path(path).stat().st_size for path in paths if Path(path).is_file()) / 1e6
+
+
+def growing(megabytes):
+    """Memory that grows with the attempt."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def minutes(count, per_gigabyte=0):
+    """A time limit that grows with the input and the attempt, up to the longest that the site allows."""
+
+    def limit(wildcards, input, attempt):
+        return min(round((count + per_gigabyte * size_mb(input) / 1000) * attempt), MAX_MINUTES)
+
+    return limit
+
+
+def partition(gpus):
+    """Slurm's partition of a job with so many GPUs; None is the cluster's default."""
+    return (site("GPU_PARTITION") if gpus else None) or site("PARTITION")
+
+
+def gpu_model(gpus):
+    """The GPU model to ask for, where the site names one."""
+    return site("GPU_MODEL") if gpus else None
+
+
+def slurm_extra(*options):
+    """Options of sbatch that no resource stands for: these, and mail where the site names an address."""
+    mail = [f"--mail-user={site('MAIL')}", "--mail-type=FAIL"] if site("MAIL") else []
+    return " ".join([*options, *mail])
+
+
+def run_of(wildcards):
+    """The settings of the run that a job trains."""
+    return cfg.runs[wildcards.run]
+
+
+def place_of(run):
+    """What Slurm is asked for where a run's processes are started. A resource that is None is left out.
+
+    On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, it is started once
+    outside any step (`mpi`), and scripts/launch.py starts the steps; GPUs are then asked for by node (`gres`),
+    since of a total one node might get none.
+    """
+    several = run.nodes > 1
+    gpus = run.gpus // run.nodes
+    model = gpu_model(gpus)
+    return {
+        "nodes": run.nodes,
+        "cpus_per_task": 8 * gpus or run.cpus // run.nodes,
+        "gpu": None if several else gpus,
+        "gpu_model": None if several else model,
+        "gres": f"gpu:{f'{model}:' if model else ''}{gpus}" if several and gpus else None,
+        "mpi": "srun" if several else None,
+        "tasks": run.nodes if several else None,
+        "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would be taken for the tasks per GPU
+    }
+
+
+def of_place(key, run=run_of):
+    """One of the above, as a resource of a rule whose wildcards tell the run."""
+    return lambda wildcards: place_of(run(wildcards))[key]
+
+
+def training_mb(run):
+    """Memory of each node that trains a run: libraries, and what is kept of the model on the CPU.
+
+    That is, for every parameter, up to 16 bytes of offloaded weights, gradient and moments, and 24 of a
+    checkpoint being taken and written: at most 20 times the file, if it has two bytes per parameter.
+    """
+    model = 20 * size_mb([f"{R}/models/base/model.safetensors"])
+    return 8000 * (run.processes // run.nodes) + 1000 * round(model / 1000)
+
+
+def corpus_disk_mb(bytes_per_token):
+    """Disk that a shard takes in a stage, where the config tells its tokens; 0 where it isn't known.
+
+    FineWeb-Edu's compressed files have 3.6 bytes per token that training gets of them; a token id takes two.
+    """
+
+    def disk(wildcards):
+        source = cfg.corpora[wildcards.corpus]
+        return round((getattr(source, "tokens_per_shard", None) or 0) * bytes_per_token / 1e6)
+
+    return disk
+
+
+def training_disk_mb(wildcards, input):
+    """Disk of a run's checkpoints, one more than are kept, and its model, once the start model is there.
+
+    A checkpoint has 12 bytes per parameter, the model 4; the file that is read at least 2.
+    """
+    kept = cfg.train_settings(wildcards.run).keep_checkpoints
+    return round((12 * (kept + 1) + 4) / 2 * size_mb([f"{input.model}/model.safetensors"]))
+
+
+def refuse_to_double_slurm_jobs():
+    """Stop before anything is submitted if jobs of a workflow that was killed still run here."""
+    jobs = slurm.stray_jobs(Path.cwd())
+    if jobs:
+        raise WorkflowError(
+            f"Slurm jobs of an earlier workflow in this folder are still queued or running "
+            f"({', '.join(job.number for job in jobs)}), and would write the same files; "
+            "`make resume` waits for them and goes on"
+        )
+
+
+def tell_plan():
+    """At the end of a dry run for a cluster: what the jobs would ask for, by rule."""
+    if not workflow.dryrun or workflow.resource_settings.nodes is None:
+        return
+    place = {rule.name: number for number, rule in enumerate(workflow.rules)}
+    jobs = sorted(workflow.dag.needrun_jobs(exclude_finished=False), key=lambda job: place[job.rule.name])
+    if jobs:
+        rows = [
+            (job.rule.name, dict(job.resources.items()), job.threads, job.rule.name in workflow._localrules)
+            for job in jobs
+        ]
+        print(slurm.plan_table(rows), file=sys.stderr)
+
+
+atexit.register(tell_plan)
+
+
+def requests():
+    """The largest jobs that will be submitted, for `preflight` to compare with what the cluster offers."""
+    found = [
+        {
+            "what": f"training {run}",
+            "partition": partition(cfg.runs[run].gpus),
+            "nodes": cfg.runs[run].nodes,
+            "gpus": cfg.runs[run].gpus // cfg.runs[run].nodes,
+            "cpus": place_of(cfg.runs[run])["cpus_per_task"],
+            "mem_mb": training_mb(cfg.runs[run]),
+            "minutes": TRAIN_MINUTES,
+            "key": f"runs.{run}",
+        }
+        for run in cfg.trained_runs
+    ]
+    one = {"nodes": 1, "cpus": 1}
+    scoring = {"gpus": int(ON_GPU), "mem_mb": SCORE_MB, "minutes": min(SCORE_MINUTES, MAX_MINUTES)}
+    found.append({"what": "scoring", "partition": partition(ON_GPU), "key": "runs", **one, **scoring})
+    data = {"gpus": 0, "mem_mb": 4000, "minutes": min(240, MAX_MINUTES), "partition": partition(0)}
+    found.append({"what": "data stages", "key": "corpora", **one, **data})
+    return found
+
+
+def hub_sources():
+    """The hub's repositories that will be read: kind, name, revision, config key."""
+    sources = [("dataset", cfg.corpora[name], f"corpora.{name}") for name in cfg.used_corpora]
+    sources.append(("model", cfg.base, "base"))
+    return [
+        [kind, source.repo, source.revision, key] for kind, source, key in sources if source.source == "hub"
+    ]

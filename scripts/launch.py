@@ -1,0 +1,123 @@
+"""Start a run's processes: one, several on this machine, or several on each node of a Slurm job.
+
+One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this
+script once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this
+machine. A SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training process, however long
+it then takes to write its checkpoint: torchrun itself would kill them after half a minute. Standard library
+only.
+"""
+
+import argparse
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+EXIT_INTERRUPTED = 75  # see cpt.train.loop: a checkpoint is written, start again to go on
+HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
+
+
+def child_processes(parent: int) -> list[int]:
+    """Process numbers of the direct children of a process."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def tell_to_stop(worker: int, at_once: bool) -> None:
+    """SIGUSR1, once a process handles it: one that starts will do a step first. `at_once` (Ctrl-C) kills
+    those that don't handle it, and so have nothing to save."""
+    try:
+        caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text())
+        handles = int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1
+        if handles or at_once:
+            os.kill(worker, signal.SIGUSR1 if handles else signal.SIGKILL)
+    except (OSError, TypeError):
+        pass  # it has just ended
+
+
+def prepare_child() -> None:
+    """In a child before it starts: what is handed on here, it ignores when it comes from elsewhere (Slurm
+    signals all processes of a step), and the kernel ends it when its parent is gone."""
+    for number in HANDED_ON:
+        signal.signal(number, signal.SIG_IGN)
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGQUIT)
+
+
+def run_and_hand_on_signals(command: list[str]) -> int:
+    """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
+    SIGTERM would make it end the job at once), or to the processes that torchrun has started.
+
+    They are told every second until it ends: the first time, they may not have started yet.
+
+    Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
+    """
+    noticed = []
+    for number in HANDED_ON:
+        signal.signal(number, lambda number, _: noticed.append(number))
+    environment = os.environ | {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare_child)
+    while True:
+        try:
+            code = process.wait(timeout=1)
+            return EXIT_INTERRUPTED if code and noticed else code
+        except subprocess.TimeoutExpired:
+            if noticed:
+                if command[0] == "srun":
+                    process.send_signal(signal.SIGUSR1)
+                else:
+                    for worker in child_processes(process.pid):
+                        tell_to_stop(worker, signal.SIGINT in noticed)
+
+
+def main() -> None:
+    """Parse the command line and start what it asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--processes", type=int, required=True, help="of the run, on all nodes together")
+    parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job")
+    parser.add_argument("--cpus", type=int, default=1, help="of each node, for its processes")
+    parser.add_argument("script", nargs=argparse.REMAINDER, help="the training script and its arguments")
+    arguments = parser.parse_args()
+
+    granted = int(os.environ.get("SLURM_JOB_NUM_NODES", arguments.nodes))
+    in_slurm = "SLURM_JOB_ID" in os.environ and granted >= arguments.nodes
+    on_this_node = arguments.processes // arguments.nodes if in_slurm else arguments.processes
+    threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // on_this_node)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+    if arguments.processes == 1:
+        os.execv(sys.executable, [sys.executable, *arguments.script])
+    if in_slurm and arguments.nodes > 1 and int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) == 1:
+        srun = ["srun", "--kill-on-bad-exit=1", f"--nodes={arguments.nodes}", f"--ntasks={arguments.nodes}"]
+        srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
+        sys.exit(run_and_hand_on_signals([*srun, sys.executable, *sys.argv]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={on_this_node}"]
+    if in_slurm and arguments.nodes > 1:
+        names = subprocess.run(
+            ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS
+        torchrun += [f"--nnodes={arguments.nodes}", f"--node-rank={os.environ['SLURM_NODEID']}"]
+        torchrun += [f"--master-addr={names[0]}", f"--master-port={port}"]
+    else:
+        torchrun.append("--standalone")
+    sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
+
+
+if __name__ == "__main__":
+    main()

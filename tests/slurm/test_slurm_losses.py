@@ -1,0 +1,121 @@
+"""Jobs, nodes and the workflow itself are lost on a real Slurm: the same models and the same Table 1."""
+
+import signal
+import subprocess
+
+import psutil
+import pytest
+from cluster import Cluster, missing
+from conftest import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait_for
+
+
+def snakemake_of(process: subprocess.Popen) -> psutil.Process:
+    """The Snakemake behind nsenter."""
+    return next(
+        child for child in psutil.Process(process.pid).children(recursive=True) if "-m" in child.cmdline()
+    )
+
+
+def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluster):
+    """Three runs train at once. One's job is cancelled, one loses a node; when they are through, Snakemake is
+    killed while the third trains on. `make resume` waits for that and goes on: nothing is done twice."""
+    workflow = untrained.start(cluster, TABLE1)
+    one, two, zero = hold(untrained, *RUNS)
+    cluster.run("scancel", str(untrained.training_jobs("one-node")[0]))
+    wait_for(one.told_to_stop, "the cancelled job is told to stop")
+    cluster.kill_node("n2")
+    one.release()
+    wait_for(one.gone, "the cancelled job stops")
+    cluster.wait_until_down("n2")
+    two.release()
+    cluster.start_node("n2")
+    for run in ("one-node", "two-nodes"):
+        wait_for((untrained.results / "runs" / run / "run.json").exists, f"{run} ends")
+        log = (untrained.results / "logs" / "train" / f"{run}.log").read_text()
+        assert "continuing after step" in log
+    states = [jobs(cluster)[untrained.training_jobs(run)[0]]["JobState"] for run in RUNS]
+    assert states == ["CANCELLED", "NODE_FAIL", "RUNNING"]
+
+    snakemake_of(workflow).send_signal(signal.SIGKILL)
+    workflow.wait()
+    # Unlocked by hand, Snakemake would start the third run once more beside the job that trains it.
+    environment = cluster.environment() | SITE
+    subprocess.run(untrained.command(cluster, "--unlock"), env=environment, check=True)
+    assert untrained.start(cluster, TABLE1).wait() != 0
+    assert "Slurm jobs of an earlier workflow in this folder" in untrained.printed()
+    resumed = untrained.resume(cluster)
+    wait_for(lambda: "waiting for job" in untrained.printed(), "resume finds the job")
+    zero.release()
+    assert resumed.wait() == 0, untrained.printed()[-5000:]
+    assert_as_undisturbed(untrained, finished)
+    assert [len(untrained.training_jobs(run)) for run in RUNS] == [2, 2, 1]
+
+
+@pytest.mark.slurm_full
+def test_run_of_several_time_limits(untrained, finished, cluster):
+    """The first limit warns ahead, and a checkpoint is written; the second kills outright."""
+    workflow = untrained.start(cluster, TABLE1, CPT_SLURM_TRAIN_MINUTES="2")
+    (held,) = hold(untrained, "zero-3")
+    wait_for(held.told_to_stop, "Slurm warns", 180)
+    held.release()
+    wait_for(held.gone, "the warned job stops")
+    (held,) = hold(untrained, "zero-3", after=last_checkpoint(untrained, "zero-3"))
+    wait_for(held.gone, "the job is killed", 240)
+    assert workflow.wait() == 0, untrained.printed()[-5000:]
+    assert_as_undisturbed(untrained, finished)
+    states = [jobs(cluster)[number]["JobState"] for number in untrained.training_jobs("zero-3")]
+    assert states == ["FAILED", "TIMEOUT", "COMPLETED"]
+
+
+def last_checkpoint(clone, run: str) -> int:
+    """The step of the newest checkpoint."""
+    checkpoints = clone.results / "checkpoints" / run / "checkpoints"
+    return max(int(path.name[5:]) for path in checkpoints.glob("step-*"))
+
+
+@pytest.mark.slurm_full
+def test_out_of_memory_gets_more_at_the_next_attempt(untrained, finished, cluster):
+    memory = "train:mem_mb=900 * attempt ** 3"  # two training processes and a Snakemake take about 1,200
+    untrained.run(cluster, TABLE1, "--set-resources", memory)
+    assert_as_undisturbed(untrained, finished)
+    told = [jobs(cluster)[number] for number in untrained.training_jobs("one-node")]
+    assert [job["JobState"] for job in told] == ["FAILED", "COMPLETED"]
+    assert ["mem=900M" in told[0]["TRES"], "mem=7200M" in told[1]["TRES"]] == [True, True]
+    slurm_log = untrained.folder / ".snakemake" / "slurm_logs" / "rule_train" / "one-node"
+    assert "exceeded" in (slurm_log / f"{untrained.training_jobs('one-node')[0]}.log").read_text()
+
+
+@pytest.mark.slurm_full
+def test_preempted_and_requeued(untrained, finished, tmp_path_factory):
+    """Slurm itself starts the job once more, two minutes later; Snakemake waits."""
+    settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE", "JobRequeue": "1"}
+    with Cluster(tmp_path_factory.mktemp("preempting") / "c", settings=settings) as cluster:
+        workflow = untrained.start(cluster, TABLE1)
+        (held,) = hold(untrained, "zero-3")
+        cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+        wait_for(held.told_to_stop, "the job is preempted")
+        held.release()
+        assert workflow.wait() == 0, untrained.printed()[-5000:]
+        (number,) = untrained.training_jobs("zero-3")
+        job = jobs(cluster)[number]
+        assert job["JobState"] == "COMPLETED" and int(job["Restarts"]) == 1
+    assert "continuing after step" in (untrained.results / "logs" / "train" / "zero-3.log").read_text()
+    assert_as_undisturbed(untrained, finished)
+
+
+@pytest.mark.slurm_full
+def test_with_slurmdbd_and_accounts(untrained, finished, tmp_path_factory):
+    if reason := missing(database=True):
+        pytest.skip(f"no Slurm database: {reason}")
+    with Cluster(tmp_path_factory.mktemp("database") / "c", database=True) as cluster:
+        refused = untrained.start(cluster, "preflight", CPT_SLURM_ACCOUNT="nobodys")
+        assert refused.wait() != 0 and "set CPT_SLURM_ACCOUNT to one of project" in untrained.printed()
+        untrained.run(cluster, TABLE1, "--slurm-status-command", "sacct", CPT_SLURM_ACCOUNT="project")
+        columns = "--format=JobID,Account,Partition,State,AllocTRES%60"
+        listed = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", columns)
+    print(listed)
+    rows = [line.split("|") for line in listed.splitlines()]
+    submitted = [row for row in rows if int(row[0]) in untrained.all_jobs()]
+    assert len(submitted) == 9  # three runs, two scores each
+    assert {tuple(row[1:4]) for row in submitted} == {("project", "cpu", "COMPLETED")}
+    assert_as_undisturbed(untrained, finished)

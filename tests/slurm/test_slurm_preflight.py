@@ -1,0 +1,49 @@
+"""`preflight` on a real Slurm: what it finds right, and the remedy for what it finds wrong."""
+
+import subprocess
+
+import pytest
+from conftest import SITE, Clone
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Clone:
+    return Clone(tmp_path_factory.mktemp("preflight") / "clone")
+
+
+def preflight(clone, cluster, *arguments: str, **site: str) -> tuple[bool, str]:
+    """Whether all was found right, and what was printed."""
+    result = subprocess.run(
+        clone.command(cluster, "preflight", "--quiet", "all", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=cluster.environment() | SITE | site,
+    )
+    return result.returncode == 0, result.stdout
+
+
+def test_finds_this_cluster_fit(clone, cluster):
+    good, printed = preflight(clone, cluster)
+    assert good, printed
+    assert "training two-nodes: 2 node(s) with 0 GPU(s), 1 CPUs, 8000 MB: 2 such node(s)" in printed
+    assert "jobs in cpu see this folder" in printed and "GB are free" in printed and "FAILED" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "site", "message"),
+    [
+        (
+            ("--config", "runs={one-node: {cpus: 0, gpus: 6}}"),
+            {},
+            "the most GPUs of model fake on a node are 2; set runs.one-node.nodes",
+        ),
+        ((), {"CPT_SLURM_PARTITION": "nowhere"}, "set CPT_SLURM_PARTITION to one of cpu, gpu, urgent"),
+        ((), {"CPT_SLURM_TRAIN_MINUTES": "9999"}, "set CPT_SLURM_MAX_MINUTES=1440"),
+        ((), {"CPT_SLURM_POLL_SECONDS": "2000"}, "set CPT_SLURM_POLL_SECONDS to 1200 or less"),
+    ],
+)
+def test_tells_what_is_wrong_and_the_remedy(clone, cluster, arguments, site, message):
+    good, printed = preflight(clone, cluster, *arguments, **site)
+    assert not good and message in printed, printed
+    assert "FAILED" in printed and "nothing was submitted" in printed

@@ -1,0 +1,71 @@
+"""From a fresh clone to Table 1 on a real Slurm: what was submitted, what each job got, what came out."""
+
+import csv
+
+import pytest
+from conftest import RUNS, TABLE1, jobs
+
+
+def given(job: dict[str, str]) -> tuple[str, str, str, str]:
+    """What a job was given: partition, CPUs, memory (on all nodes), nodes."""
+    parts = dict(part.split("=") for part in job["TRES"].split(","))
+    return job["Partition"], parts["cpu"], parts["mem"], parts["node"]
+
+
+def test_table1_has_all_runs(finished):
+    with open(finished.folder / TABLE1, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["base", *RUNS]
+
+
+def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
+    told = jobs(cluster)
+    submitted = {number: told[number] for number in finished.all_jobs()}
+
+    def of(rule: str) -> list[dict[str, str]]:
+        return [told[number] for number in finished.jobs_of(rule)]
+
+    assert len(submitted) == 16
+    assert all(job["JobState"] == "COMPLETED" for job in submitted.values())
+    assert all(job["JobName"].startswith("cpt_") for job in submitted.values())
+    # Two shards share a job, side by side.
+    (filtering,) = of("filtering_filter_documents")
+    assert given(filtering) == ("cpu", "2", "4000M", "1")
+    (packing,) = of("pack")
+    assert given(packing) == ("cpu", "1", "4000M", "1")
+    one, two, zero = (told[finished.training_jobs(run)[0]] for run in RUNS)
+    assert given(one) == given(zero) == ("cpu", "2", "16000M", "1")
+    # One process on each of two nodes; memory is asked for by node.
+    assert given(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
+    assert len(of("evaluate_task")) == len(of("bits_per_byte")) == 4
+    # What the login node does itself.
+    assert not any(of(rule) for rule in ("download", "base_model", "plan_run", "scores", "table1"))
+
+
+def test_processes_ran_on_both_nodes(finished):
+    log = (finished.results / "logs" / "train" / "two-nodes.log").read_text()
+    assert "process 0 of 2 runs on n1" in log and "process 1 of 2 runs on n2" in log
+
+
+def test_gpu_runs_get_gpus_on_each_node(finished, cluster):
+    """The jobs get what they ask for, and then say that these GPUs, links to /dev/null, are none."""
+    runs = ("gpu-one", "gpu-two")
+    config = "runs={gpu-one: {tokens: 16384, gpus: 2}, gpu-two: {tokens: 16384, gpus: 4, nodes: 2}}"
+    targets = [f"results/models/{run}" for run in runs]
+    process = finished.start(cluster, *targets, "--keep-going", "--config", config, CPT_SLURM_RETRIES="0")
+    assert process.wait() != 0
+    told = jobs(cluster)
+    one, two = (told[finished.training_jobs(run)[0]] for run in runs)
+    assert given(one) == ("gpu", "16", "16000M", "1") and one["TresPerJob"] == "gres:gpu:fake:2"
+    assert given(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
+    for run, processes in zip(runs, (2, 4), strict=True):
+        log = (finished.results / "logs" / "train" / f"{run}.log").read_text()
+        assert f"the run asks for {processes} GPU(s) and this machine offers 0" in log
+
+
+@pytest.mark.parametrize("run", ["two-nodes", "zero-3"])
+def test_the_same_rule_without_slurm_gives_the_same_bytes(finished, run):
+    model = finished.results / "models" / run / "model.safetensors"
+    on_slurm = model.read_bytes()
+    finished.locally(f"results/models/{run}", "--forcerun", "train", "--quiet", "all")
+    assert model.read_bytes() == on_slurm
