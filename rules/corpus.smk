@@ -302,7 +302,7 @@ rule pack:
             {corpus: SHARDS[corpus] for corpus in cfg.mixtures[wildcards.mixture]}
         ),
         root=lambda wildcards: f"{R}/corpora",
-        settings=as_json(cfg.packing),
+        settings=lambda wildcards: as_json(cfg.packing_settings(wildcards.mixture)),
         code=code("pack"),
     message:
         "pack: mixture {wildcards.mixture}"
