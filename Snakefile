@@ -37,6 +37,7 @@ onstart:
 
 
 rule all:
+    """Everything: tables, figures, the paper, models with their cards, pages of the report."""
     default_target: True
     input:
         rules.tables.input,
