@@ -134,7 +134,7 @@ def test_own_files_tell_how_much_text_there_is():
 def test_unknown_model_is_said_to_be_unknown_until_it_is_imported(tmp_path):
     other = {"base": {"repo": "someone/unheard-of"}}
     page = plan_of(other).markdown()
-    assert "isn't known before it is imported" in page and "| cpt-400M | 400M | ? |" in page
+    assert "its size isn't known" in page and "| cpt-400M | 400M | ? |" in page
     imported = tmp_path / "base"
     imported.mkdir()
     names = [name for name in costs.Shape.__dataclass_fields__ if name != "counted"]

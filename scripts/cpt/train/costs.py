@@ -60,6 +60,7 @@ def shape_of(base: dict[str, Any], imported: Path | None) -> Shape | None:
     """
     if imported is not None:
         config = read_json(imported / "config.json")
+        config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
         names = [name for name in Shape.__dataclass_fields__ if name != "counted"]
         if all(name in config for name in names):
             counted = read_json(imported.with_name("base.json"))["parameters"]

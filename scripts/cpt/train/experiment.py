@@ -238,8 +238,8 @@ class ExperimentPlan:
             f"{_count(shape.parameters)} parameters, {shape.num_hidden_layers} layers of width "
             f"{shape.hidden_size}"
             if shape
-            else "its size isn't known before it is imported: ask for the plan again after `snakemake "
-            f"{config.results}/models/base`"
+            else "its size isn't known: ask for the plan again once it is imported "
+            f"({config.results}/models/base.json)"
         )
         lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", "", "## Warnings", ""]
         lines += [f"- {warning}" for warning in self.warnings()] or ["None."]
