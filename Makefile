@@ -11,7 +11,7 @@ ARGS ?= --profile slurm results/table1.csv
 RESUME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo resume test test-slurm lint format clean
+.PHONY: help environment demo resume test test-slurm lint format reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ format: .venv/installed ## format all code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
+
+reference: .venv/installed ## write docs/configuration.md anew, after a change of the config's keys
+	$(BIN)/python scripts/configuration_reference.py --config config.yaml --output docs/configuration.md
 
 clean: ## remove the results of the demo and the smoke experiment
 	rm -rf results/demo results/smoke

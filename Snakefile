@@ -27,6 +27,8 @@ include: "rules/report.smk"
 include: "rules/paper.smk"
 include: "rules/pages.smk"
 include: "rules/bench.smk"
+include: "rules/plan.smk"
+include: "rules/provenance.smk"
 include: "rules/preflight.smk"
 
 
@@ -35,6 +37,7 @@ onstart:
 
 
 rule all:
+    """Everything: tables, figures, the paper, models with their cards, pages of the report."""
     default_target: True
     input:
         rules.tables.input,

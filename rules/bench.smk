@@ -15,6 +15,7 @@ localrules:
 
 
 rule timings:
+    """What each stage took on this machine."""
     input:
         f"{R}/paper.pdf",
     output:
@@ -34,6 +35,7 @@ rule timings:
 
 
 rule bench_corpus:
+    """The corpus pipeline beside other ways to do it."""
     input:
         raw=shards_of(cfg.used_corpora, rules.download.output.documents),
         model=f"{R}/models/base",
@@ -78,6 +80,7 @@ rule bench_corpus:
 
 
 rule bench_training:
+    """Training beside the Hugging Face Trainer: speed and memory."""
     output:
         table=f"{R}/bench/training.csv",
         figures=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
@@ -107,6 +110,7 @@ rule bench_training:
 
 
 rule bench_evaluation:
+    """Scoring beside lm-eval's own model class."""
     input:
         model=f"{R}/models/base",
         benchmarks=rules.fetch_benchmarks.output.benchmarks,

@@ -117,6 +117,12 @@ def model_of(run):
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
+def imported_base():
+    """The base model's folder as an option, once it is imported: it tells the exact size."""
+    finished = Path(f"{R}/models/base.json").is_file()
+    return f"--model {shlex.quote(f'{R}/models/base')}" if finished else ""
+
+
 def one_of(names):
     """A wildcard constraint: one of these names, or nothing at all if there are none."""
     return "|".join(names) or "(?!)"

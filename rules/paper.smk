@@ -16,6 +16,7 @@ REFERENCES = str(Path(workflow.basedir) / "paper" / "references.bib")
 
 
 rule paper:
+    """The PDF, every number read from the results."""
     input:
         template=ancient(TEMPLATE),
         references=ancient(REFERENCES),

@@ -11,6 +11,7 @@ localrules:
 
 
 rule preflight:
+    """Compare what the jobs will ask for with what this cluster offers."""
     log:
         f"{R}/logs/preflight.log",
     retries: 0

@@ -58,6 +58,7 @@ SAMPLES = expand(f"{R}/evaluations/{{run}}/{{task}}.samples.jsonl", run=RUNS, ta
 
 
 rule merged_config:
+    """The config that the results come from, overlays merged."""
     output:
         f"{R}/config.yaml",
     log:
@@ -77,6 +78,7 @@ rule merged_config:
 
 
 rule scores:
+    """Every score with its interval, paired test and null baselines."""
     input:
         published=ancient(PUBLISHED),
         tasks=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
@@ -108,6 +110,7 @@ rule scores:
 
 
 rule comparisons:
+    """Every pair of runs: differences, tests, intervals, what could be detected."""
     input:
         SAMPLES,
     output:
@@ -133,6 +136,7 @@ rule comparisons:
 
 
 rule letters:
+    """Which letters each run answers."""
     input:
         SAMPLES,
     output:
@@ -156,6 +160,7 @@ rule letters:
 
 
 rule runs:
+    """What each training run took and reached."""
     input:
         expand(rules.train.output.summary, run=cfg.trained_runs),
         expand(rules.train.output.metrics, run=cfg.trained_runs),
@@ -178,6 +183,7 @@ rule runs:
 
 
 rule data:
+    """Documents and tokens of each corpus after each data stage."""
     input:
         rules.corpus_statistics.output.table,
     output:
@@ -198,6 +204,7 @@ rule data:
 
 
 rule seeds:
+    """Spread between runs that repeat one another, where there are any."""
     input:
         SAMPLES,
     output:
@@ -223,6 +230,7 @@ rule seeds:
 
 
 rule claims:
+    """The paper's claims: stated, recomputed from its own numbers, measured here."""
     input:
         claims=ancient(CLAIMS),
         published=ancient(PUBLISHED),
@@ -249,6 +257,7 @@ rule claims:
 
 
 rule table1:
+    """Table 1: scores by budget, with the published ones beside."""
     input:
         scores=rules.scores.output,
         config=rules.merged_config.output,
@@ -278,6 +287,7 @@ rule table1:
 
 
 rule figure1:
+    """Figure 1: training loss."""
     input:
         expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
@@ -301,6 +311,7 @@ rule figure1:
 
 
 rule figure2:
+    """Figure 2: change of the benchmark groups over tokens."""
     input:
         scores=rules.scores.output,
         published=ancient(PUBLISHED),
@@ -328,6 +339,7 @@ rule figure2:
 
 
 rule figure3:
+    """Figure 3: bits per byte of domain and general text along training."""
     input:
         held_out=expand(rules.train.output.held_out, run=MEASURED_RUNS),
         bits=expand(
@@ -363,6 +375,7 @@ rule figure3:
 
 
 rule figure4:
+    """Figure 4: differences from the base model beside what could be detected."""
     input:
         rules.comparisons.output,
     output:
@@ -386,6 +399,7 @@ rule figure4:
 
 
 rule figure5:
+    """Figure 5: letters answered on MMLU."""
     input:
         rules.letters.output,
     output:
@@ -408,6 +422,7 @@ rule figure5:
 
 
 rule figure6:
+    """Figure 6: what each data stage leaves."""
     input:
         rules.corpus_statistics.output.table,
     output:
@@ -430,6 +445,7 @@ rule figure6:
 
 
 rule token_quality:
+    """A figure of the token-level measures."""
     input:
         rules.corpus_statistics.output.quality,
     output:
@@ -453,6 +469,7 @@ rule token_quality:
 
 
 rule schedules:
+    """A figure of the learning rates as planned."""
     input:
         expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
     output:
@@ -476,6 +493,7 @@ rule schedules:
 
 
 rule tables:
+    """All tables."""
     input:
         rules.table1.output.csv,
         rules.scores.output,
@@ -488,6 +506,7 @@ rule tables:
 
 
 rule figures:
+    """All figures."""
     input:
         rules.figure1.output,
         rules.figure2.output,

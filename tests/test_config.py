@@ -343,7 +343,11 @@ def test_replicates_differ_in_their_seed_alone():
     third = {
         "runs": {"cpt-400M-3": {"tokens": "400M", "gpus": 3, "replicate_of": "cpt-400M", "mixture": "b"}}
     }
-    config = load(merged(second, third, {"mixtures": {"b": {"fineweb_edu": 1.0}}}))
+    packed = {"mixtures": {"b": {"fineweb_edu": 1.0}}, "packing": {"seeds": {"b": 7}}}
+    config = load(merged(second, third, packed))
+    assert config.packing_settings("b") == load(PAPER).packing_settings("domain") | {"seed": 7}
+    assert config.packing_settings("domain") == load(PAPER).packing_settings("domain")
+    assert "seeds" not in config.packing_settings("b")
     assert config.replicates == {"cpt-400M": ["cpt-400M", "cpt-400M-2", "cpt-400M-3"]}
     assert load(PAPER).replicates == {}
 
@@ -356,6 +360,14 @@ def test_replicates_differ_in_their_seed_alone():
         (replicate(replicate_of="base"), "differ in tokens"),
         (replicate(replicate_of="cpt-400M-2"), "cpt-400M-2 is itself a replicate"),
         (replicate(replicate_of="cpt"), "runs.cpt-400M-2.replicate_of: there is no 'cpt' in runs"),
+        (
+            replicate(),
+            "cpt-400M-2 and cpt-400M are the same run twice; give one a mixture of the same shares",
+        ),
+        (
+            {"packing": {"seeds": {"domian": 1}}},
+            "packing.seeds.domian: there is no 'domian' in mixtures; did",
+        ),
     ],
 )
 def test_replicates_that_are_none(overlay, message):

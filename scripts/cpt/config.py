@@ -82,6 +82,8 @@ class Config(Section):
                 raise ValueError(
                     f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1"
                 )
+        for mixture in self.packing.seeds:
+            require_known(mixture, self.mixtures, f"packing.seeds.{mixture}", "mixtures")
         for name, run in self.runs.items():
             self._check_run(name, run)
         for name in self.reference_models:
@@ -209,6 +211,15 @@ class Config(Section):
                 f"{where}: {name} and {original} differ in {', '.join(differing)}; replicates may only "
                 "differ in train.seed, and in the name of a mixture of the same shares"
             )
+        if self._seeds_of(name) == self._seeds_of(original):
+            raise ValueError(
+                f"{where}: {name} and {original} are the same run twice; give one a mixture of the same "
+                "shares with a seed of its own in packing.seeds, or another train.seed"
+            )
+
+    def _seeds_of(self, run: str) -> tuple[int, int]:
+        """What two replicates differ in: the seed of training and that of the order of their sequences."""
+        return self.train_settings(run).seed, self.packing_settings(self.mixture_of(run))["seed"]
 
     @property
     def replicates(self) -> dict[str, list[str]]:
@@ -240,6 +251,11 @@ class Config(Section):
     def mixture_of(self, run: str) -> str:
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
         return self.runs[run].mixture or (next(iter(self.mixtures)) if len(self.mixtures) == 1 else "domain")
+
+    def packing_settings(self, mixture: str) -> dict[str, Any]:
+        """The `packing` section for one mixture, with its own seed if it has one."""
+        seed = self.packing.seeds.get(mixture, self.packing.seed)
+        return self.packing.model_dump(exclude={"seeds"}) | {"seed": seed}
 
     def mixtures_of(self, run: str) -> list[str]:
         """The names of the mixtures that a run trains on, in their order."""

@@ -182,6 +182,9 @@ class Packing(Section):
     strategy: Literal["concatenate", "best_fit"]
     maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
     seed: int
+    seeds: dict[Name, int] = Field(
+        {}, description="of the shuffle of single mixtures, by name, in place of seed"
+    )
 
 
 # --------------------------------------------------------------------------------------------- model

@@ -1,0 +1,113 @@
+"""An RO-Crate of an experiment's results (https://w3id.org/ro/crate), so that repositories can read them."""
+
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.rocrate import ROCrate
+
+from cpt.files import sha256_of
+
+# What of the results is handed on, and what it is; folders are described by their names alone.
+DESCRIBED = {
+    "config.yaml": "the merged config that made these results",
+    "provenance.json": "config, code, data, packages, machines, time and estimated energy",
+    "paper.pdf": "the paper",
+    "table1.*": "Table 1",
+    "scores.csv": "all scores",
+    "comparisons.csv": "differences between runs",
+    "letters.csv": "letters answered",
+    "claims.csv": "the paper's claims: stated, recomputed, measured",
+    "runs.csv": "training runs",
+    "data.csv": "documents and tokens after each data stage",
+    "seeds.csv": "spread between seeds",
+    "figures/*.svg": "a figure",
+    "corpora/statistics.csv": "documents, bytes and tokens by stage and rule",
+    "corpora/drops.md": "what was dropped, with examples",
+    "runs/*/run.json": "summary of a training run",
+    "runs/*/metrics.csv": "one row per training step",
+    "released/*": "a trained model with its card",
+}
+
+
+def _inputs(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The base model and each corpus as contextual entities. Paths of the disk aren't told."""
+    corpora = {}
+    for shard in record["data"]:
+        source = shard["source"]
+        name = source.get("repo") or ", ".join(source.get("packages", ())) or "own files"
+        corpora[shard["corpus"]] = {
+            "@id": f"#corpus-{shard['corpus']}",
+            "@type": "Dataset",
+            "name": f"corpus {shard['corpus']}: {name}",
+            "version": shard["revision"] or "",
+        }
+    base = record["base_model"]["source"]
+    name = base.get("repo") or base.get("label") or base.get("package") or base["source"]
+    model = {
+        "@id": "#base-model",
+        "@type": "Dataset",
+        "name": f"base model: {name}",
+        "version": base.get("revision") or base.get("version") or "",
+    }
+    return [model, *corpora.values()]
+
+
+def crate_metadata(root: Path, name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """The content of ro-crate-metadata.json for the results in `root`.
+
+    Args:
+        root: the results folder, which becomes the crate's root.
+        name: of the experiment.
+        record: as `cpt.report.record.record` gives it.
+    """
+    crate = ROCrate()
+    crate.name = f"Continued pre-training: {name}"
+    crate.description = (
+        "Results of the experiment: scores, models, tables, figures, and where they come from."
+    )
+    crate.license = "see the licence of the base model and of each corpus in released/*/README.md"
+    files = []
+    for pattern, description in DESCRIBED.items():
+        for path in sorted(root.glob(pattern)):
+            relative = path.relative_to(root).as_posix()
+            if path.is_dir():
+                properties = {"name": f"{description}: {path.name}"}
+                files.append(crate.add_directory(path, dest_path=f"{relative}/", properties=properties))
+                continue
+            properties = {
+                "name": description,
+                "encodingFormat": mimetypes.guess_type(path.name)[0] or "text/plain",
+                "contentSize": str(path.stat().st_size),
+                "sha256": sha256_of(path),
+            }
+            files.append(crate.add_file(path, dest_path=relative, properties=properties))
+    language = crate.add(
+        ContextEntity(
+            crate,
+            "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
+            {"@type": "ComputerLanguage", "name": "Snakemake", "url": "https://snakemake.readthedocs.io"},
+        )
+    )
+    workflow = crate.add(
+        ContextEntity(
+            crate,
+            "#workflow",
+            {
+                "@type": "SoftwareSourceCode",
+                "name": "Continued pre-training of small language models",
+                "version": ", ".join(record["git_commits"]),
+            },
+        )
+    )
+    workflow["programmingLanguage"] = language
+    inputs = [crate.add(ContextEntity(crate, entity.pop("@id"), entity)) for entity in _inputs(record)]
+    action = crate.add(
+        ContextEntity(crate, "#run", {"@type": "CreateAction", "name": f"the experiment {name}"})
+    )
+    action["instrument"] = workflow
+    action["object"] = inputs
+    action["result"] = files
+    crate.root_dataset["mentions"] = action
+    return crate.metadata.generate()

@@ -1,0 +1,335 @@
+"""The plan of a whole experiment as a page: tokens, steps, time, memory, disk, and what looks wrong.
+
+It needs the config alone. What isn't known before the downloads is said to be unknown.
+"""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+from cpt.config import Config
+from cpt.train import costs
+from cpt.train.costs import Shape
+from cpt.train.schedules import phases
+
+FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
+A100_BYTES = 80e9
+# Of FineWeb-Edu: 4.7 kB and 1,034 tokens per document (docs/performance.md); 2.15 GB per file for 600M
+# training tokens (config.yaml).
+TEXT_BYTES_PER_TOKEN, PARQUET_BYTES_PER_TOKEN = 4.5, 3.6
+PAPER_SHARE, AUTHORS_SHARE = (
+    speed.flops_per_second / costs.A100_FLOPS for speed in (costs.OFFLOADED, costs.WHOLE)
+)
+ASSUMPTIONS = f"""\
+- Steps follow from the budget alone; a run that continues another counts its own.
+- Device-hours: FLOPs of training (6 N + 6 L d S per token) at the FLOP/s of a known run: with offload the
+  paper's ({100 * PAPER_SHARE:.1f} % of an A100's bfloat16 peak of 312 TFLOP/s), without those that
+  MobileLLM's authors state ({100 * AUTHORS_SHARE:.0f} %), and a third more with gradient checkpointing; on a
+  CPU the demo's ({costs.CPU.flops_per_second / 1e9:.0f} GFLOP/s per process). Nothing of this was measured on
+  a GPU by this project; another GPU, network or engine changes it.
+- Training alone. By docs/performance.md, the data stages take about half a core-hour for 10B tokens, and
+  scoring a model of 135M parameters on all items of the seven benchmarks about 3.3 core-hours.
+- Memory: 16 bytes per parameter for weights, gradients and moments, of which ZeRO and FSDP split a part
+  over the processes; activations and logits of one micro-batch by formula (scripts/cpt/train/costs.py). The
+  CUDA context, communication buffers and fragmentation come on top: leave a fifth free.
+- Disk: {PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
+  FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), 12 bytes per parameter and checkpoint,
+  4 per parameter and model.
+"""
+
+
+def _count(number: float) -> str:
+    """A number for people: 400M, 1.25B, 17.5K."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.4g}{unit}"
+    return f"{number:.4g}"
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.3g}"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    marks = [" --- " if index == 0 else " ---: " for index in range(len(columns))]
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(marks)}|"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+class ExperimentPlan:
+    """What an experiment will take.
+
+    Args:
+        config: validated.
+        shape: of the base model; None: not known yet.
+        local_bytes: size of the files of each corpus of kind `local` that lie on this disk.
+    """
+
+    def __init__(self, config: Config, shape: Shape | None, local_bytes: dict[str, int]):
+        self.config, self.shape = config, shape
+        self.local_bytes = local_bytes
+        self.length = config.packing.sequence_length
+        self.train = {run: config.train_settings(run).model_dump() for run in config.trained_runs}
+
+    # ------------------------------------------------------------------------------------------ runs
+    def global_batch(self, run: str) -> int:
+        """Sequences per step."""
+        train = self.train[run]
+        processes = self.config.runs[run].processes
+        return train["global_batch"] or train["micro_batch"] * train["accumulate"] * processes
+
+    def steps(self, run: str) -> int:
+        """Steps of a run."""
+        return math.ceil(self.config.runs[run].tokens // self.length / self.global_batch(run))
+
+    def micro_batch(self, run: str) -> int:
+        """Sequences per process and pass; with `auto`, the most that may be chosen."""
+        share = math.ceil(self.global_batch(run) / self.config.runs[run].processes)
+        given = self.train[run]["micro_batch"]
+        return share if given == "auto" else min(given, share)
+
+    def hours(self, run: str, speed: costs.Speed | None = None) -> float | None:
+        """Device-hours of a run, at the speed that its settings are most like, or at another one."""
+        if self.shape is None:
+            return None
+        train, settings = self.train[run], self.config.runs[run]
+        speed = speed or costs.speed_of(train, bool(settings.gpus))
+        checkpointing = train["gradient_checkpointing"]
+        return speed.hours(settings.tokens, self.shape, self.length, checkpointing)
+
+    def memory(self, run: str, engine: str, zero_stage: int, offload: list[str]) -> dict[str, float]:
+        """Bytes of one process by part, `gpu` (all but what is offloaded) and `cpu` (offloaded)."""
+        train, settings = self.train[run], self.config.runs[run]
+        held = costs.state_bytes(
+            self.shape, engine, zero_stage, offload, settings.processes, train["precision"]
+        )
+        step = costs.step_bytes(
+            self.shape,
+            self.micro_batch(run),
+            self.length,
+            train["gradient_checkpointing"],
+            train["precision"],
+            bool(settings.gpus),
+        )
+        total = held["gpu"] + sum(step.values())
+        return {"state": held["gpu"], **step, "gpu": total, "cpu": held["cpu"]}
+
+    def _own_engine(self, run: str) -> tuple[str, int, list[str]]:
+        train = self.train[run]
+        stage = train["zero_stage"] if train["engine"] == "deepspeed" else 0
+        return train["engine"], stage, sorted(train["offload"])
+
+    # ---------------------------------------------------------------------------------------- corpora
+    def estimate(self, corpus: str) -> float | None:
+        """Training tokens that a corpus is expected to have; None where nothing tells."""
+        source = self.config.corpora[corpus]
+        if source.source == "hub" and source.tokens_per_shard:
+            return float(source.tokens_per_shard * self.config.shards_of(corpus))
+        if self.local_bytes.get(corpus):
+            return self.local_bytes[corpus] / TEXT_BYTES_PER_TOKEN
+        return None
+
+    def needs(self) -> dict[str, tuple[float, str]]:
+        """For each corpus that is trained on, the most tokens of it that a run goes through, and that run."""
+        found: dict[str, tuple[float, str]] = {}
+        for run in self.config.trained_runs:
+            for mixture, tokens in self.config.reach_of(run).items():
+                for corpus, share in self.config.mixtures[mixture].items():
+                    need = float(tokens * Fraction(str(share)))
+                    if need > found.get(corpus, (0.0, ""))[0]:
+                        found[corpus] = (need, run)
+        return found
+
+    def disk(self) -> dict[str, float | None]:
+        """Bytes by kind of file; None where nothing tells."""
+        config, shape = self.config, self.shape
+        tokens = [self.estimate(corpus) for corpus in config.used_corpora]
+        known = sum(found for found in tokens if found)
+        downloaded = [
+            self.estimate(corpus) or 0.0
+            for corpus in config.used_corpora
+            if config.corpora[corpus].source == "hub"
+        ]
+        size = 4 if shape and shape.vocab_size > 2**16 else 2
+        packed = sum(
+            sum(self.estimate(corpus) or 0.0 for corpus in config.mixtures[mixture])
+            for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
+        )
+        models = len(config.trained_runs) + len(config.interpolated_runs) + 1
+        kept = max((self.train[run]["keep_checkpoints"] + 1 for run in self.train), default=0)
+        return {
+            "downloads": sum(downloaded) * PARQUET_BYTES_PER_TOKEN,
+            "kept text": known * PARQUET_BYTES_PER_TOKEN,
+            "token ids": (known + packed) * size,
+            "checkpoints, per run under way": 12.0 * kept * shape.parameters if shape else None,
+            "models": 4.0 * models * shape.parameters if shape else None,
+        }
+
+    # --------------------------------------------------------------------------------------- warnings
+    def warnings(self) -> list[str]:
+        """What looks wrong, each with the key to change."""
+        found = []
+        for corpus, (need, run) in self.needs().items():
+            estimate, epochs = self.estimate(corpus), self.config.packing.maximum_epochs
+            if estimate is not None and need > estimate * epochs:
+                found.append(
+                    f"runs.{run}.tokens: it takes {_count(need)} tokens of {corpus}, which is expected to "
+                    f"have {_count(estimate)}{f' in each of {epochs} epochs' if epochs > 1 else ''}; lower "
+                    f"the budget, give the corpus more text (corpora.{corpus}.shards or files), or raise "
+                    "packing.maximum_epochs"
+                )
+        context = self.shape.max_position_embeddings if self.shape else self.length
+        if self.length > context:
+            found.append(
+                f"packing.sequence_length: {self.length} is over the model's context of {context} tokens"
+            )
+        for run in self.config.trained_runs:
+            found += self._warnings_of(run)
+        return found + self._unlike_batches()
+
+    def _warnings_of(self, run: str) -> list[str]:
+        found, steps, batch = [], self.steps(run), self.global_batch(run)
+        train, settings = self.train[run], self.config.runs[run]
+        planned = phases(train, steps)
+        if settings.tokens // self.length < batch:
+            found.append(
+                f"runs.{run}.tokens: {_count(settings.tokens)} don't fill one global batch of {batch} "
+                f"sequences ({_count(batch * self.length)} tokens); raise tokens or lower train.global_batch"
+            )
+        elif steps < FEW_STEPS:
+            found.append(
+                f"runs.{run}: {steps} steps are few for a learning-rate schedule; lower train.global_batch "
+                f"({batch} sequences) or raise tokens"
+            )
+        if planned["warmup_steps"] and planned["warmup_steps"] * 2 > steps:
+            found.append(
+                f"runs.{run}.train.warmup: {planned['warmup_steps']} of {steps} steps are warmup; lower it"
+            )
+        if batch % settings.processes:
+            found.append(
+                f"runs.{run}: {batch} sequences per step can't be dealt out evenly over {settings.processes} "
+                "processes, so some wait; set train.global_batch to a multiple"
+            )
+        if self.shape is not None and settings.gpus:
+            total = self.memory(run, *self._own_engine(run))["gpu"]
+            if total > 0.8 * A100_BYTES:
+                found.append(
+                    f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and "
+                    "an A100 or H100 has 80; lower it, with global_batch set so that a step stays the same"
+                )
+        return found
+
+    def _unlike_batches(self) -> list[str]:
+        batches = {run: self.global_batch(run) for run in self.config.trained_runs}
+        if len(set(batches.values())) < 2:
+            return []
+        listed = ", ".join(f"{run} {batch}" for run, batch in batches.items())
+        return [
+            f"train.global_batch: runs to be compared have steps of different size ({listed} sequences), so "
+            "they differ in more than their budget; set it (the paper's runs do differ so)"
+        ]
+
+    # ------------------------------------------------------------------------------------------- page
+    def markdown(self) -> str:
+        """The page."""
+        config, shape = self.config, self.shape
+        name = getattr(config.base, "repo", None) or config.base.label or config.base.source
+        size = (
+            f"{_count(shape.parameters)} parameters, {shape.num_hidden_layers} layers of width "
+            f"{shape.hidden_size}"
+            if shape
+            else "its size isn't known before it is imported: ask for the plan again after `snakemake "
+            f"{config.results}/models/base`"
+        )
+        lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", "", "## Warnings", ""]
+        lines += [f"- {warning}" for warning in self.warnings()] or ["None."]
+        lines += ["", "## Runs", "", *self._runs(), *self._corpora(), *self._engines(), *self._disk()]
+        return "\n".join([*lines, "## Assumptions", "", ASSUMPTIONS])
+
+    def _runs(self) -> list[str]:
+        rows, total = [], {"GPU": 0.0, "CPU": 0.0}
+        for run in self.config.trained_runs:
+            settings, hours = self.config.runs[run], self.hours(run)
+            device = "GPU" if settings.gpus else "CPU"
+            total[device] += hours or 0.0
+            rows.append(
+                [
+                    run,
+                    _count(settings.tokens),
+                    _count(settings.tokens / self.shape.parameters) if self.shape else "?",
+                    f"{self.global_batch(run)} ({_count(self.global_batch(run) * self.length)})",
+                    str(self.steps(run)),
+                    str(phases(self.train[run], self.steps(run))["warmup_steps"]),
+                    f"{settings.processes} {device}",
+                    "?" if hours is None else f"{hours:.3g}",
+                    "?" if hours is None else f"{hours / settings.processes:.3g}",
+                ]
+            )
+        columns = ["run", "tokens", "tokens per parameter", "sequences (tokens) per step", "steps", "warmup"]
+        columns += ["processes", "device-hours", "hours"]
+        summed = ", ".join(f"{hours:.3g} {device}-hours" for device, hours in total.items() if hours)
+        return [*_table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
+
+    def _corpora(self) -> list[str]:
+        needs = self.needs()
+        rows = []
+        for corpus in self.config.used_corpora:
+            need, run = needs.get(corpus, (0.0, "only measured on"))
+            estimate = self.estimate(corpus)
+            rows.append(
+                [
+                    corpus,
+                    self.config.corpora[corpus].source,
+                    str(self.config.shards_of(corpus)),
+                    "unknown" if estimate is None else _count(estimate),
+                    f"{_count(need)} ({run})" if need else run,
+                    f"{need / estimate:.2g}" if estimate and need else "",
+                ]
+            )
+        columns = ["corpus", "source", "shards", "tokens expected", "most that a run takes", "epochs"]
+        return ["## Corpora", "", *_table(columns, rows)]
+
+    def _engines(self) -> list[str]:
+        if self.shape is None:
+            return []
+        lines = ["## Memory of a process, and device-hours, by engine", ""]
+        seen: dict[Any, list[str]] = {}
+        for run in self.config.trained_runs:
+            train, settings = self.train[run], self.config.runs[run]
+            key = (settings.gpus, settings.cpus, self.micro_batch(run), self._own_engine(run)[:2])
+            key += (str(train["offload"]), train["gradient_checkpointing"], train["precision"])
+            seen.setdefault(key, []).append(run)
+        for runs in seen.values():
+            run, settings = runs[0], self.config.runs[runs[0]]
+            own, rows = self._own_engine(run), []
+            engines = [(engine, stage, sorted(offload)) for engine, stage, offload in costs.ENGINES]
+            for engine in engines if own in engines else [own, *engines]:
+                engine_name, stage, offload = engine
+                speed = costs.speed_of({"offload": offload}, bool(settings.gpus))
+                memory = self.memory(run, *engine)
+                label = engine_name + (f", zero_stage {stage}" if engine_name == "deepspeed" else "")
+                label += f", offload {' and '.join(offload)}" if offload else ""
+                rows.append([f"**{label}** (set)" if engine == own else label])
+                rows[-1] += [
+                    _gigabytes(memory[part]) for part in ("state", "activations", "logits", "gpu", "cpu")
+                ]
+                rows[-1].append(" / ".join(f"{self.hours(each, speed):.3g}" for each in runs))
+            columns = ["engine", "state GB", "activations GB", "logits GB", "together GB", "offloaded GB"]
+            micro_batch = self.micro_batch(run)
+            checkpointing = "with" if self.train[run]["gradient_checkpointing"] else "without"
+            kind = "GPU" if settings.gpus else "CPU"
+            lines += [
+                f"{', '.join(runs)}: {settings.processes} {kind} processes, micro-batch {micro_batch} x "
+                f"{self.length} tokens, {checkpointing} gradient checkpointing:",
+                "",
+                *_table([*columns, f"{kind}-hours"], rows),
+            ]
+        return lines
+
+    def _disk(self) -> list[str]:
+        found = self.disk()
+        rows = [[kind, "unknown" if size is None else _gigabytes(size)] for kind, size in found.items()]
+        rows.append(["together, one run under way", _gigabytes(sum(size or 0.0 for size in found.values()))])
+        unknown = [name for name in self.config.used_corpora if self.estimate(name) is None]
+        note = [f"Without {', '.join(unknown)}, whose size isn't known.", ""] if unknown else []
+        return ["## Disk", "", *_table(["what", "GB"], rows), *note]

@@ -1,0 +1,41 @@
+"""The configuration reference in docs/ says what the typed model and config.yaml say."""
+
+from pathlib import Path
+
+import configuration_reference
+from cpt import config_sections
+from cpt.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_page_is_the_one_that_would_be_made_now():
+    made = configuration_reference.reference((ROOT / "config.yaml").read_text())
+    assert (ROOT / "docs/configuration.md").read_text() == made, "run `make reference`"
+
+
+def test_every_key_of_every_section_is_on_the_page():
+    page = (ROOT / "docs/configuration.md").read_text()
+    sections = [
+        found
+        for found in vars(config_sections).values()
+        if isinstance(found, type) and issubclass(found, config_sections.Section)
+    ]
+    abstract = (config_sections.Section, config_sections.DataSource, config_sections.Base)
+    leaves = [section for section in [*sections, Config] if section not in abstract]
+    assert len(leaves) > 25
+    for section in leaves:
+        rows = [f"\n| `{name}` |" for name in section.model_fields]
+        assert any(
+            all(row in "\n" + part for row in rows) for part in page.split("| --- | --- | --- | --- |")
+        ), section
+
+
+def test_values_types_and_comments_of_a_key_are_told():
+    text = (ROOT / "config.yaml").read_text()
+    old = "sequence_length: 2_000 # tokens"
+    assert text.count(old) == 1
+    changed = configuration_reference.reference(text.replace(old, "sequence_length: 1_024 # in tokens"))
+    assert "| `sequence_length` | integer > 0 | `1024` | in tokens |" in changed
+    assert "| `shards` | integer > 0 | *1* | the sorted files are dealt out over so many shards |" in changed
+    assert "| `every` | count > 0 | `20M` | training tokens between two measurements |" in changed

@@ -1,0 +1,152 @@
+"""What README and docs tell people to type and to click does what they say, where that is cheap to tell."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.cli import parse_args
+from tests.test_config import merged
+
+from cpt.config import load
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [
+    command
+    for page in PAGES
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+]
+INLINE = {  # commands inside a sentence
+    command
+    for page in PAGES
+    for command in re.findall(r"`((?:\.venv/bin/)?(?:python|snakemake|make) [^`]*)`", page.read_text())
+}
+RULE_FILES = "".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
+RULES = set(re.findall(r"^rule (\w+):", RULE_FILES, re.MULTILINE))
+OWN_CORPUS = re.search(r"```yaml\n(name: mine.*?)```", (ROOT / "docs/own-corpus.md").read_text(), re.DOTALL)[
+    1
+]
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run it in a folder of the test's own; returns what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 12 and any("make demo" in command for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *INLINE}))
+def test_command_is_one_that_can_be_typed(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert next(word for word in arguments if "=" not in word) in targets
+    elif Path(program).name == "python":
+        script, *options = arguments
+        if script in ("scripts/x.py",):  # stands for any
+            return
+        source = (ROOT / script).read_text() + (ROOT / "scripts/cpt/command.py").read_text()
+        for option in (word for word in options if word.startswith("--") and word != "--help"):
+            assert f'"{option}"' in source, f"{script} has no {option}"
+    elif Path(program).name == "snakemake":
+        check_snakemake(arguments)
+    else:
+        assert program == "hf"  # the hub's own command line
+
+
+def check_snakemake(arguments: list[str]) -> None:
+    """Options exist, overlays load, targets are rules or lie in the overlay's results."""
+    _, parsed = parse_args(arguments)
+    overlays = [merged(yaml.safe_load(OWN_CORPUS))] if "experiments/mine.yaml" in arguments else []
+    for path in parsed.configfile or ():
+        if Path(path).name not in ("mine.yaml", "x.yaml"):
+            overlays.append(merged(yaml.safe_load(Path(path).read_text())))
+    config = load(overlays[-1] if overlays else merged())
+    for target in parsed.targets:
+        assert target in RULES or Path(target).is_relative_to(config.results), target
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere():
+    linked = set()
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            assert file.exists(), f"{page.name}: {target}"
+            linked.add(file)
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+                anchors = {re.sub(r"[^\w -]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+                assert anchor in anchors, f"{page.name}: {target}"
+    assert not {page for page in PAGES[1:] if page not in linked}
+
+
+def test_plan_of_an_overlay_is_made_without_network_and_data(tmp_path):
+    overlay = str(ROOT / "experiments/replay.yaml")
+    snakemake(tmp_path, "results/replay/plan.md", "--cores", "1", "--configfile", overlay)
+    page = (tmp_path / "results/replay/plan.md").read_text()
+    assert "| replay-25 | 400M | 3.209 |" in page and "| fineweb | hub | 1 | unknown |" in page
+
+
+def test_run_added_on_the_command_line_is_planned(tmp_path):
+    command = next(command for command in COMMANDS if "cpt-8K" in command)
+    words = [word.replace("experiments/", f"{ROOT}/experiments/") for word in shlex.split(command)[1:]]
+    assert re.search(r"^train +3$", snakemake(tmp_path, *words, "--quiet", "rules"), re.MULTILINE)
+
+
+def test_own_text_is_planned_with_the_overlay_on_its_page(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/mine.yaml").write_text(OWN_CORPUS)
+    for name in ("a", "b/c"):
+        path = tmp_path / f"data/handbook/{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Some words.\n")
+    planned = snakemake(tmp_path, "--configfile", "experiments/mine.yaml", "-n", "--quiet", "rules")
+    assert re.search(r"^filter_documents +4$", planned, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "all",
+        "tables",
+        "figures",
+        "table1",
+        "figure1",
+        "paper",
+        "preflight",
+        "plan",
+        "provenance",
+        "timings",
+        "bench_training",
+    ],
+)
+def test_rule_that_people_ask_for_has_a_line_of_help(rule):
+    assert re.search(rf'^rule {rule}:\n    """[^"\n]+"""$', RULE_FILES, re.MULTILINE)
+
+
+def test_metadata_for_citing_and_for_the_catalog():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    # What version 1.2.0 of the format requires, of the work and of its references.
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0" and citation["type"] in ("software", "dataset")
+    for work in (citation, *citation["references"]):
+        assert work["authors"] and work["title"] and work["type"]
+        assert all({"name"} <= set(person) or {"family-names"} <= set(person) for person in work["authors"])
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert usage["report"] is True and any(usage["software-stack-deployment"].values())
