@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXIT_INTERRUPTED = 75  # see cpt.train.loop: a checkpoint is written, start again to go on
+EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to go on
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from cpt.command import command_parser, run
 from cpt.provenance import provenance
-from cpt.train.loop import start_processes
+from cpt.train.processes import start_processes
 from cpt.train.reference_losses import ReferenceLosses
 
 

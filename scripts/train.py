@@ -11,7 +11,8 @@ import torch.distributed as dist
 
 from cpt.command import command_parser, run
 from cpt.files import read_json
-from cpt.train.loop import train, write_run
+from cpt.train.loop import train
+from cpt.train.results import write_run
 
 
 def corpus_file(text: str) -> tuple[str, Path]:

@@ -40,7 +40,6 @@ def test_finds_this_cluster_fit(clone, cluster):
         ),
         ((), {"CPT_SLURM_PARTITION": "nowhere"}, "set CPT_SLURM_PARTITION to one of cpu, gpu, urgent"),
         ((), {"CPT_SLURM_TRAIN_MINUTES": "9999"}, "set CPT_SLURM_MAX_MINUTES=1440"),
-        ((), {"CPT_SLURM_POLL_SECONDS": "2000"}, "set CPT_SLURM_POLL_SECONDS to 1200 or less"),
     ],
 )
 def test_tells_what_is_wrong_and_the_remedy(clone, cluster, arguments, site, message):

@@ -37,7 +37,7 @@ def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
     assert given(one) == given(zero) == ("cpu", "2", "16000M", "1")
     # One process on each of two nodes; memory is asked for by node.
     assert given(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
-    assert len(of("evaluate_task")) == len(of("bits_per_byte")) == 4
+    assert len(of("evaluate_tasks_1")) == len(of("bits_per_byte")) == 4
     # What the login node does itself.
     assert not any(of(rule) for rule in ("download", "base_model", "plan_run", "scores", "table1"))
 
@@ -47,6 +47,7 @@ def test_processes_ran_on_both_nodes(finished):
     assert "process 0 of 2 runs on n1" in log and "process 1 of 2 runs on n2" in log
 
 
+@pytest.mark.slurm_full
 def test_gpu_runs_get_gpus_on_each_node(finished, cluster):
     """The jobs get what they ask for, and then say that these GPUs, links to /dev/null, are none."""
     runs = ("gpu-one", "gpu-two")

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
 from cpt.train import checkpoints
-from cpt.train.loop import lock
 from cpt.train.plain_engine import PlainEngine
+from cpt.train.processes import lock
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3)}
 MOMENTS = {"exp_avg.w": WEIGHTS["w"] * 2, "exp_avg_sq.w": WEIGHTS["w"] ** 2}

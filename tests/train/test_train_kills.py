@@ -15,7 +15,7 @@ import pytest
 from conftest import Training
 from forked import Session
 
-from cpt.train.loop import EXIT_INTERRUPTED
+from cpt.train.processes import EXIT_INTERRUPTED
 
 STEPS = 30
 

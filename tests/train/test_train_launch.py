@@ -10,7 +10,7 @@ import psutil
 import pytest
 from train_settings import TRAIN
 
-from cpt.train.loop import EXIT_INTERRUPTED
+from cpt.train.processes import EXIT_INTERRUPTED
 
 LAUNCH = TRAIN.with_name("launch.py")
 

@@ -10,7 +10,7 @@ import torch
 from forked import Session
 from transformers import AutoModelForCausalLM
 
-from cpt.train.loop import EXIT_INTERRUPTED
+from cpt.train.processes import EXIT_INTERRUPTED
 
 
 def assert_same_curve(one, other, tolerance=1e-5, steps=30):

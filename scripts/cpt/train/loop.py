@@ -1,27 +1,21 @@
 """The training loop, to be read from top to bottom."""
 
-import fcntl
 import logging
-import os
-import shutil
-import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from cpt.digest import settings_digest
 from cpt.errors import UserError
-from cpt.files import atomic, read_json, sha256_of, write_json
+from cpt.files import sha256_of
 from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.train import checkpoints, memory
@@ -30,97 +24,12 @@ from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of
 from cpt.train.continuation import load_optimizer, save_optimizer
 from cpt.train.engines import make_engine
 from cpt.train.held_out import HeldOutLosses
+from cpt.train.memory import found_micro_batch
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
+from cpt.train.processes import EXIT_INTERRUPTED, Interruption, lock, start_processes
+from cpt.train.results import save_model
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences
-
-EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
-
-
-class Interruption:
-    """Notices SIGTERM, SIGUSR1 (Slurm's warning) and the launcher's death, so that the loop can write a
-    checkpoint and stop."""
-
-    def __init__(self) -> None:
-        self.noticed = False
-        self.parent = os.getppid()
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._notice)
-
-    def _notice(self, *_: object) -> None:
-        self.noticed = True
-
-    def on_any_process(self, device: torch.device) -> bool:
-        """Whether any process was told to stop; a collective operation, so all agree on the step."""
-        orphaned = "RANK" in os.environ and os.getppid() != self.parent
-        flag = torch.tensor(int(self.noticed or orphaned), device=device)
-        if dist.is_initialized():
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
-
-
-def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
-    """Join the other processes that torchrun started, if any.
-
-    Args:
-        engine: "ddp", or one that needs a process group even of one.
-        kind: "cuda" or "cpu" (one thread per process, which is faster there than several threads).
-
-    Returns:
-        (rank, world size, device).
-
-    Raises:
-        UserError: no GPU for this process.
-    """
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if kind == "cuda":
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        if local_rank >= torch.cuda.device_count():
-            raise UserError(
-                f"the run asks for {world_size} GPU(s) and this machine offers {torch.cuda.device_count()}; "
-                "lower runs.*.gpus, run on a GPU node (snakemake --profile slurm), or set cpus instead"
-            )
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-        torch.set_num_threads(1)
-    if (world_size > 1 or engine != "ddp") and not dist.is_initialized():
-        alone = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "0",
-            "RANK": "0",
-            "WORLD_SIZE": "1",
-            "LOCAL_RANK": "0",
-        }
-        os.environ.update({key: os.environ.get(key, value) for key, value in alone.items()})
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if world_size > 1:
-        logging.info("process %d of %d runs on %s, %s", rank, world_size, socket.gethostname(), device)
-    return rank, world_size, device
-
-
-def lock(work: Path) -> TextIO:
-    """Lock the work folder, so that no two attempts at a run write checkpoints at once.
-
-    Waits for a former attempt that is still writing. The lock is held until the returned file is
-    closed; the kernel frees a dead process's lock. Raises UserError if the folder can't be written.
-    """
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        file = open(work / "lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(
-            f"{work}: can't be written ({error.strerror}); checkpoints go there, so give yourself write "
-            "access or set `results` to another folder"
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logging.warning("another process is training in %s; waiting until it stops", work)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    return file
 
 
 def train(
@@ -372,73 +281,3 @@ def open_sequences(
         SelectiveSequences(folder, masking, losses, selection["share"])
         for folder, losses in zip(folders, reference_losses, strict=True)
     ]
-
-
-def found_micro_batch(
-    work: Path,
-    plan: dict[str, Any],
-    trial: Callable[[int], None],
-    later_bytes: int,
-    world_size: int,
-    device: torch.device,
-) -> int:
-    """The micro-batch of a run that leaves it to the machine (train.micro_batch: auto).
-
-    It is kept in the work folder: another one adds up in another order, so a run that goes on with the same
-    settings on as many processes uses the same again. For `trial` and `later_bytes` see
-    cpt.train.memory.find_micro_batch.
-
-    Raises UserError if not even one sequence fits.
-    """
-    path = work / "micro_batch.json"
-    key = {"plan": settings_digest(plan), "processes": world_size, "device": device.type}
-    kept = read_json(path) if path.exists() else {}
-    if world_size > 1:
-        shared = [kept]
-        dist.broadcast_object_list(shared, src=0)
-        kept = shared[0]
-    if kept.get("for") == key:
-        return kept["micro_batch"]
-    share = -(-plan["global_batch"] // world_size)
-    found = memory.find_micro_batch(trial, share, later_bytes, device)
-    if found is None:
-        one = plan["execution"] | {"micro_batch": 1}
-        raise UserError(
-            f"runs.{plan['run']}: not even one sequence fits into memory; "
-            f"{memory.advice(one, plan['global_batch'], world_size)}"
-        )
-    if os.environ.get("RANK", "0") == "0":
-        logging.info("micro-batch found: %d of at most %d sequences per process", found, share)
-        write_json(path, {"for": key, "micro_batch": found})
-    return found
-
-
-def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, tokenizer included.
-
-    `weights` are float32 tensors by parameter name, tied ones once.
-    """
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(start_folder), dtype=torch.float32)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-    with atomic(output) as folder:
-        with checkpoints.os_errors(output):
-            model.save_pretrained(folder)
-        for name in TOKENIZER_FILES:
-            if (start_folder / name).exists():
-                shutil.copyfile(start_folder / name, folder / name)
-
-
-def write_run(
-    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path, code: str
-) -> None:
-    """Move a finished run's results to where the workflow expects them; run.json comes last."""
-    summary["provenance"]["code_digest"] = code
-    with atomic(model) as folder:
-        shutil.copytree(work / "model", folder)
-    for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):
-        with atomic(output) as file:
-            shutil.copyfile(work / name, file)
-    write_json(run, summary)
-    shutil.rmtree(work)

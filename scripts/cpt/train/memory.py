@@ -11,7 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cpt.digest import settings_digest
 from cpt.errors import UserError
+from cpt.files import read_json, write_json
 
 # How PyTorch's allocators tell that memory ran out where they raise a plain RuntimeError.
 OUT_OF_MEMORY = re.compile(
@@ -192,3 +194,42 @@ def _fitting_on_cpu(
     available = CPU_SHARE * available_bytes() / local_processes() - later_bytes
     logging.info("a sequence takes %.1f MB, of %.1f MB per process", growth / 1e6, available / 1e6)
     return next((size for size in sizes if size * growth <= available), None)
+
+
+def found_micro_batch(
+    work: Path,
+    plan: dict[str, Any],
+    trial: Callable[[int], None],
+    later_bytes: int,
+    world_size: int,
+    device: torch.device,
+) -> int:
+    """The micro-batch of a run that leaves it to the machine (train.micro_batch: auto).
+
+    It is kept in the work folder: another one adds up in another order, so a run that goes on with the same
+    settings on as many processes uses the same again. For `trial` and `later_bytes` see
+    find_micro_batch.
+
+    Raises UserError if not even one sequence fits.
+    """
+    path = work / "micro_batch.json"
+    key = {"plan": settings_digest(plan), "processes": world_size, "device": device.type}
+    kept = read_json(path) if path.exists() else {}
+    if world_size > 1:
+        shared = [kept]
+        dist.broadcast_object_list(shared, src=0)
+        kept = shared[0]
+    if kept.get("for") == key:
+        return kept["micro_batch"]
+    share = -(-plan["global_batch"] // world_size)
+    found = find_micro_batch(trial, share, later_bytes, device)
+    if found is None:
+        one = plan["execution"] | {"micro_batch": 1}
+        raise UserError(
+            f"runs.{plan['run']}: not even one sequence fits into memory; "
+            f"{advice(one, plan['global_batch'], world_size)}"
+        )
+    if os.environ.get("RANK", "0") == "0":
+        logging.info("micro-batch found: %d of at most %d sequences per process", found, share)
+        write_json(path, {"for": key, "micro_batch": found})
+    return found

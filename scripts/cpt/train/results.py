@@ -1,0 +1,44 @@
+"""What a finished run leaves: its model's folder, its metrics and its summary."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cpt.files import atomic, write_json
+from cpt.train import checkpoints
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+
+
+def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
+    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, tokenizer included.
+
+    `weights` are float32 tensors by parameter name, tied ones once.
+    """
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(start_folder), dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    with atomic(output) as folder:
+        with checkpoints.os_errors(output):
+            model.save_pretrained(folder)
+        for name in TOKENIZER_FILES:
+            if (start_folder / name).exists():
+                shutil.copyfile(start_folder / name, folder / name)
+
+
+def write_run(
+    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path, code: str
+) -> None:
+    """Move a finished run's results to where the workflow expects them; run.json comes last."""
+    summary["provenance"]["code_digest"] = code
+    with atomic(model) as folder:
+        shutil.copytree(work / "model", folder)
+    for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):
+        with atomic(output) as file:
+            shutil.copyfile(work / name, file)
+    write_json(run, summary)
+    shutil.rmtree(work)
