@@ -1,10 +1,8 @@
 """How the tests are dealt out over processes: a file stays together, and the longest go first."""
 
-from pathlib import Path
-
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.
 TOGETHER = ("workflow", "slurm")
 
@@ -13,17 +11,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm-full", action="store_true", help="the long tests on a Slurm as well")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    def group(item: pytest.Item) -> str:
-        folder = item.path.relative_to(TESTS).parts[0]
-        return folder if folder in TOGETHER else item.path.name
+class ByGroup(LoadScopeScheduling):
+    """Deals out whole groups: a folder of TOGETHER, or a file."""
 
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def group(nodeid: str) -> str:
+    """The group of a test, by an id such as tests/train/test_train_loop.py::test_this."""
+    file = nodeid.partition("::")[0]
+    return next((folder for folder in TOGETHER if f"/{folder}/" in file), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    # pytest-xdist's own groups (--dist loadgroup) don't reach its scheduler under pytest 9.2.
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
         if "slurm_full" in item.keywords and not config.getoption("--slurm-full"):
             item.add_marker(pytest.mark.skip(reason="one of the long ones on Slurm: make test-slurm"))
-    items.sort(key=lambda item: group(item) not in TOGETHER)  # stable: all else as collected
+    items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)  # stable: all else as collected
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
