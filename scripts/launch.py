@@ -9,11 +9,13 @@ only.
 
 import argparse
 import ctypes
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to go on
@@ -58,21 +60,22 @@ def run_and_hand_on_signals(command: list[str]) -> int:
     """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
     SIGTERM would make it end the job at once), or to the processes that torchrun has started.
 
-    They are told every second until it ends: the first time, they may not have started yet.
+    They are told at once, and every second until it ends: the first time, they may not have started yet.
 
     Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
     """
-    noticed = []
+    noticed, told = [], -math.inf
     for number in HANDED_ON:
         signal.signal(number, lambda number, _: noticed.append(number))
     environment = os.environ | {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
     process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare_child)
     while True:
         try:
-            code = process.wait(timeout=1)
+            code = process.wait(timeout=0.1)
             return EXIT_INTERRUPTED if code and noticed else code
         except subprocess.TimeoutExpired:
-            if noticed:
+            if noticed and time.monotonic() - told >= 1:
+                told = time.monotonic()
                 if command[0] == "srun":
                     process.send_signal(signal.SIGUSR1)
                 else:

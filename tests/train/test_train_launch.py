@@ -38,8 +38,15 @@ def test_two_processes_asked_to_stop_and_started_again(training, reference_of_tw
     process = start(run, 2)
     wait_for_step(run, process, 5)
     told = psutil.Process(process.pid)
-    for target in [*(told.children(recursive=True) if to_all else []), told]:
+    everyone = told.children(recursive=True)
+    training_processes = [child for child in everyone if "RANK" in child.environ()]
+    for child in training_processes:  # or so small a run would be through before it is told
+        child.suspend()
+    for target in [*(everyone if to_all else []), told]:
         target.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    for child in training_processes:
+        child.resume()
     assert process.wait(timeout=120) == EXIT_INTERRUPTED
     assert "interrupted after step" in (run.folder / "log").read_text()
     assert start(run, 2).wait(timeout=240) == 0
