@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
         claims,
         published,
         FromPaper(paper, published),
-        FromResults(scores, runs, list(config["evaluate"]["tasks"]), names, config["evaluate"]["seed"]),
+        FromResults(scores, runs, config["evaluate"]["tasks"], names, config["evaluate"]["seed"]),
         names,
         partial(obstacle, config, paper, names, scores, runs),
     )

@@ -486,6 +486,6 @@ class Evaluate(Section):
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The tasks of each scoring job of a run."""
-        tasks, size = list(self.tasks), self.tasks_per_job
+        """The tasks of each scoring job of a run; own ones last: a further one changes no other job."""
+        tasks, size = sorted(self.tasks, key=lambda task: task not in BENCHMARK_TASKS), self.tasks_per_job
         return [tasks[begin : begin + size] for begin in range(0, len(tasks), size)]

@@ -270,7 +270,7 @@ def claims_of(
         claims,
         published,
         FromPaper(paper, published),
-        FromResults(scores, of_runs, list(config["evaluate"]["tasks"]), names, config["evaluate"]["seed"]),
+        FromResults(scores, of_runs, config["evaluate"]["tasks"], names, config["evaluate"]["seed"]),
         names,
         partial(obstacle, config, paper, names, scores, of_runs),
     )
@@ -280,7 +280,8 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
     """Write scores, runs and claims (.csv) of what `build` made, and to `compare` models comparisons and
     letters; returns the scores."""
     config, runs, evaluations = made["config"], made["runs"], root / "evaluations"
-    tasks = config["evaluate"]["tasks"]
+    configured = config["evaluate"]["tasks"]
+    tasks = {name: task for name, task in configured.items() if task.get("in_table", True)}
     # The demo's base model isn't the paper's, so nothing was published of these runs.
     write_scores(root / "scores.csv", score_rows(evaluations, runs, tasks, made["corpora"], {}))
     scores = read_scores(root / "scores.csv")

@@ -114,7 +114,7 @@ def test_a_demo_is_never_held_against_the_paper(demo: dict[str, Any]) -> None:
     assert {row["verdict"] for row in demo.values()} == {NOT_TESTED, INCONSISTENT}
     row = demo["mmlu-change"]
     assert (row["runs"], row["n"]) == ("cpt-25K base", 40) and row["measured"] is not None
-    assert row["note"] == "another base model: SmolLM2-135M-Instruct"
+    assert row["note"] == "another base model: HuggingFaceTB/SmolLM2-135M-Instruct"
     assert demo["hours-cpt-400M"]["runs"] == "cpt-10K"
     assert "save" in demo["memory-saving"]["says"] and demo["memory-saving"]["measured"] is None
 

@@ -88,7 +88,7 @@ def leaves(value: Any) -> Iterator[float]:
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from leaves(inner)
-    for number in re.findall(r"\d[\d_]*(?:\.\d+)?(?:e[-+]?\d+)?", str(value).replace(",", "")):
+    for number in re.findall(r"\d(?:[\d_]*\d)?(?:\.\d+)?(?:e[-+]?\d+)?", str(value).replace(",", "")):
         yield float(number)
 
 

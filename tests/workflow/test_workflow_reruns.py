@@ -8,24 +8,9 @@ import pytest
 from conftest import ROOT, SMOKE, Project
 
 PAGE = (ROOT / "docs" / "reruns.md").read_text()
-TASK = "boolq"
-
-
-@contextmanager
-def without_a_task(project: Project) -> Iterator[None]:
-    """As if one task's scores had never been asked for."""
-    folder = project.folder / "results" / "smoke" / "evaluations"
-    aside = project.folder / "aside"
-    files = list(folder.glob(f"*/{TASK}.*"))
-    assert len(files) == 6
-    for file in files:
-        (aside / file.parent.name).mkdir(parents=True, exist_ok=True)
-        file.rename(aside / file.parent.name / file.name)
-    try:
-        yield
-    finally:
-        for file in files:
-            (aside / file.parent.name / file.name).rename(file)
+OWN_TASK = (
+    f"evaluate={{include_path: {ROOT}/tests/workflow/own_tasks, tasks: {{own: {{label: Own, metric: acc}}}}}}"
+)
 
 
 @contextmanager
@@ -66,7 +51,7 @@ CHANGES = {
     "comments, docstrings, white space": rewritten,
     "the style of the figures (`scripts/cpt/report/style.py`)": STYLE,
     "the paper's text (`paper/paper.typ`)": ("paper/paper.typ", "the", "that"),
-    "one task more": without_a_task,
+    "one task more": ("--config", OWN_TASK),
     "a third run": ("--config", "runs={cpt-20K: {tokens: 20480, cpus: 2}}"),
     "a run on two nodes": ("--config", "runs={cpt-16K: {nodes: 2}}"),
     "the learning rate": ("--config", "train={learning_rate: 0.0005}"),

@@ -187,7 +187,7 @@ def as_strings(column: pa.Array) -> pa.Array:
 
 
 def column_of(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Strings (None is a null), or numbers (or bools) without nulls, as an Arrow array.
+    """Strings (None is a null), or numbers, bools or bytes of one length without nulls, as an Arrow array.
 
     `pa.array` would import pandas, which takes longer than all other imports of a stage.
     """
@@ -197,6 +197,8 @@ def column_of(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array
         return builder.finish().cast(kind)
     if pa.types.is_boolean(kind):
         content = np.packbits(np.asarray(values, bool), bitorder="little")
+    elif pa.types.is_fixed_size_binary(kind):
+        content = b"".join(values)
     else:
         content = np.ascontiguousarray(values, kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(content)])

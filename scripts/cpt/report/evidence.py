@@ -92,18 +92,20 @@ class FromPaper:
 
 
 class FromResults:
-    """This experiment's scores.csv and runs.csv; `names` maps the paper's runs to those in their place."""
+    """This experiment's scores.csv and runs.csv; `tasks` are the config's, and `names` maps the paper's runs
+    to those in their place."""
 
     def __init__(
         self,
         scores: list[Row],
         runs: dict[str, Row],
-        tasks: Sequence[str],
+        tasks: dict[str, dict[str, Any]],
         names: dict[str, str],
         seed: int,
     ):
         self.rows, self.averages = shown_rows(scores), averages(scores)
-        self.runs, self.tasks, self.names, self.seed = runs, tasks, names, seed
+        self.runs, self.names, self.seed = runs, names, seed
+        self.tasks = [task for task, settings in tasks.items() if settings.get("in_table", True)]
 
     def _name(self, run: str) -> str:
         if run not in self.names:
