@@ -8,9 +8,8 @@ import pytest
 from conftest import ROOT, SMOKE, Project
 
 PAGE = (ROOT / "docs" / "reruns.md").read_text()
-OWN_TASK = (
-    f"evaluate={{include_path: {ROOT}/tests/workflow/own_tasks, tasks: {{own: {{label: Own, metric: acc}}}}}}"
-)
+OWN_FOLDER = ROOT / "tests" / "workflow" / "own_tasks"
+OWN_TASK = f"evaluate={{include_path: {OWN_FOLDER}, tasks: {{own: {{label: Own, metric: acc}}}}}}"
 
 
 @contextmanager
