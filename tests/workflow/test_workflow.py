@@ -173,7 +173,7 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, 
     assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4
     assert not checkpoint.parent.exists()
     shutil.rmtree(keep)
-    project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # the same bytes: nothing must follow
+    project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # same bytes: nothing must follow
 
 
 # ------------------------------------------------------------------------------------------ bad input
