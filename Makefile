@@ -25,8 +25,7 @@ environment: .venv/installed ## create .venv from the lock
 	touch $@
 
 demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
-	$(SNAKEMAKE) $(DEMO) --quiet host reason
-	@echo && cat results/demo/table1.md && echo && ls results/demo/table1.csv results/demo/figures/*.pdf results/demo/paper.pdf
+	$(SNAKEMAKE) $(DEMO)
 
 resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is what it was started with
 	$(BIN)/python scripts/resume.py $(RESUME)

@@ -261,7 +261,9 @@ def draw(rows: list[dict[str, Any]], device: str, title: str, outputs: list[Path
             axes.locator_params(axis="x", nbins=4)
             axes.xaxis.set_major_formatter("{x:,.0f}")
         drawn.suptitle(title, fontsize=8.5)
-        drawn.legend(loc="outside lower center", ncols=6, columnspacing=1.0, handlelength=1.2)
+        drawn.legend(
+            loc="outside lower center", ncols=6, columnspacing=0.8, handlelength=1.0, handletextpad=0.5
+        )
         for output in outputs:
             style.save(drawn, output.with_suffix(""), [output.suffix[1:]])
 

@@ -1,0 +1,21 @@
+# What the terminal shows: one line per job, and the results at the end. A dry run, --verbose and --printshellcmds show
+# what Snakemake shows.
+from snakemake.logging import logger
+
+from cpt.terminal import be_calm
+
+OUTPUT = workflow.output_settings
+CALM = (
+    be_calm(logger)
+    if workflow.is_main_process and not (OUTPUT.dryrun or OUTPUT.verbose or OUTPUT.printshellcmds)
+    else None
+)
+RESULTS = ["table1.csv", "figures", "paper.pdf", "report.html"]
+
+
+onsuccess:
+    if CALM and "table1" in CALM.rules:
+        print(f"\n{Path(R, 'table1.md').read_text().strip()}\n")
+        for name in RESULTS:
+            if Path(R, name).exists():
+                print(f"{R}/{name}")

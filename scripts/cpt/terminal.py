@@ -1,0 +1,118 @@
+"""What a person sees of Snakemake on the terminal: a line for every job that is done or went wrong.
+
+Snakemake's own messages take five to eight lines a job. Here a job is one line when it ends, one more if it
+takes long, and its script draws a bar on a terminal meanwhile (cpt.progress). Snakemake's log file stays
+complete.
+"""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# After so many seconds a job that still runs is mentioned.
+LONG_SECONDS = 10.0
+DROPPED_EVENTS = {LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.JOB_STARTED}
+# Messages without an event of their own that say nothing to a user.
+DROPPED_STARTS = (
+    "Assuming unrestricted shared filesystem usage",
+    "Building DAG of jobs",
+    "Using shell",
+    "Select jobs to execute",
+    "Execute ",
+    "Shutting down, this might take some time",
+    "Singularity containers: ignored",
+)
+CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
+
+
+def be_calm(logger: logging.Logger) -> "CalmTerminal | None":
+    """Shorten what Snakemake's logger shows on the terminal; None if another logger plugin shows it."""
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            calm = CalmTerminal(handler.formatter, logger, getattr(handler.stream, "isatty", bool)())
+            handler.setFormatter(calm)
+            handler.addFilter(calm.shows)
+            return calm
+    return None
+
+
+class CalmTerminal(logging.Formatter):
+    """Formatter and filter of Snakemake's handler.
+
+    Args:
+        usual: Snakemake's own formatter, for all that isn't shortened.
+        logger: Snakemake's, which a job that takes long is mentioned through.
+        on_terminal: whether people watch, rather than a file or pipe.
+    """
+
+    def __init__(self, usual: Any, logger: logging.Logger, on_terminal: bool):
+        super().__init__()
+        self.usual, self.logger = usual, logger
+        self.start_of_line = CLEAR_LINE if on_terminal else ""
+        self.jobs: dict[int, tuple[str, float, threading.Timer]] = {}
+        self.ended: list[str] = []
+        self.rules: set[str] = set()
+
+    def shows(self, record: logging.LogRecord) -> bool:
+        """Take note of a record; whether it is shown."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_INFO:
+            self._started(record)
+            return False
+        if event == LogEvent.JOB_FINISHED:
+            self._ended(record.job_id)
+            return False
+        if event == LogEvent.ERROR and "CalledProcessError" in str(record.msg):
+            return False  # the job's own error says more
+        if event is None and str(record.msg).startswith(DROPPED_STARTS):
+            return False
+        return event not in DROPPED_EVENTS and not (event is None and not str(record.msg or "").strip())
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = getattr(record, "event", None)
+        if event == LogEvent.PROGRESS:
+            ended, self.ended = self.ended, []
+            width = len(str(record.total))
+            text = "\n".join(f"{record.done:{width}}/{record.total}  {line}" for line in ended)
+        elif event == LogEvent.JOB_ERROR:
+            text = self._failed(record)
+        else:
+            text = self.usual.format(record).strip("\n")
+        return self.start_of_line + text
+
+    def _started(self, record: logging.LogRecord) -> None:
+        name = record.rule_msg or record.rule_name
+        self.rules.add(record.rule_name)
+        mention = threading.Timer(LONG_SECONDS, self.logger.info, [f"{name} ..."])
+        mention.daemon = True
+        mention.start()
+        self.jobs[record.jobid] = (name, time.monotonic(), mention)
+
+    def _ended(self, job: int) -> None:
+        name, began, mention = self.jobs.pop(job)
+        mention.cancel()
+        self.ended.append(f"{name} ({duration(time.monotonic() - began)})")
+
+    def _failed(self, record: logging.LogRecord) -> str:
+        name = record.rule_msg or record.rule_name
+        if record.jobid in self.jobs:
+            name, _, mention = self.jobs.pop(record.jobid)
+            mention.cancel()
+        if (
+            self.usual.show_failed_logs
+        ):  # asked for, as on a cluster, where a job's messages aren't seen otherwise
+            return self.usual.format(record)
+        logs = f" Its log: {', '.join(record.log)}" if record.log else ""
+        return f"FAILED: {name}.{logs}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"

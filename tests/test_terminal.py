@@ -1,0 +1,138 @@
+"""What the terminal shows of a run: rules/terminal.smk and cpt.terminal, over a small Snakefile."""
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from snakemake.logging import DefaultFormatter
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from cpt import terminal
+from cpt.terminal import CalmTerminal, duration
+
+ROOT = Path(__file__).resolve().parents[1]
+SNAKEFILE = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+R = "results"
+
+include: {str(ROOT / "rules" / "terminal.smk")!r}
+
+rule table1:
+    input:
+        expand("part-{{n}}", n=range(3))
+    output:
+        "results/table1.md", "results/table1.csv"
+    message:
+        "Table 1"
+    shell:
+        "echo '| the table |' | tee {{output}}"
+
+rule part:
+    output:
+        "part-{{n}}"
+    log:
+        "part-{{n}}.log"
+    message:
+        "part: {{wildcards.n}}"
+    shell:
+        "echo 'error: no part' > {{log}}; test ! -e bad; touch {{output}}"
+"""
+
+
+@pytest.fixture
+def snakemake(tmp_path):
+    """Run the Snakefile; what it printed to both streams, without colours and empty lines."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+
+    def run(*options: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *options],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return [line for line in done.stdout.splitlines() if line.strip()]
+
+    return run
+
+
+def test_each_job_is_a_line_and_the_table_comes_last(snakemake):
+    lines = snakemake()
+    jobs = [line for line in lines if "/4  " in line]
+    assert [line.split("/")[0].strip() for line in jobs] == ["1", "2", "3", "4"]
+    assert sorted(line.split("  ")[1].split(" (")[0] for line in jobs) == [
+        *("Table 1", "part: 0", "part: 1", "part: 2")
+    ]
+    assert not any(start in line for line in lines for start in ("jobid", "Select jobs", "SNAKEMAKE", "\x1b"))
+    assert lines.index("| the table |") < lines.index("results/table1.csv")
+    (again,) = snakemake()
+    assert again.startswith("Nothing to be done")
+
+
+def test_a_failed_job_is_named_with_its_log_and_no_trace(snakemake, tmp_path):
+    (tmp_path / "bad").touch()
+    lines = snakemake("--keep-going")
+    failed = [line for line in lines if line.startswith("FAILED")]
+    assert "FAILED: part: 1. Its log: part-1.log" in failed[0] + failed[1] + failed[2]
+    assert not any("Traceback" in line or "CalledProcessError" in line for line in lines)
+    assert not any("the table" in line for line in lines)
+    assert any("error: no part" in line for line in snakemake("--show-failed-logs"))
+
+
+def test_who_asks_for_more_is_shown_it(snakemake):
+    assert any("Finished jobid" in line for line in snakemake("--verbose"))
+    (log,) = [line for line in snakemake("--forceall") if line.startswith("Complete log")]
+    assert "Finished jobid" in Path(log.split(": ", 1)[1]).read_text()
+
+
+def test_bars_are_wiped_on_a_terminal(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nocolor", "--quiet", "host"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # how Linux says that nobody writes any more
+        pass
+    assert running.wait() == 0
+    assert b"\r\x1b[K4/4  Table 1 (" in shown
+
+
+def test_a_long_job_is_mentioned_once(monkeypatch):
+    monkeypatch.setattr(terminal, "LONG_SECONDS", 0.05)
+    said = []
+    logger = logging.Logger("test")
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger.addHandler(handler)
+    calm = CalmTerminal(DefaultFormatter(), logger, on_terminal=False)
+    for job in (1, 2):
+        calm.shows(record(LogEvent.JOB_INFO, jobid=job, rule_msg=f"train: {job}", rule_name="train"))
+    calm.shows(record(LogEvent.JOB_FINISHED, job_id=2))
+    time.sleep(0.3)
+    assert said == ["train: 1 ..."]
+    calm.shows(record(LogEvent.JOB_FINISHED, job_id=1))
+    lines = calm.format(record(LogEvent.PROGRESS, done=2, total=12)).splitlines()
+    assert [line.split(" (")[0] for line in lines] == [" 2/12  train: 2", " 2/12  train: 1"]
+
+
+def test_durations():
+    assert [duration(s) for s in (0.44, 12.3, 185, 7800)] == ["0.4 s", "12 s", "3 min 5 s", "2 h 10 min"]
+
+
+def record(event: LogEvent, **values) -> logging.LogRecord:
+    """A record as Snakemake makes them."""
+    made = logging.LogRecord("snakemake", logging.INFO, "", 0, None, None, None)
+    made.__dict__.update(event=event, **values)
+    return made
