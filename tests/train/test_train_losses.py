@@ -98,6 +98,26 @@ def test_bfloat16_autocast_keeps_softmax_and_sums_in_float32():
         assert_close_relative(one, other, 0.01)
 
 
+def test_selected_targets_in_bfloat16_are_those_of_float32_with_nearly_its_gradients():
+    torch.manual_seed(0)
+    hidden, head = torch.randn(4 * 50, 32, requires_grad=True), torch.nn.Linear(32, 500, bias=False)
+    targets, weights = torch.randint(0, 500, (200,)), torch.ones(200)
+    # References that lie far apart, so that rounding changes no order: 30 of each 50 targets.
+    reference = torch.rand(4, 50).argsort(dim=1).mul(2.0).half()
+    sequences = torch.arange(4).repeat_interleave(30)
+    selection = (reference, sequences, torch.arange(30).repeat(4))
+    single = HeadLoss(head)(hidden, targets, weights, *selection)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = HeadLoss(head)(hidden, targets, weights, *selection)
+    assert half.dtype == torch.float32
+    assert half.tolist() == pytest.approx(single.tolist(), rel=2e-3)
+    found, expected = (torch.autograd.grad(loss[0], (hidden, head.weight)) for loss in (half, single))
+    chosen = [gradient.abs().sum(1) > 0 for gradient in (found[0], expected[0])]
+    assert torch.equal(*chosen) and chosen[0].sum() == 120
+    for one, other in zip(found, expected, strict=True):
+        assert_close_relative(one, other, 0.02)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_whole_model_has_the_gradients_of_transformers_own_loss(model_folder, monkeypatch, tied):
     monkeypatch.setitem(losses.LOGIT_ROWS, "cpu", 50)
