@@ -1,10 +1,13 @@
 """What the terminal shows of a run: rules/terminal.smk and cpt.terminal, over a small Snakefile."""
 
+import fcntl
 import logging
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -93,11 +96,11 @@ def test_who_asks_for_more_is_shown_it(snakemake):
     assert "Finished jobid" in Path(log.split(": ", 1)[1]).read_text()
 
 
-def test_bars_are_wiped_on_a_terminal(tmp_path):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+def on_terminal(folder: Path, *command: str) -> str:
+    """What a command that must succeed prints on a terminal of 24 lines of 80 columns."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nocolor", "--quiet", "host"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    running = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -106,7 +109,35 @@ def test_bars_are_wiped_on_a_terminal(tmp_path):
     except OSError:  # how Linux says that nobody writes any more
         pass
     assert running.wait() == 0
-    assert b"\r\x1b[K4/4  Table 1 (" in shown
+    return shown.decode()
+
+
+def test_bars_are_wiped_on_a_terminal(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    shown = on_terminal(tmp_path, "-m", "snakemake", "--cores", "1", "--nocolor")
+    assert "\r\x1b[K4/4  Table 1 (" in shown
+
+
+def test_figures_are_seen_beside_the_count_in_80_columns(tmp_path):
+    (tmp_path / "script.py").write_text(f"""
+import sys, time
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+from cpt.command import command_parser, run
+from cpt.progress import Progress
+
+def main(arguments):
+    with Progress("train cpt-400M", total=2500, unit="step") as progress:
+        for step in range(20):
+            progress.note({{"loss": "2.346", "tokens/s": "301,234", "MFU": "41.2%"}})
+            progress.advance(100)
+            time.sleep(0.05)
+
+run(main, command_parser("train"))
+""")
+    shown = on_terminal(tmp_path, "script.py", "--log-file", "log")
+    drawn = [line.rstrip() for line in shown.split("\r")]
+    assert max(map(len, drawn)) <= 80
+    assert any(line.endswith("left, loss 2.346, tokens/s 301,234, MFU 41.2%") for line in drawn)
 
 
 def test_a_long_job_is_mentioned_once(monkeypatch):

@@ -9,6 +9,9 @@ from typing import TextIO
 from tqdm import tqdm
 
 LINE_SECONDS = 15.0
+# Short enough for a terminal of 80 columns; where figures are noted, they are seen instead of bar and rate.
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left"
+NOTED = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 NOTICE = logging.INFO + 5  # a level for the few lines that the terminal shows as well as the log
 _terminal: TextIO | None = None
 
@@ -43,6 +46,7 @@ class Progress:
                 file=_terminal,
                 dynamic_ncols=True,
                 leave=False,
+                bar_format=None if total is None else BAR,
             )
             if drawn
             else None
@@ -61,7 +65,8 @@ class Progress:
         """Show figures, by their names, beside the bar."""
         self.notes = figures
         if self.bar is not None:
-            self.bar.set_postfix(figures)
+            self.bar.bar_format = self.bar.bar_format and NOTED
+            self.bar.set_postfix_str(_listed(figures))
 
     def advance(self, amount: float = 1) -> None:
         """Count `amount` more units as done."""
@@ -77,7 +82,7 @@ class Progress:
         rate = (self.done - self.start_done) / elapsed if elapsed > 0 else 0.0
         of_total = f"/{self.total:,.0f}" if self.total else ""
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
-        notes = "".join(f", {key} {value}" for key, value in self.notes.items())
+        notes = f", {_listed(self.notes)}" if self.notes else ""
         logging.info(
             "%s: %s%s %s, %.3g %s/s%s%s",
             self.label,
@@ -89,6 +94,10 @@ class Progress:
             left,
             notes,
         )
+
+
+def _listed(figures: dict[str, str]) -> str:
+    return ", ".join(f"{name} {figure}" for name, figure in figures.items())
 
 
 def progress_over(items: Iterable, label: str, total: int | None = None, unit: str = "it") -> Iterator:
