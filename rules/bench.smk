@@ -12,6 +12,7 @@
 
 localrules:
     timings,
+    bench,
 
 
 rule timings:
@@ -132,3 +133,11 @@ rule bench_evaluation:
     shell:
         "{params.command} --model {input.model:q} --benchmarks {input.benchmarks:q} --items 24 --repeats 3"
         " --output {output:q} --code {params.code} --log-file {log:q}"
+
+
+rule bench:
+    """All three benchmarks."""
+    input:
+        rules.bench_corpus.output,
+        rules.bench_training.output,
+        rules.bench_evaluation.output,

@@ -133,7 +133,7 @@ def test_own_text_is_planned_with_the_overlay_on_its_page(tmp_path):
         "plan",
         "provenance",
         "timings",
-        "bench_training",
+        "bench",
     ],
 )
 def test_rule_that_people_ask_for_has_a_line_of_help(rule):
