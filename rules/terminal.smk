@@ -10,6 +10,9 @@ CALM = (
     if workflow.is_main_process and not (OUTPUT.dryrun or OUTPUT.verbose or OUTPUT.printshellcmds)
     else None
 )
+os.environ.setdefault(
+    "TQDM_DISABLE", "1"
+)  # libraries' bars would fill the logs; ours are drawn by cpt.progress
 RESULTS = ["table1.csv", "figures", "paper.pdf", "report.html"]
 
 

@@ -20,7 +20,7 @@ from cpt.terminal import CalmTerminal, duration
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = f"""
-import sys
+import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "scripts")!r})
 R = "results"
@@ -118,7 +118,7 @@ def test_bars_are_wiped_on_a_terminal(tmp_path):
     assert "\r\x1b[K4/4  Table 1 (" in shown
 
 
-def test_figures_are_seen_beside_the_count_in_80_columns(tmp_path):
+def test_figures_are_seen_beside_the_count_in_80_columns(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(f"""
 import sys, time
 sys.path.insert(0, {str(ROOT / "scripts")!r})
@@ -134,6 +134,7 @@ def main(arguments):
 
 run(main, command_parser("train"))
 """)
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # as rules/terminal.smk sets it, for the libraries
     shown = on_terminal(tmp_path, "script.py", "--log-file", "log")
     drawn = [line.rstrip() for line in shown.split("\r")]
     assert max(map(len, drawn)) <= 80

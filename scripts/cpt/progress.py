@@ -46,6 +46,7 @@ class Progress:
                 file=_terminal,
                 dynamic_ncols=True,
                 leave=False,
+                disable=False,  # the environment may disable those of libraries
                 bar_format=None if total is None else BAR,
             )
             if drawn
