@@ -17,7 +17,7 @@ if str(SCRIPTS) not in sys.path:
 
 from cpt.config import load
 from cpt import slurm
-from cpt.config_sections import BENCHMARK_TASKS
+from cpt.config_runs import BENCHMARK_TASKS
 from cpt.digest import code_digest
 from cpt.errors import UserError
 from cpt.expected_scores import expected_model, tasks_of

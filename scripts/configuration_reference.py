@@ -1,6 +1,6 @@
 """Write docs/configuration.md: every config key with its type, its value in config.yaml, and what it means.
 
-`make reference` makes it from the typed model (cpt.config_sections) and the comments of config.yaml.
+`make reference` makes it from the typed model (cpt.config) and the comments of config.yaml.
 """
 
 import argparse

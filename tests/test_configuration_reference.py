@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import configuration_reference
-from cpt import config_sections
+from cpt import config_runs, config_sections
 from cpt.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +18,7 @@ def test_every_key_of_every_section_is_on_the_page():
     page = (ROOT / "docs/configuration.md").read_text()
     sections = [
         found
-        for found in vars(config_sections).values()
+        for found in (vars(config_sections) | vars(config_runs)).values()
         if isinstance(found, type) and issubclass(found, config_sections.Section)
     ]
     abstract = (config_sections.Section, config_sections.DataSource, config_sections.Base)

@@ -11,21 +11,19 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cpt.config_errors import describe, require_known
+from cpt.config_runs import Evaluate, Run, Train
 from cpt.config_sections import (
     BaseSource,
     Corpus,
     Decontaminate,
     Deduplicate,
-    Evaluate,
     Filters,
     HeldOut,
     Name,
     Packing,
     RandomModel,
-    Run,
     Section,
     Share,
-    Train,
 )
 from cpt.errors import UserError
 

