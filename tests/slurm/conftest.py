@@ -79,12 +79,12 @@ class Clone:
         process = self.start(cluster, *arguments, **site)
         assert process.wait() == 0, self.printed()[-6000:] + cluster.logs()
 
-    def resume(self, cluster: Cluster) -> subprocess.Popen:
+    def resume(self, cluster: Cluster, *options: str) -> subprocess.Popen:
         """Start `make resume` in the background, with this environment instead of the clone's own."""
         if not (self.folder / ".venv").exists():
             (self.folder / ".venv").symlink_to(sys.prefix)
         asked = " ".join(["--profile", "slurm", TABLE1, *EXPERIMENT, "--latency-wait", "5"])
-        command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={asked}"]
+        command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={asked}", *options]
         with open(self.folder / "printed", "a") as printed:
             return subprocess.Popen(
                 cluster.command(*command, folder=self.folder),

@@ -67,6 +67,32 @@ def test_run_of_several_time_limits(untrained, finished, cluster):
     assert states == ["FAILED", "TIMEOUT", "COMPLETED"]
 
 
+@pytest.mark.slurm_full
+def test_jobs_are_cancelled_by_ctrl_c_and_by_resume_if_asked(untrained, finished, cluster):
+    """Ctrl-C takes the jobs along. Killed, Snakemake can't: `make resume RESUME=--cancel` does it then."""
+    workflow = untrained.start(cluster, TABLE1)
+    (held,) = hold(untrained, "zero-3")
+    snakemake_of(workflow).send_signal(signal.SIGINT)
+    wait_for(held.told_to_stop, "the job is told to stop")
+    held.release()
+    wait_for(held.gone, "the job stops")
+    assert workflow.wait() != 0
+    wait_for(lambda: not cluster.run("squeue", "-h").strip(), "the queue is empty")
+
+    workflow = untrained.start(cluster, TABLE1)
+    (held,) = hold(untrained, "zero-3", after=last_checkpoint(untrained, "zero-3"))
+    snakemake_of(workflow).send_signal(signal.SIGKILL)
+    workflow.wait()
+    resumed = untrained.resume(cluster, "RESUME=--cancel")
+    wait_for(held.told_to_stop, "resume cancels the job")
+    held.release()
+    assert resumed.wait() == 0, untrained.printed()[-5000:]
+    assert "cancelled job" in untrained.printed()
+    assert_as_undisturbed(untrained, finished)
+    states = [jobs(cluster)[number]["JobState"] for number in untrained.training_jobs("zero-3")]
+    assert states == ["CANCELLED", "CANCELLED", "COMPLETED"]
+
+
 def last_checkpoint(clone, run: str) -> int:
     """The step of the newest checkpoint."""
     checkpoints = clone.results / "checkpoints" / run / "checkpoints"
