@@ -10,15 +10,15 @@ CALM = (
     if workflow.is_main_process and not (OUTPUT.dryrun or OUTPUT.verbose or OUTPUT.printshellcmds)
     else None
 )
-os.environ.setdefault(
-    "TQDM_DISABLE", "1"
-)  # libraries' bars would fill the logs; ours are drawn by cpt.progress
+# Libraries' bars would fill the logs; ours are drawn by cpt.progress.
+os.environ.setdefault("TQDM_DISABLE", "1")
 RESULTS = ["table1.csv", "figures", "paper.pdf", "report.html"]
 
 
 onsuccess:
     if CALM and "table1" in CALM.rules:
-        print(f"\n{Path(R, 'table1.md').read_text().strip()}\n")
+        table = Path(R, "table1.md").read_text().split("\n- ")[0]  # its notes are for the page
+        print(f"\n{table.strip()}\n")
         for name in RESULTS:
             if Path(R, name).exists():
                 print(f"{R}/{name}")
