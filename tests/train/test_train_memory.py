@@ -124,6 +124,17 @@ def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
     assert [float(megabytes) for megabytes in told] == pytest.approx([40, 40], abs=2)
 
 
+def test_a_kernel_that_does_not_let_memory_be_measured(monkeypatch):
+    def refuse(path, text):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(memory.Path, "write_text", refuse)
+    with pytest.raises(
+        UserError, match=r"train\.micro_batch: auto can't measure memory here \(.*clear_refs'\); set a number"
+    ):
+        memory.find_micro_batch(lambda size: None, 12, 0, CPU)
+
+
 def test_gpu_tries_from_large_to_small(monkeypatch):
     """The search on a GPU, with a made-up device of 1,000 bytes where a sequence takes 100."""
     tried = []

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt.errors import UserError
+from cpt.files import read_json
+from cpt.train import loop
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.metrics import MetricsFile, flops_per_token
 from cpt.train.plan import make_plan, require_separate_documents
@@ -158,6 +160,16 @@ def test_packed_file_of_the_wrong_size(packed_folder, tmp_path):
     (tmp_path / "sequences.bin").write_bytes(b"x" * 1000)
     with pytest.raises(UserError, match=r"1,000 bytes instead of 19,200.*pack again"):
         PackedSequences(tmp_path, False)
+
+
+def test_a_mixture_packed_again_since_the_run_was_planned(training, tmp_path, monkeypatch):
+    run = training()
+    plan = read_json(run.folder / "plan.json")
+    plan["stages"][0]["sequences_sha256"] = "0" * 64
+    monkeypatch.setattr(loop, "Interruption", lambda: None)  # which would take this process's signals
+    with pytest.raises(UserError, match=f"{run.packed}: packed again since test was planned; plan the run"):
+        loop.train(plan, run.model, [run.packed], tmp_path / "work", "cpu")
+    assert not (tmp_path / "work" / "checkpoints").exists()
 
 
 def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):
