@@ -37,7 +37,9 @@ def write_documents(
                 replaced += document.replaced
                 progress.advance()
         if not rows.count:
-            raise UserError(f"{where}: there is not one document in it")
+            raise UserError(
+                f"{where}: there is not one document in it; look into its files, or name others in files"
+            )
     return replaced
 
 
@@ -50,7 +52,9 @@ def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[s
         file = open_parquet(fetched.path)
         require_text_column(fetched.name, file.schema_arrow, source["text_column"])
         if not file.metadata.num_rows:
-            raise UserError(f"{where}: there is not one document in it")
+            raise UserError(
+                f"{where}: there is not one document in it; look into its files, or name others in files"
+            )
         with atomic(arguments.output) as temporary:
             fetched.path.rename(temporary)
     else:
