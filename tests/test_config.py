@@ -123,7 +123,10 @@ def test_missing_key():
             {"runs": {"x": {"tokens": "4M", "gpus": 3, "nodes": 2}}},
             "runs.x.nodes: 3 training processes can't be spread evenly over 2 nodes",
         ),
-        ({"runs": {"x": {"tokens": 100, "gpus": 1}}}, "runs.x.tokens: 100 is less than one sequence"),
+        (
+            {"runs": {"x": {"tokens": 100, "gpus": 1}}},
+            "runs.x.tokens: 100 is less than one sequence (packing.sequence_length: 2000); raise the budget",
+        ),
         (
             {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "cpt-500M"}}},
             "runs.x.start_from: there is no 'cpt-500M' in runs; did you mean 'cpt-400M'?",
@@ -145,7 +148,23 @@ def test_missing_key():
             "runs.cpt-1B: set either tokens or interpolate",
         ),
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
-        ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
+        ({"mixtures": {"domain": None}}, "mixtures: empty; name at least one, such as {domain: {fineweb_e"),
+        (
+            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
+            "evaluate: tasks.capitals: not one of mmlu, ",
+        ),
+        (
+            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
+            "if it is a task of your own, name the folder of its YAML file in evaluate.include_path",
+        ),
+        (
+            {"evaluate": {"tasks": {task: {"in_table": False} for task in PAPER["evaluate"]["tasks"]}}},
+            "evaluate: tasks: Table 1 needs at least one task without in_table: false; add one",
+        ),
+        (
+            {"mixtures": {"domain": {"fineweb_edu": 0.9}}},
+            "mixtures.domain: the shares add up to 0.9 instead of 1; mend them",
+        ),
         (
             {"deduplicate": {"near": {"ngram": 5, "bands": 0, "rows": 8, "seed": 0}}},
             "deduplicate.near.bands: ",
@@ -170,7 +189,7 @@ def test_missing_key():
         ),
         (
             {"train": {"schedule": "warmup_stable_decay", "decay": 0.95}},
-            "warmup, cooldown and decay are shares of one run",
+            "warmup, cooldown and decay are shares of one run, but add up to more than 1; lower them",
         ),
         ({"train": {"minimum_learning_rate": 1e-3}}, "minimum_learning_rate must not be over"),
         (
