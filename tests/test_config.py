@@ -44,10 +44,21 @@ def test_counts_with_units(text, count):
     assert parse_count(text) == count
 
 
-@pytest.mark.parametrize("text", ["4X", "-1", "1.5", "", "M", True, None, "1e3", -3])
+@pytest.mark.parametrize("text", ["4X", "-1", "", "M", True, None, "1e3"])
 def test_what_is_no_count(text):
-    with pytest.raises(ValueError, match="expected a"):
+    with pytest.raises(ValueError, match=r"expected a count such as 400M, 1\.5B or 2_000, but .* was given"):
         parse_count(text)
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.0001K", -3])
+def test_what_is_no_whole_count(text):
+    with pytest.raises(ValueError, match=f"expected a whole count, zero or more, but {text!r} was given"):
+        parse_count(text)
+
+
+def test_a_count_is_told_with_its_key():
+    told = problem({"runs": {"cpt-1B": {"tokens": "1 billion"}}})
+    assert "runs.cpt-1B.tokens: expected a count such as 400M, 1.5B or 2_000, but '1 billion' was" in told
 
 
 def test_default_is_the_papers_experiment():

@@ -75,3 +75,14 @@ def test_jobs_of_a_killed_workflow_that_still_run(snakemake, tmp_path):
     printed = snakemake("results/smoke/config.yaml", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert "Slurm jobs of an earlier workflow in this folder are still queued or running (71, 73)" in printed
     assert "`make resume` waits for them and goes on" in printed
+
+
+def test_a_workflow_that_lives_needs_no_resuming(tmp_path):
+    (tmp_path / "snakemake").write_text("#!/bin/sh\nread line\n")
+    (tmp_path / "snakemake").chmod(0o755)
+    with subprocess.Popen([tmp_path / "snakemake"], cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        command = [sys.executable, ROOT / "scripts" / "resume.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    told = f"error: Snakemake still works here (process {process.pid}), so nothing has to be resumed; let it"
+    assert done.stderr.startswith(told)

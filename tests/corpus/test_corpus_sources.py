@@ -154,7 +154,11 @@ def test_columns_of_numbers(save_table, tmp_path):
     words = tmp_path / "y.jsonl"
     words.write_text('{"text": "t", "score": "high"}')
     for path, column, message in (
-        (table, "quality", r"x\.parquet: there is no column 'quality'; its columns are text, score, label"),
+        (
+            table,
+            "quality",
+            r"x\.parquet: there is no column 'quality'; its columns are .*; mend the corpus's key `where`",
+        ),
         (table, "label", r"column 'label' holds string, not numbers; name another one"),
         (words, "score", r"y\.jsonl, line 1: the key 'score' holds 'high', expected a number or null; mend"),
         (lines, "quality", r"x\.jsonl, line 1: there is no key 'quality', expected a number or null"),

@@ -125,7 +125,7 @@ def test_missing_and_unexpected_weights_are_named(write_gguf):
 
 
 def test_other_architectures_and_tokenizers_are_refused(write_gguf):
-    with pytest.raises(UserError, match=r"general\.architecture is 'qwen2', but only llama can be read"):
+    with pytest.raises(UserError, match=r"is 'qwen2', but only llama can be read from GGUF; use the model's"):
         load_gguf(write_gguf(architecture="qwen2"))
     with pytest.raises(UserError, match=r"tokenizer\.ggml\.pre is 'odd', but only gpt-2, smollm can be read"):
         load_gguf(write_gguf(pre="odd"))

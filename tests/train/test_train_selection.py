@@ -234,7 +234,7 @@ def test_losses_are_needed_for_each_mixture(packed_folder, losses):
 
 
 def test_losses_of_another_mixture_or_masking_are_refused(tmp_path, packed_folder, packed_documents, losses):
-    with pytest.raises(UserError, match=r"don't belong to .*sequences_sha256.*remove"):
+    with pytest.raises(UserError, match=r"the reference's losses don't belong to .*sequences_sha256.*remove"):
         SelectiveSequences(packed_documents, False, losses, 0.5)
     with pytest.raises(UserError, match=r"don't belong to .*document_masking: False instead of True"):
         SelectiveSequences(packed_folder, True, losses, 0.5)
