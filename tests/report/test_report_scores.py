@@ -157,7 +157,7 @@ def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
         ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'acc'"),
         (
             json.dumps(sample(1, 1) | {"acc": 0.5}),
-            r"line 2: acc and acc_norm must be 0 or 1",
+            r"line 2: acc and acc_norm must be 0 or 1, .*; evaluate again",
         ),
         (json.dumps(sample(0, 1)), r"line 2: .* occurs twice; evaluate again"),
     ],

@@ -42,7 +42,7 @@ def require_reader(name: str, shown: str, corpus: str) -> None:
     if not name.endswith(TABLES + LINES + TEXTS):
         raise UserError(
             f"corpora.{corpus}.files: there is no reader for {shown}; "
-            f"known endings: {' '.join(TABLES + LINES + TEXTS)}"
+            f"narrow the pattern to known endings: {' '.join(TABLES + LINES + TEXTS)}"
         )
 
 

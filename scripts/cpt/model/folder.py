@@ -85,7 +85,8 @@ def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTraine
         if not isinstance(getattr(config, name, None), int):
             raise UserError(
                 f"{folder / 'config.json'}: model_type {kind!r} has no {name}; only language models with a "
-                "fixed context can be continued, and of models of text and pictures only the text part"
+                "fixed context can be continued, and of models of text and pictures only the text part; "
+                "choose another base model"
             )
     return config
 
