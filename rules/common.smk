@@ -138,7 +138,8 @@ def local_files(corpus):
     files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
     if patterns and not files:
         raise WorkflowError(
-            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()})"
+            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); mend the "
+            "pattern or put the files there"
         )
     return files
 

@@ -23,7 +23,8 @@ OWN_TASK_FILES = (
 )
 if OWN_TASKS and not OWN_TASK_FILES:
     raise WorkflowError(
-        f"evaluate.include_path: no files in {cfg.evaluate.include_path} (relative to {Path.cwd()})"
+        f"evaluate.include_path: no files in {cfg.evaluate.include_path} (relative to {Path.cwd()}); name the "
+        f"folder of the YAML files that define {', '.join(OWN_TASKS)}"
     )
 
 

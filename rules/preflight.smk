@@ -25,7 +25,7 @@ rule preflight:
                 "account": site("ACCOUNT"),
                 "constraint": site("CONSTRAINT"),
                 "gpu_model": site("GPU_MODEL"),
-                "poll_seconds": int(site("POLL_SECONDS", 40)),
+                "poll_seconds": site_number("POLL_SECONDS", 40),
             }
         ),
         results=R,

@@ -8,8 +8,18 @@ def site(name, default=None):
     return os.environ.get(f"CPT_SLURM_{name}") or default
 
 
-MAX_MINUTES = int(site("MAX_MINUTES", 7 * 24 * 60))
-TRAIN_MINUTES = int(site("TRAIN_MINUTES", min(720, MAX_MINUTES)))
+def site_number(name, default):
+    """The same of a whole number."""
+    value = site(name, default)
+    if not str(value).isdecimal():
+        raise WorkflowError(
+            f"CPT_SLURM_{name}: expected a whole number, but it is {value!r}; mend or unset it"
+        )
+    return int(value)
+
+
+MAX_MINUTES = site_number("MAX_MINUTES", 7 * 24 * 60)
+TRAIN_MINUTES = site_number("TRAIN_MINUTES", min(720, MAX_MINUTES))
 SCORE_MB, SCORE_MINUTES = (16000 if ON_GPU else 4000), 480  # of a job that scores several tasks
 
 

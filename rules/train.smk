@@ -150,7 +150,7 @@ rule train:
         # The next attempt goes on from the checkpoint that is written when the limit is near.
         runtime=TRAIN_MINUTES,
         slurm_partition=lambda wildcards: partition(run_of(wildcards).gpus),
-        slurm_extra=slurm_extra(f"--signal=TERM@{site('WARNING_SECONDS', 300)}"),
+        slurm_extra=slurm_extra(f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"),
     params:
         launcher=script("launch"),
         processes=lambda wildcards: cfg.runs[wildcards.run].processes,

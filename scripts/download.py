@@ -37,7 +37,7 @@ def write_documents(
                 replaced += document.replaced
                 progress.advance()
         if not rows.count:
-            raise UserError(f"{where}: there is not one document in it")
+            raise UserError(f"{where}: there is not one document in it; look into its files, or name others")
     return replaced
 
 
@@ -50,7 +50,7 @@ def fetch_hub(source: dict, arguments: argparse.Namespace, where: str) -> dict[s
         file = open_parquet(fetched.path)
         require_text_column(fetched.name, file.schema_arrow, source["text_column"])
         if not file.metadata.num_rows:
-            raise UserError(f"{where}: there is not one document in it")
+            raise UserError(f"{where}: there is not one document in it; look into its files, or name others")
         with atomic(arguments.output) as temporary:
             fetched.path.rename(temporary)
     else:

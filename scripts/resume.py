@@ -36,7 +36,10 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path.cwd()
     if (number := living_workflow(folder)) is not None:
-        sys.exit(f"error: Snakemake still works here (process {number}); nothing has to be resumed")
+        sys.exit(
+            f"error: Snakemake still works here (process {number}), so nothing has to be resumed; let it "
+            "finish, or stop it first"
+        )
     told = set()
     while jobs := stray_jobs(folder):
         unwanted = [job.number for job in jobs if arguments.cancel or job.state == "PENDING"]

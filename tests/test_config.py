@@ -44,10 +44,21 @@ def test_counts_with_units(text, count):
     assert parse_count(text) == count
 
 
-@pytest.mark.parametrize("text", ["4X", "-1", "1.5", "", "M", True, None, "1e3", -3])
+@pytest.mark.parametrize("text", ["4X", "-1", "", "M", True, None, "1e3"])
 def test_what_is_no_count(text):
-    with pytest.raises(ValueError, match="expected a"):
+    with pytest.raises(ValueError, match=r"expected a count such as 400M, 1\.5B or 2_000, but .* was given"):
         parse_count(text)
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.0001K", -3])
+def test_what_is_no_whole_count(text):
+    with pytest.raises(ValueError, match=f"expected a whole count, zero or more, but {text!r} was given"):
+        parse_count(text)
+
+
+def test_a_count_is_told_with_its_key():
+    told = problem({"runs": {"cpt-1B": {"tokens": "1 billion"}}})
+    assert "runs.cpt-1B.tokens: expected a count such as 400M, 1.5B or 2_000, but '1 billion' was" in told
 
 
 def test_default_is_the_papers_experiment():
@@ -123,7 +134,10 @@ def test_missing_key():
             {"runs": {"x": {"tokens": "4M", "gpus": 3, "nodes": 2}}},
             "runs.x.nodes: 3 training processes can't be spread evenly over 2 nodes",
         ),
-        ({"runs": {"x": {"tokens": 100, "gpus": 1}}}, "runs.x.tokens: 100 is less than one sequence"),
+        (
+            {"runs": {"x": {"tokens": 100, "gpus": 1}}},
+            "runs.x.tokens: 100 is less than one sequence (packing.sequence_length: 2000); raise the budget",
+        ),
         (
             {"runs": {"x": {"tokens": "4M", "gpus": 1, "start_from": "cpt-500M"}}},
             "runs.x.start_from: there is no 'cpt-500M' in runs; did you mean 'cpt-400M'?",
@@ -145,7 +159,23 @@ def test_missing_key():
             "runs.cpt-1B: set either tokens or interpolate",
         ),
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
-        ({"mixtures": {"domain": {"fineweb_edu": 0.9}}}, "the shares add up to 0.9 instead of 1"),
+        ({"mixtures": {"domain": None}}, "mixtures: empty; name at least one, such as {domain: {fineweb_e"),
+        (
+            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
+            "evaluate: tasks.capitals: not one of mmlu, ",
+        ),
+        (
+            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
+            "if it is a task of your own, name the folder of its YAML file in evaluate.include_path",
+        ),
+        (
+            {"evaluate": {"tasks": {task: {"in_table": False} for task in PAPER["evaluate"]["tasks"]}}},
+            "evaluate: tasks: Table 1 needs at least one task without in_table: false; add one",
+        ),
+        (
+            {"mixtures": {"domain": {"fineweb_edu": 0.9}}},
+            "mixtures.domain: the shares add up to 0.9 instead of 1; mend them",
+        ),
         (
             {"deduplicate": {"near": {"ngram": 5, "bands": 0, "rows": 8, "seed": 0}}},
             "deduplicate.near.bands: ",
@@ -170,7 +200,7 @@ def test_missing_key():
         ),
         (
             {"train": {"schedule": "warmup_stable_decay", "decay": 0.95}},
-            "warmup, cooldown and decay are shares of one run",
+            "warmup, cooldown and decay are shares of one run, but add up to more than 1; lower them",
         ),
         ({"train": {"minimum_learning_rate": 1e-3}}, "minimum_learning_rate must not be over"),
         (

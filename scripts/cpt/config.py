@@ -78,7 +78,8 @@ class Config(Section):
                 require_known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
             if not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
                 raise ValueError(
-                    f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1"
+                    f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1; mend "
+                    "them"
                 )
         for mixture in self.packing.seeds:
             require_known(mixture, self.mixtures, f"packing.seeds.{mixture}", "mixtures")
@@ -158,7 +159,7 @@ class Config(Section):
         if run.tokens < self.packing.sequence_length:
             raise ValueError(
                 f"runs.{name}.tokens: {run.tokens} is less than one sequence "
-                f"(packing.sequence_length: {self.packing.sequence_length})"
+                f"(packing.sequence_length: {self.packing.sequence_length}); raise the budget"
             )
         self._check_selection(name)
         if run.replicate_of is not None:

@@ -145,7 +145,8 @@ class Train(Section):
         rates = [self.minimum_learning_rate, self.constant_learning_rate, self.learning_rate]
         if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
             raise ValueError(
-                "minimum_learning_rate must not be over constant_learning_rate, nor that over learning_rate"
+                "minimum_learning_rate must not be over constant_learning_rate, nor that over "
+                "learning_rate; mend them"
             )
         if self.schedule == "infinite" and self.decay and not self.minimum_learning_rate:
             raise ValueError(
@@ -153,7 +154,9 @@ class Train(Section):
                 "set it above 0, such as a tenth of constant_learning_rate, or decay to 0"
             )
         if self.warmup + (self.cooldown or 0) + (self.decay or 0) > 1 + 1e-9:
-            raise ValueError("warmup, cooldown and decay are shares of one run: they add up to more than 1")
+            raise ValueError(
+                "warmup, cooldown and decay are shares of one run, but add up to more than 1; lower them"
+            )
         return self
 
 
@@ -256,7 +259,7 @@ class Evaluate(Section):
                 "the folder of its YAML file in evaluate.include_path"
             )
         if all(not task.in_table for task in self.tasks.values()):
-            raise ValueError("tasks: Table 1 needs at least one task without in_table: false")
+            raise ValueError("tasks: Table 1 needs at least one task without in_table: false; add one")
         return self
 
     @property

@@ -27,10 +27,10 @@ def parse_count(value: Any) -> int:
     else:
         match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([KMBT]?)", str(value).strip())
         if not match:
-            raise ValueError("expected a count such as 400M, 1.5B or 2_000")
+            raise ValueError(f"expected a count such as 400M, 1.5B or 2_000, but {value!r} was given")
         count = float(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
     if count < 0 or count != round(count):
-        raise ValueError("expected a whole count, zero or more")
+        raise ValueError(f"expected a whole count, zero or more, but {value!r} was given")
     return round(count)
 
 

@@ -27,17 +27,21 @@ def read_expected(path: Path) -> list[Expected]:
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}; mend its header")
         found = []
         for row in reader:
             try:
                 score, tolerance = float(row["score"]), float(row["tolerance"])
             except (TypeError, ValueError):
                 raise UserError(
-                    f"{path}, line {reader.line_num}: score and tolerance must be numbers"
+                    f"{path}, line {reader.line_num}: score and tolerance must be numbers, but are "
+                    f"{row['score']!r} and {row['tolerance']!r}; mend the line"
                 ) from None
             if not 0 < score < 1 or not 0 <= tolerance < 1:
-                raise UserError(f"{path}, line {reader.line_num}: score and tolerance are shares of 1")
+                raise UserError(
+                    f"{path}, line {reader.line_num}: score and tolerance must be shares of 1, but are "
+                    f"{score:g} and {tolerance:g}; mend the line"
+                )
             tasks = tuple(row["tasks"].split("+"))
             found.append(Expected(row["model"], tasks, score, tolerance, row["source"]))
     return found

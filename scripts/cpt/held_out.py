@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -54,5 +55,5 @@ def load_held_out(path: Path) -> HeldOut:
     try:
         with np.load(path, allow_pickle=False) as file:
             return HeldOut(file["tokens"], file["ends"], int(file["bytes"]), int(file["start_token"]))
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not held-out tokens ({error}); delete it and run again") from None

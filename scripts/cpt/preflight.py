@@ -80,14 +80,19 @@ def check_request(request: dict[str, Any], site: dict[str, Any]) -> Finding:
             f"set {request['key']}.nodes so that gpus / nodes is at most that, or CPT_SLURM_GPU_PARTITION, "
             "or CPT_SLURM_GPU_MODEL",
         ),
-        (lambda node: node["cpus"] >= request["cpus"], f"nodes have {max(n['cpus'] for n in nodes)} CPUs"),
+        (
+            lambda node: node["cpus"] >= request["cpus"],
+            f"nodes have {max(node['cpus'] for node in nodes)} CPUs; raise {request['key']}.nodes, or set "
+            f"{variable} to a partition with more",
+        ),
         (
             lambda node: node["mem_mb"] >= request["mem_mb"],
             f"nodes have {max(node['mem_mb'] for node in nodes)} MB; set {variable} to a partition with more",
         ),
         (
             lambda node: not site["constraint"] or site["constraint"] in node["features"],
-            f"too few nodes have the feature CPT_SLURM_CONSTRAINT={site['constraint']}",
+            f"too few nodes have the feature CPT_SLURM_CONSTRAINT={site['constraint']}; name another one, or "
+            "unset it",
         ),
     )
     left = nodes
@@ -222,4 +227,6 @@ def preflight(
         failures += not good
         logging.log(NOTICE, "%s %s: %s", "ok    " if good else "FAILED", name, text)
     if failures:
-        raise UserError(f"{failures} check(s) failed; nothing was submitted")
+        raise UserError(
+            f"{failures} check(s) failed; nothing was submitted; mend what FAILED and run it again"
+        )

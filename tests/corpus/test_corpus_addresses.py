@@ -40,6 +40,7 @@ def memory():
     """A file system that fsspec keeps in memory: stands for any driver without faults of its own."""
     system = fsspec.filesystem("memory")
     system.store.clear()
+    system.pseudo_dirs[:] = [""]
     for name in "abc":
         system.pipe(f"/texts/{name}.txt", f"text {name}".encode())
     yield system
@@ -141,6 +142,20 @@ def test_a_driver_without_access(memory, tmp_path, monkeypatch, error, message):
     assert "secret" not in str(raised.value)
 
 
+def test_a_driver_that_fails_before_the_first_byte(memory, tmp_path, monkeypatch):
+    waits = []
+
+    def fail(*arguments, **options):
+        raise ConnectionResetError("secret")
+
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(type(memory), "info", fail)
+    message = r"corpora\.web\.files: memory://.*b\.txt: the driver failed \(ConnectionResetError\); try again"
+    with pytest.raises(UserError, match=message):
+        fetch(tmp_path, "memory://texts/b.txt")
+    assert len(waits) == remote.TRIES - 1
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
@@ -149,12 +164,17 @@ def test_a_driver_without_access(memory, tmp_path, monkeypatch, error, message):
             r"the driver is not installed \(Install s3fs .*\); add it to the environ",
         ),
         ("xyz://bucket/x.txt", "fsspec knows no driver for xyz://"),
-        ("memory://texts/*.md", r"corpora.web.files: memory://texts/\*.md: no file matches"),
+        (
+            "memory://texts/*.md",
+            r"corpora.web.files: memory://texts/\*.md: no file matches; mend the pattern",
+        ),
         ("memory://texts/d.txt", "there is no such file; mend the address"),
-        ("memory://texts/x.pdf", "there is no reader for memory://.*x.pdf; known endings"),
+        ("memory://folder.txt", "not a file of known size; fetch it yourself and give its path here"),
+        ("memory://texts/x.pdf", "there is no reader for memory://.*x.pdf; narrow the pattern"),
     ],
 )
 def test_what_the_config_got_wrong(memory, tmp_path, pattern, message):
+    memory.mkdir("/folder.txt")
     with pytest.raises(UserError, match=message):
         fetch(tmp_path, pattern)
 

@@ -5,6 +5,7 @@ import random
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cpt.corpus.contamination import Hit, Items, small_letters
@@ -25,6 +26,14 @@ def items(save_table, tmp_path):
         return Items(path, n)
 
     return make
+
+
+def test_a_file_without_items_is_refused(save_table, tmp_path):
+    columns = {"task": pa.string(), "item": pa.int64(), "text": pa.string()}
+    path = tmp_path / "items.parquet"
+    save_table(path, {name: pa.array([], kind) for name, kind in columns.items()})
+    with pytest.raises(UserError, match=r"items\.parquet: holds no evaluation items; delete it and fetch"):
+        Items(path, 13)
 
 
 def test_case_and_punctuation_do_not_matter(items):

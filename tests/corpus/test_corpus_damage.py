@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from cpt.arrays import load_array, save_array
 from cpt.corpus.documents import FILTERED_SCHEMA, open_parquet, read_rows, row_writer
+from cpt.corpus.drops import read_tables
 from cpt.errors import DamagedFileError, UserError
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -96,6 +97,22 @@ def test_a_damaged_array(tmp_path, content):
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
     with pytest.raises(DamagedFileError, match=r"x.npy: not a complete array .*; delete it and run again"):
         load_array(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a complete table"),
+        ("rule,documents,bytes\n", "not a complete table"),
+        ("rule,documents,bytes\nread,3,9\nkept,3", "not a complete table"),
+        ("rule,documents,bytes\nread,3,9\nkept,3,9.5\n", "not a complete table"),
+        ("rule,documents,bytes\nread,3,9\nempty,1,0\n", "ends before its last row, kept"),
+    ],
+)
+def test_a_damaged_table_of_drops(tmp_path, content, message):
+    (tmp_path / "00000.drops.csv").write_text(content)
+    with pytest.raises(DamagedFileError, match=rf"00000\.drops\.csv: {message}; delete it and run again"):
+        read_tables([tmp_path / "00000.drops.csv"])
 
 
 def long_line(seed: int) -> str:

@@ -102,9 +102,17 @@ def test_standard_library():
     assert "\n    if __debug__:\n        if not expression: raise AssertionError\n" in statement
 
 
-@pytest.mark.parametrize("name", ["no_such_package", "sys", "scipy.stats", "numpy>=2"])
-def test_bad_packages_name_the_key(name):
-    with pytest.raises(UserError, match=r"corpora.docs.packages: '"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_package", "is not installed in this environment; install it or take it off the list"),
+        ("sys", "has no Python source to read; take it off the list"),
+        ("scipy.stats", r"is not an import name such as numpy or sklearn \(no dots, no versions\)"),
+        ("numpy>=2", r"is not an import name such as numpy or sklearn \(no dots, no versions\)"),
+    ],
+)
+def test_bad_packages_name_the_key(name, message):
+    with pytest.raises(UserError, match=rf"corpora\.docs\.packages: '{name}' {message}"):
         package_root(name, "docs")
 
 

@@ -85,5 +85,12 @@ def test_bad_files_are_told(model_folder, tmp_path):
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="not a complete parquet file"):
         first_tokens(path, tokenizer, 10)
-    with pytest.raises(UserError, match=r"held_out\.parquet: not held-out tokens"):
+    with pytest.raises(UserError, match=r"held_out\.parquet: not held-out tokens \(.*\); delete it and run"):
         load_held_out(path)
+    pq.write_table(pa.table({"text": ["The rain in the plain."]}), path)
+    path, tokens = path.with_suffix(".npz"), first_tokens(path, tokenizer, 10)
+    tokens.save(path)
+    for size in (0, 3, 60, path.stat().st_size - 1):
+        path.with_name("cut.npz").write_bytes(path.read_bytes()[:size])
+        with pytest.raises(UserError, match=r"cut\.npz: not held-out tokens"):
+            load_held_out(path.with_name("cut.npz"))

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from fineweb_edu import REPO, SCHEMA, repository
+from fineweb_edu import REPO, SCHEMA, parquet_file, repository
 from hub_server import COMMIT, Fault, HubServer
 from huggingface_hub import HfApi, constants
 
@@ -132,7 +132,7 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
             3,
             r"corpora.web.shards: 4 shards .* but 3 files .* match .*; lower shards or the budgets, or widen",
         ),
-        ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; known endings"),
+        ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; narrow the"),
         ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),
         (
             {"files": "sample/10BT/*.json"},
@@ -306,3 +306,15 @@ def test_token_stays_secret(files, tmp_path):
         assert [request.authorization for request in requests(server, "file")] == [None]
     assert TOKEN not in told
     assert "http://" not in told  # addresses of the content network are signed
+
+
+def test_a_file_without_documents_is_refused(tmp_path, monkeypatch):
+    output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
+    arguments = {"corpus": "web", "source": SOURCE, "shard": 0, "output": output, "manifest": manifest}
+    with HubServer(REPO, {"sample/10BT/000_00000.parquet": parquet_file(0, 1)}) as started:
+        monkeypatch.setattr(hub_module, "HfApi", lambda: HfApi(endpoint=started.url))
+        with pytest.raises(
+            UserError, match=r"corpora\.web, shard 0: there is not one document in it; look into"
+        ):
+            download_script.main(SimpleNamespace(**arguments, shards=1, code="x"))
+    assert not output.exists()

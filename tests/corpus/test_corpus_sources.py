@@ -70,10 +70,10 @@ def test_plain_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: not JSON"),
+        (b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: not JSON .*; each line must be one JSON object"),
         (b'{"body": "a"}', "x.jsonl, line 1: there is no key 'text'; its keys are body"),
         (b"[1]", "line 1: there is no key 'text'; it is a list"),
-        (b'{"text": 3}', "line 1: 'text' holds a int, expected a string or null"),
+        (b'{"text": 3}', "line 1: 'text' holds a int, expected a string or null; mend the line, or name"),
     ],
 )
 def test_bad_json_lines(tmp_path, content, message):
@@ -103,7 +103,10 @@ def test_no_match_names_the_key_and_the_pattern(tmp_path):
     with pytest.raises(UserError, match=r"corpora.news.files: no file matches .*nothing"):
         matching_files(str(tmp_path / "nothing*"), "news")
     (tmp_path / "a.pdf").touch()
-    with pytest.raises(UserError, match=r"corpora.news.files: there is no reader for .*a.pdf"):
+    with pytest.raises(
+        UserError,
+        match=r"corpora.news.files: there is no reader for .*a.pdf; narrow the pattern to known endings",
+    ):
         matching_files([str(tmp_path / "*")], "news")
 
 
@@ -138,7 +141,7 @@ def test_script_refuses_an_empty_corpus(script, tmp_path):
     source = {"source": "local", "files": str(tmp_path / "x.jsonl"), "shards": 1, "text_column": "text"}
     done, output, manifest = download(script, tmp_path, source)
     assert done.returncode == 1
-    assert "corpora.news, shard 0: there is not one document in it" in done.stderr
+    assert "corpora.news, shard 0: there is not one document in it; look into" in done.stderr
     assert not output.exists()
     assert not manifest.exists()
 
@@ -151,10 +154,17 @@ def test_columns_of_numbers(save_table, tmp_path):
     assert [d.numbers for d in documents_in(table, "x", "text", ["score"])] == [(4,), (None,), (2,)]
     assert [d.numbers for d in documents_in(lines, "x", "text", ["score"])] == [(4.0,), (None,), (2.5,)]
     assert [d.numbers for d in documents_in(lines, "x", "text")] == [(), (), ()]
+    words = tmp_path / "y.jsonl"
+    words.write_text('{"text": "t", "score": "high"}')
     for path, column, message in (
-        (table, "quality", r"x\.parquet: there is no column 'quality'; its columns are text, score, label"),
-        (table, "label", r"column 'label' holds string, not numbers"),
-        (lines, "quality", r"x\.jsonl, line 1: the key 'quality' holds 'nothing', expected a number or null"),
+        (
+            table,
+            "quality",
+            r"x\.parquet: there is no column 'quality'; its columns are .*; mend the corpus's key `where`",
+        ),
+        (table, "label", r"column 'label' holds string, not numbers; name another one"),
+        (words, "score", r"y\.jsonl, line 1: the key 'score' holds 'high', expected a number or null; mend"),
+        (lines, "quality", r"x\.jsonl, line 1: there is no key 'quality', expected a number or null"),
     ):
         with pytest.raises(UserError, match=message):
             list(documents_in(path, "x", "text", [column]))

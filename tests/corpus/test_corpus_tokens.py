@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, trainers
 from cpt.corpus import quality, tokens
 from cpt.corpus.quality import BINS, QualityHistogram, distinct_tokens, longest_runs, quality_of
 from cpt.corpus.tokens import ModelTokenizer, check_tokens, encode_long, is_held_out
-from cpt.errors import UserError
+from cpt.errors import DamagedFileError, UserError
 
 QUALITY = {
     "minimum_bytes_per_token": 1.5,
@@ -110,14 +111,20 @@ def test_large_vocabulary_takes_four_bytes(save_model, byte_level, tmp_path):
 
 def test_another_models_tokenizer_is_refused(save_model, byte_level, tmp_path):
     tokenizer = ModelTokenizer(save_model(tmp_path / "m", byte_level, vocab_size=100))
-    with pytest.raises(UserError, match="vocab_size is 100; the tokenizer isn't this model's"):
+    with pytest.raises(UserError, match="vocab_size is 100; the tokenizer isn't this model's: take"):
         list(tokenizer.encode(["rain"]))
 
 
 @pytest.mark.parametrize("eos", [None, [0, 2], "x"])
 def test_eos_must_be_one_number(save_model, byte_level, tmp_path, eos):
-    with pytest.raises(UserError, match=r"config.json: eos_token_id must be one whole number"):
+    with pytest.raises(UserError, match=r"config.json: eos_token_id must be one whole number, .* import"):
         ModelTokenizer(save_model(tmp_path / "m", byte_level, eos_token_id=eos))
+
+
+def test_eos_must_be_in_the_vocabulary(save_model, byte_level, tmp_path):
+    message = r"config\.json: eos_token_id 999 is outside the vocabulary of 300; import the base model again"
+    with pytest.raises(UserError, match=message):
+        ModelTokenizer(save_model(tmp_path / "m", byte_level, eos_token_id=999, vocab_size=300))
 
 
 def test_unknown_token_is_found(save_model, tmp_path):
@@ -200,6 +207,28 @@ def test_histograms_of_shards_add_up(tmp_path):
         *("distinct_share,0.0,0.01,2", "distinct_share,0.33,0.34,1", "distinct_share,1.0,,2"),
         *("longest_run,0,1,1", "longest_run,1,2,2", "longest_run,3,4,1", "longest_run,512,768,1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.partition("\n")[2], r"0\.csv: not a complete table; delete it and run again"),
+        (
+            lambda text: text[: len(text) // 2],
+            r"0\.csv: (not a complete table|ends too early); delete it and",
+        ),
+        (lambda text: text.replace("0.0,0.01", "0.005,0.01"), r"0\.csv: not a complete table; delete it"),
+        (lambda text: text.rpartition("longest_run")[0], r"0\.csv: ends too early; delete it and run again"),
+        (lambda text: "", None),  # nothing counted is what a shard without documents leaves
+    ],
+)
+def test_a_damaged_histogram_is_refused(tmp_path, change, message):
+    part, path = QualityHistogram(), tmp_path / "0.csv"
+    part.add(quality_of(*flat([[1, 2, 3], [4] * 700]), np.array([6, 700]), 9))
+    part.write(path)
+    path.write_text(change(path.read_text()))
+    with nullcontext() if message is None else pytest.raises(DamagedFileError, match=message):
+        QualityHistogram().add_file(path)
 
 
 def test_bins_are_in_ascending_order():

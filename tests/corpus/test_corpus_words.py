@@ -76,5 +76,5 @@ def test_order_of_characters_counts():
 
 def test_a_text_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(words, "LARGEST", 10)
-    with pytest.raises(UserError, match=r"a document has 11 bytes; split documents of 2 GiB and more"):
+    with pytest.raises(UserError, match=r"a document has 11 bytes; split it into parts under 2 GiB"):
         hash_words("x" * 11)

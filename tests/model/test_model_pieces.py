@@ -205,5 +205,5 @@ def test_a_piece_whose_characters_are_no_pieces_is_noticed(model):
 
 def test_a_file_that_isnt_sentencepiece_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"nothing of the kind")
-    with pytest.raises(UserError, match="not a SentencePiece model"):
+    with pytest.raises(UserError, match=r"tokenizer\.model: not a SentencePiece model; fetch it again, or"):
         tokenizer_of_pieces(tmp_path / "tokenizer.model")

@@ -209,7 +209,7 @@ def test_stand_ins() -> None:
         ),
         (
             "{paper: {}, claims: [{id: a, where: b, says: c, unit: d}, {id: a, where: b, says: c, unit: d}]}",
-            r"'a' occurs twice",
+            "the claim 'a' occurs twice; give each an id of its own",
         ),
     ],
 )

@@ -157,9 +157,9 @@ def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
         ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'acc'"),
         (
             json.dumps(sample(1, 1) | {"acc": 0.5}),
-            r"line 2: acc and acc_norm must be 0 or 1",
+            r"line 2: acc and acc_norm must be 0 or 1, .*; evaluate again",
         ),
-        (json.dumps(sample(0, 1)), r"line 2: .*occurs twice"),
+        (json.dumps(sample(0, 1)), r"line 2: .* occurs twice; evaluate again"),
     ],
 )
 def test_broken_samples_are_named(tmp_path: Path, line: str, message: str) -> None:
@@ -171,7 +171,7 @@ def test_broken_samples_are_named(tmp_path: Path, line: str, message: str) -> No
 
 def test_no_items_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "piqa.samples.jsonl").write_text("")
-    with pytest.raises(UserError, match="no items"):
+    with pytest.raises(UserError, match=r"no items; check evaluate\.items and evaluate again"):
         read_answers(tmp_path / "piqa.samples.jsonl")
 
 
@@ -194,7 +194,9 @@ def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace
 def test_wrong_and_empty_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("run,tokens\nbase,0\n")
-    with pytest.raises(UserError, match=r"scores\.csv: expected the columns .* is missing"):
+    with pytest.raises(
+        UserError, match=r"scores\.csv: expected the columns .* is missing; delete the file and"
+    ):
         read_scores(path)
     path.write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(UserError, match="no rows below the header"):

@@ -48,7 +48,8 @@ def test_two_processes_asked_to_stop_and_started_again(training, reference_of_tw
     for child in training_processes:
         child.resume()
     assert process.wait(timeout=120) == EXIT_INTERRUPTED
-    assert "interrupted after step" in (run.folder / "log").read_text()
+    log = (run.folder / "log").read_text()
+    assert "interrupted after step" in log and "; start again to go on" in log
     assert start(run, 2).wait(timeout=240) == 0
     assert run.weights == reference_of_two.weights
 

@@ -16,6 +16,7 @@ from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.train import loop, memory
 from cpt.train.plain_engine import PlainEngine
+from cpt.train.plan import make_plan
 
 POSITIONS = torch.arange(64)[None]
 CPU = torch.device("cpu")
@@ -60,6 +61,37 @@ def test_the_process_that_ran_out_is_heard_whatever_its_rank(caplog):
 )
 def test_half_the_micro_batch_keeps_the_global_batch(micro_batch, accumulate, expected):
     assert memory.smaller_micro_batch(micro_batch, accumulate) == expected
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"micro_batch": 80, "accumulate": 2},
+        {"micro_batch": 7, "accumulate": 3},
+        {"micro_batch": 2, "accumulate": 1},
+        {"micro_batch": 12, "accumulate": 1, "global_batch": 480},
+        {"micro_batch": 3, "accumulate": 1, "global_batch": 20},  # not to be shared evenly
+        {"micro_batch": 64, "accumulate": 1, "global_batch": 16},  # smaller than the micro-batch
+    ],
+)
+def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
+    ledger = {"mixture": "m", "sequences": 9_000, "sequence_length": 64, "tokens": 9_000 * 64}
+    ledger |= {"sequences_sha256": "x"}
+
+    def planned(**changes):
+        settings = SETTINGS | {"global_batch": None} | batch | changes
+        return make_plan("big", 8_000 * 64, processes, settings, ledger, 64)
+
+    plan = planned()
+    told = memory.advice(plan["execution"], plan["global_batch"], processes)
+    found = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", told)
+    micro_batch, accumulate = map(int, found.groups())
+    assert micro_batch <= min(batch["micro_batch"], -(-plan["global_batch"] // processes)) // 2
+    again = planned(micro_batch=micro_batch, accumulate=accumulate)
+    assert again["global_batch"] == plan["global_batch"] and again["learning"] == plan["learning"]
+    assert again["stages"] == plan["stages"] and again["steps"] == plan["steps"]
+    assert f"the global batch stays {plan['global_batch']}" in told
 
 
 def test_advice_where_one_sequence_is_too_much_already():
@@ -122,6 +154,17 @@ def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
     assert set(kept) == {1}
     told = re.findall(r"a sequence takes ([\d.]+) MB, of 200\.0 MB per process", caplog.text)
     assert [float(megabytes) for megabytes in told] == pytest.approx([40, 40], abs=2)
+
+
+def test_a_kernel_that_does_not_let_memory_be_measured(monkeypatch):
+    def refuse(path, text):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(memory.Path, "write_text", refuse)
+    with pytest.raises(
+        UserError, match=r"train\.micro_batch: auto can't measure memory here \(.*clear_refs'\); set a number"
+    ):
+        memory.find_micro_batch(lambda size: None, 12, 0, CPU)
 
 
 def test_gpu_tries_from_large_to_small(monkeypatch):

@@ -1,7 +1,9 @@
 """The parts of training: plans, schedules, batches, losses, checkpoints, FLOPs."""
 
 import json
+from argparse import ArgumentTypeError
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt.errors import UserError
+from cpt.files import read_json
+from cpt.train import loop
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.metrics import MetricsFile, flops_per_token
 from cpt.train.plan import make_plan, require_separate_documents
 from cpt.train.schedules import SCHEDULES, learning_rate, phases
+from train import corpus_file
 
 PAPER = {
     "minimum_learning_rate": 0.0,
@@ -61,7 +66,9 @@ def test_budget_larger_than_the_corpus():
 
 
 def test_sequence_length_over_the_models_context():
-    with pytest.raises(UserError, match=r"packing\.sequence_length: 2000.*context of 1024"):
+    with pytest.raises(
+        UserError, match=r"packing\.sequence_length: 2000.*context of 1024 tokens; set it to 1024 or less"
+    ):
         make_plan("run", 10**6, 1, PAPER, LEDGER, 1024)
 
 
@@ -158,6 +165,22 @@ def test_packed_file_of_the_wrong_size(packed_folder, tmp_path):
     (tmp_path / "sequences.bin").write_bytes(b"x" * 1000)
     with pytest.raises(UserError, match=r"1,000 bytes instead of 19,200.*pack again"):
         PackedSequences(tmp_path, False)
+
+
+def test_a_mixture_packed_again_since_the_run_was_planned(training, tmp_path, monkeypatch):
+    run = training()
+    plan = read_json(run.folder / "plan.json")
+    plan["stages"][0]["sequences_sha256"] = "0" * 64
+    monkeypatch.setattr(loop, "Interruption", lambda: None)  # which would take this process's signals
+    with pytest.raises(UserError, match=f"{run.packed}: packed again since test was planned; plan the run"):
+        loop.train(plan, run.model, [run.packed], tmp_path / "work", "cpu")
+    assert not (tmp_path / "work" / "checkpoints").exists()
+
+
+def test_held_out_files_are_named_with_their_corpus():
+    assert corpus_file("own=a=b.npz") == ("own", Path("a=b.npz"))
+    with pytest.raises(ArgumentTypeError, match=r"expected CORPUS=FILE, got 'own\.npz'"):
+        corpus_file("own.npz")
 
 
 def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
 from cpt.train.batches import rows_of_step
+from cpt.train.loop import open_sequences
 from cpt.train.losses import LossModel
 from cpt.train.plan import make_plan
 from cpt.train.schedules import learning_rate
@@ -224,8 +225,16 @@ def test_padding_and_first_tokens_of_documents_are_never_selected(tmp_path, mode
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_losses_are_needed_for_each_mixture(packed_folder, losses):
+    settings = {"document_masking": False, "selection": {"reference": "base", "share": 0.5}}
+    with pytest.raises(
+        UserError, match=r"train\.selection: .* each of 2 mixture\(s\), and 1 were given; name their folders"
+    ):
+        open_sequences(settings, [packed_folder, packed_folder], [losses])
+
+
 def test_losses_of_another_mixture_or_masking_are_refused(tmp_path, packed_folder, packed_documents, losses):
-    with pytest.raises(UserError, match=r"don't belong to .*sequences_sha256.*remove"):
+    with pytest.raises(UserError, match=r"the reference's losses don't belong to .*sequences_sha256.*remove"):
         SelectiveSequences(packed_documents, False, losses, 0.5)
     with pytest.raises(UserError, match=r"don't belong to .*document_masking: False instead of True"):
         SelectiveSequences(packed_folder, True, losses, 0.5)

@@ -58,5 +58,6 @@ def require_number_columns(path: Any, schema: pa.Schema, columns: list[str]) -> 
         kind = schema.field(column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise UserError(
-                f"{path}: column {column!r} holds {kind}, not numbers; the corpus's key `where` takes numbers"
+                f"{path}: column {column!r} holds {kind}, not numbers; name another one in the "
+                "corpus's key `where`"
             )

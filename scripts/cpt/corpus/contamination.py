@@ -55,7 +55,7 @@ class Items:
             self.names += zip(batch["task"].to_pylist(), batch["item"].to_pylist(), strict=True)
             self.texts += [(bytes(text).decode()).lower() for text in utf8_of(as_strings(batch["text"]))]
         if not self.names:
-            raise UserError(f"{path}: holds no evaluation items; make it again")
+            raise UserError(f"{path}: holds no evaluation items; delete it and fetch the benchmarks again")
         contents = [text.encode() for text in self.texts]
         offsets = np.cumsum([0, *map(len, contents)]).astype(np.uint64)
         self.n = n

@@ -106,7 +106,7 @@ def _require_files(files: list[RepoFile], source: dict[str, Any], corpus: str, s
         if not file.path.endswith(TABLES + LINES):
             raise UserError(
                 f"corpora.{corpus}.files: there is no reader for {file.path}; "
-                f"known endings: {' '.join(TABLES + LINES)}"
+                f"narrow the pattern to known endings: {' '.join(TABLES + LINES)}"
             )
 
 

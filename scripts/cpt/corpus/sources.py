@@ -42,7 +42,7 @@ def require_reader(name: str, shown: str, corpus: str) -> None:
     if not name.endswith(TABLES + LINES + TEXTS):
         raise UserError(
             f"corpora.{corpus}.files: there is no reader for {shown}; "
-            f"known endings: {' '.join(TABLES + LINES + TEXTS)}"
+            f"narrow the pattern to known endings: {' '.join(TABLES + LINES + TEXTS)}"
         )
 
 
@@ -100,18 +100,19 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
         )
     text = row[text_column]
     if text is not None and not isinstance(text, str):
-        raise UserError(f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null")
+        raise UserError(
+            f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null; mend the "
+            "line, or name another key with the corpus's key text_column"
+        )
     numbers = [_number(row, column, where) for column in columns]
     return text, row.get("id"), row.get("url"), damaged, *numbers
 
 
 def _number(row: dict, column: str, where: str) -> float | None:
-    found = row.get(column, "nothing")
+    found = row.get(column, ...)
     if found is None:
         return None
     if isinstance(found, int | float) and not isinstance(found, bool):
         return float(min(max(found, -sys.float_info.max), sys.float_info.max))
-    raise UserError(
-        f"{where}: the key {column!r} holds {found!r}, expected a number or null; mend the line, or the "
-        "corpus's key `where`"
-    )
+    told = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
+    raise UserError(f"{where}: {told}, expected a number or null; mend the line, or the corpus's key `where`")

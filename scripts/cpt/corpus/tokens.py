@@ -47,7 +47,7 @@ class ModelTokenizer:
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise UserError(
                 f"{model / 'config.json'}: eos_token_id {self.eos_token_id} is outside the vocabulary of "
-                f"{self.vocab_size}"
+                f"{self.vocab_size}; import the base model again"
             )
         self.dtype = np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
         self.sha256 = sha256_of(path)
@@ -148,7 +148,7 @@ class ModelTokenizer:
         if len(ids) and int(ids.max()) >= self.vocab_size:
             raise UserError(
                 f"{self.path}: gives token id {int(ids.max())}, but the model's vocab_size is "
-                f"{self.vocab_size}; the tokenizer isn't this model's"
+                f"{self.vocab_size}; the tokenizer isn't this model's: take both from one release"
             )
         return ids.astype(self.dtype)
 
@@ -166,7 +166,9 @@ def _beginning(texts: Iterable[str]) -> list[str]:
 
 def _required(config: dict[str, Any], key: str, path: Path) -> int:
     if type(config.get(key)) is not int:
-        raise UserError(f"{path}: {key} must be one whole number, but is {config.get(key)!r}")
+        raise UserError(
+            f"{path}: {key} must be one whole number, but is {config.get(key)!r}; import the base model again"
+        )
     return config[key]
 
 

@@ -52,7 +52,7 @@ def as_utf8(text: str | np.ndarray) -> np.ndarray:
 def require_addressable(data: np.ndarray) -> None:
     """UserError for the UTF-8 (uint8) of a text of 2 GiB or more."""
     if len(data) > LARGEST:
-        raise UserError(f"a document has {len(data):,} bytes; split documents of 2 GiB and more")
+        raise UserError(f"a document has {len(data):,} bytes; split it into parts under 2 GiB")
 
 
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:

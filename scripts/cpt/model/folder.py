@@ -41,7 +41,10 @@ def load_folder(folder: Path) -> Loaded:
     weights, and for a tokenizer without EOS; the message names them.
     """
     if not (folder / "config.json").is_file():
-        raise UserError(f"base: {folder} has no config.json; expected a Hugging Face model folder")
+        raise UserError(
+            f"base: {folder} has no config.json; expected a Hugging Face model folder, so mend base.path or "
+            "base.repo"
+        )
     given = read_json(folder / "config.json")
     mended: list[str] = []
     config = _config(given, folder, mended)
@@ -82,7 +85,8 @@ def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTraine
         if not isinstance(getattr(config, name, None), int):
             raise UserError(
                 f"{folder / 'config.json'}: model_type {kind!r} has no {name}; only language models with a "
-                "fixed context can be continued, and of models of text and pictures only the text part"
+                "fixed context can be continued, and of models of text and pictures only the text part; "
+                "choose another base model"
             )
     return config
 
@@ -103,7 +107,10 @@ def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrai
             return model
         problems.append(f"{pattern}: {problem}")
     if not problems:
-        raise UserError(f"base: {folder} has neither {' nor '.join(WEIGHT_FILES)}")
+        raise UserError(
+            f"base: {folder} has neither {' nor '.join(WEIGHT_FILES)}; fetch the weights, or take a release "
+            "that has them in one of these formats"
+        )
     raise UserError(
         f"base: the weights in {folder} can't be used. {'. '.join(problems)}. Missing weights would stay "
         "random; check tie_word_embeddings in config.json, and that all files are complete and of one "
@@ -170,14 +177,20 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
         try:
             backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers has no class of its own
-            raise UserError(f"{folder / 'tokenizer.json'}: can't be read: {error}") from None
+            raise UserError(
+                f"{folder / 'tokenizer.json'}: can't be read ({error}); fetch it again, from the release of "
+                "the weights"
+            ) from None
     elif (folder / "tokenizer.model").is_file():
         backend = tokenizer_of_pieces(folder / "tokenizer.model")
         mended.append(
             "tokenizer: tokenizer.json made from SentencePiece's tokenizer.model, and compared with it"
         )
     else:
-        raise UserError(f"base: {folder} has neither tokenizer.json nor tokenizer.model")
+        raise UserError(
+            f"base: {folder} has neither tokenizer.json nor tokenizer.model; fetch one of them from the "
+            "release of the weights"
+        )
     backend.no_truncation()
     backend.no_padding()
     if is_mobilellm:
@@ -199,5 +212,8 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
         token = special.get(name)
         text = token.get("content") if isinstance(token, dict) else token
         if text and backend.token_to_id(text) is None:
-            raise UserError(f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary")
+            raise UserError(
+                f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary; mend it there, or take all "
+                "files of the tokenizer from one release"
+            )
     return backend, special

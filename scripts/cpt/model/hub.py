@@ -1,5 +1,7 @@
 """Snapshots of model repositories on the Hugging Face hub, at a pinned revision."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,12 @@ def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any
             f"base.repo: the hub has no model {repo!r}, or it is private: check the name, and set HF_TOKEN"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        why = str(error).splitlines()[0]
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"base.repo: {repo} doesn't fit on the disk of {cache} ({os.strerror(error.errno)}); make "
+                "room there, or set TMPDIR to a folder on a larger disk"
+            ) from None
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"base.repo: couldn't download {repo}: {why}. Check the network, HF_ENDPOINT and proxy, and that "
             "HF_HUB_OFFLINE isn't set; or bring the folder here and set base.source: local"

@@ -33,14 +33,14 @@ class Loaded:
         config, tokenizer = self.model.config, self.tokenizer
         if tokenizer.eos_token_id is None:
             raise UserError(
-                "the tokenizer names no EOS token, so documents can't be separated: set eos_token in the "
-                "model's tokenizer_config.json"
+                "base: the tokenizer names no EOS token, so documents can't be separated (a GGUF file names "
+                "it in tokenizer.ggml.eos_token_id); take another file, or the model's Hugging Face folder"
             )
         largest = max(tokenizer.get_vocab().values())
         if largest >= config.vocab_size:
             raise UserError(
-                f"the tokenizer has id {largest}, but the model knows only {config.vocab_size} ids "
-                "(vocab_size in config.json): tokenizer and weights belong to different models"
+                f"base: the tokenizer has id {largest}, but the model knows only {config.vocab_size} ids "
+                "(vocab_size in config.json), so they belong to different models; take both from one release"
             )
         if config.eos_token_id != tokenizer.eos_token_id:
             self.mended.append(

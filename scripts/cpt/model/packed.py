@@ -53,7 +53,10 @@ class _Header:
 
     def need(self, key: str) -> Any:
         if key not in self.fields:
-            raise UserError(f"{self.path.name}: the GGUF key {key} is missing; the file is incomplete")
+            raise UserError(
+                f"{self.path.name}: the GGUF key {key} is missing, so the file is incomplete; take another "
+                "one (base.file)"
+            )
         return self.fields[key].contents()
 
     def expect(self, key: str, among: tuple[str, ...]) -> str:
@@ -78,7 +81,7 @@ def load_gguf(path: Path) -> Loaded:
     try:
         reader = GGUFReader(path)
     except ValueError as error:
-        raise UserError(f"{path.name}: not a GGUF file: {error}") from None
+        raise UserError(f"{path.name}: not a GGUF file ({error}); mend base.file") from None
     header = _Header(reader, path)
     config = _config(header, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
     model = LlamaForCausalLM(config)
@@ -152,7 +155,8 @@ def _load_weights(model: LlamaForCausalLM, reader: GGUFReader, path: Path) -> No
     if missing or unexpected or foreign:
         raise UserError(
             f"{path.name}: weights don't fit a Llama; missing: {missing or 'none'}; "
-            f"unexpected: {[*unexpected, *foreign] or 'none'}"
+            f"unexpected: {[*unexpected, *foreign] or 'none'}; take another file (base.file), or the model's "
+            "Hugging Face folder (base.source: hub or local)"
         )
 
 

@@ -41,7 +41,10 @@ def tokenizer_of_pieces(path: Path) -> Tokenizer:
         content = path.read_bytes()
         source = SentencePieceProcessor(model_proto=content)
     except (RuntimeError, OSError):
-        raise UserError(f"{path}: not a SentencePiece model") from None
+        raise UserError(
+            f"{path}: not a SentencePiece model; fetch it again, or put a tokenizer.json of the model's "
+            "authors beside it"
+        ) from None
     proto = ModelProto.FromString(content)
     if reasons := _unlike_llama(proto):
         raise UserError(

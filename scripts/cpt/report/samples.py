@@ -81,7 +81,7 @@ def _sample(line: str, where: str) -> dict[str, Any]:
             "delete the file and evaluate again"
         ) from None
     if outcomes[0] not in (0, 1) or outcomes[1] not in (0, 1, None):
-        raise UserError(f"{where}: acc and acc_norm must be 0 or 1, but are {outcomes}")
+        raise UserError(f"{where}: acc and acc_norm must be 0 or 1, but are {outcomes}; evaluate again")
     return sample
 
 

@@ -217,7 +217,11 @@ def train(
                 if writer is not None:
                     writer.wait()
                     kept = writer.good.name if writer.good else "none"
-                    logging.warning("interrupted after step %d; newest checkpoint: %s", step + 1, kept)
+                    logging.warning(
+                        "interrupted after step %d; newest checkpoint: %s; start again to go on",
+                        step + 1,
+                        kept,
+                    )
                 sys.exit(EXIT_INTERRUPTED)
 
     weights, moments = engine.state()
