@@ -121,7 +121,7 @@ def check_continue(found: Finished) -> None:
     assert then["stages"][0]["first_sequence"] == first["sequences"]
     assert (found.folder / "models" / "first-400M" / "training_state" / "optimizer.safetensors").is_file()
     rates = found.column("first-400M", "learning_rate") + found.column("then-600M", "learning_rate")
-    assert rates[15:30] == [5e-5] * 15 and rates[-1] < 1e-5
+    assert rates[7:37] == [5e-5] * 30 and 5e-6 < rates[-1] < rates[-2] < 5e-5
 
 
 def check_interpolation(found: Finished) -> None:
@@ -211,7 +211,7 @@ def test_experiment_runs_from_raw_text_to_table_1(small, name):
     found = Finished(small, name, config)
     assert yaml.safe_load((found.folder / "config.yaml").read_text())["name"] == config.name
     table = {row["run"]: int(row["tokens"]) for row in found.rows("table1.csv")}
-    assert table == config.budgets and list(table) == list(config.runs)
+    assert table == config.budgets and list(table.values()) == sorted(table.values())
     assert (found.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
     for run in config.trained_runs:
         summary = found.json(f"runs/{run}/run.json")
