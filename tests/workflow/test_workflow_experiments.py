@@ -13,8 +13,6 @@ from tests.test_config import merged
 
 from cpt.config import Config
 
-ALWAYS = "quality"  # run without --experiments too: with one run it is the cheapest
-
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Project:
@@ -194,10 +192,8 @@ def check_openstax(found: Finished) -> None:
         assert mixtures == ["domain", "replay-5"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == ALWAYS else pytest.param(name, marks=pytest.mark.experiments) for name in names()],
-)
+@pytest.mark.experiments
+@pytest.mark.parametrize("name", names())
 def test_experiment_runs_from_raw_text_to_table_1(small, name):
     config = small_config(name)
     (small.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
@@ -220,5 +216,6 @@ def test_experiment_runs_from_raw_text_to_table_1(small, name):
     globals()[f"check_{name}"](found)
 
 
-def test_each_experiment_has_a_check_of_its_own():
+def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():
+    assert all(small_config(name).results == RESULTS for name in names())
     assert {f"check_{name}" for name in names()} == {name for name in globals() if name.startswith("check_")}
