@@ -11,10 +11,10 @@ ARGS ?= --profile slurm results/table1.csv
 RESUME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo resume test test-slurm lint format reference clean
+.PHONY: help environment demo resume test test-slurm test-experiments lint format reference clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 environment: .venv/installed ## create .venv from the lock
 
@@ -37,6 +37,9 @@ test: .venv/installed ## unit tests, and the smoke experiment end to end
 
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
 	$(BIN)/python -m pytest tests/slurm --slurm-full
+
+test-experiments: .venv/installed ## every experiment at smoke size, from raw text to Table 1
+	$(BIN)/python -m pytest tests/workflow/test_workflow_experiments.py --experiments
 
 lint: .venv/installed ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check .

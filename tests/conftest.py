@@ -9,6 +9,7 @@ TOGETHER = ("workflow", "slurm")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm-full", action="store_true", help="the long tests on a Slurm as well")
+    parser.addoption("--experiments", action="store_true", help="all experiments at smoke size as well")
 
 
 class ByGroup(LoadScopeScheduling):
@@ -33,6 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slurm_full" in item.keywords and not config.getoption("--slurm-full"):
             item.add_marker(pytest.mark.skip(reason="one of the long ones on Slurm: make test-slurm"))
+        if "experiments" in item.keywords and not config.getoption("--experiments"):
+            item.add_marker(pytest.mark.skip(reason="an experiment at smoke size: make test-experiments"))
     items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)  # stable: all else as collected
 
 

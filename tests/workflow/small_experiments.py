@@ -1,0 +1,117 @@
+"""Experiments at smoke size: text, model and budgets are small, what an overlay asks about stays."""
+
+from pathlib import Path
+from random import Random
+from string import ascii_lowercase
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from tests.test_config import merged
+
+from cpt.config import Config, load
+from cpt.config_sections import parse_count
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = "results/small"  # of all experiments: what two of them have in common is made once
+TEXT = "text"  # folder of the corpora's files
+NOT_SMALL = ("demo", "smoke")  # overlays that are run as they are
+TASKS = ("arc_easy", "piqa")  # one of each group of Figure 2
+SEQUENCE_LENGTH = 256
+SHRINK = 400_000_000 // 32_768  # so many times fewer training tokens; the paper's smaller run has 16 steps
+SMALL_BUDGET = 1_000_000  # tokens; smaller budgets aren't shrunk
+# What stays of a corpus's settings, and what of training's settings is a matter of size alone.
+KEPT = ("text_column", "where", "license", "language")
+SIZES = ("micro_batch", "accumulate", "global_batch", "engine", "offload", "precision")
+SIZES += ("checkpoint_every", "held_out")
+
+DOCUMENTS = 400
+SCORES = (2.6, 2.8, 3.0, 3.2, 3.4, 3.6, 3.8, 4.2)  # FineWeb-Edu's column; one document of eight has 4 or more
+
+
+def overlay(name: str) -> dict[str, Any]:
+    """An overlay by its name; `paper` is config.yaml without any."""
+    path = ROOT / "experiments" / f"{name}.yaml"
+    return {} if name == "paper" else yaml.safe_load(path.read_text())
+
+
+def names() -> list[str]:
+    """The paper's experiment and all overlays; those that have their data in common follow each other."""
+
+    def data(name: str) -> tuple[list[str], str]:
+        config = load(merged(overlay(name)))
+        return config.used_corpora, str([config.corpora[corpus] for corpus in config.used_corpora])
+
+    found = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - set(NOT_SMALL)
+    return sorted({"paper", *found}, key=lambda name: (*data(name), name))
+
+
+def _in_place_of(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A section that leaves nothing of another one when it is merged over it."""
+    return {**dict.fromkeys(old), **new}
+
+
+def _tokens(budget: Any) -> int:
+    """A budget shrunk, in whole steps."""
+    step = SEQUENCE_LENGTH * overlay("smoke")["train"]["global_batch"]
+    tokens = parse_count(budget)
+    return step * max(1, round(tokens / (SHRINK if tokens > SMALL_BUDGET else 1) / step))
+
+
+def made_small(name: str) -> dict[str, Any]:
+    """An overlay over an experiment's own: each corpus a file in `TEXT`, the smoke experiment's model."""
+    smoke, config = overlay("smoke"), merged(overlay(name))
+    corpora, runs = config["corpora"], config["runs"]
+    return {
+        "results": RESULTS,
+        "base": _in_place_of(config["base"], smoke["base"]),
+        "corpora": {
+            corpus: _in_place_of(settings, {key: settings[key] for key in KEPT if key in settings})
+            | {"source": "local", "files": f"{TEXT}/{corpus}.parquet", "shards": 1}
+            for corpus, settings in corpora.items()
+            if settings
+        },
+        "held_out": smoke["held_out"],
+        "filters": smoke["filters"],
+        "packing": {"sequence_length": SEQUENCE_LENGTH},
+        "train": {key: smoke["train"][key] for key in SIZES},
+        "runs": {
+            run: {"tokens": _tokens(settings["tokens"]), "gpus": None, "nodes": None, "cpus": 1}
+            for run, settings in runs.items()
+            if settings and "tokens" in settings
+        },
+        "evaluate": {
+            "tasks": {task: None for task in config["evaluate"]["tasks"] if task not in TASKS},
+            "groups": {
+                group: [task for task in tasks if task in TASKS]
+                for group, tasks in config["evaluate"]["groups"].items()
+            },
+            "items": 4,
+            **{key: smoke["evaluate"][key] for key in ("batch_tokens", "batch_size", "held_out_tokens")},
+        },
+    }
+
+
+def small_config(name: str) -> Config:
+    """The validated config of an experiment at smoke size."""
+    return load(merged(overlay(name), made_small(name)))
+
+
+def write_text(folder: Path) -> None:
+    """A file for each corpus of all experiments: documents of made-up words in an alphabet of its own."""
+    folder.mkdir()
+    for corpus in sorted({corpus for name in names() for corpus in small_config(name).corpora}):
+        chance = Random(corpus)
+        letters = chance.sample(ascii_lowercase, 12)
+        words = ["".join(chance.choices(letters, k=chance.randint(3, 8))) for _ in range(500)]
+        documents = [
+            {
+                "id": f"{corpus}-{number}",
+                "url": f"https://example.org/{corpus}/{number}",
+                "text": "\n".join(" ".join(chance.choices(words, k=12)) for _ in range(4)),
+                "score": SCORES[number % len(SCORES)],
+            }
+            for number in range(DOCUMENTS)
+        ]
+        pq.write_table(pa.Table.from_pylist(documents), folder / f"{corpus}.parquet")

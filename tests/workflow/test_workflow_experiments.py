@@ -1,0 +1,221 @@
+"""Every experiment at smoke size, from raw text to Table 1, and whether what it asks about took effect."""
+
+import csv
+import json
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Project
+from safetensors.torch import load_file
+from small_experiments import RESULTS, TEXT, made_small, names, overlay, small_config, write_text
+from tests.test_config import merged
+
+from cpt.config import Config
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Project:
+    """A copy of the project with the text of all experiments in it."""
+    project = Project(tmp_path_factory.mktemp("experiments") / "copy")
+    write_text(project.folder / TEXT)
+    return project
+
+
+class Finished:
+    """The results of an experiment."""
+
+    def __init__(self, project: Project, name: str, config: Config):
+        self.project, self.name, self.config = project, name, config
+        self.folder = project.folder / RESULTS
+
+    def rows(self, path: str) -> list[dict[str, str]]:
+        """The rows of a table."""
+        with open(self.folder / path, newline="") as file:
+            return list(csv.DictReader(file))
+
+    def json(self, path: str) -> Any:
+        """A JSON file."""
+        return json.loads((self.folder / path).read_text())
+
+    def column(self, run: str, name: str) -> list[float]:
+        """A column of a run's metrics, one number for each step."""
+        return [float(row[name]) for row in self.rows(f"runs/{run}/metrics.csv")]
+
+    def plan(self, run: str) -> dict[str, Any]:
+        """A run's plan."""
+        return self.json(f"runs/{run}/plan.json")
+
+    def bits(self, run: str, corpus: str) -> float:
+        """Bits per byte of held-out text."""
+        return self.json(f"evaluations/{run}/bits_per_byte.{corpus}.json")["bits_per_byte"]
+
+    def weights(self, run: str) -> dict[str, Any]:
+        """A model's tensors."""
+        return load_file(self.folder / "models" / run / "model.safetensors")
+
+    def distance(self, run: str) -> float:
+        """Of a run's weights from those of the base model, squared."""
+        base, weights = self.weights("base"), self.weights(run)
+        return sum(float((weights[key].double() - base[key].double()).square().sum()) for key in base)
+
+    def require_shares(self, mixture: str) -> None:
+        """The mixture's corpora have the shares that the config gives them."""
+        ledger = self.json(f"packed/{mixture}/ledger.json")
+        for corpus, share in self.config.mixtures[mixture].items():
+            used = ledger["sources"][corpus]["sequences_used"]
+            assert used > 0 and abs(used - share * ledger["sequences"]) <= 1
+
+    def require_prefixes(self, runs: list[str]) -> None:
+        """The runs see the same sequences in the same order, from the first one on."""
+        stages = [self.plan(run)["stages"][0] for run in runs]
+        assert len({stage["sequences_sha256"] for stage in stages}) == 1
+        assert not any(stage["first_sequence"] for stage in stages)
+        assert len({self.column(run, "loss")[0] for run in runs}) == 1
+
+
+# ------------------------------------------------------------------------- what each experiment is about
+def check_paper(found: Finished) -> None:
+    found.require_prefixes(["cpt-400M", "cpt-1B"])
+    assert 5 * found.plan("cpt-400M")["tokens"] == 2 * found.plan("cpt-1B")["tokens"]
+
+
+def check_larger(found: Finished) -> None:
+    """All but the model is the paper's, and the model is another one."""
+    paper, larger = merged(), merged(overlay("larger"))
+    assert {key for key in paper if paper[key] != larger[key]} == {"name", "results", "base"}
+    options = ("--configfile", "experiments/larger.yaml", "--quiet", "all")
+    found.project.snakemake("results/larger/plan.md", *options)
+    page = (found.project.folder / "results" / "larger" / "plan.md").read_text()
+    assert "Base model: facebook/MobileLLM-350M" in page
+
+
+def check_replay(found: Finished) -> None:
+    for mixture in ("replay-1", "replay-5", "replay-25"):
+        found.require_shares(mixture)
+    assert found.bits("replay-25", "fineweb") < found.bits("cpt-400M", "fineweb")
+
+
+def check_schedules(found: Finished) -> None:
+    cosine, infinite, stable = (
+        found.column(f"{run}-400M", "learning_rate") for run in ("cpt", "infinite", "stable")
+    )
+    assert cosine[:2] == [5e-5, 1e-4] and cosine[1:] == sorted(cosine[1:], reverse=True)
+    assert infinite.count(5e-5) > 4 and 5e-6 < infinite[-1] < 5e-5
+    assert stable.count(1e-4) > 8 and 0 < stable[-1] < stable[-2] < 1e-4
+
+
+def check_blend(found: Finished) -> None:
+    stages = found.plan("blend")["stages"]
+    assert [stage["mixture"] for stage in stages] == ["replay-25", "domain"]
+    assert [stage["sequences"] for stage in stages] == [96, 32]  # 0.73 of 16 steps of 8 sequences: 12
+    assert found.json("runs/blend/run.json")["stages"] == stages
+    assert found.column("blend", "loss")[:12] == found.column("replay-25", "loss")[:12]
+
+
+def check_continue(found: Finished) -> None:
+    first, then = found.plan("first-400M"), found.plan("then-600M")
+    assert (first["continues"], then["continues"]) == (None, "first-400M")
+    assert then["stages"][0]["first_sequence"] == first["sequences"]
+    assert (found.folder / "models" / "first-400M" / "training_state" / "optimizer.safetensors").is_file()
+    rates = found.column("first-400M", "learning_rate") + found.column("then-600M", "learning_rate")
+    assert rates[7:37] == [5e-5] * 30 and 5e-6 < rates[-1] < rates[-2] < 5e-5
+
+
+def check_interpolation(found: Finished) -> None:
+    base, run, middle = (found.weights(model) for model in ("base", "cpt-1B", "at-50"))
+    for name, tensor in middle.items():
+        assert tensor.sub((base[name] + run[name]) / 2).abs().max() < 1e-6
+    bits = [found.bits(model, "fineweb_edu") for model in found.config.runs]
+    assert bits == sorted(bits, reverse=True) and len(set(bits)) == 5
+
+
+def check_selective(found: Finished) -> None:
+    assert found.plan("reference")["stages"][0]["mixture"] == "best"
+    reference = found.json("reference_losses/domain/reference/sequences/reference.json")
+    assert reference["sequences_sha256"] == found.plan("selective")["stages"][0]["sequences_sha256"]
+    losses, selected = (found.column("selective", name) for name in ("loss", "selected_loss"))
+    assert all(of_all != of_selected for of_all, of_selected in zip(losses, selected, strict=True))
+    assert not any(row["selected_loss"] for row in found.rows("runs/cpt-400M/metrics.csv"))
+
+
+def check_l2(found: Finished) -> None:
+    runs = ["cpt-400M", "l2-1e-4", "l2-1e-3", "l2-1e-2"]
+    coefficients = [found.json(f"runs/{run}/run.json")["settings"]["l2_to_start"] for run in runs]
+    assert coefficients == [0, 1e-4, 1e-3, 1e-2]
+    distances = [found.distance(run) for run in runs]
+    assert len(set(distances)) == 4 and distances[-1] == min(distances)
+
+
+def check_quality(found: Finished) -> None:
+    source = found.json("packed/domain/ledger.json")["sources"]["fineweb_edu"]
+    assert 0 < source["documents"] <= 50  # those with a score of 4 or more
+    assert source["sequences_available"] < found.plan("best-400M")["sequences"]  # more than one epoch
+    dropped = {
+        row["rule"]: row["documents"] for row in found.rows("corpora/fineweb_edu/filtered/00000.drops.csv")
+    }
+    assert dropped["where_score"] == "350"
+
+
+def check_seeds(found: Finished) -> None:
+    rows = found.rows("seeds.csv")
+    assert {(row["run"], row["runs"]) for row in rows} == {("cpt-400M", "3")}
+    mixtures = ["domain", "domain-2", "domain-3"]
+    assert [found.json(f"packed/{mixture}/ledger.json")["seed"] for mixture in mixtures] == [0, 1, 2]
+    runs = ["cpt-400M", "second-400M", "third-400M"]
+    assert len({found.column(run, "loss")[0] for run in runs}) == 3
+
+
+def check_scaling(found: Finished) -> None:
+    runs = found.config.trained_runs
+    found.require_prefixes(runs)
+    steps = [found.plan(run)["steps"] for run in runs]
+    assert steps == [2, 4, 8, 16, 40]
+    bits = [found.bits(run, "fineweb_edu") for run in ("base", *runs)]
+    assert bits == sorted(bits, reverse=True)
+
+
+def check_domains(found: Finished) -> None:
+    for mixture in ("domain", "mathematics", "both"):
+        found.require_shares(mixture)
+    own, other = (
+        [found.bits(f"{run}-400M", corpus) for run in ("cpt", "both", "mathematics")]
+        for corpus in ("fineweb_edu", "open_web_math")
+    )
+    assert own == sorted(own) and other == sorted(other, reverse=True)
+
+
+def check_openstax(found: Finished) -> None:
+    found.require_shares("replay-5")
+    for tokens in ("10K", "26K"):
+        mixtures = [found.plan(f"{kind}-{tokens}")["stages"][0]["mixture"] for kind in ("cpt", "replay")]
+        assert mixtures == ["domain", "replay-5"]
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("name", names())
+def test_experiment_runs_from_raw_text_to_table_1(small, name):
+    config = small_config(name)
+    (small.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
+    overlays = () if name == "paper" else (f"experiments/{name}.yaml",)
+    targets = ["table1.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
+    small.snakemake(
+        *(f"{RESULTS}/{target}" for target in targets),
+        *("--configfile", *overlays, "small.yaml"),
+        *("--cores", "1", "--rerun-incomplete", "--quiet", "all"),
+    )
+    found = Finished(small, name, config)
+    assert yaml.safe_load((found.folder / "config.yaml").read_text())["name"] == config.name
+    table = {row["run"]: int(row["tokens"]) for row in found.rows("table1.csv")}
+    assert table == config.budgets and list(table.values()) == sorted(table.values())
+    assert (found.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
+    for run in config.trained_runs:
+        summary = found.json(f"runs/{run}/run.json")
+        assert summary["tokens"] == found.plan(run)["tokens"] == config.runs[run].tokens
+        assert summary["steps"] == len(found.column(run, "loss"))
+    globals()[f"check_{name}"](found)
+
+
+def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():
+    assert all(small_config(name).results == RESULTS for name in names())
+    assert {f"check_{name}" for name in names()} == {name for name in globals() if name.startswith("check_")}
