@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
 from cpt.evaluate.bits import bits_per_byte
-from cpt.evaluate.model import load_model
+from cpt.evaluate.model import load_model, out_of_memory_explained
 from cpt.files import sha256_of, write_json
 from cpt.held_out import load_held_out
 from cpt.provenance import provenance
@@ -16,9 +16,9 @@ SETTINGS = ("sequence_length", "batch_size", "precision")
 def main(arguments: argparse.Namespace) -> None:
     settings = {name: arguments.settings[name] for name in SETTINGS}
     model, _ = load_model(arguments.model, settings["precision"], arguments.threads)
-    scores = bits_per_byte(
-        model, load_held_out(arguments.held_out), settings["sequence_length"], settings["batch_size"]
-    )
+    held_out = load_held_out(arguments.held_out)
+    with out_of_memory_explained("evaluate.batch_size", settings["batch_size"]):
+        scores = bits_per_byte(model, held_out, settings["sequence_length"], settings["batch_size"])
     write_json(
         arguments.output,
         {

@@ -7,7 +7,7 @@ from pathlib import Path
 from cpt.command import command_parser, json_value, run
 from cpt.digest import settings_digest
 from cpt.evaluate.answers import Answers
-from cpt.evaluate.model import load_model
+from cpt.evaluate.model import load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
 from cpt.files import atomic, read_json, sha256_of, write_json
@@ -34,9 +34,11 @@ def main(arguments: argparse.Namespace) -> None:
     for task in arguments.tasks:
         kept = folder / ".answers" / f"{task}.{key}.jsonl"
         scorer.label, scorer.answers = task, Answers(kept)
-        result, samples = evaluate_task(
-            scorer, arguments.benchmarks, task, settings["items"], settings["seed"], arguments.include_path
-        )
+        with out_of_memory_explained("evaluate.batch_tokens", settings["batch_tokens"]):
+            result, samples = evaluate_task(
+                *(scorer, arguments.benchmarks, task),
+                *(settings["items"], settings["seed"], arguments.include_path),
+            )
         with atomic(folder / f"{task}.samples.jsonl") as temporary:
             write_samples(temporary, samples)
         origin = provenance({**settings, "task": task}, arguments.code, {"items": settings["seed"]})

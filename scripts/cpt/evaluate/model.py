@@ -1,5 +1,7 @@
 """The model under test."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,3 +31,15 @@ def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedMo
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.backend_tokenizer.encode_special_tokens = True
     return model, tokenizer
+
+
+@contextmanager
+def out_of_memory_explained(key: str, size: int) -> Iterator[None]:
+    """Turn running out of GPU memory into a UserError that names the config key to lower, now `size`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory while scoring: {key} is {size}; set it to {max(1, size // 2)} or less. "
+            "Scores don't depend on it"
+        ) from error
