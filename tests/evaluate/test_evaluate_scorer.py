@@ -209,7 +209,15 @@ def test_out_of_gpu_memory_names_the_key_to_lower(script, monkeypatch):
 
     for name in ("evaluate_task", "bits_per_byte"):
         monkeypatch.setattr(module, name, too_large, raising=False)
-    for name in ("load_model", "load_held_out", "read_json", "sha256_of", "Scorer", "Answers"):
+    for name in (
+        "load_model",
+        "load_held_out",
+        "read_json",
+        "sha256_of",
+        "Scorer",
+        "Answers",
+        "settings_digest",
+    ):
         monkeypatch.setattr(module, name, MagicMock(), raising=False)
     module.load_model.return_value = (None, None)
     settings = dict.fromkeys(module.SETTINGS) | {key: size}

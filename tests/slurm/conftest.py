@@ -72,6 +72,7 @@ class Clone:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 env=cluster.environment() | SITE | site,
+                preexec_fn=hear_ctrl_c,
             )
 
     def run(self, cluster: Cluster, *arguments: str, **site: str) -> None:
@@ -109,6 +110,11 @@ class Clone:
         """Numbers of the Slurm jobs that trained a run, in their order."""
         logs = self.folder / ".snakemake" / "slurm_logs" / "rule_train" / run
         return sorted(int(log.stem) for log in logs.glob("*.log"))
+
+
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to commands in the background: they ignore SIGINT, and so would all below."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def jobs(cluster: Cluster) -> dict[int, dict[str, str]]:

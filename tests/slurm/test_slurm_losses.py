@@ -53,7 +53,9 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
 
 @pytest.mark.slurm_full
 def test_run_of_several_time_limits(untrained, finished, cluster):
-    """The first limit warns ahead, and a checkpoint is written; the second kills outright."""
+    """At the first limit's warning a checkpoint is written; at the second nobody reacts before the end. Slurm
+    lets stopped processes go on before it kills them, so some may still write a checkpoint and end by
+    themselves."""
     workflow = untrained.start(cluster, TABLE1, CPT_SLURM_TRAIN_MINUTES="2")
     (held,) = hold(untrained, "zero-3")
     wait_for(held.told_to_stop, "Slurm warns", 180)
@@ -64,7 +66,7 @@ def test_run_of_several_time_limits(untrained, finished, cluster):
     assert workflow.wait() == 0, untrained.printed()[-5000:]
     assert_as_undisturbed(untrained, finished)
     states = [jobs(cluster)[number]["JobState"] for number in untrained.training_jobs("zero-3")]
-    assert states == ["FAILED", "TIMEOUT", "COMPLETED"]
+    assert states in (["FAILED", "TIMEOUT", "COMPLETED"], ["FAILED", "FAILED", "COMPLETED"])
 
 
 @pytest.mark.slurm_full
