@@ -90,6 +90,13 @@ def test_a_failed_job_is_named_with_its_log_and_no_trace(snakemake, tmp_path):
     assert any("error: no part" in line for line in snakemake("--show-failed-logs"))
 
 
+@pytest.mark.parametrize("about", ["rules", "progress", "all"])
+def test_who_asks_for_less_is_shown_less(snakemake, tmp_path, about):
+    lines = snakemake("--quiet", about)
+    assert (tmp_path / "results" / "table1.md").exists()
+    assert not any("/4  " in line or "Traceback" in line for line in lines)
+
+
 def test_who_asks_for_more_is_shown_it(snakemake):
     assert any("Finished jobid" in line for line in snakemake("--verbose"))
     (log,) = [line for line in snakemake("--forceall") if line.startswith("Complete log")]

@@ -65,6 +65,8 @@ class CalmTerminal(logging.Formatter):
         if event == LogEvent.JOB_FINISHED:
             self._ended(record.job_id)
             return False
+        if event == LogEvent.PROGRESS:
+            return bool(self.ended)
         if event == LogEvent.ERROR and "CalledProcessError" in str(record.msg):
             return False  # the job's own error says more
         if event is None and str(record.msg).startswith(DROPPED_STARTS):
@@ -92,9 +94,10 @@ class CalmTerminal(logging.Formatter):
         self.jobs[record.jobid] = (name, time.monotonic(), mention)
 
     def _ended(self, job: int) -> None:
-        name, began, mention = self.jobs.pop(job)
-        mention.cancel()
-        self.ended.append(f"{name} ({duration(time.monotonic() - began)})")
+        if job in self.jobs:  # with `--quiet rules` nothing is told of its start
+            name, began, mention = self.jobs.pop(job)
+            mention.cancel()
+            self.ended.append(f"{name} ({duration(time.monotonic() - began)})")
 
     def _failed(self, record: logging.LogRecord) -> str:
         name = record.rule_msg or record.rule_name
