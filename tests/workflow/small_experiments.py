@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "results/small"  # of all experiments: what two of them have in common is made once
 TEXT = "text"  # folder of the corpora's files
 NOT_SMALL = ("demo", "smoke")  # overlays that are run as they are
+OWN_TEXT = "own-corpus"  # the overlay on the page docs/own-corpus.md, which keeps its own files
 TASKS = ("arc_easy", "piqa")  # one of each group of Figure 2
 SEQUENCE_LENGTH = 256
 SHRINK = 400_000_000 // 32_768  # so many times fewer training tokens; the paper's smaller run has 16 steps
@@ -32,6 +33,9 @@ SCORES = (2.6, 2.8, 3.0, 3.2, 3.4, 3.6, 3.8, 4.2)  # FineWeb-Edu's column; one d
 
 def overlay(name: str) -> dict[str, Any]:
     """An overlay by its name; `paper` is config.yaml without any."""
+    if name == OWN_TEXT:
+        page = (ROOT / "docs" / "own-corpus.md").read_text()
+        return yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
     path = ROOT / "experiments" / f"{name}.yaml"
     return {} if name == "paper" else yaml.safe_load(path.read_text())
 
@@ -70,7 +74,7 @@ def made_small(name: str) -> dict[str, Any]:
             corpus: _in_place_of(settings, {key: settings[key] for key in KEPT if key in settings})
             | {"source": "local", "files": f"{TEXT}/{corpus}.parquet", "shards": 1}
             for corpus, settings in corpora.items()
-            if settings
+            if settings and name != OWN_TEXT
         },
         "held_out": smoke["held_out"],
         "filters": smoke["filters"],

@@ -4,11 +4,12 @@ import csv
 import json
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import Project
 from safetensors.torch import load_file
-from small_experiments import RESULTS, TEXT, made_small, names, overlay, small_config, write_text
+from small_experiments import OWN_TEXT, RESULTS, TEXT, made_small, names, overlay, small_config, write_text
 from tests.test_config import merged
 
 from cpt.config import Config
@@ -192,28 +193,47 @@ def check_openstax(found: Finished) -> None:
         assert mixtures == ["domain", "replay-5"]
 
 
-@pytest.mark.experiments
-@pytest.mark.parametrize("name", names())
-def test_experiment_runs_from_raw_text_to_table_1(small, name):
+# ------------------------------------------------------------------------------------------------ tests
+def run(project: Project, name: str, *overlays: str) -> Finished:
+    """Run an experiment, made small, to its tables; what holds for any of them is checked."""
     config = small_config(name)
-    (small.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
-    overlays = () if name == "paper" else (f"experiments/{name}.yaml",)
-    targets = ["table1.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
-    small.snakemake(
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
+    targets = ["table1.csv", "data.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
+    project.snakemake(
         *(f"{RESULTS}/{target}" for target in targets),
         *("--configfile", *overlays, "small.yaml"),
         *("--cores", "1", "--rerun-incomplete", "--quiet", "all"),
     )
-    found = Finished(small, name, config)
+    found = Finished(project, name, config)
     assert yaml.safe_load((found.folder / "config.yaml").read_text())["name"] == config.name
     table = {row["run"]: int(row["tokens"]) for row in found.rows("table1.csv")}
     assert table == config.budgets and list(table.values()) == sorted(table.values())
     assert (found.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
-    for run in config.trained_runs:
-        summary = found.json(f"runs/{run}/run.json")
-        assert summary["tokens"] == found.plan(run)["tokens"] == config.runs[run].tokens
-        assert summary["steps"] == len(found.column(run, "loss"))
-    globals()[f"check_{name}"](found)
+    for trained in config.trained_runs:
+        summary = found.json(f"runs/{trained}/run.json")
+        assert summary["tokens"] == found.plan(trained)["tokens"] == config.runs[trained].tokens
+        assert summary["steps"] == len(found.column(trained, "loss"))
+    return found
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("name", names())
+def test_experiment_runs_from_raw_text_to_table_1(small, name):
+    overlays = () if name == "paper" else (f"experiments/{name}.yaml",)
+    globals()[f"check_{name}"](run(small, name, *overlays))
+
+
+@pytest.mark.experiments
+def test_own_text_becomes_a_model_as_its_page_says(small):
+    for number, text in enumerate(pq.read_table(small.folder / TEXT / "fineweb_edu.parquet")["text"]):
+        path = small.folder / "data" / "handbook" / f"part-{number % 3}" / f"{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.as_py())
+    (small.folder / "experiments" / "mine.yaml").write_text(yaml.safe_dump(overlay(OWN_TEXT)))
+    found = run(small, OWN_TEXT, "experiments/mine.yaml")
+    found.require_shares("domain")
+    assert {row["corpus"] for row in found.rows("data.csv")} == {"handbook"}
+    assert found.bits("cpt-20M", "handbook") < found.bits("base", "handbook")
 
 
 def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():
