@@ -146,7 +146,8 @@ def training_processes(clone: Clone, run: str) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return found
+    # What they start for a moment looks like themselves until it becomes another program.
+    return [process for process in found if process.ppid() not in {one.pid for one in found}]
 
 
 class Held:
