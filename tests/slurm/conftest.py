@@ -143,11 +143,12 @@ def training_processes(clone: Clone, run: str) -> list[psutil.Process]:
         try:
             words = process.cmdline()
             if work in words and process.cwd() == str(clone.folder) and "RANK" in process.environ():
-                found.append(process)
+                found.append((process, process.ppid()))
         except psutil.Error:
             continue
-    # What they start for a moment looks like themselves until it becomes another program.
-    return [process for process in found if process.ppid() not in {one.pid for one in found}]
+    # What they start looks like themselves for a moment, until it becomes another program.
+    numbers = {process.pid for process, _ in found}
+    return [process for process, parent in found if parent not in numbers]
 
 
 class Held:
