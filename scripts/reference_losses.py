@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from cpt.command import command_parser, run
 from cpt.provenance import provenance
-from cpt.train.processes import start_processes
+from cpt.train.processes import end_at_once, start_processes
 from cpt.train.reference_losses import ReferenceLosses
 
 
@@ -32,6 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
         losses.assemble(provenance(losses.settings, arguments.code))
     if dist.is_initialized():
         dist.destroy_process_group()
+    end_at_once(0)
 
 
 if __name__ == "__main__":

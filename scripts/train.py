@@ -12,6 +12,7 @@ import torch.distributed as dist
 from cpt.command import command_parser, run
 from cpt.files import read_json
 from cpt.train.loop import train
+from cpt.train.processes import end_at_once
 from cpt.train.results import write_run
 
 
@@ -45,9 +46,9 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.summary,
             arguments.code,
         )
-    # Left to the interpreter's end, the group's threads may abort a process that has done its work.
     if dist.is_initialized():
         dist.destroy_process_group()
+    end_at_once(0)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cpt.train import engines, loop
+from cpt.train.processes import end_at_once
 
 
 def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: Any) -> None:
@@ -67,3 +68,4 @@ if __name__ == "__main__":
             training[key] = [Path(folder) for folder in training.get(key, [])]
         paths = {key: Path(training.pop(key)) for key in ("model_folder", "work")}
         train(**training, **paths)
+    end_at_once(0)

@@ -26,7 +26,7 @@ from cpt.train.engines import make_engine
 from cpt.train.held_out import HeldOutLosses
 from cpt.train.memory import found_micro_batch
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
-from cpt.train.processes import EXIT_INTERRUPTED, Interruption, lock, start_processes
+from cpt.train.processes import EXIT_INTERRUPTED, Interruption, end_at_once, lock, start_processes
 from cpt.train.results import save_model
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences
@@ -222,6 +222,7 @@ def train(
                         step + 1,
                         kept,
                     )
+                end_at_once(EXIT_INTERRUPTED)
                 sys.exit(EXIT_INTERRUPTED)
 
     weights, moments = engine.state()

@@ -1,10 +1,12 @@
 """The processes of a run: joined to one another, told to stop, and locked out of one another's folder."""
 
+import atexit
 import fcntl
 import logging
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -77,6 +79,23 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     if world_size > 1:
         logging.info("process %d of %d runs on %s, %s", rank, world_size, socket.gethostname(), device)
     return rank, world_size, device
+
+
+def end_at_once(code: int) -> None:
+    """Let a process that torchrun started end with this exit code as soon as Python's work is done.
+
+    Taking the interpreter apart beside the process group's threads aborts a process now and then ("terminate
+    called without an active exception"), which has done its work, and torchrun would tell a failure.
+    """
+
+    def end() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        atexit.register(end)
 
 
 def lock(work: Path) -> TextIO:
