@@ -1,9 +1,11 @@
 """From a fresh clone to Table 1 on a real Slurm: what was submitted, what each job got, what came out."""
 
 import csv
+import shlex
 
 import pytest
 from conftest import RUNS, TABLE1, jobs
+from tests.test_documents import COMMANDS
 
 
 def given(job: dict[str, str]) -> tuple[str, str, str, str]:
@@ -45,6 +47,16 @@ def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
 def test_processes_ran_on_both_nodes(finished):
     log = (finished.results / "logs" / "train" / "two-nodes.log").read_text()
     assert "process 0 of 2 runs on n1" in log and "process 1 of 2 runs on n2" in log
+
+
+def test_commands_of_the_documentation(finished, cluster):
+    """As they stand there; after the run, whose results make them short."""
+    documented = {command for command in COMMANDS if "--profile slurm" in command}
+    assert len(documented) == 3
+    for command in sorted(documented):
+        program, *profile, target = shlex.split(command)
+        assert program == ".venv/bin/snakemake" and profile[:2] == ["--profile", "slurm"]
+        finished.run(cluster, *profile[2:], target)
 
 
 @pytest.mark.slurm_full

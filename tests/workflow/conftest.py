@@ -23,14 +23,23 @@ class Project:
     def __init__(self, folder: Path):
         self.folder = folder
         shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+        (folder / ".venv").symlink_to(sys.prefix)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, check: bool = True, timeout: int = 900) -> str:
         """Run snakemake; returns what it printed. Targets come first: many options take several values."""
+        return self.run(self.command(*arguments), check=check, timeout=timeout)
+
+    def make(self, *arguments: str, timeout: int = 900) -> str:
+        """Run make in this environment; returns what it printed."""
+        return self.run(["make", "CORES=2", "--assume-old=.venv/installed", *arguments], timeout=timeout)
+
+    def run(self, command: list[str], check: bool = True, timeout: int = 900) -> str:
+        """Run a command in the folder; returns what it printed. It must succeed or, unchecked, fail."""
         result = subprocess.run(
-            self.command(*arguments),
+            command,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -90,5 +99,5 @@ class _Edit:
 def project(tmp_path_factory) -> Project:
     """The smoke experiment, finished."""
     project = Project(tmp_path_factory.mktemp("project") / "copy")
-    project.snakemake("--quiet", "all", *SMOKE)
+    project.make("demo", f"DEMO={' '.join(SMOKE)} --quiet all")
     return project
