@@ -34,10 +34,8 @@ R = cfg.results
 PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
-BASE_RUN = next((run for run, tokens in cfg.budgets.items() if not tokens), "")
-EXPECTED_TASKS = (
-    [task for task in tasks_of(EXPECTED_MODEL, Path(EXPECTED_SCORES)) if task in TASKS] if BASE_RUN else []
-)
+BASE_RUN = next(run for run, tokens in cfg.budgets.items() if not tokens)
+EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, Path(EXPECTED_SCORES)) if task in TASKS]
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
@@ -117,10 +115,17 @@ def model_of(run):
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
-def imported_base():
-    """The base model's folder as an option, once it is imported: it tells the exact size."""
-    finished = Path(f"{R}/models/base.json").is_file()
-    return f"--model {shlex.quote(f'{R}/models/base')}" if finished else ""
+def planned_experiment():
+    """What an experiment is planned by, as options: config, size of own files, the base model if it is there."""
+    sizes = {
+        corpus: sum(Path(path).stat().st_size for path in local_files(corpus)) for corpus in cfg.used_corpora
+    }
+    options = {
+        "--config": cfg.model_dump_json(exclude_unset=True, exclude_none=True),
+        "--local-bytes": json.dumps(sizes),
+        "--model": f"{R}/models/base" if Path(f"{R}/models/base.json").is_file() else None,
+    }
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
 
 
 def one_of(names):

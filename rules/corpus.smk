@@ -61,7 +61,7 @@ rule filter_documents:
         f"{R}/timings/filter_documents/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(3.6),
         runtime=minutes(30, 30),
     params:
@@ -91,7 +91,7 @@ rule deduplicate:
         f"{R}/timings/deduplicate.tsv"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(STAGE_MB),
         runtime=minutes(60, 3),
     params:
         command=script("deduplicate"),
@@ -118,7 +118,7 @@ rule minhash:
         f"{R}/timings/minhash/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         runtime=minutes(60, 60),
     params:
         command=script("minhash"),
@@ -146,7 +146,7 @@ rule near_duplicates:
         f"{R}/timings/near_duplicates.tsv"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(STAGE_MB),
         runtime=minutes(60, 3),
     params:
         command=script("near_duplicates"),
@@ -174,7 +174,7 @@ rule decontaminate:
         f"{R}/timings/decontaminate/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         runtime=minutes(60, 60),
     params:
         command=script("decontaminate"),
@@ -207,7 +207,7 @@ rule tokenize_documents:
         f"{R}/timings/tokenize_documents/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(2),
         runtime=minutes(60, 120),
     params:
@@ -295,7 +295,7 @@ rule pack:
         f"{R}/timings/pack/{{mixture}}.tsv"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(STAGE_MB),
         runtime=minutes(30, 3),
     params:
         command=script("pack"),

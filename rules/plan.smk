@@ -21,17 +21,9 @@ rule plan:
     threads: 1
     params:
         command=script("plan"),
-        config=cfg.model_dump_json(exclude_unset=True, exclude_none=True),
-        model=lambda wildcards: imported_base(),
-        local_bytes=lambda wildcards: json.dumps(
-            {
-                corpus: sum(Path(path).stat().st_size for path in local_files(corpus))
-                for corpus in cfg.used_corpora
-            }
-        ),
+        experiment=lambda wildcards: planned_experiment(),
         code=code("plan"),
     message:
         "plan of the experiment"
     shell:
-        "{params.command} --config {params.config:q} {params.model} --local-bytes {params.local_bytes:q}"
-        " --output {output:q} --code {params.code} --log-file {log:q}"
+        "{params.command} {params.experiment} --output {output:q} --code {params.code} --log-file {log:q}"

@@ -29,10 +29,9 @@ rule preflight:
             }
         ),
         results=R,
-        disk=8
-        * sum(source.tokens_per_shard or 0 for source in cfg.corpora.values() if source.source == "hub"),
+        experiment=lambda wildcards: planned_experiment(),
     message:
         "preflight: what the jobs will ask for, and what this cluster offers"
     shell:
         "{params.command} --requests {params.requests:q} --hub {params.hub:q} --site {params.site:q}"
-        " --results {params.results:q} --disk {params.disk} --log-file {log:q}"
+        " {params.experiment} --results {params.results:q} --log-file {log:q}"

@@ -19,7 +19,11 @@ def site_number(name, default):
 
 
 MAX_MINUTES = site_number("MAX_MINUTES", 7 * 24 * 60)
+MAX_MB = site_number("MAX_MB", 10**9)
 TRAIN_MINUTES = site_number("TRAIN_MINUTES", min(720, MAX_MINUTES))
+RETRIES = site_number("RETRIES", 4)
+SHARDS_PER_JOB = min(site_number("SHARDS_PER_JOB", 8), max(SHARDS.values(), default=1))
+SHARD_MB, STAGE_MB = 2000, 4000  # of a data stage that works on a shard, and of one that sees all of them
 SCORE_MB, SCORE_MINUTES = (16000 if ON_GPU else 4000), 480  # of a job that scores several tasks
 
 
@@ -28,9 +32,9 @@ def size_mb(paths):
     return sum(Path(path).stat().st_size for path in paths if Path(path).is_file()) / 1e6
 
 
-def growing(megabytes):
-    """Memory that grows with the attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
+def growing(megabytes, together=1):
+    """Memory that grows with the attempt, up to the most that the site allows so many jobs together."""
+    return lambda wildcards, attempt: min(megabytes * attempt, MAX_MB // together)
 
 
 def minutes(count, per_gigabyte=0):
@@ -100,6 +104,12 @@ def training_mb(run):
     return 8000 * (run.processes // run.nodes) + 1000 * round(model / 1000)
 
 
+def training_mb_of(run=run_of):
+    """Memory of each node, as a resource. A second attempt gets twice as much, in case the first ran out; further
+    ones, which a run of several time limits needs, get no more."""
+    return lambda wildcards, attempt: min(training_mb(run(wildcards)) * min(attempt, 2), MAX_MB)
+
+
 def corpus_disk_mb(bytes_per_token):
     """Disk that a shard takes in a stage, where the config tells its tokens; 0 where it isn't known.
 
@@ -124,7 +134,12 @@ def training_disk_mb(wildcards, input):
 
 def refuse_to_double_slurm_jobs():
     """Stop before anything is submitted if jobs of a workflow that was killed still run here."""
-    jobs = slurm.stray_jobs(Path.cwd())
+    try:
+        jobs = slurm.stray_jobs(Path.cwd())
+    except UserError as error:
+        if on_cluster():
+            raise WorkflowError(str(error))
+        return  # Slurm, if there is any, isn't what this workflow runs on
     if jobs:
         raise WorkflowError(
             f"Slurm jobs of an earlier workflow in this folder are still queued or running "
@@ -133,9 +148,14 @@ def refuse_to_double_slurm_jobs():
         )
 
 
+def on_cluster():
+    """Whether jobs are submitted, or would be."""
+    return workflow.resource_settings.nodes is not None
+
+
 def tell_plan():
     """At the end of a dry run for a cluster: what the jobs would ask for, by rule."""
-    if not workflow.dryrun or workflow.resource_settings.nodes is None:
+    if not workflow.dryrun or not on_cluster():
         return
     place = {rule.name: number for number, rule in enumerate(workflow.rules)}
     jobs = sorted(workflow.dag.needrun_jobs(exclude_finished=False), key=lambda job: place[job.rule.name])
@@ -151,7 +171,14 @@ atexit.register(tell_plan)
 
 
 def requests():
-    """The largest jobs that will be submitted, for `preflight` to compare with what the cluster offers."""
+    """The largest jobs that will be submitted, for `preflight` to compare with what the cluster offers.
+
+    `most_mb` is the memory of the last attempt.
+    """
+
+    def most_mb(megabytes, attempts=RETRIES + 1):
+        return min(megabytes * attempts, MAX_MB)
+
     found = [
         {
             "what": f"training {run}",
@@ -160,23 +187,32 @@ def requests():
             "gpus": cfg.runs[run].gpus // cfg.runs[run].nodes,
             "cpus": place_of(cfg.runs[run])["cpus_per_task"],
             "mem_mb": training_mb(cfg.runs[run]),
+            "most_mb": most_mb(training_mb(cfg.runs[run]), min(RETRIES + 1, 2)),
             "minutes": TRAIN_MINUTES,
             "key": f"runs.{run}",
         }
         for run in cfg.trained_runs
     ]
-    one = {"nodes": 1, "cpus": 1}
-    scoring = {"gpus": int(ON_GPU), "mem_mb": SCORE_MB, "minutes": min(SCORE_MINUTES, MAX_MINUTES)}
-    found.append({"what": "scoring", "partition": partition(ON_GPU), "key": "runs", **one, **scoring})
-    data = {"gpus": 0, "mem_mb": 4000, "minutes": min(240, MAX_MINUTES), "partition": partition(0)}
-    found.append({"what": "data stages", "key": "corpora", **one, **data})
-    return found
+    scoring = {"what": "scoring", "partition": partition(ON_GPU), "nodes": 1, "gpus": int(ON_GPU), "cpus": 1}
+    scoring |= {"mem_mb": SCORE_MB, "most_mb": most_mb(SCORE_MB), "minutes": min(SCORE_MINUTES, MAX_MINUTES)}
+    stage_mb = max(STAGE_MB, SHARD_MB * SHARDS_PER_JOB)
+    data = {"what": "data stages", "partition": partition(0), "nodes": 1, "gpus": 0, "cpus": SHARDS_PER_JOB}
+    data |= {"mem_mb": stage_mb, "most_mb": most_mb(stage_mb), "minutes": min(240, MAX_MINUTES)}
+    return [*found, {"key": "runs", **scoring}, {"key": "corpora", **data}]
 
 
 def hub_sources():
     """The hub's repositories that will be read: kind, name, revision, config key."""
     sources = [("dataset", cfg.corpora[name], f"corpora.{name}") for name in cfg.used_corpora]
     sources.append(("model", cfg.base, "base"))
+    sources += [("model", model, f"reference_models.{name}") for name, model in cfg.reference_models.items()]
+    benchmarks = cfg.evaluate.benchmarks
+    pinned = benchmarks.revisions if benchmarks.source == "hub" else {}
     return [
-        [kind, source.repo, source.revision, key] for kind, source, key in sources if source.source == "hub"
+        *(
+            [kind, source.repo, source.revision, key]
+            for kind, source, key in sources
+            if source.source == "hub"
+        ),
+        *(["dataset", repo, commit, "evaluate.benchmarks.revisions"] for repo, commit in pinned.items()),
     ]

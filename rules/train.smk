@@ -93,7 +93,7 @@ rule reference_losses:
         mpi=of_place("mpi", largest_user),
         tasks=of_place("tasks", largest_user),
         tasks_per_gpu=of_place("tasks_per_gpu", largest_user),
-        mem_mb=lambda wildcards, attempt: training_mb(largest_user(wildcards)) * min(attempt, 2),
+        mem_mb=training_mb_of(largest_user),
         runtime=TRAIN_MINUTES,  # it goes on where it was stopped
         slurm_partition=lambda wildcards: partition(largest_user(wildcards).gpus),
     params:
@@ -107,7 +107,7 @@ rule reference_losses:
         "reference losses: {wildcards.reference} on {wildcards.mixture}"
     shell:
         ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
-        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} --device {params.device} {params.script:q}"
         " --model {input.model:q} --sequences {input.packed:q} --scope {wildcards.scope}"
         " --precision {params.precision} --output {output:q} --device {params.device}"
         " --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
@@ -143,9 +143,7 @@ rule train:
         mpi=of_place("mpi"),
         tasks=of_place("tasks"),
         tasks_per_gpu=of_place("tasks_per_gpu"),
-        # Of each node. A second attempt gets twice as much, in case the first ran out; further ones, which
-        # a run of several time limits needs, get no more.
-        mem_mb=lambda wildcards, attempt: training_mb(run_of(wildcards)) * min(attempt, 2),
+        mem_mb=training_mb_of(),
         disk_mb=training_disk_mb,
         # The next attempt goes on from the checkpoint that is written when the limit is near.
         runtime=TRAIN_MINUTES,
@@ -166,7 +164,7 @@ rule train:
         "train: {wildcards.run}"
     shell:
         ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
-        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} {params.script:q}"
+        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} --device {params.device} {params.script:q}"
         " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
         " --held-out {params.held_out:q} --reference-losses {input.reference_losses:q} --output {output.model:q} {params.keep_optimizer}"
         " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"

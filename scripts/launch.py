@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from cpt.gpus import claim_gpus
+
 EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to go on
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
@@ -90,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, required=True, help="of the run, on all nodes together")
     parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job")
+    parser.add_argument("--device", choices=("cuda", "cpu"), required=True, help="of each process, one GPU")
     parser.add_argument("--cpus", type=int, default=1, help="of each node, for its processes")
     parser.add_argument("script", nargs=argparse.REMAINDER, help="the training script and its arguments")
     arguments = parser.parse_args()
@@ -100,6 +103,8 @@ def main() -> None:
     threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // on_this_node)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
+    if arguments.device == "cuda":
+        claim_gpus(on_this_node)
     if arguments.processes == 1:
         os.execv(sys.executable, [sys.executable, *arguments.script])
     if in_slurm and arguments.nodes > 1 and int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) == 1:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
 from cpt.preflight import preflight
+from cpt.train.experiment import add_experiment, planned
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Make all checks; UserError if one fails."""
-    preflight(arguments.requests, arguments.hub, arguments.site, arguments.results, arguments.disk)
+    disk = sum(size or 0.0 for size in planned(arguments).disk().values())
+    preflight(arguments.requests, arguments.hub, arguments.site, arguments.results, round(disk))
 
 
 if __name__ == "__main__":
@@ -20,5 +22,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--site", type=json_value, required=True, help="the site's values")
     parser.add_argument("--results", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--disk", type=int, required=True, help="bytes that the results will take, at least")
+    add_experiment(parser)
     run(main, parser)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from cpt.errors import UserError
 from cpt.slurm import stray_jobs
 
 
@@ -54,4 +55,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

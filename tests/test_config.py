@@ -38,7 +38,14 @@ def problem(overlay: dict) -> str:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("400M", 400_000_000), ("1B", 10**9), ("1.5B", 1_500_000_000), ("2_000", 2000), (7, 7), ("16K", 16_000)],
+    [
+        ("400M", 400_000_000),
+        ("1B", 10**9),
+        ("1.5B", 1_500_000_000),
+        ("2_000", 2000),
+        (7, 7),
+        ("4.1M", 4_100_000),
+    ],
 )
 def test_counts_with_units(text, count):
     assert parse_count(text) == count
@@ -444,3 +451,28 @@ def test_bounds_on_columns():
     text = problem({"corpora": {"fineweb_edu": bad}})
     assert "where.score: set minimum, maximum or both" in text
     assert "where.other: minimum: 3 is over maximum: 2" in text
+
+
+def test_null_in_a_run_lies_over_the_sections_value():
+    config = load(
+        merged({"runs": {"cpt-1B": {"train": {"accumulate": None, "global_batch": 8, "engine": "null"}}}})
+    )
+    settings = config.train_settings("cpt-1B")
+    assert (settings.accumulate, settings.global_batch) == (None, 8)
+    assert config.train_settings("cpt-400M").accumulate is not None
+    assert settings.engine == config.train.engine  # which can't be null
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"runs": {"base": None}},
+            "runs: the base model itself, with which all others are compared, isn't among",
+        ),
+        ({"evaluate": {"seed": -1}}, "evaluate.seed: "),
+        ({"evaluate": {"groups": {"none": []}}}, "evaluate.groups.none: "),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(changes, told):
+    assert told in problem(changes)

@@ -1,6 +1,7 @@
 """Preflight where Slurm's commands answer as the test says: each problem is told with its remedy."""
 
 import getpass
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from tests.test_config import merged
 
 from cpt import preflight, slurm
 
@@ -22,7 +24,15 @@ NODES = [  # partition, node, CPUs, MB, GPUs, features, time limit, state
     "gpu\tg2\t32\t64000\tgpu:a100:4(S:0-1)\tnew\t12:00:00\tdown*",
 ]
 SITE = {"account": None, "constraint": None, "gpu_model": None, "poll_seconds": 40}
-JOB = {"what": "training x", "partition": None, "nodes": 1, "gpus": 0, "cpus": 8, "mem_mb": 8000}
+JOB = {
+    "what": "training x",
+    "partition": None,
+    "nodes": 1,
+    "gpus": 0,
+    "cpus": 8,
+    "mem_mb": 8000,
+    "most_mb": 16000,
+}
 JOB |= {"minutes": 600, "key": "runs.x"}
 ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the hub's errors show of HTTP
 
@@ -86,6 +96,11 @@ def commands(tmp_path, monkeypatch):
             "nodes have 16000 MB; set CPT_SLURM_PARTITION to a partition with more",
         ),
         (
+            {"mem_mb": 12000, "most_mb": 24000},
+            {},
+            "nodes have 16000 MB, and further attempts ask for up to 24000 MB; set CPT_SLURM_MAX_MB=16000",
+        ),
+        (
             {"nodes": 2},
             {"constraint": "old"},
             "1 such in the default partition: too few nodes have the feature CPT_SLURM_CONSTRAINT=old; name ",
@@ -95,6 +110,21 @@ def commands(tmp_path, monkeypatch):
 def test_a_job_that_no_node_can_take(commands, job, site, told):
     good, text = preflight.check_request(JOB | job, SITE | site)
     assert not good and told in text
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu:8", {"": 8}),
+        ("gpu:a100:4(S:0-1)", {"a100": 4}),
+        ("gpu:3090:8", {"3090": 8}),
+        ("gpu:2080ti:4,gpu:1g.10gb:7(S:0)", {"2080ti": 4, "1g.10gb": 7}),
+        ("(null)", {}),
+    ],
+)
+def test_names_of_gpus(commands, gres, gpus):
+    commands("sinfo", f"gpu*\tg1\t32\t64000\t{gres}\tnew\t12:00:00\tidle")
+    assert preflight.offered_nodes(None)[0]["gpus"] == gpus
 
 
 def test_a_job_that_fits(commands):
@@ -158,9 +188,10 @@ def test_a_disk_that_is_too_small(tmp_path):
     assert "of at least 1,000,000,000.0 GB needed; make room, or set `results`" in text
 
 
-def run_script(results: Path, disk: int = 0) -> subprocess.CompletedProcess:
+def run_script(results: Path, tokens: str = "8K") -> subprocess.CompletedProcess:
     command = [sys.executable, SCRIPT, "--requests", "[]", "--hub", "[]", "--results", results]
-    command += ["--site", '{"account": null, "poll_seconds": 40}', "--disk", str(disk)]
+    command += ["--site", '{"account": null, "poll_seconds": 40}']
+    command += ["--config", json.dumps(merged({"runs": {"cpt-1B": {"tokens": tokens}, "cpt-400M": None}}))]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
 
 
@@ -168,7 +199,7 @@ def test_the_script_ends_with_how_many_failed(commands, tmp_path):
     done = run_script(tmp_path / "results")
     assert done.returncode == 0, done.stderr
     commands("scontrol", "MinJobAge = 1 sec")
-    done = run_script(tmp_path / "results", disk=10**18)
+    done = run_script(tmp_path / "results", tokens="90T")
     assert done.returncode == 1 and done.stderr.count("FAILED") == 3  # twice, and in what is to be done
     assert "error: 2 check(s) failed; nothing was submitted; mend what FAILED and run it again" in done.stderr
 

@@ -13,12 +13,13 @@ LEFT_OUT = {"results", "tests"}
 
 @pytest.fixture
 def snakemake(tmp_path):
-    """Run Snakemake on the smoke experiment in an empty folder; returns what it printed. It must fail."""
+    """Run Snakemake on the smoke experiment in an empty folder; returns what it printed. It must fail, or
+    only plan."""
     for path in ROOT.glob("[!.]*"):
         if path.name not in LEFT_OUT:
             (tmp_path / path.name).symlink_to(path)
 
-    def run(*arguments: str, **environment: str) -> str:
+    def run(*arguments: str, fails: bool = True, **environment: str) -> str:
         command = [sys.executable, "-m", "snakemake", *arguments[:1], "--cores", "1", "--quiet", "rules"]
         command += ["--configfile", "experiments/smoke.yaml", *arguments[1:]]
         done = subprocess.run(
@@ -30,7 +31,7 @@ def snakemake(tmp_path):
             timeout=300,
             env=os.environ | {"COLUMNS": "200"} | environment,
         )
-        assert done.returncode != 0 and not (tmp_path / "results").exists(), done.stdout
+        assert (done.returncode != 0) == fails and not (tmp_path / "results").exists(), done.stdout
         assert "Traceback" not in done.stdout
         return done.stdout
 
@@ -75,6 +76,43 @@ def test_jobs_of_a_killed_workflow_that_still_run(snakemake, tmp_path):
     printed = snakemake("results/smoke/config.yaml", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert "Slurm jobs of an earlier workflow in this folder are still queued or running (71, 73)" in printed
     assert "`make resume` waits for them and goes on" in printed
+
+
+def test_a_squeue_that_does_not_answer(snakemake, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    told = "squeue isn't found, fails or doesn't answer, so jobs that still run in this folder can't be seen"
+    assert told in snakemake("results/smoke/config.yaml", "--profile", "slurm", PATH=path)
+    command = [sys.executable, ROOT / "scripts" / "resume.py"]
+    environment = os.environ | {"PATH": path}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {told}")
+
+
+def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
+    commit = "0" * 40
+    config = [f"base={{source: hub, repo: a/base, revision: {commit}}}"]
+    config += [f"reference_models={{other: {{source: hub, repo: a/reference, revision: {commit}}}}}"]
+    config += [f"evaluate={{benchmarks: {{source: hub, revisions: {{a/benchmark: {commit}}}}}}}"]
+    nothing = "hidden_size layers heads context_length seed"
+    config[0] = config[0].replace("}", "".join(f", {key}: null" for key in nothing.split()) + "}")
+    config[2] = config[2].replace("revisions", "package: null, version: null, sha256: null, revisions")
+    printed = snakemake(
+        "preflight", "--dry-run", "--printshellcmds", "--quiet", "progress", "--config", *config, fails=False
+    )
+    for kind, name, key in (
+        ("model", "base", "base"),
+        ("model", "reference", "reference_models.other"),
+        ("dataset", "benchmark", "evaluate.benchmarks.revisions"),
+    ):
+        assert f'["{kind}", "a/{name}", "{commit}", "{key}"]' in printed
+
+
+def test_the_base_model_alone_has_no_training_loss_to_draw(snakemake):
+    printed = snakemake("all", "--dry-run", "--config", "runs={cpt-16K: null, cpt-40K: null}", fails=False)
+    assert "figure2" in printed and "figure1" not in printed
 
 
 def test_a_workflow_that_lives_needs_no_resuming(tmp_path):

@@ -85,6 +85,11 @@ class Config(Section):
             require_known(mixture, self.mixtures, f"packing.seeds.{mixture}", "mixtures")
         for name, run in self.runs.items():
             self._check_run(name, run)
+        if not any(run.tokens == 0 and run.interpolate is None for run in self.runs.values()):
+            raise ValueError(
+                "runs: the base model itself, with which all others are compared, isn't among them; "
+                "add base: {}"
+            )
         for name in self.reference_models:
             if name in self.runs or name == "base":
                 raise ValueError(f"reference_models.{name}: a run has this name; rename the one or the other")
@@ -230,9 +235,16 @@ class Config(Section):
         return groups
 
     def train_settings(self, run: str) -> Train:
-        """The `train` section with this run's own keys over it. Raises ValueError if they don't fit."""
+        """The `train` section with this run's own keys over it. Raises ValueError if they don't fit.
+
+        null lies over the section's value where null has a meaning; elsewhere it is as if left out.
+        """
+        optional = {key for key, field in Train.model_fields.items() if field.default is None}
+        own = {
+            key: value for key, value in self.runs[run].train.items() if value is not None or key in optional
+        }
         try:
-            return Train.model_validate({**self.train.model_dump(), **self.runs[run].train})
+            return Train.model_validate({**self.train.model_dump(), **own})
         except ValidationError as error:
             raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
 
@@ -324,11 +336,19 @@ class Config(Section):
         return [name for name in self.corpora if name in used]
 
 
-def _without_nulls(value: Any) -> Any:
-    """Drop null entries; Snakemake hands over those of `--config` as text."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner not in (None, "null")}
-    return value
+def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
+    """Drop null entries, but for those of a run's own `train`, which lie over the section `train`.
+
+    Snakemake hands over the nulls of `--config` as text.
+    """
+    if not isinstance(value, dict):
+        return value
+    found = {
+        key: None if inner == "null" else _without_nulls(inner, (*path, key)) for key, inner in value.items()
+    }
+    if len(path) == 3 and (path[0], path[2]) == ("runs", "train"):
+        return found
+    return {key: inner for key, inner in found.items() if inner is not None}
 
 
 def load(merged: dict[str, Any]) -> Config:

@@ -88,7 +88,7 @@ class Train(Section):
         description="with ddp, torch.compile of the layers; auto: on a GPU, where it's possible"
     )
     precision: Literal["bf16", "float32"]
-    seed: int
+    seed: int = Field(ge=0)
     checkpoint_every: Positive = Field(description="steps")
     keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
     on_bad_step: Literal["stop", "skip"] = Field(
@@ -238,12 +238,12 @@ class Evaluate(Section):
     benchmarks: Benchmarks
     tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
     include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
-    groups: dict[str, list[str]]
+    groups: dict[str, Annotated[list[str], Field(min_length=1)]]
     tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
     items: Count | None = Field(
         None, description="size of a fixed random subset of each task; null: all items"
     )
-    seed: int
+    seed: int = Field(ge=0)
     batch_tokens: Positive = Field(description="tokens that go through the model at once")
     batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
     precision: Literal["float32", "bf16"]

@@ -4,6 +4,7 @@ Those about training, runs and evaluation are in cpt.config_runs.
 """
 
 import re
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,15 +24,15 @@ def parse_count(value: Any) -> int:
     Raises ValueError for anything else, for negative counts and for fractions of one.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        count = float(value)
+        count = Fraction(value)
     else:
         match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([KMBT]?)", str(value).strip())
         if not match:
             raise ValueError(f"expected a count such as 400M, 1.5B or 2_000, but {value!r} was given")
-        count = float(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
-    if count < 0 or count != round(count):
+        count = Fraction(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
+    if count < 0 or count.denominator != 1:
         raise ValueError(f"expected a whole count, zero or more, but {value!r} was given")
-    return round(count)
+    return int(count)
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]
@@ -184,8 +185,8 @@ class Packing(Section):
     sequence_length: Positive
     strategy: Literal["concatenate", "best_fit"]
     maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
-    seed: int
-    seeds: dict[Name, int] = Field(
+    seed: int = Field(ge=0)
+    seeds: dict[Name, Annotated[int, Field(ge=0)]] = Field(
         {}, description="of the shuffle of single mixtures, by name, in place of seed"
     )
 
@@ -230,7 +231,7 @@ class RandomModel(Base):
     layers: Positive
     heads: Positive
     context_length: Positive
-    seed: int
+    seed: int = Field(ge=0)
 
 
 BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field(discriminator="source")]

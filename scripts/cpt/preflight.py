@@ -28,7 +28,7 @@ def offered_nodes(partition: str | None) -> list[dict[str, Any]]:
         name, node, cpus, memory, gres, features, limit, state = line.split("\t")
         chosen = name.rstrip("*") == partition if partition else name.endswith("*")
         if chosen and not state.startswith(("down", "drain", "fail", "inval")):
-            models = re.findall(r"gpu(?::([^:,()]+))??:(\d+)", gres)
+            models = re.findall(r"gpu(?::([^:,()]+))?:(\d+)", gres)
             found.append(
                 {
                     "node": node,
@@ -88,6 +88,11 @@ def check_request(request: dict[str, Any], site: dict[str, Any]) -> Finding:
         (
             lambda node: node["mem_mb"] >= request["mem_mb"],
             f"nodes have {max(node['mem_mb'] for node in nodes)} MB; set {variable} to a partition with more",
+        ),
+        (
+            lambda node: node["mem_mb"] >= request["most_mb"],
+            f"nodes have {max(node['mem_mb'] for node in nodes)} MB, and further attempts ask for up to "
+            f"{request['most_mb']} MB; set CPT_SLURM_MAX_MB={max(node['mem_mb'] for node in nodes)}",
         ),
         (
             lambda node: not site["constraint"] or site["constraint"] in node["features"],

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpt.errors import UserError
+
 JOB_PREFIX = "cpt"  # of job names; slurm-jobname-prefix in slurm/config.yaml
 
 
@@ -33,9 +35,16 @@ class Job:
 def stray_jobs(folder: Path) -> list[Job]:
     """The queued and running jobs that a workflow started in `folder`, which may be gone since.
 
-    They are known by the prefix of their names and by their working directory. Empty where there is no Slurm.
+    They are known by the prefix of their names and by their working directory.
+
+    Raises UserError where Slurm doesn't tell: jobs that can't be seen may write the same files.
     """
-    listed = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z") or ""
+    listed = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z")
+    if listed is None:
+        raise UserError(
+            "squeue isn't found, fails or doesn't answer, so jobs that still run in this folder can't be "
+            "seen; try again where and when it works"
+        )
     found = []
     for line in listed.splitlines():
         number, state, name, comment, where = line.split("\t")

@@ -30,10 +30,10 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: An
         update, forward = engine.step, engine.loss
         inputs: tuple[torch.Tensor, ...] = ()
 
-        def loss(*given: torch.Tensor) -> torch.Tensor:
+        def loss(*given: torch.Tensor, **last: bool) -> torch.Tensor:
             nonlocal inputs
             inputs = given
-            return forward(*given)
+            return forward(*given, **last)
 
         def step(learning_rate: float) -> float:
             nonlocal steps
@@ -44,7 +44,7 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: An
             held.write_text(json.dumps(engine.held_bytes()))
             norm = update(learning_rate)
             if steps == 1:
-                engine.backward(forward(*inputs).sum() * math.nan, last=True)
+                engine.backward(forward(*inputs).sum() * math.nan)
                 assert math.isnan(update(learning_rate))
             return norm
 

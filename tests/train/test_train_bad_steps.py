@@ -77,6 +77,7 @@ def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping)
         session.finish()
     assert "starting over" not in (run.folder / "log").read_text()
     assert run.weights == skipping.weights
+    assert json.loads((run.folder / "run.json").read_text())["skipped_steps"] == 1  # before the last session
     assert list(run.metrics.gradient_norm.drop(6)) == list(skipping.metrics.gradient_norm.drop(6))
 
 
@@ -93,12 +94,12 @@ def test_gradient_that_is_not_finite_changes_nothing_though_the_loss_is_finite(m
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     engine = PlainEngine(model, SETTINGS, torch.device("cpu"), 1)
     tokens = torch.arange(64)[None], torch.arange(64)[None], torch.ones(1, 63)
-    engine.backward(engine.loss(*tokens), last=True)
+    engine.backward(engine.loss(*tokens))
     assert np.isfinite(engine.step(1e-2))
     before = engine.state()
     loss = engine.loss(*tokens)
     assert torch.isfinite(loss)
-    engine.backward(loss, last=True)
+    engine.backward(loss)
     model.model.norm.weight.grad[0] = value
     assert not np.isfinite(engine.step(1e-2))
     for part, kept in zip(engine.state(), before, strict=True):

@@ -24,7 +24,7 @@ def test_compiled_layers_give_the_same_losses_from_one_compilation(model_folder,
         losses[compile] = []
         for _ in range(4):
             loss = engine.loss(*batch) / batch[2].sum()
-            engine.backward(loss, last=True)
+            engine.backward(loss)
             losses[compile].append((loss.item(), engine.step(1e-3)))
         states[compile] = engine.state()[0]
     torch.testing.assert_close(torch.tensor(losses[True]), torch.tensor(losses[False]), rtol=1e-5, atol=0)

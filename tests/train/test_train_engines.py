@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from cpt.digest import reached_definitions
 from cpt.errors import UserError
 from cpt.train import deepspeed_engine
+from cpt.train.plain_engine import PlainEngine
 from cpt.train.plan import make_plan
 
 # One run, handed from engine to engine: (processes, engine, steps there).
@@ -216,3 +217,25 @@ def test_missing_deepspeed_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(UserError, match=r"engine: deepspeed can't be imported.*engine: fsdp"):
         deepspeed_engine.import_deepspeed(torch.device("cpu"))
+
+
+def test_ddp_exchanges_gradients_once_a_step(model_folder, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(model_folder).train()
+        engine = PlainEngine(model, SETTINGS, torch.device("cpu"), world_size=2)
+        exchanged = []
+
+        def count(state: None, bucket: torch.distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            exchanged.append(bucket.index())
+            done = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        engine.loss_model.register_comm_hook(None, count)
+        for last in (False, False, False, True):
+            loss = engine.loss(torch.arange(64)[None], torch.arange(64)[None], torch.ones(1, 63), last=last)
+            engine.backward(loss)
+            assert len(exchanged) == len(set(exchanged)) and bool(exchanged) == last
+    finally:
+        torch.distributed.destroy_process_group()

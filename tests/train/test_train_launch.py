@@ -18,6 +18,7 @@ LAUNCH = TRAIN.with_name("launch.py")
 def start(run, processes: int) -> subprocess.Popen:
     """Start a run under the launcher."""
     command = [sys.executable, str(LAUNCH), "--processes", str(processes), "--cpus", str(processes)]
+    command += ["--device", "cpu"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     return subprocess.Popen([*command, *run.command], env=environment, stderr=subprocess.DEVNULL)
 
@@ -65,10 +66,12 @@ def test_killed_launcher_leaves_no_process(training):
     assert not alive
 
 
-def test_one_process_is_the_script_itself(training):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_process_is_the_script_itself(training, number):
     run = training(checkpoint_every=5)
     process = start(run, 1)
     wait_for_step(run, process, 5)
     assert not psutil.Process(process.pid).children()
-    process.terminate()
+    process.send_signal(number)
     assert process.wait(timeout=120) == EXIT_INTERRUPTED
+    assert "interrupted after step" in (run.folder / "log").read_text()

@@ -106,12 +106,14 @@ def test_training_that_runs_out_of_memory(training, tmp_path, monkeypatch):
     """A fake engine raises in the middle of a run; the loop's own error comes out."""
 
     class Full(PlainEngine):
-        def loss(self, *inputs):
+        def loss(self, *inputs, last):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB. GPU 0 has")
 
     monkeypatch.setattr(loop, "make_engine", Full)
     run = training(micro_batch=4)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    }
     try:
         with pytest.raises(
             UserError, match=r"3\.00 GiB more were needed.*train\.micro_batch: 2 with train\.acc"

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.utils.logging import disable_progress_bar
 
 from cpt.errors import UserError
+from cpt.gpus import claim_gpus
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -26,6 +27,7 @@ def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedMo
         )
     disable_progress_bar()
     torch.set_num_threads(threads)
+    claim_gpus(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)

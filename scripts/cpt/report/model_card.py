@@ -225,7 +225,7 @@ def _corpora(mixtures: list[str], config: dict[str, Any]) -> str:
 
 
 def _training(summary: dict[str, Any]) -> str:
-    settings = summary["settings"]
+    settings, loss = summary["settings"], summary["final_loss"]
     facts = {
         "tokens": f"{summary['tokens']:,}",
         "sequences": f"{summary['sequences']:,} of {summary['sequence_length']:,} tokens",
@@ -236,7 +236,7 @@ def _training(summary: dict[str, Any]) -> str:
         f"warmup over {summary['warmup_steps']:,} steps",
         "precision": settings["precision"],
         "engine": f"{summary['engine']}, {summary['processes']} processes ({summary['device']})",
-        "last training loss": f"{summary['final_loss']:.4f} nats per token",
+        "last training loss": "not known" if loss is None else f"{loss:.4f} nats per token",
         "parameters": count_label(summary["parameters"]),
     }
     found = summary.get("provenance", {})

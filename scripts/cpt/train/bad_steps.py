@@ -25,7 +25,7 @@ class BadSteps:
 
     def __init__(self, run: str, skip: bool, telling: bool):
         self.run, self.skip, self.telling = run, skip, telling
-        self.skipped = self.in_a_row = 0
+        self.in_a_row = 0
         self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
 
     def is_bad(self, step: int, rows: range, sequences: Path, loss: float, gradient_norm: float) -> bool:
@@ -43,7 +43,6 @@ class BadSteps:
             return False
         problem = f"runs.{self.run}: the loss is {loss} and the gradient norm {gradient_norm} at {where}"
         mend = "lower train.learning_rate or check the model and these rows"
-        self.skipped += 1
         self.in_a_row += 1
         if not self.skip:
             raise UserError(f"{problem}; {mend}, or leave such steps out with train.on_bad_step: skip")

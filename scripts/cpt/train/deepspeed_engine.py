@@ -111,7 +111,7 @@ class DeepSpeedEngine:
         self.model = model.to(device)
         self.world_size = world_size
         self.pull: Pull | None = None
-        self.last_backward = False
+        self.last_micro_batch = False
         self.clip = settings["gradient_clip"]
         bf16 = settings["precision"] == "bf16"
         bucket = min(BUCKET, sum(p.numel() for p in model.parameters()))
@@ -138,7 +138,7 @@ class DeepSpeedEngine:
             model_parameters=parameter_groups(self.model, settings["weight_decay"]),
             config={
                 "train_micro_batch_size_per_gpu": settings["micro_batch"],
-                "gradient_accumulation_steps": 1,  # the loop decides, by last=True
+                "gradient_accumulation_steps": 1,  # the loop decides, by `last`
                 "gradient_clipping": self.clip if self.stage else 0.0,  # stage 0 doesn't tell the norm
                 "zero_optimization": zero,
                 "zero_allow_untested_optimizer": True,
@@ -154,13 +154,13 @@ class DeepSpeedEngine:
             for name, parameter in self.model.named_parameters():
                 self._set(parameter, exact[name])
 
-    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+        self.last_micro_batch = last
+        self.engine.set_gradient_accumulation_boundary(last)
         return self.engine(*inputs)
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
+    def backward(self, loss: torch.Tensor) -> None:
         # DeepSpeed averages over the processes as well.
-        self.last_backward = last
-        self.engine.set_gradient_accumulation_boundary(last)
         self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
@@ -230,7 +230,7 @@ class DeepSpeedEngine:
         self, begin: int, weights: torch.Tensor, number: int, gradient: torch.Tensor
     ) -> torch.Tensor | None:
         """A parameter's gradient with the penalty's, or None to leave it as it is."""
-        return self.pull.added_to_part(gradient, begin, weights, number) if self.last_backward else None
+        return self.pull.added_to_part(gradient, begin, weights, number) if self.last_micro_batch else None
 
     def _float32_part(self, parameter: nn.Parameter) -> tuple[int, torch.Tensor | None]:
         """Of stages 1 to 3: where in a parameter the part begins that this process updates, and that part of

@@ -21,11 +21,14 @@ BytesByDevice = dict[str, int]
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
-    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Forward pass of a micro-batch: what LossModel.forward takes, and its float32 scalar."""
+    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+        """Forward pass of a micro-batch: what LossModel.forward takes, and its float32 scalar.
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
-        """Add the gradient of `loss`; `last` marks the step's last micro-batch."""
+        `last` marks the step's last micro-batch, whose backward pass may exchange the gradients of all.
+        """
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of `loss`, of the last forward pass."""
 
     def step(self, learning_rate: float) -> float:
         """Clip, update, reset the gradients; return the global L2 norm of the gradient before clipping.

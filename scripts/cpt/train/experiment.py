@@ -3,11 +3,14 @@
 It needs the config alone. What isn't known before the downloads is said to be unknown.
 """
 
+import argparse
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from cpt.config import Config
+from cpt.command import json_value
+from cpt.config import Config, load
 from cpt.train import costs
 from cpt.train.costs import Shape
 from cpt.train.schedules import phases
@@ -54,6 +57,20 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
     marks = [" --- " if index == 0 else " ---: " for index in range(len(columns))]
     lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(marks)}|"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `planned` reads."""
+    parser.add_argument("--config", type=json_value, required=True, help="the merged config")
+    parser.add_argument("--model", type=Path, help="the base model's folder, if it is imported already")
+    parser.add_argument("--local-bytes", type=json_value, default={}, help="size of own files, by corpus")
+
+
+def planned(arguments: argparse.Namespace) -> "ExperimentPlan":
+    """The plan of the experiment that a command line names. Raises UserError for a wrong config."""
+    config = load(arguments.config)
+    shape = costs.shape_of(config.base.model_dump(), arguments.model)
+    return ExperimentPlan(config, shape, arguments.local_bytes)
 
 
 class ExperimentPlan:

@@ -50,13 +50,13 @@ class FsdpEngine:
         self.optimizer = make_adamw(model, settings)
         self.pull: Pull | None = None
 
-    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
         loss = self.loss_model(*inputs)
         if not torch.is_grad_enabled():  # no backward pass follows that would split the root's weights again
             self.loss_model.reshard()
         return loss
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
+    def backward(self, loss: torch.Tensor) -> None:
         # Gradients are reduced at every micro-batch, since keeping them whole until the last would hold a
         # model's worth of them. FSDP averages over the processes where the global batch needs the sum.
         (loss * self.world_size).backward()

@@ -157,8 +157,9 @@ def train(
             loss_sums = torch.zeros(2, device=device)
             for number, (numbers, weights) in enumerate(micros):
                 batch = packed[stage].batch(numbers, weights)
-                losses = engine.loss(*on_device(batch, device)).expand(2)
-                engine.backward(losses[0] / max(1, selected), last=number == len(micros) - 1)
+                last = number == len(micros) - 1
+                losses = engine.loss(*on_device(batch, device), last=last).expand(2)
+                engine.backward(losses[0] / max(1, selected))
                 loss_sums += losses.detach()
 
             # Clip, step, schedule. Up to here a GPU was only given work; the norm waits until it has done it.
@@ -225,6 +226,7 @@ def train(
                 end_at_once(EXIT_INTERRUPTED)
                 sys.exit(EXIT_INTERRUPTED)
 
+    training_seconds = time.monotonic() - progress.start - held_out_losses.seconds
     weights, moments = engine.state()
     if not first:
         return None
@@ -234,7 +236,6 @@ def train(
     if keep_optimizer:
         save_optimizer(work / "model", moments, updates)
     wall_seconds = time.monotonic() - began
-    training_seconds = time.monotonic() - progress.start - held_out_losses.seconds
     session_tokens = tokens_done - tokens_before
     return {
         "run": plan["run"],
@@ -254,7 +255,7 @@ def train(
         "flops_formula": "6 N + 6 L d S (causal attention)",
         "peak_flops_per_process": peak,
         "final_loss": final_loss,
-        "skipped_steps": bad_steps.skipped,
+        "skipped_steps": steps - (updates - earlier_updates),
         "checkpoints": writer.summary(),
         "resumed_after_step": steps_done or None,
         "tokens_this_session": session_tokens,

@@ -66,15 +66,16 @@ class PlainEngine:
         self.optimizer = make_adamw(self.model, settings)
         self.pull: Pull | None = None
 
-    def loss(self, *inputs: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+        # Whether a backward pass exchanges gradients, DDP decides in the forward pass before it.
+        alone = self.world_size > 1 and not last
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        with self.loss_model.no_sync() if alone else nullcontext(), autocast:
             return self.loss_model(*inputs)
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
+    def backward(self, loss: torch.Tensor) -> None:
         # DDP averages gradients over the processes where the global batch needs their sum.
-        wait = self.world_size > 1 and not last
-        with self.loss_model.no_sync() if wait else nullcontext():
-            (loss * self.world_size).backward()
+        (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
         if self.pull is not None:

@@ -19,13 +19,14 @@ EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start a
 
 
 class Interruption:
-    """Notices SIGTERM, SIGUSR1 (Slurm's warning) and the launcher's death, so that the loop can write a
-    checkpoint and stop."""
+    """Notices SIGTERM, SIGUSR1 (Slurm's warning), Ctrl-C where no launcher does, and the launcher's death, so
+    that the loop can write a checkpoint and stop."""
 
     def __init__(self) -> None:
         self.noticed = False
         self.parent = os.getppid()
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        alone = () if "RANK" in os.environ else (signal.SIGINT,)
+        for number in (signal.SIGTERM, signal.SIGUSR1, *alone):
             signal.signal(number, self._notice)
 
     def _notice(self, *_: object) -> None:
