@@ -37,7 +37,7 @@ def results_folder(root: Path, gpus: list[str] | None = None) -> Path:
     write("models/base.json", {"source": {"repo": "m/n"}, "sha256": {}, "parameters": 7, **block("c2", 6)})
     write("benchmarks.json", {"tasks": {"piqa": {"items": 2, "content_sha256": "e"}}, **block("c3", 1)})
     write("packed/domain/ledger.json", {"mixture": "domain", "sequences_sha256": "f", **block("c4", 1)})
-    device = "cuda" if gpus else "cpu"
+    device = gpus[0] if gpus else "cpu"
     write("runs/cpt/run.json", {"device": device, "processes": 2, **block("c5", 3600)})
     write("evaluations/cpt/piqa.json", block("c6", 100))
     write("evaluations/cpt/.answers/piqa.json", "not a result")
@@ -83,9 +83,9 @@ def test_energy_follows_from_its_stated_assumption(tmp_path):
     assert on_cpu["cores_kwh"] == pytest.approx(9000 * 10 / 3.6e6)
     assert on_cpu["memory_kwh"] == pytest.approx(0.3725 * (2 * 3600 + 1 * 1800) / 3.6e6, abs=1e-6)
     assert on_cpu["gpus_kwh"] == 0 and "10 W per busy core" in on_cpu["assumption"]
-    on_gpu = record(results_folder(tmp_path / "gpu", ["NVIDIA A100-PCIE-80GB"] * 2))["energy"]
-    # Two processes for an hour, and half an hour of scoring on one GPU, at 300 W.
-    assert on_gpu["gpus_kwh"] == pytest.approx(0.3 * (2 + 0.5))
+    on_gpu = record(results_folder(tmp_path / "gpu", ["NVIDIA A100-SXM4-40GB"] * 2))["energy"]
+    # Two processes for an hour, and half an hour of scoring on one GPU, at 400 W.
+    assert on_gpu["gpus_kwh"] == pytest.approx(0.4 * (2 + 0.5))
     assert on_gpu["total_kwh"] == pytest.approx(on_cpu["total_kwh"] + on_gpu["gpus_kwh"])
 
 

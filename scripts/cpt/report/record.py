@@ -66,7 +66,7 @@ def energy(stages: dict[str, dict[str, float]], results: dict[str, dict[str, Any
         "gpus": 0.0,
     }
     for path, content in results.items():
-        if path.startswith("runs/") and content["device"] == "cuda":
+        if path.startswith("runs/") and content["device"] != "cpu":  # else it is the GPU's name
             seconds = content["processes"] * content["provenance"]["wall_seconds"]
             joules["gpus"] += seconds * _watts(content)
     scoring = [_watts(content) for path, content in results.items() if path.startswith("evaluations/")]
