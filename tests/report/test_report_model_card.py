@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 from test_report_scripts import call
 
-from cpt.report.model_card import HUB_LICENSES, license_fields, model_card
+from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
 
 SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
 SETTINGS |= {"schedule": "cosine"}
@@ -85,6 +85,22 @@ def test_card_of_the_papers_model_names_repositories_and_licences(
     )
     assert "secret" not in str(card)
     assert "It was not trained itself" in card.text
+
+
+def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
+    """The hub merges what has the same data set, configuration and split, below the first one's name."""
+    row = {"items_of_full": 14042, "n": 14042, "score": 0.25}
+    rows = [{**row, "task": "mmlu", "metric": "acc"}, {**row, "task": "own", "metric": "acc"}]
+    rows += [{**row, "task": "mmlu_continuation", "metric": metric} for metric in ("acc", "acc_norm")]
+    letters, own, *cloze = evaluation_results(rows, {"mmlu": "MMLU"})
+    assert (own.dataset_type, own.dataset_config, own.dataset_split) == ("own", None, None)
+    assert {result.unique_identifier for result in cloze} == {letters.unique_identifier}
+    assert (letters.dataset_type, letters.dataset_config) == ("cais/mmlu", "all")
+    assert [result.metric_name for result in (letters, *cloze)] == [
+        "accuracy",
+        "accuracy (cloze)",
+        "accuracy, log-likelihoods divided by length (cloze)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,12 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.report.comparisons import AVERAGE
 from cpt.report.labels import count_label, model_name
 from cpt.report.rows import Row
 from cpt.report.scores import BITS_PER_BYTE
 
-# Data set, configuration and split on the hub that lm-eval's definition of a task scores.
-DATA_SETS = {
-    "mmlu": ("cais/mmlu", "all", "test"),
-    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test"),
-    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test"),
-    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation"),
-    "hellaswag": ("Rowan/hellaswag", None, "validation"),
-    "boolq": ("aps/super_glue", "boolq", "validation"),
-    "piqa": ("baber/piqa", None, "validation"),
-}
 METRIC_NAMES = {
     "acc": "accuracy",
     "acc_norm": "accuracy, log-likelihoods divided by length",
@@ -76,18 +67,21 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
             label = f"held-out text of {task}"
         else:
             label = labels.get(task, task)
-        data_set, configuration, split = DATA_SETS.get(task, (task, None, None))
+        known = DATA_SETS.get(task.removesuffix(CLOZE))
+        metric = METRIC_NAMES.get(row["metric"], row["metric"])
+        if known and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
+            metric += " (cloze)"
         results.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=data_set,
+                dataset_type=known.repository if known else task,
                 dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
-                dataset_config=configuration,
-                dataset_split=split,
+                dataset_config=known.configuration if known else None,
+                dataset_split=known.split if known else None,
                 dataset_args={"num_few_shot": 0} if full else None,
                 metric_type=row["metric"],
-                metric_name=METRIC_NAMES.get(row["metric"], row["metric"]),
+                metric_name=metric,
                 metric_value=round(row["score"], 4),
             )
         )
