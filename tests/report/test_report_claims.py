@@ -165,6 +165,7 @@ def test_other_devices_measure_scores_but_no_times(papers: SimpleNamespace, tmp_
         ({"train": {"learning_rate": 3e-4}}, "cpt-1B has another learning rate: 0.0003"),
         ({"train": {"document_masking": True}}, "cpt-1B trains with document masking"),
         ({"runs": {"cpt-1B": {"tokens": 10**9, "start_from": "cpt-400M"}}}, "not from the base model"),
+        ({"runs": {"cpt-1B": {"tokens": 6 * 10**8, "start_from": "cpt-400M"}}}, "not from the base model"),
         ({"runs": {"cpt-1B": {"tokens": 9 * 10**8}}}, "no run of 1B tokens"),
         ({"corpora": {"fineweb_edu": {"repo": "HuggingFaceFW/fineweb"}}}, "is trained on other text"),
     ],

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.report.comparisons import AVERAGE
 from cpt.report.labels import count_label, model_name
+from cpt.report.merged import mixtures_of, trained_by
 from cpt.report.rows import Row
 from cpt.report.scores import BITS_PER_BYTE
 
@@ -106,10 +107,14 @@ def model_card(
     """
     base, run = config["base"], config["runs"][name]
     stated = base.get("license") or base_report.get("licence")
-    mixtures = list(dict.fromkeys(stage["mixture"] for stage in summary["stages"]))
+    trained = {run: mixtures_of(config, run) for run in trained_by(config, name)}
     corpora = {
-        corpus: config["corpora"][corpus] for mixture in mixtures for corpus in config["mixtures"][mixture]
+        corpus: config["corpora"][corpus]
+        for mixtures in trained.values()
+        for mixture in mixtures
+        for corpus in config["mixtures"][mixture]
     }
+    tokens = summary["tokens"] + sum(config["runs"][run]["tokens"] for run in list(trained)[:-1])
     mine = [row for row in scores if row["run"] == name]
     labels = {task: settings["label"] for task, settings in config["evaluate"]["tasks"].items()}
     repository = hub_repository(base)
@@ -129,11 +134,11 @@ def model_card(
     title = named or ("a local model" if base["source"] == "local" else model_name(base))
     parts = [
         f"# {name}",
-        _what_it_is(title, run, summary),
+        _what_it_is(title, run, tokens, summary),
         "## Scores",
         *_scores(mine, labels),
         "## Training data",
-        _corpora(mixtures, config),
+        _corpora(trained, config),
         "## Training",
         _training(summary),
         "## Licence",
@@ -146,8 +151,8 @@ def model_card(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str:
-    trained = f"{summary['tokens']:,} tokens of continued pre-training"
+def _what_it_is(title: str, run: dict[str, Any], tokens: int, summary: dict[str, Any]) -> str:
+    trained = f"{tokens:,} tokens of continued pre-training"
     if between := run.get("interpolate"):
         share = between["ratio"]
         return (
@@ -156,7 +161,9 @@ def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str
         )
     start = run.get("start_from")
     return f"This is {title} after {trained}" + (
-        f", started from the model of the run {start}." if start else "."
+        f", the last {summary['tokens']:,} of them from the model of the run {start} on."
+        if tokens > summary["tokens"]
+        else "."
     )
 
 
@@ -207,18 +214,22 @@ def _source(corpus: dict[str, Any]) -> str:
     return "own files"
 
 
-def _corpora(mixtures: list[str], config: dict[str, Any]) -> str:
+def _corpora(trained: dict[str, list[str]], config: dict[str, Any]) -> str:
+    """A table of the corpora of each run that the model went through, by the run's mixtures."""
     lines = ["| corpus | share of the tokens | source | licence |", "| --- | ---: | --- | --- |"]
-    for mixture in mixtures:
-        stage = f" (stage {mixture})" if len(mixtures) > 1 else ""
-        for name, share in config["mixtures"][mixture].items():
-            corpus = config["corpora"][name]
-            licence = corpus.get("license") or "not stated"
-            lines.append(f"| {name}{stage} | {100 * share:g} % | {_source(corpus)} | {licence} |")
+    for run, mixtures in trained.items():
+        for mixture in mixtures:
+            where = f" (run {run})" if len(trained) > 1 else ""
+            where += f" (stage {mixture})" if len(mixtures) > 1 else ""
+            for name, share in config["mixtures"][mixture].items():
+                corpus = config["corpora"][name]
+                licence = corpus.get("license") or "not stated"
+                lines.append(f"| {name}{where} | {100 * share:g} % | {_source(corpus)} | {licence} |")
     return "\n".join(lines)
 
 
 def _training(summary: dict[str, Any]) -> str:
+    """A table of how the run was trained: the last one, if it started from another."""
     settings = summary["settings"]
     facts = {
         "tokens": f"{summary['tokens']:,}",
