@@ -1,6 +1,57 @@
-"""What the merged config of an experiment says of a run, where only the file is at hand."""
+"""What the merged config of an experiment says of its runs and files, where only the results are at hand."""
 
+import re
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+_NAME = "[^/]+"
+_CORPUS_RULES = "download|filter_documents|minhash|decontaminate|tokenize_documents|held_out"
+_RUN_RULES = "plan_run|train|interpolate|release"
+# The files of a results folder whose path names a run, a mixture, a corpus or a model.
+_NAMING = [
+    re.compile(pattern)
+    for pattern in (
+        rf"corpora/(?P<corpora>{_NAME})/.+",
+        rf"packed/(?P<mixtures>{_NAME})/.+",
+        rf"reference_losses/(?P<mixtures>{_NAME})/(?P<models>{_NAME})/.+",
+        rf"(runs|evaluations)/(?P<runs>{_NAME})/.+",
+        rf"evaluations/{_NAME}/bits_per_byte\.(?P<corpora>{_NAME})\.json",
+        rf"released/(?P<runs>{_NAME})(/.+)?",
+        rf"models/(base\.scores|(?P<models>{_NAME}))\.json",
+        rf"timings/({_CORPUS_RULES})/(?P<corpora>{_NAME}?)(/{_NAME})?\.tsv",
+        rf"timings/held_out_tokens/(?P<corpora>{_NAME})\.\d+\.tsv",
+        rf"timings/pack/(?P<mixtures>{_NAME})\.tsv",
+        rf"timings/reference_losses/(?P<mixtures>{_NAME})/(?P<models>{_NAME})/.+",
+        rf"timings/reference_model/(?P<models>{_NAME})\.tsv",
+        rf"timings/({_RUN_RULES})/(?P<runs>{_NAME})\.tsv",
+        rf"timings/evaluate_tasks/(?P<runs>{_NAME})/.+",
+        rf"timings/bits_per_byte/(?P<runs>{_NAME})/(?P<corpora>{_NAME})\.tsv",
+        rf"timings/page/card-(?P<runs>{_NAME})\.tsv",
+    )
+]
+
+
+def read_merged(root: Path) -> dict[str, Any]:
+    """The merged config of the results in `root`."""
+    return yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+
+
+def belongs(path: str, config: dict[str, Any]) -> bool:
+    """Whether a file of the results is of no run, mixture, corpus or model that the config doesn't have.
+
+    Files of those that were taken out of the config stay in the folder. `path` is relative to it.
+    """
+    known = {key: set(config[key]) for key in ("runs", "mixtures", "corpora")}
+    known["models"] = {"base", *config["runs"], *config.get("reference_models", ())}
+    return all(
+        name in known[kind]
+        for pattern in _NAMING
+        if (found := pattern.fullmatch(path))
+        for kind, name in found.groupdict().items()
+        if name is not None
+    )
 
 
 def mixtures_of(config: dict[str, Any], run: str) -> list[str]:
