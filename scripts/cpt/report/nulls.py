@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cpt.report.samples import Answers, count
-from cpt.report.statistics import binomial_p, mcnemar_p, pooled
+from cpt.report.statistics import SIGNIFICANT, binomial_p, mcnemar_p, pooled
 
 ALWAYS = "always_"  # and a letter
-SIGNIFICANT = 0.05
 LETTER_COLUMNS = (
     *("run", "tokens", "task", "letter", "items", "gold", "answered", "right"),
     *("gold_share", "answered_share"),

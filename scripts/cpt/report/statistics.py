@@ -11,6 +11,7 @@ import numpy as np
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 Z_POWER = 0.8416212335729143  # 80 % quantile: the power for which detectable differences are stated
+SIGNIFICANT = 0.05  # p below it
 RESAMPLES = 10_000
 FLIPS = 100_000
 SMALLEST_STRATUM = 30  # items; resampling inside strata of n items understates the variance by 1 / n
