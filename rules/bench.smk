@@ -19,6 +19,7 @@ rule timings:
     """What each stage took on this machine."""
     input:
         f"{R}/paper.pdf",
+        rules.merged_config.output,
     output:
         f"{R}/timings.csv",
     log:
@@ -26,12 +27,12 @@ rule timings:
     threads: 1
     params:
         command=script("timings"),
-        folder=lambda wildcards: f"{R}/timings",
+        results=lambda wildcards: R,
         code=code("timings"),
     message:
         "timings"
     shell:
-        "{params.command} --timings {params.folder:q} --output {output:q}"
+        "{params.command} --results {params.results:q} --output {output:q}"
         " --code {params.code} --log-file {log:q}"
 
 

@@ -143,8 +143,8 @@ rule letters:
 rule runs:
     """What each training run took and reached."""
     input:
-        expand(rules.train.output.summary, run=cfg.trained_runs),
-        expand(rules.train.output.metrics, run=cfg.trained_runs),
+        summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
+        metrics=expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
         f"{R}/runs.csv",
     log:
@@ -154,12 +154,11 @@ rule runs:
     threads: 1
     params:
         command=script("runs"),
-        summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
         code=code("runs"),
     message:
         "runs"
     shell:
-        "{params.command} --summaries {params.summaries:q} --output {output:q}"
+        "{params.command} --summaries {input.summaries:q} --output {output:q}"
         " --code {params.code} --log-file {log:q}"
 
 

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-import yaml
-
 from cpt.command import command_parser, run
 from cpt.files import write_json
 from cpt.report.crate import crate_metadata
+from cpt.report.merged import read_merged
 from cpt.report.record import record
 
 
@@ -15,8 +14,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Write provenance.json, then the crate, which describes it too."""
     found = record(arguments.results)
     write_json(arguments.output, found)
-    name = yaml.safe_load((arguments.results / "config.yaml").read_text(encoding="utf-8"))["name"]
-    write_json(arguments.crate, crate_metadata(arguments.results, name, found))
+    config = read_merged(arguments.results)
+    write_json(arguments.crate, crate_metadata(arguments.results, config, found))
 
 
 if __name__ == "__main__":

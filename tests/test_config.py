@@ -317,6 +317,25 @@ def test_interpolated_runs_stand_before_the_run_that_they_lead_to():
     assert config.interpolated_runs == ["at-0.25", "at-0.75"]
 
 
+def test_a_run_counts_the_tokens_of_the_runs_that_it_starts_from():
+    """`then` saw 1B tokens: so much stands in Table 1 and in Figure 2, where its row has its place."""
+    later = {"tokens": "600M", "gpus": 3, "start_from": "cpt-400M"}
+    half = {"interpolate": {"run": "then", "ratio": 0.5}}
+    last = {"tokens": "1M", "gpus": 3, "start_from": "half"}
+    fresh = {"tokens": "1M", "gpus": 3, "start_from": "base"}
+    config = load(merged({"runs": {"then": later, "half": half, "last": last, "fresh": fresh}}))
+    assert list(config.budgets.items()) == [
+        ("base", 0),
+        ("fresh", 1_000_000),
+        ("cpt-400M", 400_000_000),
+        ("half", 1_000_000_000),
+        ("cpt-1B", 1_000_000_000),
+        ("then", 1_000_000_000),
+        ("last", 1_001_000_000),
+    ]
+    assert config.runs["then"].tokens == 600_000_000
+
+
 def test_a_run_without_a_mixture_takes_domain_whatever_the_order():
     mixtures = {"replay": {"fineweb_edu": 1.0}, "domain": {"fineweb_edu": 1.0}}
     config = merged()

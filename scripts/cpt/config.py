@@ -54,13 +54,11 @@ class Config(Section):
         """Merging overlays leaves no order to rely on, so rows of Table 1 are ordered by budget, and by
         ratio before the run that an interpolated one leads to."""
 
-        def place(run: Run) -> tuple[int, float]:
-            between = run.interpolate
-            if between is None or between.run not in runs:
-                return run.tokens, 1.0
-            return runs[between.run].tokens, between.ratio
+        def place(name: str) -> tuple[int, float]:
+            between = runs[name].interpolate
+            return _trained_tokens(runs, name), between.ratio if between else 1.0
 
-        return dict(sorted(runs.items(), key=lambda item: place(item[1])))
+        return {name: runs[name] for name in sorted(runs, key=place)}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -316,11 +314,9 @@ class Config(Section):
 
     @property
     def budgets(self) -> dict[str, int]:
-        """For each run the training tokens that went into it: an interpolated one has those of its run."""
-        return {
-            name: self.runs[run.interpolate.run].tokens if run.interpolate else run.tokens
-            for name, run in self.runs.items()
-        }
+        """For each run the training tokens that went into its model, those of the runs that it starts from
+        among them; an interpolated one has those of its run."""
+        return {name: _trained_tokens(self.runs, name) for name in self.runs}
 
     @property
     def measured_corpora(self) -> list[str]:
@@ -334,6 +330,17 @@ class Config(Section):
         for run in self.trained_runs:
             used |= {corpus for mixture in self.mixtures_of(run) for corpus in self.mixtures[mixture]}
         return [name for name in self.corpora if name in used]
+
+
+def _trained_tokens(runs: dict[str, Run], name: str | None) -> int:
+    """The training tokens that went into a model. Unknown names and circles, which are refused, end it."""
+    total, seen = 0, set()
+    while name in runs and name not in seen:
+        seen.add(name)
+        total += runs[name].tokens
+        between = runs[name].interpolate
+        name = between.run if between else runs[name].start_from
+    return total
 
 
 def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:

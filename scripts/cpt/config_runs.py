@@ -177,7 +177,7 @@ class Switch(Section):
 class Run(Section):
     """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
 
-    tokens: Count = 0
+    tokens: Count = Field(0, description="to train on; those of `start_from` come on top of them")
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
     nodes: Positive = Field(1, description="machines that the processes are spread over, on a cluster")

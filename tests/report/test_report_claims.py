@@ -16,11 +16,10 @@ from cpt.report.claims import (
     NOT_REPRODUCED,
     NOT_TESTED,
     REPRODUCED,
-    read_claim_rows,
     read_claims,
 )
 from cpt.report.evidence import FromPaper, stand_ins
-from cpt.report.scores import read_published
+from cpt.report.scores import PUBLISHED_MODEL, read_published
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,8 @@ def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def demo(experiment: SimpleNamespace) -> dict[str, dict[str, Any]]:
-    return by_id(read_claim_rows(experiment.root / "claims.csv"))
+    runs_table = experiment.root / "runs.csv"
+    return by_id(claims_of(experiment.config, experiment.runs, experiment.scores, runs_table))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_demo_is_never_held_against_the_paper(demo: dict[str, Any]) -> None:
 
 
 def test_the_papers_experiment_is_held_against_it(papers: SimpleNamespace) -> None:
-    rows = by_id(read_claim_rows(papers.root / "claims.csv"))
+    rows = by_id(claims_of(papers.config, papers.runs, papers.scores, papers.root / "runs.csv"))
     assert rows["mmlu-change"]["verdict"] == REPRODUCED
     assert rows["mmlu-change"]["ci_low"] < 8.1 < rows["mmlu-change"]["ci_high"]
     assert rows["winogrande-change"]["verdict"] == NOT_REPRODUCED
@@ -165,6 +165,7 @@ def test_other_devices_measure_scores_but_no_times(papers: SimpleNamespace, tmp_
         ({"train": {"learning_rate": 3e-4}}, "cpt-1B has another learning rate: 0.0003"),
         ({"train": {"document_masking": True}}, "cpt-1B trains with document masking"),
         ({"runs": {"cpt-1B": {"tokens": 10**9, "start_from": "cpt-400M"}}}, "not from the base model"),
+        ({"runs": {"cpt-1B": {"tokens": 6 * 10**8, "start_from": "cpt-400M"}}}, "not from the base model"),
         ({"runs": {"cpt-1B": {"tokens": 9 * 10**8}}}, "no run of 1B tokens"),
         ({"corpora": {"fineweb_edu": {"repo": "HuggingFaceFW/fineweb"}}}, "is trained on other text"),
     ],
@@ -179,6 +180,10 @@ def test_another_setting_is_another_experiment(
     row = by_id(claims_of(config, runs, papers.scores, papers.root / "runs.csv"))["mmlu-change"]
     assert row["verdict"] == NOT_TESTED
     assert note in row["note"]
+
+
+def test_published_scores_are_those_of_the_claims_base_model() -> None:
+    assert read_claims(CLAIMS)[0]["base"] == PUBLISHED_MODEL
 
 
 def test_a_subset_of_the_items_measures_nothing(papers: SimpleNamespace) -> None:

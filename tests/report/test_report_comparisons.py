@@ -111,6 +111,21 @@ def test_nulls_by_hand(tmp_path: Path) -> None:
     assert sum(row["answered_share"] for row in rows) == 1
 
 
+def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
+    """A task of one's own: its best answer may be any letter, and from the 27th choice on a number."""
+    gold = [29, 29, 29, 0, 7, 25]
+    choices = {"predicted": 9, "choice_characters": [1] * 30}
+    answers = read_answers(write(tmp_path, "base", [0] * 6, gold, **choices))
+    scores = null_scores(answers)
+    assert (scores["majority"], scores["always_30"]) == (0.5, 0.5)
+    assert scores["always_A"] == scores["always_H"] == scores["always_Z"] == pytest.approx(1 / 6)
+    assert strongest_null(answers, "acc").name == "always_30"
+    rows = letter_rows({"name": "base", "tokens": 0}, "own", answers)
+    assert [row["letter"] for row in rows[7:10] + rows[24:28]] == ["H", "I", "J", "Y", "Z", "27", "28"]
+    assert sum(row["gold"] for row in rows) == sum(row["answered"] for row in rows) == 6
+    assert rows[9]["answered_share"] == 1
+
+
 def test_a_clear_score_is_above_the_nulls_and_chance_is_tested_by_its_own_test(tmp_path: Path) -> None:
     gold = [0, 1, 2, 3] * 25
     good = strongest_null(read_answers(write(tmp_path, "good", [1] * 70 + [0] * 30, gold)), "acc")

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 from test_report_scripts import call
 
-from cpt.report.model_card import HUB_LICENSES, license_fields, model_card
+from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
 
 SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
 SETTINGS |= {"schedule": "cosine"}
@@ -85,6 +85,42 @@ def test_card_of_the_papers_model_names_repositories_and_licences(
     )
     assert "secret" not in str(card)
     assert "It was not trained itself" in card.text
+
+
+def test_card_tells_the_text_of_the_runs_that_a_run_started_from(
+    experiment: SimpleNamespace, summary: dict
+) -> None:
+    config = json.loads(json.dumps(experiment.config))
+    config["corpora"] |= {name: {"source": "local", "language": name} for name in ("de", "fr")}
+    config["mixtures"] = {"domain": config["mixtures"]["domain"], "first": {"de": 1.0}, "late": {"fr": 1.0}}
+    begun = {"tokens": 4096, "mixture": "first", "switch": {"mixture": "late", "at": 0.5}}
+    config["runs"] |= {"begun": begun, "then": {"tokens": 25_600, "start_from": "begun"}}
+    config["runs"]["half"] = {"interpolate": {"run": "then", "ratio": 0.5}}
+    for name in ("then", "half"):
+        card = model_card(name, config, {}, [], summary)
+        assert card.data.language == ["de", "en", "fr"]
+        assert "| de (run begun) (stage first) | 100 % |" in card.text
+        assert "| fr (run begun) (stage late) | 100 % |" in card.text
+        assert "| scientific_python (run then) | 100 % |" in card.text
+        assert "after 29,696 tokens of continued pre-training" in card.text
+        told = "the last 25,600 of them from the model of the run begun on."
+        assert (told in card.text) == (name == "then")
+
+
+def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
+    """The hub merges what has the same data set, configuration and split, below the first one's name."""
+    row = {"items_of_full": 14042, "n": 14042, "score": 0.25}
+    rows = [{**row, "task": "mmlu", "metric": "acc"}, {**row, "task": "own", "metric": "acc"}]
+    rows += [{**row, "task": "mmlu_continuation", "metric": metric} for metric in ("acc", "acc_norm")]
+    letters, own, *cloze = evaluation_results(rows, {"mmlu": "MMLU"})
+    assert (own.dataset_type, own.dataset_config, own.dataset_split) == ("own", None, None)
+    assert {result.unique_identifier for result in cloze} == {letters.unique_identifier}
+    assert (letters.dataset_type, letters.dataset_config) == ("cais/mmlu", "all")
+    assert [result.metric_name for result in (letters, *cloze)] == [
+        "accuracy",
+        "accuracy (cloze)",
+        "accuracy, log-likelihoods divided by length (cloze)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
         "cpt-10K": {"tokens": "10K", "cpus": 2},
         "cpt-25K": {
             **{"tokens": 10_240, "cpus": 2, "train": {"learning_rate": 0.001}},
-            "switch": {"mixture": "late", "at": 0.75},
+            **{"switch": {"mixture": "late", "at": 0.75}, "start_from": "cpt-10K"},
         },
     }
     domain, general = experiment.corpora
@@ -236,6 +236,7 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
     assert "learning rate 0.001" in shown
     assert f"{domain} 85 % , {general} 15 %" in " ".join(shown.split())
     assert "H.Swag" not in shown
+    assert "those of the runs that a run starts from" in " ".join(shown.split())
 
 
 def test_an_experiment_without_training_compiles(experiment: SimpleNamespace, tmp_path: Path) -> None:

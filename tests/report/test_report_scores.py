@@ -191,6 +191,22 @@ def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace
         score_rows(folder, experiment.runs, experiment.tasks, experiment.corpora, {})
 
 
+@pytest.mark.parametrize(("choices", "last"), [(4, "always_E"), (7, "always_G")])
+def test_there_is_a_column_for_each_letter(tmp_path: Path, choices: int, last: str) -> None:
+    """And one for each that the seven benchmarks have, in every experiment."""
+    for run in ("base", "cpt-400M"):
+        samples = [sample(item, 1) | {"choice_characters": [1] * choices} for item in range(4)]
+        write_task(tmp_path, run, samples, {"acc": 1.0})
+    tasks = {"piqa": {"label": "PIQA", "metric": "acc"}}
+    rows = score_rows(tmp_path, RUNS, tasks, [], {})
+    write_scores(tmp_path / "scores.csv", rows)
+    header, first, *_ = (tmp_path / "scores.csv").read_text().splitlines()
+    names = header.split(",")
+    assert names[names.index("longest") - 1] == last and names[names.index("always_A") - 1] == "majority"
+    assert dict(zip(names, first.split(","), strict=True))["always_A"] == "1.000000"
+    assert read_scores(tmp_path / "scores.csv")[0]["majority"] == 1
+
+
 def test_wrong_and_empty_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("run,tokens\nbase,0\n")

@@ -5,19 +5,21 @@ from argparse import ArgumentTypeError
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cpt.config_runs import Train
 from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.train import loop
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
 from cpt.train.metrics import MetricsFile, flops_per_token
 from cpt.train.plan import make_plan, require_separate_documents
-from cpt.train.schedules import SCHEDULES, learning_rate, phases
+from cpt.train.schedules import learning_rate, phases
 from train import corpus_file
 
 PAPER = {
@@ -121,7 +123,7 @@ def test_warmup_stable_decay_by_hand():
 @given(
     st.integers(1, 300),
     st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda shares: sum(shares) <= 1),
-    st.sampled_from(SCHEDULES),
+    st.sampled_from(get_args(Train.model_fields["schedule"].annotation)),
 )
 def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
     warmup, cooldown, decay = shares

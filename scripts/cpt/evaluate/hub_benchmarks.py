@@ -15,10 +15,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from cpt.data_sets import DATA_SETS
 from cpt.errors import UserError
-from cpt.evaluate.benchmarks import DATA_SETS, FEATURES, MMLU_REPOSITORY, MMLU_SPLITS, Rows
+from cpt.evaluate.benchmarks import FEATURES, MMLU_REPOSITORY, MMLU_SPLITS, Rows
 
-REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()} | {MMLU_REPOSITORY})
+REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()})
 
 
 class HubSource:

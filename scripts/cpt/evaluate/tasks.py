@@ -18,19 +18,19 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
+from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.errors import UserError
 
-DEFINITIONS = {  # folder of lm-eval's definition, and the data set's repository
-    "mmlu": ("mmlu/default", "cais/mmlu"),
-    "mmlu_continuation": ("mmlu/continuation", "cais/mmlu"),
-    "arc_challenge": ("arc", "allenai/ai2_arc"),
-    "arc_easy": ("arc", "allenai/ai2_arc"),
-    "winogrande": ("winogrande", "allenai/winogrande"),
-    "hellaswag": ("hellaswag", "Rowan/hellaswag"),
-    "boolq": ("super_glue/boolq", "aps/super_glue"),
-    "piqa": ("piqa", "baber/piqa"),
+DEFINITIONS = {  # folder of lm-eval's definition
+    "mmlu": "mmlu/default",
+    "mmlu_continuation": "mmlu/continuation",
+    "arc_challenge": "arc",
+    "arc_easy": "arc",
+    "winogrande": "winogrande",
+    "hellaswag": "hellaswag",
+    "boolq": "super_glue/boolq",
+    "piqa": "piqa",
 }
-CLOZE = "_continuation"  # lm-eval's ending of the tasks that score the text of MMLU's answers, not letters
 METRICS = ("acc", "acc_norm")
 
 
@@ -73,7 +73,7 @@ def load_benchmark(benchmarks: Path, task: str, leaves: list[str], cache: Path) 
     Only the folder that defines `task` is indexed (all of lm-eval's take ten seconds and more), and only
     the wanted subjects are loaded. `cache` is a temporary folder.
     """
-    folder, repository = DEFINITIONS[task]
+    repository = DATA_SETS[task.removesuffix(CLOZE)].repository
     group = {
         "group": "selected",
         "task": [
@@ -89,7 +89,7 @@ def load_benchmark(benchmarks: Path, task: str, leaves: list[str], cache: Path) 
     own = cache / "tasks"
     own.mkdir()
     (own / "selected.yaml").write_text(yaml.safe_dump(group))
-    defined = Path(lm_eval.tasks.__file__).parent / folder
+    defined = Path(lm_eval.tasks.__file__).parent / DEFINITIONS[task]
     loaded = TaskManager(include_defaults=False, include_path=[defined, own]).load(["selected"])
     return list(loaded["tasks"].values())
 

@@ -10,7 +10,7 @@ import yaml
 
 from cpt.errors import UserError
 from cpt.report.evidence import Evidence, Measured, Unknown
-from cpt.report.rows import Row, read_rows, typed, write_rows
+from cpt.report.rows import Row, write_rows
 
 COLUMNS = (
     *("claim", "kind", "where", "says", "unit", "stated", "stated_high", "recomputed"),
@@ -265,9 +265,3 @@ def claim_rows(
 def write_claims(path: Path, rows: list[Row]) -> None:
     """Write claims.csv."""
     write_rows(path, COLUMNS, rows)
-
-
-def read_claim_rows(path: Path) -> list[Row]:
-    """Read claims.csv: numbers as float, n as int, empty cells as None."""
-    text = {"claim", "kind", "where", "says", "unit", "runs", "verdict", "note"}
-    return [typed(row, COLUMNS, {"n"}, text) for row in read_rows(path, COLUMNS)]

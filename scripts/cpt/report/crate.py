@@ -8,6 +8,7 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from cpt.files import sha256_of
+from cpt.report.merged import belongs
 
 # What of the results is handed on, and what it is; folders are described by their names alone.
 DESCRIBED = {
@@ -54,14 +55,15 @@ def _inputs(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [model, *corpora.values()]
 
 
-def crate_metadata(root: Path, name: str, record: dict[str, Any]) -> dict[str, Any]:
+def crate_metadata(root: Path, config: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """The content of ro-crate-metadata.json for the results in `root`.
 
     Args:
         root: the results folder, which becomes the crate's root.
-        name: of the experiment.
+        config: the merged config; files of what it doesn't have are left out.
         record: as `cpt.report.record.record` gives it.
     """
+    name = config["name"]
     crate = ROCrate()
     crate.name = f"Continued pre-training: {name}"
     crate.description = (
@@ -72,6 +74,8 @@ def crate_metadata(root: Path, name: str, record: dict[str, Any]) -> dict[str, A
     for pattern, description in DESCRIBED.items():
         for path in sorted(root.glob(pattern)):
             relative = path.relative_to(root).as_posix()
+            if not belongs(relative, config):
+                continue
             if path.is_dir():
                 properties = {"name": f"{description}: {path.name}"}
                 files.append(crate.add_directory(path, dest_path=f"{relative}/", properties=properties))

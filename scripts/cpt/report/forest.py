@@ -11,9 +11,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cpt.report import style
 from cpt.report.comparisons import AVERAGE
 from cpt.report.rows import Row
+from cpt.report.statistics import SIGNIFICANT
 
 ROW_HEIGHT, GAP = 0.15, 0.6  # inches for one run; between tasks, in rows
-SIGNIFICANT = 0.05
 UNDETECTABLE = "#e3e3e3"
 
 

@@ -8,21 +8,13 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.report.comparisons import AVERAGE
 from cpt.report.labels import count_label, model_name
+from cpt.report.merged import mixtures_of, trained_by
 from cpt.report.rows import Row
 from cpt.report.scores import BITS_PER_BYTE
 
-# Data set, configuration and split on the hub that lm-eval's definition of a task scores.
-DATA_SETS = {
-    "mmlu": ("cais/mmlu", "all", "test"),
-    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test"),
-    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test"),
-    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation"),
-    "hellaswag": ("Rowan/hellaswag", None, "validation"),
-    "boolq": ("aps/super_glue", "boolq", "validation"),
-    "piqa": ("baber/piqa", None, "validation"),
-}
 METRIC_NAMES = {
     "acc": "accuracy",
     "acc_norm": "accuracy, log-likelihoods divided by length",
@@ -76,18 +68,21 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
             label = f"held-out text of {task}"
         else:
             label = labels.get(task, task)
-        data_set, configuration, split = DATA_SETS.get(task, (task, None, None))
+        known = DATA_SETS.get(task.removesuffix(CLOZE))
+        metric = METRIC_NAMES.get(row["metric"], row["metric"])
+        if known and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
+            metric += " (cloze)"
         results.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=data_set,
+                dataset_type=known.repository if known else task,
                 dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
-                dataset_config=configuration,
-                dataset_split=split,
+                dataset_config=known.configuration if known else None,
+                dataset_split=known.split if known else None,
                 dataset_args={"num_few_shot": 0} if full else None,
                 metric_type=row["metric"],
-                metric_name=METRIC_NAMES.get(row["metric"], row["metric"]),
+                metric_name=metric,
                 metric_value=round(row["score"], 4),
             )
         )
@@ -112,10 +107,14 @@ def model_card(
     """
     base, run = config["base"], config["runs"][name]
     stated = base.get("license") or base_report.get("licence")
-    mixtures = list(dict.fromkeys(stage["mixture"] for stage in summary["stages"]))
+    trained = {run: mixtures_of(config, run) for run in trained_by(config, name)}
     corpora = {
-        corpus: config["corpora"][corpus] for mixture in mixtures for corpus in config["mixtures"][mixture]
+        corpus: config["corpora"][corpus]
+        for mixtures in trained.values()
+        for mixture in mixtures
+        for corpus in config["mixtures"][mixture]
     }
+    tokens = summary["tokens"] + sum(config["runs"][run]["tokens"] for run in list(trained)[:-1])
     mine = [row for row in scores if row["run"] == name]
     labels = {task: settings["label"] for task, settings in config["evaluate"]["tasks"].items()}
     repository = hub_repository(base)
@@ -135,11 +134,11 @@ def model_card(
     title = named or ("a local model" if base["source"] == "local" else model_name(base))
     parts = [
         f"# {name}",
-        _what_it_is(title, run, summary),
+        _what_it_is(title, run, tokens, summary),
         "## Scores",
         *_scores(mine, labels),
         "## Training data",
-        _corpora(mixtures, config),
+        _corpora(trained, config),
         "## Training",
         _training(summary),
         "## Licence",
@@ -152,8 +151,8 @@ def model_card(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str:
-    trained = f"{summary['tokens']:,} tokens of continued pre-training"
+def _what_it_is(title: str, run: dict[str, Any], tokens: int, summary: dict[str, Any]) -> str:
+    trained = f"{tokens:,} tokens of continued pre-training"
     if between := run.get("interpolate"):
         share = between["ratio"]
         return (
@@ -162,7 +161,9 @@ def _what_it_is(title: str, run: dict[str, Any], summary: dict[str, Any]) -> str
         )
     start = run.get("start_from")
     return f"This is {title} after {trained}" + (
-        f", started from the model of the run {start}." if start else "."
+        f", the last {summary['tokens']:,} of them from the model of the run {start} on."
+        if tokens > summary["tokens"]
+        else "."
     )
 
 
@@ -213,18 +214,22 @@ def _source(corpus: dict[str, Any]) -> str:
     return "own files"
 
 
-def _corpora(mixtures: list[str], config: dict[str, Any]) -> str:
+def _corpora(trained: dict[str, list[str]], config: dict[str, Any]) -> str:
+    """A table of the corpora of each run that the model went through, by the run's mixtures."""
     lines = ["| corpus | share of the tokens | source | licence |", "| --- | ---: | --- | --- |"]
-    for mixture in mixtures:
-        stage = f" (stage {mixture})" if len(mixtures) > 1 else ""
-        for name, share in config["mixtures"][mixture].items():
-            corpus = config["corpora"][name]
-            licence = corpus.get("license") or "not stated"
-            lines.append(f"| {name}{stage} | {100 * share:g} % | {_source(corpus)} | {licence} |")
+    for run, mixtures in trained.items():
+        for mixture in mixtures:
+            where = f" (run {run})" if len(trained) > 1 else ""
+            where += f" (stage {mixture})" if len(mixtures) > 1 else ""
+            for name, share in config["mixtures"][mixture].items():
+                corpus = config["corpora"][name]
+                licence = corpus.get("license") or "not stated"
+                lines.append(f"| {name}{where} | {100 * share:g} % | {_source(corpus)} | {licence} |")
     return "\n".join(lines)
 
 
 def _training(summary: dict[str, Any]) -> str:
+    """A table of how the run was trained: the last one, if it started from another."""
     settings, loss = summary["settings"], summary["final_loss"]
     facts = {
         "tokens": f"{summary['tokens']:,}",

@@ -1,19 +1,23 @@
 """What can be scored without reading the question, and which letters a model answers."""
 
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpt.report.samples import Answers, count
-from cpt.report.statistics import binomial_p, mcnemar_p, pooled
+from cpt.report.statistics import SIGNIFICANT, binomial_p, mcnemar_p, pooled
 
-LETTERS = "ABCDE"  # no item of the seven benchmarks has more than five choices
-ALWAYS = tuple(f"always_{letter}" for letter in LETTERS)
-SIGNIFICANT = 0.05
+ALWAYS = "always_"  # and a letter
 LETTER_COLUMNS = (
     *("run", "tokens", "task", "letter", "items", "gold", "answered", "right"),
     *("gold_share", "answered_share"),
 )
+
+
+def letter(number: int) -> str:
+    """What a choice is called, by its number from 0: A to Z, then 27, 28 and so on."""
+    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
 
 
 class Null(NamedTuple):
@@ -41,9 +45,7 @@ def null_answers(answers: Answers) -> dict[str, np.ndarray]:
     An item without such a letter counts as wrong. `longest` is absent where all choices are equally long
     (MMLU's are letters, and WinoGrande's two sentences end alike).
     """
-    found = {
-        name: answers.gold == number for number, name in enumerate(ALWAYS) if number < answers.choices.max()
-    }
+    found = {f"{ALWAYS}{letter(number)}": answers.gold == number for number in range(answers.choices.max())}
     if answers.longest is not None:
         found["longest"] = answers.gold == answers.longest
     return found
@@ -57,7 +59,7 @@ def chance_of(answers: Answers) -> float:
 def null_scores(answers: Answers) -> dict[str, float]:
     """`chance`, `always_A` ..., `majority` (the best of these), and if there is one `longest`."""
     scores = {name: float(right.mean()) for name, right in null_answers(answers).items()}
-    majority = max(score for name, score in scores.items() if name in ALWAYS)
+    majority = max(score for name, score in scores.items() if name.startswith(ALWAYS))
     return {"chance": chance_of(answers), "majority": majority, **scores}
 
 
@@ -86,14 +88,14 @@ def letter_rows(run: dict[str, Any], task: str, answers: Answers) -> list[dict[s
     Answers are those of the plain log-likelihood (acc).
     """
     rows = []
-    for number, letter in enumerate(LETTERS[: answers.choices.max()]):
+    for number in range(answers.choices.max()):
         gold, answered = answers.gold == number, answers.predicted == number
         rows.append(
             {
                 "run": run["name"],
                 "tokens": run["tokens"],
                 "task": task,
-                "letter": letter,
+                "letter": letter(number),
                 "items": len(gold),
                 "gold": int(gold.sum()),
                 "answered": int(answered.sum()),

@@ -8,10 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cpt.digest import settings_digest
 from cpt.files import read_json, sha256_of
+from cpt.report.merged import belongs, read_merged
 from cpt.report.timings import summed_timings
 
 # Maximum power in W from NVIDIA's data sheets; a name that holds the first matching part.
@@ -29,12 +28,17 @@ ASSUMPTION = (
 )
 
 
-def stage_results(root: Path) -> dict[str, dict[str, Any]]:
-    """Every JSON file of a stage that carries a `provenance` block, by its path relative to `root`."""
+def stage_results(root: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every JSON file of a stage that carries a `provenance` block, by its path relative to `root`.
+
+    Those of runs, mixtures and corpora that the config doesn't have any more are left out.
+    """
     found = {}
     for path in sorted(root.rglob("*.json")):
         parts = path.relative_to(root).parts
         if parts[0] in LEFT_OUT or any(part.startswith(".") for part in parts):
+            continue
+        if not belongs("/".join(parts), config):
             continue
         content = read_json(path)
         if isinstance(content, dict) and "provenance" in content:
@@ -66,7 +70,7 @@ def energy(stages: dict[str, dict[str, float]], results: dict[str, dict[str, Any
         "gpus": 0.0,
     }
     for path, content in results.items():
-        if path.startswith("runs/") and content["device"] == "cuda":
+        if path.startswith("runs/") and content["device"] != "cpu":  # else it is the GPU's name
             seconds = content["processes"] * content["provenance"]["wall_seconds"]
             joules["gpus"] += seconds * _watts(content)
     scoring = [_watts(content) for path, content in results.items() if path.startswith("evaluations/")]
@@ -96,9 +100,9 @@ def _values(results: dict[str, dict[str, Any]], key: str) -> list[Any]:
 
 def record(root: Path) -> dict[str, Any]:
     """The record of the experiment whose results lie in `root` (docs/formats.md). Raises UserError."""
-    results = stage_results(root)
-    config = root / "config.yaml"
-    timings = summed_timings(root / "timings").fillna(0.0)  # of jobs too short to be measured
+    config = read_merged(root)
+    results = stage_results(root, config)
+    timings = summed_timings(root).fillna(0.0)  # of jobs too short to be measured
     stages = {rule: {key: float(value) for key, value in row.items()} for rule, row in timings.iterrows()}
     packages: dict[str, list[str]] = defaultdict(list)
     for versions in _values(results, "versions"):
@@ -109,8 +113,8 @@ def record(root: Path) -> dict[str, Any]:
     return {
         "config": {
             "file": "config.yaml",
-            "sha256": sha256_of(config),
-            "settings_digest": settings_digest(yaml.safe_load(config.read_text(encoding="utf-8"))),
+            "sha256": sha256_of(root / "config.yaml"),
+            "settings_digest": settings_digest(config),
         },
         "git_commits": _values(results, "git_commit"),
         "packages": dict(sorted(packages.items())),

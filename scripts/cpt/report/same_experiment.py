@@ -3,6 +3,7 @@
 from typing import Any
 
 from cpt.report.labels import count_label, model_name
+from cpt.report.merged import mixtures_of
 from cpt.report.rows import Row
 
 
@@ -43,14 +44,13 @@ def _other_run(
 ) -> str:
     stated, name = paper["runs"][run], names.get(run)
     row = runs.get(name or "")
-    if row is None or config["runs"][name]["tokens"] != stated["tokens"]:
+    settings = config["runs"].get(name)
+    if row is None or (settings["tokens"] != stated["tokens"] and not settings.get("start_from")):
         return f"no run of {count_label(stated['tokens'])} tokens"
-    settings = config["runs"][name]
-    mixtures = config["mixtures"]
-    default = next(iter(mixtures)) if len(mixtures) == 1 else "domain"
-    shares = mixtures[settings.get("mixture") or default]
+    mixture, *later = mixtures_of(config, name)
+    shares = config["mixtures"][mixture]
     text = {config["corpora"][corpus].get("repo") for corpus, share in shares.items() if share}
-    if text != {paper["corpus"]} or settings.get("switch") or settings.get("start_from"):
+    if text != {paper["corpus"]} or later or settings.get("start_from"):
         return f"{name} is trained on other text, or not from the base model"
     train = {**config["train"], **settings.get("train", {})}
     for key, value in paper["train"].items():

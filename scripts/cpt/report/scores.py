@@ -8,7 +8,7 @@ from typing import Any
 from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.report.comparisons import AVERAGE, compare, compare_average
-from cpt.report.nulls import ALWAYS, null_scores, strongest_null
+from cpt.report.nulls import ALWAYS, letter, null_scores, strongest_null
 from cpt.report.rows import Row, read_rows, typed, write_rows
 from cpt.report.samples import Answers, pair, read_answers, samples_path, shown_metric
 from cpt.report.statistics import Z_95, Pairs, holm, pooled, standard_error, wilson_interval
@@ -17,9 +17,10 @@ COLUMNS = (
     *("run", "tokens", "task", "metric", "n", "items_of_full", "score", "standard_error"),
     *("ci_low", "ci_high", "shown", "base_score", "difference", "difference_ci_low", "difference_ci_high"),
     *("gained", "lost", "mcnemar_p", "mcnemar_p_holm", "detectable_difference"),
-    *("chance", "majority", *ALWAYS, "longest"),
+    *("chance", "majority", "longest"),
     *("null", "null_score", "null_test", "null_p", "above_null", "published"),
 )
+FEWEST_LETTERS = 5  # that scores.csv has columns for: no item of the seven benchmarks has more choices
 BITS_PER_BYTE = "bits_per_byte"
 PUBLISHED_MODEL = "facebook/MobileLLM-125M"
 
@@ -202,12 +203,16 @@ def score_rows(
 
 
 def write_scores(path: Path, rows: list[Row]) -> None:
-    """Write scores.csv."""
-    write_rows(path, COLUMNS, rows)
+    """Write scores.csv, with a column for each letter that some item has as a choice."""
+    most = max(sum(name.startswith(ALWAYS) for name in row) for row in rows)
+    letters = [f"{ALWAYS}{letter(number)}" for number in range(max(most, FEWEST_LETTERS))]
+    before = COLUMNS.index("longest")
+    write_rows(path, (*COLUMNS[:before], *letters, *COLUMNS[before:]), rows)
 
 
 def read_scores(path: Path) -> list[Row]:
-    """Read scores.csv: numbers as int and float, `shown` and `above_null` as bool, empty cells as None."""
+    """Read the COLUMNS of scores.csv: numbers as int and float, `shown` and `above_null` as bool, empty cells
+    as None."""
     whole = {"tokens", "n", "items_of_full", "gained", "lost"}
     text = {"run", "task", "metric", "null", "null_test"}
     return [typed(row, COLUMNS, whole, text) for row in read_rows(path, COLUMNS)]

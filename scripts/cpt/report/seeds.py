@@ -35,11 +35,11 @@ def seed_rows(
                 pair(of_base, answers, metric, str(path))  # for its check that the items are the same
                 outcomes.append(answers.right[metric].astype(float))
             scores = np.array(outcomes)
-            for quantity, values in (
-                ("score", scores),
-                ("difference", scores - of_base.right[metric]),
+            for quantity, values, limits in (
+                ("score", scores, (0.0, 1.0)),
+                ("difference", scores - of_base.right[metric], (-1.0, 1.0)),
             ):
-                found = spread(values)
+                found = spread(values, limits)
                 rows.append(
                     {
                         "run": name,

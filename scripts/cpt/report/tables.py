@@ -6,9 +6,9 @@ from typing import Any
 
 from cpt.files import write_text
 from cpt.report.labels import MINUS, count_label, run_labels
-from cpt.report.nulls import SIGNIFICANT
 from cpt.report.rows import Row, write_rows
 from cpt.report.scores import AVERAGE, averages, shown_rows
+from cpt.report.statistics import SIGNIFICANT
 
 MARK, NONE = "*", "\N{EN DASH}"
 OF_SCORE = ("ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high")

@@ -5,16 +5,20 @@ from pathlib import Path
 import pandas as pd
 
 from cpt.errors import UserError
+from cpt.report.merged import belongs, read_merged
 
 COLUMNS = {"s": "wall_seconds", "cpu_time": "cpu_seconds", "max_rss": "peak_memory_mb"}
 
 
-def summed_timings(folder: Path) -> pd.DataFrame:
+def summed_timings(root: Path) -> pd.DataFrame:
     """Rows by rule, the longest first: jobs, wall_seconds, cpu_seconds (summed), peak_memory_mb (of one job).
 
-    Raises UserError if the folder has no benchmark files.
+    `root` is the results folder. Jobs of runs, mixtures and corpora that its config doesn't have are left
+    out. Raises UserError if there are no benchmark files.
     """
-    files = sorted(folder.rglob("*.tsv"))
+    folder, config = root / "timings", read_merged(root)
+    found = sorted(folder.rglob("*.tsv"))
+    files = [file for file in found if belongs(file.relative_to(root).as_posix(), config)]
     if not files:
         raise UserError(f"{folder}: no benchmark files; run the experiment first")
     rows = pd.concat(

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-SCHEDULES = ("cosine", "infinite", "warmup_stable_decay")
-
 
 def phases(train: dict[str, Any], steps: int) -> dict[str, int]:
     """A schedule's phases in steps, from their shares of a run.

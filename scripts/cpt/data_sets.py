@@ -1,0 +1,24 @@
+"""The data sets of the seven benchmarks on the hub: one table for what fetches, scores and cites them."""
+
+from typing import NamedTuple
+
+
+class DataSet(NamedTuple):
+    """Where a task's scored split is on the hub."""
+
+    kind: str  # of cpt.evaluate.benchmarks.FEATURES
+    repository: str
+    configuration: str
+    split: str
+
+
+DATA_SETS = {
+    "arc_challenge": DataSet("arc", "allenai/ai2_arc", "ARC-Challenge", "test"),
+    "arc_easy": DataSet("arc", "allenai/ai2_arc", "ARC-Easy", "test"),
+    "winogrande": DataSet("winogrande", "allenai/winogrande", "winogrande_xl", "validation"),
+    "hellaswag": DataSet("hellaswag", "Rowan/hellaswag", "default", "validation"),
+    "piqa": DataSet("piqa", "baber/piqa", "default", "validation"),
+    "boolq": DataSet("boolq", "aps/super_glue", "boolq", "validation"),
+    "mmlu": DataSet("mmlu", "cais/mmlu", "all", "test"),
+}
+CLOZE = "_continuation"  # lm-eval's ending of the tasks that score the text of MMLU's answers, not letters
