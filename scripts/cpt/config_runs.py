@@ -45,7 +45,9 @@ class HeldOutLoss(Section):
 class Selection(Section):
     """Selective language modelling (Lin et al. 2024)."""
 
-    reference: str = Field(description="the model whose loss is subtracted: a run, or of `reference_models`")
+    reference: str = Field(
+        description="the model whose loss is subtracted: a run, `base`, or one of `reference_models`"
+    )
     share: float = Field(gt=0, le=1, description="of each sequence's targets: those of highest excess loss")
 
 

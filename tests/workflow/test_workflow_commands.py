@@ -7,6 +7,7 @@ demo itself under `make test-experiments`. What needs a cluster is typed on a re
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ ELSEWHERE = {  # command: the file that types it, and where
     "snakemake --profile slurm results/table1.csv": ON_SLURM,
 }
 TEST = "make test"
+REDRAW = "snakemake figure2 --forcerun figure2 --cores 1 --configfile experiments/demo.yaml"
 UPLOAD = "hf upload OWNER/NAME results/demo/released/cpt-41K . --exclude '.snakemake*'"
 
 
@@ -78,7 +80,7 @@ def on_smoke(command: str) -> str:
 
 
 def test_each_command_is_typed_by_a_test():
-    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, UPLOAD}
+    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, REDRAW, UPLOAD}
     assert {command.removeprefix(".venv/bin/") for command in COMMANDS} == known
     for command, (file, call) in ELSEWHERE.items():
         assert call in (ROOT / file).read_text(), command
@@ -112,6 +114,19 @@ def test_what_a_command_makes(project, command):
     typed(project, on_smoke(command))
     for name in MADE[command]:
         assert (project.folder / name).stat().st_size > 1000
+
+
+def test_one_figure_is_made_again_from_copied_results(project, tmp_path):
+    clone = Project(tmp_path / "clone")  # in the finished project, what depends on the figure would be due
+    results = clone.folder / "results/smoke"
+    shutil.copytree(project.folder / "results/smoke", results)  # with their time stamps
+    figure = results / "figures/figure2.svg"
+    before, made = figure.stat().st_mtime_ns, figure.read_bytes()
+    assert re.search(r"^total +1$", typed(clone, on_smoke(REDRAW)), re.MULTILINE)
+    assert figure.stat().st_mtime_ns > before and figure.read_bytes() == made
+    shutil.rmtree(results)
+    printed = typed(clone, on_smoke(REDRAW), "-n", "--quiet", "rules")
+    assert re.search(r"^train +2$", printed, re.MULTILINE), printed
 
 
 def test_model_is_uploaded_with_its_card(project, monkeypatch):
