@@ -175,7 +175,7 @@ rule decontaminate:
     threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
-        runtime=minutes(60, 60),
+        runtime=minutes(60, 60, rules=2),
     params:
         command=script("decontaminate"),
         settings=as_json(cfg.decontaminate),
@@ -209,7 +209,7 @@ rule tokenize_documents:
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(2),
-        runtime=minutes(60, 120),
+        runtime=minutes(60, 120, rules=2),
     params:
         command=script("tokenize_documents"),
         settings=as_json(
@@ -240,7 +240,7 @@ rule held_out:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=minutes(30),
+        runtime=minutes(30, rules=2),
     params:
         command=script("held_out"),
         code=code("held_out"),
@@ -266,7 +266,7 @@ rule held_out_tokens:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=minutes(30),
+        runtime=minutes(30, rules=2),
     params:
         command=script("held_out_tokens"),
         code=code("held_out_tokens"),

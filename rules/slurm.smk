@@ -37,11 +37,14 @@ def growing(megabytes, together=1):
     return lambda wildcards, attempt: min(megabytes * attempt, MAX_MB // together)
 
 
-def minutes(count, per_gigabyte=0):
-    """A time limit that grows with the input and the attempt, up to the longest that the site allows."""
+def minutes(count, per_gigabyte=0, rules=1):
+    """A time limit that grows with the input and the attempt, up to the longest that the site allows.
+
+    Limits of several rules that follow one another in one Slurm job add up.
+    """
 
     def limit(wildcards, input, attempt):
-        return min(round((count + per_gigabyte * size_mb(input) / 1000) * attempt), MAX_MINUTES)
+        return min(round((count + per_gigabyte * size_mb(input) / 1000) * attempt), MAX_MINUTES // rules)
 
     return limit
 

@@ -154,6 +154,15 @@ def test_missing_key():
             "runs.x.start_from: goes round in a circle: x -> x",
         ),
         (
+            {
+                "runs": {
+                    "x": {"tokens": "4M", "gpus": 1, "start_from": "half"},
+                    "half": {"interpolate": {"run": "x", "ratio": 0.5}},
+                }
+            },
+            "runs.x.start_from: goes round in a circle: x -> half -> x",
+        ),
+        (
             {"runs": {"half": {"interpolate": {"run": "cpt-2B", "ratio": 0.5}}}},
             "runs.half.interpolate.run: there is no 'cpt-2B' in runs; did you mean 'cpt-1B'?",
         ),

@@ -147,7 +147,7 @@ class Config(Section):
         if run.continues and run.start_from is None:
             raise ValueError(f"runs.{name}.continues: has no effect without start_from; name a run there")
         seen = [name]
-        while (start := self.runs[seen[-1]].start_from) is not None:
+        while (start := _made_from(self.runs[seen[-1]])) is not None:
             require_known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
             if start in seen:
                 raise ValueError(
@@ -338,9 +338,13 @@ def _trained_tokens(runs: dict[str, Run], name: str | None) -> int:
     while name in runs and name not in seen:
         seen.add(name)
         total += runs[name].tokens
-        between = runs[name].interpolate
-        name = between.run if between else runs[name].start_from
+        name = _made_from(runs[name])
     return total
+
+
+def _made_from(run: Run) -> str | None:
+    """The run that a run's model is made from by training or by interpolation; None: the base model alone."""
+    return run.interpolate.run if run.interpolate else run.start_from
 
 
 def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
