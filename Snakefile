@@ -48,3 +48,6 @@ rule all:
         expand(rules.release.output, run=RELEASED_RUNS),
         expand(rules.page.output, page=PAGES),
         f"{R}/paper.pdf",
+
+
+include: "rules/report.smk"

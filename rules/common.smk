@@ -115,6 +115,11 @@ def model_of(run):
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
+def as_option(option, values):
+    """An option with its values for the shell; nothing without any."""
+    return shlex.join([option, *values]) if (values := list(values)) else ""
+
+
 def planned_experiment():
     """What an experiment is planned by, as options: config, size of own files, the base model if it is there."""
     sizes = {

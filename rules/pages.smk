@@ -5,7 +5,7 @@
 #   tables of all wings
 # OUTPUTS
 #   {R}/released/{run}       the model with its card, to be published
-#   {R}/pages/{page}.html    tables and texts for snakemake --report, where a CSV file can only be saved
+#   {R}/pages/{page}.html    tables and texts of the report, where a CSV file can only be saved
 
 
 localrules:

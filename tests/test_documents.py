@@ -99,6 +99,7 @@ def test_every_page_is_linked_and_every_link_leads_somewhere():
         "provenance",
         "timings",
         "bench",
+        "report",
     ],
 )
 def test_rule_that_people_ask_for_has_a_line_of_help(rule):

@@ -53,9 +53,9 @@ MADE = {  # command: what it makes, on the smoke experiment
 ON_SLURM = ("tests/slurm/test_slurm_run.py", 'for command in COMMANDS if "--profile slurm" in command')
 ELSEWHERE = {  # command: the file that types it, and where
     "make demo": ("tests/workflow/conftest.py", 'project.make("demo", '),
-    "snakemake --configfile experiments/demo.yaml --report results/demo/report.html": (
+    "snakemake report --cores 1 --configfile experiments/demo.yaml": (
         "tests/workflow/test_workflow_report.py",
-        'project.snakemake(*SMOKE, "--report", ',
+        'project.snakemake("report", *SMOKE)',
     ),
     "snakemake --profile slurm preflight": ON_SLURM,
     "snakemake --profile slurm -n results/table1.csv": ON_SLURM,

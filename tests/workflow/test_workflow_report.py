@@ -39,9 +39,8 @@ HOME = "//nav//nav//a"  # the first of the breadcrumbs
 
 @pytest.fixture(scope="module")
 def report(project) -> Path:
-    path = project.folder / RESULTS / "report.html"
-    project.snakemake(*SMOKE, "--report", str(path))
-    return path
+    project.snakemake("report", *SMOKE)
+    return project.folder / RESULTS / "report.html"
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,34 @@
+# Report: one page to browse, made by Snakemake of what the other rules leave.
+#
+# REQUIRED INPUTS
+#   everything
+# OUTPUTS
+#   {R}/report.html   paper, tables, figures, dropped documents, model cards, run times (asked for by name only)
+
+
+localrules:
+    report,
+
+
+rule report:
+    """One page to browse: paper, tables, figures, data, models."""
+    input:
+        rules.all.input,
+    output:
+        f"{R}/report.html",
+    log:
+        f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/timings/report.tsv"
+    threads: 1
+    params:
+        # The same workflow, asked for its report. The folder is locked already, by this one.
+        snakemake=f"{PYTHON} -m snakemake --nolock --snakefile {shlex.quote(workflow.main_snakefile)}",
+        overlays=as_option("--configfile", map(str, workflow.overwrite_configfiles)),
+        config=as_option("--config", workflow.config_settings.config_args or ()),
+        made=f"{R}/.report.html",
+    message:
+        "report"
+    shell:
+        "{params.snakemake} {params.overlays} {params.config} --report {params.made:q} >{log:q} 2>&1"
+        " && mv {params.made:q} {output:q}"
