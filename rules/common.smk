@@ -133,6 +133,12 @@ def planned_experiment():
     return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
 
 
+def files_of(source):
+    """The files of a model that lies on this disk; what is missing there, the import tells."""
+    folder = Path(source.path) if source.source == "local" else None
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
+
+
 def one_of(names):
     """A wildcard constraint: one of these names, or nothing at all if there are none."""
     return "|".join(names) or "(?!)"

