@@ -16,6 +16,11 @@ def main(arguments: argparse.Namespace) -> None:
     rows = check_scores(arguments.evaluations, expected)
     for row in rows:
         logging.info("%s", row)
+        if row["least"] <= row["chance"]:
+            logging.warning(
+                "%s can't tell a broken model: guessing (%.3f) reaches the least that is expected (%.3f)",
+                *(row["tasks"], row["chance"], row["least"]),
+            )
     settings = next(
         (read_json(arguments.evaluations / f"{row['tasks'].split('+')[0]}.json")["settings"] for row in rows),
         {},

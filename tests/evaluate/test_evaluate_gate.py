@@ -66,6 +66,16 @@ def test_a_model_that_works_less_well_points_to_tokens(tmp_path):
         check(tmp_path, {**PAPER, "piqa": 0.6})
 
 
+def test_a_check_that_guessing_would_pass_says_so(tmp_path, caplog):
+    check(tmp_path, PAPER)  # of a model whose published score is hardly above chance
+    assert [record.args[0] for record in caplog.records] == ["arc_challenge"]
+    check(tmp_path, PAPER, n=50)
+    assert len(caplog.records) == 1 + 6
+    assert (
+        "piqa can't tell a broken model: guessing (0.500) reaches the least that is expected" in caplog.text
+    )
+
+
 def test_a_subset_is_given_its_sampling_error(tmp_path):
     # 50 items: three standard errors of 0.067; what would be a miss on all items is none here.
     assert all(row["reached"] for row in check(tmp_path, {**PAPER, "piqa": 0.5}, n=50))

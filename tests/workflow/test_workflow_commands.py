@@ -37,7 +37,7 @@ PLANNED = {  # command: some of the jobs that its plan has
     },
     "snakemake --configfile experiments/mine.yaml -n": {"filter_documents": 4, "train": 1},
     "snakemake --configfile experiments/mine.yaml --cores 8": {"filter_documents": 4, "train": 1},
-    "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "check_base": 1},
+    "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "evaluate_tasks_1": 5},
 }
 PLAN = "snakemake results/replay/plan.md --cores 1 --configfile experiments/replay.yaml"
 MADE = {  # command: what it makes, on the smoke experiment
