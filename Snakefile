@@ -36,6 +36,9 @@ include: "rules/preflight.smk"
 
 onstart:
     refuse_to_double_slurm_jobs()
+    # Stages put what they make in its place whole (they write, then rename). Snakemake would remove it when a job fails,
+    # and be cut short where a Slurm job is cancelled; what is left of a folder then would pass for all of it.
+    workflow.execution_settings.keep_incomplete = True
 
 
 rule all:

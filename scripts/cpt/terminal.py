@@ -24,6 +24,7 @@ DROPPED_STARTS = (
     "Execute ",
     "Shutting down, this might take some time",
     "Singularity containers: ignored",
+    "--keep-incomplete mode is set",
 )
 CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
 

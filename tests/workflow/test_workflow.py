@@ -176,6 +176,21 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, 
     project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # same bytes: nothing must follow
 
 
+def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
+    """Removing it could be cut short: half a model's folder would pass for the model."""
+    target = f"{RESULTS}/models/half"
+    half = "runs={half: {interpolate: {run: cpt-16K, ratio: 0.5}}}"
+    with project.edit(
+        "scripts/interpolate.py", "run(main, parser)", "run(main, parser)\n    raise SystemExit(3)"
+    ):
+        printed = project.snakemake(target, *SMOKE, "--config", half, check=False)
+    assert "FAILED: interpolate: half" in printed and "Removing output" not in printed
+    names = {path.name for path in (project.folder / target).iterdir()}
+    assert names >= {"config.json", "model.safetensors", "tokenizer.json"}
+    project.snakemake(target, *SMOKE, "--config", half)  # as its code is another one now
+    shutil.rmtree(project.folder / target)
+
+
 # ------------------------------------------------------------------------------------------ bad input
 def test_unknown_key_stops_before_any_job(project):
     printed = project.snakemake(*SMOKE, "--config", "train={learnin_rate: 1}", check=False)
