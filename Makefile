@@ -38,7 +38,7 @@ test: .venv/installed ## unit tests, and the smoke experiment end to end
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
 	$(BIN)/python -m pytest tests/slurm --slurm-full
 
-test-experiments: .venv/installed ## every experiment at smoke size, from raw text to Table 1
+test-experiments: .venv/installed ## the demo, and every experiment at smoke size, from raw text to Table 1
 	$(BIN)/python -m pytest tests/workflow/test_workflow_experiments.py --experiments
 
 lint: .venv/installed ## ruff, snakefmt and snakemake --lint

@@ -146,14 +146,3 @@ def test_model_is_uploaded_with_its_card(project, monkeypatch):
 def test_make_test_is_what_runs_these_tests(project):
     assert project.make("--dry-run", "test").strip() == ".venv/bin/python -m pytest"
     assert "make test\n" in (ROOT / ".ci/run").read_text()
-
-
-@pytest.mark.experiments
-def test_demo_gives_the_table_that_the_readme_shows(tmp_path):
-    project = Project(tmp_path / "copy")
-    printed = project.make("demo", timeout=7200)
-    shown = re.search(r"\| CPT tokens \| MMLU.*?\n\n", (ROOT / "README.md").read_text(), re.DOTALL)[0]
-    table = (project.folder / "results/demo/table1.md").read_text()
-    rows = [line for line in shown.splitlines() if not line.startswith("| ---")]
-    assert len(rows) > 8 and all(row in table for row in rows), table
-    assert (project.folder / "results/demo/paper.pdf").exists() and "Traceback" not in printed

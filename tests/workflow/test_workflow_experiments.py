@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -9,7 +10,17 @@ import pytest
 import yaml
 from conftest import Project
 from safetensors.torch import load_file
-from small_experiments import OWN_TEXT, RESULTS, TEXT, made_small, names, overlay, small_config, write_text
+from small_experiments import (
+    OWN_TEXT,
+    RESULTS,
+    ROOT,
+    TEXT,
+    made_small,
+    names,
+    overlay,
+    small_config,
+    write_text,
+)
 from tests.test_config import merged
 
 from cpt.config import Config
@@ -234,6 +245,18 @@ def test_own_text_becomes_a_model_as_its_page_says(small):
     found.require_shares("domain")
     assert {row["corpus"] for row in found.rows("data.csv")} == {"handbook"}
     assert found.bits("cpt-20M", "handbook") < found.bits("base", "handbook")
+
+
+@pytest.mark.experiments
+@pytest.mark.timeout(7200)
+def test_demo_gives_the_table_that_the_readme_shows(tmp_path):
+    project = Project(tmp_path / "copy")
+    printed = project.make("demo", timeout=7200)
+    shown = re.search(r"\| CPT tokens \| MMLU.*?\n\n", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    table = (project.folder / "results/demo/table1.md").read_text()
+    rows = [line for line in shown.splitlines() if not line.startswith("| ---")]
+    assert len(rows) > 8 and all(row in table for row in rows), table
+    assert (project.folder / "results/demo/paper.pdf").exists() and "Traceback" not in printed
 
 
 def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():

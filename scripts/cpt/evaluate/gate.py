@@ -87,8 +87,8 @@ def require_reached(model: str, rows: list[dict[str, Any]], add_bos_token: bool,
         cause = (
             "The model works, but less well than published. Likely causes: the beginning-of-sequence token "
             f"(try evaluate.add_bos_token: {other}), a tokenizer that splits text in another way than the "
-            "one it was trained with, a wrong number in config.json such as rope_theta, quantised weights, or "
-            "another version of the model (base.revision)"
+            "one it was trained with, a wrong number in config.json such as rope_theta, quantised weights, "
+            "or another version of the model (base.revision)"
         )
     files = f" What the import mended: {'; '.join(mended)}." if mended else ""
     raise UserError(
