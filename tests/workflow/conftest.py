@@ -34,7 +34,8 @@ class Project:
 
     def make(self, *arguments: str, timeout: int = 900) -> str:
         """Run make in this environment; returns what it printed."""
-        return self.run(["make", "CORES=2", "--assume-old=.venv/installed", *arguments], timeout=timeout)
+        command = ["make", "--no-print-directory", "--assume-old=.venv/installed", "CORES=2", *arguments]
+        return self.run(command, timeout=timeout)
 
     def run(self, command: list[str], check: bool = True, timeout: int = 900) -> str:
         """Run a command in the folder; returns what it printed. It must succeed or, unchecked, fail."""

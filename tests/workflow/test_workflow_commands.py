@@ -135,6 +135,7 @@ def test_model_is_uploaded_with_its_card(project, monkeypatch):
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", "hf_made_up")
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # which scoring sets
         typed(project, on_smoke(UPLOAD))
     released = project.folder / "results/smoke/released/cpt-40K"
     files = {path.name for path in released.iterdir() if not path.name.startswith(".snakemake")}
