@@ -70,7 +70,7 @@ def train(
     held = lock(work) if first else None  # noqa: F841 (until the process ends)
     if settings["precision"] == "bf16" and device.type == "cpu":
         if first:
-            logging.warning("precision: bf16 is many times slower than float32 on this CPU; using float32")
+            logging.warning("precision: bf16 is for GPUs; on a CPU float32 is used (docs/training.md)")
         settings["precision"] = "float32"
 
     packed = open_sequences(settings, sequences_folders, reference_losses or [])

@@ -13,6 +13,7 @@ from typing import TextIO
 import torch
 import torch.distributed as dist
 
+from cpt.cpu import set_up_products
 from cpt.errors import UserError
 
 EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
@@ -67,6 +68,7 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     else:
         device = torch.device("cpu")
         torch.set_num_threads(1)
+        set_up_products()
     if (world_size > 1 or engine != "ddp") and not dist.is_initialized():
         alone = {
             "MASTER_ADDR": "127.0.0.1",
