@@ -1,25 +1,37 @@
-"""Compiled layers: one compilation, the losses and gradients of the others."""
+"""Compiled layers and loss: one compilation, the losses and gradients of the others."""
 
+import copy
+
+import pytest
 import torch
 from conftest import SETTINGS
+from random_llama import SIZES, loss_and_gradients, random_llama
 from torch._dynamo.utils import counters
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from cpt.train import losses as losses_module
+from cpt.train.joined_products import JoinedAttention, JoinedFeedForward, join_products
 from cpt.train.plain_engine import PlainEngine, can_compile
 
 CPU = torch.device("cpu")
 
 
-def test_compiled_layers_give_the_same_losses_from_one_compilation(model_folder, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bf16", 5e-3)])
+def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
+    precision, tolerance, model_folder, monkeypatch, tmp_path
+):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(losses_module, "LOGIT_ROWS", {"cpu": 50})  # 126 targets in three pieces, one smaller
     torch.compiler.reset()
     counters.clear()
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
-    batch = ids, torch.arange(64)[None], torch.ones(2, 63)
+    positions = torch.cat([torch.arange(40), torch.arange(24)])[None]
+    batch = ids, positions, torch.rand(2, 63, generator=torch.Generator().manual_seed(1)).round()
+    settings = SETTINGS | {"lean_layers": False, "precision": precision}
     losses, states = {}, {}
     for compile in (False, True):
         model = AutoModelForCausalLM.from_pretrained(model_folder).train()
-        engine = PlainEngine(model, SETTINGS | {"compile": compile, "lean_layers": False}, CPU, 1)
+        engine = PlainEngine(model, settings | {"compile": compile}, CPU, 1)
         engine.trial(torch.zeros(3, 64, dtype=torch.int64), batch[1], torch.ones(3, 63))
         losses[compile] = []
         for _ in range(4):
@@ -27,9 +39,35 @@ def test_compiled_layers_give_the_same_losses_from_one_compilation(model_folder,
             engine.backward(loss)
             losses[compile].append((loss.item(), engine.step(1e-3)))
         states[compile] = engine.state()[0]
-    torch.testing.assert_close(torch.tensor(losses[True]), torch.tensor(losses[False]), rtol=1e-5, atol=0)
+    joined = [type(module) for module in model.modules()]
+    assert joined.count(JoinedAttention) == joined.count(JoinedFeedForward) == 2
+    found, expected = torch.tensor(losses[True]), torch.tensor(losses[False])
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
     assert states[True].keys() == states[False].keys()
-    assert counters["stats"]["unique_graphs"] == 1  # for two layers, four steps and a trial of another size
+    # One for two layers, four steps and a trial of another size; two for the loss: whole pieces and others.
+    assert counters["stats"]["unique_graphs"] == 3
+
+
+@pytest.mark.parametrize("documents", [[40], [13, 27]])
+def test_joined_products_are_those_of_the_layers(documents):
+    """Loss and gradients, not compiled."""
+    model = random_llama()
+    positions = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
+    joined = copy.deepcopy(model)
+    join_products(joined)
+    expected, gradients = loss_and_gradients(model, positions, checkpointing=False)
+    found, others = loss_and_gradients(joined, positions, checkpointing=False)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    for (name, _), gradient, other in zip(model.named_parameters(), gradients, others, strict=True):
+        assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_layers_with_biases_stay_as_they_are():
+    config = LlamaConfig(**SIZES, num_attention_heads=6, attention_bias=True, mlp_bias=True)
+    model = LlamaForCausalLM(config)
+    kinds = [type(module) for module in model.modules()]
+    join_products(model)
+    assert [type(module) for module in model.modules()] == kinds
 
 
 def test_compiling_by_itself_is_for_gpus(monkeypatch):

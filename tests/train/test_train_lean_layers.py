@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from random_llama import SIZES, loss_and_gradients, random_llama
 from transformers import (
     AutoModelForCausalLM,
     GPTNeoXConfig,
@@ -15,36 +16,14 @@ from transformers import (
 from cpt.train import block_attention
 from cpt.train.block_attention import causal_blocks, masked_blocks
 from cpt.train.lean_layers import AttentionHalf, FeedForwardHalf, make_lean
-from cpt.train.losses import LossModel
 from cpt.train.workspace import Workspace
-
-SIZES = {"vocab_size": 50, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3}
-
-
-@pytest.fixture
-def model() -> LlamaForCausalLM:
-    """A random Llama with grouped queries, opinions of its own, and norms that aren't all one."""
-    torch.manual_seed(0)
-    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8}
-    model = LlamaForCausalLM(LlamaConfig(**SIZES, **heads, tie_word_embeddings=True)).train()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.0).add_(0.02 * torch.randn_like(parameter))
-    return model
-
-
-def loss_and_gradients(model, positions, checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    ids = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(1))
-    loss = LossModel(model, checkpointing)(ids, positions, torch.ones(2, 39))
-    model.zero_grad()
-    loss.backward()
-    return loss.detach(), [parameter.grad for parameter in model.parameters()]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("documents", [[40], [13, 27], [1, 20, 19]])
-def test_same_loss_and_gradients(model, documents, checkpointing, monkeypatch):
+def test_same_loss_and_gradients(documents, checkpointing, monkeypatch):
     monkeypatch.setattr(block_attention, "ROWS", 36)  # blocks of 12 queries of 40
+    model = random_llama()
     positions = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
     lean = copy.deepcopy(model)
     assert make_lean(lean)
@@ -84,7 +63,9 @@ def test_blocks_leave_out_what_no_query_sees(monkeypatch):
     assert [block[:4] for block in causal_blocks(10, 2)] == [(0, 4, 0, 0), (4, 8, 0, 4), (8, 10, 0, 8)]
 
 
-def test_less_is_kept_for_the_backward_pass(model):
+def test_less_is_kept_for_the_backward_pass():
+    model = random_llama()
+
     def kept(model) -> int:
         storages = {}
 
@@ -103,7 +84,8 @@ def test_less_is_kept_for_the_backward_pass(model):
     assert kept(model) < 0.6 * stock
 
 
-def test_saved_weights_keep_their_names(model, tmp_path):
+def test_saved_weights_keep_their_names(tmp_path):
+    model = random_llama()
     names = list(model.state_dict())
     assert make_lean(model) and list(model.state_dict()) == names
     model.save_pretrained(tmp_path)

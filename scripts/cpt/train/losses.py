@@ -1,5 +1,6 @@
 """The training loss: next-token cross-entropy, summed, so that any split of a batch adds up."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from cpt.train.selection import chosen_targets
 # it isn't measured, fewer would spend the time on adding up the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
+# (logits, targets) -> each target's loss, and the gradient of their sum by the logits
+Softmax = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
 
 class LossModel(nn.Module):
     """A causal language model whose forward pass returns the summed loss of a micro-batch.
@@ -19,12 +23,13 @@ class LossModel(nn.Module):
     Args:
         model: a transformers causal language model.
         save_memory: recompute the layers' activations in the backward pass (gradient checkpointing).
+        compiled: let torch.compile fuse the softmax over the vocabulary with the loss and its gradient.
     """
 
-    def __init__(self, model: nn.Module, save_memory: bool):
+    def __init__(self, model: nn.Module, save_memory: bool, compiled: bool = False):
         super().__init__()
         self.model = model
-        self.head_loss = HeadLoss(model.get_output_embeddings())
+        self.head_loss = HeadLoss(model.get_output_embeddings(), compiled)
         if save_memory:
             model.activation_checkpointing_enable({"use_reentrant": False})
 
@@ -65,9 +70,11 @@ class HeadLoss(nn.Module):
     head's.
     """
 
-    def __init__(self, head: nn.Linear):
+    def __init__(self, head: nn.Linear, compiled: bool = False):
         super().__init__()
         self.weight, self.bias = head.weight, head.bias
+        # Dynamic, so that the last pieces of micro-batches of all sizes share a compilation.
+        self.softmax: Softmax = torch.compile(fused_softmax, dynamic=True) if compiled else softmax
 
     def forward(
         self,
@@ -89,11 +96,12 @@ class HeadLoss(nn.Module):
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
             hidden = hidden.to(dtype)
             if not selection:
-                return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights)
+                return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, self.softmax)
             losses = target_losses(hidden, weight, bias, targets)
             chosen = chosen_targets(losses, weights, *selection)
             loss = LinearCrossEntropy.apply(
-                hidden.index_select(0, chosen), weight, bias, targets[chosen], weights[chosen]
+                *(hidden.index_select(0, chosen), weight, bias, targets[chosen], weights[chosen]),
+                self.softmax,
             )
             return torch.stack([loss, losses @ weights])
 
@@ -109,6 +117,37 @@ def target_losses(
         logits = nn.functional.linear(hidden[piece], weight, bias).float()
         losses.append(nn.functional.cross_entropy(logits, targets[piece], reduction="none"))
     return torch.cat(losses)
+
+
+def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of logits [n, vocabulary] and targets int64 [n, 1], and its gradient.
+
+    Returns:
+        The losses, float32 [n] in nats, and the gradient of their sum by the logits, in the logits' dtype; on
+        a CPU it takes the place of float32 logits.
+    """
+    given = logits
+    logits = logits.float()
+    logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)
+    # In place, the CPU's softmax reads and writes a row while it is in the cache.
+    in_place = logits.device.type == "cpu" and logits is given
+    probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
+    # The largest probability is 1 / sum(exp(logits - largest)).
+    losses = largest - probabilities.amax(1).log() - logits_of_targets
+    gradient = probabilities.scatter_add_(1, targets, -torch.ones_like(largest)[:, None])
+    return losses, gradient.to(given.dtype)
+
+
+def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same to be compiled: it reads the logits twice and writes nothing but the gradient.
+
+    That is what Liger Kernel's does (Hsu et al. 2024, section 3.2), which knows no weights of targets.
+    """
+    values = logits.float()
+    normalizers = values.logsumexp(1, keepdim=True)
+    of_targets = torch.arange(values.shape[1], device=values.device) == targets
+    gradient = (values - normalizers).exp() - of_targets.float()
+    return (normalizers - values.gather(1, targets)).squeeze(1), gradient.to(logits.dtype)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -127,6 +166,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         target_weights: torch.Tensor,
+        softmax: Softmax,
     ) -> torch.Tensor:
         """hidden [n, width], weight [vocabulary, width] and bias [vocabulary] of one dtype; float32 out.
 
@@ -139,27 +179,20 @@ class LinearCrossEntropy(torch.autograd.Function):
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
         buffer = hidden.new_empty(min(at_once, len(hidden)), len(weight))
-        # In place, the CPU's softmax reads and writes a row while it is in the cache.
-        in_place = hidden.device.type == "cpu" and hidden.dtype == torch.float32
         for start in range(0, len(hidden), at_once):
             piece = slice(start, start + at_once)
-            rows, wanted_ids, its_weights = hidden[piece], targets[piece, None], target_weights[piece]
+            rows, its_weights = hidden[piece], target_weights[piece]
             logits = torch.mm(rows, weight.T, out=buffer[: len(rows)])
             if bias is not None:
                 logits += bias
-            logits = logits.float()
-            logits_of_targets, largest = logits.gather(1, wanted_ids).squeeze(1), logits.amax(1)
-            probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
-            # The largest probability is 1 / sum(exp(logits - largest)).
-            normalizers = largest - probabilities.amax(1).log()
-            loss += (normalizers - logits_of_targets) @ its_weights
+            losses, gradient = softmax(logits, targets[piece, None])
+            loss += losses @ its_weights
             if not any(wanted):
                 continue
-            gradient = probabilities.scatter_add_(1, wanted_ids, -torch.ones_like(largest)[:, None])
             if bias_gradient is not None:
-                bias_gradient += its_weights @ gradient
+                bias_gradient += its_weights @ gradient.float()
             # The targets' weights go with the smaller factors and products.
-            gradient, its_weights = gradient.to(weight.dtype), its_weights[:, None].to(weight.dtype)
+            its_weights = its_weights[:, None].to(weight.dtype)
             if hidden_gradient is not None:
                 torch.mm(gradient, weight, out=hidden_gradient[piece]).mul_(its_weights)
             if weight_gradient is not None and weight.dtype == torch.float32:
@@ -175,4 +208,4 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, loss_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scale what the forward pass computed; can be called once."""
         gradients, ctx.gradients = ctx.gradients, None
-        return *(None if g is None else g.mul_(loss_gradient) for g in gradients), None, None
+        return *(None if g is None else g.mul_(loss_gradient) for g in gradients), *[None] * 3

@@ -22,6 +22,7 @@ from cpt.train.engines import (
     make_adamw,
     unsharded_state,
 )
+from cpt.train.joined_products import join_products
 from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
@@ -56,11 +57,13 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        if settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device)):
+        compiled = settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device))
+        if compiled:
+            join_products(self.model)
             compile_layers(self.model)
         elif settings["lean_layers"]:
             make_lean(self.model)
-        self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"])
+        self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"], compiled)
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)

@@ -1,0 +1,28 @@
+"""A random Llama, and what a loss says of it."""
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cpt.train.losses import LossModel
+
+SIZES = {"vocab_size": 50, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3}
+
+
+def random_llama() -> LlamaForCausalLM:
+    """With grouped queries, opinions of its own, and norms that aren't all one."""
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8}
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, **heads, tie_word_embeddings=True)).train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0).add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def loss_and_gradients(model, positions, checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Of two rows of 40 tokens."""
+    ids = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(1))
+    loss = LossModel(model, checkpointing)(ids, positions, torch.ones(2, 39))
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), [parameter.grad for parameter in model.parameters()]
