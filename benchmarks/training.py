@@ -91,8 +91,13 @@ WATERFALL: list[tuple[str, dict[str, Any]]] = [
     ("ours-compiled", {"compile": True}),
 ]
 # lean_layers changes nothing on a GPU; on a CPU, compiling takes minutes and takes their place.
-ON_ONE_KIND = {"ours-lean": "cpu", "ours-compiled": "cuda"}
-TRAINER = {"hf-trainer-checkpointing": True, "hf-trainer": False}  # gradient checkpointing
+ON_ONE_KIND = {"ours-lean": "cpu", "ours-compiled": "cuda", "hf-trainer-onednn": "cpu"}
+# The last one has its float32 products computed by the library that computes ours.
+TRAINER: dict[str, dict[str, bool]] = {
+    "hf-trainer-checkpointing": {"gradient_checkpointing": True, "onednn": False},
+    "hf-trainer": {"gradient_checkpointing": False, "onednn": False},
+    "hf-trainer-onednn": {"gradient_checkpointing": False, "onednn": True},
+}
 SYSTEMS = [*(name for name, _ in WATERFALL), *TRAINER]
 # Against the Trainer on a CPU at sequences of 2,000: at least so many times its speed, at most so much of
 # its memory.
@@ -154,7 +159,7 @@ def measured(system: str, job: dict[str, Any], root: Path) -> dict[str, Any] | N
     folder = Path(tempfile.mkdtemp(dir=root))
     try:
         if system in TRAINER:
-            own = {"gradient_checkpointing": TRAINER[system]}
+            own = TRAINER[system]
         else:
             settings = settings_of(system, job["settings"])
             own = {"engine": settings["engine"]}

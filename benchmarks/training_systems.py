@@ -22,6 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+from cpt.cpu import set_up_products
 from cpt.files import read_json, sha256_of, write_json
 from cpt.train.engines import MOMENTS, bytes_by_device
 from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops
@@ -156,6 +157,8 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
     """The Trainer with the same model, rows, optimizer and precision; it saves, logs and reports nothing."""
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+    if job["onednn"]:
+        set_up_products()
     meter = Meter(device)
     settings, length = job["settings"], job["sequence_length"]
     rows = np.memmap(Path(job["packed"]) / "sequences.bin", np.uint16, "r").reshape(-1, length)

@@ -16,7 +16,7 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
-from cpt import slurm
+from cpt import sizes, slurm
 from cpt.config_runs import BENCHMARK_TASKS
 from cpt.digest import code_digest
 from cpt.errors import UserError

@@ -33,7 +33,7 @@ rule download:
         f"{R}/timings/download/{{corpus}}/{{shard}}.tsv"
     threads: 1
     resources:
-        disk_mb=corpus_disk_mb(3.6),
+        disk_mb=corpus_disk_mb(sizes.PARQUET_BYTES_PER_TOKEN),
         shards=lambda wildcards: SHARDS[wildcards.corpus],  # not a parameter: another number reruns no shard
     params:
         command=script("download"),
@@ -62,7 +62,7 @@ rule filter_documents:
     threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
-        disk_mb=corpus_disk_mb(3.6),
+        disk_mb=corpus_disk_mb(sizes.PARQUET_BYTES_PER_TOKEN),
         runtime=minutes(30, 30),
     params:
         command=script("filter_documents"),
@@ -208,7 +208,7 @@ rule tokenize_documents:
     threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
-        disk_mb=corpus_disk_mb(2),
+        disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
         runtime=minutes(60, 120, rules=2),
     params:
         command=script("tokenize_documents"),

@@ -114,10 +114,7 @@ def training_mb_of(run=run_of):
 
 
 def corpus_disk_mb(bytes_per_token):
-    """Disk that a shard takes in a stage, where the config tells its tokens; 0 where it isn't known.
-
-    FineWeb-Edu's compressed files have 3.6 bytes per token that training gets of them; a token id takes two.
-    """
+    """Disk that a shard takes in a stage, where the config tells its tokens; 0 where it isn't known."""
 
     def disk(wildcards):
         source = cfg.corpora[wildcards.corpus]
@@ -129,10 +126,11 @@ def corpus_disk_mb(bytes_per_token):
 def training_disk_mb(wildcards, input):
     """Disk of a run's checkpoints, one more than are kept, and its model, once the start model is there.
 
-    A checkpoint has 12 bytes per parameter, the model 4; the file that is read at least 2.
+    The file that is read has at least 2 bytes per parameter.
     """
     kept = cfg.train_settings(wildcards.run).keep_checkpoints
-    return round((12 * (kept + 1) + 4) / 2 * size_mb([f"{input.model}/model.safetensors"]))
+    parameter = sizes.CHECKPOINT_BYTES_PER_PARAMETER * (kept + 1) + sizes.MODEL_BYTES_PER_PARAMETER
+    return round(parameter / 2 * size_mb([f"{input.model}/model.safetensors"]))
 
 
 def refuse_to_double_slurm_jobs():

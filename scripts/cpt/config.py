@@ -26,6 +26,7 @@ from cpt.config_sections import (
     Share,
 )
 from cpt.errors import UserError
+from cpt.mixtures import default_mixture
 
 
 class Config(Section):
@@ -259,7 +260,7 @@ class Config(Section):
 
     def mixture_of(self, run: str) -> str:
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
-        return self.runs[run].mixture or (next(iter(self.mixtures)) if len(self.mixtures) == 1 else "domain")
+        return self.runs[run].mixture or default_mixture(self.mixtures)
 
     def packing_settings(self, mixture: str) -> dict[str, Any]:
         """The `packing` section for one mixture, with its own seed if it has one."""

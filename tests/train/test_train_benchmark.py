@@ -104,4 +104,5 @@ def test_a_system_without_its_package_is_left_out(training, monkeypatch):
         "ours-compiled": None,
         "hf-trainer-checkpointing": "accelerate",
         "hf-trainer": "accelerate",
+        "hf-trainer-onednn": "accelerate",
     }

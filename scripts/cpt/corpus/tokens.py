@@ -16,6 +16,7 @@ from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference
 from cpt.corpus.quality import Quality
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
+from cpt.sizes import token_bytes
 
 BATCH_BYTES = 2**21  # encoded at once
 SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
@@ -49,7 +50,7 @@ class ModelTokenizer:
                 f"{model / 'config.json'}: eos_token_id {self.eos_token_id} is outside the vocabulary of "
                 f"{self.vocab_size}; import the base model again"
             )
-        self.dtype = np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
+        self.dtype = np.dtype(f"<u{token_bytes(self.vocab_size)}")
         self.sha256 = sha256_of(path)
         self.definition = read_json(path)
         self.tokenizer = Tokenizer.from_file(str(path))

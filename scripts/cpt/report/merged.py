@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from cpt.mixtures import default_mixture
+
 _NAME = "[^/]+"
 _CORPUS_RULES = "download|filter_documents|minhash|decontaminate|tokenize_documents|held_out"
 _RUN_RULES = "plan_run|train|interpolate|release"
@@ -57,9 +59,8 @@ def belongs(path: str, config: dict[str, Any]) -> bool:
 def mixtures_of(config: dict[str, Any], run: str) -> list[str]:
     """The names of the mixtures that a trained run reads, in their order."""
     mixtures, settings = config["mixtures"], config["runs"][run]
-    default = next(iter(mixtures)) if len(mixtures) == 1 else "domain"
     later = [settings["switch"]["mixture"]] if settings.get("switch") else []
-    return [settings.get("mixture") or default, *later]
+    return [settings.get("mixture") or default_mixture(mixtures), *later]
 
 
 def trained_by(config: dict[str, Any], name: str) -> list[str]:

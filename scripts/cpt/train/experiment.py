@@ -9,17 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cpt import sizes
 from cpt.command import json_value
 from cpt.config import Config, load
 from cpt.train import costs
 from cpt.train.costs import Shape
+from cpt.train.plan import sequences_per_step
 from cpt.train.schedules import phases
 
 FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
 A100_BYTES = 80e9
-# Of FineWeb-Edu: 4.7 kB and 1,034 tokens per document (docs/performance.md); 2.15 GB per file for 600M
-# training tokens (config.yaml).
-TEXT_BYTES_PER_TOKEN, PARQUET_BYTES_PER_TOKEN = 4.5, 3.6
 PAPER_SHARE, AUTHORS_SHARE = (
     speed.flops_per_second / costs.A100_FLOPS for speed in (costs.OFFLOADED, costs.WHOLE)
 )
@@ -35,9 +34,9 @@ ASSUMPTIONS = f"""\
 - Memory: 16 bytes per parameter for weights, gradients and moments, of which ZeRO and FSDP split a part
   over the processes; activations and logits of one micro-batch by formula (scripts/cpt/train/costs.py). The
   CUDA context, communication buffers and fragmentation come on top: leave a fifth free.
-- Disk: {PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
-  FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), 12 bytes per parameter and checkpoint,
-  4 per parameter and model.
+- Disk: {sizes.PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
+  FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), {sizes.CHECKPOINT_BYTES_PER_PARAMETER}
+  bytes per parameter and checkpoint, {sizes.MODEL_BYTES_PER_PARAMETER} per parameter and model.
 """
 
 
@@ -91,9 +90,7 @@ class ExperimentPlan:
     # ------------------------------------------------------------------------------------------ runs
     def global_batch(self, run: str) -> int:
         """Sequences per step."""
-        train = self.train[run]
-        processes = self.config.runs[run].processes
-        return train["global_batch"] or train["micro_batch"] * train["accumulate"] * processes
+        return sequences_per_step(self.train[run], self.config.runs[run].processes)
 
     def steps(self, run: str) -> int:
         """Steps of a run."""
@@ -143,7 +140,7 @@ class ExperimentPlan:
         if source.source == "hub" and source.tokens_per_shard:
             return float(source.tokens_per_shard * self.config.shards_of(corpus))
         if self.local_bytes.get(corpus):
-            return self.local_bytes[corpus] / TEXT_BYTES_PER_TOKEN
+            return self.local_bytes[corpus] / sizes.TEXT_BYTES_PER_TOKEN
         return None
 
     def needs(self) -> dict[str, tuple[float, str]]:
@@ -167,7 +164,7 @@ class ExperimentPlan:
             for corpus in config.used_corpora
             if config.corpora[corpus].source == "hub"
         ]
-        size = 4 if shape and shape.vocab_size > 2**16 else 2
+        size = sizes.token_bytes(shape.vocab_size if shape else None)
         packed = sum(
             sum(self.estimate(corpus) or 0.0 for corpus in config.mixtures[mixture])
             for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
@@ -175,11 +172,13 @@ class ExperimentPlan:
         models = len(config.trained_runs) + len(config.interpolated_runs) + 1
         kept = max((self.train[run]["keep_checkpoints"] + 1 for run in self.train), default=0)
         return {
-            "downloads": sum(downloaded) * PARQUET_BYTES_PER_TOKEN,
-            "kept text": known * PARQUET_BYTES_PER_TOKEN,
+            "downloads": sum(downloaded) * sizes.PARQUET_BYTES_PER_TOKEN,
+            "kept text": known * sizes.PARQUET_BYTES_PER_TOKEN,
             "token ids": (known + packed) * size,
-            "checkpoints, per run under way": 12.0 * kept * shape.parameters if shape else None,
-            "models": 4.0 * models * shape.parameters if shape else None,
+            "checkpoints, per run under way": (
+                float(sizes.CHECKPOINT_BYTES_PER_PARAMETER * kept * shape.parameters) if shape else None
+            ),
+            "models": float(sizes.MODEL_BYTES_PER_PARAMETER * models * shape.parameters) if shape else None,
         }
 
     # --------------------------------------------------------------------------------------- warnings

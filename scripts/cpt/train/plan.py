@@ -20,6 +20,11 @@ EXECUTION_KEYS = (
 )
 
 
+def sequences_per_step(train: dict[str, Any], processes: int) -> int:
+    """The global batch: the one that is set, or what all processes take between two updates."""
+    return train.get("global_batch") or train["micro_batch"] * train["accumulate"] * processes
+
+
 def make_plan(
     run: str,
     tokens: int,
@@ -62,7 +67,7 @@ def make_plan(
             f"set it to {context_length} or less"
         )
     sequences = tokens // length
-    global_batch = train.get("global_batch") or train["micro_batch"] * train["accumulate"] * processes
+    global_batch = sequences_per_step(train, processes)
     steps = math.ceil(sequences / global_batch)
     parts = [(ledger, sequences)]
     if switch_ledger is not None:
