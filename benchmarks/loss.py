@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from cpt.cpu import set_up_products
 from cpt.train.losses import LOGIT_ROWS, HeadLoss
 
 
@@ -29,6 +30,7 @@ def peak_mb() -> float:
 def main(arguments: argparse.Namespace) -> None:
     """Print one line: rows, the loss, the median of CPU seconds, peak memory."""
     torch.set_num_threads(1)
+    set_up_products()
     torch.manual_seed(0)
     hidden = torch.randn(arguments.positions, arguments.width, requires_grad=True)
     head = nn.Linear(arguments.width, arguments.vocabulary, bias=False)
