@@ -14,7 +14,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaMLP,
-    apply_rotary_pos_emb,
     eager_attention_forward,
 )
 
@@ -39,9 +38,10 @@ class JoinedAttention(LlamaAttention):
         **arguments: Any,
     ) -> tuple[torch.Tensor, None]:
         parts = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
-        heads = linear(hidden_states, torch.cat(parts)).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        queries, keys, values = heads.split([len(part) // self.head_dim for part in parts], dim=1)
-        queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
+        heads = linear(hidden_states, torch.cat(parts)).unflatten(-1, (-1, self.head_dim))
+        queries, keys, values = heads.split([len(part) // self.head_dim for part in parts], dim=2)
+        queries, keys = (rotate(part, *position_embeddings) for part in (queries, keys))
+        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -52,6 +52,17 @@ class JoinedAttention(LlamaAttention):
             **arguments,
         )
         return self.o_proj(attended.flatten(-2)), None
+
+
+def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding (Su et al. 2021) of [batch, length, heads, head size], as Llama pairs components.
+
+    Written so that it compiles to one pass: the halves change places by their index, not in a copy. `cosine`
+    and `sine` are [batch or 1, length, head size].
+    """
+    halves, cosine, sine = (x.unflatten(-1, (2, -1)) for x in (heads, cosine[:, :, None], sine[:, :, None]))
+    signs = torch.arange(-1, 2, 2, device=heads.device)[:, None]
+    return (halves * cosine + halves.flip(-2) * (signs * sine)).flatten(-2).to(heads.dtype)
 
 
 class JoinedFeedForward(LlamaMLP):
