@@ -1,7 +1,7 @@
-"""What a compiled layer of MobileLLM-125M's shape reads and writes for each token, as torch.compile counts.
+"""What a compiled layer of MobileLLM-125M's shape reads and writes per token, as torch.compile counts.
 
-`python memory_traffic.py` prints how many kernels it makes of a layer's forward and backward pass in bfloat16,
-and the bytes that these and the matrix products pass over, for transformers' layer and for ours
+`python memory_traffic.py` prints how many kernels a layer's forward and backward pass in bfloat16 make, and
+the bytes that these and the matrix products pass over, for transformers' layer and for ours
 (cpt.train.joined_products). What a kernel reads and writes counts once, whatever lies in caches; a GPU's
 kernels differ from a CPU's (--device).
 """

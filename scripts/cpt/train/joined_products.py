@@ -55,10 +55,10 @@ class JoinedAttention(LlamaAttention):
 
 
 def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (Su et al. 2021) of [batch, length, heads, head size], as Llama pairs components.
+    """Rotary position embedding (Su et al. 2021) of [batch, length, heads, head size].
 
-    Written so that it compiles to one pass: the halves change places by their index, not in a copy. `cosine`
-    and `sine` are [batch or 1, length, head size].
+    Llama pairs component i with i + half. Compiled, it is one pass: the halves change places by their index,
+    not in a copy. `cosine` and `sine` are [batch or 1, length, head size].
     """
     halves, cosine, sine = (x.unflatten(-1, (2, -1)) for x in (heads, cosine[:, :, None], sine[:, :, None]))
     signs = torch.arange(-1, 2, 2, device=heads.device)[:, None]
