@@ -1,0 +1,164 @@
+"""The kernels that a GPU gets, without a GPU: are they right, and how much memory do they pass over?
+
+Needs the package triton, which PyTorch has only where it is built for GPUs (`pip install triton`). PyTorch is
+told to write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
+
+`python gpu_kernels.py check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints
+losses and gradients of two steps beside those without compilation. It takes some minutes. The interpreter
+rounds to bfloat16 by cutting bits off, where a GPU rounds to the nearest, so float32 is the stricter check.
+
+`python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
+forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
+each token, for transformers' layer and for ours (cpt.train.joined_products). Nothing is run; what a kernel
+reads or writes counts once, whatever lies in caches.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+SHAPE = {"num_hidden_layers": 1, "hidden_size": 576, "intermediate_size": 1_536, "vocab_size": 128}
+SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 300}
+SEQUENCES, LENGTH = 16, 2_000
+SETTINGS: dict[str, Any] = {
+    "gradient_clip": 1.0,
+    "gradient_checkpointing": False,
+    "lean_layers": False,
+    "weight_decay": 0.005,
+    "learning_rate": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+}
+MATHEMATICS = ("exp", "exp2", "log", "rsqrt", "sqrt", "sin", "cos")
+
+
+class Stopped(Exception):
+    """Raised in the place of a kernel's first start."""
+
+
+def pretend() -> None:
+    """Let PyTorch write Triton kernels for the CPU, and Triton take the machine for one with an H100."""
+    import torch
+    from torch._inductor import config
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    class Driver:
+        """What is asked of a driver before a kernel starts."""
+
+        def get_current_target(self) -> GPUTarget:
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self) -> int:
+            return 0
+
+        def get_current_stream(self, *_: Any) -> int:
+            return 0
+
+        def get_active_torch_device(self) -> torch.device:
+            return torch.device("cpu")
+
+    driver.set_active(Driver())
+    config.cpu_backend, config.fx_graph_cache, config.compile_threads = "triton", False, 1
+
+
+def check() -> None:
+    """Print losses and the gradients' largest relative difference, with and without kernels."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    pretend()
+    import torch
+    import triton.language
+    from torch._inductor.runtime import triton_helpers
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from cpt.train import losses
+    from cpt.train.plain_engine import PlainEngine
+
+    for name in MATHEMATICS:  # of CUDA's library, which the interpreter doesn't have
+
+        def own(*values: Any, name: str = name) -> Any:
+            return getattr(triton.language, name)(*values)
+
+        setattr(triton_helpers.libdevice, name, own)
+    losses.LOGIT_ROWS["cpu"] = 40  # a whole piece and a smaller one
+    ids = torch.randint(0, 300, (2, 32), generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(2, 31)
+    separate = torch.cat([torch.arange(20), torch.arange(12)])[None]
+    print("| precision | mask | losses | compiled | gradients differ by |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for precision in ("float32", "bf16"):
+        for mask, positions in (("causal", torch.arange(32)[None]), ("documents", separate)):
+            told, gradients = [], []
+            for compiled in (False, True):
+                torch.compiler.reset()
+                torch.manual_seed(0)
+                heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
+                model = LlamaForCausalLM(LlamaConfig(**SMALL, **heads)).train()
+                settings = SETTINGS | {"precision": precision, "compile": compiled}
+                engine = PlainEngine(model, settings, torch.device("cpu"), 1)
+                found = []
+                for step in range(2):
+                    loss = engine.loss(ids, positions, weights) / weights.sum()
+                    engine.backward(loss)
+                    if step == 0:
+                        gradients.append([p.grad.clone() for p in model.parameters()])
+                    engine.step(1e-3)
+                    found.append(f"{loss.item():.6f}")
+                told.append(", ".join(found))
+            worst = max(((b - a).norm() / a.norm()).item() for a, b in zip(*gradients, strict=True))
+            print(f"| {precision} | {mask} | {told[0]} | {told[1]} | {worst:.1e} |", flush=True)
+
+
+def traffic() -> None:
+    """Print kernels and bytes per token of a layer, transformers' and ours."""
+    pretend()
+    import torch
+    from torch._functorch import config
+    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+
+    from cpt.train.joined_products import join_products
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Stopped
+
+    CachingAutotuner.precompile, CachingAutotuner.run = lambda *_, **__: None, stop
+    config.force_non_lazy_backward_lowering = True
+    torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted
+    for name, change in (("transformers", lambda model: None), ("ours", join_products)):
+        kernels, size = counted(change)
+        print(f"{name}: {kernels} kernels, {size / 1e3:.1f} KB per token")
+
+
+def counted(change: Callable[[Any], None]) -> tuple[int, float]:
+    """Kernels and bytes per token of one compiled layer after `change`."""
+    import torch
+    from torch._inductor import metrics
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from cpt.train.plain_engine import compile_layers
+
+    torch.compiler.reset()
+    metrics.reset()
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, **heads)).train()
+    change(model)
+    compile_layers(model)
+    ids = torch.zeros(SEQUENCES, LENGTH, dtype=torch.int64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            model.model(input_ids=ids, use_cache=False)
+    except Stopped:
+        pass
+    return metrics.generated_kernel_count, metrics.num_bytes_accessed / ids.numel()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("check", "traffic"))
+    {"check": check, "traffic": traffic}[parser.parse_args().task]()
