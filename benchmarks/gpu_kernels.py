@@ -1,11 +1,14 @@
 """The kernels that a GPU gets, without a GPU: are they right, and how much memory do they pass over?
 
-Needs the package triton, which PyTorch has only where it is built for GPUs (`pip install triton`). PyTorch is
-told to write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
+It needs the package triton, which comes with PyTorch's builds for GPUs alone (`pip install triton`). PyTorch
+is told to write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
 
 `python gpu_kernels.py check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints
 losses and gradients of two steps beside those without compilation. It takes some minutes. The interpreter
 rounds to bfloat16 by cutting bits off, where a GPU rounds to the nearest, so float32 is the stricter check.
+
+`python gpu_kernels.py liger` runs Liger Kernel's loss (`pip install liger-kernel`) in the interpreter too,
+and prints by how much ours differs.
 
 `python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
 forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
@@ -115,6 +118,41 @@ def check() -> None:
             print(f"| {precision} | {mask} | {told[0]} | {told[1]} | {worst:.1e} |", flush=True)
 
 
+def liger() -> None:
+    """Print by how much loss and gradients differ from Liger Kernel's, with some targets left out."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    import torch
+    from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction
+
+    from cpt.train.losses import HeadLoss
+
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(37, 48, generator=generator).requires_grad_()
+    head = torch.nn.Linear(48, 500, bias=False)
+    targets = torch.randint(0, 500, (37,), generator=generator)
+    kept = torch.rand(37, generator=generator) < 0.8
+    found = []
+    for own in (True, False):
+        hidden.grad = head.weight.grad = None
+        if own:
+            loss = HeadLoss(head)(hidden, targets, kept.float())
+        else:
+            wanted = torch.where(kept, targets, -100)
+            options = (
+                None,
+                None,
+                -100,
+                0.0,
+                0.0,
+                "sum",
+            )  # bias, class weights, ignored target, ..., reduction
+            loss, *_ = LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, wanted, *options)
+        loss.backward()
+        found.append((loss.detach(), hidden.grad, head.weight.grad))
+    for name, ours, theirs in zip(("loss", "gradient of hidden states", "of the head"), *found, strict=True):
+        print(f"{name}: {(ours - theirs).norm() / theirs.norm():.1e}")
+
+
 def traffic() -> None:
     """Print kernels and bytes per token of a layer, transformers' and ours."""
     pretend()
@@ -160,5 +198,5 @@ def counted(change: Callable[[Any], None]) -> tuple[int, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=("check", "traffic"))
-    {"check": check, "traffic": traffic}[parser.parse_args().task]()
+    parser.add_argument("task", choices=("check", "liger", "traffic"))
+    {"check": check, "liger": liger, "traffic": traffic}[parser.parse_args().task]()
