@@ -12,14 +12,16 @@ and prints by how much ours differs.
 
 `python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
 forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
-each token, for transformers' layer and for ours (cpt.train.joined_products). Nothing is run; what a kernel
-reads or writes counts once, whatever lies in caches.
+each token, for transformers' layer and for ours (cpt.train.joined_products), and the same of the loss but for
+its products. Nothing is run; what a kernel reads or writes counts once, whatever lies in caches.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,32 +170,48 @@ def traffic() -> None:
     CachingAutotuner.precompile, CachingAutotuner.run = lambda *_, **__: None, stop
     config.force_non_lazy_backward_lowering = True
     torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted
-    for name, change in (("transformers", lambda model: None), ("ours", join_products)):
-        kernels, size = counted(change)
-        print(f"{name}: {kernels} kernels, {size / 1e3:.1f} KB per token")
+    for name, change in (("transformers' layer", lambda model: None), ("our layer", join_products)):
+        print(f"{name}: {counted(partial(one_layer, change), SEQUENCES * LENGTH)}")
+    print(f"softmax, loss and gradient: {counted(one_softmax, SEQUENCES * LENGTH)}")
 
 
-def counted(change: Callable[[Any], None]) -> tuple[int, float]:
-    """Kernels and bytes per token of one compiled layer after `change`."""
+def counted(start: Callable[[], None], tokens: int) -> str:
+    """Kernels, and bytes per token, of what is compiled when it starts."""
     import torch
     from torch._inductor import metrics
+
+    torch.compiler.reset()
+    metrics.reset()
+    with contextlib.suppress(Stopped):
+        start()
+    kilobytes = metrics.num_bytes_accessed / tokens / 1e3
+    return f"{metrics.generated_kernel_count} kernels, {kilobytes:.1f} KB per token"
+
+
+def one_layer(change: Callable[[Any], None]) -> None:
+    """Start a model of one compiled layer after `change`."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from cpt.train.plain_engine import compile_layers
 
-    torch.compiler.reset()
-    metrics.reset()
     heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, **heads)).train()
     change(model)
     compile_layers(model)
-    ids = torch.zeros(SEQUENCES, LENGTH, dtype=torch.int64)
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            model.model(input_ids=ids, use_cache=False)
-    except Stopped:
-        pass
-    return metrics.generated_kernel_count, metrics.num_bytes_accessed / ids.numel()
+    with torch.autocast("cpu", torch.bfloat16):
+        model.model(input_ids=torch.zeros(SEQUENCES, LENGTH, dtype=torch.int64), use_cache=False)
+
+
+def one_softmax() -> None:
+    """Start the loss's compiled softmax on bfloat16 logits of a vocabulary of 32,000."""
+    import torch
+
+    from cpt.train.losses import fused_softmax
+
+    logits = torch.empty(SEQUENCES * LENGTH, 32_000, dtype=torch.bfloat16)
+    targets = torch.zeros(len(logits), 1, dtype=torch.int64)
+    torch.compile(fused_softmax, dynamic=False)(logits, targets)
 
 
 if __name__ == "__main__":
