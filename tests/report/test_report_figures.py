@@ -151,3 +151,16 @@ def test_schedules_are_drawn_over_tokens(tmp_path: Path) -> None:
         (line,) = drawn.axes[0].lines
         assert line.get_xydata().tolist() == [[2000, 5e-5], [4000, 1e-4], [5000, 2.5e-5]]
         assert line.get_label() == "cpt-5K: 3 steps"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("cpt-5K", 3), ("replay-of-general-text-5K", 2), ("x" * 99, 1)]
+)
+def test_long_names_take_fewer_columns_of_a_legend(name: str, columns: int) -> None:
+    schedule = np.array([2000, 4000]), np.array([5e-5, 1e-4])
+    with style.figure(height=2.6) as drawn:
+        draw_schedules(drawn, [schedule] * 3, [{"name": name, "tokens": 5000}] * 3)
+        (legend,) = drawn.legends
+        drawn.draw_without_rendering()
+        assert legend._ncols == columns
+        assert columns == 1 or legend.get_window_extent().width <= drawn.bbox.width

@@ -69,11 +69,8 @@ def draw_losses(
     axes.set_xlabel("Training step")
     axes.set_ylabel("Training loss (nats per token)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
-    drawn.legend(
-        title=f"Thin: each step. Thick: centred mean over {window} steps." if window > 1 else None,
-        loc="outside upper center",
-        ncols=2,
-    )
+    title = f"Thin: each step. Thick: centred mean over {window} steps." if window > 1 else None
+    style.legend(drawn, 2, title=title)
 
 
 def read_schedule(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +97,7 @@ def draw_schedules(
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=True)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(round(value))))
-    drawn.legend(loc="outside upper center", ncols=min(3, len(runs)))
+    style.legend(drawn, min(3, len(runs)))
 
 
 def _group_changes(

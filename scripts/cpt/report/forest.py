@@ -65,7 +65,7 @@ def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dic
         Line2D([], [], **hollow, label=f"hollow: p after Holm ≥ {SIGNIFICANT:g}"),
         Patch(facecolor=UNDETECTABLE, label="not detectable (80 % power)"),
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=3)
+    style.legend(drawn, 3, handles=handles)
 
 
 def _look(index: int) -> dict[str, Any]:

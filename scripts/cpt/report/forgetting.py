@@ -158,4 +158,4 @@ def draw_forgetting(
         hollow = {"marker": "o", "color": style.GREY, "markerfacecolor": "white", "linestyle": "none"}
         handles.append(Line2D([], [], markersize=4.5, **hollow))
         labels.append("interpolated with the base model")
-    drawn.legend(handles, labels, loc="outside upper center", ncols=3)
+    style.legend(drawn, 3, handles=handles, labels=labels)

@@ -72,7 +72,7 @@ def draw_letters(drawn: Figure, found: Letters) -> None:
     _draw_shares(left, found, colours)
     _draw_scores(right, found, colours)
     handles, names = left.get_legend_handles_labels()
-    drawn.legend(handles, names, loc="outside upper center", ncols=4)
+    style.legend(drawn, 4, handles=handles, labels=names)
 
 
 def _draw_shares(axes: Axes, found: Letters, colours: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -55,6 +56,15 @@ def figure(height: float) -> Iterator[Figure]:
     """A figure in the house style, `height` inches high; draw and save it inside the `with` block."""
     with mpl.rc_context(_SETTINGS):
         yield Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def legend(drawn: Figure, columns: int, **options: Any) -> None:
+    """A legend above all panels, in at most so many columns, fewer where long names wouldn't fit."""
+    for number in range(columns, 0, -1):
+        found = drawn.legend(loc="outside upper center", ncols=number, **options)
+        if number == 1 or found.get_window_extent().width <= drawn.bbox.width:
+            return
+        found.remove()
 
 
 def save(drawn: Figure, stem: Path, formats: list[str]) -> list[Path]:

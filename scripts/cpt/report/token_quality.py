@@ -67,7 +67,7 @@ def draw_quality(
     for axes, panel in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
         _draw_panel(axes, panel, bins[panel.measure], [settings[key] for key in panel.bounds])
     handles, names = drawn.axes[1].get_legend_handles_labels()
-    drawn.legend(handles, names, loc="outside upper center", ncols=4)
+    style.legend(drawn, 4, handles=handles, labels=names)
     drawn.supylabel("Documents per bin (%)", fontsize=8.5)
 
 
