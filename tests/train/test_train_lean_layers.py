@@ -16,6 +16,7 @@ from transformers import (
 from cpt.train import block_attention
 from cpt.train.block_attention import causal_blocks, masked_blocks
 from cpt.train.lean_layers import AttentionHalf, FeedForwardHalf, make_lean
+from cpt.train.losses import LossModel
 from cpt.train.workspace import Workspace
 
 
@@ -64,10 +65,11 @@ def test_blocks_leave_out_what_no_query_sees(monkeypatch):
 
 
 def test_less_is_kept_for_the_backward_pass():
-    model = random_llama()
-
-    def kept(model) -> int:
-        storages = {}
+    def kept(lean: bool, checkpointing: bool) -> int:
+        model, storages = random_llama(), {}
+        if lean:
+            assert make_lean(model)
+        loss = LossModel(model, checkpointing)
 
         def note(tensor):
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -75,13 +77,12 @@ def test_less_is_kept_for_the_backward_pass():
 
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            hidden = model.model(input_ids=torch.zeros(2, 64, dtype=torch.long), use_cache=False)
-        assert hidden.last_hidden_state.requires_grad
+            hidden = loss.hidden(torch.zeros(2, 64, dtype=torch.long), torch.arange(64)[None])
+        assert hidden.requires_grad
         return sum(size for address, size in storages.items() if address not in own)
 
-    stock = kept(model)
-    make_lean(model)
-    assert kept(model) < 0.6 * stock
+    assert kept(lean=True, checkpointing=False) < 0.6 * kept(lean=False, checkpointing=False)
+    assert kept(lean=True, checkpointing=True) <= kept(lean=False, checkpointing=True)
 
 
 def test_saved_weights_keep_their_names(tmp_path):

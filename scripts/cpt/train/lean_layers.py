@@ -10,7 +10,6 @@ cpt.train.block_attention.
 For float32 on a CPU. The weights stay where they are, so that state dicts don't change.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +39,8 @@ def make_lean(model: nn.Module) -> bool:
         blocks = BlocksOfMasks(config.num_attention_heads // config.num_key_value_heads)
         workspace = Workspace()
         for layer in layers:
-            layer.forward = partial(_forward, blocks, workspace, layer)
+            layer.__class__ = LeanLayer
+            layer.blocks, layer.workspace = blocks, workspace
     return fits
 
 
@@ -68,40 +68,43 @@ class BlocksOfMasks:
         return self.blocks
 
 
-def _forward(
-    blocks: BlocksOfMasks,
-    workspace: Workspace,
-    layer: LlamaDecoderLayer,
-    hidden_states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
-    **_: Any,
-) -> torch.Tensor:
-    """LlamaDecoderLayer.forward without a cache."""
-    attention, mlp = layer.self_attn, layer.mlp
-    hidden_states = AttentionHalf.apply(
-        hidden_states,
-        layer.input_layernorm.weight,
-        attention.q_proj.weight,
-        attention.k_proj.weight,
-        attention.v_proj.weight,
-        attention.o_proj.weight,
-        *position_embeddings,
-        blocks(attention_mask, hidden_states.shape[1]),
-        workspace,
-        layer.input_layernorm.variance_epsilon,
-        attention.head_dim,
-        attention.scaling,
-    )
-    return FeedForwardHalf.apply(
-        hidden_states,
-        layer.post_attention_layernorm.weight,
-        mlp.gate_proj.weight,
-        mlp.up_proj.weight,
-        mlp.down_proj.weight,
-        workspace,
-        layer.post_attention_layernorm.variance_epsilon,
-    )
+class LeanLayer(LlamaDecoderLayer):
+    """LlamaDecoderLayer.forward without a cache. As its subclass, it is recomputed where that is asked for."""
+
+    blocks: BlocksOfMasks
+    workspace: Workspace
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        attention, mlp = self.self_attn, self.mlp
+        hidden_states = AttentionHalf.apply(
+            hidden_states,
+            self.input_layernorm.weight,
+            attention.q_proj.weight,
+            attention.k_proj.weight,
+            attention.v_proj.weight,
+            attention.o_proj.weight,
+            *position_embeddings,
+            self.blocks(attention_mask, hidden_states.shape[1]),
+            self.workspace,
+            self.input_layernorm.variance_epsilon,
+            attention.head_dim,
+            attention.scaling,
+        )
+        return FeedForwardHalf.apply(
+            hidden_states,
+            self.post_attention_layernorm.weight,
+            mlp.gate_proj.weight,
+            mlp.up_proj.weight,
+            mlp.down_proj.weight,
+            self.workspace,
+            self.post_attention_layernorm.variance_epsilon,
+        )
 
 
 class AttentionHalf(torch.autograd.Function):
