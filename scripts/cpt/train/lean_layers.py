@@ -69,7 +69,7 @@ class BlocksOfMasks:
 
 
 class LeanLayer(LlamaDecoderLayer):
-    """LlamaDecoderLayer.forward without a cache. As its subclass, it is recomputed where that is asked for."""
+    """LlamaDecoderLayer.forward without a cache. As its subclass, it is recomputed where asked for."""
 
     blocks: BlocksOfMasks
     workspace: Workspace
