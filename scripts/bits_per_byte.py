@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cpt.command import command_parser, json_value, run
+from cpt.cpu import set_up_products
 from cpt.evaluate.bits import bits_per_byte
 from cpt.evaluate.model import load_model, out_of_memory_explained
 from cpt.files import sha256_of, write_json
@@ -15,6 +16,7 @@ SETTINGS = ("sequence_length", "batch_size", "precision")
 
 def main(arguments: argparse.Namespace) -> None:
     settings = {name: arguments.settings[name] for name in SETTINGS}
+    set_up_products()
     model, _ = load_model(arguments.model, settings["precision"], arguments.threads)
     held_out = load_held_out(arguments.held_out)
     with out_of_memory_explained("evaluate.batch_size", settings["batch_size"]):

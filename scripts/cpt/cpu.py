@@ -9,6 +9,8 @@ def set_up_products() -> bool:
     """Let oneDNN compute float32 products where MKL, PyTorch's choice, takes half of the processor.
 
     MKL uses AVX-512 on Intel's processors alone; on AMD's, oneDNN is 2.2 times as fast (docs/performance.md).
+    Its sums are rounded more coarsely, so it is for means over many tokens: tasks are scored as lm-eval does.
+
     PyTorch hands products to oneDNN if they may be rounded to bfloat16, which oneDNN does on processors with
     matrix units (AMX) only: `products_are_exact` makes sure of it. The choice follows from the processor, so
     that a run goes on bit for bit.

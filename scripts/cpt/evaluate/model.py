@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from cpt.cpu import set_up_products
 from cpt.errors import UserError
 from cpt.gpus import claim_gpus
 
@@ -28,7 +27,6 @@ def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedMo
         )
     disable_progress_bar()
     torch.set_num_threads(threads)
-    set_up_products()
     claim_gpus(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
