@@ -12,7 +12,7 @@ and prints by how much ours differs.
 
 `python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
 forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
-each token, for transformers' layer and for ours (cpt.train.joined_products), and the same of the loss but for
+each token, for transformers' layer and for ours (cpt.train.compiled_layers), and the same of the loss but for
 its products. Nothing is run; what a kernel reads or writes counts once, whatever lies in caches.
 """
 
@@ -162,7 +162,7 @@ def traffic() -> None:
     from torch._functorch import config
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
-    from cpt.train.joined_products import join_products
+    from cpt.train.compiled_layers import join_products
 
     def stop(*_: Any, **__: Any) -> None:
         raise Stopped
@@ -193,7 +193,7 @@ def one_layer(change: Callable[[Any], None]) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cpt.train.plain_engine import compile_layers
+    from cpt.train.compiled_layers import compile_layers
 
     heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, **heads)).train()

@@ -87,7 +87,7 @@ class Train(Section):
         description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
     )
     compile: bool | Literal["auto"] = Field(
-        description="with ddp, torch.compile of the layers; auto: on a GPU, where it's possible"
+        description="with ddp or fsdp, torch.compile of the layers; auto: on a GPU, where it's possible"
     )
     precision: Literal["bf16", "float32"]
     seed: int = Field(ge=0)
@@ -115,9 +115,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _compile(self) -> "Train":
-        if self.compile is True and self.engine != "ddp":
+        if self.compile is True and self.engine == "deepspeed":
             raise ValueError(
-                f"compile: true isn't possible with engine: {self.engine}; choose engine: ddp, or "
+                "compile: true isn't possible with engine: deepspeed; choose engine: ddp or fsdp, or "
                 "compile: auto"
             )
         return self

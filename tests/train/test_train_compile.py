@@ -4,14 +4,16 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import SETTINGS
 from random_llama import SIZES, loss_and_gradients, random_llama
 from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.train import losses as losses_module
-from cpt.train.joined_products import JoinedAttention, JoinedFeedForward, join_products
-from cpt.train.plain_engine import PlainEngine, can_compile
+from cpt.train.compiled_layers import JoinedAttention, JoinedFeedForward, can_compile, join_products
+from cpt.train.fsdp_engine import FsdpEngine
+from cpt.train.plain_engine import PlainEngine
 
 CPU = torch.device("cpu")
 
@@ -46,6 +48,31 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
     assert states[True].keys() == states[False].keys()
     # One for two layers, four steps and a trial of another size; two for the loss: whole pieces and others.
     assert counters["stats"]["unique_graphs"] == 3
+
+
+def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path):
+    """Engine fsdp, in a process group of one, with gradient checkpointing."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    counters.clear()
+    ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
+    batch = ids, torch.arange(64)[None], torch.ones(2, 63)
+    settings = SETTINGS | {"offload": [], "gradient_checkpointing": True}
+    losses = {}
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        for compile in (False, True):
+            model = AutoModelForCausalLM.from_pretrained(model_folder).train()
+            engine = FsdpEngine(model, settings | {"compile": compile}, CPU, 1)
+            losses[compile] = []
+            for _ in range(3):
+                loss = engine.loss(*batch) / batch[2].sum()
+                engine.backward(loss)
+                losses[compile].append((loss.item(), engine.step(1e-3)))
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(torch.tensor(losses[True]), torch.tensor(losses[False]), rtol=1e-5, atol=0)
+    assert counters["stats"]["unique_graphs"] == 2  # of a layer, and of the loss
 
 
 @pytest.mark.parametrize("documents", [[40], [13, 27]])

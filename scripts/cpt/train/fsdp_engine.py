@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
+from cpt.train.compiled_layers import compile_layers, compiles, join_products
 from cpt.train.engines import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
@@ -31,7 +32,11 @@ class FsdpEngine:
         self.device = device
         self.world_size = world_size
         self.clip = settings["gradient_clip"]
-        self.loss_model = LossModel(model, settings["gradient_checkpointing"])
+        compiled = compiles(settings, device)
+        if compiled:
+            join_products(model)
+            compile_layers(model)  # before the split, so that what gathers a layer's weights isn't compiled
+        self.loss_model = LossModel(model, settings["gradient_checkpointing"], compiled)
         policies = {
             "mesh": init_device_mesh(device.type, (world_size,)),
             "mp_policy": MixedPrecisionPolicy(

@@ -1,9 +1,6 @@
 """The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
 
-import importlib.util
 import math
-import os
-import shutil
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
+from cpt.train.compiled_layers import compile_layers, compiles, join_products
 from cpt.train.engines import (
     MOMENTS,
     BytesByDevice,
@@ -22,30 +19,9 @@ from cpt.train.engines import (
     make_adamw,
     unsharded_state,
 )
-from cpt.train.joined_products import join_products
 from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
-    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    return (
-        device.type == "cuda"
-        and importlib.util.find_spec("triton") is not None
-        and any(shutil.which(compiler) for compiler in compilers)
-    )
-
-
-def compile_layers(model: nn.Module) -> None:
-    """Let torch.compile fuse what lies between a layer's matrix products.
-
-    Layers that are alike share one compilation for each shape of a micro-batch, for the sizes are fixed.
-    Parameters keep their names.
-    """
-    for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
-        layer.compile(dynamic=False)
 
 
 class PlainEngine:
@@ -57,7 +33,7 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        compiled = settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device))
+        compiled = compiles(settings, device)
         if compiled:
             join_products(self.model)
             compile_layers(self.model)

@@ -1,21 +1,50 @@
-"""Llama layers whose products of the same factor are one: queries, keys and values; gate and up.
+"""Layers that torch.compile fuses; in Llama's, products of the same factor become one first.
 
-The normalised input is read once instead of five times a layer, and its gradient is one product instead of a
-sum of several. The weights stay where they are, so that state dicts don't change; side by side they are put
-anew for each micro-batch, which torch.compile fuses with their cast to bfloat16.
+Queries, keys and values come from one product, gate and up from another: the normalised input is read twice
+instead of five times a layer, and its gradient is one product instead of a sum of several. The weights stay
+where they are, so that state dicts don't change; they are put side by side anew for each micro-batch.
 """
 
+import importlib.util
+import os
+import shutil
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaMLP,
     eager_attention_forward,
 )
+
+
+def compiles(settings: dict[str, Any], device: torch.device) -> bool:
+    """Whether a plan's settings ask for compiled layers on this device."""
+    return settings["compile"] is True or (settings["compile"] == "auto" and can_compile(device))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return (
+        device.type == "cuda"
+        and importlib.util.find_spec("triton") is not None
+        and any(shutil.which(compiler) for compiler in compilers)
+    )
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Let torch.compile fuse what lies between a layer's matrix products.
+
+    Layers that are alike share one compilation for each shape of a micro-batch, for the sizes are fixed.
+    Parameters keep their names.
+    """
+    for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
+        layer.compile(dynamic=False)
 
 
 def join_products(model: nn.Module) -> None:
