@@ -1,5 +1,8 @@
 """How the tests are dealt out over processes: a file stays together, and the longest go first."""
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -10,6 +13,14 @@ TOGETHER = ("workflow", "slurm")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm-full", action="store_true", help="the long tests on a Slurm as well")
     parser.addoption("--experiments", action="store_true", help="all experiments at smoke size as well")
+
+
+@pytest.fixture(autouse=True)
+def products_as_they_come() -> Iterator[None]:
+    """Which library multiplies matrices (cpt.cpu), a test may set for itself, but not for those after it."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].backends.mkldnn.matmul.fp32_precision = "none"
 
 
 class ByGroup(LoadScopeScheduling):

@@ -6,13 +6,6 @@ import torch
 from cpt import cpu
 
 
-@pytest.fixture(autouse=True)
-def restored():
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    yield
-    torch.backends.mkldnn.matmul.fp32_precision = before
-
-
 def on(monkeypatch, vendor: str, capability: str) -> None:
     monkeypatch.setattr(cpu, "_cpuinfo", lambda: f"vendor_id\t: {vendor}\n")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
