@@ -128,11 +128,10 @@ def liger() -> None:
 
     from cpt.train.losses import HeadLoss
 
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(37, 48, generator=generator).requires_grad_()
+    torch.manual_seed(0)
+    hidden = torch.randn(37, 48).requires_grad_()
     head = torch.nn.Linear(48, 500, bias=False)
-    targets = torch.randint(0, 500, (37,), generator=generator)
-    kept = torch.rand(37, generator=generator) < 0.8
+    targets, kept = torch.randint(0, 500, (37,)), torch.rand(37) < 0.8
     found = []
     for own in (True, False):
         hidden.grad = head.weight.grad = None
