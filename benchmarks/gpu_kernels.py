@@ -18,6 +18,7 @@ its products. Nothing is run; what a kernel reads or writes counts once, whateve
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -139,14 +140,8 @@ def liger() -> None:
             loss = HeadLoss(head)(hidden, targets, kept.float())
         else:
             wanted = torch.where(kept, targets, -100)
-            options = (
-                None,
-                None,
-                -100,
-                0.0,
-                0.0,
-                "sum",
-            )  # bias, class weights, ignored target, ..., reduction
+            # Bias, class weights, the target that is left out, two terms that aren't used, reduction.
+            options = (None, None, -100, 0.0, 0.0, "sum")
             loss, *_ = LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, wanted, *options)
         loss.backward()
         found.append((loss.detach(), hidden.grad, head.weight.grad))
@@ -216,4 +211,8 @@ def one_softmax() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=("check", "liger", "traffic"))
-    {"check": check, "liger": liger, "traffic": traffic}[parser.parse_args().task]()
+    task = parser.parse_args().task
+    for package in ("triton", *(["liger_kernel"] if task == "liger" else [])):
+        if importlib.util.find_spec(package) is None:
+            parser.error(f"it needs {package}: .venv/bin/pip install {package.replace('_', '-')}")
+    {"check": check, "liger": liger, "traffic": traffic}[task]()

@@ -137,6 +137,10 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = command_parser(__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="of the experiment")
-    parser.add_argument("--output", type=Path, help="folder of the event files (RESULTS/tensorboard)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="RESULTS/tensorboard if not given; event files of the same runs are replaced",
+    )
     parser.add_argument("--follow", type=whole_seconds, metavar="SECONDS", help="look again until Ctrl-C")
     run(main, parser)

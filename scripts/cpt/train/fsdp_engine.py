@@ -35,7 +35,7 @@ class FsdpEngine:
         compiled = compiles(settings, device)
         if compiled:
             join_products(model)
-            compile_layers(model)  # before the split, so that what gathers a layer's weights isn't compiled
+            compile_layers(model)
         self.loss_model = LossModel(model, settings["gradient_checkpointing"], compiled)
         policies = {
             "mesh": init_device_mesh(device.type, (world_size,)),

@@ -141,7 +141,7 @@ def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
 def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The same to be compiled: it reads the logits twice and writes nothing but the gradient.
 
-    That is what Liger Kernel's does (Hsu et al. 2024, section 3.2), which knows no weights of targets.
+    That is what Liger Kernel's does (Hsu et al. 2024, section 3.2), which knows no weights of single targets.
     """
     values = logits.float()
     normalizers = values.logsumexp(1, keepdim=True)
