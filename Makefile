@@ -32,8 +32,13 @@ resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is w
 	$(BIN)/snakemake --unlock $(ARGS)
 	$(BIN)/snakemake $(ARGS)
 
-test: .venv/installed ## unit tests, and the smoke experiment end to end
+test: .venv/installed .venv/gpu/installed ## unit tests, and the smoke experiment end to end
 	$(BIN)/python -m pytest
+
+# Apart from the environment: kernels for a GPU, which tests interpret.
+.venv/gpu/installed: envs/gpu.txt | .venv/installed
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/gpu --requirement envs/gpu.txt
+	touch $@
 
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
 	$(BIN)/python -m pytest tests/slurm --slurm-full

@@ -1,14 +1,14 @@
 """The kernels that a GPU gets, without a GPU: are they right, and how much memory do they pass over?
 
-It needs the package triton, which comes with PyTorch's builds for GPUs alone (`pip install triton`). PyTorch
-is told to write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
+It needs the packages of envs/gpu.txt; Triton comes with PyTorch's builds for GPUs alone. PyTorch is told to
+write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
 
 `python gpu_kernels.py check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints
-losses and gradients of two steps beside those without compilation. It takes some minutes. The interpreter
-rounds to bfloat16 by cutting bits off, where a GPU rounds to the nearest, so float32 is the stricter check.
+losses and gradients of two steps beside those without compilation. It takes a minute. The interpreter rounds
+to bfloat16 by cutting bits off, where a GPU rounds to the nearest, so float32 is the stricter check.
 
-`python gpu_kernels.py liger` runs Liger Kernel's loss (`pip install liger-kernel`) in the interpreter too,
-and prints by how much ours differs.
+`python gpu_kernels.py liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours
+differs, with PyTorch's operations and with Liger Kernel's kernel (train.loss_kernel).
 
 `python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
 forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
@@ -29,12 +29,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 SHAPE = {"num_hidden_layers": 1, "hidden_size": 576, "intermediate_size": 1_536, "vocab_size": 128}
-SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 300}
+SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 80}
 SEQUENCES, LENGTH = 16, 2_000
 SETTINGS: dict[str, Any] = {
     "gradient_clip": 1.0,
     "gradient_checkpointing": False,
     "lean_layers": False,
+    "loss_kernel": "pytorch",
     "weight_decay": 0.005,
     "learning_rate": 1e-3,
     "beta1": 0.9,
@@ -93,7 +94,7 @@ def check() -> None:
 
         setattr(triton_helpers.libdevice, name, own)
     losses.LOGIT_ROWS["cpu"] = 40  # a whole piece and a smaller one
-    ids = torch.randint(0, 300, (2, 32), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, 80, (2, 32), generator=torch.Generator().manual_seed(0))
     weights = torch.ones(2, 31)
     separate = torch.cat([torch.arange(20), torch.arange(12)])[None]
     print("| precision | mask | losses | compiled | gradients differ by |")
@@ -122,31 +123,35 @@ def check() -> None:
 
 
 def liger() -> None:
-    """Print by how much loss and gradients differ from Liger Kernel's, with some targets left out."""
+    """Print by how much losses and gradients differ from Liger Kernel's, with some targets left out."""
     os.environ["TRITON_INTERPRET"] = "1"
     import torch
     from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction
 
-    from cpt.train.losses import HeadLoss
+    from cpt.train import losses
+    from cpt.train.softmax import liger_softmax, softmax
 
+    losses.LOGIT_ROWS["cpu"] = 20  # a whole piece and a smaller one
     torch.manual_seed(0)
     hidden = torch.randn(37, 48).requires_grad_()
     head = torch.nn.Linear(48, 500, bias=False)
     targets, kept = torch.randint(0, 500, (37,)), torch.rand(37) < 0.8
-    found = []
-    for own in (True, False):
-        hidden.grad = head.weight.grad = None
-        if own:
-            loss = HeadLoss(head)(hidden, targets, kept.float())
-        else:
-            wanted = torch.where(kept, targets, -100)
-            # Bias, class weights, the target that is left out, two terms that aren't used, reduction.
-            options = (None, None, -100, 0.0, 0.0, "sum")
-            loss, *_ = LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, wanted, *options)
-        loss.backward()
-        found.append((loss.detach(), hidden.grad, head.weight.grad))
-    for name, ours, theirs in zip(("loss", "gradient of hidden states", "of the head"), *found, strict=True):
-        print(f"{name}: {(ours - theirs).norm() / theirs.norm():.1e}")
+
+    def with_gradients(loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return loss.detach(), *torch.autograd.grad(loss, (hidden, head.weight))
+
+    # Bias, class weights, the target that is left out, two terms that aren't used, reduction.
+    options = (None, None, -100, 0.0, 0.0, "sum")
+    wanted = torch.where(kept, targets, -100)
+    theirs = with_gradients(
+        LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, wanted, *options)[0]
+    )
+    print("| loss_kernel | loss differs by | gradient of hidden states | of the head |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, kernel in (("pytorch", softmax), ("liger", liger_softmax)):
+        ours = with_gradients(losses.HeadLoss(head, kernel)(hidden, targets, kept.float()))
+        differences = [(a - b).norm() / b.norm() for a, b in zip(ours, theirs, strict=True)]
+        print(f"| {name} | {' | '.join(f'{value:.1e}' for value in differences)} |")
 
 
 def traffic() -> None:
@@ -201,7 +206,7 @@ def one_softmax() -> None:
     """Start the loss's compiled softmax on bfloat16 logits of a vocabulary of 32,000."""
     import torch
 
-    from cpt.train.losses import fused_softmax
+    from cpt.train.softmax import fused_softmax
 
     logits = torch.empty(SEQUENCES * LENGTH, 32_000, dtype=torch.bfloat16)
     targets = torch.zeros(len(logits), 1, dtype=torch.int64)
@@ -212,7 +217,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=("check", "liger", "traffic"))
     task = parser.parse_args().task
-    for package in ("triton", *(["liger_kernel"] if task == "liger" else [])):
-        if importlib.util.find_spec(package) is None:
-            parser.error(f"it needs {package}: .venv/bin/pip install {package.replace('_', '-')}")
+    if any(importlib.util.find_spec(package) is None for package in ("triton", "liger_kernel")):
+        parser.error(
+            "it needs the packages of envs/gpu.txt; where `make test` was run they are in .venv/gpu: "
+            "PYTHONPATH=.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
+        )
     {"check": check, "liger": liger, "traffic": traffic}[task]()

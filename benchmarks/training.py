@@ -76,6 +76,7 @@ SETTINGS = {
     "gradient_checkpointing": True,
     "lean_layers": False,
     "compile": False,
+    "loss_kernel": "pytorch",
     "seed": 0,
     "checkpoint_every": 1_000_000,
     "keep_checkpoints": 1,
@@ -89,9 +90,15 @@ WATERFALL: list[tuple[str, dict[str, Any]]] = [
     ("ours-ddp", {"gradient_checkpointing": False}),
     ("ours-lean", {"lean_layers": True}),
     ("ours-compiled", {"compile": True}),
+    ("ours-liger", {"loss_kernel": "liger"}),
 ]
 # lean_layers changes nothing on a GPU; on a CPU, compiling takes minutes and takes their place.
-ON_ONE_KIND = {"ours-lean": "cpu", "ours-compiled": "cuda", "hf-trainer-onednn": "cpu"}
+ON_ONE_KIND = {
+    "ours-lean": "cpu",
+    "ours-compiled": "cuda",
+    "ours-liger": "cuda",
+    "hf-trainer-onednn": "cpu",
+}
 # The last one has its float32 products computed by the library that computes ours.
 TRAINER: dict[str, dict[str, bool]] = {
     "hf-trainer-checkpointing": {"gradient_checkpointing": True, "onednn": False},
@@ -118,9 +125,12 @@ def settings_of(system: str, common: dict[str, Any]) -> dict[str, Any]:
 
 def missing_package(system: str, common: dict[str, Any]) -> str | None:
     """The package that a system needs and that isn't installed."""
-    needed = "accelerate" if system in TRAINER else None
-    if system not in TRAINER and settings_of(system, common)["engine"] == "deepspeed":
-        needed = "deepspeed"
+    if system in TRAINER:
+        needed = "accelerate"
+    else:
+        settings = settings_of(system, common)
+        packages = {"engine": ("deepspeed", "deepspeed"), "loss_kernel": ("liger", "liger_kernel")}
+        needed = next((name for key, (value, name) in packages.items() if settings[key] == value), None)
     return needed if needed and importlib.util.find_spec(needed) is None else None
 
 
@@ -141,14 +151,24 @@ def started(task: str, job: dict[str, Any], folder: Path) -> subprocess.Complete
         )
 
 
-def logits_megabytes(job: dict[str, Any], folder: Path) -> dict[str, float]:
-    """Peak memory of the loss of a micro-batch, ours and the Trainer's; 0 where it isn't enough for that."""
-    if started("logits-ours", job, folder).returncode:
-        raise UserError(f"the loss couldn't be measured:\n{(folder / 'log').read_text()[-3000:]}")
-    found = {"ours": read_json(folder / "logits-ours.json")}
-    if not started("logits-hf", job, folder).returncode:
-        found["hf"] = read_json(folder / "logits-hf.json")
-    return {"hf": 0.0} | found
+def logits_megabytes(systems: list[str], job: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Peak memory of each system's loss of a micro-batch; systems of the same loss share a measurement.
+
+    The Trainer's is 0 where memory isn't enough for it.
+    """
+    found: dict[str, float] = {}
+    of_systems = {}
+    for system in systems:
+        settings = job["settings"] if system in TRAINER else settings_of(system, job["settings"])
+        kind = "hf" if system in TRAINER else "ours"
+        loss = f"{kind} {settings['compile']} {settings['loss_kernel']}"
+        if loss not in found:
+            failed = started(f"logits-{kind}", job | {"settings": settings}, folder).returncode
+            if failed and kind == "ours":
+                raise UserError(f"the loss couldn't be measured:\n{(folder / 'log').read_text()[-3000:]}")
+            found[loss] = 0.0 if failed else read_json(folder / f"logits-{kind}.json")
+        of_systems[system] = found[loss]
+    return of_systems
 
 
 def measured(system: str, job: dict[str, Any], root: Path) -> dict[str, Any] | None:
@@ -310,7 +330,7 @@ def main(arguments: argparse.Namespace) -> None:
         }
         if started("prepare", job, root).returncode:
             raise UserError(f"model and data couldn't be made:\n{(root / 'log').read_text()[-3000:]}")
-        logits_mb = logits_megabytes(job, root)
+        logits_mb = logits_megabytes(systems, job, root)
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
         for repeat in range(arguments.repeats):
             for system in [name for name in systems if name in runs]:
@@ -323,10 +343,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not runs:
         raise UserError("no system could be measured; the warnings above say why")
     peak = max(one["peak_flops"] or 0.0 for found in runs.values() for one in found)
-    rows = [
-        row_of(system, found, job, peak or None, logits_mb["hf" if system in TRAINER else "ours"])
-        for system, found in runs.items()
-    ]
+    rows = [row_of(system, found, job, peak or None, logits_mb[system]) for system, found in runs.items()]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

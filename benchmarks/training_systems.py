@@ -215,6 +215,7 @@ def logits(job: dict[str, Any], folder: Path, device: torch.device, kind: str) -
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     from cpt.train.losses import HeadLoss
+    from cpt.train.softmax import chosen_softmax
 
     width, vocabulary = job["shape"]["hidden_size"], job["shape"]["vocab_size"]
     sequences, length = job["settings"]["micro_batch"], job["sequence_length"]
@@ -226,7 +227,8 @@ def logits(job: dict[str, Any], folder: Path, device: torch.device, kind: str) -
     before = torch.cuda.memory_allocated() / 1e6 if cuda else status_megabytes("VmRSS")
     with torch.autocast(device.type, torch.bfloat16, enabled=job["settings"]["precision"] == "bf16"):
         if kind == "ours":
-            loss = HeadLoss(head)(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), weights)
+            own = HeadLoss(head, chosen_softmax(job["settings"], device))
+            loss = own(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), weights)
         else:
             loss = ForCausalLMLoss(head(hidden), ids, vocabulary)
     loss.backward()

@@ -87,7 +87,10 @@ class Train(Section):
         description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
     )
     compile: bool | Literal["auto"] = Field(
-        description="with ddp or fsdp, torch.compile of the layers; auto: on a GPU, where it's possible"
+        description="torch.compile of layers (ddp and fsdp) and loss; auto: on a GPU, where it's possible"
+    )
+    loss_kernel: Literal["auto", "liger", "pytorch"] = Field(
+        description="of the cross-entropy; auto: liger-kernel's on a GPU where it is installed"
     )
     precision: Literal["bf16", "float32"]
     seed: int = Field(ge=0)

@@ -82,7 +82,14 @@ def test_its_settings_are_those_of_the_config(training):
     options = {"micro_batch", "accumulate", "global_batch", "precision"}
     assert training.SETTINGS.keys() == config.keys() - options
     changed = {key for key, value in training.SETTINGS.items() if value != config[key]}
-    assert changed == {"lean_layers", "compile", "checkpoint_every", "keep_checkpoints", "held_out"}
+    assert changed == {
+        "lean_layers",
+        "compile",
+        "loss_kernel",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "held_out",
+    }
 
 
 def test_each_system_changes_the_one_before_it(training):
@@ -102,6 +109,7 @@ def test_a_system_without_its_package_is_left_out(training, monkeypatch):
         "ours-ddp": None,
         "ours-lean": None,
         "ours-compiled": None,
+        "ours-liger": "liger_kernel",
         "hf-trainer-checkpointing": "accelerate",
         "hf-trainer": "accelerate",
         "hf-trainer-onednn": "accelerate",

@@ -34,6 +34,7 @@ PAPER = {
     "gradient_checkpointing": True,
     "lean_layers": True,
     "compile": "auto",
+    "loss_kernel": "auto",
     "checkpoint_every": 50,
     "keep_checkpoints": 2,
 }

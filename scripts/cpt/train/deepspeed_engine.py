@@ -35,6 +35,7 @@ from cpt.train.engines import (
 )
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
+from cpt.train.softmax import chosen_softmax
 
 # Elements that are reduced or gathered at once. DeepSpeed's default is ten times that, four times the whole
 # model of the paper.
@@ -134,7 +135,7 @@ class DeepSpeedEngine:
         }
         exact = {n: p.detach().to("cpu", copy=True) for n, p in model.named_parameters()} if bf16 else {}
         self.engine, *_ = deepspeed.initialize(
-            model=LossModel(self.model, settings["gradient_checkpointing"]),
+            model=LossModel(self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)),
             model_parameters=parameter_groups(self.model, settings["weight_decay"]),
             config={
                 "train_micro_batch_size_per_gpu": settings["micro_batch"],

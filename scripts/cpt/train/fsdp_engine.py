@@ -20,6 +20,7 @@ from cpt.train.compiled_layers import compile_layers, compiles, join_products
 from cpt.train.engines import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
+from cpt.train.softmax import chosen_softmax
 
 
 class FsdpEngine:
@@ -32,11 +33,12 @@ class FsdpEngine:
         self.device = device
         self.world_size = world_size
         self.clip = settings["gradient_clip"]
-        compiled = compiles(settings, device)
-        if compiled:
+        if compiles(settings, device):
             join_products(model)
             compile_layers(model)
-        self.loss_model = LossModel(model, settings["gradient_checkpointing"], compiled)
+        self.loss_model = LossModel(
+            model, settings["gradient_checkpointing"], chosen_softmax(settings, device)
+        )
         policies = {
             "mesh": init_device_mesh(device.type, (world_size,)),
             "mp_policy": MixedPrecisionPolicy(

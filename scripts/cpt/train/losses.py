@@ -1,6 +1,5 @@
 """The training loss: next-token cross-entropy, summed, so that any split of a batch adds up."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,13 +7,11 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from cpt.train.selection import chosen_targets
+from cpt.train.softmax import Softmax, softmax
 
 # Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
 # it isn't measured, fewer would spend the time on adding up the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
-
-# (logits, targets) -> each target's loss, and the gradient of their sum by the logits
-Softmax = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class LossModel(nn.Module):
@@ -23,13 +20,13 @@ class LossModel(nn.Module):
     Args:
         model: a transformers causal language model.
         save_memory: recompute the layers' activations in the backward pass (gradient checkpointing).
-        compiled: let torch.compile fuse the softmax over the vocabulary with the loss and its gradient.
+        softmax: of cpt.train.softmax, which computes the loss of logits and its gradient.
     """
 
-    def __init__(self, model: nn.Module, save_memory: bool, compiled: bool = False):
+    def __init__(self, model: nn.Module, save_memory: bool, softmax: Softmax = softmax):
         super().__init__()
         self.model = model
-        self.head_loss = HeadLoss(model.get_output_embeddings(), compiled)
+        self.head_loss = HeadLoss(model.get_output_embeddings(), softmax)
         if save_memory:
             model.activation_checkpointing_enable({"use_reentrant": False})
 
@@ -70,11 +67,10 @@ class HeadLoss(nn.Module):
     head's.
     """
 
-    def __init__(self, head: nn.Linear, compiled: bool = False):
+    def __init__(self, head: nn.Linear, softmax: Softmax = softmax):
         super().__init__()
         self.weight, self.bias = head.weight, head.bias
-        # Dynamic, so that the last pieces of micro-batches of all sizes share a compilation.
-        self.softmax: Softmax = torch.compile(fused_softmax, dynamic=True) if compiled else softmax
+        self.softmax = softmax
 
     def forward(
         self,
@@ -117,37 +113,6 @@ def target_losses(
         logits = nn.functional.linear(hidden[piece], weight, bias).float()
         losses.append(nn.functional.cross_entropy(logits, targets[piece], reduction="none"))
     return torch.cat(losses)
-
-
-def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of logits [n, vocabulary] and targets int64 [n, 1], and its gradient.
-
-    Returns:
-        The losses, float32 [n] in nats, and the gradient of their sum by the logits, in the logits' dtype; on
-        a CPU it takes the place of float32 logits.
-    """
-    given = logits
-    logits = logits.float()
-    logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)
-    # In place, the CPU's softmax reads and writes a row while it is in the cache.
-    in_place = logits.device.type == "cpu" and logits is given
-    probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
-    # The largest probability is 1 / sum(exp(logits - largest)).
-    losses = largest - probabilities.amax(1).log() - logits_of_targets
-    gradient = probabilities.scatter_add_(1, targets, -torch.ones_like(largest)[:, None])
-    return losses, gradient.to(given.dtype)
-
-
-def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same to be compiled: it reads the logits twice and writes nothing but the gradient.
-
-    That is what Liger Kernel's does (Hsu et al. 2024, section 3.2), which knows no weights of single targets.
-    """
-    values = logits.float()
-    normalizers = values.logsumexp(1, keepdim=True)
-    of_targets = torch.arange(values.shape[1], device=values.device) == targets
-    gradient = (values - normalizers).exp() - of_targets.float()
-    return (normalizers - values.gather(1, targets)).squeeze(1), gradient.to(logits.dtype)
 
 
 class LinearCrossEntropy(torch.autograd.Function):

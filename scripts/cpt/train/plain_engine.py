@@ -22,6 +22,7 @@ from cpt.train.engines import (
 from cpt.train.lean_layers import make_lean
 from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
+from cpt.train.softmax import chosen_softmax
 
 
 class PlainEngine:
@@ -33,13 +34,14 @@ class PlainEngine:
         self.clip = settings["gradient_clip"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        compiled = compiles(settings, device)
-        if compiled:
+        if compiles(settings, device):
             join_products(self.model)
             compile_layers(self.model)
         elif settings["lean_layers"]:
             make_lean(self.model)
-        self.loss_model: nn.Module = LossModel(self.model, settings["gradient_checkpointing"], compiled)
+        self.loss_model: nn.Module = LossModel(
+            self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)
+        )
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)

@@ -16,7 +16,8 @@ PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
 # done about a bad step, so that a run which one stopped can go on from its checkpoint without it.
 EXECUTION_KEYS = (
     *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
-    *("lean_layers", "compile", "checkpoint_every", "keep_checkpoints", "on_bad_step", "held_out"),
+    *("lean_layers", "compile", "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
+    "held_out",
 )
 
 

@@ -1,0 +1,48 @@
+"""Kernels for a GPU, run by Triton's interpreter: they compute what PyTorch does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_kernels.py"
+
+
+def interpreted(task: str) -> list[list[str]]:
+    """The rows of the table that the script prints, cell by cell."""
+    packages = Path(sys.prefix) / "gpu"
+    assert (packages / "triton").is_dir(), (
+        f"{packages}: missing; run the tests as `make test`, which installs it"
+    )
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), task],
+        env=os.environ | {"PYTHONPATH": str(packages)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    return table[2:]
+
+
+def test_those_of_compiled_layers_and_loss():
+    rows = interpreted("check")
+    assert [row[:2] for row in rows] == [
+        [precision, mask] for precision in ("float32", "bf16") for mask in ("causal", "documents")
+    ]
+    for precision, _, plain, compiled, gradients in rows:
+        tolerance = 1e-6 if precision == "float32" else 1e-4
+        expected = [float(loss) for loss in plain.split(", ")]
+        assert [float(loss) for loss in compiled.split(", ")] == pytest.approx(expected, rel=tolerance)
+        assert expected[1] < expected[0]
+        assert float(gradients) < (2e-6 if precision == "float32" else 0.1)
+
+
+def test_that_of_liger_kernel_by_itself_and_in_our_loss():
+    rows = interpreted("liger")
+    assert [name for name, *_ in rows] == ["pytorch", "liger"]
+    for _, *differences in rows:
+        assert all(float(value) < 1e-6 for value in differences)
