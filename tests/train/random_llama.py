@@ -19,8 +19,12 @@ def random_llama() -> LlamaForCausalLM:
     return model
 
 
-def loss_and_gradients(model, positions, checkpointing: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Of two rows of 40 tokens."""
+def loss_and_gradients(
+    model, documents: list[int], checkpointing: bool
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Of two rows of 40 tokens, in documents of these lengths."""
+    places = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
+    positions = places if len(documents) > 1 else None
     ids = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(1))
     loss = LossModel(model, checkpointing)(ids, positions, torch.ones(2, 39))
     model.zero_grad()

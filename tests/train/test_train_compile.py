@@ -56,7 +56,7 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path):
     torch.compiler.reset()
     counters.clear()
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
-    batch = ids, torch.arange(64)[None], torch.ones(2, 63)
+    batch = ids, None, torch.ones(2, 63)
     settings = SETTINGS | {"offload": [], "gradient_checkpointing": True}
     losses = {}
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
@@ -79,11 +79,10 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path):
 def test_joined_products_are_those_of_the_layers(documents):
     """Loss and gradients, not compiled."""
     model = random_llama()
-    positions = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
     joined = copy.deepcopy(model)
     join_products(joined)
-    expected, gradients = loss_and_gradients(model, positions, checkpointing=False)
-    found, others = loss_and_gradients(joined, positions, checkpointing=False)
+    expected, gradients = loss_and_gradients(model, documents, checkpointing=False)
+    found, others = loss_and_gradients(joined, documents, checkpointing=False)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     for (name, _), gradient, other in zip(model.named_parameters(), gradients, others, strict=True):
         assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name

@@ -15,7 +15,7 @@ from train_settings import ENGINES, SETTINGS, several
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
-from cpt.train.batches import rows_of_step
+from cpt.train.batches import on_device, rows_of_step
 from cpt.train.loop import open_sequences
 from cpt.train.losses import LossModel
 from cpt.train.plan import make_plan
@@ -218,8 +218,8 @@ def test_padding_and_first_tokens_of_documents_are_never_selected(tmp_path, mode
     starts = {(LENGTH - 1) * row + place for row, places in ((0, [1]), (1, [2, 3])) for place in places}
     assert starts.isdisjoint(chosen.tolist()) == masking
     model = LossModel(AutoModelForCausalLM.from_pretrained(model_folder), save_memory=False)
-    selected, whole = model(*map(torch.from_numpy, batch))
-    ordinary = model(*map(torch.from_numpy, batch[:3]))
+    selected, whole = model(*on_device(batch, torch.device("cpu")))
+    ordinary = model(*on_device(batch[:3], torch.device("cpu")))
     assert whole.item() == pytest.approx(ordinary.item(), rel=1e-6) and selected.item() < whole.item()
     selected.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())

@@ -22,21 +22,25 @@ class Batch(NamedTuple):
 
     Attributes:
         token_ids: int64 [sequences, length].
-        positions: int64 [sequences, length], or [1, length] where they are the same in all.
+        positions: int64 [sequences, length], each token's place in its document; or None if documents aren't
+            kept apart, so that a token's place is that in its sequence.
         target_weights: float32 [sequences, length - 1], 0 for targets left out of the loss.
     """
 
     token_ids: np.ndarray
-    positions: np.ndarray
+    positions: np.ndarray | None
     target_weights: np.ndarray
 
 
-def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor | None]:
     """The arrays as tensors. To a GPU they are copied while it computes, which takes pinned memory."""
-    tensors = [torch.from_numpy(array) for array in batch]
-    if device.type == "cuda":
-        tensors = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
-    return tensors
+
+    def tensor(array: np.ndarray | None) -> torch.Tensor | None:
+        if array is None or device.type == "cpu":
+            return None if array is None else torch.from_numpy(array)
+        return torch.from_numpy(array).pin_memory().to(device, non_blocking=True)
+
+    return [tensor(array) for array in batch]
 
 
 class PackedSequences:
@@ -104,7 +108,7 @@ class PackedSequences:
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
         """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""
         places = np.arange(self.rows.shape[1])
-        positions = places[None]
+        positions = None
         counted = places[1:] < self.lengths[numbers, None]
         if self.document_masking:
             starts = np.zeros((len(numbers), len(places)), dtype=np.int64)

@@ -155,7 +155,7 @@ class DeepSpeedEngine:
             for name, parameter in self.model.named_parameters():
                 self._set(parameter, exact[name])
 
-    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
         self.last_micro_batch = last
         self.engine.set_gradient_accumulation_boundary(last)
         return self.engine(*inputs)

@@ -21,7 +21,7 @@ BytesByDevice = dict[str, int]
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
-    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
         """Forward pass of a micro-batch: what LossModel.forward takes, and its float32 scalar.
 
         `last` marks the step's last micro-batch, whose backward pass may exchange the gradients of all.

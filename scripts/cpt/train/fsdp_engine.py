@@ -57,7 +57,7 @@ class FsdpEngine:
         self.optimizer = make_adamw(model, settings)
         self.pull: Pull | None = None
 
-    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
         loss = self.loss_model(*inputs)
         if not torch.is_grad_enabled():  # no backward pass follows that would split the root's weights again
             self.loss_model.reshard()

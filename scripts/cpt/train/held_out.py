@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from cpt.held_out import load_held_out
-from cpt.train.batches import micro_batches
+from cpt.train.batches import Batch, micro_batches, on_device
 from cpt.train.engines import Engine
 from cpt.train.metrics import MetricsFile
 
@@ -104,9 +104,9 @@ class HeldOutLosses:
                 ids[place, : len(window)] = window
                 counted[place, : len(window) - 1] = weight
             # The last token of a whole window is a target only, and may stand one beyond the context.
-            positions = np.minimum(np.arange(width), self.context - 1)[None]
-            inputs = (torch.from_numpy(array).to(self.device) for array in (ids, positions, counted))
-            total += self.engine.loss(*inputs).double()
+            beyond = width > self.context
+            positions = np.minimum(np.arange(width), self.context - 1)[None] if beyond else None
+            total += self.engine.loss(*on_device(Batch(ids, positions, counted), self.device)).double()
         if self.world_size > 1:
             dist.all_reduce(total)
         return total.item()

@@ -1,10 +1,13 @@
 """The training loss: next-token cross-entropy, summed, so that any split of a batch adds up."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from transformers import masking_utils
 
 from cpt.train.selection import chosen_targets
 from cpt.train.softmax import Softmax, softmax
@@ -33,7 +36,7 @@ class LossModel(nn.Module):
     def forward(
         self,
         token_ids: torch.Tensor,
-        positions: torch.Tensor,
+        positions: torch.Tensor | None,
         target_weights: torch.Tensor,
         *selection: torch.Tensor,
     ) -> torch.Tensor:
@@ -41,9 +44,8 @@ class LossModel(nn.Module):
 
         Args:
             token_ids: int64 [sequences, length]; targets are the ids shifted by one.
-            positions: int64 [sequences or 1, length]; where they start again at 0, transformers lets no
-                token attend to those before (masking_utils.find_packed_sequence_indices), provided that
-                it gets no attention mask.
+            positions: int64 [sequences or 1, length]; where they start again at 0, a document begins, whose
+                tokens attend to none before it. None: each sequence is one.
             target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
             selection: what cpt.train.selection.chosen_targets takes besides, to train on a part of them.
 
@@ -54,10 +56,29 @@ class LossModel(nn.Module):
         hidden = self.hidden(token_ids, positions)
         return self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
 
-    def hidden(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def hidden(self, token_ids: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
         """The last hidden states before each target: [sequences * (length - 1), width]."""
-        found = self.model.base_model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        with documents_known(apart=positions is not None):
+            found = self.model.base_model(input_ids=token_ids, position_ids=positions, use_cache=False)
         return found.last_hidden_state[:, :-1].flatten(0, 1)
+
+
+@contextmanager
+def documents_known(apart: bool) -> Iterator[None]:
+    """Tell transformers whether documents are kept apart, as their positions say.
+
+    It would look at the positions to find that out in each forward pass, and wait for a GPU to tell them.
+    """
+
+    def numbers(position_ids: torch.Tensor) -> torch.Tensor | None:
+        return (position_ids == 0).cumsum(-1) if apart else None
+
+    as_it_was = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = numbers
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = as_it_was
 
 
 class HeadLoss(nn.Module):

@@ -47,7 +47,7 @@ class PlainEngine:
         self.optimizer = make_adamw(self.model, settings)
         self.pull: Pull | None = None
 
-    def loss(self, *inputs: torch.Tensor, last: bool = True) -> torch.Tensor:
+    def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
         # Whether a backward pass exchanges gradients, DDP decides in the forward pass before it.
         alone = self.world_size > 1 and not last
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
@@ -69,7 +69,7 @@ class PlainEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def trial(self, *inputs: torch.Tensor) -> None:
+    def trial(self, *inputs: torch.Tensor | None) -> None:
         """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
         # Compiled, each size would be compiled by itself; not compiled, they take somewhat more memory.

@@ -16,7 +16,7 @@ from cpt.digest import settings_digest
 from cpt.errors import DamagedFileError, UserError
 from cpt.files import atomic, sha256_of, write_json
 from cpt.progress import Progress
-from cpt.train.batches import PackedSequences
+from cpt.train.batches import PackedSequences, on_device
 from cpt.train.losses import LossModel, target_losses
 
 # Half of float32's bytes: as many as the tokens have. A loss of 4 nats is kept to 0.002, far below what
@@ -143,7 +143,7 @@ class ReferenceLosses:
         """float16 [rows, length - 1]: 0 where there is no target."""
         numbers = np.arange(rows.start, rows.stop)
         batch = self.packed.batch(numbers, np.ones(len(rows), np.float32))
-        ids, positions, weights = (torch.from_numpy(array).to(self.device) for array in batch)
+        ids, positions, weights = on_device(batch, self.device)
         head = model.head_loss
         found = target_losses(model.hidden(ids, positions), head.weight, head.bias, ids[:, 1:].flatten())
         losses = found.view_as(weights).masked_fill(weights == 0, 0.0).cpu().numpy().astype(DTYPE)
