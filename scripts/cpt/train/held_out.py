@@ -103,9 +103,9 @@ class HeldOutLosses:
                 window = windows[row][:width]  # cut only where a repeated row of weight 0 fills the share
                 ids[place, : len(window)] = window
                 counted[place, : len(window) - 1] = weight
-            # The last token of a whole window is a target only, and may stand one beyond the context.
-            beyond = width > self.context
-            positions = np.minimum(np.arange(width), self.context - 1)[None] if beyond else None
+            # The last token of a whole window is a target only. Where it stands beyond the context, it is made
+            # a document of its own.
+            positions = np.arange(width)[None] % self.context if width > self.context else None
             total += self.engine.loss(*on_device(Batch(ids, positions, counted), self.device)).double()
         if self.world_size > 1:
             dist.all_reduce(total)
