@@ -103,8 +103,8 @@ class HeldOutLosses:
                 window = windows[row][:width]  # cut only where a repeated row of weight 0 fills the share
                 ids[place, : len(window)] = window
                 counted[place, : len(window) - 1] = weight
-            # The last token of a whole window is a target only. Where it stands beyond the context, it is made
-            # a document of its own.
+            # The last token of a whole window is a target only. Where it stands beyond the context, it is a
+            # document of its own.
             positions = np.arange(width)[None] % self.context if width > self.context else None
             total += self.engine.loss(*on_device(Batch(ids, positions, counted), self.device)).double()
         if self.world_size > 1:
