@@ -34,13 +34,10 @@ class Batch(NamedTuple):
 
 def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor | None]:
     """The arrays as tensors. To a GPU they are copied while it computes, which takes pinned memory."""
-
-    def tensor(array: np.ndarray | None) -> torch.Tensor | None:
-        if array is None or device.type == "cpu":
-            return None if array is None else torch.from_numpy(array)
-        return torch.from_numpy(array).pin_memory().to(device, non_blocking=True)
-
-    return [tensor(array) for array in batch]
+    tensors = [array if array is None else torch.from_numpy(array) for array in batch]
+    if device.type == "cuda":
+        tensors = [t if t is None else t.pin_memory().to(device, non_blocking=True) for t in tensors]
+    return tensors
 
 
 class PackedSequences:
