@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -11,9 +12,11 @@ from conftest import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait
 
 def snakemake_of(process: subprocess.Popen) -> psutil.Process:
     """The Snakemake behind nsenter."""
-    return next(
-        child for child in psutil.Process(process.pid).children(recursive=True) if "-m" in child.cmdline()
-    )
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # what it started may have ended
+            if "-m" in child.cmdline():
+                return child
+    raise AssertionError("Snakemake doesn't run")
 
 
 def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluster):

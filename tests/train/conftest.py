@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,8 @@ class Training:
         parent = psutil.Process(process.pid)
         everyone = parent.children(recursive=True) if number == signal.SIGKILL and not orphans else []
         for victim in [*everyone, parent]:
-            victim.send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                victim.send_signal(number)
         process.communicate(timeout=120)
         return process.returncode
 

@@ -3,10 +3,10 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -78,9 +78,12 @@ class Project:
             time.sleep(0.02)
         assert appears.exists(), "snakemake ended before the file appeared"
         parent = psutil.Process(process.pid)
-        for victim in [parent, *parent.children(recursive=True)]:
-            victim.send_signal(signal.SIGKILL)
+        victims = [parent, *parent.children(recursive=True)]
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):  # training processes end by themselves with their launcher
+                victim.kill()
         process.wait()
+        psutil.wait_procs(victims, timeout=60)
 
 
 class _Edit:
