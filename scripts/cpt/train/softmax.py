@@ -36,7 +36,8 @@ def chosen_softmax(settings: dict[str, Any], device: torch.device) -> Softmax:
         if wanted == "liger":
             raise UserError(
                 f"train.loss_kernel: liger needs liger-kernel {LIGER_VERSION}, and "
-                f"{'version ' + found if found else 'none'} is installed; install envs/gpu.txt, or set auto"
+                f"{'version ' + found if found else 'none'} is installed; "
+                "pip install --requirement envs/gpu.txt, or set auto"
             )
     # Dynamic, so that the last pieces of micro-batches of all sizes share a compilation.
     return torch.compile(fused_softmax, dynamic=True) if compiles(settings, device) else softmax
