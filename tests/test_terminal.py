@@ -149,7 +149,7 @@ run(main, command_parser("train"))
 
 
 def test_a_long_job_is_mentioned_once(monkeypatch):
-    monkeypatch.setattr(terminal, "LONG_SECONDS", 0.05)
+    monkeypatch.setattr(terminal, "LONG_SECONDS", 0.5)
     said = []
     logger = logging.Logger("test")
     handler = logging.Handler()
@@ -159,7 +159,7 @@ def test_a_long_job_is_mentioned_once(monkeypatch):
     for job in (1, 2):
         calm.shows(record(LogEvent.JOB_INFO, jobid=job, rule_msg=f"train: {job}", rule_name="train"))
     calm.shows(record(LogEvent.JOB_FINISHED, job_id=2))
-    time.sleep(0.3)
+    time.sleep(1.5)
     assert said == ["train: 1 ..."]
     calm.shows(record(LogEvent.JOB_FINISHED, job_id=1))
     lines = calm.format(record(LogEvent.PROGRESS, done=2, total=12)).splitlines()

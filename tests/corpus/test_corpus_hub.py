@@ -258,7 +258,7 @@ def test_kills_at_random_moments_change_nothing(files, tmp_path):
     chance = random.Random(7)
     content = files["sample/10BT/001_00000.parquet"]
     with HubServer(REPO, files) as server:
-        server.pause = 0.02  # the whole file takes 0.75 seconds
+        server.pause = 0.05  # the whole file takes 1.9 seconds
         for kill in range(5):
             process = start(server, tmp_path)
             while len(requests(server, "file")) == kill and process.poll() is None:

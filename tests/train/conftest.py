@@ -2,10 +2,11 @@
 
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cpt.train.plan import make_plan
 
 SEQUENCES, VOCABULARY = 150, 101
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """SIGKILL; some may be gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=60)
 
 
 @pytest.fixture(scope="session")
@@ -108,11 +117,24 @@ class Training:
         }
         return [str(TRAIN), *(part for key, value in arguments.items() for part in (f"--{key}", str(value)))]
 
-    def start(self, processes: int) -> subprocess.Popen:
+    @property
+    def last_step(self) -> int:
+        """The last whole row of the growing metrics.csv."""
+        path = self.folder / "work" / "metrics.csv"
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        return int(number) if (number := whole.rpartition("\n")[2].split(",")[0]).isdigit() else 0
+
+    def remove_outputs(self) -> None:
+        """As Snakemake does before an attempt."""
+        shutil.rmtree(self.folder / "model", ignore_errors=True)
+        for output in ("metrics.csv", "run.json"):
+            (self.folder / output).unlink(missing_ok=True)
+
+    def start(self, processes: int) -> psutil.Popen:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(launcher if processes > 1 else []), *self.command]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        return psutil.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     def finish(self, processes: int = 1) -> "Training":
         process = self.start(processes)
@@ -120,25 +142,36 @@ class Training:
         assert process.returncode == 0, errors + (self.folder / "log").read_text()[-3000:]
         return self
 
-    def interrupt(self, processes: int, after_step: int, number: int, orphans: bool = False) -> int:
-        """Send a signal once the checkpoint of a step is there; return the exit code.
+    def hold(
+        self, step: int, start: Callable[["Training", int], psutil.Popen], processes: int
+    ) -> list[psutil.Process]:
+        """Suspend the run after the checkpoint of a step: what start(self, processes) gave, its children.
 
-        SIGKILL goes to every process, or with `orphans` to the launcher alone.
+        The whole run takes less than a second: where it got too far meanwhile, it starts from nothing.
         """
-        process = self.start(processes)
-        wanted = self.folder / "work" / "checkpoints" / f"step-{after_step:08d}"
-        for _ in range(1200):
-            if wanted.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        assert wanted.exists(), process.communicate()[1]
-        parent = psutil.Process(process.pid)
-        everyone = parent.children(recursive=True) if number == signal.SIGKILL and not orphans else []
-        for victim in [*everyone, parent]:
+        checkpoint = self.folder / "work" / "checkpoints" / f"step-{step:08d}"
+        for _ in range(5):
+            started, deadline = start(self, processes), time.monotonic() + 240
+            while not checkpoint.exists() and started.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            everyone = [started]
             with suppress(psutil.NoSuchProcess):
-                victim.send_signal(number)
-        process.communicate(timeout=120)
-        return process.returncode
+                everyone += started.children(recursive=True)
+                for process in everyone:
+                    process.suspend()
+                if checkpoint.exists() and self.last_step <= step + 10:
+                    return everyone
+            end(everyone)
+            shutil.rmtree(self.folder / "work", ignore_errors=True)
+            self.remove_outputs()
+        raise AssertionError(f"not held after step {step}: " + (self.folder / "log").read_text()[-3000:])
+
+    def kill(self, processes: int, step: int, orphans: bool = False) -> None:
+        """SIGKILL all processes after the checkpoint of a step, or with `orphans` the launcher alone."""
+        launcher, *others = self.hold(step, Training.start, processes)
+        end([launcher] if orphans else [launcher, *others])
+        for orphan in others if orphans else []:
+            orphan.resume()
 
     @property
     def metrics(self) -> pd.DataFrame:

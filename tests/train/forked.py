@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import resource
 import runpy
-import shutil
+import signal
 import socket
 import sys
 import time
@@ -35,7 +35,7 @@ class Session:
     """One start of a Training, on one or more processes; a context manager that leaves none of them.
 
     Args:
-        training: see conftest. Its outputs are removed first, as Snakemake does before an attempt.
+        training: see conftest. Its outputs are removed first.
         processes: training processes.
         limits: as setrlimit takes them. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
         environment: further variables.
@@ -49,9 +49,7 @@ class Session:
         environment: dict[str, str] | None = None,
     ):
         self.training = training
-        for output in ("model", "metrics.csv", "run.json"):
-            path = training.folder / output
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        training.remove_outputs()
         shared = dict(environment or {})
         if processes > 1:
             with socket.socket() as free:
@@ -76,7 +74,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.signal(9)
+        self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> list[int]:
         """Send a signal to every process; their exit codes, negative where the signal ended them."""
@@ -107,3 +105,28 @@ class Session:
         codes = self.exit_codes()
         log = self.training.folder / "log"
         assert not any(codes), (codes, log.read_text()[-3000:] if log.exists() else "no log")
+
+
+def kill(training, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> bool:
+    """Start a Training and kill it after the event; whether the kill came before the run's end."""
+    with Session(training, processes) as session:
+        session.wait_until(event)
+        time.sleep(delay)
+        return all(code == -signal.SIGKILL for code in session.signal(signal.SIGKILL))
+
+
+def repeat(times: int, attempt: Callable[[], bool]) -> None:
+    """Attempt until it went as meant so many times: on a busy machine a kill may come after the run's end.
+
+    A run that came to its end starts from nothing at the next attempt.
+    """
+    attempts = successes = 0
+    while successes < times:
+        assert attempts < 4 * times, f"{successes} of {attempts} attempts went as meant"
+        attempts += 1
+        successes += attempt()
+
+
+def kill_after(training, event: Callable[[], bool], processes: int = 1) -> None:
+    """Start a Training and kill it in time: the event has come, and still holds."""
+    repeat(1, lambda: kill(training, event, processes=processes) and event())

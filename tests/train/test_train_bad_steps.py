@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import SETTINGS, VOCABULARY, Training
-from forked import Session
+from forked import Session, kill_after
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from cpt.errors import UserError
@@ -70,9 +69,8 @@ def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping)
     assert f"the loss is nan and the gradient norm nan at step {BAD_STEP} (rows 24 to 27 of" in told
     assert "train.on_bad_step: skip" in told and "Traceback" not in told
     assert run.checkpoints[-1].name == "step-00000005"
-    with Session(run.changed(on_bad_step="skip")) as session:
-        session.wait_until(lambda: bool(run.checkpoints) and run.checkpoints[-1].name > "step-00000010")
-        session.signal(signal.SIGKILL)
+    run.changed(on_bad_step="skip")
+    kill_after(run, lambda: bool(run.checkpoints) and run.checkpoints[-1].name > "step-00000010")
     with Session(run) as session:  # AdamW's count of updates is one behind the steps
         session.finish()
     assert "starting over" not in (run.folder / "log").read_text()

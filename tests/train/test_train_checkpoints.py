@@ -4,13 +4,12 @@ import errno
 import json
 import logging
 import resource
-import signal
 import threading
 
 import pytest
 import torch
 from conftest import SETTINGS
-from forked import Session
+from forked import Session, kill_after
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
@@ -206,9 +205,7 @@ def test_run_on_a_full_disk(training, reference):
     told = (run.folder / "terminal").read_text()
     assert "checkpoint after step 5 can't be written (File too large): it needs 0.8 MB" in told
     assert "make room there" in told and "Traceback" not in told
-    with Session(run) as session:
-        session.wait_until(lambda: bool(run.checkpoints))
-        session.signal(signal.SIGKILL)
+    kill_after(run, lambda: bool(run.checkpoints))
     (run.folder / "terminal").unlink()
     newest = run.checkpoints[-1].name
     with Session(run, limits=limits) as session:
@@ -221,9 +218,7 @@ def test_run_on_a_full_disk(training, reference):
 
 def test_final_model_on_a_full_disk(training, reference):
     run = training()
-    with Session(run) as session:
-        session.wait_until(lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
-        session.signal(signal.SIGKILL)
+    kill_after(run, lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
     with Session(run, limits={resource.RLIMIT_FSIZE: 200_000}) as session:
         assert session.exit_codes() == [1]
     told = (run.folder / "terminal").read_text()

@@ -1,19 +1,19 @@
 """Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
 
 Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. Each test requires a number of kills that ended running processes: 53 together.
+random delay. Each test goes on until a number of kills ended a running process: 54 together.
 """
 
+import itertools
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from conftest import Training
-from forked import Session
+from forked import Session, kill, repeat
 
 from cpt.train.processes import EXIT_INTERRUPTED
 
@@ -35,13 +35,6 @@ def victim(tmp_path, dropout_model, packed_folder) -> Callable[..., Training]:
     return lambda **changes: Training(tmp_path / "victim", dropout_model, packed_folder, **changes)
 
 
-def last_step(run: Training) -> int:
-    """The last whole row of the growing metrics.csv."""
-    path = run.folder / "work" / "metrics.csv"
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return int(number) if (number := whole.rpartition("\n")[2].split(",")[0]).isdigit() else 0
-
-
 def being_written(run: Training, name: str) -> int:
     """Bytes so far of what is being written under a temporary name."""
     total = 0
@@ -52,14 +45,6 @@ def being_written(run: Training, name: str) -> int:
             except FileNotFoundError:
                 continue
     return total
-
-
-def kill(run: Training, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> bool:
-    """Start the run and kill it after the event; whether the kill came before the run's end."""
-    with Session(run, processes) as session:
-        session.wait_until(event)
-        time.sleep(delay)
-        return all(code == -signal.SIGKILL for code in session.signal(signal.SIGKILL))
 
 
 def assert_as_undisturbed(run: Training, undisturbed: Training, processes: int = 1) -> None:
@@ -81,35 +66,38 @@ def test_the_forked_script_is_the_real_one(training, reference):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_steps(seed, victim, undisturbed):
     draw, run = random.Random(seed), victim(checkpoint_every=2)
-    hits = 0
-    for _ in range(14):
-        target = last_step(run) + draw.randint(1, 3)
-        hits += kill(run, lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01))
-    assert hits >= 11
+
+    def attempt() -> bool:
+        target = run.last_step + draw.randint(1, 3)
+        return kill(run, lambda: run.last_step >= target, draw.uniform(0, 0.01))
+
+    repeat(12, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_killed_while_a_checkpoint_is_written(victim, undisturbed):
     draw, run = random.Random(2), victim(checkpoint_every=1)
-    hits = torn = 0
-    for _ in range(12):
+
+    def attempt() -> bool:
         least = draw.choice([1, 300_000, 600_000])
-        hits += kill(run, lambda least=least: being_written(run, "step-") >= least)
-        torn += being_written(run, "step-") > 0
-    assert hits >= 10 and torn >= 6  # the others had just been renamed
+        hit = kill(run, lambda: being_written(run, "step-") >= least)
+        return hit and being_written(run, "step-") > 0  # else it had just been renamed
+
+    repeat(9, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_killed_while_loading(victim, undisturbed):
     draw, run = random.Random(3), victim()
     kill(run, lambda: bool(run.checkpoints))
-    hits = before_a_step = 0
-    for _ in range(10):
-        reached = last_step(run)
+
+    def attempt() -> bool:
+        reached = run.last_step
         (run.folder / "log").unlink()
-        hits += kill(run, lambda: (run.folder / "log").exists(), draw.uniform(0, 0.06))
-        before_a_step += last_step(run) <= reached
-    assert hits >= 8 and before_a_step >= 5
+        hit = kill(run, lambda: (run.folder / "log").exists(), draw.uniform(0, 0.06))
+        return hit and run.last_step <= reached
+
+    repeat(7, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
@@ -124,23 +112,27 @@ def test_killed_between_the_last_step_and_the_end(victim, undisturbed, tmp_path)
         lambda: (run.folder / "metrics.csv").exists(),
         lambda: (run.folder / "run.json").exists(),
     ]
-    hits = 0
-    for event in events * 2:
-        hits += kill(run, event, draw.uniform(0, 0.005))
+    turns = itertools.cycle(events)
+
+    def attempt() -> bool:
+        hit = kill(run, next(turns), draw.uniform(0, 0.005))
         if not (run.folder / "work" / "checkpoints").exists():  # it came to its end: back to step 25
             shutil.rmtree(run.folder / "work", ignore_errors=True)
             shutil.copytree(tmp_path / "kept", run.folder / "work")
-    assert hits >= 8
+        return hit
+
+    repeat(8, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
 def test_two_processes_killed_at_random_steps(training, reference_of_two, reference):
     draw, run = random.Random(5), training(checkpoint_every=2)
-    hits = 0
-    for _ in range(6):
-        target = last_step(run) + draw.randint(1, 3)
-        hits += kill(run, lambda target=target: last_step(run) >= target, draw.uniform(0, 0.01), 2)
-    assert hits >= 5
+
+    def attempt() -> bool:
+        target = run.last_step + draw.randint(1, 3)
+        return kill(run, lambda: run.last_step >= target, draw.uniform(0, 0.01), 2)
+
+    repeat(6, attempt)
     kept = training("alone", checkpoint_every=2)
     shutil.copytree(run.folder / "work", kept.folder / "work")
     assert_as_undisturbed(run, reference_of_two, 2)
@@ -152,16 +144,17 @@ def test_two_processes_killed_at_random_steps(training, reference_of_two, refere
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_stop_again_and_again(number, victim, undisturbed):
     draw, run = random.Random(number), victim(checkpoint_every=50)  # none but those it writes when asked
-    stops = 0
-    for _ in range(4):
-        target = last_step(run) + draw.randint(1, 4)
+
+    def attempt() -> bool:
+        target = run.last_step + draw.randint(1, 4)
         with Session(run) as session:
-            session.wait_until(lambda target=target: last_step(run) >= target)
+            session.wait_until(lambda: run.last_step >= target)
             codes = session.signal(number)
-        if codes == [EXIT_INTERRUPTED]:
-            stops += 1
-            assert run.checkpoints[-1].name == f"step-{last_step(run):08d}"
-        else:  # the signal came when all was done
-            assert codes == [0]
-    assert stops >= 2
+        assert codes in ([EXIT_INTERRUPTED], [0])  # 0: the signal came when all was done
+        if codes == [0]:
+            return False
+        assert run.checkpoints[-1].name == f"step-{run.last_step:08d}"
+        return True
+
+    repeat(3, attempt)
     assert_as_undisturbed(run, undisturbed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SETTINGS
-from forked import Session
+from forked import Session, kill_after
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
@@ -210,9 +210,7 @@ def test_trials_leave_no_trace(dropout_model):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_found_micro_batch_is_told_kept_and_resumed_with(training, processes):
     run, undisturbed = training(micro_batch="auto"), training("given", micro_batch=4 // processes)
-    with Session(run, processes) as session:
-        session.wait_until(lambda: bool(run.checkpoints))
-        session.signal(signal.SIGKILL)
+    kill_after(run, lambda: bool(run.checkpoints), processes=processes)
     path = run.folder / "work" / "micro_batch.json"
     kept = json.loads(path.read_text())
     assert kept["micro_batch"] == 4 // processes

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from forked import Session
+from forked import Session, kill_after
 from packed_mixture import LENGTH, write_packed
 from torch.nn.functional import cross_entropy
 from train_settings import TRAIN
@@ -62,6 +61,9 @@ class Scoring(SimpleNamespace):
     def parts(self) -> int:
         return len(list((self.folder / ".losses.parts").glob("*/[0-9]*.npy")))
 
+    def remove_outputs(self) -> None:
+        shutil.rmtree(self.output, ignore_errors=True)
+
     def finish(self, processes: int = 1) -> bytes:
         with Session(self, processes) as session:
             session.finish()
@@ -73,10 +75,8 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     expected = Scoring(tmp_path / "undisturbed", reference_model, mixture).finish()
     run = Scoring(tmp_path / "killed", reference_model, mixture)
     for wanted in (1, 2):
-        with Session(run) as session:
-            assert session.wait_until(lambda wanted=wanted: run.parts >= wanted)
-            assert session.signal(signal.SIGKILL) == [-signal.SIGKILL]
-        assert wanted <= run.parts < 4 and not run.output.exists()
+        kill_after(run, lambda wanted=wanted: wanted <= run.parts < 4)
+        assert not run.output.exists()
     damaged = min((run.folder / ".losses.parts").glob("*/[0-9]*.npy"))
     damaged.write_bytes(damaged.read_bytes()[:1000])
     assert run.finish(processes=2) == expected

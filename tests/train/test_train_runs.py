@@ -1,13 +1,13 @@
 """scripts/train.py as a user starts it: one loss curve however it is run, and exact resume."""
 
 import json
-import signal
 import subprocess
 
 import numpy as np
 import pytest
 import torch
-from forked import Session
+from conftest import Training
+from forked import Session, kill_after
 from transformers import AutoModelForCausalLM
 
 from cpt.train.processes import EXIT_INTERRUPTED
@@ -63,7 +63,7 @@ def test_masked_documents_and_padding_same_curve(training, packed_documents, doc
 def test_sigkill_and_resume_is_bit_for_bit(engine, training, reference_of_two):
     undisturbed = reference_of_two if engine == "ddp" else training("undisturbed", engine=engine).finish(2)
     run = training("killed", engine=engine)
-    run.interrupt(2, 10, signal.SIGKILL)
+    run.kill(2, 10)
     assert not (run.folder / "run.json").exists() and not (run.folder / "model").exists()
     run.finish(2)
     assert run.weights == undisturbed.weights
@@ -73,22 +73,23 @@ def test_sigkill_and_resume_is_bit_for_bit(engine, training, reference_of_two):
 
 def test_killed_launcher_leaves_no_second_writer(training, reference_of_two):
     run = training()
-    run.interrupt(2, 10, signal.SIGKILL, orphans=True)
+    run.kill(2, 10, orphans=True)
     assert run.finish(2).weights == reference_of_two.weights
 
 
 def test_sigterm_writes_a_checkpoint_and_asks_to_be_continued(reference, training):
     run = training()
-    assert run.interrupt(1, 5, signal.SIGTERM) == EXIT_INTERRUPTED
+    (process,) = run.hold(5, Training.start, 1)
+    process.terminate()
+    process.resume()
+    assert process.wait(timeout=120) == EXIT_INTERRUPTED
     assert run.checkpoints[-1].name > "step-00000005"
     assert run.finish().weights == reference.weights
 
 
 def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
     run = training()
-    with Session(run) as session:
-        session.wait_until(lambda: len(run.checkpoints) == 2)
-        session.signal(signal.SIGKILL)
+    kill_after(run, lambda: len(run.checkpoints) >= 2)
     newest = run.checkpoints[-1] / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     with Session(run) as session:
@@ -99,7 +100,7 @@ def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
 
 def test_resume_with_another_engine_and_process_count(reference, training):
     run = training(engine="deepspeed")
-    run.interrupt(2, 10, signal.SIGKILL)
+    run.kill(2, 10)
     run.changed(engine="ddp").finish(1)
     assert "continuing after step" in (run.folder / "log").read_text()
     assert_same_curve(reference, run)
@@ -107,9 +108,7 @@ def test_resume_with_another_engine_and_process_count(reference, training):
 
 def test_other_settings_start_over(training):
     run = training()
-    with Session(run) as session:
-        session.wait_until(lambda: bool(run.checkpoints))
-        session.signal(signal.SIGKILL)
+    kill_after(run, lambda: bool(run.checkpoints))
     with Session(run.changed(learning_rate=1e-3)) as session:
         session.finish()
     log = (run.folder / "log").read_text()
