@@ -13,7 +13,8 @@ differs, with PyTorch's operations and with Liger Kernel's kernel (train.loss_ke
 `python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
 forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
 each token, for transformers' layer and for ours (cpt.train.compiled_layers), and the same of the loss but for
-its products. Nothing is run; what a kernel reads or writes counts once, whatever lies in caches.
+its products; and the bytes per token that a layer keeps for its backward pass, its own input among them.
+Nothing is run; what a kernel reads or writes counts once, whatever lies in caches.
 """
 
 import argparse
@@ -159,6 +160,7 @@ def traffic() -> None:
     pretend()
     import torch
     from torch._functorch import config
+    from torch._inductor import compile_fx
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
     from cpt.train.compiled_layers import join_products
@@ -166,6 +168,19 @@ def traffic() -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise Stopped
 
+    def partition(*arguments: Any, num_fwd_outputs: int, **options: Any) -> Any:
+        parts = min_cut(*arguments, num_fwd_outputs=num_fwd_outputs, **options)
+        values = [node.meta["val"] for node in parts[0].graph.output_node().args[0] if hasattr(node, "meta")]
+        kept = {
+            value.untyped_storage()._cdata: value.untyped_storage().nbytes()
+            for value in values[num_fwd_outputs:]
+            if isinstance(value, torch.Tensor) and value.numel() % (SEQUENCES * LENGTH) == 0  # no weights
+        }
+        print(f"kept for the backward pass: {sum(kept.values()) / SEQUENCES / LENGTH / 1e3:.1f} KB per token")
+        return parts
+
+    min_cut = compile_fx.min_cut_rematerialization_partition
+    compile_fx.min_cut_rematerialization_partition = partition
     CachingAutotuner.precompile, CachingAutotuner.run = lambda *_, **__: None, stop
     config.force_non_lazy_backward_lowering = True
     torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted

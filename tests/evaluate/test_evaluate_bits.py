@@ -30,7 +30,7 @@ def definition(model, texts):
     for text in texts:
         ids = torch.tensor([[256, *text.encode()]])
         with torch.inference_mode():
-            logits = model(input_ids=ids[:, :-1]).logits[0].log_softmax(-1)
+            logits = model(input_ids=ids[:, :-1].to(model.device)).logits[0].log_softmax(-1).cpu()
         total -= logits[torch.arange(ids.shape[1] - 1), ids[0, 1:]].double().sum().item()
     return total
 

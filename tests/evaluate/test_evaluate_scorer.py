@@ -23,7 +23,8 @@ def one_by_one(model, context, continuation):
     """The definition: a pass over context and continuation, and the sum over the continuation's tokens."""
     ids = torch.tensor([[*context, *continuation]])
     with torch.inference_mode():
-        logits = model(input_ids=ids[:, :-1]).logits[0, len(context) - 1 :].log_softmax(-1)
+        logits = model(input_ids=ids[:, :-1].to(model.device)).logits[0, len(context) - 1 :]
+    logits = logits.cpu().log_softmax(-1)
     target = torch.tensor(continuation)
     value = logits[torch.arange(len(target)), target].sum().item()
     return value, bool((logits.argmax(-1) == target).all())
@@ -116,7 +117,8 @@ def test_greedy_answers_are_recognised(loaded, make_scorer):
     context, best = [5, 6, 7], []
     for _ in range(3):
         with torch.inference_mode():
-            best.append(model(input_ids=torch.tensor([[*context, *best]])).logits[0, -1].argmax().item())
+            ids = torch.tensor([[*context, *best]], device=model.device)
+            best.append(model(input_ids=ids).logits[0, -1].argmax().item())
     wrong = [*best[:2], (best[2] + 1) % 256]
     requests = [(("", "a"), context, best), (("", "b"), context, wrong)]
     scored = make_scorer(2)._loglikelihood_tokens(requests)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,10 @@ from train_settings import SETTINGS, TRAIN
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.train.plan import make_plan
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+from gpu_memory import pretended_gpu  # noqa: E402
 
 SEQUENCES, VOCABULARY = 150, 101
 
@@ -198,6 +203,21 @@ def training(tmp_path, model_folder, packed_folder):
     return lambda name="run", packed=packed_folder, **changes: Training(
         tmp_path / name, model_folder, packed, **changes
     )
+
+
+@pytest.fixture(scope="session")
+def on_gpu(tmp_path_factory) -> Callable[..., str]:
+    """Run a Training, or another script, on a GPU that isn't there; what it prints."""
+    folder = tmp_path_factory.mktemp("pretended_gpu")
+
+    def start(run: Any, status: int = 0, size: int = 80 * 10**9) -> str:
+        command = ["cuda" if word == "cpu" else word for word in run.command]
+        environment = pretended_gpu(folder, size=size) | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    return start
 
 
 @pytest.fixture(scope="session")

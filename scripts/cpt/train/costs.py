@@ -160,15 +160,16 @@ def step_bytes(
 
     Of each token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each normalization,
     in float32; the inputs of the matrices, 3; query, repeated keys and values, 3; attention's output, 1) and
-    4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, and
-    all of it exists for one layer. An upper bound where layers are compiled or lean. Of the logits a block of
-    rows exists at a time, in float32 with its gradient, beside the gradient of the head.
+    4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, which
+    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are compiled
+    or lean. Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient
+    of the head.
     """
     tokens, size = micro_batch * sequence_length, 2 if precision == "bf16" else 4
     width = shape.hidden_size
     layer = 4 * width * 4 + (7 * width + 4 * shape.intermediate_size) * size
     layers = shape.num_hidden_layers
-    kept = layers * width * size + layer if checkpointing else layers * layer
+    kept = layers * width * 4 + layer if checkpointing else layers * layer
     rows = min(tokens, LOGIT_ROWS["cuda" if gpu else "cpu"])
     logits = 2 * 4 * rows * shape.vocab_size + 4 * shape.vocab_size * width
     return {"activations": float(tokens * kept), "logits": float(logits)}

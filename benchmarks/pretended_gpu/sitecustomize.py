@@ -1,0 +1,212 @@
+"""A GPU that isn't there, for Python processes that find this file on PYTHONPATH and accelerator.cpp loaded.
+
+Tensors on it say that their device is cuda:0, and keep their values on the CPU, which computes them. So what
+the code does for a GPU alone is run: its autocast, copies, random numbers, questions about memory. Where an
+operation is given tensors of both devices, it fails as on a GPU. Nothing about speed can be learned from it,
+nor about a GPU's own kernels.
+
+Its memory is the tensors' that live at a time, without what kernels need while they run. An operation whose
+result goes beyond PRETENDED_GPU_BYTES (default 80 GB) raises PyTorch's error.
+
+With PRETENDED_GPU_VALUES=no tensors have no values and cost neither memory nor time, and whatever asks for a
+value is told 0: to count the memory of what no CPU could compute.
+"""
+
+import os
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+GPU = torch.device("cuda", 0)
+NAME, BYTES = "NVIDIA H100 80GB HBM3", int(os.environ.get("PRETENDED_GPU_BYTES", 80 * 10**9))
+VALUES = torch.device("meta" if os.environ.get("PRETENDED_GPU_VALUES") == "no" else "cpu")
+# They take tensors of both devices.
+COPIES = (aten._to_copy, aten.copy_)
+INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
+
+
+class Memory:
+    """Bytes of the tensors on the GPU: `held` now, and at most since the peak was reset."""
+
+    def __init__(self) -> None:
+        self.held = self.peak = 0
+        self.storages: set[int] = set()
+
+    def hold(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage as long as it lives."""
+        identity, size = storage._cdata, storage.nbytes()
+        if identity in self.storages:
+            return
+        if self.held + size > BYTES:
+            raise torch.OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate {size / 2**20:.2f} MiB. GPU 0 has a total capacity "
+                f"of {BYTES / 2**30:.2f} GiB of which {(BYTES - self.held) / 2**20:.2f} MiB is free."
+            )
+        self.storages.add(identity)
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self.release, identity, size)
+
+    def release(self, identity: int, size: int) -> None:
+        """Of a storage that is gone."""
+        self.storages.remove(identity)
+        self.held -= size
+
+    def reset_peak(self) -> None:
+        """Forget what was held before."""
+        self.peak = self.held
+
+
+memory = Memory()
+
+
+class GpuTensor(torch.Tensor):
+    """A tensor on the GPU; `values` is the one on the CPU."""
+
+    values: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, values: torch.Tensor) -> "GpuTensor":
+        made = torch.Tensor._make_wrapper_subclass(
+            *(cls, values.size()),
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
+            device=GPU,
+        )
+        made.values = values
+        memory.hold(values.untyped_storage())
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        return computed(function, arguments, options or {})
+
+    def untyped_storage(self) -> SimpleNamespace:
+        """The values' memory, to be counted."""
+        storage = self.values.untyped_storage()
+        return SimpleNamespace(data_ptr=lambda: storage._cdata, nbytes=storage.nbytes)
+
+
+class PretendedGpu(TorchDispatchMode):
+    """Sees the operations that make a tensor on the GPU of none that is there."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        return computed(function, arguments, options or {})
+
+
+def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
+    """The results of an operation, which are on the GPU if its tensors are or it is asked for."""
+    if torch.is_inference_mode_enabled() and function._can_decompose():
+        with PretendedGpu():  # elsewhere PyTorch itself resolves it into others
+            return function.decompose(*arguments, **options)
+    tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, torch.Tensor)]
+    on_gpu = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
+    asked = options.get("device")
+    to_gpu = bool(on_gpu) if asked is None else torch.device(asked).type == "cuda"
+    if not on_gpu and not to_gpu:
+        return function(*arguments, **options)
+    kind = function.overloadpacket
+    if kind is aten.copy_:
+        to_gpu = isinstance(arguments[0], GpuTensor)
+    if on_gpu and kind not in COPIES:
+        apart = [tensor for tensor in tensors if tensor.ndim > 0 and not isinstance(tensor, GpuTensor)]
+        if apart and (kind not in INDEXING or apart[0] is arguments[0]):
+            raise RuntimeError(f"{function}: expected all tensors to be on the same device")
+    if VALUES.type == "meta" and (not to_gpu or kind is aten._local_scalar_dense):
+        return without_values(kind, *arguments, **options)
+    itself = {id(tensor.values): tensor for tensor in on_gpu}  # of operations in place
+    arguments, options = tree_map_only(torch.Tensor, unwrapped, (arguments, options))
+    options = {key: value for key, value in options.items() if key not in ("device", "pin_memory")}
+    if asked is not None:
+        options["device"] = VALUES if to_gpu else torch.device("cpu")
+    results = function(*arguments, **options)
+    if not to_gpu:
+        return results
+    return tree_map_only(
+        torch.Tensor, lambda made: itself[id(made)] if id(made) in itself else GpuTensor(made), results
+    )
+
+
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """What an operation computes with."""
+    return tensor.values if isinstance(tensor, GpuTensor) else tensor.to(VALUES)
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """scaled_dot_product_attention by the operation that PyTorch would choose on a GPU.
+
+    Without values its memory can be counted; with them attention is composed of others.
+    """
+    inputs = [query, key, value]
+    if torch.is_autocast_enabled("cuda"):
+        inputs = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in inputs]
+    if attn_mask is None and inputs[0].dtype != torch.float32:
+        flash = aten._scaled_dot_product_flash_attention
+        return flash(*inputs, dropout_p, is_causal, False, scale=scale)[0]
+    bias = None if attn_mask is None else torch.zeros_like(attn_mask, dtype=inputs[0].dtype)
+    efficient = aten._scaled_dot_product_efficient_attention
+    return efficient(*inputs, bias, query.requires_grad, dropout_p, is_causal, scale=scale)[0]
+
+
+def without_values(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> Any:
+    """What is told to the CPU where the GPU has no values."""
+    if kind is aten._local_scalar_dense:
+        return torch.zeros((), dtype=tensor.dtype).item()
+    if kind is aten._to_copy:
+        return torch.zeros(tensor.shape, dtype=options.get("dtype") or tensor.dtype)
+    if kind is aten.copy_:
+        return tensor
+    raise NotImplementedError(f"{kind} without values")
+
+
+def pretend() -> None:
+    """Answer torch's questions about its GPU, and compute with tensors on it from now on."""
+    properties = SimpleNamespace(name=NAME, total_memory=BYTES, major=9, minor=0, multi_processor_count=132)
+    answers = {
+        "_lazy_init": lambda: None,
+        "device_count": lambda: 1,
+        "is_available": lambda: True,
+        "current_device": lambda: 0,
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
+        "is_bf16_supported": lambda including_emulation=True: True,
+        "get_device_name": lambda device=None: NAME,
+        "get_device_capability": lambda device=None: (properties.major, properties.minor),
+        "get_device_properties": lambda device=None: properties,
+        "get_rng_state": lambda device=None: torch.get_rng_state(),
+        "set_rng_state": lambda state, device=None: torch.set_rng_state(state),
+        "mem_get_info": lambda device=None: (BYTES - memory.held, BYTES),
+        "memory_allocated": lambda device=None: memory.held,
+        "max_memory_allocated": lambda device=None: memory.peak,
+        "max_memory_reserved": lambda device=None: memory.peak,
+        "reset_peak_memory_stats": lambda device=None: memory.reset_peak(),
+        "empty_cache": lambda: None,
+    }
+    for name, answer in answers.items():
+        setattr(torch.cuda, name, answer)
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    if VALUES.type == "meta":
+        torch.nn.functional.scaled_dot_product_attention = attention
+    torch.Tensor.pin_memory = lambda tensor, *_: tensor
+    torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) is an operation like others
+    PretendedGpu().__enter__()
+
+
+pretend()
