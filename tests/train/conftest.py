@@ -206,13 +206,19 @@ def training(tmp_path, model_folder, packed_folder):
 
 
 @pytest.fixture(scope="session")
-def on_gpu(tmp_path_factory) -> Callable[..., str]:
-    """Run a Training, or another script, on a GPU that isn't there; what it prints."""
+def gpu(tmp_path_factory) -> Callable[..., dict[str, str]]:
+    """The environment of a GPU that isn't there: gpu(size=bytes of its memory)."""
     folder = tmp_path_factory.mktemp("pretended_gpu")
+    return lambda **options: pretended_gpu(folder, **options) | {"OMP_NUM_THREADS": "1"}
 
-    def start(run: Any, status: int = 0, size: int = 80 * 10**9) -> str:
+
+@pytest.fixture(scope="session")
+def on_gpu(gpu) -> Callable[..., str]:
+    """Run a Training, or another script, on a GPU that isn't there; what it prints."""
+
+    def start(run: Any, status: int = 0, **options: int) -> str:
         command = ["cuda" if word == "cpu" else word for word in run.command]
-        environment = pretended_gpu(folder, size=size) | {"OMP_NUM_THREADS": "1"}
+        environment = gpu(**options)
         done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
         return done.stdout + done.stderr

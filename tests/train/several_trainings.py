@@ -1,9 +1,9 @@
 """Train several times in the same processes, which saves their start: for the tests of the engines.
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
-cpt.train.loop.train but `kind`, and `stop_after`, the number of steps of this training after which every
-process is sent SIGTERM, or null. After its first step each training has one whose loss isn't a number, which
-must leave no trace. A finished training leaves in its work folder `run.json` (its summary), and
+cpt.train.loop.train (without `kind`: "cpu"), and `stop_after`, the number of steps of this training after
+which every process is sent SIGTERM, or null. After its first step each training has one whose loss isn't a
+number, which must leave no trace. A finished training leaves in its work folder `run.json` (its summary), and
 `held-0.json`, ... (what each process held before its last update).
 """
 
@@ -21,7 +21,7 @@ from cpt.train import engines, loop
 from cpt.train.processes import end_at_once
 
 
-def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: Any) -> None:
+def train(plan: dict[str, Any], work: Path, stop_after: int | None, kind: str = "cpu", **others: Any) -> None:
     """Train by the loop, with an engine whose updates are watched."""
     steps = 0
 
@@ -53,7 +53,7 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, **others: An
 
     loop.make_engine = make_engine
     try:
-        summary = loop.train(plan, work=work, kind="cpu", **others)
+        summary = loop.train(plan, work=work, kind=kind, **others)
     except SystemExit as stopped:
         assert stop_after and stopped.code == loop.EXIT_INTERRUPTED, stopped.code
         return

@@ -49,8 +49,9 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, model_folder, packed_folder, files) -> Path:
-    """A folder with trainings on two processes: ENGINE/measured, /plain and some /resumed."""
+def trained(tmp_path_factory, model_folder, packed_folder, files, gpu) -> Path:
+    """A folder with trainings on two processes: ENGINE/measured, /plain and some /resumed; and on a GPU that
+    isn't there: GPU/measured and /plain."""
     root = tmp_path_factory.mktemp("held_out_runs")
     ledger = json.loads((packed_folder / "ledger.json").read_text())
     listed = []
@@ -70,10 +71,14 @@ def trained(tmp_path_factory, model_folder, packed_folder, files) -> Path:
                 }
             )
     several(listed, 2, root)
+    first = [
+        json.loads(json.dumps(training).replace(f"{root}/ddp/", f"{root}/GPU/")) for training in listed[:2]
+    ]
+    several(first, 1, root, gpu())
     return root
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [*ENGINES, "GPU"])
 def test_values_are_those_of_bits_per_byte_and_training_is_the_same(trained, model_folder, files, name):
     measured, plain = trained / name / "measured", trained / name / "plain"
     found = pd.read_csv(measured / "held_out.csv")

@@ -88,6 +88,15 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     assert told[0]["precision"] == "float32"  # on a CPU
 
 
+def test_on_a_gpu_that_isnt_there(tmp_path, reference_model, mixture, on_gpu):
+    run, cpu = (Scoring(tmp_path / name, reference_model, mixture) for name in ("gpu", "cpu"))
+    on_gpu(run)
+    assert json.loads((run.output / "reference.json").read_text())["precision"] == "bf16"
+    cpu.finish()
+    found, expected = (np.load(folder.output / "losses.npy").astype(float) for folder in (run, cpu))
+    assert 0 < abs(found - expected).max() < 0.1
+
+
 @pytest.mark.parametrize("masking", [False, True])
 def test_losses_are_the_models_own(tmp_path, reference_model, documents, masking):
     documents, packed, output = documents[:35], tmp_path / "packed", tmp_path / "losses"

@@ -53,9 +53,9 @@ def planned(packed: Path, **changes) -> dict:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, model_folder, packed_folder, losses) -> Path:
+def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
     """Trainings on selected targets with a pull: ENGINE/2 and some ENGINE/resumed on two processes, others
-    on one."""
+    on one, or on a GPU that isn't there."""
     root = tmp_path_factory.mktemp("selective")
 
     def training(work: str, stop_after: int | None = None, **changes) -> dict:
@@ -83,6 +83,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses) -> Path:
         training("ordinary"),
     ]
     several(listed, 1, root)
+    several([training("ddp/GPU", **BOTH)], 1, root, gpu())
     return root
 
 
@@ -126,7 +127,7 @@ def expected(model_folder, packed_folder, losses) -> tuple[pd.DataFrame, dict]:
     return by_hand(model_folder, packed_folder, losses)
 
 
-@pytest.mark.parametrize("work", [*(f"{name}/2" for name in ENGINES), "ddp/1", "ddp/1 by 1"])
+@pytest.mark.parametrize("work", [*(f"{name}/2" for name in ENGINES), "ddp/1", "ddp/1 by 1", "ddp/GPU"])
 def test_every_engine_and_split_trains_as_by_hand(trained, expected, work):
     metrics, weights = expected
     found = pd.read_csv(trained / work / "metrics.csv")

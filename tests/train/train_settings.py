@@ -50,14 +50,20 @@ ENGINES = {
 }
 
 
-def several(trainings: list[dict[str, Any]], processes: int, folder: Path) -> None:
-    """Run several_trainings.py on a list, which is written to `folder`."""
+def several(
+    trainings: list[dict[str, Any]], processes: int, folder: Path, gpu: dict[str, str] | None = None
+) -> None:
+    """Run several_trainings.py on a list, which is written to `folder`; `gpu` is the environment of one."""
+    if gpu is not None:
+        trainings = [training | {"kind": "cuda"} for training in trainings]
+    environment = os.environ | (gpu or {}) | {"OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TRAIN.parent), *([gpu["PYTHONPATH"]] if gpu else [])])
     (folder / "list.json").write_text(json.dumps(trainings))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     script = Path(__file__).with_name("several_trainings.py")
     result = subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder / "list.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parent)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=600,

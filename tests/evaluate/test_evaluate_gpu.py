@@ -1,0 +1,21 @@
+"""The scorers on a GPU that isn't there (benchmarks/pretended_gpu): their own tests, run once more."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
+from gpu_memory import pretended_gpu  # noqa: E402
+
+
+def test_scores_are_those_of_the_cpu(tmp_path):
+    environment = pretended_gpu(tmp_path)
+    environment = {key: value for key, value in environment.items() if not key.startswith("PYTEST_")}
+    tests = [str(HERE / f"test_evaluate_{name}.py") for name in ("scorer", "bits")]
+    told = "import torch, sys; sys.exit(not torch.ones(1, device='cuda').is_cuda)"
+    assert subprocess.run([sys.executable, "-c", told], env=environment).returncode == 0
+    command = [sys.executable, "-m", "pytest", "-n", "0", *tests]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=HERE.parents[1])
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-5000:] + os.linesep + done.stderr
