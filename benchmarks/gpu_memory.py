@@ -55,6 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
         command += ["--steps", "1", "--repeats", "1", "--systems", *arguments.systems]
         command += ["--shape", arguments.shape, "--micro-batch", str(arguments.micro_batch)]
         command += ["--sequence-length", str(arguments.sequence_length), "--output", str(table)]
+        command += ["--settings", arguments.settings]
         environment = pretended_gpu(Path(temporary), values=False, size=10**15)
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -65,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"| system | {' | '.join(part.removesuffix('_mb').replace('_', ' ') for part in parts)} |")
     print(f"| --- |{' ---: |' * len(parts)}")
     for row in rows:
-        print(f"| {row['system']} | {' | '.join(f'{float(row[part]) / 1e3:.1f}' for part in parts)} |")
+        print(f"| {row['system']} | {' | '.join(f'{float(row[part]) / 1e3:.2f}' for part in parts)} |")
 
 
 if __name__ == "__main__":
@@ -75,5 +76,6 @@ if __name__ == "__main__":
     parser.add_argument("--shape", default="125m", help="of benchmarks/training.py")
     parser.add_argument("--micro-batch", type=int, default=80, help="sequences")
     parser.add_argument("--sequence-length", type=int, default=2_000, help="tokens")
+    parser.add_argument("--settings", default="{}", help="train settings for all of ours, as JSON")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="of benchmarks/training.py")
     main(parser.parse_args())

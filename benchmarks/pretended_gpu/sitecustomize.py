@@ -159,6 +159,8 @@ def attention(
     if attn_mask is None and inputs[0].dtype != torch.float32:
         flash = aten._scaled_dot_product_flash_attention
         return flash(*inputs, dropout_p, is_causal, False, scale=scale)[0]
+    if enable_gqa:  # by repeated keys and values, where the kernel doesn't share them
+        inputs[1:] = [tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in inputs[1:]]
     bias = None if attn_mask is None else torch.zeros_like(attn_mask, dtype=inputs[0].dtype)
     efficient = aten._scaled_dot_product_efficient_attention
     return efficient(*inputs, bias, query.requires_grad, dropout_p, is_causal, scale=scale)[0]
