@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch.cuda import nvtx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -35,27 +37,32 @@ class Memory:
 
     def __init__(self) -> None:
         self.held = self.peak = 0
-        self.storages: set[int] = set()
+        self.sizes: dict[int, int] = {}
 
     def hold(self, storage: torch.UntypedStorage) -> None:
         """Count a storage as long as it lives."""
-        identity, size = storage._cdata, storage.nbytes()
-        if identity in self.storages:
-            return
-        if self.held + size > BYTES:
+        identity = storage._cdata
+        if identity not in self.sizes:
+            self.sizes[identity] = 0
+            weakref.finalize(storage, self.release, identity)
+            self.resize(storage)
+
+    def resize(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage with its size of now."""
+        size = storage.nbytes()
+        more = size - self.sizes[storage._cdata]
+        if self.held + more > BYTES:
             raise torch.OutOfMemoryError(
-                f"CUDA out of memory. Tried to allocate {size / 2**20:.2f} MiB. GPU 0 has a total capacity "
+                f"CUDA out of memory. Tried to allocate {more / 2**20:.2f} MiB. GPU 0 has a total capacity "
                 f"of {BYTES / 2**30:.2f} GiB of which {(BYTES - self.held) / 2**20:.2f} MiB is free."
             )
-        self.storages.add(identity)
-        self.held += size
+        self.sizes[storage._cdata] = size
+        self.held += more
         self.peak = max(self.peak, self.held)
-        weakref.finalize(storage, self.release, identity, size)
 
-    def release(self, identity: int, size: int) -> None:
+    def release(self, identity: int) -> None:
         """Of a storage that is gone."""
-        self.storages.remove(identity)
-        self.held -= size
+        self.held -= self.sizes.pop(identity)
 
     def reset_peak(self) -> None:
         """Forget what was held before."""
@@ -63,6 +70,7 @@ class Memory:
 
 
 memory = Memory()
+OWN_DATA = torch.Tensor.data
 
 
 class GpuTensor(torch.Tensor):
@@ -88,17 +96,79 @@ class GpuTensor(torch.Tensor):
     def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         return computed(function, arguments, options or {})
 
-    def untyped_storage(self) -> SimpleNamespace:
-        """The values' memory, to be counted."""
-        storage = self.values.untyped_storage()
-        return SimpleNamespace(data_ptr=lambda: storage._cdata, nbytes=storage.nbytes)
+    def __repr__(self, **_: Any) -> str:
+        return f"GpuTensor({self.values})"
+
+    def untyped_storage(self) -> "Storage":
+        """The memory behind it."""
+        return Storage(self.values.untyped_storage())
+
+
+class Storage:
+    """Memory on the GPU: it has an address also without values, and is counted when it is resized."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self.storage = storage
+        self.nbytes = self.size = storage.nbytes
+
+    def data_ptr(self) -> int:
+        """Another one for each storage."""
+        return self.storage._cdata
+
+    def resize_(self, size: int) -> None:
+        """To so many bytes."""
+        self.storage.resize_(size)
+        memory.resize(self.storage)
+
+
+def set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
+    """`tensor.data = new`, also from one device to the other."""
+    if isinstance(tensor, GpuTensor) != isinstance(new, GpuTensor):
+        new = new.detach()
+        if isinstance(tensor, torch.nn.Parameter):
+            new = torch.nn.Parameter(new, tensor.requires_grad)
+        torch.utils.swap_tensors(tensor, new)
+        return
+    OWN_DATA.__set__(tensor, new)
+    if isinstance(tensor, GpuTensor):
+        tensor.values = new.values
 
 
 class PretendedGpu(TorchDispatchMode):
     """Sees the operations that make a tensor on the GPU of none that is there."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if any(kind not in (torch.Tensor, GpuTensor) for kind in types):
+            return NotImplemented  # a DTensor's turn, whose parts come here again
         return computed(function, arguments, options or {})
+
+
+class InOrder:
+    """A stream or an event: all work on the GPU is done at once, so nothing has to wait."""
+
+    device, cuda_stream = GPU, 0
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __enter__(self) -> "InOrder":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def record_event(self, event: "InOrder | None" = None) -> "InOrder":
+        """An event of this stream."""
+        return event or InOrder()
+
+    def query(self) -> bool:
+        """Whether all is done."""
+        return True
+
+    def nothing(self, *_: Any) -> None:
+        """Of a stream's and an event's methods."""
+
+    synchronize = wait_stream = wait_event = record = wait = nothing
 
 
 def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
@@ -177,6 +247,15 @@ def without_values(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> 
     raise NotImplementedError(f"{kind} without values")
 
 
+def with_gloo(init_process_group: Any) -> Any:
+    """For nccl, which is no part of a PyTorch without CUDA: the values are on the CPU."""
+
+    def init(backend: Any = None, *arguments: Any, **options: Any) -> None:
+        init_process_group("gloo" if backend == "nccl" else backend, *arguments, **options)
+
+    return init
+
+
 def pretend() -> None:
     """Answer torch's questions about its GPU, and compute with tensors on it from now on."""
     properties = SimpleNamespace(name=NAME, total_memory=BYTES, major=9, minor=0, multi_processor_count=132)
@@ -199,14 +278,23 @@ def pretend() -> None:
         "max_memory_reserved": lambda device=None: memory.peak,
         "reset_peak_memory_stats": lambda device=None: memory.reset_peak(),
         "empty_cache": lambda: None,
+        "Stream": InOrder,
+        "Event": InOrder,
+        "current_stream": InOrder,
+        "default_stream": InOrder,
+        "stream": lambda stream: stream or InOrder(),
     }
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
+    nvtx.range_push = nvtx.range_pop = lambda *_: None
+    dist.init_process_group = with_gloo(dist.init_process_group)
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     if VALUES.type == "meta":
         torch.nn.functional.scaled_dot_product_attention = attention
     torch.Tensor.pin_memory = lambda tensor, *_: tensor
-    torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied
+    torch.Tensor.is_pinned = lambda tensor, *_: False
+    torch.Tensor.record_stream = lambda tensor, stream: None
+    torch.Tensor.data = property(OWN_DATA.__get__, set_data)
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) is an operation like others
     PretendedGpu().__enter__()
 

@@ -52,8 +52,9 @@ def case(number: int, processes: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
-    """A folder with the finished trainings of all engines, as `ENGINE/PROCESSES`, and with `chain`."""
+def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
+    """A folder with the finished trainings of all engines, as `ENGINE/PROCESSES` and `ENGINE/GPU` (of one
+    process on a GPU that isn't there), and with `chain`."""
     root = tmp_path_factory.mktemp("engines")
     ledger = json.loads((packed_folder / "ledger.json").read_text())
 
@@ -83,6 +84,11 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
                     settings = ENGINES[name] | case(number, processes)
                     listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
         several(listed, processes, root)
+    on_gpu = [
+        training(root / name / "GPU", **settings, **case(number, 1))
+        for number, (name, settings) in enumerate(ENGINES.items())
+    ]
+    several(on_gpu, 1, root, gpu())
     return root
 
 
@@ -101,13 +107,16 @@ def test_settings_meet_in_all_pairs():
         )
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2, "GPU"])
 @pytest.mark.parametrize("name", ENGINES)
 def test_same_curve_and_a_model_that_loads(trained, name, processes):
     reference, work = trained / "ddp" / "1", trained / name / str(processes)
     assert_same_curve(work, reference)
     summary = json.loads((work / "run.json").read_text())
-    assert (summary["engine"], summary["processes"]) == (ENGINES[name]["engine"], processes)
+    assert (summary["engine"], summary["processes"]) == (
+        ENGINES[name]["engine"],
+        1 if processes == "GPU" else processes,
+    )
     tensors = load_file(work / "model" / "model.safetensors")
     assert all(tensor.numel() for tensor in tensors.values())
     model, expected = (AutoModelForCausalLM.from_pretrained(f / "model") for f in (work, reference))
