@@ -6,7 +6,7 @@ GPU's kernels, and the bytes of all tensors that live at a time are added up: at
 gradients, moments, activations and logits. Not counted are what a kernel needs while it runs, fragments, and
 CUDA itself. Layers aren't compiled, which on a GPU makes them keep less.
 
-Needs a C++ compiler, and accelerate for the Trainer.
+Needs a C++ compiler, deepspeed for the paper's configuration, and accelerate for the Trainer.
 """
 
 import argparse
@@ -19,7 +19,13 @@ from pathlib import Path
 
 import torch
 
-SYSTEMS = ["ours-checkpointing", "ours-ddp", "hf-trainer-checkpointing", "hf-trainer"]
+SYSTEMS = [
+    "ours-zero3-offload-checkpointing",
+    "ours-checkpointing",
+    "ours-ddp",
+    "hf-trainer-checkpointing",
+    "hf-trainer",
+]
 PRETENDED = Path(__file__).with_name("pretended_gpu")
 
 

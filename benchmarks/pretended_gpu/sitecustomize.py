@@ -9,7 +9,7 @@ Its memory is the tensors' that live at a time, without what kernels need while 
 result goes beyond PRETENDED_GPU_BYTES (default 80 GB) raises PyTorch's error.
 
 With PRETENDED_GPU_VALUES=no tensors have no values and cost neither memory nor time, and whatever asks for a
-value is told 0: to count the memory of what no CPU could compute.
+value is told 0, or what came from the CPU just so: to count the memory of what no CPU could compute.
 """
 
 import os
@@ -77,6 +77,7 @@ class GpuTensor(torch.Tensor):
     """A tensor on the GPU; `values` is the one on the CPU."""
 
     values: torch.Tensor
+    known: torch.Tensor | None = None
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -191,22 +192,31 @@ def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
             raise RuntimeError(f"{function}: expected all tensors to be on the same device")
     if VALUES.type == "meta" and (not to_gpu or kind is aten._local_scalar_dense):
         return without_values(kind, *arguments, **options)
-    itself = {id(tensor.values): tensor for tensor in on_gpu}  # of operations in place
-    arguments, options = tree_map_only(torch.Tensor, unwrapped, (arguments, options))
+    exchanged = VALUES.type == "meta" and function.namespace == "c10d"
+    inner = {id(tensor): torch.zeros(1) if exchanged else tensor.values for tensor in on_gpu}
+    itself = {id(inner[id(tensor)]): tensor for tensor in on_gpu}  # of operations in place
+    given = arguments
+    arguments, options = tree_map_only(
+        torch.Tensor,
+        lambda tensor: inner[id(tensor)] if id(tensor) in inner else tensor.to(VALUES),
+        (arguments, options),
+    )
     options = {key: value for key, value in options.items() if key not in ("device", "pin_memory")}
     if asked is not None:
         options["device"] = VALUES if to_gpu else torch.device("cpu")
     results = function(*arguments, **options)
     if not to_gpu:
         return results
-    return tree_map_only(
+    made = tree_map_only(
         torch.Tensor, lambda made: itself[id(made)] if id(made) in itself else GpuTensor(made), results
     )
-
-
-def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
-    """What an operation computes with."""
-    return tensor.values if isinstance(tensor, GpuTensor) else tensor.to(VALUES)
+    if not exchanged:
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, GpuTensor):
+                tensor.known = None  # changed in place
+    if VALUES.type == "meta" and kind is aten._to_copy and not on_gpu and given[0].numel() < 10_000:
+        made.known = given[0]
+    return made
 
 
 def attention(
@@ -237,7 +247,9 @@ def attention(
 
 
 def without_values(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> Any:
-    """What is told to the CPU where the GPU has no values."""
+    """What is told to the CPU where the GPU has no values: zeros, but of what came from there just so."""
+    if kind is aten._to_copy and tensor.known is not None:
+        return tensor.known.clone()
     if kind is aten._local_scalar_dense:
         return torch.zeros((), dtype=tensor.dtype).item()
     if kind is aten._to_copy:

@@ -75,15 +75,16 @@ def test_memory_runs_out(training, on_gpu, reference):
 
 
 def test_the_papers_batch_takes_less_than_a_third_of_the_trainers_memory():
-    """Issue: at most 30 %, both with gradient checkpointing. And `plan` expects about what is counted."""
-    systems = ["ours-checkpointing", "ours-ddp", "hf-trainer-checkpointing"]
+    """At most 30 %, all with gradient checkpointing. And `plan` expects about what is counted."""
+    systems = ["ours-checkpointing", "ours-zero3-offload-checkpointing"]
+    systems += ["hf-trainer-checkpointing", "ours-ddp"]
     command = [sys.executable, str(BENCHMARKS / "gpu_memory.py"), "--systems", *systems]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     columns = [cell.strip() for cell in printed[0].strip("| ").split(" | ")]
     rows = [dict(zip(columns, line.strip("| ").split(" | "), strict=True)) for line in printed[2:]]
     found = {row["system"]: {key: float(row[key]) for key in columns[1:]} for row in rows}
     peaks = [found[system]["peak memory"] for system in systems]
-    assert peaks[0] <= 0.30 * peaks[2]
+    assert max(peaks[:2]) <= 0.30 * peaks[2]
     mobile = KNOWN_MODELS["facebook/MobileLLM-125M"]
     for system, checkpointing in (("ours-checkpointing", True), ("ours-ddp", False)):
         expected = step_bytes(mobile, 80, 2_000, checkpointing, "bf16", gpu=True)
