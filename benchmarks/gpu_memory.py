@@ -6,7 +6,8 @@ GPU's kernels, and the bytes of all tensors that live at a time are added up: at
 gradients, moments, activations and logits. Not counted are what a kernel needs while it runs, fragments, and
 CUDA itself. Layers aren't compiled, which on a GPU makes them keep less.
 
-Needs a C++ compiler, deepspeed for the paper's configuration, and accelerate for the Trainer.
+Needs a PyTorch built without CUDA, a C++ compiler, deepspeed for the paper's configuration, and accelerate
+for the Trainer.
 """
 
 import argparse
@@ -26,6 +27,7 @@ SYSTEMS = [
     "hf-trainer-checkpointing",
     "hf-trainer",
 ]
+NEEDS_NO_CUDA = "a GPU that isn't there needs a PyTorch built without CUDA (docs/performance.md)"
 PRETENDED = Path(__file__).with_name("pretended_gpu")
 
 
@@ -55,6 +57,8 @@ def pretended_gpu(folder: Path, values: bool = True, size: int = 80 * 10**9) -> 
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a table of the systems' memory in GB."""
+    if torch.version.cuda is not None:
+        sys.exit(f"error: {NEEDS_NO_CUDA}; where there is a GPU, benchmarks/training.py measures")
     with tempfile.TemporaryDirectory() as temporary:
         table = Path(temporary) / "table.csv"
         command = [sys.executable, str(Path(__file__).with_name("training.py")), "--device", "cuda"]

@@ -139,7 +139,7 @@ class PretendedGpu(TorchDispatchMode):
     """Sees the operations that make a tensor on the GPU of none that is there."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if any(kind not in (torch.Tensor, GpuTensor) for kind in types):
+        if not set(types) <= {torch.Tensor, torch.nn.Parameter, GpuTensor}:
             return NotImplemented  # a DTensor's turn, whose parts come here again
         return computed(function, arguments, options or {})
 
@@ -192,6 +192,7 @@ def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
             raise RuntimeError(f"{function}: expected all tensors to be on the same device")
     if VALUES.type == "meta" and (not to_gpu or kind is aten._local_scalar_dense):
         return without_values(kind, *arguments, **options)
+    # Between processes, of which there is one, nothing changes; gloo knows no tensors without values.
     exchanged = VALUES.type == "meta" and function.namespace == "c10d"
     inner = {id(tensor): torch.zeros(1) if exchanged else tensor.values for tensor in on_gpu}
     itself = {id(inner[id(tensor)]): tensor for tensor in on_gpu}  # of operations in place

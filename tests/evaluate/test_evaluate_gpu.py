@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-from gpu_memory import pretended_gpu  # noqa: E402
+from gpu_memory import NEEDS_NO_CUDA, pretended_gpu  # noqa: E402
 
 
+@pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {NEEDS_NO_CUDA}")
 def test_scores_are_those_of_the_cpu(tmp_path):
     environment = pretended_gpu(tmp_path)
     environment = {key: value for key, value in environment.items() if not key.startswith("PYTEST_")}

@@ -24,7 +24,9 @@ from cpt.train.plan import make_plan
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-from gpu_memory import pretended_gpu  # noqa: E402
+from gpu_memory import NEEDS_NO_CUDA, pretended_gpu  # noqa: E402
+
+without_cuda = pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {NEEDS_NO_CUDA}")
 
 SEQUENCES, VOCABULARY = 150, 101
 
@@ -206,8 +208,10 @@ def training(tmp_path, model_folder, packed_folder):
 
 
 @pytest.fixture(scope="session")
-def gpu(tmp_path_factory) -> Callable[..., dict[str, str]]:
-    """The environment of a GPU that isn't there: gpu(size=bytes of its memory)."""
+def gpu(tmp_path_factory) -> Callable[..., dict[str, str]] | None:
+    """The environment of a GPU that isn't there: gpu(size=bytes of its memory). None with CUDA."""
+    if torch.version.cuda is not None:
+        return None
     folder = tmp_path_factory.mktemp("pretended_gpu")
     return lambda **options: pretended_gpu(folder, **options) | {"OMP_NUM_THREADS": "1"}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import without_cuda
 from packed_mixture import LENGTH
 from safetensors.torch import load_file
 from train_settings import ENGINES, SETTINGS, TRAIN, several
@@ -84,11 +85,12 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
                     settings = ENGINES[name] | case(number, processes)
                     listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
         several(listed, processes, root)
-    on_gpu = [
-        training(root / name / "GPU", **settings, **case(number, 1))
-        for number, (name, settings) in enumerate(ENGINES.items())
-    ]
-    several(on_gpu, 1, root, gpu())
+    if gpu is not None:
+        listed = [
+            training(root / name / "GPU", **settings, **case(number, 1))
+            for number, (name, settings) in enumerate(ENGINES.items())
+        ]
+        several(listed, 1, root, gpu())
     return root
 
 
@@ -107,7 +109,7 @@ def test_settings_meet_in_all_pairs():
         )
 
 
-@pytest.mark.parametrize("processes", [1, 2, "GPU"])
+@pytest.mark.parametrize("processes", [1, 2, pytest.param("GPU", marks=without_cuda)])
 @pytest.mark.parametrize("name", ENGINES)
 def test_same_curve_and_a_model_that_loads(trained, name, processes):
     reference, work = trained / "ddp" / "1", trained / name / str(processes)

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import BENCHMARKS
+from conftest import BENCHMARKS, without_cuda
 from forked import kill_after
 
 from cpt.train.costs import KNOWN_MODELS, step_bytes
+
+pytestmark = without_cuda
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import without_cuda
 from forked import Session, kill_after
 from packed_mixture import LENGTH, write_packed
 from torch.nn.functional import cross_entropy
@@ -88,6 +89,7 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     assert told[0]["precision"] == "float32"  # on a CPU
 
 
+@without_cuda
 def test_on_a_gpu_that_isnt_there(tmp_path, reference_model, mixture, on_gpu):
     run, cpu = (Scoring(tmp_path / name, reference_model, mixture) for name in ("gpu", "cpu"))
     on_gpu(run)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import without_cuda
 from packed_mixture import LENGTH, write_packed
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
@@ -83,7 +84,8 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
         training("ordinary"),
     ]
     several(listed, 1, root)
-    several([training("ddp/GPU", **BOTH)], 1, root, gpu())
+    if gpu is not None:
+        several([training("ddp/GPU", **BOTH)], 1, root, gpu())
     return root
 
 
@@ -127,7 +129,10 @@ def expected(model_folder, packed_folder, losses) -> tuple[pd.DataFrame, dict]:
     return by_hand(model_folder, packed_folder, losses)
 
 
-@pytest.mark.parametrize("work", [*(f"{name}/2" for name in ENGINES), "ddp/1", "ddp/1 by 1", "ddp/GPU"])
+@pytest.mark.parametrize(
+    "work",
+    [*(f"{name}/2" for name in ENGINES), "ddp/1", "ddp/1 by 1", pytest.param("ddp/GPU", marks=without_cuda)],
+)
 def test_every_engine_and_split_trains_as_by_hand(trained, expected, work):
     metrics, weights = expected
     found = pd.read_csv(trained / work / "metrics.csv")
