@@ -50,6 +50,7 @@ def pretended_gpu(folder: Path, values: bool = True, size: int = 80 * 10**9) -> 
     return os.environ | {
         "LD_PRELOAD": str(library),
         "PYTHONPATH": str(PRETENDED),
+        "DS_ACCELERATOR": "cuda",  # else DeepSpeed takes what a process before it has set
         "PRETENDED_GPU_BYTES": str(size),
         "PRETENDED_GPU_VALUES": "yes" if values else "no",
     }

@@ -81,7 +81,9 @@ def test_the_papers_batch_takes_less_than_a_third_of_the_trainers_memory():
     systems = ["ours-checkpointing", "ours-zero3-offload-checkpointing"]
     systems += ["hf-trainer-checkpointing", "ours-ddp"]
     command = [sys.executable, str(BENCHMARKS / "gpu_memory.py"), "--systems", *systems]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    printed = done.stdout.splitlines()
     columns = [cell.strip() for cell in printed[0].strip("| ").split(" | ")]
     rows = [dict(zip(columns, line.strip("| ").split(" | "), strict=True)) for line in printed[2:]]
     found = {row["system"]: {key: float(row[key]) for key in columns[1:]} for row in rows}
