@@ -74,7 +74,7 @@ OWN_DATA = torch.Tensor.data
 
 
 class GpuTensor(torch.Tensor):
-    """A tensor on the GPU; `values` is the one on the CPU."""
+    """A tensor on the GPU. `values` is the one on the CPU; without any, `known` what it was there."""
 
     values: torch.Tensor
     known: torch.Tensor | None = None
