@@ -54,3 +54,4 @@ rule all:
 
 
 include: "rules/report.smk"
+include: "rules/stages.smk"

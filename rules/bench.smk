@@ -10,30 +10,29 @@
 #   {R}/bench/training.csv, .pdf, .png, .svg  speed and memory of training beside the Hugging Face Trainer (by name only)
 
 
-localrules:
-    timings,
-    bench,
+BENCHMARKS = Path(workflow.basedir) / "benchmarks"
+SCRIPT_OF |= {f"bench_{name}": BENCHMARKS / f"{name}.py" for name in ("corpus", "training", "evaluation")}
+
+
+def finished(files):
+    """What jobs of this workflow have left: `files` names some of a job's files. Every rule counts, a new one too."""
+    return Untracked(
+        lambda: sorted({str(file) for job in workflow.dag.jobs for file in files(job) if Path(file).exists()})
+    )
 
 
 rule timings:
     """What each stage took on this machine."""
     input:
         f"{R}/paper.pdf",
-        rules.merged_config.output,
     output:
-        f"{R}/timings.csv",
+        table=f"{R}/timings.csv",
     log:
         f"{R}/logs/timings.log",
-    threads: 1
     params:
-        command=script("timings"),
-        results=lambda wildcards: R,
-        code=code("timings"),
-    message:
-        "timings"
+        measured=finished(lambda job: [job.benchmark] if job.benchmark else []),
     shell:
-        "{params.command} --results {params.results:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule bench_corpus:
@@ -42,73 +41,36 @@ rule bench_corpus:
         raw=shards_of(cfg.used_corpora, rules.download.output.documents),
         model=f"{R}/models/base",
         benchmarks=rules.fetch_benchmarks.output.benchmarks,
-        config=rules.merged_config.output,
+        config=rules.merged_config.output.merged,
     output:
-        f"{R}/bench/corpus.csv",
+        table=f"{R}/bench/corpus.csv",
     log:
         f"{R}/logs/bench_corpus.log",
-    benchmark:
-        f"{R}/timings/bench_corpus.tsv"
-    threads: 1
     resources:
         mem_mb=growing(4000),
         runtime=minutes(60),
     params:
-        command=script("corpus", Path(workflow.basedir) / "benchmarks"),
-        folders=[f"{R}/corpora/{corpus}/raw" for corpus in cfg.used_corpora],
-        # It starts the stages as processes of their own, so their code isn't reached through imports.
-        code="-".join(
-            [
-                code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
-                for name in ("corpus", "systems")
-            ]
-            + [
-                code(name)
-                for name in (
-                    "filter_documents",
-                    "deduplicate",
-                    "decontaminate",
-                    "tokenize_documents",
-                    "pack",
-                )
-            ]
-        ),
-    message:
-        "corpus benchmark"
+        megabytes=20,
+        repeats=3,
     shell:
-        "{params.command} --input {params.folders:q} --model {input.model:q} --config {input.config:q}"
-        " --benchmarks {input.benchmarks:q}"
-        " --megabytes 20 --repeats 3 --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule bench_training:
     """Training beside the Hugging Face Trainer: speed and memory."""
     output:
         table=f"{R}/bench/training.csv",
-        figures=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
+        figure=expand(f"{R}/bench/training.{{extension}}", extension=("pdf", "png", "svg")),
     log:
         f"{R}/logs/bench_training.log",
-    benchmark:
-        f"{R}/timings/bench_training.tsv"
-    threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=minutes(120),
     params:
-        command=script("training", Path(workflow.basedir) / "benchmarks"),
-        # It starts the systems as processes of their own, so their code isn't reached through imports.
-        code="-".join(
-            [
-                code_digest(Path(workflow.basedir) / "benchmarks" / f"{name}.py")
-                for name in ("training", "training_systems")
-            ]
-            + [code("train")]
-        ),
-    message:
-        "training benchmark"
+        shape="small",
+        repeats=3,
     shell:
-        "{params.command} --shape small --repeats 3 --output {output.table:q} --figure {output.figures:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule bench_evaluation:
@@ -117,23 +79,17 @@ rule bench_evaluation:
         model=f"{R}/models/base",
         benchmarks=rules.fetch_benchmarks.output.benchmarks,
     output:
-        f"{R}/bench/evaluation.csv",
+        table=f"{R}/bench/evaluation.csv",
     log:
         f"{R}/logs/bench_evaluation.log",
-    benchmark:
-        f"{R}/timings/bench_evaluation.tsv"
-    threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=60,
     params:
-        command=script("evaluation", Path(workflow.basedir) / "benchmarks"),
-        code=code_digest(Path(workflow.basedir) / "benchmarks" / "evaluation.py"),
-    message:
-        "evaluation benchmark"
+        items_per_task=24,
+        repeats=3,
     shell:
-        "{params.command} --model {input.model:q} --benchmarks {input.benchmarks:q} --items 24 --repeats 3"
-        " --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule bench:

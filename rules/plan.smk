@@ -6,24 +6,15 @@
 #   {R}/plan.md   tokens, steps, device-hours, memory, disk, warnings (asked for by name only)
 
 
-localrules:
-    plan,
-
-
 rule plan:
     """What an experiment will take: tokens, steps, hours, memory, disk; needs no network and no data."""
     output:
-        f"{R}/plan.md",
+        page=f"{R}/plan.md",
     log:
         f"{R}/logs/plan.log",
-    benchmark:
-        f"{R}/timings/plan.tsv"
-    threads: 1
     params:
-        command=script("plan"),
-        experiment=lambda wildcards: planned_experiment(),
-        code=code("plan"),
-    message:
-        "plan of the experiment"
+        config=lambda wildcards: planned_experiment()["config"],
+        local_bytes=lambda wildcards: planned_experiment()["local_bytes"],
+        model=lambda wildcards: planned_experiment()["model"],
     shell:
-        "{params.command} {params.experiment} --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE

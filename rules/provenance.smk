@@ -7,10 +7,6 @@
 #   {R}/ro-crate-metadata.json   makes {R} an RO-Crate (both asked for by name only)
 
 
-localrules:
-    provenance,
-
-
 rule provenance:
     """Where the results come from: provenance.json and an RO-Crate (after the experiment)."""
     input:
@@ -19,18 +15,15 @@ rule provenance:
         rules.drop_report.output,
         rules.paper.output,
         expand(rules.release.output, run=RELEASED_RUNS),
+        config=rules.merged_config.output.merged,
     output:
         record=f"{R}/provenance.json",
         crate=f"{R}/ro-crate-metadata.json",
     log:
         f"{R}/logs/provenance.log",
-    threads: 1
     params:
-        command=script("provenance"),
-        results=lambda wildcards: R,
-        code=code("provenance"),
-    message:
-        "provenance"
+        results=Untracked(R),
+        files=finished(lambda job: job.output),
+        measured=finished(lambda job: [job.benchmark] if job.benchmark else []),
     shell:
-        "{params.command} --results {params.results:q} --output {output.record:q} --crate {output.crate:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE

@@ -6,8 +6,9 @@
 #   {R}/report.html   paper, tables, figures, dropped documents, model cards, run times (asked for by name only)
 
 
-localrules:
-    report,
+def with_values(option, values):
+    """An option with its values for the shell; nothing without any."""
+    return shlex.join([option, *values]) if (values := list(values)) else ""
 
 
 rule report:
@@ -18,14 +19,12 @@ rule report:
         f"{R}/report.html",
     log:
         f"{R}/logs/report.log",
-    benchmark:
-        f"{R}/timings/report.tsv"
-    threads: 1
+    localrule: True
     params:
         # The same workflow, asked for its report. The folder is locked already, by this one.
         snakemake=f"{PYTHON} -m snakemake --nolock --snakefile {shlex.quote(workflow.main_snakefile)}",
-        overlays=as_option("--configfile", map(str, workflow.overwrite_configfiles)),
-        config=as_option("--config", workflow.config_settings.config_args or ()),
+        overlays=with_values("--configfile", map(str, workflow.overwrite_configfiles)),
+        config=with_values("--config", workflow.config_settings.config_args or ()),
         made=f"{R}/.report.html",
     message:
         "report"

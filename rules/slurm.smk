@@ -130,7 +130,7 @@ def training_disk_mb(wildcards, input):
     """
     kept = cfg.train_settings(wildcards.run).keep_checkpoints
     parameter = sizes.CHECKPOINT_BYTES_PER_PARAMETER * (kept + 1) + sizes.MODEL_BYTES_PER_PARAMETER
-    return round(parameter / 2 * size_mb([f"{input.model}/model.safetensors"]))
+    return round(parameter / 2 * size_mb([f"{input.start}/model.safetensors"]))
 
 
 def refuse_to_double_slurm_jobs():

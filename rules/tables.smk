@@ -18,126 +18,73 @@
 #   {R}/table1.csv, .md, .tex
 
 
-localrules:
-    merged_config,
-    scores,
-    comparisons,
-    letters,
-    runs,
-    data,
-    seeds,
-    claims,
-    table1,
-    tables,
-
-
-PUBLISHED = str(Path(workflow.basedir) / "paper" / "published.csv")
-CLAIMS = str(Path(workflow.basedir) / "paper" / "claims.yaml")
-RUN_BUDGETS = json.dumps([{"name": name, "tokens": tokens} for name, tokens in cfg.budgets.items()])
-TASK_COLUMNS = in_order(cfg.evaluate.table_tasks)
+PUBLISHED = project_file("paper/published.csv")
+CLAIMS = project_file("paper/claims.yaml")
 SAMPLES = expand(f"{R}/evaluations/{{run}}/{{task}}.samples.jsonl", run=RUNS, task=TASKS)
 
 
 rule merged_config:
     """The config that the results come from, overlays merged."""
     output:
-        f"{R}/config.yaml",
+        merged=f"{R}/config.yaml",
     log:
         f"{R}/logs/merged_config.log",
-    benchmark:
-        f"{R}/timings/merged_config.tsv"
-    threads: 1
     params:
-        command=script("merged_config"),
-        config=cfg.model_dump_json(exclude_none=True),
-        code=code("merged_config"),
-    message:
-        "merged config"
+        config=cfg,
     shell:
-        "{params.command} --config {params.config:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule scores:
     """Every score with its interval, paired test and null baselines."""
     input:
-        published=ancient(PUBLISHED),
-        tasks=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
+        published=PUBLISHED,
+        summaries=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
         samples=SAMPLES,
-        bits=expand(rules.bits_per_byte.output, run=RUNS, corpus=cfg.measured_corpora),
+        bits=expand(rules.bits_per_byte.output.scores, run=RUNS, corpus=cfg.measured_corpora),
     output:
-        f"{R}/scores.csv",
+        table=f"{R}/scores.csv",
     log:
         f"{R}/logs/scores.log",
-    benchmark:
-        f"{R}/timings/scores.tsv"
-    threads: 1
     params:
-        command=script("scores"),
-        evaluations=lambda wildcards: f"{R}/evaluations",
-        runs=RUN_BUDGETS,
-        tasks=in_order(cfg.evaluate.tasks),
-        corpora=json.dumps(cfg.measured_corpora),
-        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
+        runs=cfg.budgets,
+        tasks=cfg.evaluate.tasks,
+        corpora=cfg.measured_corpora,
+        repo=getattr(cfg.base, "repo", None),
         seed=cfg.evaluate.seed,
-        code=code("scores", PUBLISHED),
-    message:
-        "scores"
     shell:
-        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
-        " --tasks {params.tasks:q} --corpora {params.corpora:q} --base {params.base:q}"
-        " --published {input.published:q} --seed {params.seed}"
-        " --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule comparisons:
     """Every pair of runs: differences, tests, intervals, what could be detected."""
     input:
-        SAMPLES,
+        samples=SAMPLES,
     output:
-        f"{R}/comparisons.csv",
+        table=f"{R}/comparisons.csv",
     log:
         f"{R}/logs/comparisons.log",
-    benchmark:
-        f"{R}/timings/comparisons.tsv"
-    threads: 1
     params:
-        command=script("comparisons"),
-        evaluations=lambda wildcards: f"{R}/evaluations",
-        runs=RUN_BUDGETS,
-        tasks=in_order(cfg.evaluate.tasks),
+        runs=cfg.budgets,
+        tasks=cfg.evaluate.tasks,
         seed=cfg.evaluate.seed,
-        code=code("comparisons"),
-    message:
-        "comparisons of runs"
     shell:
-        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
-        " --tasks {params.tasks:q} --seed {params.seed} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule letters:
     """Which letters each run answers."""
     input:
-        SAMPLES,
+        samples=SAMPLES,
     output:
-        f"{R}/letters.csv",
+        table=f"{R}/letters.csv",
     log:
         f"{R}/logs/letters.log",
-    benchmark:
-        f"{R}/timings/letters.tsv"
-    threads: 1
     params:
-        command=script("letters"),
-        evaluations=lambda wildcards: f"{R}/evaluations",
-        runs=RUN_BUDGETS,
+        runs=cfg.budgets,
         tasks=TASKS,
-        code=code("letters"),
-    message:
-        "letters answered"
     shell:
-        "{params.command} --evaluations {params.evaluations:q} --runs {params.runs:q}"
-        " --tasks {params.tasks} --output {output:q} --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule runs:
@@ -146,134 +93,90 @@ rule runs:
         summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
         metrics=expand(rules.train.output.metrics, run=cfg.trained_runs),
     output:
-        f"{R}/runs.csv",
+        table=f"{R}/runs.csv",
     log:
         f"{R}/logs/runs.log",
-    benchmark:
-        f"{R}/timings/runs.tsv"
-    threads: 1
-    params:
-        command=script("runs"),
-        code=code("runs"),
-    message:
-        "runs"
     shell:
-        "{params.command} --summaries {input.summaries:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule data:
     """Documents and tokens of each corpus after each data stage."""
     input:
-        rules.corpus_statistics.output.table,
+        statistics=rules.corpus_statistics.output.table,
     output:
-        f"{R}/data.csv",
+        table=f"{R}/data.csv",
     log:
         f"{R}/logs/data.log",
-    benchmark:
-        f"{R}/timings/data.tsv"
-    threads: 1
-    params:
-        command=script("data"),
-        code=code("data"),
-    message:
-        "data"
     shell:
-        "{params.command} --statistics {input:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule seeds:
     """Spread between runs that repeat one another, where there are any."""
     input:
-        SAMPLES,
+        samples=SAMPLES,
     output:
-        f"{R}/seeds.csv",
+        table=f"{R}/seeds.csv",
     log:
         f"{R}/logs/seeds.log",
-    benchmark:
-        f"{R}/timings/seeds.tsv"
-    threads: 1
     params:
-        command=script("seeds"),
-        evaluations=lambda wildcards: f"{R}/evaluations",
-        groups=json.dumps(cfg.replicates),
+        runs=cfg.budgets,
+        tasks=cfg.evaluate.tasks,
+        groups=cfg.replicates,
         base=BASE_RUN,
-        tasks=TASK_COLUMNS,
-        code=code("seeds"),
-    message:
-        "several seeds"
     shell:
-        "{params.command} --evaluations {params.evaluations:q} --groups {params.groups:q} --base {params.base:q}"
-        " --tasks {params.tasks:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule claims:
     """The paper's claims: stated, recomputed from its own numbers, measured here."""
     input:
-        claims=ancient(CLAIMS),
-        published=ancient(PUBLISHED),
-        config=rules.merged_config.output,
-        scores=rules.scores.output,
-        runs=rules.runs.output,
+        claims=CLAIMS,
+        published=PUBLISHED,
+        config=rules.merged_config.output.merged,
+        scores=rules.scores.output.table,
+        runs_table=rules.runs.output.table,
     output:
-        f"{R}/claims.csv",
+        table=f"{R}/claims.csv",
     log:
         f"{R}/logs/claims.log",
-    benchmark:
-        f"{R}/timings/claims.tsv"
-    threads: 1
     params:
-        command=script("claims"),
-        runs=RUN_BUDGETS,
-        code=code("claims", CLAIMS, PUBLISHED),
-    message:
-        "claims"
+        runs=cfg.budgets,
     shell:
-        "{params.command} --claims {input.claims:q} --published {input.published:q} --config {input.config:q}"
-        " --scores {input.scores:q} --runs-table {input.runs:q} --runs {params.runs:q} --output {output:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule table1:
     """Table 1: scores by budget, with the published ones beside."""
     input:
-        scores=rules.scores.output,
-        config=rules.merged_config.output,
-        published=ancient(PUBLISHED),
+        rules.merged_config.output,
+        scores=rules.scores.output.table,
+        published=PUBLISHED,
     output:
         csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
         latex=f"{R}/table1.tex",
     log:
         f"{R}/logs/table1.log",
-    benchmark:
-        f"{R}/timings/table1.tsv"
-    threads: 1
     params:
-        command=script("table1"),
-        runs=RUN_BUDGETS,
-        tasks=TASK_COLUMNS,
-        base=as_json(cfg.base.model_dump(exclude={"license", "expected_scores"})),
-        code=code("table1", PUBLISHED),
+        runs=cfg.budgets,
+        tasks=cfg.evaluate.table_tasks,
+        model=model_name(cfg.base.model_dump()),
     message:
         "Table 1"
     shell:
-        "{params.command} --scores {input.scores:q} --runs {params.runs:q} --tasks {params.tasks:q}"
-        " --base {params.base:q} --published {input.published:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q} --latex {output.latex:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 rule tables:
     """All tables."""
     input:
         rules.table1.output.csv,
-        rules.scores.output,
-        rules.comparisons.output,
-        rules.letters.output,
-        rules.runs.output,
-        rules.data.output,
-        rules.claims.output,
-        rules.seeds.output if cfg.replicates else [],
+        rules.scores.output.table,
+        rules.comparisons.output.table,
+        rules.letters.output.table,
+        rules.runs.output.table,
+        rules.data.output.table,
+        rules.claims.output.table,
+        rules.seeds.output.table if cfg.replicates else [],

@@ -16,8 +16,26 @@
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
 
-localrules:
-    plan_run,
+# How a launched stage is started: its processes' messages go to the log, the terminal keeps its progress.
+LAUNCHED_STAGE = f": >{{log:q}}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {STAGE} >>{{log:q}} 2>&1"
+
+
+def launcher(run):
+    """The start of the command of a stage with several processes; `run` finds the run by wildcards."""
+
+    def command(wildcards, resources):
+        settings = run(wildcards)
+        options = {"processes": settings.processes, "nodes": resources.nodes, "cpus": resources.cpus_per_task}
+        options["device"] = device(settings)
+        words = [stage.option(name, value) for name, value in options.items()]
+        return " ".join([PYTHON, shlex.quote(str(SCRIPTS / "launch.py")), *words])
+
+    return command
+
+
+def device(run):
+    """What a run's processes compute on."""
+    return "cuda" if run.gpus else "cpu"
 
 
 rule plan_run:
@@ -35,36 +53,19 @@ rule plan_run:
         schedule=f"{R}/runs/{{run}}/schedule.csv",
     log:
         f"{R}/logs/plan_run/{{run}}.log",
-    benchmark:
-        f"{R}/timings/plan_run/{{run}}.tsv"
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
     retries: 0  # what is wrong with a plan stays wrong
-    threads: 1
     params:
-        command=script("plan_run"),
-        tokens=lambda wildcards: cfg.runs[wildcards.run].tokens,
+        tokens=lambda wildcards: run_of(wildcards).tokens,
         processes=lambda wildcards: (
-            0 if cfg.train_settings(wildcards.run).global_batch else cfg.runs[wildcards.run].processes
+            0 if cfg.train_settings(wildcards.run).global_batch else run_of(wildcards).processes
         ),
-        train=lambda wildcards: as_json(cfg.train_settings(wildcards.run)),
-        switch=lambda wildcards, input: (
-            f"--switch-at {cfg.runs[wildcards.run].switch.at} --switch-ledger {shlex.quote(input.packed[1])}/ledger.json"
-            if cfg.runs[wildcards.run].switch
-            else ""
-        ),
-        continues=lambda wildcards, input: (
-            f"--continues {shlex.quote(input.continued)}" if cfg.runs[wildcards.run].continues else ""
-        ),
-        code=code("plan_run"),
-    message:
-        "plan run: {wildcards.run}"
+        train=lambda wildcards: cfg.train_settings(wildcards.run),
+        switch_at=lambda wildcards: run_of(wildcards).switch and run_of(wildcards).switch.at,
     shell:
-        "{params.command} --run {wildcards.run} --tokens {params.tokens} --processes {params.processes}"
-        " --train {params.train:q} --ledger {input.packed[0]:q}/ledger.json {params.switch} {params.continues}"
-        " --model-config {input.model:q}/config.json --base-report {input.base:q} --schedule {output.schedule:q} --output {output.plan:q}"
-        " --code {params.code} --log-file {log:q}"
+        STAGE
 
 
 # Only asked for with train.selection.
@@ -73,11 +74,9 @@ rule reference_losses:
         packed=f"{R}/packed/{{mixture}}",
         model=lambda wildcards: reference_model(wildcards.reference),
     output:
-        directory(f"{R}/reference_losses/{{mixture}}/{{reference}}/{{scope}}"),
+        losses=directory(f"{R}/reference_losses/{{mixture}}/{{reference}}/{{scope}}"),
     log:
         f"{R}/logs/reference_losses/{{mixture}}/{{reference}}/{{scope}}.log",
-    benchmark:
-        f"{R}/timings/reference_losses/{{mixture}}/{{reference}}/{{scope}}.tsv"
     wildcard_constraints:
         reference=one_of(
             {reference for run in cfg.trained_runs for _, reference, _ in cfg.references_of(run)}
@@ -97,43 +96,34 @@ rule reference_losses:
         runtime=TRAIN_MINUTES,  # it goes on where it was stopped
         slurm_partition=lambda wildcards: partition(largest_user(wildcards).gpus),
     params:
-        launcher=script("launch"),
-        processes=lambda wildcards: largest_user(wildcards).processes,
-        script=Place(SCRIPTS / "reference_losses.py"),
-        device=lambda wildcards: "cuda" if largest_user(wildcards).gpus else "cpu",
+        launcher=launcher(largest_user),
         precision=cfg.train.precision,
-        code=code("reference_losses"),
+        device=lambda wildcards: device(largest_user(wildcards)),
     message:
         "reference losses: {wildcards.reference} on {wildcards.mixture}"
     shell:
-        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
-        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} --device {params.device} {params.script:q}"
-        " --model {input.model:q} --sequences {input.packed:q} --scope {wildcards.scope}"
-        " --precision {params.precision} --output {output:q} --device {params.device}"
-        " --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
+        LAUNCHED_STAGE
 
 
 rule train:
     input:
         # Only waited for: another way to score the base model is no reason to train again.
-        checked=ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
+        ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: packed_for(wildcards.run),
-        model=lambda wildcards: start_model(wildcards.run),
-        held_out=lambda wildcards: list(held_out_for(wildcards.run).values()),
+        start=lambda wildcards: start_model(wildcards.run),
+        held_out=lambda wildcards: held_out_for(wildcards.run),
         reference_losses=lambda wildcards: reference_losses_for(wildcards.run),
     output:
         model=directory(f"{R}/models/{{run}}"),
         metrics=f"{R}/runs/{{run}}/metrics.csv",
-        held_out=f"{R}/runs/{{run}}/held_out.csv",
+        held_out_losses=f"{R}/runs/{{run}}/held_out.csv",
         summary=f"{R}/runs/{{run}}/run.json",
     log:
         f"{R}/logs/train/{{run}}.log",
-    benchmark:
-        f"{R}/timings/train/{{run}}.tsv"
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
-    threads: lambda wildcards: cfg.runs[wildcards.run].cpus or 8 * cfg.runs[wildcards.run].gpus
+    threads: lambda wildcards: run_of(wildcards).cpus or 8 * run_of(wildcards).gpus
     resources:
         nodes=of_place("nodes"),
         cpus_per_task=of_place("cpus_per_task"),
@@ -150,50 +140,30 @@ rule train:
         slurm_partition=lambda wildcards: partition(run_of(wildcards).gpus),
         slurm_extra=slurm_extra(f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"),
     params:
-        launcher=script("launch"),
-        processes=lambda wildcards: cfg.runs[wildcards.run].processes,
-        script=Place(SCRIPTS / "train.py"),
-        device=lambda wildcards: "cuda" if cfg.runs[wildcards.run].gpus else "cpu",
-        work=f"{R}/checkpoints/{{run}}",
-        held_out=lambda wildcards: [
-            f"{corpus}={path}" for corpus, path in held_out_for(wildcards.run).items()
-        ],
-        keep_optimizer=lambda wildcards: "--keep-optimizer" if wildcards.run in cfg.continued_runs else "",
-        code=code("train"),
-    message:
-        "train: {wildcards.run}"
+        launcher=launcher(run_of),
+        work=lambda wildcards: Untracked(f"{R}/checkpoints/{wildcards.run}"),
+        corpora=lambda wildcards: cfg.measured_corpora if held_out_for(wildcards.run) else [],
+        keep_optimizer=lambda wildcards: wildcards.run in cfg.continued_runs,
+        device=lambda wildcards: device(run_of(wildcards)),
     shell:
-        ": >{log:q}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {params.launcher}"
-        " --processes {params.processes} --nodes {resources.nodes} --cpus {resources.cpus_per_task} --device {params.device} {params.script:q}"
-        " --plan {input.plan:q} --model {input.model:q} --sequences {input.packed:q} --work {params.work:q}"
-        " --held-out {params.held_out:q} --reference-losses {input.reference_losses:q} --output {output.model:q} {params.keep_optimizer}"
-        " --metrics {output.metrics:q} --held-out-losses {output.held_out:q} --summary {output.summary:q}"
-        " --device {params.device} --code {params.code} --log-file {log:q} >>{log:q} 2>&1"
+        LAUNCHED_STAGE
 
 
 rule interpolate:
     input:
         base=f"{R}/models/base",
-        run=lambda wildcards: model_of(cfg.runs[wildcards.run].interpolate.run),
+        trained=lambda wildcards: model_of(run_of(wildcards).interpolate.run),
     output:
         model=directory(f"{R}/models/{{run}}"),
         report=f"{R}/models/{{run}}.json",
     log:
         f"{R}/logs/interpolate/{{run}}.log",
-    benchmark:
-        f"{R}/timings/interpolate/{{run}}.tsv"
     wildcard_constraints:
         run=one_of(cfg.interpolated_runs),
-    threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=minutes(30),
     params:
-        command=script("interpolate"),
-        ratio=lambda wildcards: cfg.runs[wildcards.run].interpolate.ratio,
-        code=code("interpolate"),
-    message:
-        "interpolate: {wildcards.run}"
+        ratio=lambda wildcards: run_of(wildcards).interpolate.ratio,
     shell:
-        "{params.command} --base {input.base:q} --run {input.run:q} --ratio {params.ratio}"
-        " --output {output.model:q} --report {output.report:q} --code {params.code} --log-file {log:q}"
+        STAGE

@@ -1,36 +1,88 @@
-"""The frame around every script: arguments, log file, errors. Standard library only.
+"""The frame around every stage: command line, log file, errors. Standard library only, but for settings.
 
-A script builds its parser with `command_parser(__doc__)`, adds its arguments, and ends with
-`run(main, parser)`. With `--log-file FILE`, everything that the script and its libraries print goes to the
-file; the terminal sees the progress bar, notices, warnings, and one clear message if something goes wrong.
+A script holds one function and ends with `run(function)`. Its parameters are the options: those without a
+default are required, a list is an option that may be repeated, a bool is `--x` or `--no-x`. Numbers, text, paths and
+`Literal` are read as such; any other type is JSON, checked by pydantic where it holds a section of the config.
+The help comes from the docstring: what stands before `Args:`, and under it a line for each parameter.
+
+With `--log FILE`, everything that the stage and its libraries print goes to the file. The terminal sees the
+progress bar, notices, warnings, and one clear message if something goes wrong.
 """
 
 import argparse
+import inspect
 import json
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cpt import progress
+from cpt import progress, provenance
 from cpt.errors import UserError
 
-
-def json_value(text: str) -> Any:
-    """Argparse type for settings handed over as JSON."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"expected JSON, got {text[:80]!r}: {error}") from None
+SCALARS = (str, int, float, Path)
 
 
-def command_parser(doc: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that all scripts share; `doc` is the script's docstring."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log-file", type=Path, help="write all messages to this file")
-    parser.add_argument("--code", default="unknown", help="digest of this script's code, for provenance")
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """What turns an option's text into a value of this type, by way of JSON."""
+
+    def read(text: str) -> Any:
+        try:
+            value = json.loads(text)
+            if _is_plain(kind):
+                return value
+            from pydantic import TypeAdapter  # only where it is needed: it takes longer to load than a small stage
+
+            return TypeAdapter(kind).validate_python(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected JSON, got {text[:80]!r}: {error}") from None
+
+    return read
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a type is made of dict, list and what JSON knows alone."""
+    return kind in (str, int, float, bool, Any) or (
+        get_origin(kind) in (dict, list) and all(map(_is_plain, get_args(kind)))
+    )
+
+
+def _option(kind: Any) -> dict[str, Any]:
+    """How argparse reads an option of this type."""
+    if get_origin(kind) in (UnionType, Union) and NoneType in get_args(kind):
+        kind = Union[tuple(each for each in get_args(kind) if each is not NoneType)]  # noqa: UP007
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(kind) in (list, Sequence) and get_args(kind)[0] in SCALARS:
+        return {"action": "append", "type": get_args(kind)[0]}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    return {"type": kind if kind in SCALARS else _reader(kind)}
+
+
+def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
+    """The command line of a stage, from its signature and docstring."""
+    description, _, described = (inspect.getdoc(stage) or "").partition("\nArgs:\n")
+    helps = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", described, re.MULTILINE))
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    kinds = get_type_hints(stage)
+    for name, parameter in inspect.signature(stage).parameters.items():
+        default = parameter.default
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            required=default is parameter.empty,
+            default=None if default is parameter.empty or default == () else default,
+            help=" ".join(helps.get(name, "").replace("%", "%%").split()),
+            **_option(kinds[name]),
+        )
+    parser.add_argument("--log", type=Path, help="write all messages to this file")
+    parser.add_argument("--code", default="unknown", help="digest of this stage's code, for provenance")
     return parser
 
 
@@ -59,19 +111,22 @@ def _set_up_logging(log: Path | None) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line, call `main`, and exit: 0 done, 1 failed.
+def run(stage: Callable[..., None]) -> None:
+    """Parse the command line, call `stage` with what was given, and exit: 0 done, 1 failed.
 
-    A UserError is told in one message; any other exception goes to the log with its traceback.
+    A UserError is reported in one message; any other exception goes to the log with its traceback.
     """
-    arguments = parser.parse_args()
+    parser = parser_of(stage)
+    values = vars(parser.parse_args())
+    log, provenance.code = values.pop("log"), values.pop("code")
     try:
-        _set_up_logging(arguments.log_file)
+        _set_up_logging(log)
     except OSError as error:
         sys.exit(f"error: {error.filename}: the log can't be written ({error.strerror})")
-    where = f" (details: {arguments.log_file})" if arguments.log_file else ""
+    where = f" (details: {log})" if log else ""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
     try:
-        main(arguments)
+        stage(**{name: defaults[name] if value is None else value for name, value in values.items()})
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)

@@ -222,7 +222,7 @@ class Config(Section):
 
     def _seeds_of(self, run: str) -> tuple[int, int]:
         """What two replicates differ in: the seed of training and that of the order of their sequences."""
-        return self.train_settings(run).seed, self.packing_settings(self.mixture_of(run))["seed"]
+        return self.train_settings(run).seed, self.packing_settings(self.mixture_of(run)).seed
 
     @property
     def replicates(self) -> dict[str, list[str]]:
@@ -262,10 +262,10 @@ class Config(Section):
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
         return self.runs[run].mixture or default_mixture(self.mixtures)
 
-    def packing_settings(self, mixture: str) -> dict[str, Any]:
+    def packing_settings(self, mixture: str) -> Packing:
         """The `packing` section for one mixture, with its own seed if it has one."""
         seed = self.packing.seeds.get(mixture, self.packing.seed)
-        return self.packing.model_dump(exclude={"seeds"}) | {"seed": seed}
+        return self.packing.model_copy(update={"seed": seed, "seeds": {}})
 
     def mixtures_of(self, run: str) -> list[str]:
         """The names of the mixtures that a run trains on, in their order."""

@@ -239,20 +239,25 @@ class Task(Section):
     # Scores of the other metric are computed and kept as well.
 
 
-class Evaluate(Section):
-    benchmarks: Benchmarks
-    tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
-    include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
-    groups: dict[str, Annotated[list[str], Field(min_length=1)]]
-    tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
+class Scoring(Section):
+    """How a model is scored on a task."""
+
     items: Count | None = Field(
         None, description="size of a fixed random subset of each task; null: all items"
     )
     seed: int = Field(ge=0)
     batch_tokens: Positive = Field(description="tokens that go through the model at once")
-    batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
     precision: Literal["float32", "bf16"]
     add_bos_token: bool
+
+
+class Evaluate(Scoring):
+    benchmarks: Benchmarks
+    tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
+    include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
+    groups: dict[str, Annotated[list[str], Field(min_length=1)]]
+    tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
+    batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
     held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
 
     @model_validator(mode="after")
@@ -266,6 +271,11 @@ class Evaluate(Section):
         if all(not task.in_table for task in self.tasks.values()):
             raise ValueError("tasks: Table 1 needs at least one task without in_table: false; add one")
         return self
+
+    @property
+    def scoring(self) -> Scoring:
+        """What a scoring job needs to know."""
+        return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
 
     @property
     def table_tasks(self) -> dict[str, Task]:

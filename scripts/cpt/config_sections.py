@@ -143,10 +143,20 @@ class TokenQualityFilter(Section):
     maximum_run_tokens: Positive = Field(description="tokens in the longest run of one token")
 
 
-class Filters(Section):
+class DocumentFilters(Section):
+    """What drops documents before they are tokenized, in this order."""
+
     length: LengthFilter
     repetition: RepetitionFilter
+
+
+class Filters(DocumentFilters):
     token_quality: TokenQualityFilter
+
+    @property
+    def of_documents(self) -> DocumentFilters:
+        """Those that need no tokenizer."""
+        return DocumentFilters(**{name: getattr(self, name) for name in DocumentFilters.model_fields})
 
 
 class NearDuplicates(Section):

@@ -20,9 +20,16 @@ from typing import Any
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
+def plain(section: Any) -> dict[str, Any]:
+    """A section of the config as JSON has it (`default` of json.dumps): null is the same as absent."""
+    return section.model_dump(mode="json", exclude_none=True)
+
+
 def settings_digest(settings: Any) -> str:
-    """First 16 hex digits of the SHA-256 of `settings` as canonical JSON."""
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """First 16 hex digits of the SHA-256 of `settings` (sections of the config too) as canonical JSON."""
+    canonical = json.dumps(
+        settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

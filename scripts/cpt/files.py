@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cpt.digest import plain
 from cpt.errors import DamagedFileError, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -109,8 +110,10 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` (sections of the config too) as indented JSON, atomically; NaN and infinity are refused
+    (ValueError)."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | Path) -> Any:

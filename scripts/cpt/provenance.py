@@ -11,6 +11,8 @@ from typing import Any
 
 from cpt.digest import settings_digest
 
+code = "unknown"  # digest of the running stage's code (cpt.command)
+
 PACKAGES = (
     *("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers"),
     *("safetensors", "numpy", "pandas", "pyarrow", "matplotlib", "xxhash", "typst"),
@@ -74,10 +76,10 @@ def _process_seconds() -> float:
         return time.process_time()
 
 
-def provenance(settings: Any, code: str, seeds: dict[str, int] | None = None) -> dict[str, Any]:
+def provenance(settings: Any, seeds: dict[str, int] | None = None) -> dict[str, Any]:
     """The block that every result JSON carries under `provenance`.
 
-    `settings` are the config values the stage was given (any JSON value), `code` its code digest.
+    `settings` are the config values that the stage was given (JSON values and sections of the config).
     `wall_seconds` counts from the start of the process.
     """
     return {

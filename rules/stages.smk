@@ -1,0 +1,88 @@
+# What all stages share, from their own names: the command, the digest of their code, and the time they took.
+#
+# A rule whose shell line is STAGE runs scripts/{rule}.py (or that of SCRIPT_OF). The names of its inputs, outputs and
+# params are the parameters of the script's function; wildcards and `threads` are handed over where the function
+# names them. An input without a name is only waited for. A rule that asks for no `runtime` runs on the submit host.
+import functools
+
+from cpt import stage
+
+
+def finish(declared):
+    """Complete a rule: its params become options, behind the command with its files; digest, message, timings."""
+    script = Path(SCRIPT_OF.get(declared.name, SCRIPTS / f"{declared.name}.py"))
+    settings = dict(declared.params.items())
+    names = {"input": declared.input.keys(), "output": declared.output.keys(), "params": settings}
+    names["wildcards"] = [*declared.wildcard_names, "threads"]
+    try:
+        stage.check_names(declared.name, script, names)
+    except UserError as error:
+        raise WorkflowError(str(error))
+    given = {name for place in ("input", "output", "params") for name in names[place]}
+    for name in stage.parameters(script):
+        if name not in given and name == "threads":
+            settings[name] = lambda wildcards, threads: threads
+        elif name not in given and name in declared.wildcard_names:
+            settings[name] = lambda wildcards, name=name: wildcards[name]
+    settings["code"] = code(script, *(str(file) for file in declared.input if str(file) in PROJECT_FILES))
+    declared._params = type(declared.params)()
+    declared.set_params(
+        command=command_of(script),
+        **{name: setting_option(name, value) for name, value in settings.items()},
+    )
+    about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{(\w+)", str(declared.log[0])))
+    declared.message = declared.message or declared.name.replace("_", " ") + (f": {about}" if about else "")
+    declared.benchmark_modifier = declared.log_modifier
+    declared.benchmark = str(declared.log[0]).replace(f"{R}/logs/", f"{R}/timings/").replace(".log", ".tsv")
+    if "runtime" not in (declared.ruleinfo.resources or ((), {}))[1]:
+        workflow.localrules(declared.name)
+
+
+def code(script, *files):
+    """Digest of all code that a script reaches, and of the project's files that it reads: a change of them
+    reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
+    digest = code_digest(script)
+    if not files:
+        return digest
+    content = b"".join(Path(file).read_bytes() for file in files)
+    return hashlib.sha256(digest.encode() + content).hexdigest()[: len(digest)]
+
+
+def command_of(script):
+    """The start of a stage's command with its files, as a param that isn't compared: they are compared as files."""
+
+    def command(wildcards, input, output):
+        files = {name: value for files in (input, output) for name, value in files.items()}
+        options = [stage.option(name, files[name]) for name in stage.parameters(script) if name in files]
+        return " ".join([PYTHON, shlex.quote(str(script)), *options])
+
+    return command
+
+
+def setting_option(name, value):
+    """A param as the option that it becomes; of a function, what it returns."""
+    if not callable(value):
+        return lambda wildcards: option_text(name, value)  # not as text, or Snakemake would look for wildcards in it
+
+    @functools.wraps(value)
+    def evaluated(*arguments, **named):
+        return option_text(name, value(*arguments, **named))
+
+    return evaluated
+
+
+def option_text(name, value):
+    """An option's text; of an Untracked made when the job starts, and never compared."""
+    if isinstance(value, Untracked):
+        return Untracked(lambda: stage.option(name, value.now()))
+    return stage.option(name, value)
+
+
+for declared in workflow.rules:
+    if declared.shellcmd and STAGE in declared.shellcmd:
+        try:  # CONVERTING
+            finish(declared)
+        except WorkflowError as error:
+            if "no parameter of" not in str(error) and "needs" not in str(error) and "expected a function" not in str(error):
+                raise
+            print("NOT CONVERTED:", error, file=sys.stderr)

@@ -1,0 +1,98 @@
+"""How a rule calls its stage: names of inputs, outputs and settings become options of the command line.
+
+Without pydantic and Snakemake at import: rules/stages.smk uses it, and tests do.
+"""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from cpt.digest import plain
+from cpt.errors import UserError
+
+SCALARS = (str, int, float, Path)
+FEWEST_IN_BRACES = 4  # numbered files that are written as a range
+
+
+@cache
+def parameters(script: Path) -> dict[str, bool]:
+    """The parameters of a script's stage, in order, and whether each is required. The script isn't imported.
+
+    Raises UserError if the script has no function of its own name.
+    """
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == script.stem:
+            names = [argument.arg for argument in node.args.args]
+            required = len(names) - len(node.args.defaults)
+            return {name: place < required for place, name in enumerate(names)}
+    raise UserError(f"{script}: expected a function {script.stem}, the stage; define it")
+
+
+def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> None:
+    """The names that a rule hands over are those of the stage's parameters.
+
+    Args:
+        rule: its name, for messages.
+        script: the stage's.
+        groups: the names by where they stand: input, output, params, wildcards.
+
+    Raises:
+        UserError: a name is missing, unknown to the stage, or given twice.
+    """
+    wanted, given = parameters(script), {}
+    for place, names in groups.items():
+        for name in names:
+            if place == "wildcards":
+                given.setdefault(name, place)
+            elif name in given:
+                raise UserError(f"rule {rule}: {name} is in {given[name]} and in {place}; rename one of them")
+            elif name not in wanted:
+                raise UserError(f"rule {rule}: {place}.{name} is no parameter of {script.name}; rename it")
+            else:
+                given[name] = place
+    if missing := [name for name, required in wanted.items() if required and name not in given]:
+        raise UserError(f"rule {rule}: {script.name} needs {missing[0]}; name an input, output or param so")
+
+
+def arguments(**values: Any) -> list[str]:
+    """Parameters as the words of a command line: nothing for None, a word for each element of a list of files,
+    text or numbers, JSON for a section, a mapping or a list of those."""
+    found: list[str] = []
+    for name, value in values.items():
+        word = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            found.append(word if value else f"--no-{word[2:]}")
+        elif isinstance(value, list | tuple) and all(isinstance(each, SCALARS) for each in value):
+            found += [f"{word}={each}" for each in value]
+        elif value is not None:
+            text = value if isinstance(value, SCALARS) else json.dumps(value, ensure_ascii=False, default=plain)
+            found.append(f"{word}={text}")
+    return found
+
+
+def option(name: str, value: Any) -> str:
+    """A parameter as text for bash; files numbered 00000, 00001, ... as `{00000..00009}`, since a command may
+    have no more than 128 KiB."""
+    words = arguments(**{name: value})
+
+    def numbered(place: int) -> Any:
+        """What the files of one range have in common: what is around the number, and the first number."""
+        match = re.fullmatch(r"(.*/)(\d{5})(\.[\w.]+)", words[place])
+        return (match[1], int(match[2]) - place, match[3]) if match else place
+
+    found: list[str] = []
+    for key, places in groupby(range(len(words)), numbered):
+        members = [words[place] for place in places]
+        if isinstance(key, tuple) and len(members) >= FEWEST_IN_BRACES:
+            first, last = (member.removesuffix(key[2])[-5:] for member in (members[0], members[-1]))
+            found.append(f"{shlex.quote(key[0])}{{{first}..{last}}}{shlex.quote(key[2])}")
+        else:
+            found += map(shlex.quote, members)
+    return " ".join(found)
