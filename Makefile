@@ -58,7 +58,7 @@ format: .venv/installed ## format all code
 	$(BIN)/snakefmt Snakefile rules
 
 reference: .venv/installed ## write docs/configuration.md anew, after a change of the config's keys
-	$(BIN)/python scripts/configuration_reference.py --config config.yaml --output docs/configuration.md
+	$(BIN)/python scripts/configuration_reference.py --config config.yaml --page docs/configuration.md
 
 clean: ## remove the results of the demo and the smoke experiment
 	rm -rf results/demo results/smoke

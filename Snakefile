@@ -45,12 +45,7 @@ rule all:
     """Everything: tables, figures, the paper, models with their cards, pages of the report."""
     default_target: True
     input:
-        rules.tables.input,
-        rules.figures.input,
-        rules.drop_report.output,
-        expand(rules.release.output, run=RELEASED_RUNS),
-        expand(rules.page.output, page=PAGES),
-        f"{R}/paper.pdf",
+        EVERYTHING,
 
 
 include: "rules/report.smk"

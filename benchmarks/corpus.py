@@ -1,26 +1,3 @@
-"""What the corpus pipeline costs per core, beside other ways to do it, on the same documents in one run.
-
-Systems: `ours-gigatoken` and `ours-hf` (filter, deduplicate, tokenize, pack), `datasets-map` (tokenize and
-group with datasets.map, in the style of transformers' run_clm), `datatrove` (reader, Gopher repetition
-filter, exact deduplication, tokenizer), `limit-hf` and `limit-gigatoken` (the bare tokenizers, texts in
-memory). Every stage is a process of its own. What counts is its CPU time without start-up and imports;
-loading compiled code, loading the tokenizer and proving it count. The ratios are logged with start-up and
-imports as well. The systems take turns, and the medians of the repeats go into the table.
-
-With `--benchmarks`, our `decontaminate` is measured too. It is no part of `all`, as no other system does it.
-
-The documents are one shard, as FineWeb-Edu's are: 64 MB of text by default, where its have about 3,500, so
-what a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much as there.
-`--copies` makes the shard larger; `--megabytes` says how much text a copy has.
-
-`--small` names systems that run only once, on the first `--small-megabytes`; their rates are those there.
-
-All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence token
-per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into account,
-are logged.
-"""
-
-import argparse
 import csv
 import io
 import json
@@ -31,19 +8,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from systems import ASIDE, SYSTEMS
+from systems import ASIDE, STAGES, Job
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-from cpt.command import command_parser, run
+from cpt.command import run
+from cpt.config import load
 from cpt.corpus.documents import RAW_SCHEMA, as_name, read_rows, row_writer, valid_text
 from cpt.errors import UserError
 from cpt.files import write_text
+from cpt.stage import arguments
 
 # One thread per process, so that CPU time is time on one core.
 ONE_THREAD = dict.fromkeys(
@@ -51,7 +28,7 @@ ONE_THREAD = dict.fromkeys(
 ) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
-def copy_documents(files: list[Path], folder: Path, megabytes: float, copies: int) -> None:
+def copy_documents(files: Sequence[Path], folder: Path, megabytes: float, copies: int) -> None:
     """Write about so many megabytes of text as one shard, and each document again for each further copy.
 
     A line with its number tells a copy from the others, so that none is an exact duplicate.
@@ -75,14 +52,8 @@ def measured(system: str, stage: str, job: Path, folder: Path) -> dict[str, Any]
 
     `process_seconds` are the CPU time of the whole process.
     """
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("systems.py")),
-        system,
-        stage,
-        str(job),
-        str(folder),
-    ]
+    command = [sys.executable, str(Path(__file__).with_name("systems.py"))]
+    command += arguments(system=system, stage=stage, job=job, folder=folder)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -138,7 +109,7 @@ def log_ratios(
     for system in dict.fromkeys(system for system, _ in times):
         repeats = whole_repeats(times, system)
         tokens, size = inputs[system]
-        kept[system] = times[system, SYSTEMS[system][-1]][0]["tokens"] / tokens
+        kept[system] = times[system, [*STAGES[system]][-1]][0]["tokens"] / tokens
         used = {key: statistics.median(run[key] for run in repeats) for key in ("seconds", "process_seconds")}
         seconds[system] = {key: value / tokens for key, value in used.items()}
         logging.info(
@@ -156,83 +127,112 @@ def log_ratios(
                 )
 
 
-def prepare(
-    root: Path, files: list[Path], arguments: argparse.Namespace, config: dict[str, Any], small: bool
-) -> tuple[Path, tuple[int, int]]:
-    """Write the documents and the job that names them; returns the job, and its tokens and bytes."""
+def prepare(root: Path, files: Sequence[Path], job: Job, megabytes: float, copies: int) -> tuple[int, int]:
+    """Write the documents, and the job as job.json beside them; returns their tokens and bytes."""
     root.mkdir()
-    megabytes = arguments.small_megabytes if small else arguments.megabytes
-    copy_documents(files, root / "raw", megabytes, 1 if small else arguments.copies)
-    job = root / "job.json"
-    names = ("filters", "deduplicate", "decontaminate", "held_out", "packing")
-    job.write_text(
-        json.dumps(
-            {
-                "raw": str(root / "raw"),
-                "shards": 1,
-                "model": str(arguments.model.resolve()),
-                "benchmarks": str(arguments.benchmarks),
-                "config": {key: config[key] for key in names},
-            }
-        )
-    )
-    counts = measured("limit-hf", "tokenize", job, root)
+    copy_documents(files, root / "raw", megabytes, copies)
+    job = job.model_copy(update={"raw": root / "raw"})
+    (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    counts = measured("limit-hf", "tokenize", root / "job.json", root)
     logging.info("%.1f MB of text, %s tokens", counts["bytes"] / 1e6, f"{counts['tokens']:,}")
-    return job, (counts["tokens"], counts["bytes"])
+    return counts["tokens"], counts["bytes"]
 
 
-def main(arguments: argparse.Namespace) -> None:
-    files = sorted(path for folder in arguments.input for path in folder.glob("*.parquet"))
-    if not files:
-        raise UserError(f"{', '.join(map(str, arguments.input))}: no parquet files there; name their folder")
-    config = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+def measure_all(
+    roots: dict[str, Path], small: Sequence[str], repeats: int, decontaminate: bool
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """What `measured` returns for each (system, stage) and repeat; `roots` are the systems' documents."""
     times: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for repeat in range(repeats):
+        for system, root in roots.items():
+            if repeat and system in small:
+                continue
+            with tempfile.TemporaryDirectory(dir=root) as folder:
+                for stage in STAGES[system]:
+                    if stage in ASIDE and not decontaminate:
+                        continue
+                    found = measured(system, stage, root / "job.json", Path(folder))
+                    times.setdefault((system, stage), []).append(found)
+                    logging.info(
+                        "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
+                        *(repeat + 1, system, stage, found["seconds"], found["memory_mb"]),
+                        f"{found['tokens']:,}" if "tokens" in found else "-",
+                    )
+    return times
+
+
+def corpus(
+    raw: Sequence[Path],
+    model: Path,
+    config: Path,
+    table: Path,
+    benchmarks: Path | None = None,
+    megabytes: float = 64.0,
+    copies: int = 1,
+    repeats: int = 3,
+    systems: Sequence[str] = (),
+    small: Sequence[str] = (),
+    small_megabytes: float = 8.0,
+) -> None:
+    """What the corpus pipeline costs per core, beside other ways to do it, on the same documents in one run.
+
+    Systems: `ours-gigatoken` and `ours-hf` (filter, deduplicate, tokenize, pack), `datasets-map` (tokenize
+    and group with datasets.map, in the style of transformers' run_clm), `datatrove` (reader, Gopher
+    repetition filter, exact deduplication, tokenizer), `limit-hf` and `limit-gigatoken` (the bare tokenizers,
+    texts in memory). Every stage is a process of its own. What counts is its CPU time without start-up and
+    imports; loading compiled code, loading the tokenizer and proving it count. The ratios are logged with
+    start-up and imports as well. The systems take turns, and the medians of the repeats go into the table.
+
+    With `--benchmarks`, our `decontaminate` is measured too. It is no part of `all`, as no other system does
+    it.
+
+    The documents are one shard, as FineWeb-Edu's are: 64 MB of text by default, where its have about 3,500.
+    What a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much as there.
+
+    All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence
+    token per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into
+    account, are logged.
+
+    Args:
+        raw: files of documents (.parquet).
+        model: a model folder, for its tokenizer.
+        config: config.yaml, or one that is merged: the stages' settings.
+        table: what was measured (.csv), to write.
+        benchmarks: the folder with items.parquet, to decontaminate.
+        megabytes: how much text to use.
+        copies: how often to use it, each time with small edits.
+        repeats: of each system.
+        systems: those to measure; all without it.
+        small: systems too slow for all of it; they run once, and their rates are those of their part.
+        small_megabytes: how much text they get.
+    """
+    systems = systems or list(STAGES)
+    if unknown := {*systems, *small} - {*STAGES}:
+        raise UserError(f"there is no system {min(unknown)}; name some of {', '.join(STAGES)}")
+    settings = load(yaml.safe_load(config.read_text(encoding="utf-8")))
+    sections = {name: getattr(settings, name) for name in Job.model_fields if hasattr(settings, name)}
+    job = Job(raw=Path(), model=model.resolve(), benchmarks=benchmarks, **sections)
     with tempfile.TemporaryDirectory(prefix="bench-corpus.") as temporary:
-        root = Path(temporary)
-        jobs = {
-            small: prepare(root / ("small" if small else "whole"), files, arguments, config, small)
-            for small in {system in arguments.small for system in arguments.systems}
+        parts = {"small": (small_megabytes, 1), "whole": (megabytes, copies)}
+        part_of = {system: "small" if system in small else "whole" for system in systems}
+        counts = {
+            part: prepare(Path(temporary, part), raw, job, *size)
+            for part, size in parts.items()
+            if part in part_of.values()
         }
-        inputs = {system: jobs[system in arguments.small][1] for system in arguments.systems}
-        for repeat in range(arguments.repeats):
-            for system in arguments.systems:
-                if repeat and system in arguments.small:
-                    continue
-                with tempfile.TemporaryDirectory(dir=root) as folder:
-                    for stage in SYSTEMS[system]:
-                        if stage in ASIDE and not arguments.benchmarks:
-                            continue
-                        found = measured(system, stage, jobs[system in arguments.small][0], Path(folder))
-                        times.setdefault((system, stage), []).append(found)
-                        logging.info(
-                            "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
-                            *(repeat + 1, system, stage, found["seconds"], found["memory_mb"]),
-                            f"{found['tokens']:,}" if "tokens" in found else "-",
-                        )
+        roots = {system: Path(temporary, part) for system, part in part_of.items()}
+        times = measure_all(roots, small, repeats, benchmarks is not None)
+    inputs = {system: counts[part] for system, part in part_of.items()}
     rows = list(rows_of(times, inputs))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(arguments.output, table.getvalue())
+    write_text(table, text.getvalue())
     log_ratios(times, inputs)
-    for line in table.getvalue().splitlines():
+    for line in text.getvalue().splitlines():
         logging.info(line)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="folders of parquet files")
-    parser.add_argument("--model", type=Path, required=True, help="a model folder, for its tokenizer")
-    parser.add_argument("--benchmarks", type=Path, help="the folder with items.parquet, to decontaminate")
-    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="for the stages' settings")
-    parser.add_argument("--megabytes", type=float, default=64.0, help="how much text to use")
-    parser.add_argument("--copies", type=int, default=1, help="how often to use it, with small edits")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument(
-        "--small", nargs="+", choices=SYSTEMS, default=[], help="systems too slow for all of it"
-    )
-    parser.add_argument("--small-megabytes", type=float, default=8.0, help="how much text they get")
-    parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
-    run(main, parser)
+    run(corpus)

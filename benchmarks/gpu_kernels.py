@@ -1,64 +1,32 @@
-"""The kernels that a GPU gets, without a GPU: are they right, and how much memory do they pass over?
-
-It needs the packages of envs/gpu.txt; Triton comes with PyTorch's builds for GPUs alone. PyTorch is told to
-write Triton kernels for tensors on the CPU, and Triton that it faces an H100.
-
-`python gpu_kernels.py check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints
-losses and gradients of two steps beside those without compilation. It takes a minute. The interpreter rounds
-to bfloat16 by cutting bits off, where a GPU rounds to the nearest, so float32 is the stricter check.
-
-`python gpu_kernels.py liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours
-differs, with PyTorch's operations and with Liger Kernel's kernel (train.loss_kernel).
-
-`python gpu_kernels.py traffic` prints how many kernels a layer of MobileLLM-125M's shape takes for its
-forward and backward pass in bfloat16, and the bytes that these and the matrix products read and write for
-each token, for transformers' layer and for ours (cpt.train.compiled_layers), and the same of the loss but for
-its products; and the bytes per token that a layer keeps for its backward pass, its own input among them.
-Nothing is run; what a kernel reads or writes counts once, whatever lies in caches.
-"""
-
-import argparse
 import contextlib
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from cpt.command import run
+from cpt.errors import UserError
 
 SHAPE = {"num_hidden_layers": 1, "hidden_size": 576, "intermediate_size": 1_536, "vocab_size": 128}
 SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 80}
 SEQUENCES, LENGTH = 16, 2_000
-SETTINGS: dict[str, Any] = {
-    "gradient_clip": 1.0,
-    "gradient_checkpointing": False,
-    "lean_layers": False,
-    "loss_kernel": "pytorch",
-    "weight_decay": 0.005,
-    "learning_rate": 1e-3,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "epsilon": 1e-8,
-}
 MATHEMATICS = ("exp", "exp2", "log", "rsqrt", "sqrt", "sin", "cos")
 
 
 class Stopped(Exception):
-    """Raised in the place of a kernel's first start."""
+    """Raised instead of starting the first kernel."""
 
 
 def pretend() -> None:
-    """Let PyTorch write Triton kernels for the CPU, and Triton take the machine for one with an H100."""
+    """Let PyTorch write Triton kernels for the CPU, and let Triton see an H100."""
     import torch
     from torch._inductor import config
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
     class Driver:
-        """What is asked of a driver before a kernel starts."""
+        """What Triton asks a driver before a kernel starts."""
 
         def get_current_target(self) -> GPUTarget:
             return GPUTarget("cuda", 90, 32)
@@ -83,17 +51,17 @@ def check() -> None:
     import torch
     import triton.language
     from torch._inductor.runtime import triton_helpers
+    from training import settings_of
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from cpt.train import losses
     from cpt.train.plain_engine import PlainEngine
 
+    def interpreted(name: str, *values: Any) -> Any:
+        return getattr(triton.language, name)(*values)
+
     for name in MATHEMATICS:  # of CUDA's library, which the interpreter doesn't have
-
-        def own(*values: Any, name: str = name) -> Any:
-            return getattr(triton.language, name)(*values)
-
-        setattr(triton_helpers.libdevice, name, own)
+        setattr(triton_helpers.libdevice, name, partial(interpreted, name))
     losses.LOGIT_ROWS["cpu"] = 40  # a whole piece and a smaller one
     ids = torch.randint(0, 80, (2, 32), generator=torch.Generator().manual_seed(0))
     weights = torch.ones(2, 31)
@@ -102,29 +70,29 @@ def check() -> None:
     print("| --- | --- | ---: | ---: | ---: |")
     for precision in ("float32", "bf16"):
         for mask, positions in (("causal", None), ("documents", separate)):
-            told, gradients = [], []
+            losses_by_kind, gradients = [], []
             for compiled in (False, True):
                 torch.compiler.reset()
                 torch.manual_seed(0)
                 heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
                 model = LlamaForCausalLM(LlamaConfig(**SMALL, **heads)).train()
-                settings = SETTINGS | {"precision": precision, "compile": compiled}
-                engine = PlainEngine(model, settings, torch.device("cpu"), 1)
-                found = []
+                settings = settings_of("ours-ddp", {"precision": precision}).model_dump()
+                engine = PlainEngine(model, settings | {"compile": compiled}, torch.device("cpu"), 1)
+                steps = []
                 for step in range(2):
                     loss = engine.loss(ids, positions, weights) / weights.sum()
                     engine.backward(loss)
                     if step == 0:
                         gradients.append([p.grad.clone() for p in model.parameters()])
                     engine.step(1e-3)
-                    found.append(f"{loss.item():.6f}")
-                told.append(", ".join(found))
+                    steps.append(f"{loss.item():.6f}")
+                losses_by_kind.append(", ".join(steps))
             worst = max(((b - a).norm() / a.norm()).item() for a, b in zip(*gradients, strict=True))
-            print(f"| {precision} | {mask} | {told[0]} | {told[1]} | {worst:.1e} |", flush=True)
+            print(f"| {precision} | {mask} | {' | '.join(losses_by_kind)} | {worst:.1e} |", flush=True)
 
 
 def liger() -> None:
-    """Print by how much losses and gradients differ from Liger Kernel's, with some targets left out."""
+    """Print by how much losses and gradients differ from Liger Kernel's, with some targets skipped."""
     os.environ["TRITON_INTERPRET"] = "1"
     import torch
     from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction
@@ -141,7 +109,7 @@ def liger() -> None:
     def with_gradients(loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return loss.detach(), *torch.autograd.grad(loss, (hidden, head.weight))
 
-    # Bias, class weights, the target that is left out, two terms that aren't used, reduction.
+    # Bias, class weights, the target to skip, two terms that aren't used, reduction.
     options = (None, None, -100, 0.0, 0.0, "sum")
     wanted = torch.where(kept, targets, -100)
     theirs = with_gradients(
@@ -228,13 +196,35 @@ def one_softmax() -> None:
     torch.compile(fused_softmax, dynamic=False)(logits, targets)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=("check", "liger", "traffic"))
-    task = parser.parse_args().task
+def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
+    """Check the kernels that a GPU gets, without a GPU: their results, and the memory traffic.
+
+    Needs the packages of envs/gpu.txt; Triton comes only with PyTorch's builds for GPUs. PyTorch writes
+    Triton kernels for tensors on the CPU, and Triton believes that it has an H100.
+
+    `check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints losses and
+    gradients of two steps beside those without compilation. It takes a minute. The interpreter truncates to
+    bfloat16 where a GPU rounds to the nearest, so float32 is the stricter check.
+
+    `liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours differs, with
+    PyTorch's operations and with Liger Kernel's kernel (train.loss_kernel).
+
+    `traffic` counts, for a layer of MobileLLM-125M's shape in bfloat16, the kernels of its forward and
+    backward pass, and the bytes per token that these and the matrix products read and write, for
+    transformers' layer and for ours (cpt.train.compiled_layers); the same for the loss without its products;
+    and the bytes per token that a layer keeps for its backward pass, its own input included. Nothing is run;
+    what a kernel reads or writes counts once, whatever caches hold.
+
+    Args:
+        task: what to check.
+    """
     if any(importlib.util.find_spec(package) is None for package in ("triton", "liger_kernel")):
-        parser.error(
-            "it needs the packages of envs/gpu.txt; where `make test` was run they are in .venv/gpu: "
-            "PYTHONPATH=.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
+        raise UserError(
+            "gpu_kernels.py needs the packages of envs/gpu.txt, which `make test` installs in .venv/gpu: "
+            "PYTHONPATH=scripts:.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
         )
     {"check": check, "liger": liger, "traffic": traffic}[task]()
+
+
+if __name__ == "__main__":
+    run(gpu_kernels)

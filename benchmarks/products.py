@@ -1,18 +1,15 @@
 """How fast this CPU multiplies matrices: float32 by MKL and by oneDNN, and bfloat16, in a model's shapes.
 
-`python products.py` prints a table of GFLOP per CPU second on one thread, medians of seven. What oneDNN gives
+It prints a table of GFLOP per CPU second on one thread, medians of seven. What oneDNN gives
 for float32 counts only where `exact` is yes: on processors with matrix units it may round to bfloat16.
 """
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
+from cpt.command import run
 from cpt.cpu import products_are_exact
 
 # Rows, shared dimension, columns: SmolLM2-135M with 2,000 tokens.
@@ -36,8 +33,8 @@ def gigaflops(left: torch.Tensor, right: torch.Tensor) -> float:
     return 2e-9 * left.numel() * len(right) / statistics.median(seconds[1:])
 
 
-def main() -> None:
-    """Print the table."""
+def products() -> None:
+    """Print the speed of matrix products of a model's shapes, by library and precision."""
     torch.set_num_threads(1)
     precision = torch.backends.mkldnn.matmul
     exact = {}
@@ -60,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(products)

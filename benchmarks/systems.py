@@ -1,37 +1,46 @@
-"""One stage of one system of corpus.py, in this process.
+"""The systems that corpus.py measures: what each of their stages does, in this process.
 
-`python systems.py SYSTEM STAGE JOB FOLDER` prints a line of JSON: seconds (CPU, without imports),
-memory_mb (peak) and, where the stage knows it, tokens (that come out of it). JOB is the file that corpus.py
-writes; a system's stages share FOLDER. Other systems' packages are imported where they are used, so that
-they don't weigh on a stage that does without them.
+Other systems' packages, and our stages, are imported where they are used, so that they don't weigh on a stage
+that does without them.
 """
 
 import json
 import os
 import resource
-import runpy
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-OUR_STAGES = ("filter", "deduplicate", "decontaminate", "tokenize", "pack")
+from pydantic import BaseModel
+
+from cpt.command import run
+from cpt.config_sections import Decontaminate, Deduplicate, Filters, HeldOut, Packing
+from cpt.files import read_json
+
 # What no other system does is measured, but isn't counted in a system's sum; its result isn't used.
 ASIDE = ("decontaminate",)
-SYSTEMS = {
-    "ours-gigatoken": OUR_STAGES,
-    "ours-hf": OUR_STAGES,
-    "datasets-map": ("tokenize_and_group",),
-    "datatrove": ("filter", "deduplicate", "tokenize"),
-    "limit-hf": ("tokenize",),
-    "limit-gigatoken": ("tokenize",),
-}
 BATCH = 1_000  # documents
-CORPUS = "bench"
+
+
+class Job(BaseModel):
+    """What a system works on: the documents are one shard, the only file in `raw`."""
+
+    raw: Path
+    model: Path
+    benchmarks: Path | None
+    filters: Filters
+    deduplicate: Deduplicate
+    decontaminate: Decontaminate
+    held_out: HeldOut
+    packing: Packing
+
+    @property
+    def shard(self) -> Path:
+        return self.raw / "00000.parquet"
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -55,124 +64,96 @@ def peak_megabytes() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def run_script(name: str, /, **options: Any) -> float:
-    """CPU seconds of one of the workflow's scripts, called as its rule calls it."""
-    path = str(SCRIPTS / f"{name}.py")
-    runpy.run_path(path)  # imports what the script needs; its main doesn't run
-    sys.argv = [path]
-    for key, value in options.items():
-        sys.argv += [
-            f"--{key.replace('_', '-')}",
-            json.dumps(value) if isinstance(value, dict) else str(value),
-        ]
-    return cpu_seconds(lambda: runpy.run_path(path, run_name="__main__"))
-
-
 # ------------------------------------------------------------------------------------------- this project
-def ours_filter(job: dict, folder: Path, _: str) -> dict[str, Any]:
-    seconds = 0.0
-    for shard in shards(job):
-        out = folder / CORPUS / "filtered" / shard
-        seconds += run_script(
-            "filter_documents",
-            input=Path(job["raw"]) / f"{shard}.parquet",
-            text_column="text",
-            settings={
-                key: value for key, value in job["config"]["filters"].items() if key != "token_quality"
-            },
-            normalize=job["config"]["deduplicate"]["normalize"],
-            output=f"{out}.parquet",
-            drops=f"{out}.drops.csv",
-            examples=f"{out}.examples.jsonl",
-        )
+def seconds_of(name: str, **values: Any) -> float:
+    """CPU seconds of one of the workflow's stages, without its imports."""
+    stage = getattr(import_module(name), name)
+    return cpu_seconds(lambda: stage(**values))
+
+
+def ours_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
+    seconds = seconds_of(
+        "filter_documents",
+        raw=job.shard,
+        text_column="text",
+        where={},
+        filters=job.filters,
+        normalize=job.deduplicate.normalize,
+        **{name: folder / f"filtered.{name}" for name in ("documents", "drops", "examples")},
+    )
     return {"seconds": seconds}
 
 
-def ours_deduplicate(job: dict, folder: Path, _: str) -> dict[str, Any]:
-    seconds = run_script(
+def ours_deduplicate(job: Job, folder: Path, _: str) -> dict[str, Any]:
+    seconds = seconds_of(
         "deduplicate",
-        corpora={CORPUS: job["shards"]},
-        root=folder,
-        settings=job["config"]["deduplicate"],
+        corpora={"bench": 1},
+        documents=[folder / "filtered.documents"],
+        partitions=job.deduplicate.partitions,
+        keep=[folder / "keep.npy"],
         table=folder / "duplicates.csv",
     )
     return {"seconds": seconds}
 
 
-def ours_decontaminate(job: dict, folder: Path, _: str) -> dict[str, Any]:
-    seconds = 0.0
-    for shard in shards(job):
-        out = folder / CORPUS / "decontaminated" / shard
-        seconds += run_script(
-            "decontaminate",
-            input=folder / CORPUS / "filtered" / f"{shard}.parquet",
-            keep=folder / CORPUS / "deduplicated" / f"{shard}.keep.npy",
-            benchmarks=job["benchmarks"],
-            settings=job["config"]["decontaminate"],
-            output=f"{out}.keep.npy",
-            report=f"{out}.json",
-        )
+def ours_decontaminate(job: Job, folder: Path, _: str) -> dict[str, Any]:
+    seconds = seconds_of(
+        "decontaminate",
+        documents=folder / "filtered.documents",
+        unique=folder / "keep.npy",
+        benchmarks=job.benchmarks,
+        settings=job.decontaminate,
+        keep=folder / "decontaminated.npy",
+        report=folder / "decontaminated.json",
+    )
     return {"seconds": seconds}
 
 
-def ours_tokenize(job: dict, folder: Path, system: str) -> dict[str, Any]:
+def ours_tokenize(job: Job, folder: Path, system: str) -> dict[str, Any]:
     import awkward  # noqa: F401
     import gigatoken  # noqa: F401
 
-    seconds = tokens = 0
-    for shard in shards(job):
-        out = folder / CORPUS / "tokens" / shard
-        seconds += run_script(
-            "tokenize_documents",
-            input=folder / CORPUS / "filtered" / f"{shard}.parquet",
-            keep=folder / CORPUS / "deduplicated" / f"{shard}.keep.npy",
-            model=job["model"],
-            encoder="fastest" if system == "ours-gigatoken" else "tokenizers",
-            settings={
-                "token_quality": job["config"]["filters"]["token_quality"],
-                "held_out": job["config"]["held_out"],
-            },
-            tokens=f"{out}.tokens",
-            ends=f"{out}.ends.npy",
-            held_out=f"{out}.held_out.parquet",
-            manifest=f"{out}.json",
-            drops=f"{out}.drops.csv",
-            examples=f"{out}.examples.jsonl",
-            quality=f"{out}.quality.csv",
-        )
-        manifest = json.loads(Path(f"{out}.json").read_text())
-        tokens += manifest["tokens"]
-        encoder = manifest["provenance"]["encoder"]
-        if system == "ours-gigatoken" and not encoder.startswith("gigatoken"):
-            raise SystemExit(f"gigatoken isn't used for {job['model']}: leave out ours-gigatoken")
-    return {"seconds": seconds, "tokens": tokens}
-
-
-def ours_pack(job: dict, folder: Path, _: str) -> dict[str, Any]:
-    seconds = run_script(
-        "pack",
-        mixture={CORPUS: 1.0},
-        name=CORPUS,
-        shards={CORPUS: job["shards"]},
-        root=folder,
-        settings=job["config"]["packing"],
-        output=folder / "packed",
+    names = ("tokens", "ends", "held_out", "manifest", "drops", "examples", "quality")
+    seconds = seconds_of(
+        "tokenize_documents",
+        documents=folder / "filtered.documents",
+        keep=folder / "keep.npy",
+        model=job.model,
+        thresholds=job.filters.token_quality,
+        split=job.held_out,
+        encoder="fastest" if system == "ours-gigatoken" else "tokenizers",
+        **{name: folder / f"tokens.{name}" for name in names},
     )
-    return {
-        "seconds": seconds,
-        "tokens": json.loads((folder / "packed" / "ledger.json").read_text())["tokens"],
-    }
+    manifest = read_json(folder / "tokens.manifest")
+    if system == "ours-gigatoken" and not manifest["provenance"]["encoder"].startswith("gigatoken"):
+        raise SystemExit(f"gigatoken isn't used for {job.model}: leave out ours-gigatoken")
+    return {"seconds": seconds, "tokens": manifest["tokens"]}
+
+
+def ours_pack(job: Job, folder: Path, _: str) -> dict[str, Any]:
+    seconds = seconds_of(
+        "pack",
+        mixture="bench",
+        shares={"bench": 1.0},
+        shards={"bench": 1},
+        tokens=[folder / "tokens.tokens"],
+        ends=[folder / "tokens.ends"],
+        manifests=[folder / "tokens.manifest"],
+        packing=job.packing,
+        packed=folder / "packed",
+    )
+    return {"seconds": seconds, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
 
 
 # ------------------------------------------------------------------------------------------ datasets.map
-def datasets_map(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def datasets_map(job: Job, folder: Path, _: str) -> dict[str, Any]:
     """Tokenize in one map, concatenate and cut in another, as transformers' run_clm example does."""
     os.environ["HF_HOME"] = str(folder / "home")
     import datasets
     from transformers import AutoTokenizer
 
     datasets.disable_progress_bars()
-    length = job["config"]["packing"]["sequence_length"]
+    length = job.packing.sequence_length
     found = {}
 
     def grouped(batch: dict[str, list]) -> dict[str, list]:
@@ -182,9 +163,10 @@ def datasets_map(job: dict, folder: Path, _: str) -> dict[str, Any]:
         return {**cut, "labels": [list(ids) for ids in cut["input_ids"]]}
 
     def work() -> None:
-        tokenizer = AutoTokenizer.from_pretrained(job["model"])
-        files = [str(Path(job["raw"]) / f"{shard}.parquet") for shard in shards(job)]
-        data = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        data = datasets.load_dataset(
+            "parquet", data_files=[str(job.shard)], split="train", cache_dir=str(folder)
+        )
         data = data.map(
             lambda batch: tokenizer(batch["text"]), batched=True, remove_columns=data.column_names
         )
@@ -199,24 +181,24 @@ def content(document: Any) -> bytes:
     return document.text.encode()
 
 
-def trove_filter(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def trove_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
     from datatrove.pipeline.filters import GopherRepetitionFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import ParquetWriter
 
-    limits = job["config"]["filters"]["repetition"]
+    limits = job.filters.repetition
     rules = GopherRepetitionFilter(
-        dup_line_frac=limits["duplicate_line_share"],
-        dup_para_frac=limits["duplicate_paragraph_share"],
-        dup_line_char_frac=limits["duplicate_line_character_share"],
-        dup_para_char_frac=limits["duplicate_paragraph_character_share"],
-        top_n_grams=tuple((int(n), share) for n, share in limits["top_ngram_character_share"].items()),
-        dup_n_grams=tuple((int(n), share) for n, share in limits["duplicate_ngram_character_share"].items()),
+        dup_line_frac=limits.duplicate_line_share,
+        dup_para_frac=limits.duplicate_paragraph_share,
+        dup_line_char_frac=limits.duplicate_line_character_share,
+        dup_para_char_frac=limits.duplicate_paragraph_character_share,
+        top_n_grams=tuple(limits.top_ngram_character_share.items()),
+        dup_n_grams=tuple(limits.duplicate_ngram_character_share.items()),
     )
-    return trove(folder, [ParquetReader(job["raw"]), rules, ParquetWriter(str(folder / "filtered"))])
+    return trove(folder, [ParquetReader(str(job.raw)), rules, ParquetWriter(str(folder / "filtered"))])
 
 
-def trove_deduplicate(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def trove_deduplicate(job: Job, folder: Path, _: str) -> dict[str, Any]:
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupSignature, ExactFindDedups
     from datatrove.pipeline.readers import ParquetReader
 
@@ -231,21 +213,20 @@ def trove_deduplicate(job: dict, folder: Path, _: str) -> dict[str, Any]:
     return {"seconds": marked["seconds"] + found["seconds"]}
 
 
-def trove_tokenize(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def trove_tokenize(job: Job, folder: Path, _: str) -> dict[str, Any]:
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.tokens import DocumentTokenizer
 
-    model = Path(job["model"])
     config = ExactDedupConfig(content_getter=content)
-    eos = json.loads((model / "config.json").read_text())["eos_token_id"]
-    vocabulary = json.loads((model / "tokenizer.json").read_text())
+    eos = read_json(job.model / "config.json")["eos_token_id"]
+    vocabulary = read_json(job.model / "tokenizer.json")
     names = {number: token for token, number in vocabulary["model"]["vocab"].items()}
     names |= {token["id"]: token["content"] for token in vocabulary["added_tokens"]}
     steps = [
         ParquetReader(str(folder / "filtered")),
         ExactDedupFilter(str(folder / "duplicates"), config),
-        DocumentTokenizer(str(folder / "tokens"), str(model / "tokenizer.json"), eos_token=names[eos]),
+        DocumentTokenizer(str(folder / "tokens"), str(job.model / "tokenizer.json"), eos_token=names[eos]),
     ]
     done = trove(folder, steps, "tokens")
     size = sum(path.stat().st_size for path in (folder / "tokens").glob("*.ds"))
@@ -261,69 +242,76 @@ def trove(folder: Path, steps: list, name: str = "filter") -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------- bare tokenizers
-def limit_hf(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def limit_hf(job: Job, folder: Path, _: str) -> dict[str, Any]:
     """Hugging Face tokenizers alone: texts in memory, ids thrown away."""
     from cpt.corpus.tokens import ModelTokenizer
 
-    tokenizer = ModelTokenizer(Path(job["model"])).tokenizer
-    counted = [0]
+    tokenizer = ModelTokenizer(job.model).tokenizer
 
-    def work(batches: list[list[str]]) -> None:
-        for batch in batches:
-            encoded = tokenizer.encode_batch(batch, add_special_tokens=False)
-            counted[0] += sum(len(encoding) + 1 for encoding in encoded)
+    def tokens_in(batch: list[str]) -> int:
+        encoded = tokenizer.encode_batch(batch, add_special_tokens=False)
+        return sum(len(encoding) + 1 for encoding in encoded)
 
-    return bare(job, work, counted)
+    return bare(job, tokens_in)
 
 
-def limit_gigatoken(job: dict, folder: Path, _: str) -> dict[str, Any]:
+def limit_gigatoken(job: Job, folder: Path, _: str) -> dict[str, Any]:
     """gigatoken alone, without what makes its ids exact (see cpt.corpus.fast_tokens)."""
     from cpt.corpus.fast_tokens import FastEncoder
 
-    encoder = FastEncoder(json.loads((Path(job["model"]) / "tokenizer.json").read_text(encoding="utf-8")))
-    counted = [0]
+    encoder = FastEncoder(read_json(job.model / "tokenizer.json"))
 
-    def work(batches: list[list[str]]) -> None:
-        for batch in batches:
-            ids = encoder.backend.encode_batch(batch, parallel=False)
-            counted[0] += len(encoder.awkward.flatten(ids)) + len(batch)
+    def tokens_in(batch: list[str]) -> int:
+        ids = encoder.backend.encode_batch(batch, parallel=False)
+        return len(encoder.awkward.flatten(ids)) + len(batch)
 
-    return bare(job, work, counted)
+    return bare(job, tokens_in)
 
 
-def bare(job: dict, work: Callable[[list[list[str]]], None], counted: list[int]) -> dict[str, Any]:
-    texts = [text for shard in shards(job) for text in texts_of(Path(job["raw"]) / f"{shard}.parquet")]
-    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
-    seconds = cpu_seconds(lambda: work(batches))
-    return {"seconds": seconds, "tokens": counted[0], "bytes": sum(len(text.encode()) for text in texts)}
-
-
-def texts_of(path: Path) -> Iterable[str]:
+def bare(job: Job, tokens_in: Callable[[list[str]], int]) -> dict[str, Any]:
     from cpt.corpus.documents import read_rows
 
-    return (text.decode() for (text,) in read_rows(path, ["text"]))
+    texts = [text.decode() for (text,) in read_rows(job.shard, ["text"])]
+    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+    counts: list[int] = []
+    seconds = cpu_seconds(lambda: counts.extend(map(tokens_in, batches)))
+    return {"seconds": seconds, "tokens": sum(counts), "bytes": sum(len(text.encode()) for text in texts)}
 
 
-def shards(job: dict) -> list[str]:
-    return [f"{number:05d}" for number in range(job["shards"])]
-
-
-STAGES = {
-    **{(system, "filter"): ours_filter for system in ("ours-gigatoken", "ours-hf")},
-    **{(system, "deduplicate"): ours_deduplicate for system in ("ours-gigatoken", "ours-hf")},
-    **{(system, "decontaminate"): ours_decontaminate for system in ("ours-gigatoken", "ours-hf")},
-    **{(system, "tokenize"): ours_tokenize for system in ("ours-gigatoken", "ours-hf")},
-    **{(system, "pack"): ours_pack for system in ("ours-gigatoken", "ours-hf")},
-    ("datasets-map", "tokenize_and_group"): datasets_map,
-    ("datatrove", "filter"): trove_filter,
-    ("datatrove", "deduplicate"): trove_deduplicate,
-    ("datatrove", "tokenize"): trove_tokenize,
-    ("limit-hf", "tokenize"): limit_hf,
-    ("limit-gigatoken", "tokenize"): limit_gigatoken,
+OURS = {
+    "filter": ours_filter,
+    "deduplicate": ours_deduplicate,
+    "decontaminate": ours_decontaminate,
+    "tokenize": ours_tokenize,
+    "pack": ours_pack,
+}
+STAGES: dict[str, dict[str, Callable[[Job, Path, str], dict[str, Any]]]] = {
+    "ours-gigatoken": OURS,
+    "ours-hf": OURS,
+    "datasets-map": {"tokenize_and_group": datasets_map},
+    "datatrove": {"filter": trove_filter, "deduplicate": trove_deduplicate, "tokenize": trove_tokenize},
+    "limit-hf": {"tokenize": limit_hf},
+    "limit-gigatoken": {"tokenize": limit_gigatoken},
 }
 
-if __name__ == "__main__":
-    system, stage, job_file, shared = sys.argv[1:]
+
+def systems(system: str, stage: str, job: Path, folder: Path) -> None:
+    """Run one stage of one system and print a line of JSON.
+
+    It holds seconds (CPU, without imports), memory_mb (peak) and, where the stage knows it, tokens (that come
+    out of it).
+
+    Args:
+        system: one of those that corpus.py names.
+        stage: of the system.
+        job: what it works on (.json), as corpus.py writes it.
+        folder: that the system's stages share.
+    """
     with redirect_stdout(sys.stderr):
-        result = STAGES[system, stage](json.loads(Path(job_file).read_text()), Path(shared), system)
+        described = Job.model_validate_json(job.read_text(encoding="utf-8"))
+        result = STAGES[system][stage](described, folder, system)
     print(json.dumps({**result, "memory_mb": peak_megabytes()}))
+
+
+if __name__ == "__main__":
+    run(systems)

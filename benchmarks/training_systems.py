@@ -1,40 +1,28 @@
-"""One system of training.py, in this process, or in one of several that torchrun started.
-
-`python training_systems.py TASK JOB FOLDER`, where TASK is `prepare` (model and data, into FOLDER), `ours`
-(scripts/train.py on plan.json of FOLDER), `hf` (the Hugging Face Trainer), `logits-ours` or `logits-hf` (the
-loss alone). JOB is the file that training.py writes. The first process leaves `result.json` in FOLDER, or
-`TASK.json`. Needs only torch, transformers and numpy, and what a system itself needs.
-"""
-
 import os
 import resource
-import runpy
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
+from cpt.command import run
 from cpt.cpu import set_up_products
 from cpt.files import read_json, sha256_of, write_json
-from cpt.train.engines import MOMENTS, bytes_by_device
-from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops
+from cpt.train.flops import flops_per_token
+from cpt.train.metrics import MetricsFile, peak_flops
+from cpt.train.optimizer import MOMENTS, bytes_by_device
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
-MATRIX = 2048  # rows and columns of the product that tells a CPU's peak
+MATRIX = 2048  # rows and columns of the product that gives a CPU's peak
 
 
 def status_megabytes(key: str) -> float:
     """VmRSS (held now) or VmHWM (the most so far) of this process in MB (10^6 bytes).
 
-    Not getrusage's peak, which a process takes over from the one that started it.
+    Not getrusage's peak, which a process inherits from the one that started it.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -44,7 +32,7 @@ def status_megabytes(key: str) -> float:
 
 
 class Meter:
-    """Clocks the ends of a run's steps, and keeps the most memory that was held until the last of them."""
+    """Clocks the ends of a run's steps, and keeps the peak memory until the last of them."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -54,7 +42,7 @@ class Meter:
         self.cpu: list[float] = []
 
     def step_ends(self) -> None:
-        """Call it once the step's work is done, also on the GPU."""
+        """Call it when the step's work is done; on a GPU it waits for it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
             self.peak_mb = torch.cuda.max_memory_allocated() / 1e6
@@ -63,18 +51,19 @@ class Meter:
         self.wall.append(time.monotonic())
         self.cpu.append(time.process_time())
 
-    def result(self, held: dict[str, dict[str, int]], flops: float, warm_up: int) -> dict[str, Any]:
-        """What training.py reads. `held` is as Engine.held_bytes gives it, `flops` are those of a token."""
-        peak = peak_flops(self.device) if self.device.type == "cuda" else matmul_flops()
-        return {
+    def write(self, file: Path, held: dict[str, dict[str, int]], flops: float, warm_up: int) -> None:
+        """Write what training.py reads. `held` is as Engine.held_bytes gives it, `flops` are per token."""
+        result = {
             "step_seconds": statistics.median(np.diff(self.wall[warm_up - 1 :])),
             "step_cpu_seconds": statistics.median(np.diff(self.cpu[warm_up - 1 :])),
             "peak_mb": self.peak_mb,
             "baseline_mb": self.baseline_mb,
             "parts_mb": {part: held[part].get(self.device.type, 0) / 1e6 for part in held},
             "flops_per_token": flops,
-            "peak_flops": peak,
+            "peak_flops": peak_flops(self.device) if self.device.type == "cuda" else matmul_flops(),
         }
+        if os.environ.get("RANK", "0") == "0":
+            write_json(file, result)
 
 
 def matmul_flops() -> float:
@@ -89,7 +78,7 @@ def matmul_flops() -> float:
 
 
 def prepare(job: dict[str, Any], folder: Path) -> None:
-    """Write a Llama with random weights and as many packed sequences of random tokens as the run sees."""
+    """Write a Llama with random weights and as many packed sequences of random tokens as a run reads."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape, length = job["shape"], job["sequence_length"]
@@ -117,12 +106,12 @@ def prepare(job: dict[str, Any], folder: Path) -> None:
 
 def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
     """A real run of scripts/train.py; its row of metrics.csv ends a step."""
-    import transformers.models.llama.modeling_llama  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401 (counts as memory before the model)
 
-    import cpt.train.loop  # noqa: F401
     from cpt.train.deepspeed_engine import import_deepspeed
+    from train import train
 
-    if job["engine"] == "deepspeed":
+    if job["settings"]["engine"] == "deepspeed":
         import_deepspeed(device)
     meter = Meter(device)
     write = MetricsFile.write
@@ -132,37 +121,34 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
         meter.step_ends()
 
     MetricsFile.write = clocked
-    # The loop takes one thread per process on a CPU; with --threads it gets as many as the Trainer.
+    # Training takes one thread per process on a CPU; here it gets as many as the Trainer.
     torch.set_num_threads = lambda _: None
-    arguments = {
-        "plan": folder / "plan.json",
-        "model": job["model"],
-        "sequences": job["packed"],
-        "work": folder / "work",
-        "output": folder / "trained",
-        "metrics": folder / "metrics.csv",
-        "held-out-losses": folder / "held_out.csv",
-        "summary": folder / "run.json",
-        "device": device.type,
-    }
-    sys.argv = [str(SCRIPT), *(text for key, value in arguments.items() for text in (f"--{key}", str(value)))]
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    train(
+        plan=folder / "plan.json",
+        packed=[Path(job["packed"])],
+        start=Path(job["model"]),
+        work=folder / "work",
+        model=folder / "trained",
+        metrics=folder / "metrics.csv",
+        held_out_losses=folder / "held_out.csv",
+        summary=folder / "run.json",
+        device=device.type,
+    )
     if os.environ.get("RANK", "0") == "0":
-        run = read_json(folder / "run.json")
-        result = meter.result(run["held_bytes"], run["flops_per_token"], job["warm_up_steps"])
-        write_json(folder / "result.json", result)
+        summary = read_json(folder / "run.json")
+        held, flops = summary["held_bytes"], summary["flops_per_token"]
+        meter.write(folder / "result.json", held, flops, job["warm_up_steps"])
 
 
 def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> None:
     """The Trainer with the same model, rows, optimizer and precision; it saves, logs and reports nothing."""
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    if job["onednn"]:
+    if job["system"].endswith("onednn"):
         set_up_products()
     meter = Meter(device)
     settings, length = job["settings"], job["sequence_length"]
     rows = np.memmap(Path(job["packed"]) / "sequences.bin", np.uint16, "r").reshape(-1, length)
-    data = PackedRows(rows)
     model = AutoModelForCausalLM.from_pretrained(
         job["model"], dtype=torch.float32, attn_implementation="sdpa"
     )
@@ -178,7 +164,7 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
         def on_step_end(self, args, state, control, **_: Any) -> None:
             meter.step_ends()
 
-    arguments = TrainingArguments(
+    training_arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=settings["micro_batch"],
         gradient_accumulation_steps=settings["accumulate"],
@@ -192,7 +178,7 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
         lr_scheduler_type="cosine",
         warmup_steps=1,
         optim="adamw_torch_fused",
-        gradient_checkpointing=job["gradient_checkpointing"],
+        gradient_checkpointing=settings["gradient_checkpointing"],
         gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=settings["precision"] == "bf16",
         use_cpu=device.type == "cpu",
@@ -203,15 +189,13 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
         report_to="none",
         disable_tqdm=True,
     )
-    Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
-    if os.environ.get("RANK", "0") == "0":
-        flops = flops_per_token(model.config, sum(p.numel() for p in model.parameters()), length)
-        write_json(folder / "result.json", meter.result(held, flops, job["warm_up_steps"]))
+    Trainer(model=model, args=training_arguments, train_dataset=PackedRows(rows), callbacks=[Clock()]).train()
+    flops = flops_per_token(model.config, sum(p.numel() for p in model.parameters()), length)
+    meter.write(folder / "result.json", held, flops, job["warm_up_steps"])
 
 
-def logits(job: dict[str, Any], folder: Path, device: torch.device, kind: str) -> None:
-    """Peak memory in MB of head and loss of a micro-batch, "ours" or the one of transformers ("hf"), less the
-    gradients that are left."""
+def logits_megabytes(job: dict[str, Any], device: torch.device) -> float:
+    """Peak memory of head and loss of a micro-batch, less the gradients that they leave."""
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     from cpt.train.losses import HeadLoss
@@ -226,15 +210,15 @@ def logits(job: dict[str, Any], folder: Path, device: torch.device, kind: str) -
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated() / 1e6 if cuda else status_megabytes("VmRSS")
     with torch.autocast(device.type, torch.bfloat16, enabled=job["settings"]["precision"] == "bf16"):
-        if kind == "ours":
-            own = HeadLoss(head, chosen_softmax(job["settings"], device))
-            loss = own(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), weights)
-        else:
+        if job["system"].startswith("hf-"):
             loss = ForCausalLMLoss(head(hidden), ids, vocabulary)
+        else:
+            head_loss = HeadLoss(head, chosen_softmax(job["settings"], device))
+            loss = head_loss(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), weights)
     loss.backward()
     peak = torch.cuda.max_memory_allocated() / 1e6 if cuda else status_megabytes("VmHWM")
     gradients = sum(tensor.grad.nbytes for tensor in (hidden, head.weight)) / 1e6
-    write_json(folder / f"logits-{kind}.json", max(0.0, peak - before - gradients))
+    return max(0.0, peak - before - gradients)
 
 
 class PackedRows(torch.utils.data.Dataset):
@@ -262,24 +246,31 @@ def trainer_bytes(parameters: Iterable[torch.nn.Parameter], optimizer: Any) -> d
     }
 
 
-def device_of(kind: str) -> torch.device:
-    """This process's device of a kind."""
-    if kind == "cpu":
-        return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    torch.cuda.set_device(device)
-    return device
+def training_systems(task: Literal["prepare", "train", "logits"], job: Path, folder: Path) -> None:
+    """Run one system of training.py in this process, or in one of several that torchrun started.
+
+    Needs only torch, transformers and numpy, and the packages of the system itself.
+
+    Args:
+        task: `prepare` model and data, `train` the system, or measure the memory of its loss (`logits`).
+        job: what to run, written by training.py (JSON).
+        folder: for results; training reads plan.json there.
+    """
+    todo = read_json(job)
+    torch.set_num_threads(todo["threads"])
+    device = torch.device("cpu")
+    if todo["device"] == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if task == "prepare":
+        prepare(todo, folder)
+    elif task == "logits":
+        write_json(folder / "logits.json", logits_megabytes(todo, device))
+    elif todo["system"].startswith("hf-"):
+        hugging_face(todo, folder, device)
+    else:
+        ours(todo, folder, device)
 
 
 if __name__ == "__main__":
-    task, job_file, own_folder = sys.argv[1:]
-    what = read_json(Path(job_file))
-    torch.set_num_threads(what["threads"])
-    tasks: dict[str, Callable[..., None]] = {
-        "prepare": prepare,
-        "ours": partial(ours, device=device_of(what["device"])),
-        "hf": partial(hugging_face, device=device_of(what["device"])),
-        "logits-ours": partial(logits, device=device_of(what["device"]), kind="ours"),
-        "logits-hf": partial(logits, device=device_of(what["device"]), kind="hf"),
-    }
-    tasks[task](what, Path(own_folder))
+    run(training_systems)

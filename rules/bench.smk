@@ -1,7 +1,7 @@
 # Bench: what the stages cost on this machine.
 #
 # REQUIRED INPUTS
-#   a finished experiment (the paper), whose jobs left Snakemake's benchmark files in {R}/timings
+#   a finished experiment, whose jobs left Snakemake's benchmark files in {R}/timings
 #   raw shards, the base model and the merged config, for the corpus benchmark
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
@@ -12,6 +12,8 @@
 
 BENCHMARKS = Path(workflow.basedir) / "benchmarks"
 SCRIPT_OF |= {f"bench_{name}": BENCHMARKS / f"{name}.py" for name in ("corpus", "training", "evaluation")}
+STARTS["bench_corpus"] = ["filter_documents", "deduplicate", "decontaminate", "tokenize_documents", "pack"]
+STARTS["bench_training"] = ["train"]
 
 
 def finished(files):
@@ -24,12 +26,13 @@ def finished(files):
 rule timings:
     """What each stage took on this machine."""
     input:
-        f"{R}/paper.pdf",
+        EVERYTHING,
     output:
         table=f"{R}/timings.csv",
     log:
         f"{R}/logs/timings.log",
     params:
+        timings=Untracked(f"{R}/timings"),
         measured=finished(lambda job: [job.benchmark] if job.benchmark else []),
     shell:
         STAGE

@@ -18,7 +18,7 @@ if str(SCRIPTS) not in sys.path:
 from cpt.config import load
 from cpt import sizes, slurm, stage
 from cpt.config_runs import BENCHMARK_TASKS
-from cpt.digest import code_digest
+from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
 from cpt.expected_scores import expected_model, tasks_of
 from cpt.report.labels import model_name
@@ -27,7 +27,7 @@ EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
 try:
     cfg = load(config)
     # The model whose published scores the base model must reach before training ("" for none).
-    EXPECTED_MODEL = expected_model(cfg.base.model_dump(), EXPECTED_SCORES)
+    EXPECTED_MODEL = expected_model(cfg.base, EXPECTED_SCORES)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -54,6 +54,8 @@ wildcard_constraints:
 STAGE = "{params} --log={log:q}"
 # Of rules whose script isn't named after them.
 SCRIPT_OF = {}
+# Stages that a rule's script starts as processes of their own: their code isn't reached through imports.
+STARTS = {}
 # Files of the project that stages read: their content counts like code, their modification time doesn't.
 PROJECT_FILES = set()
 
@@ -111,7 +113,8 @@ def planned_experiment():
     return {
         "config": cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True),
         "local_bytes": {
-            corpus: sum(Path(path).stat().st_size for path in local_files(corpus)) for corpus in cfg.used_corpora
+            corpus: sum(Path(path).stat().st_size for path in local_files(corpus))
+            for corpus in cfg.used_corpora
         },
         "model": f"{R}/models/base" if Path(f"{R}/models/base.json").is_file() else None,
     }
@@ -129,16 +132,12 @@ def one_of(names):
 
 
 def local_files(corpus):
-    """The files of a corpus of kind `local` on this disk; nothing that matches stops before any job."""
-    source = cfg.corpora[corpus]
-    if source.source != "local":
-        return []
-    patterns = [source.files] if isinstance(source.files, str) else source.files
-    patterns = [pattern for pattern in patterns if "://" not in pattern]
+    """The files of a corpus on this disk; a source that names some and has none stops before any job."""
+    patterns = cfg.corpora[corpus].own_files
     files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
     if patterns and not files:
         raise WorkflowError(
-            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); mend the "
+            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
             "pattern or put the files there"
         )
     return files
@@ -150,7 +149,9 @@ def source_of(corpus):
     unimportant = {"where": {}, "license": None, "language": None}
     if source.source == "hub":
         unimportant |= {"shards": None, "tokens_per_shard": None}
-    return source.model_copy(update={key: value for key, value in unimportant.items() if hasattr(source, key)})
+    return source.model_copy(
+        update={key: value for key, value in unimportant.items() if hasattr(source, key)}
+    )
 
 
 def where_of(corpus):

@@ -67,7 +67,6 @@ rule figure3:
     params:
         origins={run: origin_of(run) for run in MEASURED_RUNS},
         corpora=cfg.measured_corpora,
-        base=BASE_RUN,
         interpolated={run: cfg.runs[run].interpolate.run for run in SHOWN_BETWEEN},
     shell:
         STAGE

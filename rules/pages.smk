@@ -62,3 +62,14 @@ rule page:
         caption=lambda wildcards: caption_of(wildcards.page),
     shell:
         STAGE
+
+
+# All that an experiment makes: what `all` asks for, and what its timings and provenance are about.
+EVERYTHING = [
+    rules.tables.input,
+    rules.figures.input,
+    rules.drop_report.output,
+    rules.paper.output,
+    expand(rules.release.output, run=RELEASED_RUNS),
+    expand(rules.page.output, page=PAGES),
+]

@@ -10,12 +10,14 @@
 rule provenance:
     """Where the results come from: provenance.json and an RO-Crate (after the experiment)."""
     input:
-        rules.tables.input,
-        rules.figures.input,
-        rules.drop_report.output,
-        rules.paper.output,
-        expand(rules.release.output, run=RELEASED_RUNS),
+        EVERYTHING,
         config=rules.merged_config.output.merged,
+        base=rules.base_model.output.report,
+        benchmarks=rules.fetch_benchmarks.output.manifest,
+        manifests=shards_of(cfg.used_corpora, rules.download.output.manifest),
+        packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
+        summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
+        evaluations=[*rules.scores.input.summaries, *rules.scores.input.bits],
     output:
         record=f"{R}/provenance.json",
         crate=f"{R}/ro-crate-metadata.json",
@@ -24,6 +26,7 @@ rule provenance:
     params:
         results=Untracked(R),
         files=finished(lambda job: job.output),
+        timings=Untracked(f"{R}/timings"),
         measured=finished(lambda job: [job.benchmark] if job.benchmark else []),
     shell:
         STAGE

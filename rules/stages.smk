@@ -12,6 +12,7 @@ def finish(declared):
     """Complete a rule: its params become options, behind the command with its files; digest, message, timings."""
     script = Path(SCRIPT_OF.get(declared.name, SCRIPTS / f"{declared.name}.py"))
     settings = dict(declared.params.items())
+    launcher = settings.pop("launcher", None)  # of a stage with several processes (rules/train.smk)
     names = {"input": declared.input.keys(), "output": declared.output.keys(), "params": settings}
     names["wildcards"] = [*declared.wildcard_names, "threads"]
     try:
@@ -24,13 +25,15 @@ def finish(declared):
             settings[name] = lambda wildcards, threads: threads
         elif name not in given and name in declared.wildcard_names:
             settings[name] = lambda wildcards, name=name: wildcards[name]
-    settings["code"] = code(script, *(str(file) for file in declared.input if str(file) in PROJECT_FILES))
+    scripts = [script, *(SCRIPTS / f"{name}.py" for name in STARTS.get(declared.name, ()))]
+    settings["code"] = code(scripts, [str(file) for file in declared.input if str(file) in PROJECT_FILES])
     declared._params = type(declared.params)()
     declared.set_params(
+        launcher=launcher or python(script),
         command=command_of(script),
         **{name: setting_option(name, value) for name, value in settings.items()},
     )
-    about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{(\w+)", str(declared.log[0])))
+    about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{([a-z]\w*)", str(declared.log[0])))
     declared.message = declared.message or declared.name.replace("_", " ") + (f": {about}" if about else "")
     declared.benchmark_modifier = declared.log_modifier
     declared.benchmark = str(declared.log[0]).replace(f"{R}/logs/", f"{R}/timings/").replace(".log", ".tsv")
@@ -38,23 +41,27 @@ def finish(declared):
         workflow.localrules(declared.name)
 
 
-def code(script, *files):
-    """Digest of all code that a script reaches, and of the project's files that it reads: a change of them
+def code(scripts, files):
+    """Digest of all code that scripts reach, and of the project's files that they read: a change of them
     reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
-    digest = code_digest(script)
-    if not files:
-        return digest
-    content = b"".join(Path(file).read_bytes() for file in files)
-    return hashlib.sha256(digest.encode() + content).hexdigest()[: len(digest)]
+    digests = [code_digest(script) for script in scripts]
+    contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    return settings_digest([*digests, *contents])
+
+
+def python(script):
+    """What runs a script: Python, with the library's place for those that lie elsewhere."""
+    path = "" if script.parent == SCRIPTS else f"PYTHONPATH={shlex.quote(str(SCRIPTS))} "
+    return lambda wildcards: Untracked(f"{path}{PYTHON}")
 
 
 def command_of(script):
-    """The start of a stage's command with its files, as a param that isn't compared: they are compared as files."""
+    """The script and its files, as a param that isn't compared: they are compared as files."""
 
     def command(wildcards, input, output):
         files = {name: value for files in (input, output) for name, value in files.items()}
         options = [stage.option(name, files[name]) for name in stage.parameters(script) if name in files]
-        return " ".join([PYTHON, shlex.quote(str(script)), *options])
+        return " ".join([shlex.quote(str(script)), *options])
 
     return command
 
@@ -62,7 +69,9 @@ def command_of(script):
 def setting_option(name, value):
     """A param as the option that it becomes; of a function, what it returns."""
     if not callable(value):
-        return lambda wildcards: option_text(name, value)  # not as text, or Snakemake would look for wildcards in it
+        return lambda wildcards: option_text(
+            name, value
+        )  # not as text, or Snakemake would look for wildcards in it
 
     @functools.wraps(value)
     def evaluated(*arguments, **named):
@@ -80,9 +89,4 @@ def option_text(name, value):
 
 for declared in workflow.rules:
     if declared.shellcmd and STAGE in declared.shellcmd:
-        try:  # CONVERTING
-            finish(declared)
-        except WorkflowError as error:
-            if "no parameter of" not in str(error) and "needs" not in str(error) and "expected a function" not in str(error):
-                raise
-            print("NOT CONVERTED:", error, file=sys.stderr)
+        finish(declared)

@@ -20,6 +20,8 @@
 
 PUBLISHED = project_file("paper/published.csv")
 CLAIMS = project_file("paper/claims.yaml")
+# What most tables need of a task: the section's own type would take longer to load than all else.
+METRICS = {task: settings.metric for task, settings in cfg.evaluate.tasks.items()}
 SAMPLES = expand(f"{R}/evaluations/{{run}}/{{task}}.samples.jsonl", run=RUNS, task=TASKS)
 
 
@@ -48,7 +50,8 @@ rule scores:
         f"{R}/logs/scores.log",
     params:
         runs=cfg.budgets,
-        tasks=cfg.evaluate.tasks,
+        metrics=METRICS,
+        table_tasks=list(cfg.evaluate.table_tasks),
         corpora=cfg.measured_corpora,
         repo=getattr(cfg.base, "repo", None),
         seed=cfg.evaluate.seed,
@@ -66,7 +69,8 @@ rule comparisons:
         f"{R}/logs/comparisons.log",
     params:
         runs=cfg.budgets,
-        tasks=cfg.evaluate.tasks,
+        metrics=METRICS,
+        table_tasks=list(cfg.evaluate.table_tasks),
         seed=cfg.evaluate.seed,
     shell:
         STAGE
@@ -122,7 +126,7 @@ rule seeds:
         f"{R}/logs/seeds.log",
     params:
         runs=cfg.budgets,
-        tasks=cfg.evaluate.tasks,
+        metrics=METRICS,
         groups=cfg.replicates,
         base=BASE_RUN,
     shell:

@@ -1,41 +1,34 @@
-"""Stop before training if the base model misses the scores that are published for it."""
-
-import argparse
-import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, run
-from cpt.evaluate.gate import check_scores, require_reached
+from cpt.command import run
+from cpt.evaluate.gate import check_scores, log_scores, require_reached
 from cpt.expected_scores import read_expected
 from cpt.files import read_json, write_json
 from cpt.provenance import provenance
 
 
-def main(arguments: argparse.Namespace) -> None:
-    expected = [row for row in read_expected(arguments.expected) if row.model == arguments.model]
-    rows = check_scores(arguments.evaluations, expected)
-    for row in rows:
-        logging.info("%s", row)
-        if row["least"] <= row["chance"]:
-            logging.warning(
-                "%s can't tell a broken model: guessing (%.3f) reaches the least that is expected (%.3f)",
-                *(row["tasks"], row["chance"], row["least"]),
-            )
-    settings = next(
-        (read_json(arguments.evaluations / f"{row['tasks'].split('+')[0]}.json")["settings"] for row in rows),
-        {},
-    )
-    mended = read_json(arguments.report)["mended"]
-    require_reached(arguments.model, rows, settings.get("add_bos_token", False), mended)
-    origin = provenance({"model": arguments.model}, arguments.code)
-    write_json(arguments.output, {"model": arguments.model, "scores": rows, "provenance": origin})
+def check_base(
+    scores: Sequence[Path], tasks: list[str], expected: Path, report: Path, model: str, comparison: Path
+) -> None:
+    """Stop before training if the base model misses the scores that are published for it.
+
+    Args:
+        scores: the base model's results of evaluate_tasks.
+        tasks: theirs, in the order of the files.
+        expected: published scores (CSV).
+        report: import report, models/base.json.
+        model: whose published scores.
+        comparison: JSON file to write.
+    """
+    results = {task: read_json(file) for task, file in zip(tasks, scores, strict=True)}
+    rows = check_scores(results, [row for row in read_expected(expected) if row.model == model])
+    log_scores(rows)
+    add_bos_token = any(result["settings"]["add_bos_token"] for result in results.values())
+    require_reached(model, rows, add_bos_token, read_json(report)["mended"])
+    origin = provenance({"model": model})
+    write_json(comparison, {"model": model, "scores": [row._asdict() for row in rows], "provenance": origin})
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--evaluations", type=Path, required=True, help="the base run's folder of TASK.json")
-    parser.add_argument("--expected", type=Path, required=True, help="published scores (CSV)")
-    parser.add_argument("--model", required=True, help="whose published scores")
-    parser.add_argument("--report", type=Path, required=True, help="the import report, models/base.json")
-    parser.add_argument("--output", type=Path, required=True, help="comparison (JSON) to write")
-    run(main, parser)
+    run(check_base)

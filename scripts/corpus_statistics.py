@@ -1,38 +1,51 @@
-"""One table of what every stage read, dropped and kept, and one of the token-level measures (paper 3.2)."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
-from cpt.corpus.layout import shard_path, shards_of
+from cpt.command import run
 from cpt.corpus.quality import QualityHistogram
-from cpt.corpus.statistics import Row, rows_of
+from cpt.corpus.shards import by_corpus
+from cpt.corpus.statistics import Row, Tables, rows_of
 from cpt.files import read_json, write_text
 
 
-def main(arguments: argparse.Namespace) -> None:
-    ledgers = [read_json(path) for path in arguments.ledgers]
+def corpus_statistics(
+    corpora: dict[str, int],
+    drops: Sequence[Path],
+    contamination: Sequence[Path],
+    token_drops: Sequence[Path],
+    qualities: Sequence[Path],
+    duplicates: Sequence[Path],
+    table: Path,
+    quality: Path,
+    packed: Sequence[Path] = (),
+) -> None:
+    """One table of what every stage read, dropped and kept, and one of the token-level measures (paper 3.2).
+
+    Args:
+        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        drops: counts per rule of the filters (.csv).
+        contamination: reports of the decontamination (.json).
+        token_drops: counts per rule of token quality (.csv).
+        qualities: histograms of the quality measures (.csv).
+        duplicates: duplicates.csv, near_duplicates.csv.
+        table: documents, bytes and tokens after each stage (.csv), to write.
+        quality: documents per bin of the measures (.csv), to write.
+        packed: folders of the packed mixtures.
+    """
+    ledgers = [read_json(folder / "ledger.json") for folder in packed]
+    files = by_corpus(corpora, drops, contamination, token_drops, qualities)
     lines = [",".join(Row._fields)]
     bins = ["corpus,measure,from,to,documents"]
-    for corpus, shards in arguments.corpora.items():
-        for row in rows_of(arguments.root, corpus, shards, arguments.duplicates, ledgers):
+    for corpus, (*tables, histograms) in files.items():
+        for row in rows_of(corpus, Tables(*tables), duplicates, ledgers):
             lines.append(",".join("" if value is None else str(value) for value in row))
         histogram = QualityHistogram()
-        for _, shard in shards_of({corpus: shards}):
-            histogram.add_file(shard_path(arguments.root, corpus, "tokens", shard, ".quality.csv"))
+        for path in histograms:
+            histogram.add_file(path)
         bins += [",".join((corpus, row)) for row in histogram.lines()]
-    write_text(arguments.output, "\n".join(lines) + "\n")
-    write_text(arguments.quality, "\n".join(bins) + "\n")
+    write_text(table, "\n".join(lines) + "\n")
+    write_text(quality, "\n".join(bins) + "\n")
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--corpora", type=json_value, required=True, help="{corpus: number of shards}")
-    parser.add_argument("--root", type=Path, required=True, help="the folder of the corpora")
-    parser.add_argument(
-        "--duplicates", type=Path, nargs="+", required=True, help="duplicates.csv, near_duplicates.csv"
-    )
-    parser.add_argument("--ledgers", type=Path, nargs="*", default=[], help="ledger.json of the mixtures")
-    parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
-    parser.add_argument("--quality", type=Path, required=True, help="documents per bin of measures (.csv)")
-    run(main, parser)
+    run(corpus_statistics)

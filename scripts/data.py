@@ -1,20 +1,19 @@
-"""Tell what every data stage took and left of each corpus, as a table (paper section 3.2)."""
-
-import argparse
 from pathlib import Path
 
-from cpt.command import command_parser, run
+from cpt.command import run
+from cpt.report.data import COLUMNS, data_rows, read_steps
 from cpt.report.rows import write_rows
-from cpt.report.waterfall import DATA_COLUMNS, data_rows, read_steps
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the table of data."""
-    write_rows(arguments.output, DATA_COLUMNS, data_rows(read_steps(arguments.statistics)))
+def data(statistics: Path, table: Path) -> None:
+    """Write what every data stage took and left of each corpus as a table (paper section 3.2).
+
+    Args:
+        statistics: corpora/statistics.csv.
+        table: data.csv to write.
+    """
+    write_rows(table, COLUMNS, data_rows(read_steps(statistics)))
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--statistics", type=Path, required=True, help="corpora/statistics.csv")
-    parser.add_argument("--output", type=Path, required=True, help="data.csv")
-    run(main, parser)
+    run(data)

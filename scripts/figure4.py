@@ -1,27 +1,25 @@
-"""Draw Figure 4: paired differences from the base model per task and run, and what could be detected."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
 from cpt.report import style
 from cpt.report.comparisons import read_comparisons
-from cpt.report.forest import draw_differences, height, of_base
+from cpt.report.forest import base_comparisons, draw_differences, height
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the figure in every format."""
-    rows = of_base(read_comparisons(arguments.comparisons))
-    labels = {task: settings["label"] for task, settings in arguments.tasks.items()}
+def figure4(comparisons: Path, labels: dict[str, str], figure: Sequence[Path]) -> None:
+    """Draw Figure 4: paired differences from the base model by task and run, and what could be detected.
+
+    Args:
+        comparisons: comparisons.csv.
+        labels: the name of each task.
+        figure: files to write, in the formats of their suffixes.
+    """
+    rows = base_comparisons(read_comparisons(comparisons))
     with style.figure(height(rows)) as drawn:
         draw_differences(drawn, rows, labels)
-        style.save(drawn, arguments.output_stem, arguments.formats)
+        style.save(drawn, figure)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.csv")
-    parser.add_argument("--tasks", type=json_value, required=True, help="evaluate.tasks of the config")
-    parser.add_argument("--output-stem", type=Path, required=True, help="output path without its extension")
-    parser.add_argument("--formats", nargs="+", required=True, help="pdf, png, svg")
-    run(main, parser)
+    run(figure4)

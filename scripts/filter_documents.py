@@ -1,87 +1,58 @@
-"""Drop documents that are out of a corpus's bounds, too short, or repeat themselves (paper 3.2.1)."""
-
-import argparse
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import pyarrow as pa
-
-from cpt.command import command_parser, json_value, run
-from cpt.corpus.columns import ColumnRules, require_number_columns
+from cpt.command import run
+from cpt.config_sections import DocumentFilters, Where
+from cpt.corpus.columns import require_number_columns
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
-    as_strings,
-    column_of,
     open_parquet,
     parquet_writer,
     read_batches,
     require_text_column,
-    utf8_of,
 )
-from cpt.corpus.drops import DropTable
-from cpt.corpus.duplicates import digest
-from cpt.corpus.filters import Rules
+from cpt.corpus.filters import DocumentFilter
 from cpt.files import atomic
 from cpt.progress import Progress
 
 
-def filtered(
-    batch: dict[str, pa.Array],
-    first_row: int,
-    columns: ColumnRules,
-    rules: Rules,
-    table: DropTable,
-    arguments: argparse.Namespace,
-) -> pa.RecordBatch:
-    """The rows of a batch that break no rule; the others are counted. Takes the columns out of the batch."""
-    out_of_bounds = columns.check([batch.pop(key).to_pylist() for key in columns.columns])
-    names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", arguments.text_column))
-    digests = []
-    kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
-    for number, text in enumerate(utf8_of(texts)):
-        drop = (out_of_bounds[number] if out_of_bounds else None) or rules.check(text)
-        sizes[number] = len(text)
-        table.count(drop.rule if drop else "kept", len(text))
-        if drop and table.wants(drop.rule):
-            name, url, content = (column[number].as_py() for column in (names, urls, texts))
-            table.example(*drop, name, url, content or "")
-        if not drop:
-            kept[number] = True
-            digests.append(digest(text, arguments.normalize))
-    rows = column_of(np.arange(first_row, first_row + len(texts)), pa.int64())
-    taken = column_of(kept, pa.bool_())
-    arrays = [column.filter(taken) for column in (rows, names, urls, texts, column_of(sizes, pa.int64()))]
-    kind = pa.binary(16)
-    arrays.append(pa.Array.from_buffers(kind, len(digests), [None, pa.py_buffer(b"".join(digests))]))
-    return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
+def filter_documents(
+    raw: Path,
+    text_column: str,
+    where: Where,
+    filters: DocumentFilters,
+    normalize: Literal["none", "whitespace"],
+    documents: Path,
+    drops: Path,
+    examples: Path,
+) -> None:
+    """Drop documents that are out of a corpus's bounds, too short, or repeat themselves (paper 3.2.1).
 
-
-def main(arguments: argparse.Namespace) -> None:
-    file = open_parquet(arguments.input)
-    require_text_column(arguments.input, file.schema_arrow, arguments.text_column)
-    columns, rules = ColumnRules(arguments.settings.get("where", {})), Rules(arguments.settings)
-    require_number_columns(arguments.input, file.schema_arrow, columns.columns)
-    table = DropTable([*columns.names, *rules.names], "bytes")
+    Args:
+        raw: the raw shard (.parquet).
+        text_column: the column that holds the text.
+        where: the corpus's bounds on columns of numbers.
+        filters: the config's `filters` that need no tokenizer.
+        normalize: the config's `deduplicate.normalize`.
+        documents: those that are kept (.parquet), to write.
+        drops: counts per rule (.csv), to write.
+        examples: dropped documents to read (.jsonl), to write.
+    """
+    file = open_parquet(raw)
+    require_text_column(raw, file.schema_arrow, text_column)
+    chosen = DocumentFilter(text_column, where, filters, normalize)
+    columns = chosen.columns.columns
+    require_number_columns(raw, file.schema_arrow, columns)
     with (
-        atomic(arguments.output) as temporary,
+        atomic(documents) as temporary,
         parquet_writer(temporary, FILTERED_SCHEMA) as output,
-        Progress(f"filtering {arguments.input}", file.metadata.num_rows, "documents") as progress,
+        Progress(f"filtering {raw}", file.metadata.num_rows, "documents") as progress,
     ):
-        for batch in read_batches(arguments.input, ["id", "url", arguments.text_column, *columns.columns]):
-            output.write_batch(filtered(batch, table.read, columns, rules, table, arguments))
-            progress.advance(table.read - progress.done)
-    table.write(arguments.drops, arguments.examples)
+        for batch in read_batches(raw, ["id", "url", text_column, *columns]):
+            output.write_batch(chosen.kept(batch))
+            progress.advance(chosen.table.read - progress.done)
+    chosen.table.write(drops, examples)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="the raw shard (.parquet)")
-    parser.add_argument("--text-column", required=True, help="the column that holds the text")
-    parser.add_argument(
-        "--settings", type=json_value, required=True, help="the config's `filters`, and the corpus's `where`"
-    )
-    parser.add_argument("--normalize", required=True, help="the config's `deduplicate.normalize`")
-    parser.add_argument("--output", type=Path, required=True, help="the documents kept (.parquet)")
-    parser.add_argument("--drops", type=Path, required=True, help="counts per rule (.csv)")
-    parser.add_argument("--examples", type=Path, required=True, help="dropped documents to read (.jsonl)")
-    run(main, parser)
+    run(filter_documents)

@@ -1,22 +1,21 @@
-"""Tokenize the first held-out documents of a corpus, for training and evaluation to measure the loss on."""
-
-import argparse
 from pathlib import Path
 
-from cpt.command import command_parser, run
-from cpt.corpus.held_out import first_tokens
+from cpt.command import run
+from cpt.corpus.split import first_tokens
 from cpt.corpus.tokens import ModelTokenizer
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the tokens (.npz)."""
-    first_tokens(arguments.input, ModelTokenizer(arguments.model), arguments.tokens).save(arguments.output)
+def held_out_tokens(documents: Path, model: Path, tokens: int, held_out: Path) -> None:
+    """Tokenize the first held-out documents of a corpus, for training and evaluation to measure the loss on.
+
+    Args:
+        documents: the held-out documents (.parquet).
+        model: the base model's folder.
+        tokens: how many tokens to take.
+        held_out: their ids (.npz), to write.
+    """
+    first_tokens(documents, ModelTokenizer(model), tokens).save(held_out)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="held-out documents (.parquet)")
-    parser.add_argument("--model", type=Path, required=True, help="the base model's folder")
-    parser.add_argument("--tokens", type=int, required=True, help="how many tokens to take")
-    parser.add_argument("--output", type=Path, required=True, help="their ids (.npz)")
-    run(main, parser)
+    run(held_out_tokens)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cpt.gpus import claim_gpus
 
-EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to go on
+EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to resume
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
 
@@ -62,11 +62,11 @@ def run_and_hand_on_signals(command: list[str]) -> int:
     """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
     SIGTERM would make it end the job at once), or to the processes that torchrun has started.
 
-    They are told at once, and every second until it ends: the first time, they may not have started yet.
+    They get it at once, and every second until it ends: the first time, they may not have started yet.
 
     Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
     """
-    noticed, told = [], -math.inf
+    noticed, handed_on = [], -math.inf
     for number in HANDED_ON:
         signal.signal(number, lambda number, _: noticed.append(number))
     environment = os.environ | {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
@@ -76,8 +76,8 @@ def run_and_hand_on_signals(command: list[str]) -> int:
             code = process.wait(timeout=0.1)
             return EXIT_INTERRUPTED if code and noticed else code
         except subprocess.TimeoutExpired:
-            if noticed and time.monotonic() - told >= 1:
-                told = time.monotonic()
+            if noticed and time.monotonic() - handed_on >= 1:
+                handed_on = time.monotonic()
                 if command[0] == "srun":
                     process.send_signal(signal.SIGUSR1)
                 else:
@@ -124,7 +124,8 @@ def main() -> None:
         torchrun += [f"--master-addr={names[0]}", f"--master-port={port}"]
     else:
         torchrun.append("--standalone")
-    sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
+    # Behind `--`, or torchrun would take the script's options for abbreviations of its own.
+    sys.exit(run_and_hand_on_signals([*torchrun, "--", *arguments.script]))
 
 
 if __name__ == "__main__":

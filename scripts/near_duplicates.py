@@ -1,48 +1,46 @@
-"""Mark all but the first document of each cluster of near-duplicates, over all shards of all corpora."""
-
-import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cpt.arrays import load_array
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
 from cpt.corpus.documents import load_keep
 from cpt.corpus.keep_lists import write_keep_lists
-from cpt.corpus.layout import shard_path, shards_of
 from cpt.corpus.near_duplicates import first_of_clusters
 
 
-def main(arguments: argparse.Namespace) -> None:
-    root, shards = arguments.root, list(shards_of(arguments.corpora))
-    keeps = [
-        load_keep(
-            shard_path(root, corpus, "deduplicated", shard, ".keep.npy"),
-            shard_path(root, corpus, "filtered", shard, ".parquet"),
-        )
-        for corpus, shard in shards
-    ]
-    hashes = [
-        load_array(shard_path(root, corpus, "minhash", shard, ".npy"), mapped=True)
-        for corpus, shard in shards
-    ]
-    present = np.concatenate(keeps)
-    first = first_of_clusters(hashes, present)
+def near_duplicates(
+    corpora: dict[str, int],
+    documents: Sequence[Path],
+    unique: Sequence[Path],
+    signatures: Sequence[Path],
+    keep: Sequence[Path],
+    table: Path,
+) -> None:
+    """Mark all but the first document of each cluster of near-duplicates, over all shards of all corpora.
+
+    Args:
+        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        documents: the filtered documents (.parquet).
+        unique: which of them are no exact duplicates (.npy).
+        signatures: their MinHash signatures (.npy).
+        keep: which documents are no near-duplicates either (.npy), to write.
+        table: near-duplicates per shard (.csv), to write.
+    """
+    before = [load_keep(path, of) for path, of in zip(unique, documents, strict=True)]
+    hashes = [load_array(path, mapped=True) for path in signatures]
+    first = first_of_clusters(hashes, np.concatenate(before))
     alone = first == np.arange(len(first))
     sizes = 1 + np.unique(first[~alone], return_counts=True)[1]
     logging.info(
         "%s clusters of near-duplicates; the largest has %s documents",
-        *(f"{number:,}" for number in (len(sizes), sizes.max(initial=0))),
+        f"{len(sizes):,}",
+        f"{sizes.max(initial=0):,}",
     )
-    write_keep_lists(root, "near_deduplicated", shards, keeps, alone, arguments.table)
+    write_keep_lists(corpora, documents, before, alone, keep, table)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument(
-        "--corpora", type=json_value, required=True, help="{corpus: number of shards}, in order"
-    )
-    parser.add_argument("--root", type=Path, required=True, help="the folder of the corpora")
-    parser.add_argument("--table", type=Path, required=True, help="near-duplicates per shard (.csv)")
-    run(main, parser)
+    run(near_duplicates)

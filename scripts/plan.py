@@ -1,24 +1,27 @@
-"""Plan an experiment before anything is spent: tokens, steps, device-hours, memory, disk, warnings."""
-
-import argparse
 import logging
 from pathlib import Path
 
-from cpt.command import command_parser, run
+from cpt.command import run
+from cpt.config import Config
 from cpt.files import write_text
-from cpt.train.experiment import add_experiment, planned
+from cpt.train.costs import shape_of
+from cpt.train.plan import ExperimentPlan
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the page, and tell its warnings."""
-    plan = planned(arguments)
-    write_text(arguments.output, plan.markdown())
-    for warning in plan.warnings():
+def plan(config: Config, local_bytes: dict[str, int], page: Path, model: Path | None = None) -> None:
+    """Plan an experiment before anything is spent: tokens, steps, device-hours, memory, disk, warnings.
+
+    Args:
+        config: the merged config.
+        local_bytes: size of own files, by corpus.
+        page: page to write (Markdown).
+        model: the base model's folder, if it is imported already.
+    """
+    experiment = ExperimentPlan(config, shape_of(config.base, model), local_bytes)
+    write_text(page, experiment.markdown())
+    for warning in experiment.warnings():
         logging.warning("warning: %s", warning)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    add_experiment(parser)
-    parser.add_argument("--output", type=Path, required=True, help="plan.md")
-    run(main, parser)
+    run(plan)

@@ -1,48 +1,49 @@
-"""Turn a run's token budget into sequences and steps, and check it against the packed data."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
+from cpt.config_runs import Train
 from cpt.files import read_json, write_json, write_text
-from cpt.train.plan import make_plan, require_separate_documents
-from cpt.train.schedules import learning_rate
+from cpt.train.plan_run import make_plan, require_separate_documents
+from cpt.train.schedules import schedule_csv
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the run's plan, and its learning rates for those who want to see them before training."""
-    require_separate_documents(arguments.run, arguments.train, read_json(arguments.base_report))
-    plan = make_plan(
-        arguments.run,
-        arguments.tokens,
-        arguments.processes,
-        arguments.train,
-        read_json(arguments.ledger),
-        read_json(arguments.model_config)["max_position_embeddings"],
-        arguments.switch_at,
-        arguments.switch_ledger and read_json(arguments.switch_ledger),
-        arguments.continues and read_json(arguments.continues),
-    )
-    lines = ["step,tokens,learning_rate"]
-    for step in range(plan["steps"]):
-        sequences = min((step + 1) * plan["global_batch"], plan["sequences"])
-        lines.append(f"{step + 1},{sequences * plan['sequence_length']},{learning_rate(step, plan):.6g}")
-    write_text(arguments.schedule, "\n".join(lines) + "\n")
-    write_json(arguments.output, plan)
+def plan_run(
+    run: str,
+    tokens: int,
+    processes: int,
+    train: Train,
+    packed: Sequence[Path],
+    model: Path,
+    base: Path,
+    plan: Path,
+    schedule: Path,
+    switch_at: float | None = None,
+    continued: Path | None = None,
+) -> None:
+    """Turn a run's token budget into sequences and steps, and check it against the packed data.
+
+    Args:
+        run: its name.
+        tokens: budget.
+        processes: training processes, where the global batch follows from them.
+        train: the run's train settings.
+        packed: folder of the mixture, or of both of a run that switches.
+        model: folder of the model that the run starts from.
+        base: import report of the base model.
+        plan: plan to write (JSON).
+        schedule: learning rate of each step to write (CSV).
+        switch_at: share of the steps before the second mixture.
+        continued: plan of the run that this one continues.
+    """
+    require_separate_documents(run, train, read_json(base))
+    ledgers = [read_json(folder / "ledger.json") for folder in packed]
+    context_length = read_json(model / "config.json")["max_position_embeddings"]
+    before = continued and read_json(continued)
+    planned = make_plan(run, tokens, processes, train, ledgers, context_length, switch_at, before)
+    write_text(schedule, schedule_csv(planned))
+    write_json(plan, planned)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--tokens", type=int, required=True, help="budget")
-    parser.add_argument("--processes", type=int, required=True, help="training processes (GPUs)")
-    parser.add_argument("--train", type=json_value, required=True, help="the run's train settings")
-    parser.add_argument("--ledger", type=Path, required=True, help="ledger.json of the packed mixture")
-    parser.add_argument("--switch-at", type=float, default=1.0, help="share of the steps on that mixture")
-    parser.add_argument("--switch-ledger", type=Path, help="ledger.json of the mixture of the other steps")
-    parser.add_argument("--continues", type=Path, help="plan.json of the run that this one continues")
-    parser.add_argument("--model-config", type=Path, required=True, help="config.json of the start model")
-    parser.add_argument("--base-report", type=Path, required=True, help="import report of the base model")
-    parser.add_argument("--schedule", type=Path, required=True, help="learning rate of each step (.csv)")
-    parser.add_argument("--output", type=Path, required=True, help="plan.json")
-    run(main, parser)
+    run(plan_run)

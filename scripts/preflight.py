@@ -1,26 +1,36 @@
-"""Compare what the jobs will ask for with what the cluster offers, before anything is submitted."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
-from cpt.preflight import preflight
-from cpt.train.experiment import add_experiment, planned
+from cpt.command import run
+from cpt.config import Config
+from cpt.preflight import Repository, Request, Site, check_all
+from cpt.train.costs import shape_of
+from cpt.train.plan import ExperimentPlan
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Make all checks; UserError if one fails."""
-    disk = sum(size or 0.0 for size in planned(arguments).disk().values())
-    preflight(arguments.requests, arguments.hub, arguments.site, arguments.results, round(disk))
+def preflight(
+    requests: Sequence[Request],
+    site: Site,
+    results: Path,
+    config: Config,
+    local_bytes: dict[str, int],
+    hub: Sequence[Repository] = (),
+    model: Path | None = None,
+) -> None:
+    """Compare what the jobs will ask for with what the cluster offers, before anything is submitted.
+
+    Args:
+        requests: the largest jobs.
+        site: the site's values.
+        results: folder of the results.
+        config: the merged config.
+        local_bytes: size of own files, by corpus.
+        hub: repositories of the hub that will be read.
+        model: the base model's folder, if it is imported already.
+    """
+    experiment = ExperimentPlan(config, shape_of(config.base, model), local_bytes)
+    check_all(requests, hub, site, results, experiment.disk())
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--requests", type=json_value, required=True, help="the largest jobs")
-    parser.add_argument(
-        "--hub", type=json_value, required=True, help="[kind, repository, revision, key] each"
-    )
-    parser.add_argument("--site", type=json_value, required=True, help="the site's values")
-    parser.add_argument("--results", type=Path, required=True, help="folder of the results")
-    add_experiment(parser)
-    run(main, parser)
+    run(preflight)

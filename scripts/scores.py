@@ -1,40 +1,59 @@
-"""Put every score of every run into one table, with intervals and paired tests against the base model.
-
-Paper section 4.1; the paper itself gives no uncertainties.
-"""
-
-import argparse
 import logging
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
-from cpt.report.scores import PUBLISHED_MODEL, read_published, score_rows, write_scores
+from cpt.command import run
+from cpt.files import read_json
+from cpt.report.samples import read_all_answers
+from cpt.report.scores import PUBLISHED_MODEL, read_published, write_scores
+from cpt.report.scoring import score_rows
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the long table of scores."""
-    # Scores of another model are no published values of these runs, whatever the runs are called.
-    same_model = arguments.base.get("repo") == PUBLISHED_MODEL
+def scores(
+    published: Path,
+    summaries: list[Path],
+    samples: list[Path],
+    table: Path,
+    runs: dict[str, int],
+    metrics: dict[str, str],
+    table_tasks: list[str],
+    corpora: Sequence[str] = (),
+    bits: Sequence[Path] = (),
+    repo: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Put every score of every run into one table, with intervals and paired tests against the base model.
+
+    Paper section 4.1; the paper itself gives no uncertainties.
+
+    Args:
+        published: the paper's Table 1 as CSV.
+        summaries: {task}.json of all runs and tasks, in the order runs x tasks.
+        samples: {task}.samples.jsonl, in the same order.
+        table: scores.csv to write.
+        runs: training tokens of each run.
+        metrics: the metric of each task that Table 1 shows.
+        table_tasks: the tasks that are columns of Table 1.
+        corpora: those measured in bits per byte.
+        bits: bits_per_byte.{corpus}.json of all runs and corpora, in the order runs x corpora.
+        repo: repository of the base model.
+        seed: of the resampling.
+    """
     rows = score_rows(
-        arguments.evaluations,
-        arguments.runs,
-        arguments.tasks,
-        arguments.corpora,
-        read_published(arguments.published) if same_model else {},
-        arguments.seed,
+        runs,
+        metrics,
+        table_tasks,
+        read_all_answers(samples, runs, metrics),
+        {key: read_json(path) for key, path in zip(product(runs, metrics), summaries, strict=True)},
+        dict(zip(product(runs, corpora), bits, strict=True)),
+        # Scores of another model are no published values of these runs, whatever the runs are called.
+        read_published(published) if repo == PUBLISHED_MODEL else {},
+        seed,
     )
-    write_scores(arguments.output, rows)
-    logging.info("%d rows in %s", len(rows), arguments.output)
+    write_scores(table, rows)
+    logging.info("%d rows in %s", len(rows), table)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--evaluations", type=Path, required=True, help="folder with one folder per run")
-    parser.add_argument("--runs", type=json_value, required=True, help='[{"name": ..., "tokens": ...}, ...]')
-    parser.add_argument("--tasks", type=json_value, required=True, help="evaluate.tasks of the config")
-    parser.add_argument("--corpora", type=json_value, required=True, help="corpora measured in bits per byte")
-    parser.add_argument("--base", type=json_value, required=True, help="base of the config")
-    parser.add_argument("--published", type=Path, required=True, help="the paper's Table 1 as CSV")
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
-    parser.add_argument("--output", type=Path, required=True, help="scores.csv")
-    run(main, parser)
+    run(scores)

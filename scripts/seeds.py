@@ -1,24 +1,31 @@
-"""Tell apart what seeds and what items do to the scores of runs that differ only in their seed."""
-
-import argparse
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
 from cpt.report.rows import write_rows
+from cpt.report.samples import read_all_answers
 from cpt.report.seeds import COLUMNS, seed_rows
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the table of seeds."""
-    rows = seed_rows(arguments.evaluations, arguments.groups, arguments.base, arguments.tasks)
-    write_rows(arguments.output, COLUMNS, rows)
+def seeds(
+    samples: list[Path],
+    table: Path,
+    runs: dict[str, int],
+    metrics: dict[str, str],
+    groups: dict[str, list[str]],
+    base: str,
+) -> None:
+    """Separate what seeds and what items do to the scores of runs that differ only in their seed.
+
+    Args:
+        samples: {task}.samples.jsonl of all runs and tasks, in the order runs x tasks.
+        table: seeds.csv to write.
+        runs: training tokens of each run.
+        metrics: the metric of each task that Table 1 shows.
+        groups: the runs that repeat one another, by the run that the others name.
+        base: name of the base model's run.
+    """
+    write_rows(table, COLUMNS, seed_rows(groups, base, metrics, read_all_answers(samples, runs, metrics)))
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--evaluations", type=Path, required=True, help="folder with one folder per run")
-    parser.add_argument("--groups", type=json_value, required=True, help='{"run": ["run", "run-2"], ...}')
-    parser.add_argument("--base", required=True, help="name of the base model's scores")
-    parser.add_argument("--tasks", type=json_value, required=True, help="evaluate.tasks of the config")
-    parser.add_argument("--output", type=Path, required=True, help="seeds.csv")
-    run(main, parser)
+    run(seeds)

@@ -1,24 +1,24 @@
-"""Draw how the token-level quality measures are spread over the documents (paper section 3.2.3)."""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.command import command_parser, json_value, run
+from cpt.command import run
+from cpt.config_sections import TokenQualityFilter
 from cpt.report import style
 from cpt.report.token_quality import draw_quality, read_bins
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the figure in every format."""
+def token_quality(quality: Path, thresholds: TokenQualityFilter, figure: Sequence[Path]) -> None:
+    """Draw how the token-level quality measures are spread over the documents (paper section 3.2.3).
+
+    Args:
+        quality: corpora/token_quality.csv.
+        thresholds: the config's section `filters.token_quality`.
+        figure: files to write, in the formats of their suffixes.
+    """
     with style.figure(height=3.8) as drawn:
-        draw_quality(drawn, read_bins(arguments.quality), arguments.settings)
-        style.save(drawn, arguments.output_stem, arguments.formats)
+        draw_quality(drawn, read_bins(quality), thresholds)
+        style.save(drawn, figure)
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--quality", type=Path, required=True, help="corpora/token_quality.csv")
-    parser.add_argument("--settings", type=json_value, required=True, help="filters.token_quality")
-    parser.add_argument("--output-stem", type=Path, required=True, help="output path without its extension")
-    parser.add_argument("--formats", nargs="+", required=True, help="pdf, png, svg")
-    run(main, parser)
+    run(token_quality)

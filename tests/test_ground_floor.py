@@ -2,14 +2,20 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from cpt.command import parser_of
+from cpt.config_sections import LengthFilter
 from cpt.errors import DamagedFileError, UserError
 from cpt.files import atomic, read_json, scratch, sha256_of, write_json
+from cpt.stage import arguments
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -95,18 +101,20 @@ def test_every_script_explains_itself(script):
         [sys.executable, str(SCRIPTS / f"{script}.py"), "--help"], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
-    logs = "--log-file" in result.stdout or script in ("launch", "resume")  # which have no rule
-    assert logs and len(result.stdout.splitlines()) > 5
+    assert len(result.stdout.splitlines()) > 5
+    if script not in ("launch", "resume"):  # which aren't stages
+        options = re.findall(r"^  (--\S+)( .*)?(?:\n {8,}(\S.*))?", result.stdout, re.MULTILINE)
+        assert "--log" in result.stdout and not [name for name, *text in options if not any(text)]
 
 
 def run_script(tmp_path, body: str) -> subprocess.CompletedProcess:
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
-        "from cpt.command import command_parser, run\nfrom cpt.errors import UserError\n"
-        f"def main(arguments):\n    {body}\nrun(main, command_parser('Doc.'))\n"
+        "from cpt.command import run\nfrom cpt.errors import UserError\n"
+        f"def script():\n    {body}\nrun(script)\n"
     )
-    command = [sys.executable, str(script), "--log-file", str(tmp_path / "log" / "x.log")]
+    command = [sys.executable, str(script), "--log", str(tmp_path / "log" / "x.log")]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -146,20 +154,70 @@ def test_a_log_that_cannot_be_written(tmp_path):
     assert result.stderr.strip() == f"error: {tmp_path / 'log'}: the log can't be written (File exists)"
 
 
-def test_json_argument_error_names_the_text():
-    result = subprocess.run(
-        [sys.executable, str(SCRIPTS / "merged_config.py"), "--config", "{bad", "--output", "x"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+def everything(
+    file: Path,
+    files: Sequence[Path],
+    kind: Literal["a", "b"],
+    thresholds: LengthFilter,
+    runs: dict[str, int],
+    ratio: float | None = None,
+    keep: bool = False,
+    names: Sequence[str] = (),
+) -> None:
+    """What a stage may take.
+
+    Args:
+        file: a file, which is
+            described on two lines, 100 % of it.
+        thresholds: a section.
+    """
+
+
+VALUES = {"file": Path("a b"), "files": [Path("x"), Path("y")], "kind": "b", "runs": {"one": 1, "two": 2}}
+LENGTH = LengthFilter(minimum_lines=3, short_line_characters=10, maximum_short_line_share=0.5)
+
+
+def parsed(**values: object) -> dict:
+    return vars(parser_of(everything).parse_args(arguments(**values)))
+
+
+def test_a_command_line_gives_a_stage_the_values_that_it_was_made_from():
+    values = VALUES | {"thresholds": LENGTH, "ratio": 0.25, "keep": True, "names": ["n"]}
+    assert parsed(**values) == values | {"log": None, "code": "unknown"}
+    assert (
+        parsed(**values | {"ratio": None, "keep": False, "names": []}).items()
+        >= {"keep": False, "ratio": None}.items()
     )
-    assert result.returncode == 2 and "expected JSON, got '{bad'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "c"}, "argument --kind: invalid choice: 'c' (choose from 'a', 'b')"),
+        ({"file": None}, "the following arguments are required: --file"),
+        ({"ratio": "half"}, "argument --ratio: invalid float value: 'half'"),
+        ({"runs": "{bad"}, "argument --runs: expected JSON, got '{bad'"),
+        ({"thresholds": {"minimum_lines": -3}}, "argument --thresholds: minimum_lines: Input should be greater than or equal to 0; short"),
+        ({"unknown": 1}, "unrecognized arguments: --unknown=1"),
+    ],
+)
+def test_a_wrong_option_is_named(capsys, change, message):
+    with pytest.raises(SystemExit):
+        parsed(**VALUES | {"thresholds": LENGTH} | change)
+    assert message in capsys.readouterr().err
+
+
+def test_help_is_made_from_signature_and_docstring():
+    text = " ".join(parser_of(everything).format_help().split())
+    assert "What a stage may take." in text and "Args" not in text
+    assert "--file FILE a file, which is described on two lines, 100 % of it." in text
+    assert "--keep, --no-keep" in text and "--kind {a,b}" in text
 
 
 def test_provenance_is_json_and_complete():
     from cpt.provenance import provenance
 
-    block = json.loads(json.dumps(provenance({"a": 1}, "code", {"train": 0})))
+    block = json.loads(json.dumps(provenance({"a": 1}, {"train": 0})))
     assert set(block) == {
         *("settings_digest", "code_digest", "git_commit", "versions", "hardware", "seeds", "wall_seconds")
     }

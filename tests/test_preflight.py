@@ -1,10 +1,8 @@
 """Preflight where Slurm's commands answer as the test says: each problem is told with its remedy."""
 
 import getpass
-import json
-import os
-import subprocess
-import sys
+import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +11,13 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from tests.test_config import merged
 
-from cpt import preflight, slurm
+from cpt import preflight as checks
+from cpt import slurm
+from cpt.config import load
+from cpt.errors import UserError
+from cpt.preflight import Repository, Request, Site
+from preflight import preflight
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "preflight.py"
 USER = getpass.getuser()
 NODES = [  # partition, node, CPUs, MB, GPUs, features, time limit, state
     "cpu*\tc1\t8\t16000\t(null)\tavx,old\t1-00:00:00\tidle",
@@ -23,17 +25,11 @@ NODES = [  # partition, node, CPUs, MB, GPUs, features, time limit, state
     "gpu\tg1\t32\t64000\tgpu:a100:4(S:0-1)\tnew\t12:00:00\tidle",
     "gpu\tg2\t32\t64000\tgpu:a100:4(S:0-1)\tnew\t12:00:00\tdown*",
 ]
-SITE = {"account": None, "constraint": None, "gpu_model": None, "poll_seconds": 40}
-JOB = {
-    "what": "training x",
-    "partition": None,
-    "nodes": 1,
-    "gpus": 0,
-    "cpus": 8,
-    "mem_mb": 8000,
-    "most_mb": 16000,
-}
-JOB |= {"minutes": 600, "key": "runs.x"}
+SITE = Site(account=None, constraint=None, gpu_model=None, poll_seconds=40)
+JOB = Request(
+    **{"what": "training x", "key": "runs.x", "partition": None, "nodes": 1, "gpus": 0, "cpus": 8},
+    **{"mem_mb": 8000, "most_mb": 16000, "minutes": 600},
+)
 ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the hub's errors show of HTTP
 
 
@@ -108,7 +104,7 @@ def commands(tmp_path, monkeypatch):
     ],
 )
 def test_a_job_that_no_node_can_take(commands, job, site, told):
-    good, text = preflight.check_request(JOB | job, SITE | site)
+    good, text = checks.check_request(replace(JOB, **job), replace(SITE, **site))
     assert not good and told in text
 
 
@@ -124,36 +120,36 @@ def test_a_job_that_no_node_can_take(commands, job, site, told):
 )
 def test_names_of_gpus(commands, gres, gpus):
     commands("sinfo", f"gpu*\tg1\t32\t64000\t{gres}\tnew\t12:00:00\tidle")
-    assert preflight.offered_nodes(None)[0]["gpus"] == gpus
+    assert checks.offered_nodes(None)[0].gpus == gpus
 
 
 def test_a_job_that_fits(commands):
-    good, text = preflight.check_request(JOB | {"nodes": 2}, SITE | {"constraint": "avx"})
+    good, text = checks.check_request(replace(JOB, nodes=2), replace(SITE, constraint="avx"))
     assert good and "2 such node(s) in the default partition" in text
 
 
 def test_an_account_of_someone_else(commands):
-    assert preflight.check_account(SITE | {"account": "physics"})[0]  # nothing to compare it with
+    assert checks.check_account(replace(SITE, account="physics"))[0]  # nothing to compare it with
     commands("sacctmgr", "linguistics\nbiology")
-    good, text = preflight.check_account(SITE | {"account": "physics"})
+    good, text = checks.check_account(replace(SITE, account="physics"))
     assert not good
     assert text == f"{USER} has no account physics; set CPT_SLURM_ACCOUNT to one of biology, linguistics"
-    assert preflight.check_account(SITE | {"account": "biology"})[0]
+    assert checks.check_account(replace(SITE, account="biology"))[0]
 
 
 def test_a_slurm_that_forgets_jobs_before_snakemake_looks(commands):
-    assert preflight.check_status(SITE)[0]
+    assert checks.check_status(SITE)[0]
     commands("scontrol", "MinJobAge               = 90 sec")
-    good, text = preflight.check_status(SITE)
+    good, text = checks.check_status(SITE)
     assert not good
     assert "after 90 s (MinJobAge), and Snakemake looks every 40 s; set CPT_SLURM_POLL_SECONDS to 30" in text
 
 
 def test_a_folder_that_jobs_do_not_see(commands, tmp_path):
-    good, text = preflight.check_shared_folder(None, tmp_path / "results")
+    good, text = checks.check_shared_folder(None, tmp_path / "results")
     assert good, text
     commands("srun", "No such file or directory")
-    good, text = preflight.check_shared_folder("gpu", tmp_path / "results")
+    good, text = checks.check_shared_folder("gpu", tmp_path / "results")
     assert not good and text.startswith(f"a job in gpu doesn't see {tmp_path / 'results'} or ")
     assert text.endswith("put the clone with its .venv on a file system that login and compute nodes share")
     assert list((tmp_path / "results").iterdir()) == []
@@ -177,37 +173,36 @@ def test_a_repository_that_cannot_be_read(monkeypatch, error, told):
 
     monkeypatch.setattr(HfApi, "repo_info", refuse)
     monkeypatch.setenv("HF_TOKEN", "hf_secretToken")
-    good, text = preflight.check_hub("model", "team/model", "main", "base")
+    good, text = checks.check_hub(Repository("model", "team/model", "main", "base"))
     assert not good and "secret" not in text
     assert text.startswith(f"model team/model: {type(error).__name__} (a token is set); {told}")
 
 
 def test_a_disk_that_is_too_small(tmp_path):
-    good, text = preflight.check_disk(tmp_path / "results", 10**18)
+    good, text = checks.check_disk(tmp_path / "results", 10**18)
     assert not good
     assert "of at least 1,000,000,000.0 GB needed; make room, or set `results`" in text
 
 
-def run_script(results: Path, tokens: str = "8K") -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, "--requests", "[]", "--hub", "[]", "--results", results]
-    command += ["--site", '{"account": null, "poll_seconds": 40}']
-    command += ["--config", json.dumps(merged({"runs": {"cpt-1B": {"tokens": tokens}, "cpt-400M": None}}))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+def check_all(results: Path, tokens: str) -> None:
+    config = load(merged({"runs": {"cpt-1B": {"tokens": tokens}, "cpt-400M": None}}))
+    preflight([], SITE, results, config, {})
 
 
-def test_the_script_ends_with_how_many_failed(commands, tmp_path):
-    done = run_script(tmp_path / "results")
-    assert done.returncode == 0, done.stderr
+def test_it_ends_with_how_many_failed(commands, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    check_all(tmp_path / "results", "8K")
+    assert "FAILED" not in caplog.text
     commands("scontrol", "MinJobAge = 1 sec")
-    done = run_script(tmp_path / "results", tokens="90T")
-    assert done.returncode == 1 and done.stderr.count("FAILED") == 3  # twice, and in what is to be done
-    assert "error: 2 check(s) failed; nothing was submitted; mend what FAILED and run it again" in done.stderr
+    with pytest.raises(UserError, match=r"2 check\(s\) failed; nothing was submitted; fix what FAILED and"):
+        check_all(tmp_path / "results", "90T")
+    assert caplog.text.count("FAILED") == 2
 
 
 def test_a_machine_without_slurm(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert slurm.answer("sinfo") is None
-    (name, (good, text)), *_ = preflight.findings([], [], SITE, tmp_path, 0)
+    (name, (good, text)), *_ = checks.findings([], [], SITE, tmp_path, 0)
     assert (name, good) == ("Slurm", False)
     assert text.endswith("start this on a login node of the cluster")

@@ -129,20 +129,20 @@ def test_figures_are_seen_beside_the_count_in_80_columns(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(f"""
 import sys, time
 sys.path.insert(0, {str(ROOT / "scripts")!r})
-from cpt.command import command_parser, run
+from cpt.command import run
 from cpt.progress import Progress
 
-def main(arguments):
+def train():
     with Progress("train cpt-400M", total=2500, unit="step") as progress:
         for step in range(20):
             progress.note({{"loss": "2.346", "tokens/s": "301,234", "MFU": "41.2%"}})
             progress.advance(100)
             time.sleep(0.05)
 
-run(main, command_parser("train"))
+run(train)
 """)
     monkeypatch.setenv("TQDM_DISABLE", "1")  # as rules/terminal.smk sets it, for the libraries
-    shown = on_terminal(tmp_path, "script.py", "--log-file", "log")
+    shown = on_terminal(tmp_path, "script.py", "--log", "log")
     drawn = [line.rstrip() for line in shown.split("\r")]
     assert max(map(len, drawn)) <= 80
     assert any(line.endswith("left, loss 2.346, tokens/s 301,234, MFU 41.2%") for line in drawn)

@@ -1,4 +1,4 @@
-"""NumPy's .npy files, written so that nothing can be missing and read so that damage is told."""
+"""NumPy's .npy files, written so that nothing can be missing and read so that damage is reported."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -6,6 +6,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cpt.errors import DamagedFileError
+from cpt.files import atomic
 
 
 def save_array(file: BinaryIO, array: np.ndarray) -> None:
@@ -16,6 +17,12 @@ def save_array(file: BinaryIO, array: np.ndarray) -> None:
     """
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
     file.write(array)
+
+
+def write_array(path: str | Path, array: np.ndarray) -> None:
+    """Write a .npy file atomically; see `save_array`."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        save_array(file, array)
 
 
 class ArrayWriter:

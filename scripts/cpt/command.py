@@ -1,9 +1,9 @@
 """The frame around every stage: command line, log file, errors. Standard library only, but for settings.
 
 A script holds one function and ends with `run(function)`. Its parameters are the options: those without a
-default are required, a list is an option that may be repeated, a bool is `--x` or `--no-x`. Numbers, text, paths and
-`Literal` are read as such; any other type is JSON, checked by pydantic where it holds a section of the config.
-The help comes from the docstring: what stands before `Args:`, and under it a line for each parameter.
+default are required, a list is an option that may be repeated, a bool is `--x` or `--no-x`. Numbers, text,
+paths and `Literal` are read as such. Any other type is JSON, which pydantic checks where it holds a section of
+the config. The help comes from the docstring: the text before `Args:`, and under it a line for each parameter.
 
 With `--log FILE`, everything that the stage and its libraries print goes to the file. The terminal sees the
 progress bar, notices, warnings, and one clear message if something goes wrong.
@@ -21,25 +21,33 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cpt import progress, provenance
+from cpt import progress
 from cpt.errors import UserError
 
+code = "unknown"  # digest of the running stage's code, for provenance
 SCALARS = (str, int, float, Path)
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """What turns an option's text into a value of this type, by way of JSON."""
+    """What turns an option's JSON into a value of this type."""
 
     def read(text: str) -> Any:
         try:
             value = json.loads(text)
-            if _is_plain(kind):
-                return value
-            from pydantic import TypeAdapter  # only where it is needed: it takes longer to load than a small stage
-
-            return TypeAdapter(kind).validate_python(value)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"expected JSON, got {text[:80]!r}: {error}") from None
+        if _is_plain(kind):
+            return value
+        from pydantic import (  # not at the top: it loads longer than a small stage
+            TypeAdapter,
+            ValidationError,
+        )
+
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            raise argparse.ArgumentTypeError("; ".join(problems)) from None
 
     return read
 
@@ -82,7 +90,7 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
             **_option(kinds[name]),
         )
     parser.add_argument("--log", type=Path, help="write all messages to this file")
-    parser.add_argument("--code", default="unknown", help="digest of this stage's code, for provenance")
+    parser.add_argument("--code", default=code, help="digest of this stage's code, for provenance")
     return parser
 
 
@@ -116,9 +124,10 @@ def run(stage: Callable[..., None]) -> None:
 
     A UserError is reported in one message; any other exception goes to the log with its traceback.
     """
+    global code
     parser = parser_of(stage)
     values = vars(parser.parse_args())
-    log, provenance.code = values.pop("log"), values.pop("code")
+    log, code = values.pop("log"), values.pop("code")
     try:
         _set_up_logging(log)
     except OSError as error:

@@ -27,6 +27,7 @@ from cpt.config_sections import (
 )
 from cpt.errors import UserError
 from cpt.mixtures import default_mixture
+from cpt.sizes import over_context
 
 
 class Config(Section):
@@ -95,17 +96,19 @@ class Config(Section):
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
                 require_known(task, self.evaluate.table_tasks, f"evaluate.groups.{group}", "evaluate.tasks")
-        context = self.base.context_length if isinstance(self.base, RandomModel) else None
-        if context is not None and self.packing.sequence_length > context:
-            raise ValueError(
-                f"packing.sequence_length: {self.packing.sequence_length} is over the model's context of "
-                f"{context} tokens (base.context_length); lower the one or raise the other"
-            )
+        length = self.packing.sequence_length
+        if isinstance(self.base, RandomModel) and (problem := over_context(length, self.base.context_length)):
+            raise ValueError(problem)
         return self
 
     def _check_run(self, name: str, run: Run) -> None:
         if run.tokens == 0:
-            given = sorted(run.model_fields_set - {"tokens", "interpolate"})
+            defaults = {key: field.default for key, field in Run.model_fields.items()}
+            given = sorted(
+                key
+                for key in run.model_fields_set - {"interpolate"}
+                if getattr(run, key) != defaults[key]  # the merged config beside the results has them all
+            )
             if given:
                 raise ValueError(
                     f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"

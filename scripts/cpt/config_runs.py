@@ -83,9 +83,6 @@ class Train(Section):
     zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
     offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
     gradient_checkpointing: bool
-    lean_layers: bool = Field(
-        description="on a CPU, with ddp and Llama's layers: keep less for the backward pass, copy less"
-    )
     compile: bool | Literal["auto"] = Field(
         description="torch.compile of layers (ddp and fsdp) and loss; auto: on a GPU, where it's possible"
     )
@@ -240,24 +237,29 @@ class Task(Section):
 
 
 class Scoring(Section):
-    """How a model is scored on a task."""
+    """The keys of `evaluate` that a scoring job needs."""
 
-    items: Count | None = Field(
-        None, description="size of a fixed random subset of each task; null: all items"
-    )
-    seed: int = Field(ge=0)
-    batch_tokens: Positive = Field(description="tokens that go through the model at once")
+    items: Count | None = None
+    seed: int
+    batch_tokens: Positive
     precision: Literal["float32", "bf16"]
     add_bos_token: bool
 
 
-class Evaluate(Scoring):
+class Evaluate(Section):
     benchmarks: Benchmarks
     tasks: dict[Name, Task] = Field(description="lm-eval's names, or those of own tasks in include_path")
     include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
     groups: dict[str, Annotated[list[str], Field(min_length=1)]]
     tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
+    items: Count | None = Field(
+        None, description="size of a fixed random subset of each task; null: all items"
+    )
+    seed: int = Field(ge=0)
+    batch_tokens: Positive = Field(description="tokens that go through the model at once")
     batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
+    precision: Literal["float32", "bf16"]
+    add_bos_token: bool
     held_out_tokens: Count = Field(description="tokens of held-out text scored per corpus")
 
     @model_validator(mode="after")

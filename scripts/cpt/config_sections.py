@@ -73,6 +73,11 @@ class DataSource(Section):
     license: str | None = Field(None, description="of the text, for the model cards; null: not stated")
     language: str | None = Field(None, description="ISO 639 code, for the model cards; null: not stated")
 
+    @property
+    def own_files(self) -> list[str]:
+        """Globs of the files on this disk that the source reads: a changed file is read again."""
+        return []
+
 
 class HubCorpus(DataSource):
     """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
@@ -101,6 +106,11 @@ class LocalCorpus(DataSource):
     shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
     text_column: str = "text"
     where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
+
+    @property
+    def own_files(self) -> list[str]:
+        patterns = [self.files] if isinstance(self.files, str) else self.files
+        return [pattern for pattern in patterns if "://" not in pattern]
 
 
 class DocumentationCorpus(DataSource):

@@ -47,13 +47,13 @@ def read_expected(path: Path) -> list[Expected]:
     return found
 
 
-def expected_model(base: dict[str, Any], path: Path) -> str:
+def expected_model(base: Any, path: Path) -> str:
     """The model whose scores the config's `base` must reach, "" for none.
 
     That is base.expected_scores, or base.repo if it is listed. Raises UserError for a name that isn't listed.
     """
     known = {row.model for row in read_expected(path)}
-    asked = base.get("expected_scores")
+    asked = base.expected_scores
     if asked == "none":
         return ""
     if asked is not None and asked not in known:
@@ -61,7 +61,7 @@ def expected_model(base: dict[str, Any], path: Path) -> str:
             f"base.expected_scores: {path.name} has no {asked}; it has {', '.join(sorted(known))}; set one "
             "of these, or none"
         )
-    repo = base.get("repo")
+    repo = getattr(base, "repo", None)
     return asked or (repo if repo in known else "")
 
 

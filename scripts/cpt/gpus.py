@@ -15,7 +15,7 @@ _claimed: list[TextIO] = []  # locked until the process ends
 
 
 def _visible() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; empty where that can't be told."""
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; empty where that isn't known."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     try:
@@ -31,6 +31,7 @@ def _is_gpu(line: str) -> bool:
 
 def _lock(name: str) -> TextIO | None:
     """The locked file that stands for a GPU, or None if another job of this user has it."""
+    # Not filelock's: the program that this process becomes (execv) has to keep the lock.
     file = open(Path(tempfile.gettempdir()) / f"cpt-gpu-{os.getuid()}-{name}", "w")  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,7 +50,7 @@ def claim_gpus(count: int) -> None:
     names = _visible()
     if any(variable in os.environ for variable in SCHEDULERS) or count > len(names):
         return
-    told = False
+    warned = False
     while True:
         locks: dict[str, TextIO] = {}
         for name in names:
@@ -59,9 +60,9 @@ def claim_gpus(count: int) -> None:
             break
         for file in locks.values():
             file.close()
-        if not told:
+        if not warned:
             logging.warning("waiting for %d free GPU(s) of %d", count, len(names))
-            told = True
+            warned = True
         time.sleep(WAITING_SECONDS)
     for file in locks.values():
         os.set_inheritable(file.fileno(), True)  # also by the program that this process may become

@@ -9,9 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cpt import command
 from cpt.digest import settings_digest
-
-code = "unknown"  # digest of the running stage's code (cpt.command)
 
 PACKAGES = (
     *("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers"),
@@ -84,7 +83,7 @@ def provenance(settings: Any, seeds: dict[str, int] | None = None) -> dict[str, 
     """
     return {
         "settings_digest": settings_digest(settings),
-        "code_digest": code,
+        "code_digest": command.code,
         "git_commit": git_commit(),
         "versions": versions(),
         "hardware": hardware(),

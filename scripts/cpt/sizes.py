@@ -1,12 +1,31 @@
-"""What files take on the disk, for plans and for what jobs ask Slurm for."""
+"""Sizes of files, models, sequences and steps, for plans and for what jobs ask Slurm for."""
 
 # Of FineWeb-Edu: 4.7 kB and 1,034 tokens per document (docs/performance.md); 2.15 GB per file for 600M
 # training tokens (config.yaml).
 TEXT_BYTES_PER_TOKEN, PARQUET_BYTES_PER_TOKEN = 4.5, 3.6
-# Float32 weights; with them, in a checkpoint, AdamW's two moments.
-MODEL_BYTES_PER_PARAMETER, CHECKPOINT_BYTES_PER_PARAMETER = 4, 12
+# Float32 weights, and AdamW's two moments; a checkpoint has both.
+MODEL_BYTES_PER_PARAMETER, MOMENTS_BYTES_PER_PARAMETER = 4, 8
+CHECKPOINT_BYTES_PER_PARAMETER = MODEL_BYTES_PER_PARAMETER + MOMENTS_BYTES_PER_PARAMETER
+# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
+# it isn't measured, fewer would spend the time on adding up the head's gradient.
+LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
 
 def token_bytes(vocabulary: int | None) -> int:
     """Bytes of a token id in files of tokens; of a vocabulary that isn't known yet, the fewest."""
     return 4 if vocabulary and vocabulary > 2**16 else 2
+
+
+def sequences_per_step(micro_batch: int, accumulate: int, processes: int) -> int:
+    """What all processes take between two updates."""
+    return micro_batch * accumulate * processes
+
+
+def over_context(sequence_length: int, context: int) -> str | None:
+    """What is wrong with a sequence length, if the model's context is shorter."""
+    if sequence_length <= context:
+        return None
+    return (
+        f"packing.sequence_length: {sequence_length} is over the model's context of {context} tokens; set it "
+        f"to {context} or less, or choose another base model"
+    )

@@ -62,8 +62,11 @@ def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> No
 
 
 def arguments(**values: Any) -> list[str]:
-    """Parameters as the words of a command line: nothing for None, a word for each element of a list of files,
-    text or numbers, JSON for a section, a mapping or a list of those."""
+    """Parameters as the words of a command line.
+
+    None gives no word, a list of files, text or numbers one for each element; a section, a mapping or a list of
+    those is JSON.
+    """
     found: list[str] = []
     for name, value in values.items():
         word = f"--{name.replace('_', '-')}"
@@ -72,7 +75,9 @@ def arguments(**values: Any) -> list[str]:
         elif isinstance(value, list | tuple) and all(isinstance(each, SCALARS) for each in value):
             found += [f"{word}={each}" for each in value]
         elif value is not None:
-            text = value if isinstance(value, SCALARS) else json.dumps(value, ensure_ascii=False, default=plain)
+            text = (
+                value if isinstance(value, SCALARS) else json.dumps(value, ensure_ascii=False, default=plain)
+            )
             found.append(f"{word}={text}")
     return found
 

@@ -1,71 +1,32 @@
-"""What the corpus tests share: a way to run scripts, a tiny model folder, settings."""
+"""What the corpus tests share: the config's filters, a tiny model folder, parquet files."""
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-FILTERS = {
-    "length": {"minimum_lines": 3, "short_line_characters": 30, "maximum_short_line_share": 0.67},
-    "repetition": {
-        "duplicate_line_share": 0.30,
-        "duplicate_paragraph_share": 0.30,
-        "duplicate_line_character_share": 0.20,
-        "duplicate_paragraph_character_share": 0.20,
-        "top_ngram_character_share": {"2": 0.20, "3": 0.18, "4": 0.16},
-        "duplicate_ngram_character_share": {
-            "5": 0.15,
-            "6": 0.14,
-            "7": 0.13,
-            "8": 0.12,
-            "9": 0.11,
-            "10": 0.10,
-        },
-    },
-    "token_quality": {
-        "minimum_bytes_per_token": 1.0,
-        "maximum_bytes_per_token": 12.0,
-        "maximum_unknown_share": 0.01,
-        "minimum_distinct_share": 0.05,
-        "maximum_run_tokens": 100,
-    },
-}
+from cpt.config import load
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def config_filters() -> dict:
-    """The config's `filters`, as the scripts get them: through JSON, so with strings as keys."""
-    return json.loads(json.dumps(FILTERS))
+    """The config's `filters`; the tests' tokenizers know few tokens, so short ones are allowed."""
+    filters = load(yaml.safe_load((ROOT / "config.yaml").read_text())).filters.model_dump()
+    filters["token_quality"]["minimum_bytes_per_token"] = 1.0
+    return filters
 
 
 @pytest.fixture
 def filters(config_filters) -> dict:
     """A copy of them, to be changed."""
     return copy.deepcopy(config_filters)
-
-
-@pytest.fixture(scope="session")
-def script():
-    """script("pack", name="x", ...) runs a script; returns the finished process."""
-
-    def call(name: str, /, **arguments) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(SCRIPTS / f"{name}.py")]
-        for key, value in arguments.items():
-            command.append(f"--{key.replace('_', '-')}")
-            if isinstance(value, list):
-                command += map(str, value)
-            else:
-                command.append(json.dumps(value) if isinstance(value, dict) else str(value))
-        return subprocess.run(command, capture_output=True, text=True)
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,16 @@
 import re
 from collections.abc import Sequence
 
+from cpt.config_sections import DocumentFilters, LengthFilter, RepetitionFilter
+from cpt.corpus.filters import Rules
+
+
+def rules_of(filters: dict) -> Rules:
+    """The rules of the config's `filters`, unchecked: a share of 9 is a rule that drops nothing."""
+    length, repetition = filters["length"], filters["repetition"]
+    sections = LengthFilter.model_construct(**length), RepetitionFilter.model_construct(**repetition)
+    return Rules(DocumentFilters.model_construct(length=sections[0], repetition=sections[1]))
+
 
 def lines_of(text: str) -> list[str]:
     """The lines that hold more than white space, stripped."""

@@ -4,34 +4,43 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpt.config_sections import Decontaminate, Filters, HeldOut, LocalCorpus, NearDuplicates, Packing
+from cpt.stage import arguments
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CORPORA = {"one": 1, "two": 1}
 DOCUMENTS = 200  # per shard
+TOKENIZED = {"tokens": ".tokens", "ends": ".ends.npy", "held_out": ".held_out.parquet", "manifest": ".json"}
+TOKENIZED |= {"drops": ".drops.csv", "examples": ".examples.jsonl", "quality": ".quality.csv"}
 
 
 class Stage(NamedTuple):
-    """A script, its arguments, and the outputs it promises."""
+    """A stage, its settings and files, and the outputs it promises."""
 
     script: str
-    arguments: dict[str, Any]
+    values: dict[str, Any]
     outputs: list[Path]
+
+    def __call__(self) -> None:
+        """Run it in this process."""
+        getattr(import_module(self.script), self.script)(**self.values)
 
     def command(self, log: Path) -> list[str]:
         """The script and its arguments."""
-        words = [str(SCRIPTS / f"{self.script}.py"), "--log-file", str(log)]
-        for key, value in self.arguments.items():
-            words.append(f"--{key.replace('_', '-')}")
-            if isinstance(value, list):
-                words += map(str, value)
-            else:
-                words.append(json.dumps(value) if isinstance(value, dict) else str(value))
-        return words
+        return [str(SCRIPTS / f"{self.script}.py"), *arguments(**self.values), f"--log={log}"]
+
+
+def files(stem: Path | str, endings: dict[str, str]) -> dict[str, Path]:
+    """Files by parameter: their endings behind a stem."""
+    return {name: Path(f"{stem}{ending}") for name, ending in endings.items()}
 
 
 def prose(seed: int) -> str:
@@ -63,97 +72,72 @@ def write_sources(folder: Path) -> None:
 
 def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> dict[str, list[Stage]]:
     """All jobs by the name of their stage, in an order in which they can run."""
-    root, sources = base / "corpora", base / "sources"
+    root, sources, rules = base / "corpora", base / "sources", Filters.model_validate(filters)
     found: dict[str, list[Stage]] = {}
-
-    def add(script: str, arguments: dict[str, Any], **outputs: Path) -> None:
-        found.setdefault(script, []).append(Stage(script, {**arguments, **outputs}, list(outputs.values())))
-
     shards = [(corpus, f"{n:05d}") for corpus, count in corpora.items() for n in range(count)]
+
+    def add(script: str, inputs: dict[str, Any], **outputs: Path | list[Path]) -> None:
+        lists = [each if isinstance(each, list) else [each] for each in outputs.values()]
+        promised = [path for each in lists for path in each]
+        found.setdefault(script, []).append(Stage(script, {**inputs, **outputs}, promised))
+
+    def over(folder: str, ending: str, chosen: Sequence[tuple[str, str]] = shards) -> list[Path]:
+        return [root / corpus / folder / f"{shard}{ending}" for corpus, shard in chosen]
+
     for corpus, shard in shards:
-        raw, stem = root / corpus / "raw" / shard, root / corpus / "filtered" / shard
-        source = {"source": "local", "files": str(sources / f"{corpus}-*"), "shards": corpora[corpus]}
-        source["text_column"] = "text"
-        arguments = {"corpus": corpus, "source": source, "shard": int(shard), "shards": corpora[corpus]}
-        add("download", arguments, output=raw.with_suffix(".parquet"), manifest=raw.with_suffix(".json"))
-        arguments = {"input": raw.with_suffix(".parquet"), "text_column": "text"}
-        arguments["settings"] = {key: filters[key] for key in ("length", "repetition")}
-        arguments["normalize"] = "whitespace"
-        names = {"output": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
-        add("filter_documents", arguments, **{key: Path(f"{stem}{end}") for key, end in names.items()})
-        common = {"input": stem.with_suffix(".parquet")}
-        keep = root / corpus / "decontaminated" / f"{shard}.keep.npy"
-        add(
-            "decontaminate",
-            {
-                **common,
-                "keep": root / corpus / "deduplicated" / f"{shard}.keep.npy",
-                "benchmarks": sources / "benchmarks",
-                "settings": {"ngram": 13, "drop": True},
-            },
-            output=keep,
-            report=root / corpus / "decontaminated" / f"{shard}.json",
-        )
-        held_out = {"share": 0.3, "group_by": "text"}
-        settings = {"token_quality": filters["token_quality"], "held_out": held_out}
-        names = {"tokens": ".tokens", "ends": ".ends.npy", "held_out": ".held_out.parquet"}
-        names |= {"manifest": ".json", "drops": ".drops.csv", "examples": ".examples.jsonl"}
-        names |= {"quality": ".quality.csv"}
-        add(
-            "tokenize_documents",
-            {**common, "keep": keep, "model": base / "model", "settings": settings},
-            **{key: Path(f"{root / corpus / 'tokens' / shard}{end}") for key, end in names.items()},
-        )
-    settings = {"hash": "xxh3_128", "normalize": "whitespace", "partitions": 4}
-    keeps = [root / corpus / "deduplicated" / f"{shard}.keep.npy" for corpus, shard in shards]
-    table = root / "duplicates.csv"
-    arguments = {"corpora": corpora, "root": root, "settings": settings, "table": table}
-    found["deduplicate"] = [Stage("deduplicate", arguments, [*keeps, table])]
-    for corpus, count in corpora.items():
-        inputs = [root / corpus / "tokens" / f"{n:05d}.held_out.parquet" for n in range(count)]
-        add(
-            "held_out",
-            {"corpus": corpus, "inputs": inputs},
-            output=root / corpus / "held_out" / "all.parquet",
-        )
-    settings = {"sequence_length": 64, "strategy": "concatenate", "maximum_epochs": 1, "seed": 0}
-    arguments = {
-        "mixture": dict.fromkeys(corpora, 1 / len(corpora)),
-        "name": "mixture",
-        "shards": corpora,
-        "root": root,
-    }
-    add("pack", {**arguments, "settings": settings}, output=base / "packed" / "mixture")
-    arguments = {"corpora": corpora, "root": root, "duplicates": [table]}
-    arguments["ledgers"] = [base / "packed" / "mixture" / "ledger.json"]
-    add(
-        "corpus_statistics",
-        arguments,
-        output=base / "tables" / "statistics.csv",
-        quality=base / "tables" / "token_quality.csv",
-    )
-    order = ["download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"]
-    return {name: found[name] for name in [*order, "held_out", "pack", "corpus_statistics"]}
+        ((raw,), (documents,)) = (over(name, ".parquet", [(corpus, shard)]) for name in ("raw", "filtered"))
+        own = sorted(sources.glob(f"{corpus}-*"))
+        source = LocalCorpus(source="local", files=str(sources / f"{corpus}-*"), shards=corpora[corpus])
+        part = {"corpus": corpus, "source": source, "shard": int(shard), "shards": corpora[corpus]}
+        add("download", {**part, "files": own}, documents=raw, manifest=raw.with_suffix(".json"))
+        settings = {"text_column": "text", "where": {}, "normalize": "whitespace"}
+        settings["filters"] = rules.of_documents
+        names = {"documents": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
+        add("filter_documents", {"raw": raw, **settings}, **files(documents.with_suffix(""), names))
+    documents, exact = over("filtered", ".parquet"), over("deduplicated", ".keep.npy")
+    everything = {"corpora": corpora, "documents": documents}
+    duplicates = [root / "duplicates.csv", root / "near_duplicates.csv"]
+    add("deduplicate", {**everything, "partitions": 4}, keep=exact, table=duplicates[0])
+    signatures, unique = over("minhash", ".npy"), over("near_deduplicated", ".keep.npy")
+    near = NearDuplicates(ngram=5, bands=14, rows=8, seed=0)
+    for path, output in zip(documents, signatures, strict=True):
+        add("minhash", {"documents": path, "near": near}, signatures=output)
+    lists = {"unique": exact, "signatures": signatures}
+    add("near_duplicates", {**everything, **lists}, keep=unique, table=duplicates[1])
+    keeps, reports = over("decontaminated", ".keep.npy"), over("decontaminated", ".json")
+    settings = {"benchmarks": sources / "benchmarks", "settings": Decontaminate(ngram=13, drop=True)}
+    for path, before, keep, report in zip(documents, unique, keeps, reports, strict=True):
+        add("decontaminate", {"documents": path, "unique": before, **settings}, keep=keep, report=report)
+    settings = {"thresholds": rules.token_quality, "split": HeldOut(share=0.3, group_by="text")}
+    for path, keep, stem in zip(documents, keeps, over("tokens", ""), strict=True):
+        inputs = {"documents": path, "keep": keep, "model": base / "model", **settings}
+        add("tokenize_documents", inputs, **files(stem, TOKENIZED))
+    for corpus in corpora:
+        out = over("tokens", ".held_out.parquet", [shard for shard in shards if shard[0] == corpus])
+        inputs = {"corpus": corpus, "shards": out}
+        add("held_out", inputs, documents=root / corpus / "held_out" / "all.parquet")
+    settings = {"mixture": "mixture", "shares": dict.fromkeys(corpora, 1 / len(corpora)), "shards": corpora}
+    packing = Packing(sequence_length=64, strategy="concatenate", maximum_epochs=1, seed=0)
+    lists = {key: over("tokens", TOKENIZED[key]) for key in ("tokens", "ends")}
+    lists["manifests"] = over("tokens", TOKENIZED["manifest"])
+    packed = base / "packed" / "mixture"
+    add("pack", {**settings, **lists, "packing": packing}, packed=packed)
+    lists = {"drops": over("filtered", ".drops.csv"), "contamination": reports}
+    lists["token_drops"] = over("tokens", ".drops.csv")
+    examples = {"examples": over("filtered", ".examples.jsonl")}
+    examples["token_examples"] = over("tokens", ".examples.jsonl")
+    add("drop_report", {"corpora": corpora, **lists, **examples}, page=base / "tables" / "drops.md")
+    lists |= {"qualities": over("tokens", ".quality.csv"), "duplicates": duplicates, "packed": [packed]}
+    tables = {"table": base / "tables" / "statistics.csv", "quality": base / "tables" / "token_quality.csv"}
+    add("corpus_statistics", {"corpora": corpora, **lists}, **tables)
+    return found
 
 
-# One process for all of them, as importing the libraries takes longer than the work.
-ONE_BY_ONE = """
-import json, runpy, sys
-for sys.argv in json.load(sys.stdin):
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
-
-
-def run_all(stages: dict[str, list[Stage]], log: Path) -> None:
+def run_all(stages: dict[str, list[Stage]]) -> None:
     """Run all jobs to their ends, undisturbed."""
-    commands = json.dumps([stage.command(log) for jobs in stages.values() for stage in jobs])
-    command = [sys.executable, "-c", ONE_BY_ONE]
-    done = subprocess.run(command, input=commands, cwd=SCRIPTS, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 0, done.stderr
+    for jobs in stages.values():
+        for job in jobs:
+            job()
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Own files at addresses: https (by a stand-in), hf (by the stand-in hub), any driver of fsspec, none."""
 
 import gzip
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,12 @@ from fineweb_edu import REPO, parquet_file
 from hub_server import Fault, HubServer
 from huggingface_hub import constants
 
-import download as download_script
+from cpt.config_sections import LocalCorpus
 from cpt.corpus import addresses, remote
 from cpt.errors import UserError
 from cpt.files import read_json
+from cpt.stage import arguments
+from download import download
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download.py"
 LINES = b"".join(b'{"text": "number %d %s"}\n' % (i, os.urandom(40).hex().encode()) for i in range(3000))
@@ -47,11 +48,10 @@ def memory():
     system.store.clear()
 
 
-def fetch(tmp_path, files, shard=0, shards=1):
+def fetch(tmp_path, patterns, shard=0, shards=1, files=()):
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
-    source = {"source": "local", "files": files, "shards": shards, "text_column": "text"}
-    arguments = {"corpus": "web", "source": source, "shard": shard, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, shards=shards, code="x"))
+    source = LocalCorpus(source="local", files=patterns, shards=shards)
+    download("web", source, shard, shards, output, manifest, files=files)
     assert sorted(path.name for path in output.parent.iterdir()) == ["00000.json", "00000.parquet"]
     return pq.read_table(output).to_pydict(), read_json(manifest)
 
@@ -95,11 +95,12 @@ def test_a_changed_file_is_not_gone_on_with(memory, tmp_path):
 
 def test_globs_and_own_files_are_dealt_out_together(memory, tmp_path):
     (tmp_path / "own.txt").write_text("own")
-    files = ["memory://texts/*.txt", str(tmp_path / "own.txt"), "memory://texts/a.txt"]
-    texts = [fetch(tmp_path, files, shard, 2)[0]["text"] for shard in (0, 1)]
+    own = [tmp_path / "own.txt"]
+    patterns = ["memory://texts/*.txt", str(own[0]), "memory://texts/a.txt"]
+    texts = [fetch(tmp_path, patterns, shard, 2, own)[0]["text"] for shard in (0, 1)]
     assert texts == [["own", "text b"], ["text a", "text c"]]
     with pytest.raises(UserError, match="5 shards are asked for, but only 4 files match"):
-        fetch(tmp_path, files, 4, 5)
+        fetch(tmp_path, patterns, 4, 5, own)
 
 
 def test_a_driver_that_fails(memory, tmp_path, monkeypatch):
@@ -186,10 +187,9 @@ def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypa
 
 
 def test_hf_addresses_through_the_hub_client(server, tmp_path):
-    source = {"source": "local", "files": f"hf://datasets/{REPO}@main/*.parquet", "shards": 1}
-    command = [sys.executable, SCRIPT, "--corpus", "web", "--shard", "0", "--output", tmp_path / "x.parquet"]
-    command += ["--source", json.dumps({**source, "text_column": "text"}), "--manifest", tmp_path / "x.json"]
-    command += ["--shards", "1"]
+    source = LocalCorpus(source="local", files=f"hf://datasets/{REPO}@main/*.parquet")
+    paths = {"documents": tmp_path / "x.parquet", "manifest": tmp_path / "x.json"}
+    command = [sys.executable, SCRIPT, *arguments(corpus="web", source=source, shard=0, shards=1, **paths)]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment = {**inherited, "HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secretToken"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,7 +1,7 @@
 """The corpus benchmark: its arithmetic, and a run of the systems that need nothing but this project."""
 
 import csv
-import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,19 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cpt.stage import arguments
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def corpus_benchmark():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        found = importlib.util.spec_from_file_location("corpus_benchmark", ROOT / "benchmarks" / "corpus.py")
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    return module
+@pytest.fixture
+def corpus_benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import corpus
+
+    return corpus
 
 
 def run(seconds: float, memory: float) -> dict[str, float]:
@@ -45,35 +43,9 @@ def test_table_by_hand(corpus_benchmark):
     ]
 
 
-@pytest.fixture
-def bench(model_folder, save_table, tmp_path):
-    save_table(
-        tmp_path / "raw" / "00000.parquet",
-        {
-            "text": [
-                f"Rain number {i} fell on the plain and ran away.\n" * 2 + f"{i}\nagain" for i in range(99)
-            ]
-        },
-    )
-
-    def call(**changes) -> subprocess.CompletedProcess:
-        options = {
-            "input": tmp_path / "raw",
-            "model": model_folder,
-            "config": ROOT / "config.yaml",
-            "repeats": 2,
-            "systems": "ours-gigatoken ours-hf limit-hf limit-gigatoken",
-            "output": tmp_path / "corpus.csv",
-            **changes,
-        }
-        command = [sys.executable, str(ROOT / "benchmarks" / "corpus.py")]
-        command += [word for key, value in options.items() for word in (f"--{key}", *str(value).split())]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    return call
-
-
-def test_a_small_run(bench, save_table, tmp_path):
+def test_a_small_run(model_folder, save_table, tmp_path):
+    texts = [f"Rain number {i} fell on the plain and ran away.\n" * 2 + f"{i}\nagain" for i in range(99)]
+    raw = save_table(tmp_path / "raw" / "00000.parquet", {"text": texts})
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["packing"]["sequence_length"] = 16
     config["filters"]["token_quality"]["minimum_bytes_per_token"] = 0.5
@@ -85,12 +57,19 @@ def test_a_small_run(bench, save_table, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     items = {"task": ["arc"], "item": [0], "text": ["What fell on the plain and ran away from there again?"]}
     save_table(tmp_path / "benchmarks" / "items.parquet", items)
-    done = bench(
+    options = arguments(
+        raw=[raw],
+        model=model_folder,
         config=tmp_path / "config.yaml",
+        table=tmp_path / "corpus.csv",
         benchmarks=tmp_path / "benchmarks",
         repeats=2,
-        small="ours-hf limit-hf",
+        systems=["ours-gigatoken", "ours-hf", "limit-hf", "limit-gigatoken"],
+        small=["ours-hf", "limit-hf"],
     )
+    command = [sys.executable, str(ROOT / "benchmarks" / "corpus.py"), *options]
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "corpus.csv") as file:
         rows = list(csv.DictReader(file))
@@ -105,9 +84,3 @@ def test_a_small_run(bench, save_table, tmp_path):
     assert all(30 < float(row["peak_memory_mb"]) < 1000 for row in rows)
     assert "times the rate of limit-hf" in done.stderr
     assert "repeat 2, ours-gigatoken" in done.stderr and "repeat 2, ours-hf" not in done.stderr
-
-
-def test_no_files(bench, tmp_path):
-    done = bench(input=tmp_path)
-    assert done.returncode == 1
-    assert "no parquet files there; name their folder" in done.stderr

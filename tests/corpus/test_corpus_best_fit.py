@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_corpora import corpora, run_pack, shares_of, write
+from token_corpora import corpora, run_pack, shares_of, source_of, write
 
 from cpt.corpus.best_fit import best_fit
 from cpt.corpus.strategies import best_fit_sequences
-from cpt.corpus.stream import TokenSource
 
 
 def starts_of(lengths: list[int]) -> tuple[np.ndarray, int]:
@@ -60,7 +59,7 @@ def test_best_fit_equals_the_plain_algorithm(lengths, length):
     with tempfile.TemporaryDirectory() as temporary:
         if lengths:
             write(Path(temporary), "a", [[size - 1 for size in lengths]], 1)
-            assert best_fit_sequences(TokenSource(Path(temporary), "a", 1), length) == len(offsets) - 1
+            assert best_fit_sequences(source_of(Path(temporary), "a", 1), length) == len(offsets) - 1
     pieces = list(zip(begins.tolist(), sizes.tolist(), strict=True))
     assert [pieces[a:b] for a, b in pairwise(offsets)] == best_fit_one_by_one(lengths, length)
 

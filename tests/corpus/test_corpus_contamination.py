@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cpt.config_sections import Decontaminate
 from cpt.corpus.contamination import Hit, Items, small_letters
 from cpt.corpus.words import words_of
 from cpt.errors import UserError
+from decontaminate import decontaminate
 
 LONG = "Which of these animals, when frightened, will change its colour to hide from other animals nearby?"
 SHORT = "A chameleon can change colour to hide itself"  # 8 words
@@ -118,7 +120,7 @@ def test_missing_column(save_table, tmp_path):
 
 
 @pytest.mark.parametrize("drop", [False, True])
-def test_script(script, save_table, tmp_path, drop):
+def test_stage(save_table, tmp_path, drop):
     save_table(
         tmp_path / "benchmarks" / "items.parquet",
         {"task": ["arc", "piqa"], "item": [7, 0], "text": [LONG, SHORT]},
@@ -128,16 +130,8 @@ def test_script(script, save_table, tmp_path, drop):
         {"row": [0, 2, 5], "id": ["a", "b", None], "url": [None] * 3, "text": [LONG, "clean", f"x {LONG}"]},
     )
     np.save(tmp_path / "keep.npy", np.array([False, True, True]))
-    done = script(
-        "decontaminate",
-        input=filtered,
-        keep=tmp_path / "keep.npy",
-        benchmarks=tmp_path / "benchmarks",
-        settings={"ngram": 13, "drop": drop},
-        output=tmp_path / "out.npy",
-        report=tmp_path / "report.json",
-    )
-    assert done.returncode == 0, done.stderr
+    settings, outputs = Decontaminate(ngram=13, drop=drop), (tmp_path / "out.npy", tmp_path / "report.json")
+    decontaminate(filtered, tmp_path / "keep.npy", tmp_path / "benchmarks", settings, *outputs)
     report = json.loads((tmp_path / "report.json").read_text())
     assert np.load(tmp_path / "out.npy").tolist() == [False, True, not drop]
     assert [report[key] for key in ("documents", "contaminated", "dropped")] == [2, 1, int(drop)]

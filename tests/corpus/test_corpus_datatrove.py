@@ -13,16 +13,15 @@ from collections import Counter
 import pytest
 from datatrove.data import Document
 from datatrove.pipeline.filters import gopher_repetition_filter as peer
-from plain_rules import lines_of, paragraphs_of
+from plain_rules import lines_of, paragraphs_of, rules_of
 
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.drops import Drop
-from cpt.corpus.filters import Rules
 from cpt.corpus.words import words_of
 
 
 def check(text: str, rules: dict) -> Drop | None:
-    return Rules(rules).check(text)
+    return rules_of(rules).check(text)
 
 
 THEIR_WORDS = peer.split_into_words
@@ -98,7 +97,7 @@ def without(rules: dict, rule: str) -> dict:
     }
     if match := re.fullmatch(r"(top|duplicate)_(\d+)_gram", rule):
         key = {"top": "top_ngram_character_share", "duplicate": "duplicate_ngram_character_share"}[match[1]]
-        repetition[key][match[2]] = 9.0
+        repetition[key][int(match[2])] = 9.0
     else:
         key = rule.replace("characters", "character").removesuffix("s") + "_share"
         assert key in repetition
@@ -207,4 +206,4 @@ def test_each_difference_by_hand(cause, dropped_by_us, text, repetition, monkeyp
 
 
 def test_all_rules_have_a_peer(repetition):
-    assert {*PEER_RULES.values()} == {*Rules(repetition).names} - {"empty", "minimum_lines", "short_lines"}
+    assert {*PEER_RULES.values()} == {*rules_of(repetition).names} - {"empty", "minimum_lines", "short_lines"}

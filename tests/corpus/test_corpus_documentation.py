@@ -5,9 +5,11 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from cpt.config_sections import DocumentationCorpus
 from cpt.corpus.documentation import SourceFile, documents_of, package_root, source_files
 from cpt.corpus.reflow import reflow, strip_markup
 from cpt.errors import UserError
+from download import download
 
 SOURCE = '''"""The module."""
 raise SystemExit("never imported")
@@ -116,14 +118,13 @@ def test_bad_packages_name_the_key(name, message):
         package_root(name, "docs")
 
 
-def test_script(script, tmp_path):
-    source = {"source": "documentation", "packages": ["xxhash", "tokenizers"], "shards": 2}
+def test_shards(tmp_path):
+    source = DocumentationCorpus(source="documentation", packages=["xxhash", "tokenizers"], shards=2)
     ids = []
     for shard in (0, 1, 0):
-        paths = {"output": tmp_path / "x.parquet", "manifest": tmp_path / "x.json"}
-        done = script("download", corpus="docs", source=source, shard=shard, shards=2, **paths)
-        assert done.returncode == 0, done.stderr
-        ids.append((pq.read_table(paths["output"])["id"].to_pylist(), paths["output"].read_bytes()))
+        path = tmp_path / "x.parquet"
+        download("docs", source, shard, 2, path, tmp_path / "x.json")
+        ids.append((pq.read_table(path)["id"].to_pylist(), path.read_bytes()))
     assert ids[0] == ids[2]
     assert not set(ids[0][0]) & set(ids[1][0])
 

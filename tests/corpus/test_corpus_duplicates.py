@@ -1,6 +1,6 @@
 """Exact deduplication: the first wins, whatever the partitions and the shards."""
 
-import argparse
+import itertools
 import random
 import subprocess
 import sys
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import deduplicate
 from cpt.corpus.duplicates import digest, repeated_positions, write_partitions
-from cpt.corpus.words import as_utf8, with_single_spaces
+from cpt.corpus.kernels import as_utf8
+from cpt.corpus.words import with_single_spaces
+from deduplicate import deduplicate
 
 
 def digests(texts: list[str], how: str) -> list[bytes]:
@@ -54,40 +55,28 @@ def test_single_spaces(text):
     assert with_single_spaces(as_utf8(text)).tobytes().decode() == " ".join(text.split())
 
 
-def lay_out(save_table, root, shards: dict[str, list[list[str]]]) -> dict[str, int]:
-    for corpus, parts in shards.items():
-        for number, texts in enumerate(parts):
-            rows = {"digest": pa.array(digests(texts, "whitespace"), pa.binary(16))}
-            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
-            save_table(root / corpus / "filtered" / f"{number:05d}.parquet", rows)
-    return {corpus: len(parts) for corpus, parts in shards.items()}
-
-
-def survivors(script, save_table, root, shards, partitions) -> list[str]:
-    corpora = lay_out(save_table, root, shards)
-    settings = {"hash": "xxh3_128", "normalize": "whitespace", "partitions": partitions}
-    table = root / "duplicates.csv"
-    done = script("deduplicate", corpora=corpora, root=root, settings=settings, table=table)
-    assert done.returncode == 0, done.stderr
+def survivors(save_table, root, corpora: dict[str, list[list[str]]], partitions: int) -> list[str]:
+    """The texts that the stage keeps of corpora and their shards."""
+    shards = [texts for parts in corpora.values() for texts in parts]
+    documents, keep = ([root / f"{n}{end}" for n in range(len(shards))] for end in (".parquet", ".npy"))
+    for path, texts in zip(documents, shards, strict=True):
+        rows = {"digest": pa.array(digests(texts, "whitespace"), pa.binary(16))}
+        rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
+        save_table(path, rows)
+    counts = {corpus: len(parts) for corpus, parts in corpora.items()}
+    deduplicate(counts, documents, partitions, keep, root / "duplicates.csv")
     assert not list(root.rglob(".*"))
-    return kept_texts(root, shards)
+    lists = [np.load(path) for path in keep]
+    assert all(each.dtype == bool for each in lists)
+    everything = zip(itertools.chain(*shards), np.concatenate(lists), strict=True)
+    return [text for text, stays in everything if stays]
 
 
-def kept_texts(root, shards: dict[str, list[list[str]]]) -> list[str]:
-    kept = []
-    for corpus, parts in shards.items():
-        for number, texts in enumerate(parts):
-            keep = np.load(root / corpus / "deduplicated" / f"{number:05d}.keep.npy")
-            assert keep.dtype == bool
-            kept += [text for text, stays in zip(texts, keep, strict=True) if stays]
-    return kept
-
-
-def test_script_over_corpora_and_shards(script, save_table, tmp_path):
+def test_over_corpora_and_shards(save_table, tmp_path):
     first, second = ["a", "b", "a"], ["b", "c d"]
     other = ["c  d", "e", "a"]
     shards = {"one": [first, second], "two": [other]}
-    assert survivors(script, save_table, tmp_path / "r", shards, 8) == ["a", "b", "c d", "e"]
+    assert survivors(save_table, tmp_path / "r", shards, 8) == ["a", "b", "c d", "e"]
     table = (tmp_path / "r" / "duplicates.csv").read_text()
     assert table.splitlines() == [
         "corpus,shard,documents,duplicates,bytes",
@@ -96,7 +85,7 @@ def test_script_over_corpora_and_shards(script, save_table, tmp_path):
         "two,00000,3,2,5",
     ]
     again = {"one": [first + second, []], "two": [other[:1], other[1:]]}
-    assert survivors(script, save_table, tmp_path / "s", again, 1) == ["a", "b", "c d", "e"]
+    assert survivors(save_table, tmp_path / "s", again, 1) == ["a", "b", "c d", "e"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,15 +96,9 @@ def test_any_assignment_to_shards_and_partitions_keeps_the_same_texts(save_table
     shuffled = data.draw(st.permutations(range(len(texts))))
     partitions = data.draw(st.integers(1, 300))
     shards = [[texts[i] for i in shuffled if shard_of[i] == number] for number in range(5)]
-    layout = {"one": shards[:2], "two": shards[2:]}
+    corpora = {"one": shards[:2], "two": shards[2:]}
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        corpora = lay_out(save_table, root, layout)
-        options = {"hash": "xxh3_128", "normalize": "whitespace", "partitions": partitions}
-        deduplicate.main(
-            argparse.Namespace(corpora=corpora, root=root, settings=options, table=root / "duplicates.csv")
-        )
-        kept = kept_texts(root, layout)
+        kept = survivors(save_table, Path(folder), corpora, partitions)
     in_order = [text for shard in shards for text in shard]
     first = {" ".join(text.split()): text for text in reversed(in_order)}
     assert sorted(kept) == sorted(first.values())
@@ -168,7 +151,7 @@ print(np.array_equal(found, expected), found.sum())
 
 
 def test_ten_million_records_in_bounded_memory():
-    scripts = Path(deduplicate.__file__).parent
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
     results = [
         subprocess.run([sys.executable, "-c", TEN_MILLION, how], capture_output=True, text=True, cwd=scripts)
         for how in ("partitions", "set")

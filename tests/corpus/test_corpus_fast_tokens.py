@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stages import TOKENIZED, files
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from cpt.config_sections import Filters, HeldOut
 from cpt.corpus import fast_tokens, tokens
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, digit_cuts, first_difference, hostile_strings
 from cpt.corpus.tokens import ModelTokenizer
+from tokenize_documents import tokenize_documents
 
 TEXT = [
     "the rain in the plain is the same rain again and again",
@@ -267,39 +270,19 @@ def test_definition_without_padding_is_refused():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_ways_write_the_same_bytes(script, save_model, save_table, filters, tmp_path, kind):
+def test_both_ways_write_the_same_bytes(save_model, save_table, filters, tmp_path, caplog, kind):
     model = save_model(tmp_path / "model", KINDS[kind]())
     texts = [text for text in hostile_strings(["<|endoftext|>", "</s>"]) if text] + TEXT
     columns = {"row": list(range(len(texts))), "id": [f"d{i}" for i in range(len(texts))], "text": texts}
     filtered = save_table(tmp_path / "f.parquet", {**columns, "url": [None] * len(texts)})
     np.save(tmp_path / "keep.npy", np.ones(len(texts), bool))
+    thresholds, split = Filters.model_validate(filters).token_quality, HeldOut(share=0.1, group_by="url")
     sums = {}
     for encoder in ("fastest", "tokenizers"):
-        names = [
-            "tokens",
-            "ends.npy",
-            "held_out.parquet",
-            "json",
-            "drops.csv",
-            "examples.jsonl",
-            "quality.csv",
-        ]
-        keys = ["tokens", "ends", "held_out", "manifest", "drops", "examples", "quality"]
-        paths = {key: tmp_path / encoder / name for key, name in zip(keys, names, strict=True)}
-        done = script(
-            "tokenize_documents",
-            input=filtered,
-            keep=tmp_path / "keep.npy",
-            model=model,
-            encoder=encoder,
-            settings={
-                "token_quality": filters["token_quality"],
-                "held_out": {"share": 0.1, "group_by": "url"},
-            },
-            **paths,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "gigatoken" not in done.stderr
+        paths = files(tmp_path / encoder / "0", TOKENIZED)
+        keep = tmp_path / "keep.npy"
+        tokenize_documents(filtered, keep, model, thresholds, split, **paths, encoder=encoder)
+        assert "gigatoken" not in caplog.text
         manifest = json.loads(paths["manifest"].read_text())
         assert ("gigatoken" in manifest.pop("provenance")["encoder"]) == (encoder == "fastest")
         paths["manifest"].write_text(json.dumps(manifest))

@@ -1,12 +1,12 @@
 """Length and repetition rules: hand-worked examples, and a plain reference on random and real text."""
 
-import argparse
 import csv
 import inspect
 import json
 import random
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_rules import duplicates, lines_of, paragraphs_of
+from plain_rules import duplicates, lines_of, paragraphs_of, rules_of
 
-import filter_documents
+from cpt.config_sections import ColumnBounds, Filters
 from cpt.corpus import ngrams
 from cpt.corpus.drops import Drop
-from cpt.corpus.filters import Rules
 from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
 from cpt.errors import UserError
+from filter_documents import filter_documents
 
 PROSE = (
     "A sentence that is long enough to count as a line of its own.\n"
@@ -33,7 +33,7 @@ PROSE = (
 
 
 def check(text: str, filters: dict) -> Drop | None:
-    return Rules(filters).check(text)
+    return rules_of(filters).check(text)
 
 
 def split(text: str) -> list[str]:
@@ -97,7 +97,7 @@ ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates as well
 
 def test_any_text_has_a_verdict(filters):
     loose = {**filters, "length": {**filters["length"], "minimum_lines": 0}}
-    table = Rules(filters).names
+    table = rules_of(filters).names
 
     @settings(max_examples=200, deadline=None)
     @given(st.text(ANY_CHARACTER) | st.text("ab \n.") | st.text("é日\U0001f600\ud800\0\r\n "))
@@ -212,31 +212,24 @@ def test_blank_lines_are_no_lines(filters):
     assert check(PROSE.replace("\n", "\n\n\n\n"), filters) is None
 
 
-def test_script_accounts_for_every_document(script, save_table, tmp_path, filters):
+def run(raw, folder, filters, text_column="text", where=None) -> dict[str, Path]:
+    """Run the stage; returns its outputs."""
+    paths = {name: folder / name for name in ("documents", "drops", "examples")}
+    filter_documents(raw, text_column, where or {}, Filters.model_validate(filters), "none", **paths)
+    return paths
+
+
+def test_every_document_is_accounted_for(save_table, tmp_path, filters):
     texts = [PROSE, None, "", "a\nb", PROSE.upper(), "short\nlines\nonly"]
     raw = save_table(tmp_path / "raw.parquet", {"content": texts, "id": [f"n{i}" for i in range(6)]})
-    outputs = {
-        name: tmp_path / file
-        for name, file in [("output", "out.parquet"), ("drops", "drops.csv"), ("examples", "examples.jsonl")]
-    }
-    contents = []
-    for _ in range(2):
-        done = script(
-            "filter_documents",
-            input=raw,
-            text_column="content",
-            settings=filters,
-            normalize="none",
-            **outputs,
-        )
-        assert done.returncode == 0, done.stderr
-        contents.append([path.read_bytes() for path in outputs.values()])
-    assert contents[0] == contents[1]
-    kept = pq.read_table(outputs["output"]).to_pylist()
+    outputs = run(raw, tmp_path / "0", filters, "content")
+    again = run(raw, tmp_path / "1", filters, "content")
+    assert all(path.read_bytes() == again[name].read_bytes() for name, path in outputs.items())
+    kept = pq.read_table(outputs["documents"]).to_pylist()
     assert [(row["row"], row["id"], row["url"]) for row in kept] == [(0, "n0", None), (4, "n4", None)]
     with open(outputs["drops"]) as file:
         table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
-    assert list(table) == ["read", *Rules(filters).names, "kept"]
+    assert list(table) == ["read", *rules_of(filters).names, "kept"]
     assert table["read"] == (6, sum(len(text or "") for text in texts))
     assert table["empty"][0] == 2
     for column in (0, 1):
@@ -255,14 +248,12 @@ def test_bounds_on_columns_come_first_and_every_document_is_accounted_for(save_t
     scores = [4.0, 3.99, None, float("nan"), 5.0, 5.01, 4.5, 1.0]
     tokens = [9, 9, 9, 9, 9, 9, 8, 9]
     raw = save_table(tmp_path / "raw.parquet", {"text": texts, "score": scores, "tokens": tokens})
-    both = {"score": {"minimum": 4, "maximum": 5}, "tokens": {"minimum": 9, "maximum": None}}
-    paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
-    arguments = {"input": raw, "text_column": "text", "normalize": "none", **paths}
-    filter_documents.main(argparse.Namespace(settings=filters | {"where": both}, **arguments))
-    assert pq.read_table(paths["output"])["row"].to_pylist() == [0, 4]
+    both = {"score": ColumnBounds(minimum=4, maximum=5), "tokens": ColumnBounds(minimum=9)}
+    paths = run(raw, tmp_path, filters, where=both)
+    assert pq.read_table(paths["documents"])["row"].to_pylist() == [0, 4]
     with open(paths["drops"]) as file:
         table = {row["rule"]: int(row["documents"]) for row in csv.DictReader(file)}
-    assert list(table) == ["read", "where_score", "where_tokens", *Rules(filters).names, "kept"]
+    assert list(table) == ["read", "where_score", "where_tokens", *rules_of(filters).names, "kept"]
     assert {rule: count for rule, count in table.items() if count} == {
         "read": 8,
         "where_score": 5,  # also the document without text
@@ -278,7 +269,7 @@ def test_bounds_on_columns_come_first_and_every_document_is_accounted_for(save_t
     ]
     both["quality"] = both.pop("score")
     with pytest.raises(UserError, match=r"raw\.parquet: there is no column 'quality'.*`where`"):
-        filter_documents.main(argparse.Namespace(settings=filters | {"where": both}, **arguments))
+        run(raw, tmp_path, filters, where=both)
 
 
 def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
@@ -289,30 +280,22 @@ def test_counts_add_up_for_any_documents(save_table, tmp_path, filters):
     def holds(documents):
         values = [text.encode() if isinstance(text, str) else text for text in documents]
         raw = save_table(tmp_path / "raw.parquet", {"text": pa.array(values, pa.binary())})
-        paths = {name: tmp_path / name for name in ("output", "drops", "examples")}
-        filter_documents.main(
-            argparse.Namespace(input=raw, text_column="text", settings=filters, normalize="none", **paths)
-        )
+        paths = run(raw, tmp_path, filters)
         with open(paths["drops"]) as file:
             table = {row["rule"]: (int(row["documents"]), int(row["bytes"])) for row in csv.DictReader(file)}
         texts = [(value or b"").decode(errors="replace") for value in values]
         assert table["read"] == (len(values), sum(len(text.encode()) for text in texts))
         read = table.pop("read")
         assert read == tuple(map(sum, zip(*table.values(), strict=True)))
-        kept = pq.read_table(paths["output"]).to_pylist()
+        kept = pq.read_table(paths["documents"]).to_pylist()
         assert [row["text"] for row in kept] == [texts[row["row"]] for row in kept]
         assert table["kept"] == (len(kept), sum(len(row["text"].encode()) for row in kept))
 
     holds()
 
 
-def test_script_names_a_missing_text_column(script, save_table, tmp_path, filters):
+def test_a_missing_text_column_is_named(save_table, tmp_path, filters):
     raw = save_table(tmp_path / "raw.parquet", {"body": ["x"]})
-    paths = {key: tmp_path / key for key in ("output", "drops", "examples")}
-    done = script(
-        "filter_documents", input=raw, text_column="text", settings=filters, normalize="none", **paths
-    )
-    assert done.returncode == 1
-    assert "there is no column 'text'; its columns are body" in done.stderr
-    assert "text_column" in done.stderr
-    assert not paths["output"].exists()
+    with pytest.raises(UserError, match=r"there is no column 'text'; its columns are body; .*text_column"):
+        run(raw, tmp_path, filters)
+    assert not (tmp_path / "documents").exists()

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_rules import rules_of
 
 from cpt.corpus import tokens
 from cpt.corpus.contamination import SHORTEST_ITEM, Items
 from cpt.corpus.documents import valid_text
 from cpt.corpus.drops import Drop
-from cpt.corpus.filters import Rules
+from cpt.corpus.kernels import as_utf8
 from cpt.corpus.reflow import reflow
 from cpt.corpus.sources import documents_in
 from cpt.corpus.tokens import encode_long
-from cpt.corpus.words import as_utf8, with_single_spaces, words_of
+from cpt.corpus.words import with_single_spaces, words_of
 from cpt.errors import UserError
 
 QUICK = settings(max_examples=100, deadline=None)
@@ -31,7 +32,7 @@ def thresholds(draw) -> dict:
     """Any settings that the config's `filters` allows."""
     names = ("duplicate_line_share", "duplicate_paragraph_share")
     names += ("duplicate_line_character_share", "duplicate_paragraph_character_share")
-    ngrams = st.dictionaries(st.integers(1, 12).map(str), share, max_size=4)
+    ngrams = st.dictionaries(st.integers(1, 12), share, max_size=4)
     return {
         "length": {
             "minimum_lines": draw(st.integers(0, 4)),
@@ -74,10 +75,10 @@ def loosened(rules: dict, but: str) -> dict:
 @QUICK
 @given(ANY_TEXT, thresholds())
 def test_the_first_rule_that_would_drop_a_text_by_itself_is_the_verdict(text, rules):
-    names = Rules(rules).names
-    alone = (Rules(loosened(rules, rule)).check(text) for rule in names)
+    names = rules_of(rules).names
+    alone = (rules_of(loosened(rules, rule)).check(text) for rule in names)
     first = next((drop for drop in alone if drop), None)
-    assert Rules(rules).check(text) == first
+    assert rules_of(rules).check(text) == first
     assert first is None or (first.rule in names and isinstance(first, Drop))
 
 

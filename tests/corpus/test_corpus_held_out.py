@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt.corpus.held_out import first_tokens
+from cpt.corpus.split import first_tokens
 from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
-from cpt.held_out import HeldOut, load_held_out
+from cpt.token_windows import HeldOut, load_held_out
+from held_out_tokens import held_out_tokens
 
 TEXTS = ["the rain again", "", "Größe: 漢字 and <|endoftext|> as text", "x" * 100, "never reached"]
 
@@ -58,12 +59,9 @@ def test_each_token_is_predicted_once_after_at_least_one_token():
     assert [window.tolist() for window in found.windows(100)] == [[0, 1, 2, 3, 4, 5], [0, 6, 7], [0, 8, 9]]
 
 
-def test_the_script_writes_the_same_bytes_each_time(model_folder, held_out, script, tmp_path):
+def test_the_stage_writes_the_same_bytes_each_time(model_folder, held_out, tmp_path):
     for name in ("a.npz", "b.npz"):
-        done = script(
-            "held_out_tokens", input=held_out, model=model_folder, tokens=20, output=tmp_path / name
-        )
-        assert done.returncode == 0, done.stderr
+        held_out_tokens(held_out, model_folder, 20, tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     found, expected = (
         load_held_out(tmp_path / "a.npz"),

@@ -1,7 +1,6 @@
 """Downloads from a stand-in of the hub that serves FineWeb-Edu's layout, by the hub's own client."""
 
 import hashlib
-import json
 import os
 import random
 import re
@@ -19,16 +18,17 @@ from fineweb_edu import REPO, SCHEMA, parquet_file, repository
 from hub_server import COMMIT, Fault, HubServer
 from huggingface_hub import HfApi, constants
 
-import download as download_script
+from cpt.config_sections import HubCorpus
 from cpt.corpus import hub as hub_module
 from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.progress import NOTICE
+from cpt.stage import arguments
+from download import download
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download.py"
 TOKEN = "hf_aTokenThatMustNotBeSeen"
-SOURCE = {"source": "hub", "repo": REPO, "revision": "main", "files": "sample/10BT/*.parquet"}
-SOURCE |= {"text_column": "text"}
+SOURCE = HubCorpus(source="hub", repo=REPO, revision="main", files="sample/10BT/*.parquet", shards=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,8 @@ def server(files, monkeypatch):
 
 def fetch(source, shard, folder, shards=None):
     output = folder / f"{shard:05d}.parquet"
-    return hub_module.fetch_hub_file({**SOURCE, **source}, "web", shard, shards or shard + 1, output)
+    source = SOURCE.model_copy(update=source)
+    return hub_module.fetch_hub_file(source, "web", shard, shards or shard + 1, output)
 
 
 def requests(server, on):
@@ -175,9 +176,7 @@ def test_what_lies_there_of_other_files_is_removed(server, tmp_path):
 def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
     server.faults.append(Fault("wrong-bytes", at=12))
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
-    source = {**SOURCE, "files": "lines/*.jsonl"}
-    arguments = {"corpus": "web", "source": source, "shard": 0, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, shards=1, code="x"))
+    download("web", SOURCE.model_copy(update={"files": "lines/*.jsonl"}), 0, 1, output, manifest)
     assert pq.read_table(output)["text"].to_pylist() == [f"line {i} of git's own file" for i in range(50)]
     told = read_json(manifest)
     content = server.files["lines/part.jsonl"]
@@ -192,11 +191,10 @@ def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
 
 def start(server, folder, **environment):
     """The script as the workflow starts it, with the client as it is installed."""
-    command = [sys.executable, SCRIPT, "--corpus", "web", "--source", json.dumps(SOURCE), "--shard", "1"]
-    command += ["--shards", "3", "--output", folder / "00001.parquet", "--manifest", folder / "00001.json"]
-    log = ["--log-file", folder / "log"]
+    paths = {"documents": folder / "00001.parquet", "manifest": folder / "00001.json", "log": folder / "log"}
+    command = [sys.executable, SCRIPT, *arguments(corpus="web", source=SOURCE, shard=1, shards=3, **paths)]
     variables = {**surroundings(server), **environment}
-    return subprocess.Popen([*command, *log], env=variables, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
 
 def surroundings(server) -> dict[str, str]:
@@ -310,11 +308,10 @@ def test_token_stays_secret(files, tmp_path):
 
 def test_a_file_without_documents_is_refused(tmp_path, monkeypatch):
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
-    arguments = {"corpus": "web", "source": SOURCE, "shard": 0, "output": output, "manifest": manifest}
     with HubServer(REPO, {"sample/10BT/000_00000.parquet": parquet_file(0, 1)}) as started:
         monkeypatch.setattr(hub_module, "HfApi", lambda: HfApi(endpoint=started.url))
         with pytest.raises(
             UserError, match=r"corpora\.web, shard 0: there is not one document in it; look into"
         ):
-            download_script.main(SimpleNamespace(**arguments, shards=1, code="x"))
+            download("web", SOURCE, 0, 1, output, manifest)
     assert not output.exists()

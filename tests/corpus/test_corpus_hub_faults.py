@@ -15,16 +15,16 @@ from fineweb_edu import REPO, repository
 from hub_server import COMMIT, Fault, HubServer
 from huggingface_hub import HfApi, constants
 
-import download as download_script
+from cpt.config_sections import HubCorpus
 from cpt.corpus import hub as hub_module
 from cpt.corpus import remote
 from cpt.errors import UserError
 from cpt.files import read_json
+from download import download
 
 TOKEN = "hf_aTokenThatMustNotBeSeen"
 NAME = "sample/10BT/001_00000.parquet"
-SOURCE = {"source": "hub", "repo": REPO, "revision": COMMIT, "files": "sample/10BT/*.parquet"}
-SOURCE |= {"text_column": "text"}
+SOURCE = HubCorpus(source="hub", repo=REPO, revision=COMMIT, files="sample/10BT/*.parquet", shards=2)
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "download.md"
 
 
@@ -165,8 +165,7 @@ def server(files, monkeypatch):
 
 def fetch(folder: Path) -> tuple[Path, Path]:
     output, manifest = folder / "raw" / "00001.parquet", folder / "raw" / "00001.json"
-    arguments = {"corpus": "web", "source": SOURCE, "shard": 1, "output": output, "manifest": manifest}
-    download_script.main(SimpleNamespace(**arguments, shards=2, code="x"))
+    download("web", SOURCE, 1, 2, output, manifest)
     return output, manifest
 
 

@@ -1,12 +1,15 @@
 """One long line through the stages: their memory stays below 1 GB."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stages import TOKENIZED, files
+
+from cpt.config_sections import Filters, HeldOut
+from cpt.stage import arguments
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 MEASURED = """
@@ -33,10 +36,7 @@ def punctuation(size: int) -> str:
 
 def peak_megabytes(name: str, **options) -> float:
     """Peak memory of a script."""
-    command = [sys.executable, "-c", MEASURED, str(SCRIPTS / f"{name}.py")]
-    for key, value in options.items():
-        text = json.dumps(value) if isinstance(value, dict) else str(value)
-        command += [f"--{key.replace('_', '-')}", text]
+    command = [sys.executable, "-c", MEASURED, str(SCRIPTS / f"{name}.py"), *arguments(**options)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPTS)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split("peak ")[1]) * 1024 / 1e6
@@ -49,11 +49,12 @@ def test_filter(save_table, tmp_path, filters, make, megabytes):
     filters["length"]["minimum_lines"] = 1
     peak = peak_megabytes(
         "filter_documents",
-        input=raw,
+        raw=raw,
         text_column="text",
-        settings=filters,
+        where={},
+        filters=Filters.model_validate(filters).of_documents,
         normalize="whitespace",
-        **{name: tmp_path / name for name in ("output", "drops", "examples")},
+        **{name: tmp_path / name for name in ("documents", "drops", "examples")},
     )
     assert peak < (1000 if megabytes == 100 else 400)
     assert "read,1," in (tmp_path / "drops").read_text()
@@ -67,14 +68,11 @@ def test_tokenize(save_table, tmp_path, filters, model_folder):
     np.save(tmp_path / "keep.npy", np.ones(1, bool))
     peak = peak_megabytes(
         "tokenize_documents",
-        input=filtered,
+        documents=filtered,
         keep=tmp_path / "keep.npy",
         model=model_folder,
-        settings={
-            "token_quality": filters["token_quality"],
-            "held_out": {"share": 0.0, "group_by": "url"},
-        },
-        **{key: tmp_path / key for key in ("tokens", "ends", "held_out", "manifest")},
-        **{key: tmp_path / key for key in ("drops", "examples", "quality")},
+        thresholds=Filters.model_validate(filters).token_quality,
+        split=HeldOut(share=0.0, group_by="url"),
+        **files(tmp_path / "0", TOKENIZED),
     )
     assert peak < 500

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_corpora import chosen_of, corpora, permutation, run_pack, shares_of, write
+from token_corpora import chosen_of, corpora, permutation, run_pack, shares_of, source_of, write
 
 from cpt.corpus.packing import Order
 from cpt.corpus.strategies import STRATEGIES, Concatenate, cut_by_concatenation
-from cpt.corpus.stream import TokenSource
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,7 +97,7 @@ def test_fewer_epochs_are_a_prefix(tmp_path, strategy):
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path):
     write(tmp_path, "a", [[7] * 50], 1)
-    order = Order(Concatenate(TokenSource(tmp_path, "a", 1), 8), 0)
+    order = Order(Concatenate(source_of(tmp_path, "a", 1), 8), 0)
     epochs = order.take(150).reshape(3, 50).tolist()
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -108,4 +107,4 @@ def test_each_epoch_has_an_order_of_its_own(tmp_path):
 def test_cuts_by_hand(tmp_path):
     # Documents at 0..3, 3..8, 8..10 in sequences of 4: only the second lies in two (4..7 ends at 8).
     write(tmp_path, "a", [[2, 4], [1]], 1)
-    assert cut_by_concatenation(TokenSource(tmp_path, "a", 2), 4) == 1
+    assert cut_by_concatenation(source_of(tmp_path, "a", 2), 4) == 1

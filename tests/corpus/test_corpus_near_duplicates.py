@@ -1,6 +1,5 @@
 """Near-duplicates: MinHash's probabilities, clusters, their independence of shards, datatrove's verdicts."""
 
-import argparse
 import itertools
 import math
 import random
@@ -17,18 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-import minhash
-import near_duplicates
+from cpt.config_sections import NearDuplicates
 from cpt.corpus import near_duplicates as module
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.near_duplicates import band_hashes, first_of_clusters, hash_ngrams
+from cpt.errors import UserError
+from minhash import minhash
+from near_duplicates import near_duplicates
 
-FINEWEB = {"ngram": 5, "bands": 14, "rows": 8, "seed": 0}
+FINEWEB = NearDuplicates(ngram=5, bands=14, rows=8, seed=0)
 
 
 def signatures(texts: list[str], **options) -> np.ndarray:
     """Band hashes: uint64 [bands, documents]."""
-    return np.stack(list(band_hashes(texts, **(FINEWEB | options))), axis=1)
+    return np.stack(list(band_hashes(texts, FINEWEB.model_copy(update=options))), axis=1)
 
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
@@ -164,34 +165,26 @@ def test_clusters_do_not_depend_on_shards_or_ranges(data):
     assert found.tolist() == clusters_by_hand(hashes, present)
 
 
-def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lambda text: True) -> None:
-    """Filtered documents and exact keep-lists, and both scripts over them."""
-    for corpus, parts in shards.items():
-        for number, texts in enumerate(parts):
-            filtered = root / corpus / "filtered" / f"{number:05d}.parquet"
-            rows = {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()}
-            rows |= {"id": [str(n) for n in range(len(texts))], "url": [""] * len(texts)}
-            rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
-            save_table(filtered, rows)
-            exact = root / corpus / "deduplicated" / f"{number:05d}.keep.npy"
-            exact.parent.mkdir(exist_ok=True)
-            np.save(exact, np.array([keep(text) for text in texts], bool))
-            output = root / corpus / "minhash" / f"{number:05d}.npy"
-            minhash.main(argparse.Namespace(input=filtered, settings=FINEWEB, output=output))
+def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lambda text: True) -> dict:
+    """Filtered documents, exact keep-lists and signatures; returns what `near_duplicates` is called with."""
+    everything = [texts for parts in shards.values() for texts in parts]
+    kinds = {"documents": ".parquet", "unique": ".unique.npy", "signatures": ".npy", "keep": ".keep.npy"}
+    lists = {name: [root / f"{n}{end}" for n in range(len(everything))] for name, end in kinds.items()}
+    for number, texts in enumerate(everything):
+        rows = {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()}
+        rows |= {"id": [str(n) for n in range(len(texts))], "url": [""] * len(texts)}
+        rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
+        save_table(lists["documents"][number], rows)
+        np.save(lists["unique"][number], np.array([keep(text) for text in texts], bool))
+        minhash(lists["documents"][number], FINEWEB, lists["signatures"][number])
     corpora = {corpus: len(parts) for corpus, parts in shards.items()}
-    near_duplicates.main(argparse.Namespace(corpora=corpora, root=root, table=root / "near_duplicates.csv"))
+    return {"corpora": corpora, **lists, "table": root / "near_duplicates.csv"}
 
 
-def kept_texts(root: Path, shards: dict[str, list[list[str]]]) -> list[str]:
-    return [
-        text
-        for corpus, parts in shards.items()
-        for number, texts in enumerate(parts)
-        for text, stays in zip(
-            texts, np.load(root / corpus / "near_deduplicated" / f"{number:05d}.keep.npy"), strict=True
-        )
-        if stays
-    ]
+def kept_texts(shards: dict[str, list[list[str]]], keep: list[Path]) -> list[str]:
+    everything = [text for parts in shards.values() for texts in parts for text in texts]
+    stays = np.concatenate([np.load(path) for path in keep])
+    return [text for text, stay in zip(everything, stays, strict=True) if stay]
 
 
 FAMILIES = [pair(random.Random(number), 2) for number in range(4)] + [("too few words", "too few words?")]
@@ -207,8 +200,9 @@ def test_any_assignment_to_shards_keeps_the_first_of_each_family(save_table, dat
     parts = [texts[start:end] for start, end in itertools.pairwise([0, *cuts, len(texts)])]
     layout = {"one": parts[:1], "two": parts[1:]}
     with tempfile.TemporaryDirectory() as folder:
-        lay_out(save_table, Path(folder), layout)
-        kept = kept_texts(Path(folder), layout)
+        files = lay_out(save_table, Path(folder), layout)
+        near_duplicates(**files)
+        kept = kept_texts(layout, files["keep"])
     seen: set[int] = set()
     expected = []
     for family, version in chosen:
@@ -218,11 +212,12 @@ def test_any_assignment_to_shards_keeps_the_first_of_each_family(save_table, dat
     assert kept == expected
 
 
-def test_scripts_count_exact_duplicates_once(save_table, script, tmp_path):
+def test_exact_duplicates_count_once(save_table, tmp_path):
     (one, near), (other, gone) = FAMILIES[0], FAMILIES[1]
     shards = {"a": [[gone, one], [near]], "b": [[other, one + "!", near]]}
-    lay_out(save_table, tmp_path, shards, keep=lambda text: text != gone)
-    assert kept_texts(tmp_path, shards) == [one, other]
+    files = lay_out(save_table, tmp_path, shards, keep=lambda text: text != gone)
+    near_duplicates(**files)
+    assert kept_texts(shards, files["keep"]) == [one, other]
     table = (tmp_path / "near_duplicates.csv").read_text()
     assert table.splitlines() == [
         "corpus,shard,documents,near_duplicates,bytes",
@@ -230,16 +225,12 @@ def test_scripts_count_exact_duplicates_once(save_table, script, tmp_path):
         f"a,00001,1,1,{len(near)}",
         f"b,00000,3,2,{len(one) + 1 + len(near)}",
     ]
-    before = (tmp_path / "b" / "minhash" / "00000.npy").read_bytes()
-    document = tmp_path / "b" / "filtered" / "00000.parquet"
-    done = script("minhash", input=document, settings=FINEWEB, output=tmp_path / "again.npy")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "again.npy").read_bytes() == before
+    minhash(files["documents"][2], FINEWEB, tmp_path / "again.npy")
+    assert (tmp_path / "again.npy").read_bytes() == files["signatures"][2].read_bytes()
     assert not list(tmp_path.rglob(".*"))
-    np.save(tmp_path / "b" / "deduplicated" / "00000.keep.npy", np.ones(2, bool))
-    table = tmp_path / "near_duplicates.csv"
-    done = script("near_duplicates", corpora={"a": 2, "b": 1}, root=tmp_path, table=table)
-    assert done.returncode == 1 and "doesn't fit the 3 documents of" in done.stderr
+    np.save(files["unique"][2], np.ones(2, bool))
+    with pytest.raises(UserError, match="doesn't fit the 3 documents of"):
+        near_duplicates(**files)
 
 
 # ----------------------------------------------------------------------- real text, and datatrove's own

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 import xxhash
-from token_corpora import chosen_of, permutation
+from token_corpora import chosen_of, lists_of, permutation, source_of
 
+import pack as stage
+from cpt.config_sections import Packing
 from cpt.corpus import packing
 from cpt.corpus.packing import Order, mixed, shuffled
 from cpt.corpus.strategies import STRATEGIES
-from cpt.corpus.stream import TokenSource
+from cpt.errors import UserError
 
 TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 500, "tokenizer_sha256": "f" * 64}
 
@@ -63,7 +65,7 @@ def test_stream_over_shards(tmp_path):
     write_shard(tmp_path, "c", 0, [[1, 2], [3]])
     write_shard(tmp_path, "c", 1, [])
     write_shard(tmp_path, "c", 2, [[4], [5, 6]])
-    source = TokenSource(tmp_path, "c", 3)
+    source = source_of(tmp_path, "c", 3)
     assert [begins.tolist() for begins, _ in source.spans()] == [[0, 3], [5, 7]]
     for begin in range(10):
         for length in range(1, 11 - begin):
@@ -72,22 +74,19 @@ def test_stream_over_shards(tmp_path):
             assert out.tolist() == [1, 2, 0, 3, 0, 4, 0, 5, 6, 0][begin : begin + length]
 
 
-def pack(script, root, mixture, shards, output, length=8, seed=0, epochs=1):
-    settings = {"sequence_length": length, "strategy": "concatenate", "maximum_epochs": epochs, "seed": seed}
-    return script(
-        "pack", mixture=mixture, name="m", shards=shards, root=root, settings=settings, output=output
-    )
+def pack(root, mixture, shards, output, length=8):
+    packing = Packing(sequence_length=length, strategy="concatenate", maximum_epochs=1, seed=0)
+    stage.pack("m", mixture, shards, **lists_of(root, shards), packing=packing, packed=output)
 
 
-def test_script_packs_and_accounts(script, tmp_path):
+def test_packs_and_accounts(tmp_path):
     generator = np.random.default_rng(0)
     streams = {"a": documents(generator, 90), "b": documents(generator, 40)}
     for corpus, all_documents in streams.items():
         for shard in range(2):
             write_shard(tmp_path, corpus, shard, all_documents[shard::2])
     for output in ("x", "y"):
-        done = pack(script, tmp_path, {"a": 0.75, "b": 0.25}, {"a": 2, "b": 2}, tmp_path / output)
-        assert done.returncode == 0, done.stderr
+        pack(tmp_path, {"a": 0.75, "b": 0.25}, {"a": 2, "b": 2}, tmp_path / output)
     for name in ("sequences.bin", "boundaries.npy", "boundary_offsets.npy", "lengths.npy"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
     ledger = json.loads((tmp_path / "x" / "ledger.json").read_text())
@@ -124,7 +123,7 @@ def test_blocks_do_not_change_the_output(tmp_path, monkeypatch, strategy):
     for corpus in ("a", "b"):
         for shard, count in enumerate((90, 0, 7, 60)):
             write_shard(tmp_path, corpus, shard, documents(generator, count))
-    strategies = [STRATEGIES[strategy](TokenSource(tmp_path, corpus, 4), 8) for corpus in ("a", "b")]
+    strategies = [STRATEGIES[strategy](source_of(tmp_path, corpus, 4), 8) for corpus in ("a", "b")]
     shares = {"a": 0.7, "b": 0.3}
     pattern, count = mixed(shares, {"a": 2 * strategies[0].sequences, "b": 10**9})
 
@@ -153,41 +152,36 @@ def test_parts_do_not_change_the_shuffle(monkeypatch, count):
         assert np.concatenate(parts).tolist() == np.argsort(numbers, kind="stable").tolist()
 
 
-def test_empty_corpus(script, tmp_path):
+def test_empty_corpus(tmp_path):
     write_shard(tmp_path, "news", 0, [])
-    done = pack(script, tmp_path, {"news": 1.0}, {"news": 1}, tmp_path / "x")
-    assert done.returncode == 1
-    assert "corpus news: there are no tokens to pack" in done.stderr
-    assert "drops.csv" in done.stderr
+    with pytest.raises(UserError, match=r"corpus news: there are no tokens to pack; .*drops\.csv"):
+        pack(tmp_path, {"news": 1.0}, {"news": 1}, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_too_little_text(script, tmp_path):
+def test_too_little_text(tmp_path):
     write_shard(tmp_path, "news", 0, [[1, 2]])
-    done = pack(script, tmp_path, {"news": 1.0}, {"news": 1}, tmp_path / "x")
-    assert (
-        "corpus news: its 3 tokens don't fill one sequence; lower packing.sequence_length (8)" in done.stderr
-    )
+    message = r"corpus news: its 3 tokens don't fill one sequence; lower packing.sequence_length \(8\)"
+    with pytest.raises(UserError, match=message):
+        pack(tmp_path, {"news": 1.0}, {"news": 1}, tmp_path / "x")
 
 
-def test_mixed_tokenizers_are_refused(script, tmp_path):
+def test_mixed_tokenizers_are_refused(tmp_path):
     write_shard(tmp_path, "a", 0, [list(range(1, 20))])
     write_shard(tmp_path, "b", 0, [list(range(1, 20))], tokenizer_sha256="0" * 64)
-    done = pack(script, tmp_path, {"a": 0.5, "b": 0.5}, {"a": 1, "b": 1}, tmp_path / "x")
-    assert done.returncode == 1
-    assert "made with another tokenizer" in done.stderr
-    assert "tokenizer_sha256" in done.stderr
+    with pytest.raises(UserError, match=r"b/tokens: made with another tokenizer .*tokenizer_sha256"):
+        pack(tmp_path, {"a": 0.5, "b": 0.5}, {"a": 1, "b": 1}, tmp_path / "x")
 
 
-def test_a_truncated_shard_is_refused(script, tmp_path):
+def test_a_truncated_shard_is_refused(tmp_path):
     write_shard(tmp_path, "a", 0, [list(range(1, 20))])
     path = tmp_path / "a" / "tokens" / "00000.tokens"
     path.write_bytes(path.read_bytes()[:-2])
-    done = pack(script, tmp_path, {"a": 1.0}, {"a": 1}, tmp_path / "x")
-    assert "00000.tokens: doesn't fit its manifest; delete it and run again" in done.stderr
+    with pytest.raises(UserError, match=r"00000.tokens: doesn't fit its manifest; delete it and run again"):
+        pack(tmp_path, {"a": 1.0}, {"a": 1}, tmp_path / "x")
 
 
-def test_a_source_without_share_is_not_read(script, tmp_path):
+def test_a_source_without_share_is_not_read(tmp_path):
     write_shard(tmp_path, "a", 0, [list(range(1, 20))])
-    done = pack(script, tmp_path, {"a": 1.0, "absent": 0.0}, {"a": 1, "absent": 1}, tmp_path / "x")
-    assert done.returncode == 0, done.stderr
+    pack(tmp_path, {"a": 1.0, "absent": 0.0}, {"a": 1, "absent": 1}, tmp_path / "x")
+    assert (tmp_path / "x" / "ledger.json").exists()

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cpt.config_sections import LocalCorpus
 from cpt.corpus.documents import valid_text
-from cpt.corpus.sources import documents_in, matching_files
+from cpt.corpus.sources import documents_in
 from cpt.errors import UserError
+from download import download
 
 
 def read(path, text_column="text"):
@@ -99,51 +101,50 @@ def test_text_column_must_hold_text(save_table, tmp_path):
         read(save_table(tmp_path / "x.parquet", {"text": [1]}))
 
 
+def fetch(folder, files, shard=0, shards=1):
+    source = LocalCorpus(source="local", files="texts/*", shards=shards)
+    paths = folder / "00000.parquet", folder / "00000.json"
+    download("news", source, shard, shards, *paths, files=files)
+    return paths
+
+
 def test_no_match_names_the_key_and_the_pattern(tmp_path):
-    with pytest.raises(UserError, match=r"corpora.news.files: no file matches .*nothing"):
-        matching_files(str(tmp_path / "nothing*"), "news")
+    with pytest.raises(UserError, match=r"corpora.news.files: no file matches texts/\*; fix the pattern"):
+        fetch(tmp_path, [tmp_path])  # a folder is no file
     (tmp_path / "a.pdf").touch()
     with pytest.raises(
         UserError,
         match=r"corpora.news.files: there is no reader for .*a.pdf; narrow the pattern to known endings",
     ):
-        matching_files([str(tmp_path / "*")], "news")
+        fetch(tmp_path, [tmp_path / "a.pdf"])
 
 
-def download(script, tmp_path, source, shard=0, name="x"):
-    paths = {"output": tmp_path / name / "00000.parquet", "manifest": tmp_path / name / "00000.json"}
-    done = script("download", corpus="news", source=source, shard=shard, shards=source["shards"], **paths)
-    return done, *paths.values()
-
-
-def test_script_deals_files_out(script, tmp_path):
-    for name in "abcde":
-        (tmp_path / f"{name}.txt").write_text(f"text {name}")
-    source = {"source": "local", "files": str(tmp_path / "*.txt"), "shards": 2, "text_column": "text"}
+def test_files_are_dealt_out(tmp_path):
+    files = [tmp_path / f"{name}.txt" for name in "cadbe"]
+    for path in files:
+        path.write_text(f"text {path.stem}")
     texts, contents = [], []
     for shard in (0, 1, 1):
-        done, output, manifest = download(script, tmp_path, source, shard)
-        assert done.returncode == 0, done.stderr
+        output, manifest = fetch(tmp_path, files, shard, 2)
         texts.append(pq.read_table(output)["text"].to_pylist())
         contents.append(output.read_bytes())
         told = json.loads(manifest.read_text())
         assert told["sha256"] == hashlib.sha256(contents[-1]).hexdigest()
         assert (told["rows"], told["bytes"]) == (len(texts[-1]), len(contents[-1]))
-        assert (told["corpus"], told["shard"], told["source"]) == ("news", shard, source)
+        assert (told["corpus"], told["shard"]) == ("news", shard)
+        source = {"source": "local", "files": "texts/*", "shards": 2, "text_column": "text"}
+        assert told["source"] == source
     assert texts == [["text a", "text c", "text e"], ["text b", "text d"], ["text b", "text d"]]
     assert contents[1] == contents[2]
-    done, _, _ = download(script, tmp_path, {**source, "shards": 6}, 5)
-    assert "corpora.news.shards: 6 shards are asked for, but only 5 files match" in done.stderr
+    with pytest.raises(UserError, match=r"news.shards: 6 shards are asked for, but only 5 files match"):
+        fetch(tmp_path, files, 5, 6)
 
 
-def test_script_refuses_an_empty_corpus(script, tmp_path):
+def test_an_empty_corpus_is_refused(tmp_path):
     (tmp_path / "x.jsonl").touch()
-    source = {"source": "local", "files": str(tmp_path / "x.jsonl"), "shards": 1, "text_column": "text"}
-    done, output, manifest = download(script, tmp_path, source)
-    assert done.returncode == 1
-    assert "corpora.news, shard 0: there is not one document in it; look into" in done.stderr
-    assert not output.exists()
-    assert not manifest.exists()
+    with pytest.raises(UserError, match=r"corpora.news, shard 0: there is not one document in it; look into"):
+        fetch(tmp_path, [tmp_path / "x.jsonl"])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 def test_columns_of_numbers(save_table, tmp_path):

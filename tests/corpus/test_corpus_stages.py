@@ -18,9 +18,15 @@ INPUTS = {
     "download": ["sources/two-0.parquet"],
     "filter_documents": ["corpora/two/raw/00000.parquet"],
     "deduplicate": ["corpora/two/filtered/00000.parquet"],
-    "decontaminate": [
+    "minhash": ["corpora/two/filtered/00000.parquet"],
+    "near_duplicates": [
         "corpora/two/filtered/00000.parquet",
         "corpora/two/deduplicated/00000.keep.npy",
+        "corpora/two/minhash/00000.npy",
+    ],
+    "decontaminate": [
+        "corpora/two/filtered/00000.parquet",
+        "corpora/two/near_deduplicated/00000.keep.npy",
         "sources/benchmarks/items.parquet",
     ],
     "tokenize_documents": [
@@ -31,6 +37,12 @@ INPUTS = {
     ],
     "held_out": ["corpora/two/tokens/00000.held_out.parquet"],
     "pack": [f"corpora/one/tokens/00000{ending}" for ending in (".tokens", ".ends.npy", ".json")],
+    "drop_report": [
+        "corpora/two/filtered/00000.drops.csv",
+        "corpora/two/filtered/00000.examples.jsonl",
+        "corpora/one/decontaminated/00000.json",
+        "corpora/one/tokens/00000.drops.csv",
+    ],
     "corpus_statistics": [
         "corpora/two/filtered/00000.drops.csv",
         "corpora/duplicates.csv",
@@ -104,7 +116,7 @@ def finished(tmp_path_factory, model_folder, rules):
     base, backup = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("backup")
     write_sources(base / "sources")
     shutil.copytree(model_folder, base / "model")
-    run_all(stages_of(base, rules), backup / "log")
+    run_all(stages_of(base, rules))
     shutil.copytree(base, backup / "base")
     return base, backup / "base"
 
@@ -171,6 +183,6 @@ def test_damaged_inputs(job, finished, damage):
             content = path.read_bytes()
             path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\0\xffother\n")
         line = job.told()
-        assert path.name in line or "two-*" in line  # the pattern that nothing matches
+        assert path.name in line
         shutil.copy(finished[1] / name, path)
     job.check_run()

@@ -2,10 +2,13 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
+from stages import run_all, stages_of
 
-from cpt.corpus.drop_report import sections_of
+from cpt.corpus.drop_report import Drops, sections_of
+from cpt.errors import UserError
 
 PARAGRAPH = "The {0} of the {1} rests on what people {2} know about {3}, said the {4} visitor of {0}.\n"
 WORDS = ["river", "castle", "quietly", "history", "second", "garden", "mill", "rarely", "music", "last"]
@@ -19,106 +22,31 @@ def document(number: int) -> str:
 
 
 @pytest.fixture
-def corpus(script, save_table, model_folder, filters, tmp_path):
-    root = tmp_path / "corpora"
+def jobs(save_table, model_folder, filters, tmp_path):
+    """The finished stages of a small corpus."""
     texts = [document(n) for n in range(60)]
     texts[5] = texts[4]
     texts[7] = "too\nshort"
     texts[9] = None
     texts[14] = texts[13] + "Indeed.\n"
-    save_table(tmp_path / "b" / "items.parquet", {"task": ["t"], "item": [0], "text": [texts[11][:120]]})
+    items = {"task": ["t"], "item": [0], "text": [texts[11][:120]]}
+    save_table(tmp_path / "sources" / "benchmarks" / "items.parquet", items)
     for shard in range(2):
-        name = f"{shard:05d}"
-        raw = save_table(root / "c" / "raw" / f"{name}.parquet", {"text": texts[shard::2]})
-        run(
-            script,
-            "filter_documents",
-            normalize="none",
-            input=raw,
-            text_column="text",
-            settings={**filters, "repetition": {**filters["repetition"], **LENIENT}},
-            output=root / "c" / "filtered" / f"{name}.parquet",
-            drops=root / "c" / "filtered" / f"{name}.drops.csv",
-            examples=root / "c" / "filtered" / f"{name}.examples.jsonl",
-        )
-    deduplicate = {"hash": "xxh3_128", "normalize": "none", "partitions": 4}
-    table = root / "duplicates.csv"
-    run(script, "deduplicate", corpora={"c": 2}, root=root, settings=deduplicate, table=table)
-    for shard in ("00000", "00001"):
-        near = {"ngram": 5, "bands": 14, "rows": 8, "seed": 0}
-        documents = root / "c" / "filtered" / f"{shard}.parquet"
-        run(script, "minhash", input=documents, settings=near, output=root / "c" / "minhash" / f"{shard}.npy")
-    run(script, "near_duplicates", corpora={"c": 2}, root=root, table=root / "near_duplicates.csv")
-    for shard in range(2):
-        name = f"{shard:05d}"
-        decontaminated = root / "c" / "decontaminated" / f"{name}.keep.npy"
-        run(
-            script,
-            "decontaminate",
-            input=root / "c" / "filtered" / f"{name}.parquet",
-            keep=root / "c" / "near_deduplicated" / f"{name}.keep.npy",
-            benchmarks=tmp_path / "b",
-            settings={"ngram": 13, "drop": True},
-            output=decontaminated,
-            report=root / "c" / "decontaminated" / f"{name}.json",
-        )
-        stem = root / "c" / "tokens" / name
-        run(
-            script,
-            "tokenize_documents",
-            input=root / "c" / "filtered" / f"{name}.parquet",
-            keep=decontaminated,
-            model=model_folder,
-            settings={
-                "token_quality": filters["token_quality"],
-                "held_out": {"share": 0.2, "group_by": "text"},
-            },
-            tokens=f"{stem}.tokens",
-            ends=f"{stem}.ends.npy",
-            held_out=f"{stem}.held_out.parquet",
-            manifest=f"{stem}.json",
-            drops=f"{stem}.drops.csv",
-            examples=f"{stem}.examples.jsonl",
-            quality=f"{stem}.quality.csv",
-        )
-    settings = {"sequence_length": 50, "strategy": "concatenate", "maximum_epochs": 1, "seed": 0}
-    packed = tmp_path / "packed" / "m"
-    run(
-        script,
-        "pack",
-        mixture={"c": 1.0},
-        name="m",
-        shards={"c": 2},
-        root=root,
-        settings=settings,
-        output=packed,
-    )
-    return root
+        save_table(tmp_path / "corpora" / "c" / "raw" / f"{shard:05d}.parquet", {"text": texts[shard::2]})
+    (tmp_path / "model").symlink_to(model_folder)
+    # The sentences are all alike but for their words.
+    filters["repetition"]["top_ngram_character_share"] = {2: 1.0}
+    filters["repetition"]["duplicate_ngram_character_share"] = {10: 1.0}
+    found = stages_of(tmp_path, filters, {"c": 2})
+    del found["download"]
+    run_all(found)
+    return found
 
 
-# The sentences are all alike but for their words.
-LENIENT = {
-    "top_ngram_character_share": {"2": 1.0},
-    "duplicate_ngram_character_share": {"10": 1.0},
-}
-
-
-def run(script, name, /, **arguments) -> None:
-    done = script(name, **arguments)
-    assert done.returncode == 0, done.stderr
-
-
-def test_every_document_is_accounted_for(script, corpus, tmp_path):
-    options = {
-        "corpora": {"c": 2},
-        "root": corpus,
-        "duplicates": [corpus / "duplicates.csv", corpus / "near_duplicates.csv"],
-        "ledgers": [tmp_path / "packed" / "m" / "ledger.json"],
-        "output": tmp_path / "s.csv",
-        "quality": tmp_path / "q.csv",
-    }
-    run(script, "corpus_statistics", **options)
-    with open(tmp_path / "s.csv", newline="") as file:
+def test_every_document_is_accounted_for(jobs, tmp_path):
+    (statistics,) = jobs["corpus_statistics"]
+    corpus = tmp_path / "corpora"
+    with open(statistics.values["table"], newline="") as file:
         rows = list(csv.DictReader(file))
     table = {(row["stage"], row["rule"]): row for row in rows}
     stages = list(dict.fromkeys(row["stage"] for row in rows))
@@ -157,17 +85,17 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
     tokens = sum(json.loads(path.read_text())["tokens"] for path in (corpus / "c" / "tokens").glob("*.json"))
     kept = table["kept", ""]
     assert int(kept["tokens"]) == tokens
-    assert int(table["packing", "tail"]["tokens"]) == tokens % 50
+    assert int(table["packing", "tail"]["tokens"]) == tokens % 64
     assert table["packing", "unused"]["tokens"] == "0"
-    assert int(table["packed", ""]["tokens"]) == tokens - tokens % 50
-    assert {row["mixture"] for row in rows if row["stage"].startswith("pack")} == {"m"}
+    assert int(table["packed", ""]["tokens"]) == tokens - tokens % 64
+    assert {row["mixture"] for row in rows if row["stage"].startswith("pack")} == {"mixture"}
     counted = [row for row in rows if row["stage"] in ("token_quality", "held_out", "kept")]
     density = sum(int(row["tokens"]) for row in counted) / sum(int(row["bytes"]) for row in counted)
     for row in rows:
         assert bool(row["tokens"]) != bool(row["estimated_tokens"])
         if row["estimated_tokens"]:
             assert int(row["estimated_tokens"]) == pytest.approx(density * int(row["bytes"]), abs=0.51)
-    with open(tmp_path / "q.csv", newline="") as file:
+    with open(statistics.values["quality"], newline="") as file:
         bins = [int(row["documents"]) for row in csv.DictReader(file) if row["measure"] == "distinct_share"]
     assert sum(bins) == sum(int(row["documents"]) for row in counted)
 
@@ -180,12 +108,11 @@ def test_every_document_is_accounted_for(script, corpus, tmp_path):
             "60 documents were read, but the stages' tables account for",
         ),
         (f"{rule},{documents},1{size},{amount}", "bytes were read, but"),
-        (f"{rule},{documents},{size},1{amount}", "m/ledger.json: packed from"),
+        (f"{rule},{documents},{size},1{amount}", "mixture/ledger.json: packed from"),
     ):
         drops.write_text("\n".join([*others, wrong]) + "\n")
-        done = script("corpus_statistics", **options)
-        assert done.returncode == 1
-        assert message in done.stderr
+        with pytest.raises(UserError, match=message):
+            statistics()
 
 
 def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
@@ -220,7 +147,15 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
         )
         report = {"contaminated": 2, "dropped": 0, "hits": hits}
         (tmp_path / "c" / "decontaminated" / f"{shard}.json").write_text(json.dumps(report))
-    shown = "\n".join(sections_of(tmp_path, "c", 2))
+    stems = [tmp_path / "c" / folder / "0000" for folder in ("filtered", "decontaminated", "tokens")]
+    lists = [
+        [Path(f"{stems[stage]}{shard}{ending}") for shard in (0, 1)]
+        for stage, ending in (
+            *((0, ".drops.csv"), (0, ".examples.jsonl"), (1, ".json")),
+            *((2, ".drops.csv"), (2, ".examples.jsonl")),
+        )
+    ]
+    shown = "\n".join(sections_of("c", Drops(*lists)))
     assert "## c: 60 documents read" in shown
     assert "### `top_2_gram`: 40 documents (66.67 %)" in shown
     assert "empty" not in shown and "held_out" not in shown

@@ -11,20 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stages import TOKENIZED, files
 from tokenizers import Tokenizer, models, normalizers, trainers
 
+from cpt.config_sections import Filters, HeldOut, TokenQualityFilter
 from cpt.corpus import quality, tokens
 from cpt.corpus.quality import BINS, QualityHistogram, distinct_tokens, longest_runs, quality_of
-from cpt.corpus.tokens import ModelTokenizer, check_tokens, encode_long, is_held_out
+from cpt.corpus.split import is_held_out
+from cpt.corpus.tokenization import check_tokens
+from cpt.corpus.tokens import ModelTokenizer, encode_long
 from cpt.errors import DamagedFileError, UserError
-
-QUALITY = {
-    "minimum_bytes_per_token": 1.5,
-    "maximum_bytes_per_token": 12.0,
-    "maximum_unknown_share": 0.01,
-    "minimum_distinct_share": 0.05,
-    "maximum_run_tokens": 100,
-}
+from held_out import held_out
+from tokenize_documents import tokenize_documents
 
 
 def sentence_piece_like() -> Tokenizer:
@@ -171,11 +169,12 @@ def test_measures_of_many_documents_equal_those_of_each(documents, window):
         (range(10), 40, None),
     ],
 )
-def test_quality_rules(ids, size, rule):
+def test_quality_rules(config_filters, ids, size, rule):
     others = [range(10, 20)] * 2
     documents = flat([others[0], ids, others[1]])
     found = quality_of(*documents, np.array([40, size, 40]), 7 if rule == "unknown" else None)
-    before, drop, after = check_tokens(found, QUALITY)
+    thresholds = {**config_filters["token_quality"], "minimum_bytes_per_token": 1.5}
+    before, drop, after = check_tokens(found, TokenQualityFilter(**thresholds))
     assert before is None and after is None
     assert (drop.rule if drop else None) == rule
 
@@ -243,37 +242,25 @@ def test_held_out_share():
 
 
 @pytest.fixture
-def tokenize(script, save_table, model_folder, tmp_path, filters):
-    def call(documents, keep=None, share=0.0, group_by="url"):
+def tokenize(save_table, model_folder, tmp_path, filters):
+    def call(documents, keep=None, share=0.0):
         columns = dict(zip(("id", "url", "text"), map(list, zip(*documents, strict=True)), strict=True))
         filtered = save_table(tmp_path / "f.parquet", {"row": list(range(len(documents))), **columns})
         np.save(tmp_path / "keep.npy", np.ones(len(documents), bool) if keep is None else np.array(keep))
-        endings = {"tokens": "tokens", "ends": "ends.npy", "held_out": "held_out.parquet"}
-        endings |= {"manifest": "json", "drops": "drops.csv", "examples": "examples.jsonl"}
-        endings |= {"quality": "quality.csv"}
-        paths = {key: tmp_path / f"00000.{ending}" for key, ending in endings.items()}
-        done = script(
-            "tokenize_documents",
-            input=filtered,
-            keep=tmp_path / "keep.npy",
-            model=model_folder,
-            settings={
-                "token_quality": filters["token_quality"],
-                "held_out": {"share": share, "group_by": group_by},
-            },
-            **paths,
+        thresholds, split = (
+            Filters.model_validate(filters).token_quality,
+            HeldOut(share=share, group_by="url"),
         )
-        return done, paths
+        paths = files(tmp_path / "00000", TOKENIZED)
+        tokenize_documents(filtered, tmp_path / "keep.npy", model_folder, thresholds, split, **paths)
+        return paths
 
     return call
 
 
-def test_script_writes_tokens_and_ends(tokenize, model_folder):
+def test_tokens_and_ends(tokenize, model_folder):
     texts = ["the rain", "again and again\n" * 3, "dropped before", "日本 \x04 \x00 é", "é" * 400]
-    done, paths = tokenize(
-        [(f"d{i}", None, text) for i, text in enumerate(texts)], np.array([1, 1, 0, 1, 1], bool)
-    )
-    assert done.returncode == 0, done.stderr
+    paths = tokenize([(f"d{i}", None, text) for i, text in enumerate(texts)], np.array([1, 1, 0, 1, 1], bool))
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
     expected = [tokenizer.encode(texts[i]).ids + [0] for i in (0, 1, 3)]
     ids = np.fromfile(paths["tokens"], "<u2")
@@ -295,32 +282,28 @@ def test_script_writes_tokens_and_ends(tokenize, model_folder):
         assert 2 * table["read"][column] == sum(row[column] for row in table.values())
 
 
-def test_held_out_pages_are_never_trained_on(tokenize, script, tmp_path):
+def test_held_out_pages_are_never_trained_on(tokenize, tmp_path):
     documents = [(f"d{i}", f"page {i // 3}" if i % 2 else None, f"rain number {i} again") for i in range(300)]
-    done, paths = tokenize(documents, share=0.3)
-    assert done.returncode == 0, done.stderr
+    paths = tokenize(documents, share=0.3)
     out = pq.read_table(paths["held_out"]).to_pylist()
     manifest = json.loads(paths["manifest"].read_text())
     assert manifest["held_out_documents"] == len(out) > 0
     assert manifest["documents"] == 300 - len(out)
     pages = {row["url"] for row in out if row["url"]}
     assert {name for name, url, _ in documents if url in pages} <= {row["id"] for row in out}
-    done = script("held_out", corpus="c", inputs=[paths["held_out"]] * 2, output=tmp_path / "h.parquet")
-    assert done.returncode == 0, done.stderr
+    held_out("c", [paths["held_out"]] * 2, tmp_path / "h.parquet")
     merged = pq.read_table(tmp_path / "h.parquet").to_pylist()
     assert len(merged) == 2 * len(out)
     assert merged == sorted(merged, key=lambda row: (row["order"], row["id"]))
 
 
-def test_nothing_held_out_is_an_error(tokenize, script, tmp_path):
-    _, paths = tokenize([("a", None, "the rain")])
-    done = script("held_out", corpus="news", inputs=[paths["held_out"]], output=tmp_path / "h.parquet")
-    assert done.returncode == 1
-    assert "corpus news: no document was held out; raise held_out.share" in done.stderr
+def test_nothing_held_out_is_an_error(tokenize, tmp_path):
+    paths = tokenize([("a", None, "the rain")])
+    with pytest.raises(UserError, match=r"corpus news: no document was held out; raise held_out\.share"):
+        held_out("news", [paths["held_out"]], tmp_path / "h.parquet")
 
 
-def test_a_keep_list_of_another_file_is_refused(tokenize):
-    done, paths = tokenize([("a", None, "the rain")], [True, False])
-    assert done.returncode == 1
-    assert "doesn't fit the 1 documents" in done.stderr
-    assert not paths["tokens"].exists()
+def test_a_keep_list_of_another_file_is_refused(tokenize, tmp_path):
+    with pytest.raises(UserError, match="doesn't fit the 1 documents"):
+        tokenize([("a", None, "the rain")], [True, False])
+    assert not (tmp_path / "00000.tokens").exists()

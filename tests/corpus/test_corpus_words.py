@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpt.corpus import words
+from cpt.corpus import kernels
 from cpt.corpus.words import hash_words, words_of
 from cpt.errors import UserError
 
@@ -75,6 +75,6 @@ def test_order_of_characters_counts():
 
 
 def test_a_text_too_large_is_refused(monkeypatch):
-    monkeypatch.setattr(words, "LARGEST", 10)
+    monkeypatch.setattr(kernels, "LARGEST", 10)
     with pytest.raises(UserError, match=r"a document has 11 bytes; split it into parts under 2 GiB"):
         hash_words("x" * 11)

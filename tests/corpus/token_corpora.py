@@ -1,6 +1,5 @@
-"""Tokenized corpora of which no two tokens are alike, and scripts/pack.py on them."""
+"""Tokenized corpora of which no two tokens are alike, and the stage `pack` on them."""
 
-import argparse
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-import pack
+from cpt.config_sections import Packing
 from cpt.corpus.packing import mixed, shuffled
+from cpt.corpus.stream import TokenSource
+from pack import pack
 
 TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
 shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
@@ -52,6 +53,17 @@ def write(root: Path, name: str, shards: list[list[int]], first: int) -> list[li
     return everything
 
 
+def lists_of(root: Path, shards: dict[str, int]) -> dict[str, list[Path]]:
+    """The files of tokenized shards under `root`, by the parameters of `pack`."""
+    stems = [root / corpus / "tokens" / f"{n:05d}" for corpus, count in shards.items() for n in range(count)]
+    endings = {"tokens": ".tokens", "ends": ".ends.npy", "manifests": ".json"}
+    return {name: [Path(f"{stem}{ending}") for stem in stems] for name, ending in endings.items()}
+
+
+def source_of(root: Path, corpus: str, shards: int) -> TokenSource:
+    return TokenSource(corpus, **lists_of(root, {corpus: shards}))
+
+
 def run_pack(
     root: Path,
     mixture: dict,
@@ -62,19 +74,9 @@ def run_pack(
     strategy: str = "concatenate",
 ) -> tuple:
     """The packed sequences [n, length], the documents' starts in each, and the ledger."""
-    settings = {"sequence_length": length, "strategy": strategy, "maximum_epochs": epochs, "seed": 3}
-    pack.main(
-        argparse.Namespace(
-            mixture=mixture,
-            name="m",
-            shards=shards,
-            root=root,
-            settings=settings,
-            output=root / output,
-            code="x",
-        )
-    )
+    packing = Packing(sequence_length=length, strategy=strategy, maximum_epochs=epochs, seed=3)
     folder = root / output
+    pack("m", mixture, shards, **lists_of(root, shards), packing=packing, packed=folder)
     ledger = json.loads((folder / "ledger.json").read_text())
     offsets = np.load(folder / "boundary_offsets.npy").tolist()
     starts = np.load(folder / "boundaries.npy").tolist()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from miniature_wheel import COUNTS, contents, write_wheel
 
+from cpt.config_sections import RandomModel
 from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
 from cpt.evaluate.model import load_model
 from cpt.evaluate.scorer import Scorer
@@ -33,9 +34,8 @@ def manifest(benchmarks):
 def model_folder(tmp_path_factory):
     """A random Llama of 2 layers with a context of 512 bytes."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    load_random(
-        {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 512, "seed": 0}
-    ).save(folder)
+    shape = {"hidden_size": 32, "layers": 2, "heads": 4, "context_length": 512}
+    load_random(RandomModel(source="random", seed=0, **shape)).save(folder)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Bits per byte on held-out text."""
 
-import argparse
 import json
 import math
 
@@ -8,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from bits_per_byte import main
+import bits_per_byte as stage
+from cpt.errors import UserError
+from cpt.evaluate import bits
 from cpt.evaluate.bits import bits_per_byte
 from cpt.evaluate.model import load_model
-from cpt.held_out import HeldOut
+from cpt.token_windows import HeldOut
 
 TEXTS = ["The first document.", "Größe: 漢字 and <|endoftext|> as text", "x" * 100]
 
@@ -65,25 +66,32 @@ def test_batch_size_doesnt_matter(loaded, held_out, sequence_length):
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
 
 
-def test_script_writes_the_report(model_folder, held_out, tmp_path):
+@pytest.fixture
+def measure(model_folder, held_out, tmp_path):
+    """Run the stage; give its settings and its report."""
     held_out.save(tmp_path / "held_out.npz")
-    settings = {"sequence_length": 16, "batch_size": 4, "precision": "float32"}
-    main(
-        argparse.Namespace(
-            **{
-                "model": model_folder,
-                "held_out": tmp_path / "held_out.npz",
-                "corpus": "docs",
-                "settings": settings,
-            },
-            **{"threads": 1, "code": "abc", "output": tmp_path / "out.json"},
-        )
-    )
+
+    def run():
+        files = (model_folder, tmp_path / "held_out.npz", tmp_path / "out.json")
+        settings = {"sequence_length": 16, "batch_size": 4, "precision": "float32"}
+        stage.bits_per_byte(*files, "docs", **settings)
+        return settings, json.loads((tmp_path / "out.json").read_text())
+
+    return run
+
+
+def test_stage_writes_the_report(measure, model_folder, held_out):
+    settings, report = measure()
+    assert report["corpus"] == "docs" and report["settings"] == settings
+    assert report["tokens"] == len(held_out.tokens)
     model, _ = load_model(model_folder, "float32", threads=1)
-    report = json.loads((tmp_path / "out.json").read_text())
-    assert (
-        report["corpus"] == "docs"
-        and report["tokens"] == len(held_out.tokens)
-        and report["settings"] == settings
-    )
     assert report["loss"] == bits_per_byte(model, held_out, 16, 4)["loss"]
+
+
+def test_out_of_gpu_memory_names_the_key_to_lower(measure, monkeypatch):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(bits, "bits_per_byte", too_large)
+    with pytest.raises(UserError, match=r"while scoring: evaluate\.batch_size is 4; set it to 2 or less"):
+        measure()

@@ -1,21 +1,20 @@
-"""The scorers on a GPU that isn't there (benchmarks/pretended_gpu): their own tests, run once more."""
+"""The scorers on a GPU that isn't there (tests/pretended_gpu): their own tests, run once more."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pretended_gpu
 import pytest
 import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-from gpu_memory import NEEDS_NO_CUDA, pretended_gpu  # noqa: E402
 
 
-@pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {NEEDS_NO_CUDA}")
+@pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {pretended_gpu.NEEDS_NO_CUDA}")
 def test_scores_are_those_of_the_cpu(tmp_path):
-    environment = pretended_gpu(tmp_path)
+    environment = pretended_gpu.environment(tmp_path)
     environment = {key: value for key, value in environment.items() if not key.startswith("PYTEST_")}
     tests = [str(HERE / f"test_evaluate_{name}.py") for name in ("scorer", "bits")]
     told = "import torch, sys; sys.exit(not torch.ones(1, device='cuda').is_cuda)"

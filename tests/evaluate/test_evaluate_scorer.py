@@ -1,9 +1,7 @@
 """Log-likelihoods: beginnings are computed once, and the answers are those of one pass per answer."""
 
-import importlib
 import json
 import random
-from unittest.mock import MagicMock
 
 import lm_eval
 import pytest
@@ -14,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cpt.errors import UserError
 from cpt.evaluate.answers import Answers
 from cpt.evaluate.attention import shares_prefixes
-from cpt.evaluate.model import out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import DEFINITIONS, evaluate_task
 
@@ -195,36 +192,3 @@ def test_a_killed_scoring_asks_only_for_the_rest_and_ends_with_the_same_bytes(ma
     third.answers, third._score = Answers(kept), None
     assert third._loglikelihood_tokens(requests) == whole
     assert all(json.loads(line) for line in kept.read_text().splitlines() if line.endswith("]"))
-
-
-@pytest.mark.parametrize("script", ["evaluate_tasks", "bits_per_byte"])
-def test_out_of_gpu_memory_names_the_key_to_lower(script, monkeypatch):
-    module = importlib.import_module(script)
-    key, size = {"evaluate_tasks": ("batch_tokens", 16_384), "bits_per_byte": ("batch_size", 32)}[script]
-    asked = []
-    monkeypatch.setattr(
-        module, "out_of_memory_explained", lambda *what: asked.append(what) or out_of_memory_explained(*what)
-    )
-
-    def too_large(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    for name in ("evaluate_task", "bits_per_byte"):
-        monkeypatch.setattr(module, name, too_large, raising=False)
-    for name in (
-        "load_model",
-        "load_held_out",
-        "read_json",
-        "sha256_of",
-        "Scorer",
-        "Answers",
-        "settings_digest",
-    ):
-        monkeypatch.setattr(module, name, MagicMock(), raising=False)
-    module.load_model.return_value = (None, None)
-    settings = dict.fromkeys(module.SETTINGS) | {key: size}
-    arguments = MagicMock(settings=settings, tasks=["arc_easy"])
-    advice = f"out of GPU memory while scoring: evaluate.{key} is {size}; set it to {size // 2} or less"
-    with pytest.raises(UserError, match=advice):
-        module.main(arguments)
-    assert asked == [(f"evaluate.{key}", size)]

@@ -1,6 +1,5 @@
 """Tasks: which items, lm-eval's definitions on local data, resuming, and the two output files."""
 
-import argparse
 import copy
 import json
 import math
@@ -9,15 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from miniature_wheel import COUNTS
 
+import evaluate_tasks as stage
+from cpt.config_runs import Scoring
 from cpt.errors import UserError
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import DEFINITIONS, benchmark_items, choose_items, evaluate_task
-from evaluate_tasks import main
+from cpt.stage import arguments
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_tasks.py"
-SETTINGS = {"items": None, "seed": 0, "batch_tokens": 256, "precision": "float32", "add_bos_token": False}
+STAGE_TASKS = ["mmlu", "piqa"]
+SETTINGS = Scoring(items=4, seed=0, batch_tokens=256, precision="float32", add_bos_token=False)
 
 
 class Oracle(Scorer):
@@ -163,21 +166,28 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
         evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
 
 
-def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, model_folder, benchmarks, manifest):
-    settings = {**SETTINGS, "items": 4}
+@pytest.fixture
+def values(model_folder, benchmarks, manifest):
+    """values(folder): the stage's parameters, with outputs in a folder."""
+
+    def into(folder):
+        given = {"model": model_folder, "benchmarks": benchmarks, "manifest": manifest, "tasks": STAGE_TASKS}
+        outputs = {
+            "scores": [folder / f"{task}.json" for task in STAGE_TASKS],
+            "samples": [folder / f"{task}.samples.jsonl" for task in STAGE_TASKS],
+        }
+        return given | outputs | {"settings": SETTINGS, "answers": folder / ".answers"}
+
+    return into
+
+
+def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, values):
     one, two = tmp_path / "one", tmp_path / "two"
-    tasks = ["mmlu", "piqa"]
-    command = [sys.executable, SCRIPT, "--model", model_folder, "--benchmarks", benchmarks, "--tasks", *tasks]
-    command += ["--manifest", manifest, "--settings", json.dumps(settings), "--threads", "1"]
-    command += ["--log-file", tmp_path / "log", "--output", one]
+    command = [sys.executable, SCRIPT, *arguments(**values(one), log=tmp_path / "log")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    arguments = argparse.Namespace(
-        **{"model": model_folder, "benchmarks": benchmarks, "tasks": tasks, "settings": settings},
-        **{"threads": 1, "code": "unknown", "output": two, "manifest": manifest, "include_path": None},
-    )
-    main(arguments)
-    written = [f"{task}{ending}" for task in tasks for ending in (".json", ".samples.jsonl")]
+    stage.evaluate_tasks(**values(two))
+    written = [f"{task}{ending}" for task in STAGE_TASKS for ending in (".json", ".samples.jsonl")]
     assert sorted(path.name for path in one.iterdir()) == [".answers", *written]
     results = [json.loads((folder / "mmlu.json").read_text()) for folder in (one, two)]
     for result in results:
@@ -186,10 +196,29 @@ def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, model_fo
     lines = (one / "mmlu.samples.jsonl").read_bytes()
     assert lines == (two / "mmlu.samples.jsonl").read_bytes()
     assert len(lines.splitlines()) == result["n"] == 4
+    assert result["settings"] == SETTINGS.model_dump()
     assert result["items_of_full"] == 5 and result["lm_eval"] and result["task_versions"]
     assert len(result["model_sha256"]) == len(result["benchmark_sha256"]) == 64
     # Started again, as when Snakemake has deleted the outputs: the model is asked nothing.
     kept = {path: path.read_bytes() for path in two.rglob(".answers/*")}
-    main(arguments)
+    stage.evaluate_tasks(**values(two))
     assert {path: path.read_bytes() for path in two.rglob(".answers/*")} == kept
     assert (two / "mmlu.samples.jsonl").read_bytes() == lines
+
+
+def test_answers_of_another_way_of_scoring_are_removed(tmp_path, values):
+    stage.evaluate_tasks(**values(tmp_path))
+    kept = {path.name for path in tmp_path.rglob(".answers/*")}
+    settings = SETTINGS.model_copy(update={"batch_tokens": 128})
+    stage.evaluate_tasks(**values(tmp_path) | {"settings": settings})
+    now = {path.name for path in tmp_path.rglob(".answers/*")}
+    assert len(now) == len(kept) == len(STAGE_TASKS) and not now & kept
+
+
+def test_out_of_gpu_memory_names_the_key_to_lower(tmp_path, values, monkeypatch):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(stage, "evaluate_task", too_large)
+    with pytest.raises(UserError, match=r"while scoring: evaluate\.batch_tokens is 256; set it to 128 or"):
+        stage.evaluate_tasks(**values(tmp_path))

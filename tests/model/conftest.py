@@ -1,16 +1,15 @@
-import argparse
 import json
 import random
 
 import pytest
 import sentencepiece
 import torch
+from pydantic import TypeAdapter
 
-from base_model import main
+from base_model import base_model
+from cpt.config_sections import BaseSource, RandomModel
 from cpt.model.checks import KNOWN_TEXT
 from cpt.model.tiny import load_random
-
-TINY = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
 
 WORDS = [
     "the",
@@ -39,9 +38,15 @@ def one_thread():
 
 
 @pytest.fixture
-def tiny():
-    """A tiny Llama with a byte-level tokenizer, as it comes from source: random."""
-    return load_random(TINY)
+def source():
+    """A tiny Llama with a byte-level tokenizer, as the config describes it."""
+    return RandomModel(source="random", hidden_size=32, layers=2, heads=4, context_length=256, seed=0)
+
+
+@pytest.fixture
+def tiny(source):
+    """The model and the tokenizer of `source`."""
+    return load_random(source)
 
 
 @pytest.fixture
@@ -134,12 +139,11 @@ def learn():
 
 @pytest.fixture
 def import_base(tmp_path):
-    """Run the script's main on a source; give the model folder and the report."""
+    """Run the stage on a source; give the model folder and the report."""
 
     def run(source, wheel=None, sequence_length=128):
-        output, report = tmp_path / "imported", tmp_path / "imported.json"
-        options = {"wheel": wheel, "sequence_length": sequence_length, "code": "abc"}
-        main(argparse.Namespace(source=source, output=output, report=report, **options))
-        return output, json.loads(report.read_text())
+        folder, report = tmp_path / "imported", tmp_path / "imported.json"
+        base_model(TypeAdapter(BaseSource).validate_python(source), sequence_length, folder, report, wheel)
+        return folder, json.loads(report.read_text())
 
     return run

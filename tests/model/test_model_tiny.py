@@ -11,22 +11,22 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt.digest import plain
 from cpt.errors import UserError
 from cpt.model.checks import check_context, check_loss, describe
 from cpt.model.folder import load_folder
 from cpt.model.tiny import byte_characters, byte_tokenizer, load_random
+from cpt.stage import arguments
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "base_model.py"
-SOURCE = {"source": "random", "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 256, "seed": 0}
 
 
-def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, import_base):
-    command = [sys.executable, SCRIPT, "--source", json.dumps(SOURCE), "--code", "abc"]
-    command += ["--sequence-length", "128", "--log-file", tmp_path / "log"]
-    command += ["--output", tmp_path / "one", "--report", tmp_path / "one.json"]
+def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, source, import_base):
+    files = {"model": tmp_path / "one", "report": tmp_path / "one.json", "log": tmp_path / "log"}
+    command = [sys.executable, SCRIPT, *arguments(source=source, sequence_length=128, code="abc", **files)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    again, _ = import_base(SOURCE)
+    again, _ = import_base(source)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == [
         *("config.json", "generation_config.json", "model.safetensors"),
@@ -35,6 +35,7 @@ def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, import_ba
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (again / name).read_bytes(), name
     report = json.loads((tmp_path / "one.json").read_text())
+    assert report["source"] == plain(source)
     layer = 4 * 32 * 32 + 3 * 32 * 128 + 2 * 32  # attention, feed-forward, two norms
     assert report["parameters_without_embeddings"] == 2 * layer + 32
     assert report["parameters"] == 2 * layer + 32 + 257 * 32
@@ -46,16 +47,16 @@ def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, import_ba
     assert report["provenance"]["code_digest"] == "abc" and report["provenance"]["seeds"] == {"weights": 0}
 
 
-def test_another_seed_gives_other_weights(tiny):
-    other = load_random({**SOURCE, "seed": 1})
+def test_another_seed_gives_other_weights(source, tiny):
+    other = load_random(source.model_copy(update={"seed": 1}))
     assert not torch.equal(tiny.model.lm_head.weight, other.model.lm_head.weight)
 
 
-def test_random_weights_leave_the_global_generator_alone():
+def test_random_weights_leave_the_global_generator_alone(source):
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    load_random(SOURCE)
+    load_random(source)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -76,13 +77,11 @@ def test_byte_tokenizer_ids_are_the_bytes():
     assert set(byte_characters()) == set(ByteLevel.alphabet())
 
 
-def test_sequences_longer_than_the_context_are_refused(tmp_path, import_base):
-    with pytest.raises(
-        UserError, match="sequence_length: 257 is over the base model's context of 256 tokens"
-    ):
-        import_base(SOURCE, sequence_length=257)
+def test_sequences_longer_than_the_context_are_refused(tmp_path, source, import_base):
+    with pytest.raises(UserError, match="sequence_length: 257 is over the model's context of 256 tokens"):
+        import_base(source, sequence_length=257)
     assert list(tmp_path.iterdir()) == []
-    check_context(load_random(SOURCE).model.config, 256)
+    check_context(load_random(source).model.config, 256)
 
 
 def test_a_model_that_only_guesses_is_refused(tmp_path, folder, import_base):
@@ -92,10 +91,10 @@ def test_a_model_that_only_guesses_is_refused(tmp_path, folder, import_base):
 
 
 def test_loss_gate_is_at_six_tenths_of_the_uniform_loss():
-    check_loss({"loss_on_known_text": 5.99, "uniform_loss": 10.0})
+    check_loss(5.99, 10.0)
     for loss in (6.0, math.nan):
         with pytest.raises(UserError, match=r"guessing gives 10\.00"):
-            check_loss({"loss_on_known_text": loss, "uniform_loss": 10.0})
+            check_loss(loss, 10.0)
 
 
 def test_describe_counts_untied_matrices_both(folder, edit_json):

@@ -2,22 +2,22 @@
 
 import json
 import math
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from cpt.report.claims import claim_rows, read_claims, write_claims
-from cpt.report.comparisons import comparison_rows, write_comparisons
-from cpt.report.evidence import FromPaper, FromResults, stand_ins
-from cpt.report.nulls import LETTER_COLUMNS, letter_rows
-from cpt.report.rows import write_rows
-from cpt.report.runs import read_runs, write_runs
-from cpt.report.same_experiment import obstacle
-from cpt.report.samples import read_answers, samples_path
-from cpt.report.scores import read_published, read_scores, score_rows, write_scores
+from claims import claims
+from comparisons import comparisons
+from cpt.config_runs import Task
+from cpt.report.claims import claim_rows, read_claims
+from cpt.report.runs import read_runs
+from cpt.report.scores import read_published, read_scores
+from letters import letters
+from runs import runs as table_of_runs
+from scores import scores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLAIMS = REPOSITORY / "paper" / "claims.yaml"
@@ -72,7 +72,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_evaluations(
-    root: Path, runs: list[dict[str, Any]], items: int | None, tasks: list[str], seed: int
+    root: Path, runs: dict[str, int], items: int | None, tasks: list[str], seed: int
 ) -> None:
     """Samples whose runs agree with the base model on most items."""
     generator = np.random.default_rng(seed)
@@ -80,13 +80,13 @@ def write_evaluations(
         n = min(items or FULL[task], FULL[task])
         chosen = np.sort(generator.choice(FULL[task], n, replace=False))
         difficulty = generator.random((2, n))
-        for index, run in enumerate(runs):
-            noise = 0.0 if run["tokens"] == 0 else 0.05
+        for index, (run, tokens) in enumerate(runs.items()):
+            noise = 0.05 if tokens else 0.0
             skill = TARGETS[task][min(index, 2)]
             right = difficulty + noise * generator.standard_normal((2, n)) < skill
             choices = CHOICES.get(task, 2)
             leaf = [f"mmlu_subject_{item % 57:02d}" if task == "mmlu" else task for item in chosen]
-            folder = root / "evaluations" / run["name"]
+            folder = root / "evaluations" / run
             metrics = {"acc": float(right[0].mean())}
             if task in NORMED:
                 metrics["acc_norm"] = float(right[1].mean())
@@ -111,7 +111,7 @@ def write_evaluations(
 
 
 def write_bits_per_byte(
-    root: Path, runs: list[dict[str, Any]], corpora: list[str], tokens: int, other: int
+    root: Path, runs: dict[str, int], corpora: list[str], tokens: int, other: int
 ) -> None:
     for index, run in enumerate(runs):
         for number, corpus in enumerate(corpora):
@@ -129,15 +129,15 @@ def write_bits_per_byte(
                 "loss": bits * math.log(2) * 4,
                 "bits_per_byte": bits,
             }
-            write_json(root / "evaluations" / run["name"] / f"bits_per_byte.{corpus}.json", value)
+            write_json(root / "evaluations" / run / f"bits_per_byte.{corpus}.json", value)
 
 
-def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: str, speed: float) -> None:
+def write_run(root: Path, run: str, tokens: int, batch: int, length: int, device: str, speed: float) -> None:
     """metrics.csv and run.json of a run with a loss that falls like a power of the step."""
-    steps = math.ceil(run["tokens"] / (batch * length))
-    generator = np.random.default_rng(run["tokens"])
+    steps = math.ceil(tokens / (batch * length))
+    generator = np.random.default_rng(tokens)
     spread = 0.3 / math.sqrt(batch)
-    folder = root / "runs" / run["name"]
+    folder = root / "runs" / run
     folder.mkdir(parents=True)
     lines = [
         "step,tokens,loss,learning_rate,gradient_norm,tokens_per_second,model_flops_utilization,peak_memory_mb"
@@ -154,9 +154,9 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
             measured.append(f"{step},{step * batch * length},{corpus},{4 * bits},{bits}")
     (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
     summary = {
-        "run": run["name"],
-        "tokens": run["tokens"],
-        "sequences": run["tokens"] // length,
+        "run": run,
+        "tokens": tokens,
+        "sequences": tokens // length,
         "steps": steps,
         "sequence_length": length,
         "global_batch": batch,
@@ -166,7 +166,7 @@ def write_run(root: Path, run: dict[str, Any], batch: int, length: int, device: 
         "flops_per_token": 9.7e8,
         "peak_flops_per_process": None if device == "cpu" else 312e12,
         "peak_memory_mb": 1820.5,
-        "wall_seconds": run["tokens"] / speed,
+        "wall_seconds": tokens / speed,
         "tokens_per_second": speed,
         "final_loss": loss,
         "engine": "ddp" if device == "cpu" else "deepspeed",
@@ -214,7 +214,7 @@ def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
 
 
 def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
-    """Write a demo-sized (or a paper-sized) experiment under `root`; returns its merged config.
+    """Write a demo-sized (or a paper-sized) experiment under `root`; returns what it is made of.
 
     With `other`, everything measured is different: budgets, speeds, sizes, documents, scores.
     """
@@ -231,11 +231,11 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
         for name, run in config["runs"].items():
             run["tokens"] = budgets[name]
         shapes = [(480, "NVIDIA A100 80GB PCIe", 37_100.0), (960, "NVIDIA A100 80GB PCIe", 69_300.0)]
-    runs = [{"name": name, "tokens": tokens} for name, tokens in budgets.items()]
-    write_evaluations(root, runs, 40 + other if demo else None, list(FULL), SEED + other)
-    write_bits_per_byte(root, runs, corpora, 8192 if demo else 10**6, other)
-    for run, (batch, device, speed) in zip(runs[1:], shapes, strict=True):
-        write_run(root, run, batch, length, device, speed)
+    write_evaluations(root, budgets, 40 + other if demo else None, list(FULL), SEED + other)
+    write_bits_per_byte(root, budgets, corpora, 8192 if demo else 10**6, other)
+    trained = {run: tokens for run, tokens in budgets.items() if tokens}
+    for (run, tokens), (batch, device, speed) in zip(trained.items(), shapes, strict=True):
+        write_run(root, run, tokens, batch, length, device, speed)
     write_corpora(root, corpora, 5230 + 1000 * other if demo else 1_450_000)
     base = {
         "source": config["base"],
@@ -255,46 +255,51 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
     }
     write_json(root / "packed" / "domain" / "ledger.json", ledger)
     (root / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    return {"config": config, "runs": runs, "corpora": corpora}
+    tasks = {name: Task(**task) for name, task in config["evaluate"]["tasks"].items()}
+    table_tasks = {name: task for name, task in tasks.items() if task.in_table}
+    metrics = {name: task.metric for name, task in table_tasks.items()}
+    experiment = {"config": config, "runs": budgets, "corpora": corpora}
+    return experiment | {"table_tasks": table_tasks, "metrics": metrics}
 
 
 def claims_of(
-    config: dict[str, Any], runs: list[dict[str, Any]], scores: list[dict[str, Any]], table: Path
+    config: dict[str, Any], runs: dict[str, int], scores: list[dict[str, Any]], table: Path
 ) -> list[dict[str, Any]]:
-    """The rows of claims.csv of an experiment, as scripts/claims.py makes them."""
-    paper, claims = read_claims(CLAIMS)
-    published, of_runs = read_published(PUBLISHED), read_runs(table)
-    names = stand_ins(config, runs, paper)
-    return claim_rows(
-        paper,
-        claims,
-        published,
-        FromPaper(paper, published),
-        FromResults(scores, of_runs, config["evaluate"]["tasks"], names, config["evaluate"]["seed"]),
-        names,
-        partial(obstacle, config, paper, names, scores, of_runs),
-    )
+    """The rows of claims.csv of an experiment with these scores and this table of runs."""
+    paper, stated = read_claims(CLAIMS)
+    return claim_rows(paper, stated, read_published(PUBLISHED), config, runs, scores, read_runs(table))
+
+
+def evaluation_files(root: Path, runs: Iterable[str], names: Iterable[str], suffix: str) -> list[Path]:
+    """Files of all runs and tasks (or corpora), in the order in which the stages take them."""
+    return [root / "evaluations" / run / f"{name}{suffix}" for run in runs for name in names]
 
 
 def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list[dict[str, Any]]:
     """Write scores, runs and claims (.csv) of what `build` made, and to `compare` models comparisons and
     letters; returns the scores."""
-    config, runs, evaluations = made["config"], made["runs"], root / "evaluations"
-    configured = config["evaluate"]["tasks"]
-    tasks = {name: task for name, task in configured.items() if task.get("in_table", True)}
-    # The demo's base model isn't the paper's, so nothing was published of these runs.
-    write_scores(root / "scores.csv", score_rows(evaluations, runs, tasks, made["corpora"], {}))
-    scores = read_scores(root / "scores.csv")
-    trained = [root / "runs" / run["name"] / "run.json" for run in runs if run["tokens"]]
-    write_runs(root / "runs.csv", trained)
-    write_claims(root / "claims.csv", claims_of(config, runs, scores, root / "runs.csv"))
+    runs, metrics, corpora = made["runs"], made["metrics"], made["corpora"]
+    samples = evaluation_files(root, runs, metrics, ".samples.jsonl")
+    scored = {"runs": runs, "metrics": metrics, "table_tasks": list(metrics)}
+    scores(
+        published=PUBLISHED,
+        summaries=evaluation_files(root, runs, metrics, ".json"),
+        samples=samples,
+        bits=evaluation_files(root, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".json"),
+        corpora=corpora,
+        repo=made["config"]["base"].get("repo"),
+        table=root / "scores.csv",
+        **scored,
+    )
+    trained = [root / "runs" / run for run, tokens in runs.items() if tokens]
+    table_of_runs(
+        root / "runs.csv",
+        [folder / "run.json" for folder in trained],
+        [folder / "metrics.csv" for folder in trained],
+    )
+    files = {"config": root / "config.yaml", "scores": root / "scores.csv", "runs_table": root / "runs.csv"}
+    claims(CLAIMS, PUBLISHED, **files, table=root / "claims.csv", runs=runs)
     if compare:
-        write_comparisons(root / "comparisons.csv", comparison_rows(evaluations, runs, tasks, 0))
-        letters = [
-            row
-            for run in runs
-            for task in tasks
-            for row in letter_rows(run, task, read_answers(samples_path(evaluations, run["name"], task)))
-        ]
-        write_rows(root / "letters.csv", LETTER_COLUMNS, letters)
-    return scores
+        comparisons(samples, root / "comparisons.csv", **scored)
+        letters(samples, root / "letters.csv", runs, list(metrics))
+    return read_scores(root / "scores.csv")

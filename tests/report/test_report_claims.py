@@ -10,7 +10,7 @@ import pytest
 from report_experiment import CLAIMS, PUBLISHED, build, claims_of, write_tables
 
 from cpt.errors import UserError
-from cpt.report import statistics
+from cpt.report import resampling
 from cpt.report.claims import (
     INCONSISTENT,
     NOT_REPRODUCED,
@@ -28,7 +28,7 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root: Path = tmp_path_factory.mktemp("paper") / "results"
     made = build(root, demo=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "RESAMPLES", 500)
+        patch.setattr(resampling, "RESAMPLES", 500)
         return SimpleNamespace(root=root, scores=write_tables(root, made, compare=False), **made)
 
 
@@ -176,7 +176,7 @@ def test_another_setting_is_another_experiment(
     config = {**papers.config}
     for key, values in change.items():
         config[key] = {**config[key], **values}
-    runs = [{**run, "tokens": config["runs"][run["name"]]["tokens"]} for run in papers.runs]
+    runs = {run: config["runs"][run]["tokens"] for run in papers.runs}
     row = by_id(claims_of(config, runs, papers.scores, papers.root / "runs.csv"))["mmlu-change"]
     assert row["verdict"] == NOT_TESTED
     assert note in row["note"]
@@ -196,9 +196,9 @@ def test_stand_ins() -> None:
     paper = read_claims(CLAIMS)[0]
     runs = {name: {} for name in ("base", "a", "b", "mid", "cpt-400M")}
     runs["mid"] = {"interpolate": {"run": "b", "ratio": 0.5}}
-    budgets = [{"name": "base", "tokens": 0}, {"name": "a", "tokens": 5}, {"name": "b", "tokens": 9}]
+    budgets = {"base": 0, "a": 5, "b": 9}
     assert stand_ins({"runs": runs}, budgets, paper) == {"base": "base", "cpt-400M": "a", "cpt-1B": "b"}
-    budgets = [budgets[0], {"name": "a", "tokens": 400 * 10**6}, {"name": "cpt-400M", "tokens": 400 * 10**6}]
+    budgets = {"base": 0, "a": 400 * 10**6, "cpt-400M": 400 * 10**6}
     assert stand_ins({"runs": runs}, budgets, paper) == {"base": "base", "cpt-400M": "cpt-400M"}
 
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cpt.errors import UserError
-from cpt.report.comparisons import comparison_rows, read_comparisons, write_comparisons
-from cpt.report.forest import draw_differences, of_base
-from cpt.report.letters import draw_letters, read_letters
+from cpt.report.comparisons import read_comparisons
+from cpt.report.forest import base_comparisons, draw_differences
+from cpt.report.letters_figure import draw_letters, read_letters
 
 LETTERS = """run,tokens,task,letter,items,gold,answered,right
 base,0,mmlu,A,100,20,70,15
@@ -22,17 +22,10 @@ cpt,9,piqa,A,100,50,10,5
 """
 
 
-@pytest.fixture
-def comparisons(experiment: SimpleNamespace, tmp_path: Path) -> list[dict]:
-    rows = comparison_rows(experiment.root / "evaluations", experiment.runs, experiment.tasks, seed=0)
-    write_comparisons(tmp_path / "comparisons.csv", rows)
-    return read_comparisons(tmp_path / "comparisons.csv")
-
-
 def test_forest_draws_each_difference_from_base_with_its_interval_and_reach(
-    experiment: SimpleNamespace, comparisons: list[dict]
+    experiment: SimpleNamespace,
 ) -> None:
-    chosen = of_base(comparisons)
+    chosen = base_comparisons(read_comparisons(experiment.root / "comparisons.csv"))
     assert list(chosen) == [*experiment.tasks, "average"]
     assert all(list(of_task) == ["cpt-10K", "cpt-25K"] for of_task in chosen.values())
     chosen["mmlu"]["cpt-10K"]["p_holm"] = 0.01

@@ -7,15 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from comparisons import comparisons
 from cpt.errors import UserError
-from cpt.report.comparisons import COLUMNS, comparison_rows, read_comparisons, write_comparisons
-from cpt.report.nulls import letter_rows, null_scores, strongest_null
-from cpt.report.samples import pair, read_answers
+from cpt.report.comparisons import COLUMNS, read_comparisons
+from cpt.report.letters import letter_rows
+from cpt.report.nulls import null_scores, strongest_null
+from cpt.report.samples import Answers, pair, read_answers
 from cpt.report.seeds import seed_rows
 from cpt.report.statistics import Pairs, holm, mcnemar_p
 
-TASKS = {"mmlu": {"label": "MMLU", "metric": "acc"}}
-RUNS = [{"name": "base", "tokens": 0}, {"name": "a", "tokens": 10}, {"name": "b", "tokens": 20}]
+METRICS = {"mmlu": "acc"}
+RUNS = {"base": 0, "a": 10, "b": 20}
 
 
 def write(folder: Path, run: str, right: list[int], gold: list[int], leaf: str = "", **other: object) -> Path:
@@ -46,17 +48,15 @@ def test_pairs_by_hand(tmp_path: Path) -> None:
     one = read_answers(write(tmp_path, "base", [1, 1, 0, 0, 1, 0, 1, 0], gold))
     path = write(tmp_path, "a", [1, 0, 1, 0, 1, 1, 0, 0], gold)
     path.write_text("\n".join(reversed(path.read_text().splitlines())) + "\n")
-    even, odd = pair(one, read_answers(path), "acc", "here")
+    even, odd = pair(one, read_answers(path), "acc")
     assert (even, odd) == (Pairs(2, 1, 1, 0), Pairs(0, 1, 1, 2))
 
 
 def test_comparisons_by_hand(tmp_path: Path) -> None:
     gold = [0] * 40
     right = {"base": [1] * 10 + [0] * 30, "a": [1] * 20 + [0] * 20, "b": [0] * 2 + [1] * 16 + [0] * 22}
-    for run, answers in right.items():
-        write(tmp_path, run, answers, gold)
-    rows = comparison_rows(tmp_path, RUNS, TASKS, seed=0)
-    write_comparisons(tmp_path / "comparisons.csv", rows)
+    samples = [write(tmp_path, run, answers, gold) for run, answers in right.items()]
+    comparisons(samples, tmp_path / "comparisons.csv", RUNS, METRICS, ["mmlu"])
     read = read_comparisons(tmp_path / "comparisons.csv")
     assert [(row["reference"], row["run"], row["task"], row["family"]) for row in read] == [
         ("base", "a", "mmlu", "base"),
@@ -84,10 +84,10 @@ def test_comparisons_by_hand(tmp_path: Path) -> None:
 def test_other_prompts_are_refused(tmp_path: Path) -> None:
     """The same items under another template are another measurement."""
     gold = [0, 1, 2, 3]
-    for run in ("base", "a", "b"):
-        write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash="other" if run == "b" else "same")
+    hashes = {"base": "same", "a": "same", "b": "other"}
+    samples = [write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash=found) for run, found in hashes.items()]
     with pytest.raises(UserError, match=r"b/mmlu\.samples\.jsonl: 4 of its items have another text, prompt"):
-        comparison_rows(tmp_path, RUNS, TASKS, seed=0)
+        comparisons(samples, tmp_path / "comparisons.csv", RUNS, METRICS, ["mmlu"])
 
 
 def test_nulls_by_hand(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_nulls_by_hand(tmp_path: Path) -> None:
     # One item right, four by always answering B, none by both: McNemar of 1 against 4.
     assert (null.name, null.score, null.test, null.above) == ("always_B", 0.5, "mcnemar", False)
     assert null.p == mcnemar_p(1, 4)
-    rows = letter_rows({"name": "base", "tokens": 0}, "mmlu", answers)
+    rows = letter_rows({"base": 0}, {("base", "mmlu"): answers})
     assert [row["letter"] for row in rows] == ["A", "B", "C", "D"]
     assert [row["gold"] for row in rows] == [2, 4, 1, 1]
     assert [row["answered"] for row in rows] == [2, 1, 4, 1]  # one A is right, all else one letter on
@@ -120,7 +120,7 @@ def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
     assert (scores["majority"], scores["always_30"]) == (0.5, 0.5)
     assert scores["always_A"] == scores["always_H"] == scores["always_Z"] == pytest.approx(1 / 6)
     assert strongest_null(answers, "acc").name == "always_30"
-    rows = letter_rows({"name": "base", "tokens": 0}, "own", answers)
+    rows = letter_rows({"base": 0}, {("base", "own"): answers})
     assert [row["letter"] for row in rows[7:10] + rows[24:28]] == ["H", "I", "J", "Y", "Z", "27", "28"]
     assert sum(row["gold"] for row in rows) == sum(row["answered"] for row in rows) == 6
     assert rows[9]["answered_share"] == 1
@@ -141,9 +141,11 @@ def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     gold = [0] * 300
     likely = generator.random(300)
+    answers: dict[tuple[str, str], Answers] = {}
     for run, shift in {"base": 0.0, "a": 0.1, "a-2": 0.12, "a-3": -0.1}.items():
-        write(tmp_path, run, [int(value) for value in likely < 0.5 + shift], gold)
-    rows = seed_rows(tmp_path, {"a": ["a", "a-2", "a-3"]}, "base", TASKS)
+        path = write(tmp_path, run, [int(value) for value in likely < 0.5 + shift], gold)
+        answers[run, "mmlu"] = read_answers(path)
+    rows = seed_rows({"a": ["a", "a-2", "a-3"]}, "base", METRICS, answers)
     score, difference = rows
     assert (score["quantity"], difference["quantity"], score["runs"]) == ("score", "difference", 3)
     each = [np.mean(likely < 0.5 + shift) for shift in (0.1, 0.12, -0.1)]

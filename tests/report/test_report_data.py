@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.files import write_json
-from cpt.report import style
+from cpt.report.data import data_rows, read_steps
 from cpt.report.runs import read_runs, write_runs
 from cpt.report.token_quality import draw_quality, read_bins
-from cpt.report.waterfall import data_rows, draw_waterfall, height, read_steps
+from cpt.report.waterfall import draw_waterfall
+from figure6 import figure6
 
 MINUS, ABOUT = "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
 
@@ -89,9 +91,8 @@ def test_waterfall_shows_counts_and_percentages(experiment: SimpleNamespace, tmp
         assert text in shown
     files = []
     for folder in ("a", "b"):
-        with style.figure(height(corpora)) as drawn:
-            draw_waterfall(drawn, corpora)
-            files.append(style.save(drawn, tmp_path / folder / "figure6", ["pdf", "svg"]))
+        files.append([tmp_path / folder / f"figure6.{kind}" for kind in ("pdf", "svg")])
+        figure6(statistics(experiment), files[-1])
     for first, second in zip(*files, strict=True):
         assert first.read_bytes() == second.read_bytes()
 
@@ -117,7 +118,7 @@ def test_outlines_show_every_document_and_the_thresholds(experiment: SimpleNames
     edges, counts = bins["bytes_per_token"]["scientific_python"]
     assert edges.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 16.0, pytest.approx(16.8)]
     assert counts.tolist() == [20, 30, 40, 0, 60, 0, 1]
-    settings = experiment.config["filters"]["token_quality"]
+    settings = TokenQualityFilter(**experiment.config["filters"]["token_quality"])
     drawn = Figure()
     draw_quality(drawn, bins, settings)
     lines = [[line.get_xdata()[0] for line in axes.lines] for axes in drawn.axes]
@@ -156,18 +157,19 @@ def test_table_of_runs_by_hand(tmp_path: Path) -> None:
         **{"parameters": 1000, "tokens_per_second": 100.0, "flops_per_token": 6.24e11},
         **{"peak_flops_per_process": 312e12, "peak_memory_mb": 12.5},
     }
+    files = [tmp_path / "run.json"], [tmp_path / "metrics.csv"]
     write_json(tmp_path / "run.json", summary)
     (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n2,3.5,\n3,3.0,\n4,2.5,\n")
-    write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])
+    write_runs(tmp_path / "runs.csv", *files)
     row = read_runs(tmp_path / "runs.csv")["a"]
     assert (row["hours"], row["device_hours"], row["tokens_per_second_per_process"]) == (2, 4, 50)
     assert (row["utilization"], row["tokens_per_step"], row["tokens_per_parameter"]) == (0.1, 180_000, 720)
     assert (row["first_loss"], row["last_loss"], row["peak_memory_mb"]) == (3.5, 2.5, 12.5)
     write_json(tmp_path / "run.json", {**summary, "peak_flops_per_process": None})
-    write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])
+    write_runs(tmp_path / "runs.csv", *files)
     assert read_runs(tmp_path / "runs.csv")["a"]["utilization"] is None
-    write_runs(tmp_path / "runs.csv", [])
+    write_runs(tmp_path / "runs.csv", [], [])
     assert read_runs(tmp_path / "runs.csv") == {}
     (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n")
     with pytest.raises(UserError, match=r"metrics\.csv: no step that wasn't skipped"):
-        write_runs(tmp_path / "runs.csv", [tmp_path / "run.json"])
+        write_runs(tmp_path / "runs.csv", *files)

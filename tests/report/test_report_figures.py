@@ -1,41 +1,61 @@
 """Figures: what is drawn, in which files, equal byte for byte."""
 
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from report_experiment import PUBLISHED
 
+from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.report import style
 from cpt.report.figures import draw_changes, draw_losses, draw_schedules, read_losses, read_schedule, smooth
-
-FORMATS = ["pdf", "png", "svg"]
-
-
-def losses_of(experiment: SimpleNamespace) -> tuple[list, list]:
-    runs = [run for run in experiment.runs if run["tokens"]]
-    return [read_losses(experiment.root / "runs" / run["name"] / "metrics.csv") for run in runs], runs
-
-
-def draw(experiment: SimpleNamespace, number: int, stem: Path) -> list[Path]:
-    with style.figure(height=3.0) as drawn:
-        if number == 1:
-            draw_losses(drawn, *losses_of(experiment))
-        else:
-            groups = experiment.config["evaluate"]["groups"]
-            draw_changes(drawn, experiment.scores, groups, experiment.runs, experiment.published, seed=0)
-        return style.save(drawn, stem, FORMATS)
+from figure1 import figure1
+from figure2 import figure2
+from figure3 import figure3
+from figure4 import figure4
+from figure5 import figure5
+from figure6 import figure6
+from token_quality import token_quality
 
 
-@pytest.mark.parametrize("number", [1, 2])
+def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
+    """Run the stage of a figure; returns the files."""
+    root, config = experiment.root, experiment.config
+    trained = {run: tokens for run, tokens in experiment.runs.items() if tokens}
+    files = [folder / f"figure.{kind}" for kind in ("pdf", "png", "svg")]
+    if stage == "figure1":
+        figure1([root / "runs" / run / "metrics.csv" for run in trained], trained, files)
+    elif stage == "figure2":
+        figure2(root / "scores.csv", PUBLISHED, experiment.runs, config["evaluate"]["groups"], 0, files)
+    elif stage == "figure3":
+        first, second = trained
+        names = product([first, second], experiment.corpora)  # of two models; the first stands for the base
+        bits = [root / "evaluations" / run / f"bits_per_byte.{corpus}.json" for run, corpus in names]
+        losses = [root / "runs" / run / "held_out.csv" for run in trained]
+        origins = {first: first, second: first}
+        figure3(losses, origins, experiment.corpora, {"between": first}, files, bits)
+    elif stage == "figure4":
+        labels = {name: task["label"] for name, task in experiment.tasks.items()}
+        figure4(root / "comparisons.csv", labels, files)
+    elif stage == "figure5":
+        figure5(root / "letters.csv", "mmlu", files)
+    elif stage == "figure6":
+        figure6(root / "corpora" / "statistics.csv", files)
+    else:
+        thresholds = TokenQualityFilter(**config["filters"]["token_quality"])
+        token_quality(root / "corpora" / "token_quality.csv", thresholds, files)
+    return files
+
+
+@pytest.mark.parametrize("stage", [*(f"figure{number}" for number in range(1, 7)), "token_quality"])
 def test_files_are_complete_and_equal_byte_for_byte(
-    experiment: SimpleNamespace, tmp_path: Path, number: int
+    experiment: SimpleNamespace, tmp_path: Path, stage: str
 ) -> None:
-    first = draw(experiment, number, tmp_path / "a" / "figure")
-    second = draw(experiment, number, tmp_path / "b" / "figure")
-    assert [path.name for path in first] == ["figure.pdf", "figure.png", "figure.svg"]
+    first, second = (draw(experiment, stage, tmp_path / name) for name in "ab")
     for path, start in zip(first, (b"%PDF", b"\x89PNG", b"<?xml"), strict=True):
         assert path.read_bytes().startswith(start)
     for a, b in zip(first, second, strict=True):
@@ -46,9 +66,9 @@ def test_files_are_complete_and_equal_byte_for_byte(
 
 
 def test_short_runs_are_drawn_raw_and_long_ones_smoothed(experiment: SimpleNamespace) -> None:
-    (steps, values), *_ = losses_of(experiment)[0]
+    steps, values = read_losses(experiment.root / "runs" / "cpt-10K" / "metrics.csv")
     raw = Figure()
-    draw_losses(raw, [(steps, values)], [{"name": "short", "tokens": 10_240}])
+    draw_losses(raw, [(steps, values)], {"short": 10_240})
     (line,) = raw.axes[0].lines
     assert np.array_equal(line.get_ydata(), values)
     assert raw.legends[0].get_title().get_text() == ""
@@ -57,7 +77,7 @@ def test_short_runs_are_drawn_raw_and_long_ones_smoothed(experiment: SimpleNames
     for count, window in ((100, 21), (20, 5)):
         smoothed = Figure()
         steps, values = np.arange(1, count + 1), np.linspace(3, 2, count)
-        draw_losses(smoothed, [(steps, values)], [{"name": "long", "tokens": 10**9}])
+        draw_losses(smoothed, [(steps, values)], {"long": 10**9})
         thin, thick = smoothed.axes[0].lines
         assert thin.get_linewidth() < thick.get_linewidth()
         assert f"mean over {window} steps" in smoothed.legends[0].get_title().get_text()
@@ -105,10 +125,9 @@ def test_both_panels_show_what_their_titles_say(experiment: SimpleNamespace) -> 
 
 
 def test_many_budgets_get_round_ticks(experiment: SimpleNamespace) -> None:
-    runs = [{"name": f"r{i}", "tokens": i * 1_300_000} for i in range(7)]
-    names = {run["name"]: "base" for run in experiment.runs[:1]}
-    rows = [row for row in experiment.scores if row["run"] in names]
-    scores = [{**row, "run": run["name"], "tokens": run["tokens"]} for run in runs for row in rows]
+    runs = {f"r{i}": i * 1_300_000 for i in range(7)}
+    rows = [row for row in experiment.scores if row["run"] == "base"]
+    scores = [{**row, "run": run, "tokens": tokens} for run, tokens in runs.items() for row in rows]
     drawn = Figure()
     groups = experiment.config["evaluate"]["groups"]
     draw_changes(drawn, scores, groups, runs, experiment.published, seed=0)
@@ -119,7 +138,7 @@ def test_many_budgets_get_round_ticks(experiment: SimpleNamespace) -> None:
 
 
 def test_runs_of_equal_budget_stand_side_by_side(experiment: SimpleNamespace) -> None:
-    runs = [{**run, "tokens": min(run["tokens"], 10_240)} for run in experiment.runs]
+    runs = {run: min(tokens, 10_240) for run, tokens in experiment.runs.items()}
     drawn = Figure()
     groups = experiment.config["evaluate"]["groups"]
     draw_changes(drawn, experiment.scores, groups, runs, experiment.published, seed=0)
@@ -147,7 +166,7 @@ def test_schedules_are_drawn_over_tokens(tmp_path: Path) -> None:
     tokens, rates = read_schedule(path)
     assert tokens.tolist() == [2000, 4000, 5000] and rates.tolist() == [5e-5, 1e-4, 2.5e-5]
     with style.figure(height=2.6) as drawn:
-        draw_schedules(drawn, [(tokens, rates)], [{"name": "cpt-5K", "tokens": 5000}])
+        draw_schedules(drawn, [(tokens, rates)], ["cpt-5K"])
         (line,) = drawn.axes[0].lines
         assert line.get_xydata().tolist() == [[2000, 5e-5], [4000, 1e-4], [5000, 2.5e-5]]
         assert line.get_label() == "cpt-5K: 3 steps"
@@ -159,7 +178,7 @@ def test_schedules_are_drawn_over_tokens(tmp_path: Path) -> None:
 def test_long_names_take_fewer_columns_of_a_legend(name: str, columns: int) -> None:
     schedule = np.array([2000, 4000]), np.array([5e-5, 1e-4])
     with style.figure(height=2.6) as drawn:
-        draw_schedules(drawn, [schedule] * 3, [{"name": name, "tokens": 5000}] * 3)
+        draw_schedules(drawn, [schedule] * 3, [name] * 3)
         (legend,) = drawn.legends
         drawn.draw_without_rendering()
         assert legend._ncols == columns

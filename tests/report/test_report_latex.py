@@ -32,11 +32,11 @@ See Table~\ref{tab:scores}.
 )
 def test_latex_sets_table_and_figure(experiment: SimpleNamespace, tmp_path: Path) -> None:
     model = "owner/model_with #odd & names, 100 %"
-    table = Table1(experiment.scores, experiment.runs, experiment.tasks, model, experiment.published)
+    table = Table1(experiment.scores, experiment.runs, experiment.table_tasks, model, experiment.published)
     write_latex(tmp_path / "table1.tex", table)
     with style.figure(height=2.6) as drawn:
-        draw_losses(drawn, [(np.arange(3), np.array([3.0, 2.5, 2.4]))], [{"name": "run", "tokens": 9}])
-        style.save(drawn, tmp_path / "figure1", ["pdf"])
+        draw_losses(drawn, [(np.arange(3), np.array([3.0, 2.5, 2.4]))], {"run": 9})
+        style.save(drawn, [tmp_path / "figure1.pdf"])
     (tmp_path / "document.tex").write_text(DOCUMENT)
     for _ in range(2):  # the second time with the reference
         made = subprocess.run(

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from test_report_scripts import call
 
+from cpt.config import Config, load
+from cpt.config_sections import HubModel
 from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
+from release import release
 
 SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
 SETTINGS |= {"schedule": "cosine"}
@@ -22,6 +24,18 @@ def summary(experiment: SimpleNamespace) -> dict:
     return {**found, "settings": SETTINGS, "warmup_steps": 1, "stages": stages}
 
 
+def configured(experiment: SimpleNamespace, **sections: dict) -> Config:
+    """The experiment's config with further entries in some sections."""
+    config = {
+        key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
+        for key, value in experiment.config.items()
+    }
+    config["runs"] = {
+        name: {**run, "cpus": 1} if "tokens" in run else run for name, run in config["runs"].items()
+    }
+    return load(config)
+
+
 def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     experiment: SimpleNamespace, summary: dict, tmp_path: Path
 ) -> None:
@@ -30,13 +44,10 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     for name in ("config.json", "model.safetensors", ".snakemake_timestamp", "training_state/optimizer"):
         (model / name).write_text(name)
     (tmp_path / "run.json").write_text(json.dumps(summary))
-    config.write_text(yaml.safe_dump(experiment.config, sort_keys=False))
-    result = call(
-        *("release.py", "--run", "cpt-25K", "--model", model, "--config", config),
-        *("--base", experiment.root / "models" / "base.json", "--scores", experiment.root / "scores.csv"),
-        *("--summary", tmp_path / "run.json", "--output", tmp_path / "released"),
-    )
-    assert result.returncode == 0, result.stderr
+    config.write_text(yaml.safe_dump(configured(experiment).model_dump(mode="json", exclude_none=True)))
+    root = experiment.root
+    files = (config, root / "models" / "base.json", root / "scores.csv", tmp_path / "run.json")
+    release("cpt-25K", model, *files, tmp_path / "released")
     files = {path.name for path in (tmp_path / "released").iterdir()}
     assert files == {"config.json", "model.safetensors", "README.md"}
     assert (tmp_path / "released" / "model.safetensors").samefile(model / "model.safetensors")
@@ -63,15 +74,19 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
 def test_card_of_the_papers_model_names_repositories_and_licences(
     experiment: SimpleNamespace, summary: dict
 ) -> None:
-    config = json.loads(json.dumps(experiment.config))
-    config["base"] = {"source": "hub", "repo": "facebook/MobileLLM-125M", "revision": "main"}
-    config["corpora"]["web"] = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "revision": "87f0"}
-    config["corpora"]["web"] |= {"license": "odc-by", "language": "en"}
-    config["corpora"]["mine"] = {"source": "local", "files": "/home/me/secret/*.txt", "language": "de"}
-    config["mixtures"]["domain"] = {"web": 0.75, "mine": 0.25}
-    config["runs"]["half"] = {"interpolate": {"run": "cpt-25K", "ratio": 0.5}}
+    web = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "revision": "87f0", "files": "*.parquet"}
+    web |= {"shards": 1, "license": "odc-by", "language": "en"}
+    mine = {"source": "local", "files": "/home/me/secret/*.txt", "language": "de"}
+    config = configured(
+        experiment,
+        corpora={"web": web, "mine": mine},
+        mixtures={"domain": {"web": 0.75, "mine": 0.25}},
+        runs={"half": {"interpolate": {"run": "cpt-25K", "ratio": 0.5}}},
+    )
+    base = HubModel(source="hub", repo="facebook/MobileLLM-125M", revision="main")
+    config = config.model_copy(update={"base": base})
     report = {"licence": "FAIR Noncommercial Research License; weights derived from it must carry it"}
-    card = model_card("half", config, report, [], summary)
+    card = ModelCard(model_card("half", config, report, [], summary))
     assert (card.data.base_model, card.data.datasets) == (
         "facebook/MobileLLM-125M",
         ["HuggingFaceFW/fineweb-edu"],
@@ -87,24 +102,26 @@ def test_card_of_the_papers_model_names_repositories_and_licences(
     assert "It was not trained itself" in card.text
 
 
-def test_card_tells_the_text_of_the_runs_that_a_run_started_from(
+def test_card_names_the_text_of_the_runs_that_a_run_started_from(
     experiment: SimpleNamespace, summary: dict
 ) -> None:
-    config = json.loads(json.dumps(experiment.config))
-    config["corpora"] |= {name: {"source": "local", "language": name} for name in ("de", "fr")}
-    config["mixtures"] = {"domain": config["mixtures"]["domain"], "first": {"de": 1.0}, "late": {"fr": 1.0}}
     begun = {"tokens": 4096, "mixture": "first", "switch": {"mixture": "late", "at": 0.5}}
-    config["runs"] |= {"begun": begun, "then": {"tokens": 25_600, "start_from": "begun"}}
-    config["runs"]["half"] = {"interpolate": {"run": "then", "ratio": 0.5}}
+    runs = {"begun": begun, "then": {"tokens": 25_600, "start_from": "begun"}}
+    config = configured(
+        experiment,
+        corpora={name: {"source": "local", "files": "*.md", "language": name} for name in ("de", "fr")},
+        mixtures={"first": {"de": 1.0}, "late": {"fr": 1.0}},
+        runs={**runs, "half": {"interpolate": {"run": "then", "ratio": 0.5}}},
+    )
     for name in ("then", "half"):
-        card = model_card(name, config, {}, [], summary)
+        card = ModelCard(model_card(name, config, {}, [], summary))
         assert card.data.language == ["de", "en", "fr"]
         assert "| de (run begun) (stage first) | 100 % |" in card.text
         assert "| fr (run begun) (stage late) | 100 % |" in card.text
         assert "| scientific_python (run then) | 100 % |" in card.text
         assert "after 29,696 tokens of continued pre-training" in card.text
-        told = "the last 25,600 of them from the model of the run begun on."
-        assert (told in card.text) == (name == "then")
+        start = "the last 25,600 of them from the model of the run begun on."
+        assert (start in card.text) == (name == "then")
 
 
 def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:

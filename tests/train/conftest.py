@@ -1,6 +1,5 @@
 """A tiny model, packed data and a plan to train on, and a way to start scripts/train.py for real."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pretended_gpu
 import psutil
 import pytest
 import torch
 from packed_mixture import LENGTH, write_packed
-from train_settings import SETTINGS, TRAIN
+from train_settings import TRAIN, planned
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt.train.plan import make_plan
+from cpt.files import write_json
+from cpt.stage import arguments
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-from gpu_memory import NEEDS_NO_CUDA, pretended_gpu  # noqa: E402
-
-without_cuda = pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {NEEDS_NO_CUDA}")
+without_cuda = pytest.mark.skipif(
+    torch.version.cuda is not None, reason=f"NOT TESTED: {pretended_gpu.NEEDS_NO_CUDA}"
+)
 
 SEQUENCES, VOCABULARY = 150, 101
 
@@ -97,10 +96,7 @@ class Training:
 
     def changed(self, tokens: int = 118 * LENGTH, **changes) -> "Training":
         """Plan again with other settings."""
-        ledger = json.loads((self.packed / "ledger.json").read_text())
-        plan = make_plan("test", tokens, 1, SETTINGS | changes, ledger, 128)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "plan.json").write_text(json.dumps(plan))
+        write_json(self.folder / "plan.json", planned(tokens, self.packed, **changes))
         return self
 
     @property
@@ -110,19 +106,19 @@ class Training:
     @property
     def command(self) -> list[str]:
         """The script and its arguments."""
-        arguments = {
-            "plan": self.folder / "plan.json",
-            "model": self.model,
-            "sequences": self.packed,
-            "work": self.folder / "work",
-            "output": self.folder / "model",
-            "metrics": self.folder / "metrics.csv",
-            "held-out-losses": self.folder / "held_out.csv",
-            "summary": self.folder / "run.json",
-            "device": "cpu",
-            "log-file": self.folder / "log",
-        }
-        return [str(TRAIN), *(part for key, value in arguments.items() for part in (f"--{key}", str(value)))]
+        words = arguments(
+            plan=self.folder / "plan.json",
+            packed=[self.packed],
+            start=self.model,
+            work=self.folder / "work",
+            model=self.folder / "model",
+            metrics=self.folder / "metrics.csv",
+            held_out_losses=self.folder / "held_out.csv",
+            summary=self.folder / "run.json",
+            device="cpu",
+            log=self.folder / "log",
+        )
+        return [str(TRAIN), *words]
 
     @property
     def last_step(self) -> int:
@@ -138,7 +134,7 @@ class Training:
             (self.folder / output).unlink(missing_ok=True)
 
     def start(self, processes: int) -> psutil.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--"]
         command = [sys.executable, *(launcher if processes > 1 else []), *self.command]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return psutil.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -213,7 +209,7 @@ def gpu(tmp_path_factory) -> Callable[..., dict[str, str]] | None:
     if torch.version.cuda is not None:
         return None
     folder = tmp_path_factory.mktemp("pretended_gpu")
-    return lambda **options: pretended_gpu(folder, **options) | {"OMP_NUM_THREADS": "1"}
+    return lambda **options: pretended_gpu.environment(folder, **options) | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +217,7 @@ def on_gpu(gpu) -> Callable[..., str]:
     """Run a Training, or another script, on a GPU that isn't there; what it prints."""
 
     def start(run: Any, status: int = 0, **options: int) -> str:
-        command = ["cuda" if word == "cpu" else word for word in run.command]
+        command = [word.replace("--device=cpu", "--device=cuda") for word in run.command]
         environment = gpu(**options)
         done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == status, done.stderr

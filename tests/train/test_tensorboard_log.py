@@ -1,6 +1,5 @@
 """What TensorBoard reads from the event files is what training has written, each step once."""
 
-import argparse
 import shutil
 import sys
 import time
@@ -11,17 +10,17 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import tensorboard_log
 from cpt.errors import DamagedFileError, UserError
-from cpt.train import held_out
+from cpt.train import event_files, validation
 from cpt.train.metrics import COLUMNS, MetricsFile
+from tensorboard_log import tensorboard_log
 
 
 def train(run: Path, first: int, last: int, loss: float = 3.0) -> None:
     """Write a run's files as training does that goes on before step `first` and is stopped after `last`."""
     run.mkdir(parents=True, exist_ok=True)
     metrics = MetricsFile(run / "metrics.csv", first - 1)
-    along = MetricsFile(run / "held_out.csv", first - 1 or -1, held_out.COLUMNS)
+    along = MetricsFile(run / "held_out.csv", first - 1 or -1, validation.COLUMNS)
     for step in range(first, last + 1):
         cells = dict.fromkeys(COLUMNS) | {"step": step, "tokens": 64 * step, "skipped": 0}
         metrics.write(**cells | {"loss": loss - step / 8, "learning_rate": 0.5})
@@ -36,10 +35,6 @@ def losses(first: int, last: int, loss: float = 3.0) -> list[tuple[int, float]]:
     return [(step, loss - step / 8) for step in range(first, last + 1)]
 
 
-def log(results: Path, follow: int | None = None) -> None:
-    tensorboard_log.main(argparse.Namespace(results=results, output=None, follow=follow))
-
-
 def shown(results: Path, run: str) -> dict[str, list[tuple[int, float]]]:
     """Steps and values that TensorBoard reads, by tag."""
     board = EventAccumulator(str(results / "tensorboard" / run))
@@ -49,7 +44,7 @@ def shown(results: Path, run: str) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def event_files(results: Path, run: str) -> list[Path]:
+def files_of(results: Path, run: str) -> list[Path]:
     return sorted((results / "tensorboard" / run).glob("events.out.tfevents.*"))
 
 
@@ -67,8 +62,8 @@ def follow(tmp_path, monkeypatch) -> Callable[..., None]:
             change()
             time.sleep(seconds)  # really: event files are ordered by it
 
-        monkeypatch.setattr(tensorboard_log, "time", SimpleNamespace(sleep=sleep))
-        log(tmp_path, follow=1)
+        monkeypatch.setattr(event_files, "time", SimpleNamespace(sleep=sleep))
+        tensorboard_log(tmp_path, follow=1)
         assert next(rest, None) is None
 
     return log_with
@@ -80,7 +75,7 @@ def test_a_run_under_way(tmp_path):
     for name, half in (("metrics.csv", "4,256,2.5,0.5"), ("held_out.csv", "4,256,physics,3.0,1.")):
         with open(run / name, "a") as file:
             file.write(half)
-    log(tmp_path)
+    tensorboard_log(tmp_path)
     one = [(step, 3.0) for step in (1, 2, 3)]
     half = [(step, 1.5) for step in (1, 2, 3)]
     assert shown(tmp_path, "one") == {
@@ -102,7 +97,7 @@ def test_following_a_run_that_grows_and_a_new_one(tmp_path, follow):
     assert [step for step, _ in shown(tmp_path, "one")["train/loss"]] == [1, 2, 3, 4, 5]
     assert len(shown(tmp_path, "one")["held_out/loss/physics"]) == 4
     assert shown(tmp_path, "two")["train/loss"] == losses(1, 1)
-    assert len(event_files(tmp_path, "one")) == 1
+    assert len(files_of(tmp_path, "one")) == 1
 
 
 def test_following_a_run_that_goes_on_from_a_checkpoint(tmp_path, follow):
@@ -130,41 +125,41 @@ def test_following_a_run_to_its_end(tmp_path, follow):
 
     follow(first_file, second_file)
     assert shown(tmp_path, "one")["train/loss"] == losses(1, 4)
-    assert len(event_files(tmp_path, "one")) == 1
+    assert len(files_of(tmp_path, "one")) == 1
 
 
 def test_of_a_finished_run_nothing_else_is_shown(tmp_path):
     train(tmp_path / "checkpoints" / "one", 1, 9, 4.0)
     train(tmp_path / "runs" / "one", 1, 3)
-    log(tmp_path)
+    tensorboard_log(tmp_path)
     assert shown(tmp_path, "one")["train/loss"] == losses(1, 3)
     assert len(shown(tmp_path, "one")["held_out/loss/physics"]) == 3
 
 
 def test_started_again_it_doubles_nothing_and_leaves_other_files(tmp_path):
     train(tmp_path / "runs" / "one", 1, 3)
-    log(tmp_path)
-    (own,) = event_files(tmp_path, "one")
+    tensorboard_log(tmp_path)
+    (own,) = files_of(tmp_path, "one")
     (own.parent / "notes.txt").write_text("of the user")
-    log(tmp_path)
-    (again,) = event_files(tmp_path, "one")
+    tensorboard_log(tmp_path)
+    (again,) = files_of(tmp_path, "one")
     assert again != own and (own.parent / "notes.txt").exists()
     assert shown(tmp_path, "one")["train/loss"] == losses(1, 3)
 
 
 def test_missing_tensorboard_is_told_and_the_event_files_stay(tmp_path, monkeypatch):
     train(tmp_path / "runs" / "one", 1, 3)
-    log(tmp_path)
+    tensorboard_log(tmp_path)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"TensorBoard can't be imported .*/pip install tensorboard"):
-        log(tmp_path)
-    assert len(event_files(tmp_path, "one")) == 1
+        tensorboard_log(tmp_path)
+    assert len(files_of(tmp_path, "one")) == 1
 
 
 def test_no_runs(tmp_path):
     (tmp_path / "runs" / "one").mkdir(parents=True)  # planned
     with pytest.raises(UserError, match=r"but no run has begun; start training first, or name .* --results"):
-        log(tmp_path)
+        tensorboard_log(tmp_path)
     assert not (tmp_path / "tensorboard").exists()
 
 
@@ -177,11 +172,10 @@ def test_a_file_that_training_has_not_written(tmp_path, text, line):
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(DamagedFileError, match=f"{path}: line {line} isn't as training writes it .*; remove"):
-        log(tmp_path)
+        tensorboard_log(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "0.5", "soon"])
-def test_seconds_between_two_looks(text):
-    assert tensorboard_log.whole_seconds("30") == 30
-    with pytest.raises(argparse.ArgumentTypeError, match=r"expected whole seconds, 1 or more, got"):
-        tensorboard_log.whole_seconds(text)
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_seconds_between_two_looks(tmp_path, seconds):
+    with pytest.raises(UserError, match=f"--follow: expected whole seconds, 1 or more, got {seconds}"):
+        tensorboard_log(tmp_path, follow=seconds)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SETTINGS, VOCABULARY, Training
+from conftest import VOCABULARY, Training
 from forked import Session, kill_after
+from train_settings import DEEPSPEED, SETTINGS
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from cpt.errors import UserError
@@ -80,7 +81,7 @@ def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping)
 
 
 def test_deepspeed_skips_alike(poisoned, skipping):
-    run = poisoned("deepspeed", on_bad_step="skip", engine="deepspeed")
+    run = poisoned("deepspeed", on_bad_step="skip", **DEEPSPEED)
     with Session(run) as session:
         session.finish()
     assert list(run.metrics.skipped) == list(skipping.metrics.skipped)

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 import torch
-from conftest import SETTINGS
 from forked import Session, kill_after
+from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
@@ -87,7 +87,7 @@ def test_unreadable_is_not_taken_for_corrupt(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "sha256_of", broken)
     with pytest.raises(
-        UserError, match=r"step-00000010: can't be read \(Input/output error\); mend the disk"
+        UserError, match=r"step-00000010: can't be read \(Input/output error\); repair the disk"
     ):
         checkpoints.newest(tmp_path, "me")
     assert len(list(tmp_path.iterdir())) == 2
@@ -159,7 +159,7 @@ def test_full_disk_warns_as_long_as_there_is_a_checkpoint(tmp_path, monkeypatch,
         with monkeypatch.context() as full:
             full.setattr(checkpoints, "save_file", full_disk)
             written(writer, 10)
-        assert "Training goes on; the newest checkpoint is step-00000005" in caplog.text
+        assert "Training continues; the newest checkpoint is step-00000005" in caplog.text
         assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
         written(writer, 15)
     assert checkpoints.newest(tmp_path, "me").name == "step-00000015" and writer.count == 1
@@ -211,7 +211,7 @@ def test_run_on_a_full_disk(training, reference):
     with Session(run, limits=limits) as session:
         session.finish()
     told = (run.folder / "terminal").read_text()
-    assert f"Training goes on; the newest checkpoint is {newest}" in told
+    assert f"Training continues; the newest checkpoint is {newest}" in told
     assert run.weights == reference.weights
     assert json.loads((run.folder / "run.json").read_text())["checkpoints"]["written"] == 0
 

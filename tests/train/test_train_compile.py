@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import SETTINGS
 from random_llama import SIZES, loss_and_gradients, random_llama
 from torch._dynamo.utils import counters
+from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.train import losses as losses_module
@@ -29,7 +29,7 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
     positions = torch.cat([torch.arange(40), torch.arange(24)])[None]
     batch = ids, positions, torch.rand(2, 63, generator=torch.Generator().manual_seed(1)).round()
-    settings = SETTINGS | {"lean_layers": False, "precision": precision}
+    settings = SETTINGS | {"precision": precision}
     losses, states = {}, {}
     for compile in (False, True):
         model = AutoModelForCausalLM.from_pretrained(model_folder).train()
@@ -57,7 +57,7 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path):
     counters.clear()
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
     batch = ids, None, torch.ones(2, 63)
-    settings = SETTINGS | {"offload": [], "gradient_checkpointing": True}
+    settings = SETTINGS | {"gradient_checkpointing": True}
     losses = {}
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from packed_mixture import LENGTH, write_packed
 from safetensors.torch import load_file
-from train_settings import SETTINGS, several
+from train_settings import SETTINGS, planned, several
 
+from cpt.config_runs import Train
 from cpt.errors import UserError
 from cpt.train.batches import rows_of_step
 from cpt.train.continuation import load_optimizer
-from cpt.train.plan import make_plan
+from cpt.train.plan_run import make_plan
 
-CONSTANT = SETTINGS | {
-    **{"schedule": "infinite", "constant_learning_rate": 1e-3, "warmup": 0, "cooldown": 0, "decay": 0},
-}
+CONSTANT = {"schedule": "infinite", "constant_learning_rate": 1e-3, "warmup": 0, "cooldown": 0, "decay": 0}
+TRAIN = Train.model_validate(SETTINGS | CONSTANT)
 TOKENS = 24 * LENGTH  # six global batches of 4
 
 
@@ -27,15 +27,18 @@ def ledger(name: str, sequences: int, **changes) -> dict:
     return {"mixture": name, "sequences": sequences, "tokens": sequences * LENGTH, **packed, **changes}
 
 
-def plan(tokens: int, *arguments, **named) -> dict:
-    return make_plan("late", tokens, 1, CONSTANT, ledger("web", 100), 128, *arguments, **named)
+WEB = ledger("web", 100)
+
+
+def plan(tokens: int, *ledgers: dict, at: float | None = None, continued: dict | None = None) -> dict:
+    return make_plan("late", tokens, 1, TRAIN, [*ledgers], 128, at, continued)
 
 
 @pytest.mark.parametrize(
     ("sequences", "at", "before"), [(40, 0.8, 32), (41, 0.8, 36), (7, 0.1, 4), (8, 0.95, 4), (40, 0.7, 28)]
 )
 def test_switch_falls_between_two_steps_and_every_row_is_seen_once(sequences, at, before):
-    found = plan(sequences * LENGTH, at, ledger("books", 50))
+    found = plan(sequences * LENGTH, WEB, ledger("books", 50), at=at)
     assert [(s["mixture"], s["first_sequence"], s["sequences"]) for s in found["stages"]] == [
         ("web", 0, before),
         ("books", 0, sequences - before),
@@ -51,27 +54,27 @@ def test_switch_falls_between_two_steps_and_every_row_is_seen_once(sequences, at
 
 def test_second_mixture_too_small():
     with pytest.raises(UserError, match=r"runs\.late\.tokens.*8 of this mixture.*'books' has 7.*lower"):
-        plan(40 * LENGTH, 0.8, ledger("books", 7))
+        plan(40 * LENGTH, WEB, ledger("books", 7), at=0.8)
 
 
 def test_mixtures_packed_otherwise_and_too_short_a_run():
     with pytest.raises(UserError, match=r"runs\.late\.switch.*'web' and 'books'.*sequence_length: 64 and 32"):
-        plan(40 * LENGTH, 0.8, ledger("books", 50, sequence_length=32))
+        plan(40 * LENGTH, WEB, ledger("books", 50, sequence_length=32), at=0.8)
     with pytest.raises(UserError, match=r"aren't packed alike.*tokenizer_sha256: 't' and 'u'"):
-        plan(40 * LENGTH, 0.8, ledger("books", 50, tokenizer_sha256="u"))
+        plan(40 * LENGTH, WEB, ledger("books", 50, tokenizer_sha256="u"), at=0.8)
     with pytest.raises(UserError, match=r"runs\.late\.switch: the run has one step only"):
-        plan(4 * LENGTH, 0.8, ledger("books", 50))
+        plan(4 * LENGTH, WEB, ledger("books", 50), at=0.8)
 
 
 def test_continuing_run_goes_on_where_those_before_it_ended():
-    first = plan(40 * LENGTH, 0.8, ledger("books", 50))
-    second = plan(30 * LENGTH, continued=first)
-    third = make_plan("last", 5 * LENGTH, 1, CONSTANT, ledger("books", 50), 128, continued=second)
+    first = plan(40 * LENGTH, WEB, ledger("books", 50), at=0.8)
+    second = plan(30 * LENGTH, WEB, continued=first)
+    third = plan(5 * LENGTH, ledger("books", 50), continued=second)
     assert second["stages"][0]["first_sequence"] == 32 and third["stages"][0]["first_sequence"] == 8
     assert [rows_of_step(step, third)[1] for step in (0, 1)] == [range(8, 12), range(12, 13)]
     assert third["rows_used"] == {"web": 62, "books": 13}
     with pytest.raises(UserError, match=r"39 of this mixture, from row 62 on.*'web' has 100"):
-        plan(39 * LENGTH, continued=third)
+        plan(39 * LENGTH, WEB, continued=third)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +91,12 @@ def books(tmp_path_factory) -> Path:
 def trained(tmp_path_factory, model_folder, packed_folder, books) -> Path:
     """Trainings of one process at a constant rate, whole and in parts."""
     root = tmp_path_factory.mktemp("continuation")
-    web, other = (json.loads((folder / "ledger.json").read_text()) for folder in (packed_folder, books))
 
-    def training(name: str, plan: dict, model: Path, *folders: Path, stop_after: int | None = None) -> dict:
+    def training(
+        name: str, tokens: int, model: Path, *folders: Path, stop_after: int | None = None, **named
+    ) -> dict:
         return {
-            "plan": plan,
+            "plan": planned(tokens, *folders, **CONSTANT, **named),
             "model_folder": str(model),
             "sequences_folders": [str(folder) for folder in folders],
             "work": str(root / name),
@@ -100,20 +104,18 @@ def trained(tmp_path_factory, model_folder, packed_folder, books) -> Path:
             "stop_after": stop_after,
         }
 
-    def planned(tokens: int, packed: dict = web, *switch, continued: dict | None = None) -> dict:
-        return make_plan("test", tokens, 1, CONSTANT, packed, 128, *switch, continued=continued)
-
-    half, most = planned(TOKENS // 2), planned(TOKENS * 2 // 3)
-    rest = planned(TOKENS // 2, continued=half)
+    half = training("half", TOKENS // 2, model_folder, packed_folder)
+    most = training("most", TOKENS * 2 // 3, model_folder, packed_folder)
+    rest = (TOKENS // 2, root / "half" / "model", packed_folder)
     listed = [
-        training("whole", planned(TOKENS), model_folder, packed_folder),
-        training("half", half, model_folder, packed_folder),
-        training("rest", rest, root / "half" / "model", packed_folder),
-        training("resumed", rest, root / "half" / "model", packed_folder, stop_after=2),
-        training("resumed", rest, root / "half" / "model", packed_folder),
-        training("blend", planned(TOKENS, web, 2 / 3, other), model_folder, packed_folder, books),
-        training("most", most, model_folder, packed_folder),
-        training("books", planned(TOKENS // 3, other, continued=most), root / "most" / "model", books),
+        training("whole", TOKENS, model_folder, packed_folder),
+        half,
+        training("rest", *rest, continued=half["plan"]),
+        training("resumed", *rest, continued=half["plan"], stop_after=2),
+        training("resumed", *rest, continued=half["plan"]),
+        training("blend", TOKENS, model_folder, packed_folder, books, switch_at=2 / 3),
+        most,
+        training("books", TOKENS // 3, root / "most" / "model", books, continued=most["plan"]),
     ]
     several(listed, 1, root)
     return root

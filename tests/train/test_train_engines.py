@@ -1,6 +1,5 @@
 """Every engine gives the same losses, continues from every other's checkpoint, saves a model that loads."""
 
-import fcntl
 import json
 import os
 import sys
@@ -12,16 +11,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import without_cuda
+from filelock import FileLock
 from packed_mixture import LENGTH
 from safetensors.torch import load_file
-from train_settings import ENGINES, SETTINGS, TRAIN, several
+from train_settings import ENGINES, SETTINGS, TRAIN, planned, several
 from transformers import AutoModelForCausalLM
 
 from cpt.digest import reached_definitions
 from cpt.errors import UserError
 from cpt.train import deepspeed_engine
 from cpt.train.plain_engine import PlainEngine
-from cpt.train.plan import make_plan
 
 # One run, handed from engine to engine: (processes, engine, steps there).
 CHAIN = [
@@ -57,12 +56,10 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
     """A folder with the finished trainings of all engines, as `ENGINE/PROCESSES` and `ENGINE/GPU` (of one
     process on a GPU that isn't there), and with `chain`."""
     root = tmp_path_factory.mktemp("engines")
-    ledger = json.loads((packed_folder / "ledger.json").read_text())
 
     def training(work: Path, stop_after: int | None = None, **changes) -> dict:
-        settings = SETTINGS | {"offload": [], "global_batch": 6} | changes
         return {
-            "plan": make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128),
+            "plan": planned(SEQUENCES * LENGTH, packed_folder, **({"global_batch": 6} | changes)),
             "model_folder": str(model_folder),
             "sequences_folders": [str(packed_folder)],
             "work": str(work),
@@ -197,8 +194,7 @@ def test_lock_of_a_killed_build_is_removed(builds, tmp_path, caplog):
 
 
 def test_builds_wait_in_line(builds, tmp_path):
-    with open(tmp_path / "cpt.lock", "w") as line:
-        fcntl.flock(line, fcntl.LOCK_EX)
+    with FileLock(tmp_path / "cpt.lock"):
         waiting = threading.Thread(target=deepspeed_engine.compile_cpu_adam)
         waiting.start()
         waiting.join(0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_kernels.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def interpreted(task: str) -> list[list[str]]:
@@ -17,8 +17,8 @@ def interpreted(task: str) -> list[list[str]]:
         f"{packages}: missing; run the tests as `make test`, which installs it"
     )
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), task],
-        env=os.environ | {"PYTHONPATH": str(packages)},
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_kernels.py"), f"--task={task}"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'scripts'}{os.pathsep}{packages}"},
         capture_output=True,
         text=True,
         timeout=600,

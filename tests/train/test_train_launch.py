@@ -12,6 +12,7 @@ import pytest
 from conftest import Training
 from train_settings import TRAIN
 
+from cpt.stage import arguments
 from cpt.train.processes import EXIT_INTERRUPTED
 
 LAUNCH = TRAIN.with_name("launch.py")
@@ -19,8 +20,7 @@ LAUNCH = TRAIN.with_name("launch.py")
 
 def start(run: Training, processes: int) -> psutil.Popen:
     """Start a run under the launcher."""
-    command = [sys.executable, str(LAUNCH), "--processes", str(processes), "--cpus", str(processes)]
-    command += ["--device", "cpu"]
+    command = [sys.executable, str(LAUNCH), *arguments(processes=processes, cpus=processes, device="cpu")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     return psutil.Popen([*command, *run.command], env=environment, stderr=subprocess.DEVNULL)
 
@@ -40,7 +40,7 @@ def test_two_processes_asked_to_stop_and_started_again(training, reference_of_tw
         process.resume()
     assert launcher.wait(timeout=120) == EXIT_INTERRUPTED
     log = (run.folder / "log").read_text()
-    assert "interrupted after step" in log and "; start again to go on" in log
+    assert "interrupted after step" in log and "; start again to resume" in log
     assert start(run, 2).wait(timeout=240) == 0
     assert run.weights == reference_of_two.weights
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SETTINGS
 from forked import Session, kill_after
+from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM
 
+from cpt.config_runs import Train
 from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.train import loop, memory
 from cpt.train.plain_engine import PlainEngine
-from cpt.train.plan import make_plan
+from cpt.train.plan_run import make_plan
 
 CPU = torch.device("cpu")
 PLAN = {"run": "big", "global_batch": 480}
@@ -79,8 +80,8 @@ def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
     ledger |= {"sequences_sha256": "x"}
 
     def planned(**changes):
-        settings = SETTINGS | {"global_batch": None} | batch | changes
-        return make_plan("big", 8_000 * 64, processes, settings, ledger, 64)
+        train = Train.model_validate(SETTINGS | {"global_batch": None} | batch | changes)
+        return make_plan("big", 8_000 * 64, processes, train, [ledger], 64)
 
     plan = planned()
     told = memory.advice(plan["execution"], plan["global_batch"], processes)

@@ -1,9 +1,6 @@
 """The parts of training: plans, schedules, batches, losses, checkpoints, FLOPs."""
 
-import json
-from argparse import ArgumentTypeError
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
@@ -11,32 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from train_settings import SETTINGS
 
 from cpt.config_runs import Train
 from cpt.errors import UserError
-from cpt.files import read_json
+from cpt.files import read_json, write_json
 from cpt.train import loop
 from cpt.train.batches import PackedSequences, micro_batches, rows_of_step
-from cpt.train.metrics import MetricsFile, flops_per_token
-from cpt.train.plan import make_plan, require_separate_documents
-from cpt.train.schedules import learning_rate, phases
-from train import corpus_file
+from cpt.train.flops import flops_per_token
+from cpt.train.metrics import MetricsFile
+from cpt.train.plan_run import make_plan, phases, require_separate_documents
+from cpt.train.schedules import learning_rate
+from plan_run import plan_run
 
-PAPER = {
-    "minimum_learning_rate": 0.0,
-    "warmup": 0.1,
-    "micro_batch": 80,
-    "accumulate": 2,
-    "learning_rate": 1e-4,
-    "engine": "deepspeed",
-    "zero_stage": 3,
-    "offload": [],
-    "gradient_checkpointing": True,
-    "lean_layers": True,
-    "compile": "auto",
-    "loss_kernel": "auto",
-    "checkpoint_every": 50,
-    "keep_checkpoints": 2,
+PAPER = SETTINGS | {
+    **{"learning_rate": 1e-4, "micro_batch": 80, "accumulate": 2, "global_batch": None},
 }
 LEDGER = {
     "mixture": "domain",
@@ -47,37 +33,61 @@ LEDGER = {
 }
 
 
+def plan_of(tokens: int, processes: int = 1, context_length: int = 2048, run: str = "run", **changes) -> dict:
+    train = Train.model_validate(PAPER | changes)
+    return make_plan(run, tokens, processes, train, [LEDGER], context_length)
+
+
 def test_plan_of_the_papers_runs():
-    small = make_plan("cpt-400M", 400_000_000, 3, PAPER, LEDGER, 2048)
+    small, large = plan_of(400_000_000, 3), plan_of(1_000_000_000, 6)
     assert (small["sequences"], small["global_batch"], small["steps"]) == (200_000, 480, 417)
-    large = make_plan("cpt-1B", 1_000_000_000, 6, PAPER, LEDGER, 2048)
     assert (large["sequences"], large["global_batch"], large["steps"]) == (500_000, 960, 521)
     assert large["warmup_steps"] == 53
 
 
 def test_plan_keeps_a_given_global_batch_whatever_the_process_count():
-    plans = [
-        make_plan("run", 10**8, processes, PAPER | {"global_batch": 480}, LEDGER, 2048)
-        for processes in (1, 6)
-    ]
+    plans = [plan_of(10**8, processes, global_batch=480) for processes in (1, 6)]
     assert plans[0] == plans[1] and plans[0]["global_batch"] == 480
 
 
 def test_budget_larger_than_the_corpus():
     with pytest.raises(UserError, match=r"runs\.big\.tokens.*1,000,000 sequences.*700,000.*lower the budget"):
-        make_plan("big", 2_000_000_000, 1, PAPER, LEDGER, 2048)
+        plan_of(2_000_000_000, run="big")
 
 
 def test_sequence_length_over_the_models_context():
     with pytest.raises(
         UserError, match=r"packing\.sequence_length: 2000.*context of 1024 tokens; set it to 1024 or less"
     ):
-        make_plan("run", 10**6, 1, PAPER, LEDGER, 1024)
+        plan_of(10**6, context_length=1024)
+
+
+@pytest.fixture
+def files(tmp_path) -> dict:
+    """What the stage reads and writes."""
+    (tmp_path / "packed").mkdir()
+    write_json(tmp_path / "packed" / "ledger.json", LEDGER)
+    write_json(tmp_path / "config.json", {"max_position_embeddings": 2048})
+    write_json(tmp_path / "base.json", {"restarted_positions_separate_documents": True})
+    paths = {"packed": [tmp_path / "packed"], "model": tmp_path, "base": tmp_path / "base.json"}
+    return paths | {"plan": tmp_path / "plan.json", "schedule": tmp_path / "schedule.csv"}
+
+
+def test_the_plan_and_its_schedule_are_written(files):
+    train = Train.model_validate(PAPER | {"warmup": 0.25})
+    plan_run("run", 4_000_000, 1, train, **files)
+    plan = read_json(files["plan"])
+    assert plan == make_plan("run", 4_000_000, 1, train, [LEDGER], 2048)
+    assert plan["execution"].keys().isdisjoint(plan["learning"])
+    assert list(plan["learning"]) == sorted(plan["learning"])  # the same settings give the same bytes
+    lines = files["schedule"].read_text().splitlines()
+    assert lines[:2] == ["step,tokens,learning_rate", "1,320000,2.5e-05"]
+    assert len(lines) == 1 + plan["steps"] and lines[-1].startswith("13,4000000,")
 
 
 def rates(schedule: str, steps: int, **settings) -> list[float]:
-    shares = {key: settings.pop(key) for key in ("warmup", "cooldown", "decay") if key in settings}
     learning = {"schedule": schedule, "learning_rate": 1.0, "minimum_learning_rate": 0.0, **settings}
+    shares = SimpleNamespace(**{"warmup": None, "cooldown": None, "decay": None} | settings)
     plan = {"steps": steps, "learning": learning, **phases(shares, steps)}
     return [learning_rate(step, plan) for step in range(steps)]
 
@@ -137,7 +147,7 @@ def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
         constant_learning_rate=0.5,
         minimum_learning_rate=0.1,
     )
-    begins = phases({"warmup": warmup}, steps)["warmup_steps"]
+    begins = phases(SimpleNamespace(warmup=warmup, cooldown=None, decay=None), steps)["warmup_steps"]
     assert all(0 < rate <= 1 for rate in found) and all(rate >= 0.1 for rate in found[begins:])
     assert all(later <= earlier for earlier, later in pairwise(found[begins:]))
 
@@ -180,12 +190,6 @@ def test_a_mixture_packed_again_since_the_run_was_planned(training, tmp_path, mo
     assert not (tmp_path / "work" / "checkpoints").exists()
 
 
-def test_held_out_files_are_named_with_their_corpus():
-    assert corpus_file("own=a=b.npz") == ("own", Path("a=b.npz"))
-    with pytest.raises(ArgumentTypeError, match=r"expected CORPUS=FILE, got 'own\.npz'"):
-        corpus_file("own.npz")
-
-
 def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):
     path = tmp_path / "metrics.csv"
     row = dict.fromkeys(("tokens", "loss", "learning_rate", "gradient_norm"), 1.0)
@@ -213,16 +217,12 @@ def test_flops_of_mobilellm_125m():
     assert untied == pytest.approx(0.955e9, rel=1e-3)
 
 
-def test_plan_is_json(tmp_path):
-    plan = make_plan("run", 4_000, 1, PAPER | {"global_batch": 1}, LEDGER, 2048)
-    assert json.loads(json.dumps(plan)) == plan
-
-
 def test_documents_are_only_masked_where_that_works():
     report = {"architecture": "OPTForCausalLM", "restarted_positions_separate_documents": False}
-    require_separate_documents("run", {"document_masking": False}, report)
-    with pytest.raises(UserError, match=r"runs\.run: train\.document_masking has no effect on OPT"):
-        require_separate_documents("run", {"document_masking": True}, report)
-    require_separate_documents(
-        "run", {"document_masking": True}, {"restarted_positions_separate_documents": True}
+    masked, unmasked = (
+        Train.model_validate(SETTINGS | {"document_masking": masking}) for masking in (True, False)
     )
+    require_separate_documents("run", unmasked, report)
+    with pytest.raises(UserError, match=r"runs\.run: train\.document_masking has no effect on OPT"):
+        require_separate_documents("run", masked, report)
+    require_separate_documents("run", masked, {"restarted_positions_separate_documents": True})

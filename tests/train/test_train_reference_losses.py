@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
 from cpt.files import sha256_of
+from cpt.stage import arguments
 from cpt.train.reference_losses import ReferenceLosses, require_tokenizer
 from cpt.train.selection import SelectiveSequences
 
@@ -53,9 +54,8 @@ class Scoring(SimpleNamespace):
 
     def __init__(self, folder: Path, model: Path, mixture: Path, scope: str = "sequences"):
         folder.mkdir(exist_ok=True)
-        arguments = {"model": model, "sequences": mixture, "scope": scope, "precision": "bf16"}
-        arguments |= {"output": folder / "losses", "device": "cpu", "log-file": folder / "log"}
-        words = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+        files = {"model": model, "packed": mixture, "losses": folder / "losses", "log": folder / "log"}
+        words = arguments(**files, scope=scope, precision="bf16", device="cpu")
         super().__init__(folder=folder, output=folder / "losses", command=[str(SCRIPT), *words])
 
     @property

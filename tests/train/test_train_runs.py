@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import Training
 from forked import Session, kill_after
+from train_settings import DEEPSPEED
 from transformers import AutoModelForCausalLM
 
 from cpt.train.processes import EXIT_INTERRUPTED
@@ -54,15 +56,15 @@ def test_masked_documents_and_padding_same_curve(training, packed_documents, doc
     expected = total / sum(ids.numel() - 1 for ids in first)
     assert one.metrics.loss[0] == pytest.approx(expected, rel=1e-6)
     two = training("two", **settings, micro_batch=1).finish(2)
-    zero = training("zero", **settings, micro_batch=3, engine="deepspeed", gradient_checkpointing=True)
+    zero = training("zero", **settings, micro_batch=3, gradient_checkpointing=True, **DEEPSPEED)
     for other in (two, zero.finish(2)):
         assert_same_curve(one, other, steps=11)
 
 
-@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+@pytest.mark.parametrize("engine", [{}, DEEPSPEED])
 def test_sigkill_and_resume_is_bit_for_bit(engine, training, reference_of_two):
-    undisturbed = reference_of_two if engine == "ddp" else training("undisturbed", engine=engine).finish(2)
-    run = training("killed", engine=engine)
+    undisturbed = training("undisturbed", **engine).finish(2) if engine else reference_of_two
+    run = training("killed", **engine)
     run.kill(2, 10)
     assert not (run.folder / "run.json").exists() and not (run.folder / "model").exists()
     run.finish(2)
@@ -99,9 +101,9 @@ def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
 
 
 def test_resume_with_another_engine_and_process_count(reference, training):
-    run = training(engine="deepspeed")
+    run = training(**DEEPSPEED)
     run.kill(2, 10)
-    run.changed(engine="ddp").finish(1)
+    run.changed().finish(1)
     assert "continuing after step" in (run.folder / "log").read_text()
     assert_same_curve(reference, run)
 
@@ -119,10 +121,7 @@ def test_gpu_run_without_gpu_says_what_to_do(training):
     if torch.cuda.is_available():
         pytest.fail("this test needs a machine without a GPU; hide it with CUDA_VISIBLE_DEVICES=")
     run = training()
-    process = run.start(1)
-    process.kill()
-    process.wait()
-    command = [part if part != "cpu" else "cuda" for part in process.args]
+    command = [sys.executable, *run.command, "--device=cuda"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert "asks for 1 GPU(s) and this machine offers 0" in result.stderr

@@ -12,19 +12,18 @@ from conftest import without_cuda
 from packed_mixture import LENGTH, write_packed
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
-from train_settings import ENGINES, SETTINGS, several
+from train_settings import ENGINES, SETTINGS, planned, several
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
 from cpt.train.batches import on_device, rows_of_step
 from cpt.train.loop import open_sequences
 from cpt.train.losses import LossModel
-from cpt.train.plan import make_plan
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences, chosen_targets, quotas
 
 SHARE, PULL = 0.6, 0.3
-SEQUENCES = 35  # five global batches of 6, and one of 5, which two processes can't share evenly
+TOKENS = 35 * LENGTH  # five global batches of 6, and one of 5, which two processes can't share evenly
 BOTH = {"selection": {"reference": "base", "share": SHARE}, "l2_to_start": PULL}
 RESUMED = ("ddp", "zero 2", "zero 3, all offloaded")
 
@@ -47,12 +46,6 @@ def losses(tmp_path_factory, packed_folder) -> Path:
     return write_losses(tmp_path_factory.mktemp("reference") / "losses", packed_folder, spread)
 
 
-def planned(packed: Path, **changes) -> dict:
-    ledger = json.loads((packed / "ledger.json").read_text())
-    settings = SETTINGS | {"offload": [], "global_batch": 6} | changes
-    return make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
     """Trainings on selected targets with a pull: ENGINE/2 and some ENGINE/resumed on two processes, others
@@ -61,7 +54,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
 
     def training(work: str, stop_after: int | None = None, **changes) -> dict:
         return {
-            "plan": planned(packed_folder, **changes),
+            "plan": planned(TOKENS, packed_folder, global_batch=6, **changes),
             "model_folder": str(model_folder),
             "sequences_folders": [str(packed_folder)],
             "reference_losses": [str(losses)] if "selection" in changes else [],
@@ -91,7 +84,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
 
 def by_hand(model_folder: Path, packed_folder: Path, losses: Path) -> tuple[pd.DataFrame, dict]:
     """The same training, written down with whole logits and the penalty as a part of the loss."""
-    plan = planned(packed_folder, **BOTH)
+    plan = planned(TOKENS, packed_folder, global_batch=6, **BOTH)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
     packed = np.fromfile(packed_folder / "sequences.bin", np.uint16).reshape(-1, LENGTH).astype(np.int64)
     reference = torch.from_numpy(np.load(losses / "losses.npy")).float()

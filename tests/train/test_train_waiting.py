@@ -47,7 +47,7 @@ def test_forward_and_backward_pass(model_folder, packed_documents, masking, chec
     batch = packed.batch(np.arange(4), np.ones(4, np.float32))
     assert (batch.positions is not None) == masking
     model = AutoModelForCausalLM.from_pretrained(model_folder).train()
-    settings = SETTINGS | {"lean_layers": False, "gradient_checkpointing": checkpointing}
+    settings = SETTINGS | {"gradient_checkpointing": checkpointing}
     engine = PlainEngine(model, settings, CPU, 1)
     sequences, ranks = torch.arange(4).repeat_interleave(9), torch.arange(9).repeat(4)
     selection = (torch.zeros(4, 63, dtype=torch.float16), sequences, ranks) if selected else ()

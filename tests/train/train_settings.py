@@ -1,4 +1,4 @@
-"""The script under test, settings to train with, and several trainings in the same processes."""
+"""The script under test, plans to train by, and several trainings in the same processes."""
 
 import json
 import os
@@ -7,36 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
-SETTINGS = {
-    "optimizer": "adamw",
-    "learning_rate": 3e-3,
-    "weight_decay": 0.1,
-    "beta1": 0.9,
-    "beta2": 0.99,
-    "epsilon": 1e-8,
-    "gradient_clip": 1.0,
-    "document_masking": False,
-    "schedule": "cosine",
-    "minimum_learning_rate": 0.0,
-    "warmup": 0.1,
-    "micro_batch": 2,
-    "global_batch": 4,
-    "engine": "ddp",
-    "zero_stage": 3,
-    "offload": ["optimizer", "parameters"],
-    "gradient_checkpointing": False,
-    "lean_layers": True,
-    "compile": "auto",
-    "loss_kernel": "auto",
-    "precision": "float32",
-    "seed": 0,
-    "checkpoint_every": 5,
-    "keep_checkpoints": 2,
-    "on_bad_step": "stop",
+import yaml
+
+from cpt.config_runs import Train
+from cpt.train.plan_run import make_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "scripts" / "train.py"
+SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["train"] | {
+    **{"learning_rate": 3e-3, "weight_decay": 0.1, "beta2": 0.99},
+    **{"micro_batch": 2, "accumulate": None, "global_batch": 4},
+    **{"engine": "ddp", "offload": [], "gradient_checkpointing": False, "precision": "float32"},
+    **{"checkpoint_every": 5, "held_out": None},
 }
+CONTEXT = 128  # of the model, in tokens
 
 BOTH = ["optimizer", "parameters"]
+DEEPSPEED = {"engine": "deepspeed", "offload": BOTH}
 ENGINES = {
     "ddp": {"engine": "ddp"},
     "fsdp": {"engine": "fsdp"},
@@ -48,6 +35,22 @@ ENGINES = {
     "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
     "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
+
+
+def planned(
+    tokens: int,
+    *packed: Path,
+    switch_at: float | None = None,
+    continued: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """The plan of a run named test on one or two packed mixtures, with changed settings."""
+    ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in packed]
+    compiles = changes.pop("compile", "auto")
+    train = Train.model_validate(SETTINGS | changes)
+    plan = make_plan("test", tokens, 1, train, ledgers, CONTEXT, switch_at, continued)
+    plan["execution"]["compile"] = compiles  # with DeepSpeed, too, where the config refuses it
+    return plan
 
 
 def several(

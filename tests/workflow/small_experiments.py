@@ -92,7 +92,10 @@ def made_small(name: str) -> dict[str, Any]:
                 for group, tasks in config["evaluate"]["groups"].items()
             },
             "items": 4,
-            **{key: smoke["evaluate"][key] for key in ("batch_tokens", "batch_size", "held_out_tokens")},
+            **{
+                key: smoke["evaluate"][key]
+                for key in ("benchmarks", "batch_tokens", "batch_size", "held_out_tokens")
+            },
         },
     }
 

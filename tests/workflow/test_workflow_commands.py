@@ -46,9 +46,7 @@ MADE = {  # command: what it makes, on the smoke experiment
         "results/smoke/ro-crate-metadata.json",
     ),
     "python scripts/figure1.py --metrics results/checkpoints/cpt-400M/metrics.csv "
-    """--runs '[{"name": "cpt-400M", "tokens": 400000000}]' --formats png --output-stem live""": (
-        "live.png",
-    ),
+    """--runs '{"cpt-400M": 400000000}' --figure live.png""": ("live.png",),
     "python scripts/tensorboard_log.py --results results/demo": (
         "results/smoke/tensorboard/cpt-16K/events.out.tfevents.*",
         "results/smoke/tensorboard/cpt-40K/events.out.tfevents.*",

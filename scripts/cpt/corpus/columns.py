@@ -5,25 +5,26 @@ from typing import Any
 
 import pyarrow as pa
 
+from cpt.config_sections import Where
 from cpt.corpus.drops import Drop
 from cpt.errors import UserError
 
 
 class ColumnRules:
-    """The bounds of a corpus's `where`: column: {minimum, maximum}; both are allowed values.
+    """The bounds of a corpus's `where`.
 
     Attributes:
         columns: their names.
         names: of the rules, in the order in which they are tried.
     """
 
-    def __init__(self, where: dict[str, dict[str, float | None]]):
+    def __init__(self, where: Where):
         self.columns = list(where)
         self.names = [f"where_{column}" for column in where]
         self._bounds = [
             (
-                -math.inf if bounds["minimum"] is None else bounds["minimum"],
-                math.inf if bounds["maximum"] is None else bounds["maximum"],
+                -math.inf if bounds.minimum is None else bounds.minimum,
+                math.inf if bounds.maximum is None else bounds.maximum,
             )
             for bounds in where.values()
         ]

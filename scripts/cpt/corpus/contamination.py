@@ -8,14 +8,26 @@ and lm-eval's; both use 13-grams. An item shorter than n words matches as a whol
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from cpt.corpus.documents import as_strings, open_parquet, read_batches, utf8_of
-from cpt.corpus.words import WORD, as_utf8, character, classes, require_addressable, words_of
+from cpt.corpus.kernels import (
+    ONE,
+    START,
+    STEP,
+    as_utf8,
+    character,
+    mixed_in,
+    require_addressable,
+    table_size,
+    with_byte,
+)
+from cpt.corpus.words import WORD, classes, words_of
 from cpt.errors import UserError
+from cpt.progress import Progress
 
 SHORTEST_ITEM = 8  # words
 PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
@@ -25,11 +37,7 @@ FILTER_BITS = (
 # Capital sigma, which has another small letter at the end of a word, and the one letter whose small form
 # is two characters.
 _SIGMA, _DOTTED_I = "\u03a3", "\u0130"
-# Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-_FULL = np.uint64(1 << 56)
-_ONE, _EIGHT = np.uint64(1), np.uint64(8)
+_BASE = START  # of the polynomials
 
 
 class Hit(NamedTuple):
@@ -37,6 +45,45 @@ class Hit(NamedTuple):
 
     item: int
     ngram: str
+
+
+class Contamination(NamedTuple):
+    """What documents share with the evaluation items.
+
+    Attributes:
+        documents: bool [documents], which of them share an n-gram.
+        bytes: of these, UTF-8.
+        hits: row, id, task, item and n-gram of each first n-gram that a document shares with an item.
+        items: for each task how many of its items were hit.
+    """
+
+    documents: np.ndarray
+    bytes: int
+    hits: list[dict[str, Any]]
+    items: dict[str, int]
+
+
+def contamination_of(path: Path, keep: np.ndarray, items: "Items") -> Contamination:
+    """Compare the filtered documents of a file with the items: those that `keep` (bool [documents]) names."""
+    contaminated = np.zeros(len(keep), bool)
+    size = position = 0
+    hits: list[dict[str, Any]] = []
+    touched: dict[str, set[int]] = {task: set() for task, _ in items.names}
+    with Progress(f"decontaminating {path}", len(keep), "documents") as progress:
+        for batch in read_batches(path, ["row", "id", "text"]):
+            names = as_strings(batch["id"])
+            for number, text in enumerate(utf8_of(as_strings(batch.pop("text")))):
+                found = items.hits(text) if keep[position] else []
+                for hit in found:
+                    task, item = items.names[hit.item]
+                    touched[task].add(item)
+                    row, name = batch["row"][number].as_py(), names[number].as_py()
+                    hits.append({"row": row, "id": name, "task": task, "item": item, "ngram": hit.ngram})
+                contaminated[position] = bool(found)
+                size += len(text) if found else 0
+                position += 1
+            progress.advance(len(names))
+    return Contamination(contaminated, size, hits, {task: len(numbers) for task, numbers in touched.items()})
 
 
 class Items:
@@ -118,7 +165,7 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
     place is beyond the text if there is a letter without a small one.
     """
     length = np.uint64(len(data))
-    value, packed, inside = _BASE, _ONE, False
+    value, packed, inside = START, ONE, False
     while place < length:
         code, width = character(data, place)
         letter = letters[code]
@@ -129,27 +176,18 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
             shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
             for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
                 bits = np.uint64(letter) >> np.uint64(6 * shift)
-                packed = packed << _EIGHT | (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(
-                    0xFF
-                )
-                if packed >= _FULL:
-                    value = (value ^ packed) * _STEP
-                    value ^= value >> np.uint64(32)
-                    packed = _ONE
+                byte = (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
+                value, packed = with_byte(value, packed, byte)
         elif letter == 1:
-            return words, length + _ONE
+            return words, length + ONE
         elif inside:
-            value = (value ^ packed) * _STEP
-            value ^= value >> np.uint64(32)
-            prefixes[words + _ONE] = prefixes[words] * _BASE + value
-            words += _ONE
-            value, packed, inside = _BASE, _ONE, False
+            prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
+            words += ONE
+            value, packed, inside = START, ONE, False
         place += width
     if inside:
-        value = (value ^ packed) * _STEP
-        value ^= value >> np.uint64(32)
-        prefixes[words + _ONE] = prefixes[words] * _BASE + value
-        words += _ONE
+        prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
+        words += ONE
     return words, place
 
 
@@ -173,7 +211,7 @@ def _index(content, offsets, letters, n, shortest):
     part_power = _BASE ** np.uint64(part)
     bloom = _empty_filter(len(content) // 6)  # words, about
     for item in range(np.uint64(len(offsets) - 1)):
-        text = content[offsets[item] : offsets[item + _ONE]]
+        text = content[offsets[item] : offsets[item + ONE]]
         words, _ = _hash_prefixes(text, letters, np.uint64(0), prefixes, np.uint64(0), np.uint64(len(text)))
         length = min(np.int64(words), n)
         if length < min(shortest, n):
@@ -190,9 +228,7 @@ def _index(content, offsets, letters, n, shortest):
             hashes[count] = prefixes[place + length] - prefixes[place] * power
             lengths[count], owners[count], places[count] = length, item, place
             count += 1
-    size = 16
-    while size < 2 * count:
-        size *= 2
+    size = table_size(np.uint64(count))
     firsts, nexts = np.full(size, -1, np.int32), np.empty(count, np.int32)
     for entry in range(count - 1, -1, -1):
         chain = _chain(hashes[entry], size)
@@ -220,10 +256,10 @@ def _empty_filter(count):
 @njit(cache=True)
 def _place(value, size):
     """Which of `size` words of a Bloom filter an entry is in (uint64), and its bits there."""
-    mixed = (value ^ (value >> np.uint64(32))) * _STEP
+    mixed = (value ^ (value >> np.uint64(32))) * STEP
     mask = np.uint64(0)
     for _ in range(3):
-        mask |= _ONE << (mixed & np.uint64(63))
+        mask |= ONE << (mixed & np.uint64(63))
         mixed >>= np.uint64(6)
     return mixed >> np.uint64(6) & np.uint64(size - 1), mask
 
@@ -231,7 +267,7 @@ def _place(value, size):
 @njit(cache=True)
 def _chain(value, size):
     """Which of `size` chains of the hash table an entry is in (uint64)."""
-    return (value * _STEP) >> np.uint64(32) & np.uint64(size - 1)
+    return (value * STEP) >> np.uint64(32) & np.uint64(size - 1)
 
 
 @njit(cache=True)
@@ -281,7 +317,7 @@ def _matches(
         for shorter in range(2 if shortest < n else 1):
             size, bloom = (shortest, short_bloom) if shorter else (n, long_bloom)
             part = min(shortest, size)
-            for position in _candidates(prefixes[: words + _ONE], size, part, np.int64(last), bloom):
+            for position in _candidates(prefixes[: words + ONE], size, part, np.int64(last), bloom):
                 for length in range(size, n if shorter else n + 1):
                     if position + length > words:
                         break

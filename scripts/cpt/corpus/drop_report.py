@@ -1,44 +1,48 @@
 """What the rules dropped from a corpus, for a person to read: counts and examples as Markdown."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from cpt.corpus.drops import EXAMPLES, read_tables
-from cpt.corpus.layout import shard_path, shards_of
+from cpt.corpus.drops import EXAMPLES, read_examples, read_tables
 from cpt.files import read_json
 
 SHOWN_CHARACTERS = 200  # of each example
 
 
-def sections_of(root: Path, corpus: str, shards: int) -> Iterator[str]:
+class Drops(NamedTuple):
+    """What the stages tell of one corpus's drops; each list has a file per shard."""
+
+    drops: list[Path]
+    examples: list[Path]
+    contamination: list[Path]
+    token_drops: list[Path]
+    token_examples: list[Path]
+
+
+def sections_of(corpus: str, files: Drops) -> Iterator[str]:
     """The sections of one corpus, in the order of the stages: one for each rule that dropped something.
 
     The examples of a rule are the first `EXAMPLES` of those that the shards kept, in the order of the shards.
     """
-    names = [shard for _, shard in shards_of({corpus: shards})]
-    tables = {
-        stage: read_tables([shard_path(root, corpus, stage, shard, ".drops.csv") for shard in names])
-        for stage in ("filtered", "tokens")
-    }
-    read = tables["filtered"]["read"][0]
+    filtered = read_tables(files.drops)
+    read = filtered["read"][0]
     yield f"## {corpus}: {read:,} documents read\n"
-    for stage, table in tables.items():
-        examples: dict[str, list[str]] = {}
-        for shard in names:
-            with open(shard_path(root, corpus, stage, shard, ".examples.jsonl"), encoding="utf-8") as file:
-                for entry in map(json.loads, file):
-                    examples.setdefault(entry["rule"], []).append(_example(entry))
-        for rule, (documents, *_) in table.items():
-            if documents and rule not in ("read", "kept", "held_out"):
-                yield f"### `{rule}`: {_share(documents, read)}\n"
-                yield from examples[rule][:EXAMPLES]
-        if stage == "filtered":
-            yield from _contamination(
-                [read_json(shard_path(root, corpus, "decontaminated", shard, ".json")) for shard in names],
-                read,
-            )
+    yield from _rules(filtered, files.examples, read)
+    yield from _contamination([read_json(path) for path in files.contamination], read)
+    yield from _rules(read_tables(files.token_drops), files.token_examples, read)
+
+
+def _rules(table: dict[str, list[int]], examples: list[Path], read: int) -> Iterator[str]:
+    """A section for each rule of a stage's table."""
+    shown: dict[str, list[str]] = {}
+    for path in examples:
+        for entry in read_examples(path):
+            shown.setdefault(entry["rule"], []).append(_example(entry))
+    for rule, (documents, *_) in table.items():
+        if documents and rule not in ("read", "kept", "held_out"):
+            yield f"### `{rule}`: {_share(documents, read)}\n"
+            yield from shown.get(rule, [])[:EXAMPLES]
 
 
 def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cpt.errors import DamagedFileError
 from cpt.files import write_text
@@ -86,6 +86,15 @@ def read_table(path: Path, names: int) -> list[list]:
         return [[*row[:names], *map(int, row[names:])] for row in rows]
     except (ValueError, csv.Error):
         raise DamagedFileError(f"{path}: not a complete table; delete it and run again") from None
+
+
+def read_examples(path: Path) -> list[dict[str, Any]]:
+    """The examples that a shard kept. Raises DamagedFileError if a line isn't JSON."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except ValueError as error:
+        raise DamagedFileError(f"{path}: not complete JSON ({error}); delete it and run again") from None
 
 
 def read_tables(paths: list[Path]) -> dict[str, list[int]]:

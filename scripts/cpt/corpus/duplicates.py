@@ -1,12 +1,16 @@
 """Exact duplicates over all shards of all corpora, out of core (paper 3.2.2)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from cpt.corpus.documents import open_parquet
 from cpt.corpus.words import with_single_spaces
+from cpt.progress import Progress
+
+BATCH = 2**18  # digests read at once
 
 # 128 bits: among a billion documents, two different ones share a hash with probability 1.5e-21.
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("index", "<u8")])
@@ -17,6 +21,28 @@ def digest(text: np.ndarray, how: str) -> bytes:
     space between (`whitespace`).
     """
     return xxhash.xxh3_128_digest(text if how == "none" else with_single_spaces(text))
+
+
+def first_of_equals(
+    documents: Sequence[Path], counts: Sequence[int], partitions: int, folder: Path
+) -> np.ndarray:
+    """Which documents of all files equal no earlier one: bool [documents].
+
+    `counts` are the documents of each file; `folder` is for the partitions, see `write_partitions`.
+    """
+    first = np.ones(sum(counts), bool)
+    write_partitions(_digests(documents, len(first)), partitions, folder)
+    for positions in repeated_positions(folder, partitions):
+        first[positions] = False
+    return first
+
+
+def _digests(documents: Sequence[Path], total: int) -> Iterator[bytes]:
+    with Progress("reading digests", total, "documents") as progress:
+        for path in documents:
+            for batch in open_parquet(path).iter_batches(BATCH, columns=["digest"], use_threads=False):
+                yield b"".join(batch.column("digest").to_pylist())
+                progress.advance(batch.num_rows)
 
 
 def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> int:

@@ -6,32 +6,78 @@ the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
-from cpt.corpus.drops import Drop
+from cpt.config_sections import DocumentFilters, Where
+from cpt.corpus.columns import ColumnRules
+from cpt.corpus.documents import FILTERED_SCHEMA, as_strings, column_of, utf8_of
+from cpt.corpus.drops import Drop, DropTable
+from cpt.corpus.duplicates import digest
+from cpt.corpus.kernels import as_utf8
 from cpt.corpus.lines import count_lines
 from cpt.corpus.ngrams import ngram_characters
-from cpt.corpus.words import as_utf8
+
+
+class DocumentFilter:
+    """All that drops documents of a corpus before they are tokenized.
+
+    Attributes: `columns` (the bounds on its columns of numbers), `rules`, and `table` (what was dropped).
+    """
+
+    def __init__(
+        self,
+        text_column: str,
+        where: Where,
+        filters: DocumentFilters,
+        normalize: Literal["none", "whitespace"],
+    ):
+        self.text_column, self.normalize = text_column, normalize
+        self.columns, self.rules = ColumnRules(where), Rules(filters)
+        self.table = DropTable([*self.columns.names, *self.rules.names], "bytes")
+
+    def kept(self, batch: dict[str, pa.Array]) -> pa.RecordBatch:
+        """The rows of a batch that break no rule, all counted. Takes the columns out of the batch."""
+        first_row = self.table.read
+        out_of_bounds = self.columns.check([batch.pop(key).to_pylist() for key in self.columns.columns])
+        names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", self.text_column))
+        digests = []
+        kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
+        for number, text in enumerate(utf8_of(texts)):
+            drop = (out_of_bounds[number] if out_of_bounds else None) or self.rules.check(text)
+            sizes[number] = len(text)
+            self.table.count(drop.rule if drop else "kept", len(text))
+            if drop and self.table.wants(drop.rule):
+                name, url, content = (column[number].as_py() for column in (names, urls, texts))
+                self.table.example(*drop, name, url, content or "")
+            if not drop:
+                kept[number] = True
+                digests.append(digest(text, self.normalize))
+        rows = column_of(np.arange(first_row, first_row + len(texts)), pa.int64())
+        taken = column_of(kept, pa.bool_())
+        arrays = [column.filter(taken) for column in (rows, names, urls, texts, column_of(sizes, pa.int64()))]
+        arrays.append(column_of(digests, pa.binary(16)))
+        return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
 
 
 class Rules:
     """The rules of the config's `filters`; `names` lists them in the order in which they are tried."""
 
-    def __init__(self, settings: dict[str, Any]):
-        length, repetition = settings["length"], settings["repetition"]
-        self.minimum_lines = length["minimum_lines"]
-        self.short = length["short_line_characters"]
+    def __init__(self, filters: DocumentFilters):
+        length, repetition = filters.length, filters.repetition
+        self.minimum_lines = length.minimum_lines
+        self.short = length.short_line_characters
         self.line_rules = [
-            ("short_lines", length["maximum_short_line_share"]),
-            ("duplicate_lines", repetition["duplicate_line_share"]),
-            ("duplicate_paragraphs", repetition["duplicate_paragraph_share"]),
-            ("duplicate_line_characters", repetition["duplicate_line_character_share"]),
-            ("duplicate_paragraph_characters", repetition["duplicate_paragraph_character_share"]),
+            ("short_lines", length.maximum_short_line_share),
+            ("duplicate_lines", repetition.duplicate_line_share),
+            ("duplicate_paragraphs", repetition.duplicate_paragraph_share),
+            ("duplicate_line_characters", repetition.duplicate_line_character_share),
+            ("duplicate_paragraph_characters", repetition.duplicate_paragraph_character_share),
         ]
-        self.top = _by_length(repetition["top_ngram_character_share"])
-        self.duplicate = _by_length(repetition["duplicate_ngram_character_share"])
+        self.top = dict(sorted(repetition.top_ngram_character_share.items()))
+        self.duplicate = dict(sorted(repetition.duplicate_ngram_character_share.items()))
         self.ngram_rules = [(f"top_{n}_gram", share) for n, share in self.top.items()]
         self.ngram_rules += [(f"duplicate_{n}_gram", share) for n, share in self.duplicate.items()]
         names = [name for name, _ in [*self.line_rules, *self.ngram_rules]]
@@ -71,8 +117,3 @@ def _first_over(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop
         if share > maximum:
             return Drop(name, share, maximum)
     return None
-
-
-def _by_length(shares: dict[Any, float]) -> dict[int, float]:
-    """The n-gram thresholds sorted by n; JSON has made strings of the keys."""
-    return dict(sorted((int(n), share) for n, share in shares.items()))

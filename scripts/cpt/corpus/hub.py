@@ -26,8 +26,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
-from cpt.corpus.layout import folder_of_parts, shard_name
-from cpt.corpus.remote import CutShort, described, patiently, status_of, stream_file
+from cpt.config_sections import HubCorpus
+from cpt.corpus.remote import CutShort, described, folder_of_parts, patiently, status_of, stream_file
 from cpt.corpus.sources import LINES, TABLES
 from cpt.errors import UserError
 from cpt.files import sha256_of
@@ -44,7 +44,7 @@ class Fetched(NamedTuple):
     sha256: str
 
 
-def fetch_hub_file(source: dict[str, Any], corpus: str, shard: int, shards: int, output: Path) -> Fetched:
+def fetch_hub_file(source: HubCorpus, corpus: str, shard: int, shards: int, output: Path) -> Fetched:
     """Download file number `shard` of those that match, for the raw shard `output`, and verify it.
 
     `source` is the corpus's entry in the config, of which `shards` files are used; their raw shards lie
@@ -57,12 +57,12 @@ def fetch_hub_file(source: dict[str, Any], corpus: str, shard: int, shards: int,
     Raises UserError for whatever the user can mend: no access, wrong names, no network, too little space
     for all files that are still missing, damage.
     """
-    repo, revision = source["repo"], source["revision"]
+    repo, revision = source.repo, source.revision
     where = f"corpora.{corpus}: {repo} at {revision}"
     try:
         api = HfApi()
         info = patiently(where, lambda: api.repo_info(repo, repo_type="dataset", revision=revision))
-        files = patiently(where, lambda: _matching(api, repo, info.sha, source["files"]))
+        files = patiently(where, lambda: _matching(api, repo, info.sha, source.files))
         _require_files(files, source, corpus, shards)
         record = files[shard]
         rows = _rows_on_card(info.card_data, {file.path for file in files})
@@ -89,17 +89,17 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
     )
 
 
-def _require_files(files: list[RepoFile], source: dict[str, Any], corpus: str, shards: int) -> None:
+def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards: int) -> None:
     """UserError unless so many files match, and all that are used have a reader."""
     if not files:
         raise UserError(
-            f"corpora.{corpus}.files: no file of {source['repo']} at {source['revision']} matches "
-            f"{source['files']!r}; compare it with the repository's list of files"
+            f"corpora.{corpus}.files: no file of {source.repo} at {source.revision} matches "
+            f"{source.files!r}; compare it with the repository's list of files"
         )
     if shards > len(files):
         raise UserError(
             f"corpora.{corpus}.shards: {shards} shards are asked for (or follow from tokens_per_shard and "
-            f"the runs' budgets), but {len(files)} files of {source['repo']} match {source['files']!r}; "
+            f"the runs' budgets), but {len(files)} files of {source.repo} match {source.files!r}; "
             f"lower shards or the budgets, or widen corpora.{corpus}.files"
         )
     for file in files[:shards]:
@@ -138,7 +138,7 @@ def _announce(
 
 def _missing(record: RepoFile, output: Path, number: int) -> int:
     """Bytes of a file that are neither fetched nor part of a finished shard beside `output`."""
-    raw = output.with_name(shard_name(number) + output.suffix)
+    raw = output.with_name(f"{number:05d}{output.suffix}")
     try:
         fetched = _part(record, raw).stat().st_size
     except FileNotFoundError:

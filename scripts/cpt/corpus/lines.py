@@ -9,13 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from cpt.corpus.words import SPACE, as_utf8, character, classes
+from cpt.corpus.kernels import ONE, as_utf8, character, grown, hash_bytes, seen
+from cpt.corpus.words import SPACE, classes
 
 LINE_FEED = 10
-# Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
-_START = np.uint64(0x9E3779B97F4A7C15)
-_STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-_ONE, _EIGHT = np.uint64(1), np.uint64(8)
 
 
 class Lines(NamedTuple):
@@ -52,20 +49,21 @@ def _count_lines(data, classes, short):
     paragraph = paragraph_end = line
     while line <= size:
         line_end = line
-        length = 0
         while line_end < size and data[line_end] != LINE_FEED:
-            length += (data[line_end] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
-            line_end += _ONE
+            line_end += ONE
+        length = 0
+        for place in range(line, line_end):  # by itself, so that it is vectorized
+            length += (data[place] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
         begin, end, before, after = _stripped(data, line, line_end, classes)
         if begin < end:
             lines += 1
             stripped = length - before - after
             short_lines += stripped <= short
-            if _seen(line_hashes, _hash(data, begin, end)):
+            if seen(line_hashes, max(hash_bytes(data, begin, end), ONE)):
                 duplicate_lines += 1
                 duplicate_line_characters += stripped
             elif 2 * (lines - duplicate_lines) > len(line_hashes):
-                line_hashes = _grown(line_hashes)
+                line_hashes = grown(line_hashes)
             if not inside:
                 inside, paragraph, paragraph_characters = True, begin, characters + before
             paragraph_end, paragraph_end_characters = end, characters + length - after
@@ -74,14 +72,14 @@ def _count_lines(data, classes, short):
             paragraphs += 1
             # A text of one paragraph has no other to compare with.
             if paragraphs > 1 or not last:
-                if _seen(paragraph_hashes, _hash(data, paragraph, paragraph_end)):
+                if seen(paragraph_hashes, max(hash_bytes(data, paragraph, paragraph_end), ONE)):
                     duplicate_paragraphs += 1
                     duplicate_paragraph_characters += paragraph_end_characters - paragraph_characters
                 elif 2 * (paragraphs - duplicate_paragraphs) > len(paragraph_hashes):
-                    paragraph_hashes = _grown(paragraph_hashes)
+                    paragraph_hashes = grown(paragraph_hashes)
             inside = False
         characters += length + (not last)
-        line = line_end + _ONE
+        line = line_end + ONE
     return (
         *(characters, lines, short_lines, duplicate_lines, duplicate_line_characters),
         *(paragraphs, duplicate_paragraphs, duplicate_paragraph_characters),
@@ -99,53 +97,11 @@ def _stripped(data, begin, end, classes):
         begin += width
         before += 1
     while begin < end:
-        start = end - _ONE
+        start = end - ONE
         while (data[start] & 0xC0) == 0x80:
-            start -= _ONE
+            start -= ONE
         if classes[character(data, start)[0]] != SPACE:
             break
         end = start
         after += 1
     return begin, end, before, after
-
-
-@njit(cache=True)
-def _hash(data, begin, end):
-    """A hash, never 0, of the bytes from `begin` to `end`."""
-    value = (end - begin) * _START
-    while end - begin >= _EIGHT:
-        packed = np.uint64(0)
-        for number in range(_EIGHT):
-            packed |= np.uint64(data[begin + number]) << (_EIGHT * number)
-        value = (value ^ packed) * _STEP
-        value ^= value >> np.uint64(32)
-        begin += _EIGHT
-    rest = np.uint64(0)
-    while begin < end:
-        rest = rest << _EIGHT | np.uint64(data[begin])
-        begin += _ONE
-    value = (value ^ rest) * _STEP
-    return max(value ^ value >> np.uint64(32), np.uint64(1))
-
-
-@njit(cache=True)
-def _seen(table, value):
-    """Whether the hash table (0: free; a power of two long) holds a value; puts it there if not."""
-    mask = np.uint64(len(table) - 1)
-    slot = value & mask
-    while table[slot] != 0:
-        if table[slot] == value:
-            return True
-        slot = slot + np.uint64(1) & mask
-    table[slot] = value
-    return False
-
-
-@njit(cache=True)
-def _grown(table):
-    """A hash table twice as long with the same values."""
-    larger = np.zeros(2 * len(table), np.uint64)
-    for value in table:
-        if value:
-            _seen(larger, value)
-    return larger

@@ -14,11 +14,12 @@ import xxhash
 from datasketch import MinHash
 from numba import njit
 
+from cpt.config_sections import NearDuplicates
+from cpt.corpus.kernels import START
 from cpt.corpus.words import hash_words
 
 BLOCK = 1_024  # n-grams whose permuted hashes are in memory at a time: 8 bytes for each and each permutation
 SORTED = 2**24  # band hashes that are sorted at a time, about
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: the increment of splitmix64 (Steele et al. 2014)
 
 
 def hash_ngrams(text: str, n: int) -> np.ndarray:
@@ -27,28 +28,27 @@ def hash_ngrams(text: str, n: int) -> np.ndarray:
     count = max(0, len(words) - n + 1)
     hashes = np.zeros(count, np.uint64)
     for place in range(n):
-        hashes *= _BASE
+        hashes *= START
         hashes += words[place : place + count]
     return hashes
 
 
-def band_hashes(texts: Iterable[str], ngram: int, bands: int, rows: int, seed: int) -> Iterator[np.ndarray]:
+def band_hashes(texts: Iterable[str], near: NearDuplicates) -> Iterator[np.ndarray]:
     """For each text a hash of each band of its MinHash signature: uint64 [bands].
 
-    A text of fewer than `ngram` words has no n-grams and gets zeros, which match nothing. Permutations
-    are datasketch's `affine64` of `seed` (0 to 2**32 - 1). Two bands that differ share a hash with
-    probability 2**-64.
+    A text of fewer than `near.ngram` words has no n-grams and gets zeros, which match nothing. Permutations
+    are datasketch's `affine64` of the seed. Two bands that differ share a hash with probability 2**-64.
     """
-    signature = MinHash(bands * rows, seed=seed, hashfunc=int, scheme="affine64")
+    signature = MinHash(near.bands * near.rows, seed=near.seed, hashfunc=int, scheme="affine64")
     for text in texts:
-        hashes = hash_ngrams(text, ngram)
+        hashes = hash_ngrams(text, near.ngram)
         if not len(hashes):
-            yield np.zeros(bands, np.uint64)
+            yield np.zeros(near.bands, np.uint64)
             continue
         signature.clear()
         for start in range(0, len(hashes), BLOCK):
             signature.update_batch(hashes[start : start + BLOCK].tolist())
-        rows_of_bands = signature.hashvalues.astype("<u8").reshape(bands, rows)
+        rows_of_bands = signature.hashvalues.astype("<u8").reshape(near.bands, near.rows)
         yield np.array([xxhash.xxh3_64_intdigest(band.tobytes()) for band in rows_of_bands], np.uint64)
 
 

@@ -9,12 +9,9 @@ from collections.abc import Collection
 import numpy as np
 from numba import njit
 
+from cpt.corpus.kernels import ONE, START, STEP, table_size
 from cpt.corpus.words import hash_words_in_parts
 
-# Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-_ONE = np.uint64(1)
 # A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
 PART_WORDS = 2**21
 
@@ -65,36 +62,36 @@ def _ngram_characters(words, ends, shortest, longest):
     first = np.empty(len(words), np.uint32)  # number of the first equal n-gram
     occurrences = np.empty(len(words), np.uint32)  # of the n-gram, at its first number
     compared = np.uint64(shortest)  # words at the end of an n-gram that its number doesn't stand for
-    table = np.empty(_table_size(count), np.uint32)  # numbers plus one; 0: free
+    table = np.empty(table_size(count), np.uint32)  # numbers plus one; 0: free
     for n in range(np.uint64(shortest), np.uint64(min(longest, len(words)) + 1)):
-        while count and positions[count - _ONE] + n > length:
-            count -= _ONE
-        size = _table_size(count)
+        while count and positions[count - ONE] + n > length:
+            count -= ONE
+        size = table_size(count)
         table[:size] = 0
-        mask = size - _ONE
+        mask = size - ONE
         for number in range(count):
             ngram, end = ngrams[number], positions[number] + n
             key = np.uint64(ngram)
-            for back in range(_ONE, compared + _ONE):
-                key = (key * _SPREAD ^ words[end - back]) * _STEP
+            for back in range(ONE, compared + ONE):
+                key = (key * START ^ words[end - back]) * STEP
             slot = key >> np.uint64(32) & mask
             first[number], occurrences[number] = number, 1
             while True:
                 if table[slot] == 0:
-                    table[slot] = number + _ONE
+                    table[slot] = number + ONE
                     break
-                other = table[slot] - _ONE
+                other = table[slot] - ONE
                 if ngrams[other] == ngram:
                     other_end = positions[other] + n
-                    back = _ONE
+                    back = ONE
                     while back <= compared and words[other_end - back] == words[end - back]:
-                        back += _ONE
+                        back += ONE
                     if back > compared:
                         first[number] = other
                         occurrences[other] += np.uint32(1)
                         break
-                slot = slot + _ONE & mask
-        compared = _ONE
+                slot = slot + ONE & mask
+        compared = ONE
         most, where = np.uint32(1), np.uint64(0)
         kept = np.uint64(0)
         for number in range(count):
@@ -105,7 +102,7 @@ def _ngram_characters(words, ends, shortest, longest):
             ngrams[kept] = same
             kept += np.uint64(occurrences[same] > 1)
         count = kept
-        top[n] = (np.int64(ends[where + n] - ends[where]) + np.int64(n - _ONE)) * np.int64(most)
+        top[n] = (np.int64(ends[where + n] - ends[where]) + np.int64(n - ONE)) * np.int64(most)
         resume = np.uint64(0)
         for number in range(count):
             position, ngram = np.uint64(positions[number]), ngrams[number]
@@ -115,12 +112,3 @@ def _ngram_characters(words, ends, shortest, longest):
                     resume = position + n
                 occurrences[ngram] = 0
     return top, duplicate
-
-
-@njit(cache=True)
-def _table_size(count):
-    """A power of two (uint64) that leaves a hash table of so many entries at least half empty."""
-    size = np.uint64(16)
-    while size < count << _ONE:
-        size = size << _ONE
-    return size

@@ -1,14 +1,23 @@
 """Tokens to sequences of one length: packed, shuffled, mixed (paper 3.2.4)."""
 
+import hashlib
 import itertools
+import resource
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 
+from cpt.arrays import ArrayWriter
+from cpt.config_sections import Packing
 from cpt.corpus.strategies import STRATEGIES, Strategy
+from cpt.corpus.stream import TokenSource, require_same_tokenizer
+from cpt.errors import UserError
+from cpt.progress import Progress
 
 BLOCK_BYTES = 2**25  # of sequences written at once
 SHUFFLED = 2**23  # sequences that are put in order at a time, about: 28 bytes of memory for each
@@ -188,3 +197,79 @@ class Account:
                 if not isinstance(strategy, other)
             },
         }
+
+
+class Mixture:
+    """Sources mixed by their shares: `write` makes the sequences, `ledger` counts where every token went.
+
+    Raises UserError if two sources were made with different tokenizers, or if one doesn't fill a sequence.
+    """
+
+    def __init__(self, sources: list[TokenSource], shares: dict[str, float], packing: Packing):
+        self.sources, self.length, self.seed = sources, packing.sequence_length, packing.seed
+        for source in sources:
+            require_same_tokenizer(sources[0].tokenizer, source.tokenizer, source.folder)
+        self.strategies = [STRATEGIES[packing.strategy](source, self.length) for source in sources]
+        for source, strategy in zip(sources, self.strategies, strict=True):
+            if not strategy.sequences:
+                raise UserError(
+                    f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
+                    f"lower packing.sequence_length ({self.length}) or give it more text"
+                )
+        available = {
+            source.corpus: packing.maximum_epochs * strategy.sequences
+            for source, strategy in zip(sources, self.strategies, strict=True)
+        }
+        self.pattern, self.sequences = mixed({corpus: shares[corpus] for corpus in available}, available)
+        self.orders = [Order(strategy, self.seed) for strategy in self.strategies]
+        self.accounts = [Account(strategy) for strategy in self.strategies]
+        self.digest = hashlib.sha256()
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write sequences.bin, boundaries.npy, boundary_offsets.npy and lengths.npy."""
+        with ExitStack() as files:
+            file = files.enter_context(open(folder / "sequences.bin", "wb"))
+            boundaries, offsets, lengths = (
+                ArrayWriter(files.enter_context(open(folder / f"{array}.npy", "wb")), dtype)
+                for array, dtype in [
+                    ("boundaries", np.uint32),
+                    ("boundary_offsets", np.uint64),
+                    ("lengths", np.uint32),
+                ]
+            )
+            progress = files.enter_context(Progress(name, self.sequences, "sequences"))
+            offsets.add(np.zeros(1, np.uint64))
+            for block in blocks(self.strategies, self.orders, self.pattern, self.sequences):
+                file.write(block.sequences)
+                self.digest.update(block.sequences)
+                offsets.add(np.uint64(boundaries.count) + np.cumsum(block.counts).astype(np.uint64))
+                boundaries.add(block.starts)
+                lengths.add(block.lengths)
+                for number, account in enumerate(self.accounts):
+                    account.add(block.lengths[block.sources == number])
+                progress.advance(len(block.sequences))
+            for array in (boundaries, offsets, lengths):
+                array.finish()
+
+    def ledger(self) -> dict[str, Any]:
+        """Where every token went, after `write`."""
+        tokens = sum(account.packed + account.repeated for account in self.accounts)
+        return {
+            "tokens": tokens,
+            "padding_tokens": self.sequences * self.length - tokens,
+            **self.sources[0].tokenizer,
+            "seed": self.seed,
+            "sources": {
+                source.corpus: account.entry(order)
+                for source, account, order in zip(self.sources, self.accounts, self.orders, strict=True)
+            },
+            "sequences_sha256": self.digest.hexdigest(),
+        }
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`, if it may: a mapped file counts as open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

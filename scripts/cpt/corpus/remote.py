@@ -127,6 +127,11 @@ def patiently(what: str, call: Callable[[], Result]) -> Result:
             patience.after(error)
 
 
+def folder_of_parts(raw: Path) -> Path:
+    """Where what was fetched for a raw shard lies until the shard is complete."""
+    return raw.with_name(f".{raw.name}.download")
+
+
 def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
     """Bring `path` to `size` bytes by tries that each go on from its end; the content isn't checked.
 

@@ -1,6 +1,5 @@
 """Documents out of files: tables, JSON lines and plain text."""
 
-import glob
 import io
 import json
 import sys
@@ -17,24 +16,6 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with
 TABLES = (".parquet",)
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TEXTS = (".txt", ".md")
-
-
-def matching_files(patterns: str | list[str], corpus: str) -> list[Path]:
-    """All files that match the glob(s), sorted, each once.
-
-    Raises UserError if nothing matches, or if there is no reader for one of them.
-    """
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    found = {name for pattern in patterns for name in glob.glob(pattern, recursive=True)}  # noqa: PTH207
-    paths = [Path(name) for name in sorted(found) if Path(name).is_file()]
-    if not paths:
-        raise UserError(
-            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} "
-            f"(seen from {Path.cwd()}); mend the pattern or put the files there"
-        )
-    for path in paths:
-        require_reader(path.name, str(path), corpus)
-    return paths
 
 
 def require_reader(name: str, shown: str, corpus: str) -> None:

@@ -1,11 +1,10 @@
 """Where the documents, bytes and tokens of each corpus went, stage by stage, from the stages' own files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpt.corpus.drops import read_table, read_tables
-from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
 
@@ -23,8 +22,16 @@ class Row(NamedTuple):
     estimated_tokens: int | None  # of the stages before tokenization
 
 
+class Tables(NamedTuple):
+    """What the stages count of one corpus; each list has a file per shard."""
+
+    drops: list[Path]
+    contamination: list[Path]
+    token_drops: list[Path]
+
+
 def rows_of(
-    root: Path, corpus: str, shards: int, duplicates: list[Path], ledgers: list[dict[str, Any]]
+    corpus: str, tables: Tables, duplicates: Sequence[Path], ledgers: list[dict[str, Any]]
 ) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
@@ -36,14 +43,9 @@ def rows_of(
     corpus's tokenized documents. Raises UserError if the numbers don't add up, that is, if files of
     different runs lie together.
     """
-    names = [shard for _, shard in shards_of({corpus: shards})]
-
-    def paths(stage: str, ending: str) -> list[Path]:
-        return [shard_path(root, corpus, stage, shard, ending) for shard in names]
-
-    filtered = read_tables(paths("filtered", ".drops.csv"))
-    tokenized = read_tables(paths("tokens", ".drops.csv"))
-    reports = [read_json(path) for path in paths("decontaminated", ".json")]
+    filtered = read_tables(tables.drops)
+    tokenized = read_tables(tables.token_drops)
+    reports = [read_json(path) for path in tables.contamination]
     _, size, amount = tokenized["read"]
 
     def early(stage: str, rule: str, documents: int, size_here: int) -> Row:
@@ -68,7 +70,7 @@ def rows_of(
         if whole != parts:
             raise UserError(
                 f"corpus {corpus}: {whole} {unit} were read, but the stages' tables account for {parts}; "
-                f"delete {root / corpus} and run again"
+                f"delete {tables.drops[0].parents[1]} and run again"
             )
     position = next(number for number, row in enumerate(rows) if row.stage == "contaminated")
     rows.insert(position, early("contaminated", "found", *found))

@@ -2,14 +2,13 @@
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cpt.arrays import load_array
-from cpt.corpus.layout import shard_path, shards_of
 from cpt.errors import UserError
 from cpt.files import read_json
 
@@ -20,28 +19,24 @@ BLOCK_DOCUMENTS = 2**20  # looked at together
 class TokenSource:
     """The tokens of a corpus: its shards, memory-mapped, as one stream. Nothing is held per document.
 
-    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on).
+    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `folder` (of the shards).
     """
 
-    def __init__(self, root: Path, corpus: str, shards: int):
-        self.corpus = corpus
+    def __init__(self, corpus: str, tokens: Sequence[Path], ends: Sequence[Path], manifests: Sequence[Path]):
+        self.corpus, self.folder = corpus, tokens[0].parent
         self.arrays: list[np.ndarray] = []
         self.ends: list[np.ndarray] = []  # uint64: of the documents, counted from the shard's first token
         self.tokens = self.documents = 0
         self.offsets, self.document_offsets = [0], [0]
         self.tokenizer: dict[str, Any] = {}
-        for _, shard in shards_of({corpus: shards}):
-            manifest = read_json(shard_path(root, corpus, "tokens", shard, ".json"))
-            path = shard_path(root, corpus, "tokens", shard, ".tokens")
+        for path, ends_path, manifest_path in zip(tokens, ends, manifests, strict=True):
+            manifest = read_json(manifest_path)
             require_same_tokenizer(self.tokenizer, manifest, path)
-            ends = load_array(
-                shard_path(root, corpus, "tokens", shard, ".ends.npy"), manifest["documents"] > 0
-            )
-            self._add(path, manifest, ends)
+            self._add(path, manifest, load_array(ends_path, manifest["documents"] > 0))
         if not self.tokens:
             raise UserError(
                 f"corpus {corpus}: there are no tokens to pack; see filtered/*.drops.csv and "
-                f"tokens/*.drops.csv under {root / corpus} for the rules that dropped its documents"
+                f"tokens/*.drops.csv under {self.folder.parent} for the rules that dropped its documents"
             )
 
     def _add(self, path: Path, manifest: dict[str, Any], ends: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Documents to token ids, equal to the model's own tokenizer's, and what the ids tell of quality."""
+"""Documents to token ids, equal to those of the model's own tokenizer."""
 
 import logging
 import os
@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-import xxhash
 from tokenizers import Encoding, Tokenizer
 
-from cpt.corpus.drops import Drop
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
-from cpt.corpus.quality import Quality
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 from cpt.sizes import token_bytes
@@ -27,7 +24,6 @@ OVERLAP = 2**14
 MARGIN = 2**11
 # Stages run in parallel as processes, one thread each.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-TOKEN_RULES = ("minimum_bytes_per_token", "maximum_bytes_per_token", "unknown", "distinct", "longest_run")
 
 
 class ModelTokenizer:
@@ -230,39 +226,3 @@ def _joint(
         return None
     # The bytes of one character may be several tokens with the same start: all go to the same side.
     return int(left_starts[np.searchsorted(left_starts, overlap // 2) % len(left_starts)])
-
-
-def is_held_out(key: bytes | np.ndarray, share: float) -> tuple[bool, int]:
-    """Whether documents with this key (UTF-8) are held out, and the number (uint64) that orders them.
-
-    The number is the xxh3_64 of the key: uniform, so the ones below share * 2**64 are a sample of the
-    keys, and the held-out ones in ascending order have no bias in any prefix.
-    """
-    order = xxhash.xxh3_64_intdigest(key)
-    return order < share * 2**64, order
-
-
-def check_tokens(found: Quality, settings: dict[str, Any]) -> list[Drop | None]:
-    """The first token-level rule that each document breaks, or None (paper 3.2.3).
-
-    `settings` are the config's `filters.token_quality`. Rules in order: bytes per token under the
-    minimum; over the maximum (so also a text of which no token is left); share of unknown tokens; distinct
-    share; longest run of one token.
-    """
-    keys = (
-        *("minimum_bytes_per_token", "maximum_bytes_per_token", "maximum_unknown_share"),
-        *("minimum_distinct_share", "maximum_run_tokens"),
-    )
-    values = (found.bytes_per_token, *found)
-    bounds = [settings[key] for key in keys]
-    broken = np.array(
-        [
-            measure < bound if key.startswith("minimum") else measure > bound
-            for key, measure, bound in zip(keys, values, bounds, strict=True)
-        ]
-    )
-    drops: list[Drop | None] = [None] * broken.shape[1]
-    for document in np.flatnonzero(broken.any(axis=0)).tolist():
-        rule = int(broken[:, document].argmax())
-        drops[document] = Drop(TOKEN_RULES[rule], values[rule][document].item(), bounds[rule])
-    return drops

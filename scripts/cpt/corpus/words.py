@@ -3,10 +3,8 @@ r"""Words of a text as an array of hashes, so that counting n-grams is comparing
 A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`). Other
 characters between two such runs join them (don't, 3.14, x.y/z), except commas, hyphens and
 dashes; every other character that isn't white space is a word of its own. This comes close to spaCy's
-words, on which the published filters count n-grams; docs/filters.md says how close.
-
-Words are told apart by a 64-bit hash. Two different words of a document with a million different ones
-share a hash with probability of about 3e-8.
+words, on which the published filters count n-grams; docs/filters.md says how close. `cpt.corpus.kernels`
+has the hash.
 """
 
 import re
@@ -16,16 +14,19 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from cpt.errors import UserError
+from cpt.corpus.kernels import (
+    LARGEST,
+    ONE,
+    START,
+    as_utf8,
+    character,
+    mixed_in,
+    require_addressable,
+    with_byte,
+)
 
 SPACE, WORD, JOINING, SEPARATE = 0, 1, 2, 3
 _WORDS = re.compile(r"\w+(?:[^\w\s,\-–—]+\w+)*|[^\w\s]")  # noqa: RUF001
-LARGEST = 2**31 - 2  # bytes: positions in a text are 32-bit integers
-# Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
-_START = np.uint64(0x9E3779B97F4A7C15)
-_STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-_FULL = np.uint64(1 << 56)
-_ONE, _EIGHT = np.uint64(1), np.uint64(8)
 
 
 @cache
@@ -42,17 +43,6 @@ def classes() -> np.ndarray:
 def words_of(text: str, punctuation: bool = True) -> list[str]:
     """The words of a text as strings, in order; the definition that `hash_words` follows."""
     return _WORDS.findall(text) if punctuation else re.findall(r"\w+", text)
-
-
-def as_utf8(text: str | np.ndarray) -> np.ndarray:
-    """The UTF-8 of a text (uint8); lone surrogates pass. An array is taken for UTF-8 already."""
-    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8) if isinstance(text, str) else text
-
-
-def require_addressable(data: np.ndarray) -> None:
-    """UserError for the UTF-8 (uint8) of a text of 2 GiB or more."""
-    if len(data) > LARGEST:
-        raise UserError(f"a document has {len(data):,} bytes; split it into parts under 2 GiB")
 
 
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -81,24 +71,6 @@ def hash_words_in_parts(
 
 
 @njit(cache=True)
-def character(data, position):
-    """The code point that starts at a position (uint64) of valid UTF-8, and its number of bytes (uint64)."""
-    first = np.uint32(data[position])
-    if first < 0x80:
-        return first, _ONE
-    second = np.uint32(data[position + _ONE]) & np.uint32(0x3F)
-    if first < 0xE0:
-        return np.uint32((first & np.uint32(0x1F)) << np.uint32(6) | second), np.uint64(2)
-    third = np.uint32(data[position + np.uint64(2)]) & np.uint32(0x3F)
-    code = second << np.uint32(6) | third
-    if first < 0xF0:
-        return np.uint32((first & np.uint32(0x0F)) << np.uint32(12) | code), np.uint64(3)
-    fourth = np.uint32(data[position + np.uint64(3)]) & np.uint32(0x3F)
-    code = code << np.uint32(6) | fourth
-    return np.uint32((first & np.uint32(0x07)) << np.uint32(18) | code), np.uint64(4)
-
-
-@njit(cache=True)
 def _hash_words(data, classes, punctuation, position, limit):
     """Hashes and ends of up to `limit` words from a position on, and the position after them."""
     # As long as there could be words; memory that isn't written to is never taken from the system.
@@ -117,30 +89,21 @@ def _hash_words(data, classes, punctuation, position, limit):
             continue
         if words == limit:
             break
-        value = _START
-        packed = _ONE  # up to seven bytes after a one, which tells how many there are
+        value, packed = START, ONE
         end = place + width
         characters += 1
         while True:
             while place < end:
-                packed = packed << _EIGHT | np.uint64(data[place])
-                if packed >= _FULL:
-                    value = (value ^ packed) * _STEP
-                    value ^= value >> np.uint64(32)
-                    packed = _ONE
-                place += _ONE
+                value, packed = with_byte(value, packed, np.uint64(data[place]))
+                place += ONE
             if kind != WORD:
                 break
             while place < length:  # most words are ASCII throughout
                 byte = data[place]
                 if byte >= 0x80 or classes[byte] != WORD:
                     break
-                packed = packed << _EIGHT | np.uint64(byte)
-                if packed >= _FULL:
-                    value = (value ^ packed) * _STEP
-                    value ^= value >> np.uint64(32)
-                    packed = _ONE
-                place += _ONE
+                value, packed = with_byte(value, packed, np.uint64(byte))
+                place += ONE
                 characters += 1
             if place == length:
                 break
@@ -161,8 +124,7 @@ def _hash_words(data, classes, punctuation, position, limit):
                 break
             end += width
             characters += joining + 1
-        value = (value ^ packed) * _STEP
-        hashes[words] = value ^ value >> np.uint64(32)
+        hashes[words] = mixed_in(value, packed)
         words += 1
         ends[words] = characters
     return hashes[:words], ends[: words + 1], np.int64(place)
@@ -185,12 +147,12 @@ def _with_single_spaces(data, classes):
         out[written] = 0x20 if space else data[place]
         written += np.uint64(not (space and after_space))
         after_space = space
-        place += _ONE
-        if width > _ONE:
-            end = place + width - _ONE
+        place += ONE
+        if width > ONE:
+            end = place + width - ONE
             while place < end:
                 if not space:
                     out[written] = data[place]
-                    written += _ONE
-                place += _ONE
-    return out[: written - _ONE if written and after_space else written]
+                    written += ONE
+                place += ONE
+    return out[: written - ONE if written and after_space else written]

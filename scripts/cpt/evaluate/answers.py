@@ -2,8 +2,14 @@
 
 import hashlib
 import json
+from importlib import metadata
 from pathlib import Path
 
+from cpt import command
+from cpt.config_runs import Scoring
+from cpt.digest import settings_digest
+
+PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval")  # another version may answer otherwise
 Answer = tuple[float, bool]  # log-probability in nats, and whether the continuation is the argmax
 Question = tuple[tuple[int, ...], tuple[int, ...]]  # context and continuation, as token ids
 
@@ -40,6 +46,24 @@ class Answers:
         # A line that was cut off has no end: begin on a new one.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n")
+
+
+def answers_file(folder: Path, task: str, model_sha256: str, settings: Scoring) -> Path:
+    """Where the answers to a task are kept: they belong to one model and one way of scoring.
+
+    They outlive the job: Snakemake deletes the outputs of a job that begins again, as when another task joins
+    it.
+    """
+    how = settings.model_dump(include={"batch_tokens", "precision", "add_bos_token"})
+    versions = [metadata.version(package) for package in PACKAGES]
+    return folder / f"{task}.{settings_digest([model_sha256, how, command.code, versions])}.jsonl"
+
+
+def remove_former(kept: Path, task: str) -> None:
+    """Remove the answers to a task that belong to another model or another way of scoring than `kept`."""
+    for former in kept.parent.glob(f"{task}.*.jsonl"):
+        if former != kept:
+            former.unlink()
 
 
 def _digest(questions: list[Question]) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from cpt.held_out import HeldOut
 from cpt.progress import Progress
+from cpt.token_windows import HeldOut
 
 TOKENS_PER_PASS = 2_048  # bounds the logits: 2,048 x 50,000 x 4 bytes = 0.4 GB
 

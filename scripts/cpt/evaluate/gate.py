@@ -1,15 +1,34 @@
 """Does the base model reach its published scores? A broken one is near chance, and trains all the same."""
 
+import logging
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpt.errors import UserError
 from cpt.expected_scores import Expected
-from cpt.files import read_json
 
 STANDARD_ERRORS = 3.0  # of a subset of the items; one base model in a thousand misses a score by chance
 METRICS = ("acc", "acc_norm")
+
+
+class Comparison(NamedTuple):
+    """The base model's score beside a published one, the mean over `tasks` (joined by +).
+
+    `score` is the better of acc and acc_norm, because most publications don't say which they mean. `least` is
+    what it must reach: the published score less its tolerance, and less STANDARD_ERRORS binomial standard
+    errors where a subset was scored. `near_chance`: nearer to chance than the published score is, and within
+    three standard errors of it.
+    """
+
+    tasks: str
+    metric: str
+    score: float
+    published: float
+    least: float
+    chance: float
+    near_chance: bool
+    reached: bool
+    source: str
 
 
 def _error(score: float, results: list[dict[str, Any]]) -> float:
@@ -21,61 +40,69 @@ def _error(score: float, results: list[dict[str, Any]]) -> float:
     return math.sqrt(variance) / len(results)
 
 
-def check_scores(folder: Path, expected: list[Expected]) -> list[dict[str, Any]]:
-    """Compare the base model's scores in `folder` (TASK.json) with the published ones; one row for each.
+def check_scores(results: dict[str, dict[str, Any]], expected: list[Expected]) -> list[Comparison]:
+    """Compare the base model's `results`, by task, with the published scores.
 
-    A row's `score` is the better of acc and acc_norm, because most publications don't say which they mean.
-    `least` is what it must reach: the published score less its tolerance, and less STANDARD_ERRORS binomial
-    standard errors where a subset was scored. Published scores with tasks that weren't scored are left out.
+    Published scores with tasks that weren't scored are skipped.
     """
     rows = []
     for published in expected:
-        files = [folder / f"{task}.json" for task in published.tasks]
-        if not all(file.exists() for file in files):
+        if not results.keys() >= set(published.tasks):
             continue
-        results = [read_json(file) for file in files]
+        scored = [results[task] for task in published.tasks]
         scores = {
-            metric: math.fsum(result["metrics"][metric] for result in results) / len(results)
+            metric: math.fsum(result["metrics"][metric] for result in scored) / len(scored)
             for metric in METRICS
-            if all(metric in result["metrics"] for result in results)
+            if all(metric in result["metrics"] for result in scored)
         }
         metric = max(scores, key=scores.__getitem__)
-        least = published.score - published.tolerance - STANDARD_ERRORS * _error(published.score, results)
-        chance = math.fsum(result["chance"] for result in results) / len(results)
-        n = min(result["n"] for result in results)
+        score = scores[metric]
+        least = published.score - published.tolerance - STANDARD_ERRORS * _error(published.score, scored)
+        chance = math.fsum(result["chance"] for result in scored) / len(scored)
+        n = min(result["n"] for result in scored)
+        near = min(3 * math.sqrt(chance * (1 - chance) / n), (published.score - chance) / 2)
         rows.append(
-            {
-                "tasks": "+".join(published.tasks),
-                "metric": metric,
-                "score": scores[metric],
-                "published": published.score,
-                "least": least,
-                "chance": chance,
-                # Nearer to chance than the published score is, and within three standard errors of it.
-                "near_chance": scores[metric] - chance
-                < min(3 * math.sqrt(chance * (1 - chance) / n), (published.score - chance) / 2),
-                "reached": scores[metric] >= least,
-                "source": published.source,
-            }
+            Comparison(
+                tasks="+".join(published.tasks),
+                metric=metric,
+                score=score,
+                published=published.score,
+                least=least,
+                chance=chance,
+                near_chance=score - chance < near,
+                reached=score >= least,
+                source=published.source,
+            )
         )
     return rows
 
 
-def require_reached(model: str, rows: list[dict[str, Any]], add_bos_token: bool, mended: list[str]) -> None:
+def log_scores(rows: list[Comparison]) -> None:
+    """Log the comparisons, and warn of those that guessing would pass."""
+    for row in rows:
+        logging.info("%s", row._asdict())
+        if row.least <= row.chance:
+            logging.warning(
+                f"{row.tasks} can't tell a broken model: guessing ({row.chance:.3f}) reaches the least that "
+                f"is expected ({row.least:.3f})"
+            )
+
+
+def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, mended: list[str]) -> None:
     """Raise UserError naming the likely cause unless all published scores are reached.
 
     `mended` are the import report's lines on what was mended in the model's files.
     """
-    missed = [row for row in rows if not row["reached"]]
+    missed = [row for row in rows if not row.reached]
     if not missed:
         return
     told = "; ".join(
-        f"{row['tasks']} {row['score']:.3f} ({row['metric']}), published {row['published']:.3f}, at least "
-        f"{row['least']:.3f} expected, chance {row['chance']:.3f}"
+        f"{row.tasks} {row.score:.3f} ({row.metric}), published {row.published:.3f}, at least "
+        f"{row.least:.3f} expected, chance {row.chance:.3f}"
         for row in missed
     )
-    telling = [row for row in rows if row["published"] - row["chance"] > 0.08]
-    if telling and all(row["near_chance"] for row in telling):
+    telling = [row for row in rows if row.published - row.chance > 0.08]
+    if telling and all(row.near_chance for row in telling):
         cause = (
             "Nearly everything is near chance, so the import is broken: weights that are missing or belong "
             "to another architecture (an embedding that isn't tied, a bad conversion to safetensors), or "

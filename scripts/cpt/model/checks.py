@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
+from cpt.sizes import over_context
 
 HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
 RESTART_TOLERANCE = 1e-3  # of the largest hidden state: another mask changes the order of float32 sums
@@ -30,12 +31,8 @@ tilted, the days are long in summer and short in winter, and so we have the four
 
 def check_context(config: PreTrainedConfig, sequence_length: int) -> None:
     """Raise UserError if training sequences are longer than the model's context."""
-    if sequence_length > config.max_position_embeddings:
-        raise UserError(
-            f"packing.sequence_length: {sequence_length} is over the base model's context of "
-            f"{config.max_position_embeddings} tokens (max_position_embeddings in its config.json); lower "
-            "packing.sequence_length or take another base model"
-        )
+    if problem := over_context(sequence_length, config.max_position_embeddings):
+        raise UserError(problem)
 
 
 def check_dense(model: PreTrainedModel) -> None:
@@ -162,16 +159,16 @@ def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> boo
     )
 
 
-def check_loss(report: dict[str, Any]) -> None:
+def check_loss(loss: float, uniform_loss: float) -> None:
     """Raise UserError if the loss on ordinary English is near that of guessing.
 
     That is how a checkpoint with lost or shuffled weights, or another model's tokenizer, shows.
     """
-    loss, limit = report["loss_on_known_text"], MAXIMUM_LOSS_SHARE * report["uniform_loss"]
+    limit = MAXIMUM_LOSS_SHARE * uniform_loss
     if not loss < limit:
         raise UserError(
             f"base: the model has a loss of {loss:.2f} nats per token on ordinary English; a working one is "
-            f"under {limit:.2f} (guessing gives {report['uniform_loss']:.2f}). The weights are broken, or "
+            f"under {limit:.2f} (guessing gives {uniform_loss:.2f}). The weights are broken, or "
             "don't belong to this tokenizer. Check that config.json, weights and tokenizer come from one "
             "release, that tie_word_embeddings is right, and that no weight file is a bad conversion (try "
             "pytorch_model.bin instead of model.safetensors)"

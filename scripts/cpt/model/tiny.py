@@ -1,11 +1,10 @@
 """A tiny random Llama with a byte-level tokenizer, where the model doesn't matter."""
 
-from typing import Any
-
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from cpt.config_sections import RandomModel
 from cpt.model.loaded import Loaded, fast_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -30,26 +29,26 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def load_random(source: dict[str, Any]) -> Loaded:
+def load_random(source: RandomModel) -> Loaded:
     """A Llama with random weights, as the config's `base` section with source: random describes it.
 
     The same seed gives the same bytes. Feed-forward width is 4 * hidden_size; the embedding is tied.
     """
     config = LlamaConfig(
         vocab_size=257,
-        hidden_size=source["hidden_size"],
-        intermediate_size=4 * source["hidden_size"],
-        num_hidden_layers=source["layers"],
-        num_attention_heads=source["heads"],
-        num_key_value_heads=source["heads"],
-        max_position_embeddings=source["context_length"],
+        hidden_size=source.hidden_size,
+        intermediate_size=4 * source.hidden_size,
+        num_hidden_layers=source.layers,
+        num_attention_heads=source.heads,
+        num_key_value_heads=source.heads,
+        max_position_embeddings=source.context_length,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=256,
         dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(source["seed"])
+        torch.manual_seed(source.seed)
         model = LlamaForCausalLM(config)
     special = {"eos_token": END_OF_TEXT}
-    return Loaded(model, fast_tokenizer(byte_tokenizer(), special, source["context_length"]))
+    return Loaded(model, fast_tokenizer(byte_tokenizer(), special, source.context_length))

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from cpt.errors import UserError
-from cpt.report.evidence import Evidence, Measured, Unknown
-from cpt.report.rows import Row, write_rows
+from cpt.report.evidence import Evidence, FromPaper, FromResults, Measured, Unknown, stand_ins
+from cpt.report.rows import Row
+from cpt.report.same_experiment import obstacle
 
 COLUMNS = (
     *("claim", "kind", "where", "says", "unit", "stated", "stated_high", "recomputed"),
@@ -56,19 +57,19 @@ def early_share(from_: Evidence, run: str, last: str) -> Measured:
     return Measured(100 * average_difference(from_, run, "base").value / whole)
 
 
-def of_run(from_: Evidence, run: str, column: str) -> Measured:
+def run_value(from_: Evidence, run: str, column: str) -> Measured:
     """A column of the table of runs."""
-    return Measured(from_.of_run(run, column))
+    return Measured(from_.run_value(run, column))
 
 
 def difference(from_: Evidence, run: str, reference: str, column: str) -> Measured:
     """Of two runs in a column."""
-    return Measured(from_.of_run(run, column) - from_.of_run(reference, column))
+    return Measured(from_.run_value(run, column) - from_.run_value(reference, column))
 
 
 def ratio(from_: Evidence, run: str, reference: str, column: str) -> Measured:
     """Of two runs in a column."""
-    return Measured(from_.of_run(run, column) / from_.of_run(reference, column))
+    return Measured(from_.run_value(run, column) / from_.run_value(reference, column))
 
 
 def percent_of(from_: Evidence, run: str, reference: str, column: str) -> Measured:
@@ -115,7 +116,7 @@ def over_majority(from_: Evidence, run: str, task: str) -> Measured:
 FUNCTIONS: dict[str, Callable[..., Measured]] = {
     function.__name__: function
     for function in (
-        *(score, average, average_difference, change, risen, early_share, of_run, difference, ratio),
+        *(score, average, average_difference, change, risen, early_share, run_value, difference, ratio),
         *(percent_of, increase, decrease, items_right, possible_counts, standard_errors, over_majority),
     )
 }
@@ -216,21 +217,29 @@ def claim_rows(
     paper: dict[str, Any],
     claims: list[dict[str, Any]],
     published: dict[str, dict[str, float]],
-    from_paper: Evidence,
-    from_results: Evidence,
-    names: dict[str, str],
-    obstacle: Callable[[list[str], bool], str],
+    config: dict[str, Any],
+    budgets: dict[str, int],
+    scores: list[Row],
+    runs: dict[str, Row],
 ) -> list[Row]:
     """The rows of claims.csv.
 
-    `obstacle` tells for some of the paper's runs (and whether the claim is about hardware) why this
-    experiment isn't the paper's, or returns an empty text.
+    Args:
+        paper, claims: of claims.yaml.
+        published: the paper's Table 1.
+        config: the merged one of the results.
+        budgets: training tokens of each run.
+        scores, runs: rows of scores.csv and, by run, of runs.csv.
     """
+    names, evaluate = stand_ins(config, budgets, paper), config["evaluate"]
+    tasks = [task for task, settings in evaluate["tasks"].items() if settings.get("in_table", True)]
+    from_paper = FromPaper(paper, published)
+    from_results = FromResults(scores, runs, tasks, names, evaluate["seed"])
     rows = []
     for claim in claims:
         by = dict(claim.get("by", {}))
         function = FUNCTIONS.get(by.pop("function", ""))
-        runs = runs_of(claim)
+        wanted = runs_of(claim)
         measured, missing = None, claim.get("note", "")
         recomputed = function(from_paper, **by).value if function else None
         if function and not claim.get("of_paper_alone"):
@@ -239,7 +248,8 @@ def claim_rows(
             except Unknown as error:
                 missing = str(error)
         stated = _stated(claim, paper, published)
-        why = obstacle(runs, claim.get("hardware", False)) if measured else missing
+        hardware = claim.get("hardware", False)
+        why = obstacle(config, paper, names, scores, runs, wanted, hardware) if measured else missing
         verdict, note = _verdict(claim, stated, recomputed, measured, why)
         interval = (measured.interval if measured else None) or (None, None)
         rows.append(
@@ -254,14 +264,9 @@ def claim_rows(
                 "ci_low": interval[0],
                 "ci_high": interval[1],
                 "n": measured.n if measured else None,
-                "runs": " ".join(names[run] for run in runs if run in names) if measured else "",
+                "runs": " ".join(names[run] for run in wanted if run in names) if measured else "",
                 "verdict": verdict,
                 "note": note,
             }
         )
     return rows
-
-
-def write_claims(path: Path, rows: list[Row]) -> None:
-    """Write claims.csv."""
-    write_rows(path, COLUMNS, rows)

@@ -1,24 +1,23 @@
 """Every pair of runs on the same items: differences, tests, intervals, and what could be detected."""
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from cpt.report.rows import Row, read_rows, typed, write_rows
-from cpt.report.samples import Answers, pair, read_answers, samples_path, shown_metric
+from cpt.report.resampling import difference_interval, mean_difference_p
+from cpt.report.rows import Row, read_rows, typed
+from cpt.report.samples import Answers, check_metric, pair
+from cpt.report.scores import AVERAGE
 from cpt.report.statistics import (
     Pairs,
     detectable_difference,
-    difference_interval,
     holm,
     mcnemar_p,
-    mean_difference_p,
     paired_standard_error,
     pooled,
 )
 
-AVERAGE = "average"  # the task, and its metric, of the unweighted mean over the tasks as Table 1 shows them
 COLUMNS = (
     *("reference", "reference_tokens", "run", "tokens", "family", "task", "metric", "shown", "n"),
     *("reference_score", "score", "difference", "standard_error", "ci_low", "ci_high", "gained", "lost"),
@@ -81,58 +80,58 @@ def compare_average(tasks: list[list[Pairs]], seed: int) -> Row:
 
 
 def comparison_rows(
-    folder: Path, runs: list[dict[str, Any]], tasks: dict[str, dict[str, Any]], seed: int
+    runs: dict[str, int],
+    metrics: dict[str, str],
+    table_tasks: list[str],
+    answers: dict[tuple[str, str], Answers],
+    seed: int,
 ) -> list[Row]:
     """All rows of comparisons.csv: each pair of runs in the order of the config, each task and metric.
 
     There are four Holm families: the shown metrics of all runs against the base model, those of runs
     against one another, and the averages of either. Metrics that Table 1 doesn't show are in none.
 
-    Raises UserError where runs weren't scored on the same items.
+    Args:
+        runs: training tokens of each run.
+        metrics: the metric of each task that Table 1 shows.
+        table_tasks: the tasks that are columns of Table 1.
+        answers: of each run to each task.
+        seed: of the resampling.
+
+    Raises:
+        UserError: runs weren't scored on the same items.
     """
-    answers: dict[tuple[str, str], Answers] = {
-        (run["name"], task): read_answers(samples_path(folder, run["name"], task))
-        for run in runs
-        for task in tasks
-    }
     rows: list[Row] = []
     for reference, run in combinations(runs, 2):
         names = {
-            "reference": reference["name"],
-            "reference_tokens": reference["tokens"],
-            "run": run["name"],
-            "tokens": run["tokens"],
-            "family": "runs" if reference["tokens"] else "base",
+            **{"reference": reference, "reference_tokens": runs[reference], "run": run, "tokens": runs[run]},
+            "family": "runs" if runs[reference] else "base",
         }
         shown: list[list[Pairs]] = []
-        for task, settings in tasks.items():
-            mine = answers[run["name"], task]
-            shown_metric(mine, task, settings["metric"])
+        for task, shown_metric in metrics.items():
+            mine = answers[run, task]
+            check_metric(mine, task, shown_metric)
             for metric in mine.right:
-                shown_here = metric == settings["metric"] and settings.get("in_table", True)
-                where = str(samples_path(folder, run["name"], task))
-                strata = pair(answers[reference["name"], task], mine, metric, where)
-                row = {**names, "task": task, "metric": metric, "shown": shown_here}
+                strata = pair(answers[reference, task], mine, metric)
+                in_table = metric == shown_metric and task in table_tasks
+                row = {**names, "task": task, "metric": metric, "shown": in_table}
                 rows.append(row | compare(strata, seed))
-                if row["shown"]:
+                if in_table:
                     shown.append(strata)
         row = {**names, "task": AVERAGE, "metric": AVERAGE, "shown": True}
         rows.append(row | compare_average(shown, seed))
-    for family in ("base", "runs"):
-        for of_average in (False, True):
-            members = [
-                row
-                for row in rows
-                if row["shown"] and row["family"] == family and (row["task"] == AVERAGE) == of_average
-            ]
-            for row, adjusted in zip(members, holm([row["p"] for row in members]), strict=True):
-                row["p_holm"] = adjusted
+    _adjust(row for row in rows if row["shown"])
     return rows
 
 
-def write_comparisons(path: Path, rows: list[Row]) -> None:
-    """Write comparisons.csv: only a header where there is one run."""
-    write_rows(path, COLUMNS, rows)
+def _adjust(rows: Iterable[Row]) -> None:
+    """Holm's p in each family."""
+    families: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        families.setdefault((row["family"], row["task"] == AVERAGE), []).append(row)
+    for family in families.values():
+        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = adjusted
 
 
 def read_comparisons(path: Path) -> list[Row]:

@@ -1,6 +1,8 @@
 """An RO-Crate of an experiment's results (https://w3id.org/ro/crate), so that repositories can read them."""
 
 import mimetypes
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,6 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from cpt.files import sha256_of
-from cpt.report.merged import belongs
 
 # What of the results is handed on, and what it is; folders are described by their names alone.
 DESCRIBED = {
@@ -33,7 +34,7 @@ DESCRIBED = {
 
 
 def _inputs(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The base model and each corpus as contextual entities. Paths of the disk aren't told."""
+    """The base model and each corpus as contextual entities, without paths of the disk."""
     corpora = {}
     for shard in record["data"]:
         source = shard["source"]
@@ -55,38 +56,42 @@ def _inputs(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [model, *corpora.values()]
 
 
-def crate_metadata(root: Path, config: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """The content of ro-crate-metadata.json for the results in `root`.
+def _add(crate: ROCrate, path: Path, relative: str, description: str) -> Any:
+    """Describe a file or a folder; returns its entity."""
+    if path.is_dir():
+        properties = {"name": f"{description}: {path.name}"}
+        return crate.add_directory(path, dest_path=f"{relative}/", properties=properties)
+    properties = {
+        "name": description,
+        "encodingFormat": mimetypes.guess_type(path.name)[0] or "text/plain",
+        "contentSize": str(path.stat().st_size),
+        "sha256": sha256_of(path),
+    }
+    return crate.add_file(path, dest_path=relative, properties=properties)
+
+
+def crate_metadata(name: str, files: Iterable[Path], root: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The content of ro-crate-metadata.json for an experiment's results.
 
     Args:
-        root: the results folder, which becomes the crate's root.
-        config: the merged config; files of what it doesn't have are left out.
-        record: as `cpt.report.record.record` gives it.
+        name: of the experiment.
+        files: files and folders of the results; those in DESCRIBED are described.
+        root: folder of the results, which becomes the crate's root.
+        record: as `cpt.report.record.experiment_record` gives it.
     """
-    name = config["name"]
     crate = ROCrate()
     crate.name = f"Continued pre-training: {name}"
     crate.description = (
         "Results of the experiment: scores, models, tables, figures, and where they come from."
     )
     crate.license = "see the licence of the base model and of each corpus in released/*/README.md"
-    files = []
-    for pattern, description in DESCRIBED.items():
-        for path in sorted(root.glob(pattern)):
-            relative = path.relative_to(root).as_posix()
-            if not belongs(relative, config):
-                continue
-            if path.is_dir():
-                properties = {"name": f"{description}: {path.name}"}
-                files.append(crate.add_directory(path, dest_path=f"{relative}/", properties=properties))
-                continue
-            properties = {
-                "name": description,
-                "encodingFormat": mimetypes.guess_type(path.name)[0] or "text/plain",
-                "contentSize": str(path.stat().st_size),
-                "sha256": sha256_of(path),
-            }
-            files.append(crate.add_file(path, dest_path=relative, properties=properties))
+    by_name = {path.relative_to(root).as_posix(): path for path in sorted(files)}
+    entities = [
+        _add(crate, path, relative, description)
+        for pattern, description in DESCRIBED.items()
+        for relative, path in by_name.items()
+        if fnmatchcase(relative, pattern)
+    ]
     language = crate.add(
         ContextEntity(
             crate,
@@ -112,6 +117,6 @@ def crate_metadata(root: Path, config: dict[str, Any], record: dict[str, Any]) -
     )
     action["instrument"] = workflow
     action["object"] = inputs
-    action["result"] = files
+    action["result"] = entities
     crate.root_dataset["mentions"] = action
     return crate.metadata.generate()

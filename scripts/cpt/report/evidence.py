@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from cpt.report.resampling import relative_change_interval
 from cpt.report.rows import Row
 from cpt.report.scores import averages, base_run, pairs_of, shown_rows
-from cpt.report.statistics import relative_change_interval
 
 
 class Unknown(Exception):
@@ -38,7 +38,7 @@ class Evidence(Protocol):
     def majority(self, task: str) -> float:
         """Score of always giving the most frequent right choice."""
 
-    def of_run(self, run: str, column: str) -> float:
+    def run_value(self, run: str, column: str) -> float:
         """A column of runs.csv."""
 
 
@@ -73,7 +73,7 @@ class FromPaper:
     def majority(self, task: str) -> float:
         return self.paper["majority"][task] / self.items(task)
 
-    def of_run(self, run: str, column: str) -> float:
+    def run_value(self, run: str, column: str) -> float:
         paper = self.paper
         stated = paper["runs"][run]
         if column in stated:
@@ -92,20 +92,19 @@ class FromPaper:
 
 
 class FromResults:
-    """This experiment's scores.csv and runs.csv; `tasks` are the config's, and `names` maps the paper's runs
-    to those in their place."""
+    """This experiment's scores.csv and runs.csv; `tasks` are the columns of Table 1, and `names` maps the
+    paper's runs to those in their place."""
 
     def __init__(
         self,
         scores: list[Row],
         runs: dict[str, Row],
-        tasks: dict[str, dict[str, Any]],
+        tasks: list[str],
         names: dict[str, str],
         seed: int,
     ):
         self.rows, self.averages = shown_rows(scores), averages(scores)
-        self.runs, self.names, self.seed = runs, names, seed
-        self.tasks = [task for task, settings in tasks.items() if settings.get("in_table", True)]
+        self.runs, self.tasks, self.names, self.seed = runs, tasks, names, seed
 
     def _name(self, run: str) -> str:
         if run not in self.names:
@@ -129,12 +128,10 @@ class FromResults:
 
     def change(self, run: str, tasks: Sequence[str]) -> Measured:
         pairs = [pairs_of(self._row(run, task)) for task in tasks]
-        before, after = (
-            sum(getattr(of_task, name) for of_task in pairs) for name in ("base_score", "run_score")
-        )
+        before, after = (sum(getattr(each, name) for each in pairs) for name in ("base_score", "run_score"))
         if not before:
             raise Unknown("the base model answers nothing right")
-        items = sum(of_task.n for of_task in pairs)
+        items = sum(each.n for each in pairs)
         return Measured(100 * (after / before - 1), relative_change_interval(pairs, self.seed), items)
 
     def items(self, task: str) -> int:
@@ -143,7 +140,7 @@ class FromResults:
     def majority(self, task: str) -> float:
         return self._row("base", task)["majority"]
 
-    def of_run(self, run: str, column: str) -> float:
+    def run_value(self, run: str, column: str) -> float:
         name = self._name(run)
         if name not in self.runs:
             raise Unknown(f"{name} wasn't trained here")
@@ -152,7 +149,7 @@ class FromResults:
         return value
 
 
-def stand_ins(config: dict[str, Any], budgets: list[dict[str, Any]], paper: dict[str, Any]) -> dict[str, str]:
+def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, Any]) -> dict[str, str]:
     """Which run of this experiment stands for each of the paper's runs, by the paper's name.
 
     One of the same budget that was trained from the base model, by the paper's name if there is one; else
@@ -160,15 +157,14 @@ def stand_ins(config: dict[str, Any], budgets: list[dict[str, Any]], paper: dict
     never held against the paper's).
     """
     runs = config["runs"]
-    trained = [run for run in budgets if run["tokens"] and not runs[run["name"]].get("interpolate")]
-    plain = [run for run in trained if not runs[run["name"]].get("start_from")]
+    trained = [run for run, tokens in budgets.items() if tokens and not runs[run].get("interpolate")]
     names = {}
-    of_paper = {name: run["tokens"] for name, run in paper["runs"].items() if run["tokens"]}
-    ends = sorted(trained, key=lambda run: run["tokens"])
-    for position, (name, tokens) in enumerate(sorted(of_paper.items(), key=lambda item: item[1])):
-        same = [run["name"] for run in plain if run["tokens"] == tokens]
+    paper_budgets = {name: run["tokens"] for name, run in paper["runs"].items() if run["tokens"]}
+    ends = sorted(trained, key=budgets.__getitem__)
+    for position, (name, tokens) in enumerate(sorted(paper_budgets.items(), key=lambda item: item[1])):
+        same = [run for run in trained if budgets[run] == tokens and not runs[run].get("start_from")]
         if same:
             names[name] = name if name in same else same[0]
-        elif len({run["tokens"] for run in trained}) > 1:
-            names[name] = ends[-position]["name"]  # the first, then the last
+        elif len({budgets[run] for run in trained}) > 1:
+            names[name] = ends[0] if position == 0 else ends[-1]
     return {**names, "base": base_run(budgets)}

@@ -1,5 +1,6 @@
 """Figures 1 and 2 of the paper from this experiment's metrics and scores, and its schedules."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cpt.errors import UserError
 from cpt.report import style
 from cpt.report.labels import count_label
+from cpt.report.resampling import relative_change_interval
 from cpt.report.rows import Row, read_rows
 from cpt.report.scores import base_run, pairs_of, shown_rows
-from cpt.report.statistics import relative_change, relative_change_interval
+from cpt.report.statistics import relative_change
 
 # Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
 WINDOWS = ((50, 21), (12, 5))
@@ -22,7 +24,7 @@ WINDOWS = ((50, 21), (12, 5))
 def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Steps (int64) and training losses (float64, nats per token) of a metrics.csv.
 
-    Steps that training skipped are left out, and so is a last row that is still being written.
+    Steps that training skipped are skipped, and so is a last row that is still being written.
 
     Raises UserError if the file has no rows, lacks a column or holds a loss that isn't finite.
     """
@@ -49,17 +51,15 @@ def smooth(losses: np.ndarray, window: int) -> np.ndarray:
     return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
 
 
-def draw_losses(
-    drawn: Figure, losses: list[tuple[np.ndarray, np.ndarray]], runs: list[dict[str, Any]]
-) -> None:
-    """Figure 1: training loss of each run over its steps."""
+def draw_losses(drawn: Figure, losses: list[tuple[np.ndarray, np.ndarray]], runs: dict[str, int]) -> None:
+    """Figure 1: training loss of each run over its steps; `runs` are budgets by name."""
     axes = drawn.subplots()
     longest = max(len(steps) for steps, _ in losses)
     window = next((window for least, window in WINDOWS if longest >= least), 1)
-    for index, (run, (steps, values)) in enumerate(zip(runs, losses, strict=True)):
+    for index, ((run, budget), (steps, values)) in enumerate(zip(runs.items(), losses, strict=True)):
         colour = style.RUN_COLOURS[index % len(style.RUN_COLOURS)]
         marker = style.MARKERS[index % len(style.MARKERS)] if longest < WINDOWS[0][0] else None
-        label = f"{run['name']}: {count_label(run['tokens'])} tokens, {len(steps):,} steps"
+        label = f"{run}: {count_label(budget)} tokens, {len(steps):,} steps"
         if window == 1:
             axes.plot(steps, values, color=colour, linewidth=1, marker=marker, markersize=3.5, label=label)
         else:
@@ -83,14 +83,14 @@ def read_schedule(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_schedules(
-    drawn: Figure, schedules: list[tuple[np.ndarray, np.ndarray]], runs: list[dict[str, Any]]
+    drawn: Figure, schedules: list[tuple[np.ndarray, np.ndarray]], runs: Collection[str]
 ) -> None:
     """Learning rate of each run over its training tokens."""
     axes = drawn.subplots()
     for index, (run, (tokens, rates)) in enumerate(zip(runs, schedules, strict=True)):
         colour = style.RUN_COLOURS[index % len(style.RUN_COLOURS)]
         line = style.LINES[index % len(style.LINES)]
-        label = f"{run['name']}: {len(rates):,} steps"
+        label = f"{run}: {len(rates):,} steps"
         axes.plot(tokens, rates, color=colour, linestyle=line, label=label)
     axes.set_xlabel("Training tokens")
     axes.set_ylabel("Learning rate")
@@ -161,7 +161,7 @@ def draw_changes(
     drawn: Figure,
     scores: list[Row],
     groups: dict[str, list[str]],
-    runs: list[dict[str, Any]],
+    runs: dict[str, int],
     published: dict[str, dict[str, float]],
     seed: int,
 ) -> None:
@@ -171,7 +171,7 @@ def draw_changes(
     """
     ours, paper = drawn.subplots(1, 2, sharey=True)
     rows, base = shown_rows(scores), base_run(runs)
-    names, budgets = [run["name"] for run in runs], [run["tokens"] for run in runs]
+    names, budgets = list(runs), list(runs.values())
     distinct = len(set(budgets)) == len(budgets)  # else a line over tokens would join unlike runs
     positions = budgets if distinct else list(range(len(runs)))
     of_budgets = [run["tokens"] for run in published.values()]

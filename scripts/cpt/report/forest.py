@@ -9,21 +9,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.report import style
-from cpt.report.comparisons import AVERAGE
 from cpt.report.rows import Row
+from cpt.report.scores import AVERAGE
 from cpt.report.statistics import SIGNIFICANT
 
 ROW_HEIGHT, GAP = 0.15, 0.6  # inches for one run; between tasks, in rows
 UNDETECTABLE = "#e3e3e3"
 
 
-def of_base(comparisons: list[Row]) -> dict[str, dict[str, Row]]:
+def base_comparisons(comparisons: list[Row]) -> dict[str, dict[str, Row]]:
     """The shown rows against the base model, by task and run, in the order of the file."""
-    found: dict[str, dict[str, Row]] = {}
+    by_task: dict[str, dict[str, Row]] = {}
     for row in comparisons:
         if row["shown"] and row["family"] == "base":
-            found.setdefault(row["task"], {})[row["run"]] = row
-    return found
+            by_task.setdefault(row["task"], {})[row["run"]] = row
+    return by_task
 
 
 def height(rows: dict[str, dict[str, Row]]) -> float:

@@ -1,5 +1,6 @@
 """Figure 3: what is learned of the domain and forgotten of the rest, along training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from cpt.files import read_json
 from cpt.report import style
 from cpt.report.labels import count_label
 from cpt.report.rows import read_rows
+
+HOLLOW = {"marker": "o", "markerfacecolor": "white", "markersize": 4.5}  # of interpolated models
 
 
 class Curve(NamedTuple):
@@ -49,20 +52,20 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return curves
 
 
-def read_points(
-    evaluations: Path, base: str, interpolated: list[dict[str, str]], corpora: list[str]
-) -> list[Point]:
-    """Interpolated models' changes against the base model, from the bits_per_byte.{corpus}.json of both.
+def read_points(bits: Sequence[Path], interpolated: dict[str, str], corpora: list[str]) -> list[Point]:
+    """Changes of interpolated models against the base model.
 
-    `interpolated` are objects with the `name` of a model and the `run` that it leads to, `corpora` the domain
-    and the general corpus.
+    Args:
+        bits: files with bits per byte of the base model, then of each interpolated model, for each corpus;
+            none without interpolated models.
+        interpolated: the run that each model leads to, by model.
+        corpora: the domain and the general corpus.
     """
-
-    def bits(run: str) -> np.ndarray:
-        paths = [evaluations / run / f"bits_per_byte.{corpus}.json" for corpus in corpora]
-        return np.array([read_json(path)["bits_per_byte"] for path in paths])
-
-    return [Point(model["run"], *(bits(model["name"]) - bits(base))) for model in interpolated]
+    if not interpolated:
+        return []
+    values = np.reshape([read_json(path)["bits_per_byte"] for path in bits], (-1, len(corpora)))
+    changes = values[1:] - values[0]  # [models, corpora]
+    return [Point(run, *change) for run, change in zip(interpolated.values(), changes, strict=True)]
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -77,14 +80,11 @@ def _look(index: int) -> dict[str, Any]:
     }
 
 
-def _draw_over_tokens(
-    axes: Axes, curves: list[dict[str, Curve]], runs: list[dict[str, str]], corpus: str
-) -> None:
+def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: str) -> None:
     """Bits per byte of one corpus over the tokens of every run, on a logarithm from the first step on."""
-    for index, (run, found) in enumerate(zip(runs, curves, strict=True)):
-        curve = found[corpus]
-        axes.plot(curve.tokens, curve.bits, label=run["name"], **_look(index))
-    all_tokens = np.concatenate([found[corpus].tokens for found in curves])
+    for index, (run, of_run) in enumerate(curves.items()):
+        axes.plot(of_run[corpus].tokens, of_run[corpus].bits, label=run, **_look(index))
+    all_tokens = np.concatenate([of_run[corpus].tokens for of_run in curves.values()])
     first, most = all_tokens[all_tokens > 0].min(), all_tokens.max()
     axes.set_xscale("symlog", linthresh=first, linscale=0.6)
     axes.set_xlim(0, most * (most / first) ** 0.06)
@@ -98,24 +98,21 @@ def _draw_over_tokens(
 
 def _draw_paths(
     axes: Axes,
-    curves: list[dict[str, Curve]],
-    runs: list[dict[str, str]],
+    curves: dict[str, dict[str, Curve]],
+    origins: dict[str, str],
     corpora: list[str],
     points: list[Point],
 ) -> None:
     """Change of the general corpus over that of the domain, against the model that all began with."""
-    by_name = dict(zip([run["name"] for run in runs], curves, strict=True))
-    colours = {run["name"]: _look(index)["color"] for index, run in enumerate(runs)}
-    for index, (run, found) in enumerate(zip(runs, curves, strict=True)):
-        start = by_name.get(run["origin"], found)
-        x, y = (found[corpus].bits - start[corpus].bits[0] for corpus in corpora)
-        axes.plot(x, y, **_look(index))
+    colours = {}
+    for index, (run, of_run) in enumerate(curves.items()):
+        start = curves.get(origins[run], of_run)
+        x, y = (of_run[corpus].bits - start[corpus].bits[0] for corpus in corpora)
+        (line,) = axes.plot(x, y, **_look(index))
+        colours[run] = line.get_color()
     for point in points:
-        colour = colours.get(point.run, style.GREY)
-        axes.plot(
-            *(point.domain, point.general),
-            **{"marker": "o", "color": colour, "markerfacecolor": "white", "markersize": 4.5},
-        )
+        look = HOLLOW | {"color": colours.get(point.run, style.GREY)}
+        axes.plot(point.domain, point.general, **look)
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.GREY, linewidth=0.7, zorder=1)
     axes.set_xlabel(f"{corpora[0]}\nchange in bits per byte", linespacing=1.4)
@@ -126,8 +123,8 @@ def _draw_paths(
 
 def draw_forgetting(
     drawn: Figure,
-    curves: list[dict[str, Curve]],
-    runs: list[dict[str, str]],
+    curves: dict[str, dict[str, Curve]],
+    origins: dict[str, str],
     corpora: list[str],
     points: list[Point],
 ) -> None:
@@ -136,26 +133,25 @@ def draw_forgetting(
     Args:
         drawn: empty figure.
         curves: of each run, by corpus.
-        runs: objects with `name` and `origin`, the name of the run that began with the base model.
+        origins: for each run the one at the beginning of its chain, which began with the base model.
         corpora: the domain and, if there is one, the general corpus; without it only the left part is drawn.
         points: interpolated models.
     """
     if len(corpora) == 1:
         (left,) = panels = [drawn.subplots()]
-        _draw_over_tokens(left, curves, runs, corpora[0])
+        _draw_over_tokens(left, curves, corpora[0])
     else:
         domain, general = corpora
-        found = drawn.subplot_mosaic([[general, "paths"], [domain, "paths"]])
-        panels = [found[general], found[domain]]
+        mosaic = drawn.subplot_mosaic([[general, "paths"], [domain, "paths"]])
+        panels = [mosaic[general], mosaic[domain]]
         for axes, corpus in zip(panels, (general, domain), strict=True):
-            _draw_over_tokens(axes, curves, runs, corpus)
+            _draw_over_tokens(axes, curves, corpus)
         panels[0].tick_params(labelbottom=False)
-        _draw_paths(found["paths"], curves, runs, corpora, points)
+        _draw_paths(mosaic["paths"], curves, origins, corpora, points)
     drawn.align_ylabels(panels)
     panels[-1].set_xlabel("Training tokens (logarithmic)")
     handles, labels = panels[0].get_legend_handles_labels()
     if points:
-        hollow = {"marker": "o", "color": style.GREY, "markerfacecolor": "white", "linestyle": "none"}
-        handles.append(Line2D([], [], markersize=4.5, **hollow))
+        handles.append(Line2D([], [], color=style.GREY, linestyle="none", **HOLLOW))
         labels.append("interpolated with the base model")
     style.legend(drawn, 3, handles=handles, labels=labels)

@@ -14,25 +14,18 @@ def count_label(count: float) -> str:
     return f"{count:.0f}"
 
 
-def run_labels(runs: list[dict[str, Any]]) -> list[str]:
-    """The token budget of each run, `0 (base)` for none; the run's name is added where budgets repeat.
-
-    `runs` are objects with `name` and `tokens`, in the order of the config.
-    """
-    budgets = [run["tokens"] for run in runs]
-    labels = []
-    for run in runs:
-        if run["tokens"] == 0:
-            labels.append(f"0 ({run['name']})")
-        elif budgets.count(run["tokens"]) > 1:
-            labels.append(f"{count_label(run['tokens'])} ({run['name']})")
-        else:
-            labels.append(count_label(run["tokens"]))
+def run_labels(runs: dict[str, int]) -> dict[str, str]:
+    """The token budget of each run, `0 (base)` for none; the run's name is added where budgets repeat."""
+    budgets = list(runs.values())
+    labels = {}
+    for run, tokens in runs.items():
+        label = count_label(tokens)
+        labels[run] = label if tokens and budgets.count(tokens) == 1 else f"{label} ({run})"
     return labels
 
 
 def model_name(base: dict[str, Any]) -> str:
-    """The base model's name: `label` in the config's `base` section, or what its source tells."""
+    """The base model's name: `label` in the config's `base` section, or what its source says."""
     if base.get("label"):
         return base["label"]
     names = {

@@ -6,14 +6,15 @@ The fields are those of https://huggingface.co/docs/hub/model-cards, written by 
 import re
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
+from cpt.config import Config
+from cpt.config_runs import Run
+from cpt.config_sections import BaseSource, Corpus
 from cpt.data_sets import CLOZE, DATA_SETS
-from cpt.report.comparisons import AVERAGE
 from cpt.report.labels import count_label, model_name
-from cpt.report.merged import mixtures_of, trained_by
 from cpt.report.rows import Row
-from cpt.report.scores import BITS_PER_BYTE
+from cpt.report.scores import AVERAGE, BITS_PER_BYTE
 
 METRIC_NAMES = {
     "acc": "accuracy",
@@ -50,9 +51,9 @@ def license_fields(stated: str | None, repository: str | None) -> dict[str, str]
     return {"license": "other", "license_name": name, **link}
 
 
-def hub_repository(base: dict[str, Any]) -> str | None:
+def hub_repository(base: BaseSource) -> str | None:
     """The base model's name on the hub: its repository, or a label of that form."""
-    name = base.get("repo") or base.get("label") or ""
+    name = getattr(base, "repo", None) or base.label or ""
     return name if re.fullmatch(REPOSITORY, name) else None
 
 
@@ -89,13 +90,23 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
     return results
 
 
+def trained_by(config: Config, name: str) -> list[str]:
+    """The runs whose training a model went through, the first one first.
+
+    A run comes after those that it starts from; an interpolated model has those of the run that it leads to.
+    """
+    run = config.runs[name]
+    before = run.interpolate.run if run.interpolate else run.start_from
+    return [*(trained_by(config, before) if before else []), *([name] if run.tokens else [])]
+
+
 def model_card(
     name: str,
-    config: dict[str, Any],
+    config: Config,
     base_report: dict[str, Any],
     scores: list[Row],
     summary: dict[str, Any],
-) -> ModelCard:
+) -> str:
     """The card of a trained model, or of one interpolated between the base model and a trained one.
 
     Args:
@@ -105,36 +116,35 @@ def model_card(
         scores: rows of scores.csv, of all runs.
         summary: run.json of the run, or of the one that an interpolated model leads to.
     """
-    base, run = config["base"], config["runs"][name]
-    stated = base.get("license") or base_report.get("licence")
-    trained = {run: mixtures_of(config, run) for run in trained_by(config, name)}
+    base = config.base
+    stated = base.license or base_report.get("licence")
+    trained = {run: config.mixtures_of(run) for run in trained_by(config, name)}
     corpora = {
-        corpus: config["corpora"][corpus]
+        corpus: config.corpora[corpus]
         for mixtures in trained.values()
         for mixture in mixtures
-        for corpus in config["mixtures"][mixture]
+        for corpus in config.mixtures[mixture]
     }
-    tokens = summary["tokens"] + sum(config["runs"][run]["tokens"] for run in list(trained)[:-1])
+    tokens = summary["tokens"] + sum(config.runs[run].tokens for run in list(trained)[:-1])
     mine = [row for row in scores if row["run"] == name]
-    labels = {task: settings["label"] for task, settings in config["evaluate"]["tasks"].items()}
+    labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
     repository = hub_repository(base)
     data = ModelCardData(
         model_name=name,
         base_model=repository,
-        datasets=[corpus["repo"] for corpus in corpora.values() if corpus["source"] == "hub"] or None,
-        language=sorted({corpus["language"] for corpus in corpora.values() if corpus.get("language")})
-        or None,
+        datasets=[corpus.repo for corpus in corpora.values() if corpus.source == "hub"] or None,
+        language=sorted({corpus.language for corpus in corpora.values() if corpus.language}) or None,
         **license_fields(stated, repository),
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["continued-pretraining", "domain-adaptation"],
         eval_results=evaluation_results(mine, labels),
     )
-    named = repository or base.get("label")
-    title = named or ("a local model" if base["source"] == "local" else model_name(base))
+    named = repository or base.label
+    title = named or ("a local model" if base.source == "local" else model_name(base.model_dump()))
     parts = [
         f"# {name}",
-        _what_it_is(title, run, tokens, summary),
+        _what_it_is(title, config.runs[name], tokens, summary),
         "## Scores",
         *_scores(mine, labels),
         "## Training data",
@@ -148,20 +158,19 @@ def model_card(
         "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
         "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```",
     ]
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _what_it_is(title: str, run: dict[str, Any], tokens: int, summary: dict[str, Any]) -> str:
+def _what_it_is(title: str, run: Run, tokens: int, summary: dict[str, Any]) -> str:
     trained = f"{tokens:,} tokens of continued pre-training"
-    if between := run.get("interpolate"):
-        share = between["ratio"]
+    if run.interpolate:
+        share = run.interpolate.ratio
         return (
             f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of "
             f"the one and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
         )
-    start = run.get("start_from")
     return f"This is {title} after {trained}" + (
-        f", the last {summary['tokens']:,} of them from the model of the run {start} on."
+        f", the last {summary['tokens']:,} of them from the model of the run {run.start_from} on."
         if tokens > summary["tokens"]
         else "."
     )
@@ -189,41 +198,39 @@ def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
             "" if p is None else f"{p:.3f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    told = (
+    note = (
         "Zero-shot, compared with the base model on the same items: the interval is of the difference, p of "
         "the exact McNemar test, for the average of random sign flips; neither is adjusted for the number of "
         "tests. Where the interval holds zero, the difference may be chance."
     )
     if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
-        told += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
-    parts = ["\n".join(lines), told]
+        note += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
+    parts = ["\n".join(lines), note]
     if len(held_out) > 2:
         parts += ["Bits per byte of text that no run has seen (lower is better):", "\n".join(held_out)]
     return parts
 
 
-def _source(corpus: dict[str, Any]) -> str:
-    """Where a corpus comes from. Paths of the user's disk aren't told: the card is made to be published."""
-    if corpus["source"] == "hub":
-        repository = corpus["repo"]
-        return (
-            f"[{repository}](https://huggingface.co/datasets/{repository}), revision `{corpus['revision']}`"
-        )
-    if corpus["source"] == "documentation":
-        return f"documentation of the Python packages {', '.join(corpus['packages'])}"
+def _source(corpus: Corpus) -> str:
+    """Where a corpus comes from, without paths of the user's disk: the card is made to be published."""
+    if corpus.source == "hub":
+        address = f"https://huggingface.co/datasets/{corpus.repo}"
+        return f"[{corpus.repo}]({address}), revision `{corpus.revision}`"
+    if corpus.source == "documentation":
+        return f"documentation of the Python packages {', '.join(corpus.packages)}"
     return "own files"
 
 
-def _corpora(trained: dict[str, list[str]], config: dict[str, Any]) -> str:
+def _corpora(trained: dict[str, list[str]], config: Config) -> str:
     """A table of the corpora of each run that the model went through, by the run's mixtures."""
     lines = ["| corpus | share of the tokens | source | licence |", "| --- | ---: | --- | --- |"]
     for run, mixtures in trained.items():
         for mixture in mixtures:
             where = f" (run {run})" if len(trained) > 1 else ""
             where += f" (stage {mixture})" if len(mixtures) > 1 else ""
-            for name, share in config["mixtures"][mixture].items():
-                corpus = config["corpora"][name]
-                licence = corpus.get("license") or "not stated"
+            for name, share in config.mixtures[mixture].items():
+                corpus = config.corpora[name]
+                licence = corpus.license or "not stated"
                 lines.append(f"| {name}{where} | {100 * share:g} % | {_source(corpus)} | {licence} |")
     return "\n".join(lines)
 
@@ -244,12 +251,11 @@ def _training(summary: dict[str, Any]) -> str:
         "last training loss": "not known" if loss is None else f"{loss:.4f} nats per token",
         "parameters": count_label(summary["parameters"]),
     }
-    found = summary.get("provenance", {})
-    if found:
-        facts["code"] = f"commit `{found['git_commit']}`"
+    if origin := summary.get("provenance"):
+        facts["code"] = f"commit `{origin['git_commit']}`"
         facts["versions"] = ", ".join(
             f"{package} {version}"
-            for package, version in found["versions"].items()
+            for package, version in origin["versions"].items()
             if package in ("python", "torch", "transformers")
         )
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
@@ -261,7 +267,7 @@ def _licence(title: str, stated: str | None, identifier: str) -> str:
             f"**Not known.** The licence of {title} isn't stated where the workflow could read it. "
             "Find it out, and set `base.license`, before this model is passed on."
         )
-    told = f"The weights derive from {title} and stay under its licence: {stated}."
+    terms = f"The weights derive from {title} and stay under its licence: {stated}."
     if identifier == "other":
-        told += " The hub expects its text in a file `LICENSE` beside this card."
-    return told + " The licences of the training text are in the table above."
+        terms += " The hub expects its text in a file `LICENSE` beside this card."
+    return terms + " The licences of the training text are in the table above."

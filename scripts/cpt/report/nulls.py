@@ -1,23 +1,13 @@
-"""What can be scored without reading the question, and which letters a model answers."""
+"""What can be scored without reading the question."""
 
-from string import ascii_uppercase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from cpt.report.letters import letter
 from cpt.report.samples import Answers, count
+from cpt.report.scores import ALWAYS
 from cpt.report.statistics import SIGNIFICANT, binomial_p, mcnemar_p, pooled
-
-ALWAYS = "always_"  # and a letter
-LETTER_COLUMNS = (
-    *("run", "tokens", "task", "letter", "items", "gold", "answered", "right"),
-    *("gold_share", "answered_share"),
-)
-
-
-def letter(number: int) -> str:
-    """What a choice is called, by its number from 0: A to Z, then 27, 28 and so on."""
-    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
 
 
 class Null(NamedTuple):
@@ -67,41 +57,16 @@ def strongest_null(answers: Answers, metric: str) -> Null:
     """The null with the highest score, and the test of a run's answers against it.
 
     Which letter is the best to answer always is only known from the gold answers, so this null is a bit
-    stronger than one that could be had; a score that is told from it is told from all.
+    stronger than a fair one; if a score differs significantly from it, it differs from all of them.
     """
     right = answers.right[metric]
     score, n = float(right.mean()), len(right)
     rivals = null_answers(answers)
     best = max(rivals, key=lambda name: float(rivals[name].mean()))
-    of_best, chance = float(rivals[best].mean()), chance_of(answers)
-    if of_best < chance:  # items with another number of choices make this binomial test a bit too careful
+    best_score, chance = float(rivals[best].mean()), chance_of(answers)
+    if best_score < chance:  # items with another number of choices make this binomial test a bit too careful
         p = binomial_p(int(right.sum()), n, chance)
         return Null("chance", chance, "binomial", p, score > chance and p < SIGNIFICANT)
     pairs = pooled(count(rivals[best], right, np.zeros(n, int)))
     p = mcnemar_p(pairs.gained, pairs.lost)
-    return Null(best, of_best, "mcnemar", p, score > of_best and p < SIGNIFICANT)
-
-
-def letter_rows(run: dict[str, Any], task: str, answers: Answers) -> list[dict[str, Any]]:
-    """The rows of letters.csv of a run and task: how often a letter is right, and how often it is answered.
-
-    Answers are those of the plain log-likelihood (acc).
-    """
-    rows = []
-    for number in range(answers.choices.max()):
-        gold, answered = answers.gold == number, answers.predicted == number
-        rows.append(
-            {
-                "run": run["name"],
-                "tokens": run["tokens"],
-                "task": task,
-                "letter": letter(number),
-                "items": len(gold),
-                "gold": int(gold.sum()),
-                "answered": int(answered.sum()),
-                "right": int((gold & answered).sum()),
-                "gold_share": float(gold.mean()),
-                "answered_share": float(answered.mean()),
-            }
-        )
-    return rows
+    return Null(best, best_score, "mcnemar", p, score > best_score and p < SIGNIFICANT)

@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import re
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 
@@ -64,8 +65,17 @@ def _cell(text: str) -> str:
     return f"<td{kind}>{html.escape(text)}</td>"
 
 
+def render(source: Path, title: str, caption: str) -> str:
+    """A whole page that shows a .csv or .md file, or the card in the folder of a released model."""
+    if source.is_dir():
+        source /= "README.md"
+    text = source.read_text(encoding="utf-8")
+    body = table_of_csv(text, source.name) if source.suffix == ".csv" else html_of_markdown(text)
+    return page(title, caption, body)
+
+
 def page(title: str, caption: str, body: str) -> str:
     """A whole page: `caption` is text with literals in double backticks, `body` is HTML."""
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    told = f"<h1>{html.escape(title)}</h1>\n{html_of_markdown(caption)}"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{told}\n{body}\n</body></html>\n'
+    opening = f"<h1>{html.escape(title)}</h1>\n{html_of_markdown(caption)}"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{opening}\n{body}\n</body></html>\n'

@@ -5,20 +5,21 @@ data, and Snakemake's benchmark files.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import yaml
+
 from cpt.digest import settings_digest
 from cpt.files import read_json, sha256_of
-from cpt.report.merged import belongs, read_merged
-from cpt.report.timings import summed_timings
 
 # Maximum power in W from NVIDIA's data sheets; a name that holds the first matching part.
 GPU_WATTS = {"A100-SXM": 400, "A100": 300, "H100 PCIe": 350, "H100": 700, "H200": 700}
 UNKNOWN_GPU_WATTS = 400
 CORE_WATTS = 10.0
 MEMORY_WATTS_PER_GB = 0.3725  # Lannelongue et al. 2021 (Green Algorithms)
-LEFT_OUT = ("benchmarks", "checkpoints", "logs", "released", "bench")  # no results of stages
 SCORING = ("evaluate_tasks", "bits_per_byte")  # jobs of one GPU, where there is one
 ASSUMPTION = (
     f"Not measured. {CORE_WATTS:g} W per busy core, {MEMORY_WATTS_PER_GB} W per GB of the peak memory of "
@@ -28,40 +29,37 @@ ASSUMPTION = (
 )
 
 
-def stage_results(root: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every JSON file of a stage that carries a `provenance` block, by its path relative to `root`.
+def stage_results(files: Iterable[Path], root: Path) -> dict[str, dict[str, Any]]:
+    """Every JSON file with a `provenance` block, by its path relative to the results folder `root`.
 
-    Those of runs, mixtures and corpora that the config doesn't have any more are left out.
+    `files` are what the stages have made; of a folder among them, its JSON files count.
     """
-    found = {}
-    for path in sorted(root.rglob("*.json")):
-        parts = path.relative_to(root).parts
-        if parts[0] in LEFT_OUT or any(part.startswith(".") for part in parts):
-            continue
-        if not belongs("/".join(parts), config):
-            continue
-        content = read_json(path)
-        if isinstance(content, dict) and "provenance" in content:
-            found["/".join(parts)] = content
-    return found
+    paths = [inner for path in files for inner in (path.glob("*.json") if path.is_dir() else [path])]
+    contents = {
+        path.relative_to(root).as_posix(): read_json(path) for path in sorted(paths) if path.suffix == ".json"
+    }
+    return {
+        name: content
+        for name, content in contents.items()
+        if isinstance(content, dict) and "provenance" in content
+    }
 
 
-def data_manifests(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each shard of each corpus was made from: source, revision, files, rows, bytes, SHA-256."""
+def _shard(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a shard of a corpus was made from: source, revision, files, rows, bytes, SHA-256."""
     keys = ("corpus", "shard", "source", "revision", "rows", "bytes", "sha256")
-    return [
-        {**{key: content[key] for key in keys if key in content}, "files": len(content["files"])}
-        for path, content in results.items()
-        if path.startswith("corpora/") and "/raw/" in path
-    ]
+    return {**{key: manifest[key] for key in keys if key in manifest}, "files": len(manifest["files"])}
 
 
-def energy(stages: dict[str, dict[str, float]], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def energy(
+    stages: dict[str, dict[str, float]], summaries: list[dict[str, Any]], evaluations: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Estimated energy in kWh, by kind of device, with the assumption behind it.
 
     Args:
-        stages: cpu_seconds, wall_seconds and peak_memory_mb by rule, as `summed_timings` gives them.
-        results: as `stage_results` gives them; where a GPU was used, their hardware names it.
+        stages: cpu_seconds, wall_seconds and peak_memory_mb by rule.
+        summaries: run.json of each run.
+        evaluations: scores of each run. Where a GPU was used, `hardware` of both names it.
     """
     joules = {
         "cores": sum(stage["cpu_seconds"] for stage in stages.values()) * CORE_WATTS,
@@ -69,13 +67,12 @@ def energy(stages: dict[str, dict[str, float]], results: dict[str, dict[str, Any
         * MEMORY_WATTS_PER_GB,
         "gpus": 0.0,
     }
-    for path, content in results.items():
-        if path.startswith("runs/") and content["device"] != "cpu":  # else it is the GPU's name
-            seconds = content["processes"] * content["provenance"]["wall_seconds"]
-            joules["gpus"] += seconds * _watts(content)
-    scoring = [_watts(content) for path, content in results.items() if path.startswith("evaluations/")]
+    for summary in summaries:
+        if summary["device"] != "cpu":  # else it is the GPU's name
+            seconds = summary["processes"] * summary["provenance"]["wall_seconds"]
+            joules["gpus"] += seconds * _watts(summary)
     seconds = sum(stage["wall_seconds"] for rule, stage in stages.items() if rule.startswith(SCORING))
-    joules["gpus"] += seconds * max(scoring, default=0.0)
+    joules["gpus"] += seconds * max(map(_watts, evaluations), default=0.0)
     hours = {f"{part}_kwh": round(value / 3.6e6, 6) for part, value in joules.items()}
     return {**hours, "total_kwh": round(sum(joules.values()) / 3.6e6, 6), "assumption": ASSUMPTION}
 
@@ -90,46 +87,61 @@ def _watts(content: dict[str, Any]) -> float:
 
 def _values(results: dict[str, dict[str, Any]], key: str) -> list[Any]:
     """The distinct values under a key of the provenance blocks, in the order in which they appear."""
-    found: list[Any] = []
+    values: list[Any] = []
     for content in results.values():
         value = content["provenance"][key]
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in values:
+            values.append(value)
+    return values
 
 
-def record(root: Path) -> dict[str, Any]:
-    """The record of the experiment whose results lie in `root` (docs/formats.md). Raises UserError."""
-    config = read_merged(root)
-    results = stage_results(root, config)
-    timings = summed_timings(root).fillna(0.0)  # of jobs too short to be measured
+def experiment_record(
+    config: Path,
+    base: dict[str, Any],
+    benchmarks: dict[str, Any],
+    manifests: list[dict[str, Any]],
+    ledgers: list[dict[str, Any]],
+    summaries: list[dict[str, Any]],
+    evaluations: list[dict[str, Any]],
+    results: dict[str, dict[str, Any]],
+    timings: pd.DataFrame,
+) -> dict[str, Any]:
+    """The record of an experiment (docs/formats.md).
+
+    Args:
+        config: the merged config.yaml.
+        base: base.json.
+        benchmarks: benchmarks.json.
+        manifests: of each raw shard.
+        ledgers: of each packed mixture.
+        summaries: run.json of each run.
+        evaluations: scores of each run.
+        results: all JSON files with a provenance block, as `stage_results` gives them.
+        timings: as `summed_timings` gives them.
+    """
+    timings = timings.fillna(0.0)  # of jobs too short to be measured
     stages = {rule: {key: float(value) for key, value in row.items()} for rule, row in timings.iterrows()}
     packages: dict[str, list[str]] = defaultdict(list)
     for versions in _values(results, "versions"):
         for name, version in versions.items():
             if version not in packages[name]:
                 packages[name].append(version)
-    base = results["models/base.json"]
     return {
         "config": {
-            "file": "config.yaml",
-            "sha256": sha256_of(root / "config.yaml"),
-            "settings_digest": settings_digest(config),
+            "file": config.name,
+            "sha256": sha256_of(config),
+            "settings_digest": settings_digest(yaml.safe_load(config.read_text(encoding="utf-8"))),
         },
         "git_commits": _values(results, "git_commit"),
         "packages": dict(sorted(packages.items())),
         "hardware": _values(results, "hardware"),
         "base_model": {key: base[key] for key in ("source", "sha256", "parameters")},
-        "data": data_manifests(results),
+        "data": [_shard(manifest) for manifest in manifests],
         "benchmarks": {
-            task: {key: found[key] for key in ("items", "content_sha256")}
-            for task, found in results["benchmarks.json"]["tasks"].items()
+            task: {key: content[key] for key in ("items", "content_sha256")}
+            for task, content in benchmarks["tasks"].items()
         },
-        "packed": {
-            content["mixture"]: content["sequences_sha256"]
-            for path, content in results.items()
-            if path.startswith("packed/")
-        },
+        "packed": {ledger["mixture"]: ledger["sequences_sha256"] for ledger in ledgers},
         "results": {
             path: {
                 key: content["provenance"][key]
@@ -138,5 +150,5 @@ def record(root: Path) -> dict[str, Any]:
             for path, content in results.items()
         },
         "stages": stages,
-        "energy": energy(stages, results),
+        "energy": energy(stages, summaries, evaluations),
     }

@@ -39,7 +39,10 @@ def _cell(name: str, value: Any) -> str:
 
 
 def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
-    """Write a table: floats to 6 decimals, p values to 6 significant digits, unknown values empty."""
+    """Write a table: floats to 6 decimals, p values to 6 significant digits, unknown values empty.
+
+    Without rows, only its header.
+    """
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

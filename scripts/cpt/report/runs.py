@@ -1,5 +1,6 @@
 """What each training run took and reached, as one table (paper section 4.2.2)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def run_row(summary: dict[str, Any], metrics: Path) -> Row:
     }
 
 
-def write_runs(path: Path, summaries: list[Path]) -> None:
-    """Write runs.csv from the runs' run.json, each with metrics.csv beside it; one header where none."""
-    rows = [run_row(read_json(summary), summary.with_name("metrics.csv")) for summary in summaries]
-    write_rows(path, COLUMNS, rows)
+def write_runs(path: Path, summaries: Sequence[Path], metrics: Sequence[Path]) -> None:
+    """Write runs.csv from each run's run.json and metrics.csv; only a header where no run was trained."""
+    files = zip(summaries, metrics, strict=True)
+    write_rows(path, COLUMNS, [run_row(read_json(summary), losses) for summary, losses in files])
 
 
 def read_runs(path: Path) -> dict[str, Row]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from cpt.mixtures import default_mixture
 from cpt.report.labels import count_label, model_name
-from cpt.report.merged import mixtures_of
 from cpt.report.rows import Row
 
 
@@ -47,10 +47,9 @@ def _other_run(
     settings = config["runs"].get(name)
     if row is None or (settings["tokens"] != stated["tokens"] and not settings.get("start_from")):
         return f"no run of {count_label(stated['tokens'])} tokens"
-    mixture, *later = mixtures_of(config, name)
-    shares = config["mixtures"][mixture]
+    shares = config["mixtures"][settings.get("mixture") or default_mixture(config["mixtures"])]
     text = {config["corpora"][corpus].get("repo") for corpus, share in shares.items() if share}
-    if text != {paper["corpus"]} or later or settings.get("start_from"):
+    if text != {paper["corpus"]} or settings.get("switch") or settings.get("start_from"):
         return f"{name} is trained on other text, or not from the base model"
     train = {**config["train"], **settings.get("train", {})}
     for key, value in paper["train"].items():

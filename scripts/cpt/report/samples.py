@@ -1,6 +1,8 @@
 """The answers of a run to a benchmark's items, as arrays, and two runs' answers to the same items."""
 
 import json
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ class Answers(NamedTuple):
     """One run's answers to one task, in the order of (leaf task, item).
 
     Attributes:
+        path: the file that they were read from, for messages.
         keys: leaf task and number of each item; MMLU has a leaf task per subject.
         leaf: int64 [items], which of the sorted leaf tasks an item belongs to.
         right: bool [items] by metric; a metric that the task doesn't have is absent.
@@ -28,6 +31,7 @@ class Answers(NamedTuple):
         hashes: of each item's document, prompt and target.
     """
 
+    path: Path
     keys: list[Item]
     leaf: np.ndarray
     right: dict[str, np.ndarray]
@@ -36,6 +40,13 @@ class Answers(NamedTuple):
     choices: np.ndarray
     longest: np.ndarray | None
     hashes: list[tuple[str | None, ...]]
+
+
+def read_all_answers(
+    samples: Sequence[Path], runs: Iterable[str], tasks: Iterable[str]
+) -> dict[tuple[str, str], Answers]:
+    """The answers of each run to each task, from files in the order runs x tasks."""
+    return {key: read_answers(path) for key, path in zip(product(runs, tasks), samples, strict=True)}
 
 
 def read_answers(path: Path) -> Answers:
@@ -59,6 +70,7 @@ def read_answers(path: Path) -> Answers:
     lengths = [sample["choice_characters"] for sample in ordered]
     differ = any(len(set(of_item)) > 1 for of_item in lengths)
     return Answers(
+        path,
         keys,
         np.unique([leaf for leaf, _ in keys], return_inverse=True)[1],
         right,
@@ -85,37 +97,31 @@ def _sample(line: str, where: str) -> dict[str, Any]:
     return sample
 
 
-def samples_path(folder: Path, run: str, task: str) -> Path:
-    """Where a run's answers to a task lie under the folder of the evaluations."""
-    return folder / run / f"{task}.samples.jsonl"
-
-
-def shown_metric(answers: Answers, task: str, metric: str) -> str:
-    """`metric`, if the task has it. Raises UserError if it doesn't."""
+def check_metric(answers: Answers, task: str, metric: str) -> None:
+    """Raises UserError if a task doesn't have the metric that Table 1 shows of it."""
     if metric not in answers.right:
         raise UserError(
             f"evaluate.tasks.{task}.metric: {metric} isn't measured for this task; choose one of "
             f"{', '.join(answers.right)}"
         )
-    return metric
 
 
-def pair(reference: Answers, run: Answers, metric: str, where: str) -> list[Pairs]:
+def pair(reference: Answers, run: Answers, metric: str) -> list[Pairs]:
     """Count how two runs answered the same items, for each leaf task on its own.
 
-    `where` names the run's file for the UserError that is raised when items, prompts or targets differ.
+    Raises UserError, which names the run's file, if items, prompts or targets differ.
     """
     if reference.keys != run.keys:
         ours, theirs = set(run.keys), set(reference.keys)
         raise UserError(
-            f"{where}: its items aren't those of the run it is compared with ({len(ours - theirs)} only "
+            f"{run.path}: its items aren't those of the run it is compared with ({len(ours - theirs)} only "
             f"here, {len(theirs - ours)} only there), so they can't be compared; evaluate both with the same "
             "evaluate.items and evaluate.seed"
         )
     if reference.hashes != run.hashes:
         differing = sum(a != b for a, b in zip(reference.hashes, run.hashes, strict=True))
         raise UserError(
-            f"{where}: {differing} of its items have another text, prompt or target than in the run it is "
+            f"{run.path}: {differing} of its items have another text, prompt or target than in the run it is "
             "compared with; evaluate both with the same benchmarks and the same lm-eval"
         )
     return count(reference.right[metric], run.right[metric], run.leaf)

@@ -1,6 +1,6 @@
 """The one look of all figures: size, fonts, colours, and files that are equal byte for byte."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from cpt.files import atomic
 
-# Okabe and Ito's palette (2008), told apart under the common kinds of colour blindness. Figure 1 of the
-# paper draws its two runs green and orange, Figure 2 its two groups blue and green; the orders follow.
+# Okabe and Ito's palette (2008), distinct under the common kinds of colour blindness. Figure 1 of the paper
+# draws its two runs green and orange, Figure 2 its two groups blue and green; the orders follow.
 GREEN, ORANGE, BLUE, PURPLE, SKY, YELLOW = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#E69F00"
 RUN_COLOURS = (GREEN, ORANGE, BLUE, PURPLE, SKY, YELLOW)
 GROUP_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
@@ -61,16 +61,15 @@ def figure(height: float) -> Iterator[Figure]:
 def legend(drawn: Figure, columns: int, **options: Any) -> None:
     """A legend above all panels, in at most so many columns, fewer where long names wouldn't fit."""
     for number in range(columns, 0, -1):
-        found = drawn.legend(loc="outside upper center", ncols=number, **options)
-        if number == 1 or found.get_window_extent().width <= drawn.bbox.width:
+        box = drawn.legend(loc="outside upper center", ncols=number, **options)
+        if number == 1 or box.get_window_extent().width <= drawn.bbox.width:
             return
-        found.remove()
+        box.remove()
 
 
-def save(drawn: Figure, stem: Path, formats: list[str]) -> list[Path]:
-    """Write `stem`.pdf, .png, .svg, ... atomically; returns the paths. Call it inside `figure`."""
-    paths = [stem.with_name(f"{stem.name}.{extension}") for extension in formats]
-    for path, extension in zip(paths, formats, strict=True):
+def save(drawn: Figure, files: Sequence[Path]) -> None:
+    """Write the figure to each file, atomically, in the format of its suffix. Call it inside `figure`."""
+    for path in files:
+        extension = path.suffix[1:]
         with atomic(path) as temporary:
             drawn.savefig(temporary, format=extension, metadata=_METADATA.get(extension))
-    return paths

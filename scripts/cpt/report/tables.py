@@ -2,8 +2,8 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
+from cpt.config_runs import Task
 from cpt.files import write_text
 from cpt.report.labels import MINUS, count_label, run_labels
 from cpt.report.rows import Row, write_rows
@@ -19,15 +19,19 @@ SMALL_BUDGET_SHARE = 0.01  # of the paper's 400M tokens: below it, a table says 
 class Table1:
     """The numbers of Table 1 and the notes that belong under it.
 
-    `scores` are the rows of scores.csv, `runs` objects with name and tokens, `tasks` maps a task to its
-    label and metric, `published` maps a run of the paper to its scores.
+    Args:
+        scores: rows of scores.csv.
+        runs: training tokens of each run.
+        tasks: those that are columns.
+        model: name of the base model.
+        published: scores of each run of the paper.
     """
 
     def __init__(
         self,
         scores: list[Row],
-        runs: list[dict[str, Any]],
-        tasks: dict[str, dict[str, str]],
+        runs: dict[str, int],
+        tasks: dict[str, Task],
         model: str,
         published: dict[str, dict[str, float]],
     ):
@@ -40,12 +44,12 @@ class Table1:
         return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
 
     def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run, likewise; NaN for tasks it doesn't have, and then for the mean."""
+        """The paper's scores of a run in that order; NaN for a task it doesn't have and for its mean."""
         return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
 
     def header(self) -> list[str]:
         """Column titles."""
-        return ["CPT tokens", *(task["label"] for task in self.tasks.values()), "Avg"]
+        return ["CPT tokens", *(task.label for task in self.tasks.values()), "Avg"]
 
     def row_of(self, run: str, task: str) -> Row:
         """The row of scores.csv behind a cell; of the last column, that of the average."""
@@ -53,28 +57,25 @@ class Table1:
 
     def body(self) -> list[list[str]]:
         """Our rows as text: scores to four decimals, marked where they differ from the base model's after
-        Holm's adjustment; half the width of their 95 % intervals; the changes, likewise."""
+        Holm's adjustment; half the width of their 95 % intervals; the same of the changes."""
         lines = []
-        for label, run in zip(run_labels(self.runs), self.runs, strict=True):
-            cells = [self.row_of(run["name"], task) for task in (*self.tasks, AVERAGE)]
+        for run, label in run_labels(self.runs).items():
+            cells = [self.row_of(run, task) for task in (*self.tasks, AVERAGE)]
             lines.append([label, *(_score(row) for row in cells)])
             lines.append(["  95 % CI", *(_half(row["ci_low"], row["ci_high"]) for row in cells)])
-            if run["tokens"]:
+            if self.runs[run]:
+                widths = [_half(row["difference_ci_low"], row["difference_ci_high"]) for row in cells]
                 lines.append(["  change", *(f"{row['difference']:+.4f}" for row in cells)])
-                lines.append(
-                    [
-                        "  95 % CI",
-                        *(_half(row["difference_ci_low"], row["difference_ci_high"]) for row in cells),
-                    ]
-                )
+                lines.append(["  95 % CI", *widths])
         return [[cell.replace("-", MINUS) for cell in line] for line in lines]
 
     def null_body(self) -> list[list[str]]:
         """What answering without reading the question scores."""
-        of_base = [self.row_of(self.runs[0]["name"], task) for task in (*self.tasks, AVERAGE)]
+        base = next(iter(self.runs))
+        rows = [self.row_of(base, task) for task in (*self.tasks, AVERAGE)]
         names = {"chance": "chance", "majority": "same choice", "longest": "longest"}
         return [
-            [label, *(NONE if row[name] is None else f"{row[name]:.4f}" for row in of_base)]
+            [label, *(NONE if row[name] is None else f"{row[name]:.4f}" for row in rows)]
             for name, label in names.items()
         ]
 
@@ -82,26 +83,26 @@ class Table1:
         """The paper's rows as text; its budgets are approximate."""
         return [
             [
-                f"≈ {count_label(of_run['tokens'])}" if of_run["tokens"] else "0 (base)",
+                f"≈ {count_label(scores['tokens'])}" if scores["tokens"] else "0 (base)",
                 *_decimals(self.published_scores(run)),
             ]
-            for run, of_run in self.published.items()
+            for run, scores in self.published.items()
         ]
 
     def notes(self) -> list[str]:
         """Sentences on what the table shows: model, metrics, items, uncertainty, size of the budgets."""
         rows = list(self.rows.values())
         notes = [f"Base model: {self.model}. Zero-shot."]
-        labels_of: dict[str, list[str]] = {}
+        labels: dict[str, list[str]] = {}
         for task in self.tasks.values():
-            labels_of.setdefault(task["metric"], []).append(task["label"])
-        named = [f"{metric} for {', '.join(labels)}" for metric, labels in sorted(labels_of.items())]
+            labels.setdefault(task.metric, []).append(task.label)
+        named = [f"{metric} for {', '.join(tasks)}" for metric, tasks in sorted(labels.items())]
         notes.append(f"Metric: {'; '.join(named)}. Avg: unweighted mean over the tasks.")
         half_width = max((row["ci_high"] - row["ci_low"]) / 2 for row in rows)
         uncertainty = f"95 % confidence intervals of single scores reach ± {half_width:.3f}"
         if any(row["n"] < row["items_of_full"] for row in rows):
             subsets = {
-                self.tasks[row["task"]]["label"]: f"{row['n']:,} of {row['items_of_full']:,}" for row in rows
+                self.tasks[row["task"]].label: f"{row['n']:,} of {row['items_of_full']:,}" for row in rows
             }
             listed = ", ".join(f"{label} {subset}" for label, subset in subsets.items())
             notes.append(
@@ -123,25 +124,25 @@ class Table1:
             notes.append(
                 f"Not above the best score without reading (exact tests, p below {SIGNIFICANT}): {unlike}."
             )
-        largest = max(run["tokens"] for run in self.runs)
-        of_paper = min((run["tokens"] for run in self.published.values() if run["tokens"]), default=0)
-        if largest < SMALL_BUDGET_SHARE * of_paper:
+        largest = max(self.runs.values())
+        smallest = min((run["tokens"] for run in self.published.values() if run["tokens"]), default=0)
+        if largest < SMALL_BUDGET_SHARE * smallest:
             notes.append(
                 f"Demonstration only: the largest budget is {largest:,} tokens, "
-                f"{100 * largest / of_paper:.2g} % of the paper's {count_label(of_paper)}."
+                f"{100 * largest / smallest:.2g} % of the paper's {count_label(smallest)}."
             )
         return notes
 
     def _not_above(self) -> str:
-        """The scores that aren't told from the strongest null, by task: `MMLU (0 (base), 400M; always D)`."""
-        labels = dict(zip([run["name"] for run in self.runs], run_labels(self.runs), strict=True))
-        found = []
+        """The scores that aren't above the strongest null, by task: `MMLU (0 (base), 400M; always D)`."""
+        labels = run_labels(self.runs)
+        tasks = []
         for task, settings in self.tasks.items():
             rows = [self.rows[run, task] for run in labels if not self.rows[run, task]["above_null"]]
             if rows:
                 null = rows[0]["null"].replace("_", " ")
-                found.append(f"{settings['label']} ({', '.join(labels[row['run']] for row in rows)}; {null})")
-        return ", ".join(found)
+                tasks.append(f"{settings.label} ({', '.join(labels[row['run']] for row in rows)}; {null})")
+        return ", ".join(tasks)
 
 
 def _score(row: Row) -> str:
@@ -167,9 +168,9 @@ def write_csv(path: Path, table: Table1) -> None:
     score where this is the same model."""
     columns = [*table.tasks, AVERAGE]
     rows = []
-    for run in table.runs:
-        cells = {task: table.row_of(run["name"], task) for task in columns}
-        row: Row = {"run": run["name"], "tokens": run["tokens"]}
+    for run, tokens in table.runs.items():
+        cells = {task: table.row_of(run, task) for task in columns}
+        row: Row = {"run": run, "tokens": tokens}
         row |= {task: f"{cell['score']:.4f}" for task, cell in cells.items()}
         for task, cell in cells.items():
             row |= {f"{task}_{name}": cell[name] for name in OF_SCORE}

@@ -1,24 +1,25 @@
 """What each rule's jobs took, from Snakemake's benchmark files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from cpt.errors import UserError
-from cpt.report.merged import belongs, read_merged
 
 COLUMNS = {"s": "wall_seconds", "cpu_time": "cpu_seconds", "max_rss": "peak_memory_mb"}
 
 
-def summed_timings(root: Path) -> pd.DataFrame:
+def summed_timings(files: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Rows by rule, the longest first: jobs, wall_seconds, cpu_seconds (summed), peak_memory_mb (of one job).
 
-    `root` is the results folder. Jobs of runs, mixtures and corpora that its config doesn't have are left
-    out. Raises UserError if there are no benchmark files.
+    Args:
+        files: Snakemake's benchmark files.
+        folder: where they are; a rule's file or folder in it has the rule's name.
+
+    Raises:
+        UserError: there are no files.
     """
-    folder, config = root / "timings", read_merged(root)
-    found = sorted(folder.rglob("*.tsv"))
-    files = [file for file in found if belongs(file.relative_to(root).as_posix(), config)]
     if not files:
         raise UserError(f"{folder}: no benchmark files; run the experiment first")
     rows = pd.concat(

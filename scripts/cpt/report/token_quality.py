@@ -1,13 +1,14 @@
 """How the token-level quality measures are spread over the documents of each corpus."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from cpt.config_sections import TokenQualityFilter
 from cpt.report import style
 from cpt.report.rows import read_rows
 
@@ -15,20 +16,22 @@ COLUMNS = ("corpus", "measure", "from", "to", "documents")
 
 
 class Panel(NamedTuple):
-    """A measure, its axis label, the settings that bound it, and where zero stands on a log axis."""
+    """A measure, its axis label, its thresholds, and where zero stands on a log axis."""
 
     measure: str
     label: str
-    bounds: tuple[str, ...]
+    thresholds: tuple[float, ...]
     zero: float | None = None  # None: a linear axis
 
 
-PANELS = (
-    Panel("bytes_per_token", "Bytes per token", ("minimum_bytes_per_token", "maximum_bytes_per_token")),
-    Panel("unknown_share", "Share of unknown tokens", ("maximum_unknown_share",), 1e-6),
-    Panel("distinct_share", "Share of distinct tokens", ("minimum_distinct_share",)),
-    Panel("longest_run", "Longest run of one token", ("maximum_run_tokens",), 0.5),
-)
+def _panels(settings: TokenQualityFilter) -> list[Panel]:
+    compression = (settings.minimum_bytes_per_token, settings.maximum_bytes_per_token)
+    return [
+        Panel("bytes_per_token", "Bytes per token", compression),
+        Panel("unknown_share", "Share of unknown tokens", (settings.maximum_unknown_share,), 1e-6),
+        Panel("distinct_share", "Share of distinct tokens", (settings.minimum_distinct_share,)),
+        Panel("longest_run", "Longest run of one token", (settings.maximum_run_tokens,), 0.5),
+    ]
 
 
 def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -37,11 +40,11 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
     Bins without documents inside the range are filled in. Raises UserError if the file has no rows or
     lacks a column.
     """
-    found: dict[str, dict[str, list[tuple[float, float, int]]]] = {}
+    measures: dict[str, dict[str, list[tuple[float, float, int]]]] = {}
     for row in read_rows(path, COLUMNS):
         lower = float(row["from"])
         upper = float(row["to"]) if row["to"] else 1.05 * lower  # the last bin has no end
-        bins = found.setdefault(row["measure"], {}).setdefault(row["corpus"], [])
+        bins = measures.setdefault(row["measure"], {}).setdefault(row["corpus"], [])
         if bins and bins[-1][1] != lower:
             bins.append((bins[-1][1], lower, 0))
         bins.append((lower, upper, int(row["documents"])))
@@ -53,27 +56,22 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
             )
             for corpus, bins in of_corpora.items()
         }
-        for measure, of_corpora in found.items()
+        for measure, of_corpora in measures.items()
     }
 
 
 def draw_quality(
-    drawn: Figure, bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], settings: dict[str, Any]
+    drawn: Figure, bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], settings: TokenQualityFilter
 ) -> None:
-    """One panel per measure: share of the documents in each bin, one outline per corpus, bounds dashed.
-
-    `settings` are the config's `filters.token_quality`.
-    """
-    for axes, panel in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
-        _draw_panel(axes, panel, bins[panel.measure], [settings[key] for key in panel.bounds])
+    """One panel per measure: share of the documents in each bin, an outline per corpus, thresholds dashed."""
+    for axes, panel in zip(drawn.subplots(2, 2).flat, _panels(settings), strict=True):
+        _draw_panel(axes, panel, bins[panel.measure])
     handles, names = drawn.axes[1].get_legend_handles_labels()
     style.legend(drawn, 4, handles=handles, labels=names)
     drawn.supylabel("Documents per bin (%)", fontsize=8.5)
 
 
-def _draw_panel(
-    axes: Axes, panel: Panel, corpora: dict[str, tuple[np.ndarray, np.ndarray]], bounds: list[float]
-) -> None:
+def _draw_panel(axes: Axes, panel: Panel, corpora: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     smallest = min(100 / counts.sum() for _, counts in corpora.values())
     for index, (corpus, (edges, counts)) in enumerate(corpora.items()):
         edges = edges if panel.zero is None else np.maximum(edges, panel.zero)
@@ -86,14 +84,14 @@ def _draw_panel(
             linewidth=1,
             label=corpus,
         )
-    for bound in bounds:
-        axes.axvline(bound, color="black", linestyle=(0, (6, 3)), linewidth=0.8, label="threshold")
+    for threshold in panel.thresholds:
+        axes.axvline(threshold, color="black", linestyle=(0, (6, 3)), linewidth=0.8, label="threshold")
     axes.set_yscale("log")
     axes.set_ylim(smallest / 2, 130)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(panel.label)
-    highest = max(*bounds, *(edges[-1] for edges, _ in corpora.values()))
+    highest = max(*panel.thresholds, *(edges[-1] for edges, _ in corpora.values()))
     if panel.zero is None:
         axes.set_xlim(0, 1.04 * highest)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typst
@@ -13,50 +14,46 @@ from cpt.report.labels import model_name
 
 
 def lay_out(
-    folder: Path,
-    files: dict[str, Path],
-    optional: dict[str, Path | None],
-    lists: dict[str, list[Path]],
+    folder: Path, files: dict[str, Path], lists: dict[str, Sequence[Path]], figures: Iterable[Path]
 ) -> None:
-    """Copy everything that the template reads into `folder`, and list what is there in inputs.json.
+    """Copy everything that the template reads into `folder`, and write inputs.json, which lists the files.
 
-    `files` maps a name in the folder to its source. `optional` files keep their extension and appear in
-    inputs.json under their key, or as null; `lists` become numbered files, listed likewise.
+    Args:
+        folder: an empty one.
+        files: by their name in the folder; config.yaml and paper.typ are among them.
+        lists: by their key in inputs.json; copied as numbered files.
+        figures: listed in inputs.json under `figures`, each by its name without the suffix.
     """
-    inputs: dict[str, object] = {}
     for name, source in files.items():
         shutil.copyfile(source, folder / name)
-    for name, source in optional.items():
-        inputs[name] = f"{name}{source.suffix}" if source else None
-        if source:
-            shutil.copyfile(source, folder / f"{name}{source.suffix}")
-    for name, sources in lists.items():
-        inputs[name] = [f"{name}-{number}{source.suffix}" for number, source in enumerate(sources)]
-        for copy, source in zip(inputs[name], sources, strict=True):
-            shutil.copyfile(source, folder / copy)
+    inputs: dict[str, object] = {"figures": {}}
+    for source in figures:
+        shutil.copyfile(source, folder / source.name)
+        inputs["figures"][source.stem] = source.name
+    for key, sources in lists.items():
+        inputs[key] = [f"{key}-{number}{source.suffix}" for number, source in enumerate(sources)]
+        for name, source in zip(inputs[key], sources, strict=True):
+            shutil.copyfile(source, folder / name)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     inputs["model"] = model_name(config["base"])
     write_json(folder / "inputs.json", inputs)
 
 
 def typeset(
-    output: Path,
-    files: dict[str, Path],
-    optional: dict[str, Path | None],
-    lists: dict[str, list[Path]],
+    pdf: Path, files: dict[str, Path], lists: dict[str, Sequence[Path]], figures: Iterable[Path]
 ) -> None:
-    """Compile `paper.typ` among `files` to the PDF `output`; the arguments are those of `lay_out`.
+    """Compile `paper.typ` among `files` to a PDF; the other arguments are those of `lay_out`.
 
     Only typst's own fonts are used and no date is set, so equal inputs give equal bytes. Raises
     UserError with typst's message if the template or a result doesn't fit.
     """
     with tempfile.TemporaryDirectory() as folder:
-        lay_out(Path(folder), files, optional, lists)
+        lay_out(Path(folder), files, lists, figures)
         try:
-            pdf = typst.compile(
+            content = typst.compile(
                 f"{folder}/paper.typ", root=folder, format="pdf", ignore_system_fonts=True, timestamp=0
             )
         except typst.TypstError as error:
             raise UserError(f"{files['paper.typ']}: typst can't compile it:\n{error.diagnostic}") from None
-    with atomic(output) as temporary:
-        temporary.write_bytes(pdf)
+    with atomic(pdf) as temporary:
+        temporary.write_bytes(content)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cpt.errors import UserError
 
-MOST_IN_A_ROW = 10  # skipped steps; after one more, data and model are past what skipping can mend
-# A loss this many standard deviations over the mean of so many steps before it is a spike: the rule by which
-# OLMo-core's SkipStepOptimizer skips steps. Here it is only told.
+MOST_IN_A_ROW = 10  # skipped steps; after one more, data and model are past repair
+# A loss this many deviations over the mean of the SPIKE_STEPS before it is a spike: the rule by which
+# OLMo-core's SkipStepOptimizer skips steps. Here it is only reported.
 SPIKE_DEVIATIONS, SPIKE_STEPS = 6.0, 128
 
 
@@ -19,7 +19,7 @@ class BadSteps:
 
     Args:
         run: its name.
-        skip: go on without the update of a bad step, instead of stopping.
+        skip: skip the update of a bad step, instead of stopping.
         telling: write warnings; on one process only.
     """
 
@@ -29,12 +29,12 @@ class BadSteps:
         self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
 
     def is_bad(self, step: int, rows: range, sequences: Path, loss: float, gradient_norm: float) -> bool:
-        """Whether the 1-based `step` on these rows of the folder `sequences` is left out of training.
+        """Whether the 1-based `step` on these rows of the folder `sequences` is to be skipped.
 
         `loss` in nats per token over the global batch, and `gradient_norm` before clipping, are the same on
         all processes. The engine makes no update where the norm isn't finite.
 
-        Raises UserError where the run can't go on.
+        Raises UserError where the run has to stop.
         """
         where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {sequences})"
         if math.isfinite(loss) and math.isfinite(gradient_norm):
@@ -42,14 +42,14 @@ class BadSteps:
             self._tell_spike(where, loss)
             return False
         problem = f"runs.{self.run}: the loss is {loss} and the gradient norm {gradient_norm} at {where}"
-        mend = "lower train.learning_rate or check the model and these rows"
+        remedy = "lower train.learning_rate or check the model and these rows"
         self.in_a_row += 1
         if not self.skip:
-            raise UserError(f"{problem}; {mend}, or leave such steps out with train.on_bad_step: skip")
+            raise UserError(f"{problem}; {remedy}, or skip such steps with train.on_bad_step: skip")
         if math.isfinite(gradient_norm):
-            raise UserError(f"{problem}, and the weights were updated by then; {mend}")
+            raise UserError(f"{problem}, and the weights were updated by then; {remedy}")
         if self.in_a_row > MOST_IN_A_ROW:
-            raise UserError(f"{problem}, after {MOST_IN_A_ROW} skipped steps in a row; {mend}")
+            raise UserError(f"{problem}, after {MOST_IN_A_ROW} skipped steps in a row; {remedy}")
         if self.telling:
             logging.warning("%s; the step is skipped", problem)
         return True
@@ -60,6 +60,10 @@ class BadSteps:
             if loss > mean + SPIKE_DEVIATIONS * deviation:
                 logging.warning(
                     "loss spike: %.3f at %s, after %.3f +- %.3f over %d steps",
-                    *(loss, where, mean, deviation, SPIKE_STEPS),
+                    loss,
+                    where,
+                    mean,
+                    deviation,
+                    SPIKE_STEPS,
                 )
         self._losses.append(loss)

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
         token_ids: int64 [sequences, length].
         positions: int64 [sequences, length], each token's place in its document; or None if documents aren't
             kept apart, so that a token's place is that in its sequence.
-        target_weights: float32 [sequences, length - 1], 0 for targets left out of the loss.
+        target_weights: float32 [sequences, length - 1], 0 for targets that don't count.
     """
 
     token_ids: np.ndarray

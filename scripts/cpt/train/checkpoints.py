@@ -34,7 +34,7 @@ def _folders(root: Path) -> list[Path]:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Turn safetensors' own I/O errors, which only tell the error's number in words, into OSErrors."""
+    """Turn safetensors' own I/O errors, which name the error's number only in words, into OSErrors."""
     try:
         yield
     except SafetensorError as error:
@@ -113,8 +113,8 @@ def newest(root: Path, identity: str) -> Path | None:
             problem = f"{type(error).__name__}: {error}"
         except OSError as error:
             raise UserError(
-                f"{folder}: can't be read ({error.strerror}); mend the disk and start again, or remove the "
-                "folder to go on from the checkpoint before it"
+                f"{folder}: can't be read ({error.strerror}); repair the disk and start again, or remove the "
+                "folder to resume from the checkpoint before it"
             ) from error
         logging.warning("%s is corrupt (%s); falling back to the checkpoint before it", folder, problem)
         shutil.rmtree(folder)
@@ -127,9 +127,9 @@ def load(folder: Path) -> tuple[dict[str, Any], TensorsByName, TensorsByName]:
 
 
 class Writer:
-    """Writes a run's checkpoints in a thread, one at a time, while training goes on; a context manager.
+    """Writes a run's checkpoints in a thread, one at a time, while training continues; a context manager.
 
-    A checkpoint that can't be written is told as a warning, and training goes on as long as there is one
+    A checkpoint that can't be written causes a warning, and training continues as long as there is one
     to fall back on; the next is tried in its turn. Where there is none, `check` raises a UserError.
 
     Args:
@@ -170,7 +170,7 @@ class Writer:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what a write failed with, if training can't go on after it; doesn't wait."""
+        """Raise what a write failed with, if training has to stop for it; doesn't wait."""
         if self._failure is not None:
             raise self._failure
 
@@ -204,8 +204,8 @@ class Writer:
                 lambda: save(self.root, step, updates, self.identity, weights, moments, self.keep),
             )
         except (OSError, UserError) as error:
-            told = (getattr(e, "strerror", None) for e in (error, error.__cause__))
-            reason = next(filter(None, told), error)
+            reasons = (getattr(e, "strerror", None) for e in (error, error.__cause__))
+            reason = next(filter(None, reasons), error)
             problem = (
                 f"{self.root}: the checkpoint after step {step} can't be written ({reason}): it needs "
                 f"{needed / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
@@ -214,7 +214,9 @@ class Writer:
             if self.good is None:
                 self._failure = UserError(f"{problem}, then run again")
             else:
-                logging.warning("%s. Training goes on; the newest checkpoint is %s", problem, self.good.name)
+                logging.warning(
+                    "%s. Training continues; the newest checkpoint is %s", problem, self.good.name
+                )
             return
         except Exception as error:  # whatever it is, the loop must know
             self._failure = error

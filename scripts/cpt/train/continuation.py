@@ -1,4 +1,4 @@
-"""What a run that continues another needs besides the model's weights: AdamW's moments."""
+"""What a run that continues another needs, beyond the model's weights: AdamW's moments."""
 
 from pathlib import Path
 

@@ -5,11 +5,11 @@ No figure here was measured on a GPU by this project; docs/performance.md says w
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from cpt.config_sections import BaseSource
 from cpt.files import read_json
-from cpt.train.losses import LOGIT_ROWS
-from cpt.train.metrics import PEAK_FLOPS, flops_per_token
+from cpt.sizes import LOGIT_ROWS
+from cpt.train.flops import PEAK_FLOPS, flops_per_token
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ KNOWN_MODELS = {
 }
 
 
-def shape_of(base: dict[str, Any], imported: Path | None) -> Shape | None:
+def shape_of(base: BaseSource, imported: Path | None) -> Shape | None:
     """The base model's shape; None if it can't be known yet.
 
     Args:
-        base: the config's `base`.
+        base: the config's section.
         imported: the finished import, `models/base` (with `base.json` beside it), if it is there.
     """
     if imported is not None:
@@ -65,10 +65,10 @@ def shape_of(base: dict[str, Any], imported: Path | None) -> Shape | None:
         if all(name in config for name in names):
             counted = read_json(imported.with_name("base.json"))["parameters"]
             return Shape(**{name: config[name] for name in names}, counted=counted)
-    if base["source"] == "random":
-        width, heads = base["hidden_size"], base["heads"]
-        return Shape(base["layers"], width, heads, heads, 4 * width, 257, True, base["context_length"])
-    return KNOWN_MODELS.get(base.get("repo") or base.get("label") or "")
+    if base.source == "random":
+        width, heads = base.hidden_size, base.heads
+        return Shape(base.layers, width, heads, heads, 4 * width, 257, True, base.context_length)
+    return KNOWN_MODELS.get(getattr(base, "repo", None) or base.label or "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Speed:
     checkpointing: bool = False
 
     def hours(self, tokens: int, shape: Shape, sequence_length: int, checkpointing: bool) -> float:
-        """Device-hours for so many tokens at the same FLOP/s; a second forward pass costs a third more."""
+        """Device-hours for these tokens at the same FLOP/s; a second forward pass costs a third more."""
         cost = flops_per_token(shape, shape.parameters, sequence_length)
         if checkpointing and not self.checkpointing:
             cost *= 4 / 3
@@ -90,7 +90,7 @@ class Speed:
 
     @property
     def flops_per_second(self) -> float:
-        """Model FLOPs (6 N + 6 L d S, cpt.train.metrics.flops_per_token) that one device does in a second."""
+        """Model FLOPs (6 N + 6 L d S, cpt.train.flops.flops_per_token) that one device does in a second."""
         cost = flops_per_token(self.shape, self.shape.parameters, self.sequence_length)
         return self.tokens_per_second * cost
 
@@ -105,11 +105,11 @@ CPU = Speed("the demo's 70 tokens/s per process of one thread", 70.5, _SMOL, 256
 A100_FLOPS = PEAK_FLOPS["A100"]
 
 
-def speed_of(train: dict[str, Any], gpu: bool) -> Speed:
+def speed_of(offload: list[str], gpu: bool) -> Speed:
     """The stated speed that a run's settings are most like."""
     if not gpu:
         return CPU
-    return OFFLOADED if train["offload"] else WHOLE
+    return OFFLOADED if offload else WHOLE
 
 
 # Other ways to train, beside the one that is set: engine, zero_stage, offload.
@@ -161,8 +161,8 @@ def step_bytes(
     Of each token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each normalization,
     in float32; the inputs of the matrices, 3; query, repeated keys and values, 3; attention's output, 1) and
     4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, which
-    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are compiled
-    or lean. Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient
+    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are
+    compiled. Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient
     of the head.
     """
     tokens, size = micro_batch * sequence_length, 2 if precision == "bf16" else 4

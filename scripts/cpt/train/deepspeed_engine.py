@@ -4,7 +4,6 @@ Stage 3 with optimizer and parameters on the CPU is the paper's path (section 3.
 for an optimizer offloaded from a GPU, which DeepSpeed's own, compiled at the first start, updates.
 """
 
-import fcntl
 import logging
 import math
 import os
@@ -20,11 +19,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from torch import nn
 
 from cpt.errors import UserError
 from cpt.train.checkpoints import TensorsByName
-from cpt.train.engines import (
+from cpt.train.losses import LossModel
+from cpt.train.optimizer import (
     MOMENTS,
     BytesByDevice,
     adamw_state,
@@ -33,7 +34,6 @@ from cpt.train.engines import (
     parameter_groups,
     unsharded_state,
 )
-from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
 from cpt.train.softmax import chosen_softmax
 
@@ -86,8 +86,7 @@ def compile_cpu_adam() -> None:
     own = Path.home() / ".cache" / "cpt-extensions" / f"{platform.node()}-{versions}"
     root = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(own)))
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / "cpt.lock", "w") as line:
-        fcntl.flock(line, fcntl.LOCK_EX)
+    with FileLock(root / "cpt.lock"):
         with suppress(FileNotFoundError):
             (root / CPUAdamBuilder.NAME / "lock").unlink()
             logging.warning("%s: removed the lock of a build that was killed", root)
@@ -95,7 +94,7 @@ def compile_cpu_adam() -> None:
             CPUAdamBuilder().load(verbose=False)
         except Exception as error:
             raise UserError(
-                f"DeepSpeed's CPU optimizer didn't compile: {error}; mend that, {instead}"
+                f"DeepSpeed's CPU optimizer didn't compile: {error}; fix that, {instead}"
             ) from error
 
 
@@ -140,7 +139,7 @@ class DeepSpeedEngine:
             config={
                 "train_micro_batch_size_per_gpu": settings["micro_batch"],
                 "gradient_accumulation_steps": 1,  # the loop decides, by `last`
-                "gradient_clipping": self.clip if self.stage else 0.0,  # stage 0 doesn't tell the norm
+                "gradient_clipping": self.clip if self.stage else 0.0,  # stage 0 doesn't return the norm
                 "zero_optimization": zero,
                 "zero_allow_untested_optimizer": True,
                 "bf16": {"enabled": bf16 and self.stage > 0},
@@ -177,7 +176,7 @@ class DeepSpeedEngine:
                 self.engine.zero_grad()
             return norm
         self.engine.step()
-        # It skips the update by itself, and keeps the norm of the step before.
+        # DeepSpeed skips the update, and keeps the norm of the step before.
         return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.nan
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:

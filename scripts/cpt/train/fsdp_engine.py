@@ -17,8 +17,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.compiled_layers import compile_layers, compiles, join_products
-from cpt.train.engines import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
 from cpt.train.losses import LossModel
+from cpt.train.optimizer import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
 from cpt.train.pull import Pull
 from cpt.train.softmax import chosen_softmax
 

@@ -11,15 +11,15 @@ from cpt.errors import UserError
 from cpt.files import atomic
 
 
-def interpolate(base: Path, run: Path, ratio: float, output: Path) -> None:
-    """Write the model (1 - ratio) * base + ratio * run, computed in float32 and saved in the run's dtypes.
+def interpolated_model(base: Path, trained: Path, ratio: float, output: Path) -> None:
+    """Write the model (1 - ratio) * base + ratio * trained, in float32, saved in the trained model's dtypes.
 
     Interpolation in weight space as in WiSE-FT (Wortsman et al. 2022, eq. 1). Everything but the weights
-    is copied from the run's folder. Holds one model and two tensors in memory.
+    is copied from the trained model's folder. Holds one model and two tensors in memory.
 
     Args:
         base: Hugging Face folder of the model at ratio 0.
-        run: folder of the model at ratio 1; the same architecture.
+        trained: folder of the model at ratio 1; the same architecture.
         ratio: between 0 and 1.
         output: folder to write.
 
@@ -29,7 +29,7 @@ def interpolate(base: Path, run: Path, ratio: float, output: Path) -> None:
     mixed: dict[str, torch.Tensor] = {}
     with (
         safe_open(base / "model.safetensors", "pt") as start,
-        safe_open(run / "model.safetensors", "pt") as end,
+        safe_open(trained / "model.safetensors", "pt") as end,
     ):
         differing = sorted(set(start.keys()) ^ set(end.keys()))
         for name in [] if differing else end.keys():
@@ -41,12 +41,12 @@ def interpolate(base: Path, run: Path, ratio: float, output: Path) -> None:
         metadata = end.metadata()
     if differing:
         raise UserError(
-            f"{base} and {run} can't be interpolated: they differ in the tensor {differing[0]!r}; both must "
-            "be the same architecture, one continued from the other"
+            f"{base} and {trained} can't be interpolated: they differ in the tensor {differing[0]!r}; both "
+            "must be the same architecture, one continued from the other"
         )
     with atomic(output) as folder:
         folder.mkdir()
-        for path in sorted(run.iterdir()):
+        for path in sorted(trained.iterdir()):
             if path.is_file() and path.name != "model.safetensors":
                 shutil.copyfile(path, folder / path.name)
         save_file(mixed, folder / "model.safetensors", metadata)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,34 +19,36 @@ from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.progress import Progress
 from cpt.provenance import provenance
+from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER
 from cpt.train import checkpoints, memory
 from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of_step
 from cpt.train.continuation import load_optimizer, save_optimizer
 from cpt.train.engines import make_engine
-from cpt.train.held_out import HeldOutLosses
+from cpt.train.flops import flops_per_token
 from cpt.train.memory import found_micro_batch
-from cpt.train.metrics import MetricsFile, flops_per_token, peak_flops, peak_memory_mb
+from cpt.train.metrics import MetricsFile, peak_flops, peak_memory_mb
 from cpt.train.processes import EXIT_INTERRUPTED, Interruption, end_at_once, lock, start_processes
 from cpt.train.results import save_model
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences
+from cpt.train.validation import HeldOutLosses
 
 
 def train(
     plan: dict[str, Any],
     model_folder: Path,
-    sequences_folders: list[Path],
+    sequences_folders: Sequence[Path],
     work: Path,
     kind: str,
     held_out: dict[str, Path] | None = None,
     keep_optimizer: bool = False,
-    reference_losses: list[Path] | None = None,
+    reference_losses: Sequence[Path] = (),
 ) -> dict[str, Any] | None:
-    """Train as planned, going on from the newest checkpoint in `work`.
+    """Train as planned, resuming from the newest checkpoint in `work`.
 
     Args:
-        plan: plan.json of the run (cpt.train.plan).
+        plan: plan.json of the run (cpt.train.plan_run).
         model_folder: Hugging Face folder that training starts from.
         sequences_folders: the packed mixture of each of the plan's stages.
         work: for checkpoints, metrics.csv, held_out.csv and the final `model` folder.
@@ -73,7 +76,7 @@ def train(
             logging.warning("precision: bf16 is for GPUs; on a CPU float32 is used (docs/training.md)")
         settings["precision"] = "float32"
 
-    packed = open_sequences(settings, sequences_folders, reference_losses or [])
+    packed = open_sequences(settings, sequences_folders, reference_losses)
     for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
         if found.ledger["sequences_sha256"] != stage["sequences_sha256"]:
             raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
@@ -120,14 +123,15 @@ def train(
             batch = packed[0].batch(np.zeros(size, np.int64), np.ones(size, np.float32))
             engine.trial(*on_device(batch, device))
 
-        settings["micro_batch"] = found_micro_batch(work, plan, trial, 8 * parameters, world_size, device)
+        moment_bytes = MOMENTS_BYTES_PER_PARAMETER * parameters
+        settings["micro_batch"] = found_micro_batch(work, plan, trial, moment_bytes, world_size, device)
 
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
+    micro_batch = settings["micro_batch"]
     held_out_losses = HeldOutLosses(
-        *(held_out or {}, plan, settings["micro_batch"], engine, model, device),
-        *(work / "held_out.csv", steps_done),
+        held_out or {}, plan, micro_batch, engine, model, device, work / "held_out.csv", steps_done
     )
     steps = plan["steps"]
     earlier = [rows_of_step(step, plan) for step in range(steps_done)]
@@ -153,7 +157,7 @@ def train(
             stage, rows = rows_of_step(step, plan)
             tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
             selected = packed[stage].selected(rows)  # of the targets, those trained on: all, or a share
-            micros = list(micro_batches(rows, rank, world_size, settings["micro_batch"]))
+            micros = list(micro_batches(rows, rank, world_size, micro_batch))
             loss_sums = torch.zeros(2, device=device)
             for number, (numbers, weights) in enumerate(micros):
                 batch = packed[stage].batch(numbers, weights)
@@ -168,7 +172,7 @@ def train(
                 held_bytes = engine.held_bytes()
             gradient_norm = engine.step(rate)
 
-            # Bad steps stop the run or are left out.
+            # Bad steps stop the run or are skipped.
             if world_size > 1:
                 dist.all_reduce(loss_sums)
             selected_loss = loss_sums[0].item() / max(1, selected)
@@ -219,7 +223,7 @@ def train(
                     writer.wait()
                     kept = writer.good.name if writer.good else "none"
                     logging.warning(
-                        "interrupted after step %d; newest checkpoint: %s; start again to go on",
+                        "interrupted after step %d; newest checkpoint: %s; start again to resume",
                         step + 1,
                         kept,
                     )
@@ -264,12 +268,12 @@ def train(
         "tokens_per_second": round(session_tokens / training_seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
         "held_bytes": held_bytes,
-        "provenance": provenance(plan, "", {"train": settings["seed"]}),
+        "provenance": provenance(plan, {"train": settings["seed"]}),
     }
 
 
 def open_sequences(
-    settings: dict[str, Any], folders: list[Path], reference_losses: list[Path]
+    settings: dict[str, Any], folders: Sequence[Path], reference_losses: Sequence[Path]
 ) -> list[PackedSequences]:
     """The packed mixtures, with the reference's losses where a part of the targets is selected.
 

@@ -9,12 +9,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import masking_utils
 
+from cpt.sizes import LOGIT_ROWS
 from cpt.train.selection import chosen_targets
 from cpt.train.softmax import Softmax, softmax
-
-# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
-# it isn't measured, fewer would spend the time on adding up the head's gradient.
-LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
 
 class LossModel(nn.Module):

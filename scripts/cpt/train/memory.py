@@ -15,7 +15,7 @@ from cpt.digest import settings_digest
 from cpt.errors import UserError
 from cpt.files import read_json, write_json
 
-# How PyTorch's allocators tell that memory ran out where they raise a plain RuntimeError.
+# How PyTorch's allocators say that memory ran out where they raise a plain RuntimeError.
 OUT_OF_MEMORY = re.compile(
     r"not enough memory|can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE
 )
@@ -24,7 +24,7 @@ GPU_SHARE, CPU_SHARE = 0.92, 0.8
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an exception tells that memory ran out, on a GPU or on the CPU."""
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
@@ -140,7 +140,7 @@ def find_micro_batch(
     growth by one sequence is measured, and what is available is dealt out over this machine's processes.
 
     Args:
-        trial: forward and backward pass of so many sequences of full length, which leaves no trace.
+        trial: forward and backward pass of this number of full sequences, which leaves no trace.
         share: sequences of the global batch per process.
         later_bytes: that the first step will allocate for good (AdamW's moments).
         device: of this process.
@@ -206,7 +206,7 @@ def found_micro_batch(
 ) -> int:
     """The micro-batch of a run that leaves it to the machine (train.micro_batch: auto).
 
-    It is kept in the work folder: another one adds up in another order, so a run that goes on with the same
+    It is kept in the work folder: another one adds up in another order, so a run that resumes with the same
     settings on as many processes uses the same again. For `trial` and `later_bytes` see
     find_micro_batch.
 

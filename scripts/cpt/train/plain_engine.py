@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.compiled_layers import compile_layers, compiles, join_products
-from cpt.train.engines import (
+from cpt.train.losses import LossModel
+from cpt.train.optimizer import (
     MOMENTS,
     BytesByDevice,
     bytes_by_device,
@@ -19,8 +20,6 @@ from cpt.train.engines import (
     make_adamw,
     unsharded_state,
 )
-from cpt.train.lean_layers import make_lean
-from cpt.train.losses import LossModel
 from cpt.train.pull import Pull
 from cpt.train.softmax import chosen_softmax
 
@@ -37,8 +36,6 @@ class PlainEngine:
         if compiles(settings, device):
             join_products(self.model)
             compile_layers(self.model)
-        elif settings["lean_layers"]:
-            make_lean(self.model)
         self.loss_model: nn.Module = LossModel(
             self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)
         )

@@ -1,142 +1,328 @@
-"""A run's plan: budgets turned into sequences and steps, checked against the packed data.
+"""The plan of a whole experiment as a page: tokens, steps, time, memory, disk, and what looks wrong.
 
-The plan is all that training needs to know of the config, so a run can be carried to any machine.
+It needs the config alone. What isn't known before the downloads is said to be unknown.
 """
 
 import math
+from fractions import Fraction
 from typing import Any
 
-from cpt.errors import UserError
-from cpt.train.schedules import phases
+from cpt import sizes
+from cpt.config import Config
+from cpt.train import costs
+from cpt.train.costs import Shape
+from cpt.train.plan_run import global_batch, phases
 
-# What two mixtures of one run must have in common, in their ledger.json.
-PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
-
-# Settings that change speed and memory, never the batch a step sees or what is learned from it; and what is
-# done about a bad step, so that a run which one stopped can go on from its checkpoint without it.
-EXECUTION_KEYS = (
-    *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
-    *("lean_layers", "compile", "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
-    "held_out",
+FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
+A100_BYTES = 80e9
+PAPER_SHARE, AUTHORS_SHARE = (
+    speed.flops_per_second / costs.A100_FLOPS for speed in (costs.OFFLOADED, costs.WHOLE)
 )
+ASSUMPTIONS = f"""\
+- Steps follow from the budget alone; a run that continues another counts its own.
+- Device-hours: FLOPs of training (6 N + 6 L d S per token) at the FLOP/s of a known run: with offload the
+  paper's ({100 * PAPER_SHARE:.1f} % of an A100's bfloat16 peak of 312 TFLOP/s), without those that
+  MobileLLM's authors state ({100 * AUTHORS_SHARE:.0f} %), and a third more with gradient checkpointing; on a
+  CPU the demo's ({costs.CPU.flops_per_second / 1e9:.0f} GFLOP/s per process). Nothing of this was measured on
+  a GPU by this project; another GPU, network or engine changes it.
+- Training alone. By docs/performance.md, the data stages take about half a core-hour for 10B tokens, and
+  scoring a model of 135M parameters on all items of the seven benchmarks about 3.3 core-hours.
+- Memory: 16 bytes per parameter for weights, gradients and moments, of which ZeRO and FSDP split a part
+  over the processes; activations and logits of one micro-batch by formula (scripts/cpt/train/costs.py). The
+  CUDA context, communication buffers and fragmentation come on top: leave a fifth free.
+- Disk: {sizes.PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
+  FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), {sizes.CHECKPOINT_BYTES_PER_PARAMETER}
+  bytes per parameter and checkpoint, {sizes.MODEL_BYTES_PER_PARAMETER} per parameter and model.
+"""
 
 
-def sequences_per_step(train: dict[str, Any], processes: int) -> int:
-    """The global batch: the one that is set, or what all processes take between two updates."""
-    return train.get("global_batch") or train["micro_batch"] * train["accumulate"] * processes
+def _count(number: float) -> str:
+    """A number for people: 400M, 1.25B, 17.5K."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.4g}{unit}"
+    return f"{number:.4g}"
 
 
-def make_plan(
-    run: str,
-    tokens: int,
-    processes: int,
-    train: dict[str, Any],
-    ledger: dict[str, Any],
-    context_length: int,
-    switch_at: float = 1.0,
-    switch_ledger: dict[str, Any] | None = None,
-    continued: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Resolve a run's budget.
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.3g}"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    marks = [" --- " if index == 0 else " ---: " for index in range(len(columns))]
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(marks)}|"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+class ExperimentPlan:
+    """What an experiment will take.
 
     Args:
-        run: the run's name, for messages.
-        tokens: budget in tokens; rounded down to whole sequences, each counted with its whole length,
-            padding included.
-        processes: training processes (one per GPU); only used where the global batch follows from it.
-        train: the `train` section of the config, this run's own keys merged in.
-        ledger: the mixture's ledger.json (sequences, sequence_length, sequences_sha256, ...).
-        context_length: of the model, in tokens.
-        switch_at: share of the steps after which the run goes on with another mixture.
-        switch_ledger: that mixture's ledger.json.
-        continued: plan of the run that this one continues, so that it goes on at the next rows.
-
-    Returns:
-        A JSON-ready dict: sequences, steps, warmup_steps, cooldown_steps, decay_steps, global_batch
-        (sequences per step; the last step takes what is left), the stages (rows of a mixture), what is
-        learned with, and the execution settings. `rows_used` tells for each mixture how far the run and
-        those that it continues went.
-
-    Raises:
-        UserError: the budget is larger than the packed data, sequences don't fit the model, or the two
-            mixtures aren't packed alike.
+        config: validated.
+        shape: of the base model; None: not known yet.
+        local_bytes: size of the files of each corpus of kind `local` that lie on this disk.
     """
-    length = ledger["sequence_length"]
-    if length > context_length:
-        raise UserError(
-            f"packing.sequence_length: {length} is over the model's context of {context_length} tokens; "
-            f"set it to {context_length} or less"
+
+    def __init__(self, config: Config, shape: Shape | None, local_bytes: dict[str, int]):
+        self.config, self.shape = config, shape
+        self.local_bytes = local_bytes
+        self.length = config.packing.sequence_length
+        self.train = {run: config.train_settings(run) for run in config.trained_runs}
+
+    # ------------------------------------------------------------------------------------------ runs
+    def global_batch(self, run: str) -> int:
+        """Sequences per step."""
+        return global_batch(self.train[run], self.config.runs[run].processes)
+
+    def steps(self, run: str) -> int:
+        """Steps of a run."""
+        return math.ceil(self.config.runs[run].tokens // self.length / self.global_batch(run))
+
+    def micro_batch(self, run: str) -> int:
+        """Sequences per process and pass; with `auto`, the most that may be chosen."""
+        share = math.ceil(self.global_batch(run) / self.config.runs[run].processes)
+        given = self.train[run].micro_batch
+        return share if given == "auto" else min(given, share)
+
+    def hours(self, run: str, speed: costs.Speed | None = None) -> float | None:
+        """Device-hours of a run, at the speed that its settings are most like, or at another one."""
+        if self.shape is None:
+            return None
+        train, settings = self.train[run], self.config.runs[run]
+        speed = speed or costs.speed_of(train.offload, bool(settings.gpus))
+        checkpointing = train.gradient_checkpointing
+        return speed.hours(settings.tokens, self.shape, self.length, checkpointing)
+
+    def memory(self, run: str, engine: str, zero_stage: int, offload: list[str]) -> dict[str, float]:
+        """Bytes of one process by part, `gpu` (all but what is offloaded) and `cpu` (offloaded)."""
+        train, settings = self.train[run], self.config.runs[run]
+        held = costs.state_bytes(self.shape, engine, zero_stage, offload, settings.processes, train.precision)
+        step = costs.step_bytes(
+            self.shape,
+            self.micro_batch(run),
+            self.length,
+            train.gradient_checkpointing,
+            train.precision,
+            bool(settings.gpus),
         )
-    sequences = tokens // length
-    global_batch = sequences_per_step(train, processes)
-    steps = math.ceil(sequences / global_batch)
-    parts = [(ledger, sequences)]
-    if switch_ledger is not None:
-        before = _sequences_before_switch(run, steps, global_batch, switch_at, ledger, switch_ledger)
-        parts = [(ledger, before), (switch_ledger, sequences - before)]
-    rows_used = dict(continued["rows_used"]) if continued else {}
-    stages = []
-    for packed, size in parts:
-        first = rows_used.get(packed["mixture"], 0)
-        if first + size > packed["sequences"]:
-            part = f" ({size:,} of this mixture, from row {first:,} on)" if first or switch_ledger else ""
-            raise UserError(
-                f"runs.{run}.tokens: {tokens:,} tokens are {sequences:,} sequences of {length:,}{part}, but "
-                f"mixture {packed['mixture']!r} has {packed['sequences']:,} ({packed['tokens']:,} tokens); "
-                "lower the budget, or give the mixture's corpora more text (corpora.*.shards, files or "
-                "packages; a lower tokens_per_shard)"
+        total = held["gpu"] + sum(step.values())
+        return {"state": held["gpu"], **step, "gpu": total, "cpu": held["cpu"]}
+
+    def _own_engine(self, run: str) -> tuple[str, int, list[str]]:
+        train = self.train[run]
+        stage = train.zero_stage if train.engine == "deepspeed" else 0
+        return train.engine, stage, sorted(train.offload)
+
+    # ---------------------------------------------------------------------------------------- corpora
+    def estimate(self, corpus: str) -> float | None:
+        """Training tokens that a corpus is expected to have; None where it isn't known."""
+        source = self.config.corpora[corpus]
+        if source.source == "hub" and source.tokens_per_shard:
+            return float(source.tokens_per_shard * self.config.shards_of(corpus))
+        if self.local_bytes.get(corpus):
+            return self.local_bytes[corpus] / sizes.TEXT_BYTES_PER_TOKEN
+        return None
+
+    def needs(self) -> dict[str, tuple[float, str]]:
+        """For each corpus that is trained on, the most tokens of it that a run goes through, and that run."""
+        found: dict[str, tuple[float, str]] = {}
+        for run in self.config.trained_runs:
+            for mixture, tokens in self.config.reach_of(run).items():
+                for corpus, share in self.config.mixtures[mixture].items():
+                    need = float(tokens * Fraction(str(share)))
+                    if need > found.get(corpus, (0.0, ""))[0]:
+                        found[corpus] = (need, run)
+        return found
+
+    def disk(self) -> dict[str, float | None]:
+        """Bytes by kind of file; None where it isn't known."""
+        config, shape = self.config, self.shape
+        tokens = [self.estimate(corpus) for corpus in config.used_corpora]
+        known = sum(found for found in tokens if found)
+        downloaded = [
+            self.estimate(corpus) or 0.0
+            for corpus in config.used_corpora
+            if config.corpora[corpus].source == "hub"
+        ]
+        size = sizes.token_bytes(shape.vocab_size if shape else None)
+        packed = sum(
+            sum(self.estimate(corpus) or 0.0 for corpus in config.mixtures[mixture])
+            for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
+        )
+        models = len(config.trained_runs) + len(config.interpolated_runs) + 1
+        kept = max((self.train[run].keep_checkpoints + 1 for run in self.train), default=0)
+        return {
+            "downloads": sum(downloaded) * sizes.PARQUET_BYTES_PER_TOKEN,
+            "kept text": known * sizes.PARQUET_BYTES_PER_TOKEN,
+            "token ids": (known + packed) * size,
+            "checkpoints, per run under way": (
+                float(sizes.CHECKPOINT_BYTES_PER_PARAMETER * kept * shape.parameters) if shape else None
+            ),
+            "models": float(sizes.MODEL_BYTES_PER_PARAMETER * models * shape.parameters) if shape else None,
+        }
+
+    # --------------------------------------------------------------------------------------- warnings
+    def warnings(self) -> list[str]:
+        """What looks wrong, each with the key to change."""
+        found = []
+        for corpus, (need, run) in self.needs().items():
+            estimate, epochs = self.estimate(corpus), self.config.packing.maximum_epochs
+            if estimate is not None and need > estimate * epochs:
+                found.append(
+                    f"runs.{run}.tokens: it takes {_count(need)} tokens of {corpus}, which is expected to "
+                    f"have {_count(estimate)}{f' in each of {epochs} epochs' if epochs > 1 else ''}; lower "
+                    f"the budget, give the corpus more text (corpora.{corpus}.shards or files), or raise "
+                    "packing.maximum_epochs"
+                )
+        if self.shape and (problem := sizes.over_context(self.length, self.shape.max_position_embeddings)):
+            found.append(problem)
+        for run in self.config.trained_runs:
+            found += self._warnings_of(run)
+        return found + self._unlike_batches()
+
+    def _warnings_of(self, run: str) -> list[str]:
+        found, steps, batch = [], self.steps(run), self.global_batch(run)
+        train, settings = self.train[run], self.config.runs[run]
+        planned = phases(train, steps)
+        if settings.tokens // self.length < batch:
+            found.append(
+                f"runs.{run}.tokens: {_count(settings.tokens)} don't fill one global batch of {batch} "
+                f"sequences ({_count(batch * self.length)} tokens); raise tokens or lower train.global_batch"
             )
-        rows_used[packed["mixture"]] = first + size
-        stages.append(
-            {
-                "mixture": packed["mixture"],
-                "first_sequence": first,
-                "sequences": size,
-                "sequences_sha256": packed["sequences_sha256"],
-            }
-        )
-    learning = {key: value for key, value in train.items() if key not in EXECUTION_KEYS}
-    learning.pop("global_batch", None)
-    return {
-        "run": run,
-        "continues": continued["run"] if continued else None,
-        "tokens": sequences * length,
-        "sequences": sequences,
-        "sequence_length": length,
-        "global_batch": global_batch,
-        "steps": steps,
-        **phases(train, steps),
-        "stages": stages,
-        "rows_used": rows_used,
-        "learning": learning,
-        "execution": {key: train[key] for key in EXECUTION_KEYS if train.get(key) is not None},
-    }
-
-
-def _sequences_before_switch(
-    run: str, steps: int, global_batch: int, at: float, first: dict[str, Any], second: dict[str, Any]
-) -> int:
-    """Whole steps, at least one on either side. Raises UserError as make_plan says."""
-    for key in PACKED_ALIKE:
-        if first.get(key) != second.get(key):
-            raise UserError(
-                f"runs.{run}.switch: mixtures {first['mixture']!r} and {second['mixture']!r} aren't packed "
-                f"alike ({key}: {first.get(key)!r} and {second.get(key)!r}); remove both and pack again"
+        elif steps < FEW_STEPS:
+            found.append(
+                f"runs.{run}: {steps} steps are few for a learning-rate schedule; lower train.global_batch "
+                f"({batch} sequences) or raise tokens"
             )
-    if steps < 2:
-        raise UserError(f"runs.{run}.switch: the run has one step only; raise its tokens")
-    return min(max(1, round(at * steps)), steps - 1) * global_batch
+        if planned["warmup_steps"] and planned["warmup_steps"] * 2 > steps:
+            found.append(
+                f"runs.{run}.train.warmup: {planned['warmup_steps']} of {steps} steps are warmup; lower it"
+            )
+        if batch % settings.processes:
+            found.append(
+                f"runs.{run}: {batch} sequences per step can't be dealt out evenly over {settings.processes} "
+                "processes, so some wait; set train.global_batch to a multiple"
+            )
+        if self.shape is not None and settings.gpus:
+            total = self.memory(run, *self._own_engine(run))["gpu"]
+            if total > 0.8 * A100_BYTES:
+                found.append(
+                    f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and "
+                    "an A100 or H100 has 80; lower it, with global_batch set so that a step stays the same"
+                )
+        return found
 
+    def _unlike_batches(self) -> list[str]:
+        batches = {run: self.global_batch(run) for run in self.config.trained_runs}
+        if len(set(batches.values())) < 2:
+            return []
+        listed = ", ".join(f"{run} {batch}" for run, batch in batches.items())
+        return [
+            f"train.global_batch: runs to be compared have steps of different size ({listed} sequences), so "
+            "they differ in more than their budget; set it (the paper's runs do differ so)"
+        ]
 
-def require_separate_documents(run: str, train: dict[str, Any], base_report: dict[str, Any]) -> None:
-    """Check that documents can be masked in this architecture, if a run asks for it.
-
-    Some architectures ignore positions that restart at 0, and would attend across documents without a word.
-    `base_report` is models/base.json. Raises UserError.
-    """
-    if train["document_masking"] and not base_report["restarted_positions_separate_documents"]:
-        raise UserError(
-            f"runs.{run}: train.document_masking has no effect on {base_report['architecture']}, in which "
-            "tokens attend to those of other documents wherever positions start again; set it to false, or "
-            "take another base model"
+    # ------------------------------------------------------------------------------------------- page
+    def markdown(self) -> str:
+        """The page."""
+        config, shape = self.config, self.shape
+        name = getattr(config.base, "repo", None) or config.base.label or config.base.source
+        size = (
+            f"{_count(shape.parameters)} parameters, {shape.num_hidden_layers} layers of width "
+            f"{shape.hidden_size}"
+            if shape
+            else "its size isn't known: ask for the plan again once it is imported "
+            f"({config.results}/models/base.json)"
         )
+        lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", "", "## Warnings", ""]
+        lines += [f"- {warning}" for warning in self.warnings()] or ["None."]
+        lines += ["", "## Runs", "", *self._runs(), *self._corpora(), *self._engines(), *self._disk()]
+        return "\n".join([*lines, "## Assumptions", "", ASSUMPTIONS])
+
+    def _runs(self) -> list[str]:
+        rows, total = [], {"GPU": 0.0, "CPU": 0.0}
+        for run in self.config.trained_runs:
+            settings, hours = self.config.runs[run], self.hours(run)
+            device = "GPU" if settings.gpus else "CPU"
+            total[device] += hours or 0.0
+            rows.append(
+                [
+                    run,
+                    _count(settings.tokens),
+                    _count(settings.tokens / self.shape.parameters) if self.shape else "?",
+                    f"{self.global_batch(run)} ({_count(self.global_batch(run) * self.length)})",
+                    str(self.steps(run)),
+                    str(phases(self.train[run], self.steps(run))["warmup_steps"]),
+                    f"{settings.processes} {device}",
+                    "?" if hours is None else f"{hours:.3g}",
+                    "?" if hours is None else f"{hours / settings.processes:.3g}",
+                ]
+            )
+        columns = ["run", "tokens", "tokens per parameter", "sequences (tokens) per step", "steps", "warmup"]
+        columns += ["processes", "device-hours", "hours"]
+        summed = ", ".join(f"{hours:.3g} {device}-hours" for device, hours in total.items() if hours)
+        return [*_table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
+
+    def _corpora(self) -> list[str]:
+        needs = self.needs()
+        rows = []
+        for corpus in self.config.used_corpora:
+            need, run = needs.get(corpus, (0.0, "only measured on"))
+            estimate = self.estimate(corpus)
+            rows.append(
+                [
+                    corpus,
+                    self.config.corpora[corpus].source,
+                    str(self.config.shards_of(corpus)),
+                    "unknown" if estimate is None else _count(estimate),
+                    f"{_count(need)} ({run})" if need else run,
+                    f"{need / estimate:.2g}" if estimate and need else "",
+                ]
+            )
+        columns = ["corpus", "source", "shards", "tokens expected", "most that a run takes", "epochs"]
+        return ["## Corpora", "", *_table(columns, rows)]
+
+    def _engines(self) -> list[str]:
+        if self.shape is None:
+            return []
+        lines = ["## Memory of a process, and device-hours, by engine", ""]
+        seen: dict[Any, list[str]] = {}
+        for run in self.config.trained_runs:
+            train, settings = self.train[run], self.config.runs[run]
+            key = (settings.gpus, settings.cpus, self.micro_batch(run), self._own_engine(run)[:2])
+            key += (str(train.offload), train.gradient_checkpointing, train.precision)
+            seen.setdefault(key, []).append(run)
+        for runs in seen.values():
+            run, settings = runs[0], self.config.runs[runs[0]]
+            own, rows = self._own_engine(run), []
+            engines = [(engine, stage, sorted(offload)) for engine, stage, offload in costs.ENGINES]
+            for engine in engines if own in engines else [own, *engines]:
+                engine_name, stage, offload = engine
+                speed = costs.speed_of(offload, bool(settings.gpus))
+                memory = self.memory(run, *engine)
+                label = engine_name + (f", zero_stage {stage}" if engine_name == "deepspeed" else "")
+                label += f", offload {' and '.join(offload)}" if offload else ""
+                rows.append([f"**{label}** (set)" if engine == own else label])
+                rows[-1] += [
+                    _gigabytes(memory[part]) for part in ("state", "activations", "logits", "gpu", "cpu")
+                ]
+                rows[-1].append(" / ".join(f"{self.hours(each, speed):.3g}" for each in runs))
+            columns = ["engine", "state GB", "activations GB", "logits GB", "together GB", "offloaded GB"]
+            micro_batch = self.micro_batch(run)
+            checkpointing = "with" if self.train[run].gradient_checkpointing else "without"
+            kind = "GPU" if settings.gpus else "CPU"
+            lines += [
+                f"{', '.join(runs)}: {settings.processes} {kind} processes, micro-batch {micro_batch} x "
+                f"{self.length} tokens, {checkpointing} gradient checkpointing:",
+                "",
+                *_table([*columns, f"{kind}-hours"], rows),
+            ]
+        return lines
+
+    def _disk(self) -> list[str]:
+        found = self.disk()
+        rows = [[kind, "unknown" if size is None else _gigabytes(size)] for kind, size in found.items()]
+        rows.append(["together, one run under way", _gigabytes(sum(size or 0.0 for size in found.values()))])
+        unknown = [name for name in self.config.used_corpora if self.estimate(name) is None]
+        note = [f"Without {', '.join(unknown)}, whose size isn't known.", ""] if unknown else []
+        return ["## Disk", "", *_table(["what", "GB"], rows), *note]

@@ -1,22 +1,21 @@
-"""The processes of a run: joined to one another, told to stop, and locked out of one another's folder."""
+"""The processes of a run: joined to one another, asked to stop, and locked out of one another's folder."""
 
 import atexit
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 
 from cpt.cpu import set_up_products
 from cpt.errors import UserError
 
-EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to go on
+EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to resume
 
 
 class Interruption:
@@ -34,7 +33,7 @@ class Interruption:
         self.noticed = True
 
     def on_any_process(self, device: torch.device) -> bool:
-        """Whether any process was told to stop; a collective operation, so all agree on the step."""
+        """Whether any process was asked to stop; a collective operation, so all agree on the step."""
         orphaned = "RANK" in os.environ and os.getppid() != self.parent
         flag = torch.tensor(int(self.noticed or orphaned), device=device)
         if dist.is_initialized():
@@ -88,7 +87,7 @@ def end_at_once(code: int) -> None:
     """Let a process that torchrun started end with this exit code as soon as Python's work is done.
 
     Taking the interpreter apart beside the process group's threads aborts a process now and then ("terminate
-    called without an active exception"), which has done its work, and torchrun would tell a failure.
+    called without an active exception"), which has done its work, and torchrun would report a failure.
     """
 
     def end() -> None:
@@ -101,23 +100,30 @@ def end_at_once(code: int) -> None:
         atexit.register(end)
 
 
-def lock(work: Path) -> TextIO:
+def leave_processes() -> None:
+    """Leave the other processes at the end of a stage's work."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    end_at_once(0)
+
+
+def lock(work: Path) -> FileLock:
     """Lock the work folder, so that no two attempts at a run write checkpoints at once.
 
-    Waits for a former attempt that is still writing. The lock is held until the returned file is
-    closed; the kernel frees a dead process's lock. Raises UserError if the folder can't be written.
+    Waits for a former attempt that is still writing. The lock is held until the returned object is gone; the
+    kernel frees a dead process's lock. Raises UserError if the folder can't be written.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
-        file = open(work / "lock", "w")  # noqa: SIM115
+        held = FileLock(work / "lock")
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            logging.warning("another process is training in %s; waiting until it stops", work)
+            held.acquire()
     except OSError as error:
         raise UserError(
             f"{work}: can't be written ({error.strerror}); checkpoints go there, so give yourself write "
             "access or set `results` to another folder"
         ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logging.warning("another process is training in %s; waiting until it stops", work)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+    return held

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 
-from cpt.train.engines import BytesByDevice, bytes_by_device
+from cpt.train.optimizer import BytesByDevice, bytes_by_device
 
 
 class Pull:

@@ -30,7 +30,7 @@ class ReferenceLosses:
     """Scores a packed mixture block by block, shared out over the processes.
 
     Blocks are a fixed number of sequences. Each is a file of its own in a folder of parts beside the output:
-    a killed job goes on with those that are missing, on any number of processes, and leaves the same bytes.
+    a killed job resumes with those that are missing, on any number of processes, and leaves the same bytes.
 
     Args:
         model_folder: Hugging Face folder of the reference model.

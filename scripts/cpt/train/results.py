@@ -31,10 +31,9 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
 
 
 def write_run(
-    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path, code: str
+    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path
 ) -> None:
     """Move a finished run's results to where the workflow expects them; run.json comes last."""
-    summary["provenance"]["code_digest"] = code
     with atomic(model) as folder:
         shutil.copytree(work / "model", folder)
     for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):

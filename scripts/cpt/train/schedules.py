@@ -4,23 +4,6 @@ import math
 from typing import Any
 
 
-def phases(train: dict[str, Any], steps: int) -> dict[str, int]:
-    """A schedule's phases in steps, from their shares of a run.
-
-    Args:
-        train: the config's `train`: schedule and the shares warmup, cooldown and decay (None: no such phase).
-        steps: of the run.
-
-    Returns:
-        warmup_steps, cooldown_steps and decay_steps, each rounded up, together never more than `steps`.
-    """
-    found, left = {}, steps
-    for phase in ("warmup", "cooldown", "decay"):
-        found[f"{phase}_steps"] = min(left, math.ceil((train.get(phase) or 0) * steps))
-        left -= found[f"{phase}_steps"]
-    return found
-
-
 def learning_rate(step: int, plan: dict[str, Any]) -> float:
     """The learning rate of a step.
 
@@ -66,3 +49,12 @@ def learning_rate(step: int, plan: dict[str, Any]) -> float:
 
 def _half_cosine(step: int, steps: int, begin: float, end: float) -> float:
     return end + (begin - end) * 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+
+
+def schedule_csv(plan: dict[str, Any]) -> str:
+    """The learning rate of each step of a planned run, with the tokens trained on after it."""
+    lines = ["step,tokens,learning_rate"]
+    for step in range(plan["steps"]):
+        sequences = min((step + 1) * plan["global_batch"], plan["sequences"])
+        lines.append(f"{step + 1},{sequences * plan['sequence_length']},{learning_rate(step, plan):.6g}")
+    return "\n".join(lines) + "\n"

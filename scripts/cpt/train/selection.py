@@ -20,7 +20,7 @@ from cpt.train.batches import PackedSequences
 
 
 def quotas(targets: np.ndarray, share: float) -> np.ndarray:
-    """How many of so many targets (int64 [n]) are trained on: the share of them, rounded up."""
+    """How many of each number of targets (int64 [n]) are trained on: the share, rounded up."""
     exact = Fraction(str(share))  # as it is written: 0.07 of 100 are 7, in binary fractions 8
     return -(-targets * exact.numerator // exact.denominator)
 
@@ -64,7 +64,7 @@ class SelectiveSequences(PackedSequences):
         return int(quotas(self.targets_of(rows), self.share).sum())
 
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See PackedSequences; followed by what `chosen_targets` takes besides.
+        """See PackedSequences; followed by what else `chosen_targets` takes.
 
         Three more arrays: reference losses float16 [m, length - 1]; then, for each target to be chosen, its
         sequence in the batch and its rank there, int64 [chosen]. Sequences of weight 0 have none.

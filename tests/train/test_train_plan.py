@@ -9,14 +9,14 @@ from tests.test_config import ROOT, merged
 from cpt.config import load
 from cpt.train import costs
 from cpt.train.costs import KNOWN_MODELS, shape_of, state_bytes, step_bytes
-from cpt.train.experiment import ExperimentPlan
+from cpt.train.plan import ExperimentPlan
 
 MOBILE = KNOWN_MODELS["facebook/MobileLLM-125M"]
 
 
 def plan_of(*overlays: dict, local_bytes: dict | None = None) -> ExperimentPlan:
     config = load(merged(*overlays))
-    return ExperimentPlan(config, shape_of(config.base.model_dump(), None), local_bytes or {})
+    return ExperimentPlan(config, shape_of(config.base, None), local_bytes or {})
 
 
 def test_known_models_have_the_parameters_that_their_authors_state():
@@ -140,7 +140,7 @@ def test_unknown_model_is_said_to_be_unknown_until_it_is_imported(tmp_path):
     names = [name for name in costs.Shape.__dataclass_fields__ if name != "counted"]
     (imported / "config.json").write_text(json.dumps({n: getattr(MOBILE, n) for n in names}))
     (tmp_path / "base.json").write_text('{"parameters": 123456789}')
-    assert shape_of(load(merged(other)).base.model_dump(), imported).parameters == 123_456_789
+    assert shape_of(load(merged(other)).base, imported).parameters == 123_456_789
 
 
 @pytest.mark.parametrize("overlay", sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml")))

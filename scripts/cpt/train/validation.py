@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cpt.held_out import load_held_out
+from cpt.token_windows import load_held_out
 from cpt.train.batches import Batch, micro_batches, on_device
 from cpt.train.engines import Engine
 from cpt.train.metrics import MetricsFile

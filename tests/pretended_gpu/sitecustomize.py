@@ -1,15 +1,14 @@
-"""A GPU that isn't there, for Python processes that find this file on PYTHONPATH and accelerator.cpp loaded.
+"""A GPU that isn't there, for Python processes with this file on PYTHONPATH and accelerator.cpp preloaded.
 
-Tensors on it say that their device is cuda:0, and keep their values on the CPU, which computes them. So what
-the code does for a GPU alone is run: its autocast, copies, random numbers, questions about memory. Where an
-operation is given tensors of both devices, it fails as on a GPU. Nothing about speed can be learned from it,
-nor about a GPU's own kernels.
+Tensors on it report the device cuda:0 and keep their values on the CPU, which computes them. So tests run
+what the code does only for a GPU: autocast, copies, random numbers, questions about memory. An operation on
+tensors of both devices fails as on a GPU. Speed and a GPU's own kernels aren't modelled.
 
-Its memory is the tensors' that live at a time, without what kernels need while they run. An operation whose
-result goes beyond PRETENDED_GPU_BYTES (default 80 GB) raises PyTorch's error.
+Its memory is the sum of the tensors that live at a time, without what kernels need while they run. An
+operation whose result goes beyond PRETENDED_GPU_BYTES (default 80 GB) raises PyTorch's error.
 
-With PRETENDED_GPU_VALUES=no tensors have no values and cost neither memory nor time, and whatever asks for a
-value is told 0, or what came from the CPU just so: to count the memory of what no CPU could compute.
+With PRETENDED_GPU_VALUES=no, tensors have no values and cost neither memory nor time. Whoever reads a value
+gets 0, or what was copied from the CPU unchanged. This counts the memory of what no CPU could compute.
 """
 
 import os
@@ -27,13 +26,14 @@ aten = torch.ops.aten
 GPU = torch.device("cuda", 0)
 NAME, BYTES = "NVIDIA H100 80GB HBM3", int(os.environ.get("PRETENDED_GPU_BYTES", 80 * 10**9))
 VALUES = torch.device("meta" if os.environ.get("PRETENDED_GPU_VALUES") == "no" else "cpu")
-# They take tensors of both devices.
+# These operations accept tensors of both devices.
 COPIES = (aten._to_copy, aten.copy_)
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
+SMALL = 10_000  # elements; of smaller copies from the CPU the values are kept in any case
 
 
 class Memory:
-    """Bytes of the tensors on the GPU: `held` now, and at most since the peak was reset."""
+    """Bytes of the tensors on the GPU: `held` now, and `peak` since it was reset."""
 
     def __init__(self) -> None:
         self.held = self.peak = 0
@@ -48,7 +48,7 @@ class Memory:
             self.resize(storage)
 
     def resize(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage with its size of now."""
+        """Count a storage with its present size."""
         size = storage.nbytes()
         more = size - self.sizes[storage._cdata]
         if self.held + more > BYTES:
@@ -61,11 +61,11 @@ class Memory:
         self.peak = max(self.peak, self.held)
 
     def release(self, identity: int) -> None:
-        """Of a storage that is gone."""
+        """Forget a storage that was freed."""
         self.held -= self.sizes.pop(identity)
 
     def reset_peak(self) -> None:
-        """Forget what was held before."""
+        """Start a new peak."""
         self.peak = self.held
 
 
@@ -74,16 +74,17 @@ OWN_DATA = torch.Tensor.data
 
 
 class GpuTensor(torch.Tensor):
-    """A tensor on the GPU. `values` is the one on the CPU; without any, `known` what it was there."""
+    """A tensor on the GPU. `values` is the one behind it; without values, `copied` is its small source."""
 
     values: torch.Tensor
-    known: torch.Tensor | None = None
+    copied: torch.Tensor | None = None
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, values: torch.Tensor) -> "GpuTensor":
         made = torch.Tensor._make_wrapper_subclass(
-            *(cls, values.size()),
+            cls,
+            values.size(),
             strides=values.stride(),
             storage_offset=values.storage_offset(),
             dtype=values.dtype,
@@ -95,10 +96,7 @@ class GpuTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        return computed(function, arguments, options or {})
-
-    def __repr__(self, **_: Any) -> str:
-        return f"GpuTensor({self.values})"
+        return compute(function, arguments, options or {})
 
     def untyped_storage(self) -> "Storage":
         """The memory behind it."""
@@ -106,18 +104,18 @@ class GpuTensor(torch.Tensor):
 
 
 class Storage:
-    """Memory on the GPU: it has an address also without values, and is counted when it is resized."""
+    """Memory on the GPU: it has an address even without values, and a resize changes what is counted."""
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self.storage = storage
         self.nbytes = self.size = storage.nbytes
 
     def data_ptr(self) -> int:
-        """Another one for each storage."""
+        """A number of its own."""
         return self.storage._cdata
 
     def resize_(self, size: int) -> None:
-        """To so many bytes."""
+        """Change the size, in bytes."""
         self.storage.resize_(size)
         memory.resize(self.storage)
 
@@ -136,12 +134,12 @@ def set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Sees the operations that make a tensor on the GPU of none that is there."""
+    """Handles operations that create a tensor on the GPU from none that is there."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if not set(types) <= {torch.Tensor, torch.nn.Parameter, GpuTensor}:
-            return NotImplemented  # a DTensor's turn, whose parts come here again
-        return computed(function, arguments, options or {})
+            return NotImplemented  # first a DTensor takes itself apart; its parts come here again
+        return compute(function, arguments, options or {})
 
 
 class InOrder:
@@ -167,20 +165,20 @@ class InOrder:
         return True
 
     def nothing(self, *_: Any) -> None:
-        """Of a stream's and an event's methods."""
+        """What the other methods do."""
 
     synchronize = wait_stream = wait_event = record = wait = nothing
 
 
-def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
-    """The results of an operation, which are on the GPU if its tensors are or it is asked for."""
+def compute(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
+    """The results of an operation: on the GPU if its tensors are, or if the caller asks for it."""
     if torch.is_inference_mode_enabled() and function._can_decompose():
-        with PretendedGpu():  # elsewhere PyTorch itself resolves it into others
+        with PretendedGpu():  # outside inference mode PyTorch decomposes it before it comes here
             return function.decompose(*arguments, **options)
     tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, torch.Tensor)]
     on_gpu = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
-    asked = options.get("device")
-    to_gpu = bool(on_gpu) if asked is None else torch.device(asked).type == "cuda"
+    device = options.get("device")
+    to_gpu = bool(on_gpu) if device is None else torch.device(device).type == "cuda"
     if not on_gpu and not to_gpu:
         return function(*arguments, **options)
     kind = function.overloadpacket
@@ -190,67 +188,41 @@ def computed(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
         apart = [tensor for tensor in tensors if tensor.ndim > 0 and not isinstance(tensor, GpuTensor)]
         if apart and (kind not in INDEXING or apart[0] is arguments[0]):
             raise RuntimeError(f"{function}: expected all tensors to be on the same device")
-    if VALUES.type == "meta" and (not to_gpu or kind is aten._local_scalar_dense):
-        return without_values(kind, *arguments, **options)
-    # Between processes, of which there is one, nothing changes; gloo knows no tensors without values.
-    exchanged = VALUES.type == "meta" and function.namespace == "c10d"
-    inner = {id(tensor): torch.zeros(1) if exchanged else tensor.values for tensor in on_gpu}
-    itself = {id(inner[id(tensor)]): tensor for tensor in on_gpu}  # of operations in place
-    given = arguments
+    without_values = VALUES.type == "meta"
+    if without_values and (not to_gpu or kind is aten._local_scalar_dense):
+        return value_on_cpu(kind, *arguments, **options)
+    # Of one process, an exchange changes nothing; gloo can't send tensors without values.
+    exchange = without_values and function.namespace == "c10d"
+    inner = {id(tensor): torch.zeros(1) if exchange else tensor.values for tensor in on_gpu}
+    outer = {id(inner[id(tensor)]): tensor for tensor in on_gpu}  # for operations in place
+    source = arguments[0] if arguments else None
     arguments, options = tree_map_only(
         torch.Tensor,
         lambda tensor: inner[id(tensor)] if id(tensor) in inner else tensor.to(VALUES),
         (arguments, options),
     )
     options = {key: value for key, value in options.items() if key not in ("device", "pin_memory")}
-    if asked is not None:
+    if device is not None:
         options["device"] = VALUES if to_gpu else torch.device("cpu")
     results = function(*arguments, **options)
     if not to_gpu:
         return results
     made = tree_map_only(
-        torch.Tensor, lambda made: itself[id(made)] if id(made) in itself else GpuTensor(made), results
+        torch.Tensor, lambda made: outer[id(made)] if id(made) in outer else GpuTensor(made), results
     )
-    if not exchanged:
+    if not exchange:
         for tensor in tree_leaves(made):
             if isinstance(tensor, GpuTensor):
-                tensor.known = None  # changed in place
-    if VALUES.type == "meta" and kind is aten._to_copy and not on_gpu and given[0].numel() < 10_000:
-        made.known = given[0]
+                tensor.copied = None  # changed in place
+    if without_values and kind is aten._to_copy and not on_gpu and source.numel() < SMALL:
+        made.copied = source
     return made
 
 
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """scaled_dot_product_attention by the operation that PyTorch would choose on a GPU.
-
-    Without values its memory can be counted; with them attention is composed of others.
-    """
-    inputs = [query, key, value]
-    if torch.is_autocast_enabled("cuda"):
-        inputs = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in inputs]
-    if attn_mask is None and inputs[0].dtype != torch.float32:
-        flash = aten._scaled_dot_product_flash_attention
-        return flash(*inputs, dropout_p, is_causal, False, scale=scale)[0]
-    if enable_gqa:  # by repeated keys and values, where the kernel doesn't share them
-        inputs[1:] = [tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in inputs[1:]]
-    bias = None if attn_mask is None else torch.zeros_like(attn_mask, dtype=inputs[0].dtype)
-    efficient = aten._scaled_dot_product_efficient_attention
-    return efficient(*inputs, bias, query.requires_grad, dropout_p, is_causal, scale=scale)[0]
-
-
-def without_values(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> Any:
-    """What is told to the CPU where the GPU has no values: zeros, but of what came from there just so."""
-    if kind is aten._to_copy and tensor.known is not None:
-        return tensor.known.clone()
+def value_on_cpu(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> Any:
+    """What the CPU reads from a GPU without values: zeros, or a small tensor that came from the CPU."""
+    if kind is aten._to_copy and tensor.copied is not None:
+        return tensor.copied.clone()
     if kind is aten._local_scalar_dense:
         return torch.zeros((), dtype=tensor.dtype).item()
     if kind is aten._to_copy:
@@ -260,8 +232,26 @@ def without_values(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> 
     raise NotImplementedError(f"{kind} without values")
 
 
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """scaled_dot_product_attention by FlashAttention's operation, which a GPU takes in bfloat16 without mask.
+
+    Only for tensors without values, whose memory it makes countable.
+    """
+    inputs = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in (query, key, value)]
+    return aten._scaled_dot_product_flash_attention(*inputs, dropout_p, is_causal, False, scale=scale)[0]
+
+
 def with_gloo(init_process_group: Any) -> Any:
-    """For nccl, which is no part of a PyTorch without CUDA: the values are on the CPU."""
+    """Replaces nccl, which a PyTorch without CUDA doesn't have; the values are on the CPU."""
 
     def init(backend: Any = None, *arguments: Any, **options: Any) -> None:
         init_process_group("gloo" if backend == "nccl" else backend, *arguments, **options)

@@ -9,17 +9,15 @@ import pytest
 import torch
 from conftest import without_cuda
 from packed_mixture import LENGTH
-from train_settings import SETTINGS, several
+from train_settings import BOTH, SETTINGS, planned, several
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.evaluate.bits import bits_per_byte
-from cpt.held_out import HeldOut, load_held_out
-from cpt.train.held_out import HeldOutLosses
+from cpt.token_windows import HeldOut, load_held_out
 from cpt.train.metrics import MetricsFile
 from cpt.train.plain_engine import PlainEngine
-from cpt.train.plan import make_plan
+from cpt.train.validation import HeldOutLosses
 
-BOTH = ["optimizer", "parameters"]
 ENGINES = {
     "ddp": {"engine": "ddp"},
     "fsdp": {"engine": "fsdp"},
@@ -54,16 +52,15 @@ def trained(tmp_path_factory, model_folder, packed_folder, files, gpu) -> Path:
     """A folder with trainings on two processes: ENGINE/measured, /plain and some /resumed; and on a GPU that
     isn't there: GPU/measured and /plain."""
     root = tmp_path_factory.mktemp("held_out_runs")
-    ledger = json.loads((packed_folder / "ledger.json").read_text())
     listed = []
     for name, engine in ENGINES.items():
         for kind in ("measured", "plain", *(["resumed", "resumed"] if name in RESUMED else [])):
             when = {} if kind == "plain" else {"held_out": WHEN}
-            settings = SETTINGS | {"offload": [], "gradient_checkpointing": True} | engine | when
+            settings = {"gradient_checkpointing": True} | engine | when
             again = any(training["work"].endswith(f"{name}/{kind}") for training in listed)
             listed.append(
                 {
-                    "plan": make_plan("test", SEQUENCES * LENGTH, 1, settings, ledger, 128),
+                    "plan": planned(SEQUENCES * LENGTH, packed_folder, **settings),
                     "model_folder": str(model_folder),
                     "sequences_folders": [str(packed_folder)],
                     "work": str(root / name / kind),

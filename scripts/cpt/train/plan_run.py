@@ -1,0 +1,153 @@
+"""A run's plan: budgets turned into sequences and steps, checked against the packed data.
+
+The plan is all that training needs to know of the config, so a run can be carried to any machine.
+"""
+
+import json
+import math
+from typing import Any
+
+from cpt.config_runs import Train
+from cpt.errors import UserError
+from cpt.sizes import over_context, sequences_per_step
+
+# What two mixtures of one run must have in common, in their ledger.json.
+PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
+
+# Settings that change speed and memory, never the batch a step sees or what is learned from it; and what is
+# done about a bad step, so that a run that stopped at one can resume and skip it.
+EXECUTION_KEYS = (
+    *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
+    *("compile", "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
+    "held_out",
+)
+
+
+def global_batch(train: Train, processes: int) -> int:
+    """Sequences per step: as many as are set, or what all processes take between two updates."""
+    return train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, processes)
+
+
+def phases(train: Train, steps: int) -> dict[str, int]:
+    """The phases of a run's schedule in steps, from their shares.
+
+    Returns:
+        warmup_steps, cooldown_steps and decay_steps, each rounded up, together never more than `steps`.
+    """
+    found, left = {}, steps
+    for phase in ("warmup", "cooldown", "decay"):
+        found[f"{phase}_steps"] = min(left, math.ceil((getattr(train, phase) or 0) * steps))
+        left -= found[f"{phase}_steps"]
+    return found
+
+
+def make_plan(
+    run: str,
+    tokens: int,
+    processes: int,
+    train: Train,
+    ledgers: list[dict[str, Any]],
+    context_length: int,
+    switch_at: float | None = None,
+    continued: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Resolve a run's budget.
+
+    Args:
+        run: the run's name, for messages.
+        tokens: budget in tokens; rounded down to whole sequences, each counted with its whole length,
+            padding included.
+        processes: training processes (one per GPU); only used where the global batch follows from it.
+        train: the `train` section of the config, this run's own keys merged in.
+        ledgers: the mixture's ledger.json (sequences, sequence_length, sequences_sha256, ...), and that of a
+            second mixture for the end of the run.
+        context_length: of the model, in tokens.
+        switch_at: share of the steps before the second mixture.
+        continued: plan of the run that this one continues, so that it starts at the next rows.
+
+    Returns:
+        A JSON-ready dict: sequences, steps, warmup_steps, cooldown_steps, decay_steps, global_batch
+        (sequences per step; the last step takes what is left), the stages (rows of a mixture), what is
+        learned with, and the execution settings. `rows_used` says for each mixture how far the run and
+        those that it continues went.
+
+    Raises:
+        UserError: the budget is larger than the packed data, sequences don't fit the model, or the two
+            mixtures aren't packed alike.
+    """
+    length = ledgers[0]["sequence_length"]
+    if problem := over_context(length, context_length):
+        raise UserError(problem)
+    sequences, batch = tokens // length, global_batch(train, processes)
+    steps = math.ceil(sequences / batch)
+    sizes = [sequences]
+    if switch_at is not None:
+        before = _sequences_before_switch(run, steps, batch, switch_at, *ledgers)
+        sizes = [before, sequences - before]
+    rows_used = dict(continued["rows_used"]) if continued else {}
+    stages = []
+    for packed, size in zip(ledgers, sizes, strict=True):
+        first = rows_used.get(packed["mixture"], 0)
+        if first + size > packed["sequences"]:
+            part = f" ({size:,} of this mixture, from row {first:,} on)" if first or len(ledgers) > 1 else ""
+            raise UserError(
+                f"runs.{run}.tokens: {tokens:,} tokens are {sequences:,} sequences of {length:,}{part}, but "
+                f"mixture {packed['mixture']!r} has {packed['sequences']:,} ({packed['tokens']:,} tokens); "
+                "lower the budget, or give the mixture's corpora more text (corpora.*.shards, files or "
+                "packages; a lower tokens_per_shard)"
+            )
+        rows_used[packed["mixture"]] = first + size
+        stages.append(
+            {
+                "mixture": packed["mixture"],
+                "first_sequence": first,
+                "sequences": size,
+                "sequences_sha256": packed["sequences_sha256"],
+            }
+        )
+    # Sorted, so that the same settings give the same bytes.
+    settings = json.loads(json.dumps(train.model_dump(mode="json"), sort_keys=True))
+    del settings["global_batch"]
+    return {
+        "run": run,
+        "continues": continued["run"] if continued else None,
+        "tokens": sequences * length,
+        "sequences": sequences,
+        "sequence_length": length,
+        "global_batch": batch,
+        "steps": steps,
+        **phases(train, steps),
+        "stages": stages,
+        "rows_used": rows_used,
+        "learning": {key: value for key, value in settings.items() if key not in EXECUTION_KEYS},
+        "execution": {key: settings[key] for key in EXECUTION_KEYS if settings[key] is not None},
+    }
+
+
+def _sequences_before_switch(
+    run: str, steps: int, batch: int, at: float, first: dict[str, Any], second: dict[str, Any]
+) -> int:
+    """Whole steps, at least one on either side. Raises UserError as make_plan says."""
+    for key in PACKED_ALIKE:
+        if first.get(key) != second.get(key):
+            raise UserError(
+                f"runs.{run}.switch: mixtures {first['mixture']!r} and {second['mixture']!r} aren't packed "
+                f"alike ({key}: {first.get(key)!r} and {second.get(key)!r}); remove both and pack again"
+            )
+    if steps < 2:
+        raise UserError(f"runs.{run}.switch: the run has one step only; raise its tokens")
+    return min(max(1, round(at * steps)), steps - 1) * batch
+
+
+def require_separate_documents(run: str, train: Train, base_report: dict[str, Any]) -> None:
+    """Check that documents can be masked in this architecture, if a run asks for it.
+
+    Some architectures ignore positions that restart at 0, and would attend across documents without a word.
+    `base_report` is models/base.json. Raises UserError.
+    """
+    if train.document_masking and not base_report["restarted_positions_separate_documents"]:
+        raise UserError(
+            f"runs.{run}: train.document_masking has no effect on {base_report['architecture']}, in which "
+            "tokens attend to those of other documents wherever positions start again; set it to false, or "
+            "take another base model"
+        )

@@ -1,0 +1,92 @@
+"""The worked examples of docs/adding-a-stage.md: applied to a copy of the project, counted, and run."""
+
+import re
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMOKE, Project
+
+MOST_FILES = 6
+EXAMPLES = re.split(r"^## Example: ", (ROOT / "docs" / "adding-a-stage.md").read_text(), flags=re.MULTILINE)
+BLOCK = re.compile(
+    r"^\*\*`(.+?)`\*\*(?: \(new\)|, (above|below|instead of) `(.+?)`):\n\n```\w+\n(.*?)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def apply(title: str, project: Project) -> set[str]:
+    """Make the changes of an example; returns the files that it touches."""
+    (example,) = (text for text in EXAMPLES if text.startswith(title + "\n"))
+    touched = set()
+    for name, place, anchor, text in BLOCK.findall(example):
+        path = project.folder / name
+        if not place:
+            assert not path.exists(), name
+            path.write_text(text)
+        else:
+            before = path.read_text()
+            assert before.count(anchor) == 1, f"{name}: {anchor!r} occurs {before.count(anchor)} times"
+            line = re.search(rf"^.*{re.escape(anchor)}.*\n", before, re.MULTILINE)[0]
+            new = {
+                "above": text + line,
+                "below": line + text,
+                "instead of": line.replace(anchor, text.strip()),
+            }
+            path.write_text(before.replace(line, new[place]))
+        touched.add(name)
+    if "make reference" in example:
+        before = (project.folder / "docs/configuration.md").read_text()
+        project.make("reference")
+        assert (project.folder / "docs/configuration.md").read_text() != before
+        touched.add("docs/configuration.md")
+    assert 4 <= len(touched) <= MOST_FILES, sorted(touched)
+    tests = [name for name in touched if name.startswith("tests/")]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--rootdir", str(project.folder), *tests]
+    project.run(command)
+    return touched
+
+
+@pytest.fixture
+def clone(project, tmp_path) -> Project:
+    """A copy of the project with the finished smoke experiment, and folders for the examples' tests."""
+    clone = Project(tmp_path / "clone")
+    shutil.copytree(project.folder / "results" / "smoke", clone.folder / "results" / "smoke")
+    for wing in ("report", "corpus"):
+        (clone.folder / "tests" / wing).mkdir(parents=True)
+    return clone
+
+
+def test_a_figure(clone):
+    apply("a figure", clone)
+    assert clone.planned("speed") == {"speed": 1}
+    clone.snakemake("speed", *SMOKE)
+    assert all(
+        (clone.folder / f"results/smoke/figures/speed.{kind}").exists() for kind in ("pdf", "png", "svg")
+    )
+
+
+def test_a_filter(clone):
+    apply("a filter", clone)
+    assert clone.planned("tables", *SMOKE)["filter_documents"] == 3
+    drops = "results/smoke/corpora/pydantic/filtered/00000.drops.csv"
+    clone.snakemake(drops, *SMOKE)
+    assert "capitals" in (clone.folder / drops).read_text()
+
+
+def test_a_corpus_source(clone):
+    apply("a corpus source", clone)
+    with sqlite3.connect(clone.folder / "texts.db") as connection:
+        connection.execute("create table pages (id text, body text)")
+        connection.executemany("insert into pages values (?, ?)", [(str(n), f"Page {n}.") for n in range(9)])
+    source = (
+        "{source: database, path: texts.db, query: 'select id, body from pages', shards: 2, packages: null}"
+    )
+    config = ("--config", f"corpora={{pydantic: {source}}}")
+    shards = [f"results/smoke/corpora/pydantic/raw/{shard:05d}.parquet" for shard in range(2)]
+    clone.snakemake(*shards, *SMOKE, *config)
+    assert clone.planned(*shards, *SMOKE, *config, config=()) == {}
+    Path(clone.folder / "texts.db").write_bytes(b"")
+    assert "texts.db" in clone.snakemake(*shards, *SMOKE, *config, check=False)
