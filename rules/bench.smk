@@ -16,13 +16,6 @@ STARTS["bench_corpus"] = ["filter_documents", "deduplicate", "decontaminate", "t
 STARTS["bench_training"] = ["train"]
 
 
-def finished(files):
-    """What jobs of this workflow have left: `files` names some of a job's files. Every rule counts, a new one too."""
-    return Untracked(
-        lambda: sorted({str(file) for job in workflow.dag.jobs for file in files(job) if Path(file).exists()})
-    )
-
-
 rule timings:
     """What each stage took on this machine."""
     input:

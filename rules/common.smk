@@ -228,3 +228,38 @@ def origin_of(run):
 def trained_run_of(run):
     """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
     return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
+
+
+def tokenized(mixture, kind):
+    """One of the outputs of tokenize_documents, for all shards of a mixture's corpora."""
+    return shards_of(cfg.mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
+
+
+def launcher(run):
+    """The start of the command of a stage with several processes; `run` finds the run by wildcards."""
+
+    def command(wildcards, resources):
+        settings = run(wildcards)
+        options = {"processes": settings.processes, "nodes": resources.nodes, "cpus": resources.cpus_per_task}
+        options["device"] = device(settings)
+        words = [stage.option(name, value) for name, value in options.items()]
+        return " ".join([PYTHON, shlex.quote(str(SCRIPTS / "launch.py")), *words])
+
+    return command
+
+
+def device(run):
+    """What a run's processes compute on."""
+    return "cuda" if run.gpus else "cpu"
+
+
+def finished(files):
+    """What jobs of this workflow have left: `files` names some of a job's files. Every rule counts, a new one too."""
+    return Untracked(
+        lambda: sorted({str(file) for job in workflow.dag.jobs for file in files(job) if Path(file).exists()})
+    )
+
+
+def with_values(option, values):
+    """An option with its values for the shell; nothing without any."""
+    return shlex.join([option, *values]) if (values := list(values)) else ""

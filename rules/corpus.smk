@@ -211,11 +211,6 @@ rule pack:
         STAGE
 
 
-def tokenized(mixture, kind):
-    """One of the outputs of tokenize_documents, for all shards of a mixture's corpora."""
-    return shards_of(cfg.mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
-
-
 rule drop_report:
     """What each rule dropped, with examples to read."""
     input:

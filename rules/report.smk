@@ -6,11 +6,6 @@
 #   {R}/report.html   paper, tables, figures, dropped documents, model cards, run times (asked for by name only)
 
 
-def with_values(option, values):
-    """An option with its values for the shell; nothing without any."""
-    return shlex.join([option, *values]) if (values := list(values)) else ""
-
-
 rule report:
     """One page to browse: paper, tables, figures, data, models."""
     input:

@@ -20,24 +20,6 @@
 LAUNCHED_STAGE = f": >{{log:q}}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {STAGE} >>{{log:q}} 2>&1"
 
 
-def launcher(run):
-    """The start of the command of a stage with several processes; `run` finds the run by wildcards."""
-
-    def command(wildcards, resources):
-        settings = run(wildcards)
-        options = {"processes": settings.processes, "nodes": resources.nodes, "cpus": resources.cpus_per_task}
-        options["device"] = device(settings)
-        words = [stage.option(name, value) for name, value in options.items()]
-        return " ".join([PYTHON, shlex.quote(str(SCRIPTS / "launch.py")), *words])
-
-    return command
-
-
-def device(run):
-    """What a run's processes compute on."""
-    return "cuda" if run.gpus else "cpu"
-
-
 rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
