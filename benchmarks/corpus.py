@@ -1,26 +1,22 @@
-import csv
-import io
-import json
 import logging
+import multiprocessing
 import os
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from systems import ASIDE, STAGES, Job
+from systems import ASIDE, STAGES, Job, measured_stage
 
 from cpt.command import run
-from cpt.config import load
-from cpt.corpus.documents import RAW_SCHEMA, as_name, read_rows, row_writer, valid_text
 from cpt.errors import UserError
 from cpt.files import write_text
-from cpt.stage import arguments
+
+# The processes that are measured import this module too: what is heavy is imported where it is used.
+if TYPE_CHECKING:
+    import pandas as pd
 
 # One thread per process, so that CPU time is time on one core.
 ONE_THREAD = dict.fromkeys(
@@ -28,12 +24,15 @@ ONE_THREAD = dict.fromkeys(
 ) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
-def copy_documents(files: Sequence[Path], folder: Path, megabytes: float, copies: int) -> None:
+def copy_documents(files: Sequence[Path], folder: Path, megabytes: float, copies: int) -> int:
     """Write about so many megabytes of text as one shard, and each document again for each further copy.
 
-    A line with its number tells a copy from the others, so that none is an exact duplicate.
+    A line with its number tells a copy from the others, so that none is an exact duplicate. Returns bytes.
     """
-    folder.mkdir()
+    from cpt.corpus.documents import RAW_SCHEMA, as_name, read_rows, row_writer, valid_text
+
+    size = 0
+    folder.mkdir(parents=True)
     with row_writer(folder / "00000.parquet", RAW_SCHEMA) as rows:
         for copy in range(copies):
             left = megabytes * 1e6
@@ -44,121 +43,105 @@ def copy_documents(files: Sequence[Path], folder: Path, megabytes: float, copies
                         left -= len(text.encode())
                         if copy:
                             text += f"\nThis is copy {copy} of the document above, for the benchmark."
+                        size += len(text.encode())
                         rows.add(as_name(name) or f"{file.stem}/{rows.count}", text, as_name(url) or "")
+    return size
 
 
-def measured(system: str, stage: str, job: Path, folder: Path) -> dict[str, Any]:
+def measured(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
     """Run a stage of a system in a process of its own; returns its seconds, peak memory and counts.
 
     `process_seconds` are the CPU time of the whole process.
     """
-    command = [sys.executable, str(Path(__file__).with_name("systems.py"))]
-    command += arguments(system=system, stage=stage, job=job, folder=folder)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        result = process.submit(measured_stage, system, stage, job, folder).result()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise UserError(f"benchmark of {system}, stage {stage}, failed:\n{done.stderr[-3000:]}")
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": used}
+    return {**result, "process_seconds": used}
 
 
-def whole_repeats(times: dict[tuple[str, str], list[dict[str, Any]]], system: str) -> list[dict[str, float]]:
-    """A system's stages together, for each repeat: sums of seconds, and the largest memory."""
-    stages = [runs for (name, stage), runs in times.items() if name == system and stage not in ASIDE]
-    return [
-        {
-            **{key: sum(run[key] for run in repeat) for key in ("seconds", "process_seconds")},
-            "memory_mb": max(run["memory_mb"] for run in repeat),
-        }
-        for repeat in zip(*stages, strict=True)
-    ]
+def summary(runs: "pd.DataFrame", inputs: dict[str, tuple[int, int]]) -> "pd.DataFrame":
+    """For each system and stage the medians over the repeats; the stage `all` sums those of a repeat.
 
-
-def rows_of(
-    times: dict[tuple[str, str], list[dict[str, Any]]], inputs: dict[str, tuple[int, int]]
-) -> Iterator[dict[str, str | float]]:
-    """The table: medians over the repeats for each system and stage; `all` sums the stages of a repeat.
-
-    `inputs` are the tokens and bytes that each system was given.
+    `inputs` are the tokens and bytes that each system reads; `kept` is the share of the tokens that come out.
     """
-    for system in dict.fromkeys(system for system, _ in times):
-        stages = {stage: runs for (name, stage), runs in times.items() if name == system}
-        whole = whole_repeats(times, system)
-        tokens, size = inputs[system]
-        for stage, runs in {"all": whole, **(stages if len(stages) > 1 else {})}.items():
-            seconds = statistics.median(run["seconds"] for run in runs)
-            yield {
-                "system": system,
-                "stage": stage,
-                "tokens_per_second_per_core": round(tokens / seconds),
-                "megabytes_per_second": round(size / 1e6 / seconds, 3),
-                "peak_memory_mb": round(max(run["memory_mb"] for run in runs)),
-            }
+    import pandas as pd
+
+    repeats = runs[~runs["stage"].isin(ASIDE)].groupby(["system", "repeat"], as_index=False)
+    whole = repeats.agg({"seconds": "sum", "process_seconds": "sum", "memory_mb": "max", "tokens": "last"})
+    several = runs.groupby("system")["stage"].transform("nunique") > 1
+    rows = pd.concat([whole.assign(stage="all"), runs[several]])
+    order = {system: number for number, system in enumerate(inputs)}
+    rows = rows.sort_values("system", key=lambda systems: systems.map(order), kind="stable")
+    table = rows.groupby(["system", "stage"], sort=False).agg(
+        repeats=("repeat", "nunique"),
+        seconds=("seconds", "median"),
+        process_seconds=("process_seconds", "median"),
+        peak_memory_mb=("memory_mb", "max"),
+        tokens=("tokens", "first"),
+    )
+    sizes = pd.DataFrame.from_dict(inputs, "index", columns=["input_tokens", "input_bytes"])
+    table = table.join(sizes, on="system")
+    table["tokens_per_second_per_core"] = (table["input_tokens"] / table["seconds"]).round().astype(int)
+    table["megabytes_per_second"] = (table["input_bytes"] / 1e6 / table["seconds"]).round(3)
+    table["peak_memory_mb"] = table["peak_memory_mb"].round().astype(int)
+    table["kept"] = table["tokens"] / table["input_tokens"]
+    return table
 
 
-def log_ratios(
-    times: dict[tuple[str, str], list[dict[str, Any]]], inputs: dict[str, tuple[int, int]]
-) -> None:
+def log_ratios(table: "pd.DataFrame") -> None:
     """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
 
     A system that drops documents has fewer to tokenize, so the ratio of what comes out is told as well.
     """
-    seconds: dict[str, dict[str, float]] = {}  # per token of the input
-    kept: dict[str, float] = {}
-    for system in dict.fromkeys(system for system, _ in times):
-        repeats = whole_repeats(times, system)
-        tokens, size = inputs[system]
-        kept[system] = times[system, [*STAGES[system]][-1]][0]["tokens"] / tokens
-        used = {key: statistics.median(run[key] for run in repeats) for key in ("seconds", "process_seconds")}
-        seconds[system] = {key: value / tokens for key, value in used.items()}
+    whole = table.xs("all", level="stage")
+    for system, row in whole.iterrows():
         logging.info(
             "%s: keeps %.1f %% of the tokens of %.1f MB; %.2f CPU s, %.2f with start-up and imports; %d x",
-            *(system, 100 * kept[system], size / 1e6, *used.values(), len(repeats)),
+            *(system, 100 * row["kept"], row["input_bytes"] / 1e6),
+            *(row["seconds"], row["process_seconds"], row["repeats"]),
         )
-    for ours in ("ours-gigatoken", "ours-hf"):
-        for other in ("datasets-map", "datatrove", "limit-hf", "limit-gigatoken"):
-            if ours in seconds and other in seconds:
-                ratio, started = (seconds[other][key] / seconds[ours][key] for key in seconds[ours])
-                logging.info(
-                    "%s: %.3g times the rate of %s; %.3g times by the tokens that come out; %.3g times with "
-                    "start-up and imports",
-                    *(ours, ratio, other, ratio * kept[ours] / kept[other], started),
-                )
+    seconds = whole[["seconds", "process_seconds"]].div(whole["input_tokens"], axis=0)
+    for ours in whole.index.intersection(["ours-gigatoken", "ours-hf"]):
+        for other in whole.index.intersection(["datasets-map", "datatrove", "limit-hf", "limit-gigatoken"]):
+            ratio, started = seconds.loc[other] / seconds.loc[ours]
+            logging.info(
+                "%s: %.3g times the rate of %s; %.3g times by the tokens that come out; %.3g times with "
+                "start-up and imports",
+                *(ours, ratio, other, ratio * whole["kept"][ours] / whole["kept"][other], started),
+            )
 
 
 def prepare(root: Path, files: Sequence[Path], job: Job, megabytes: float, copies: int) -> tuple[int, int]:
-    """Write the documents, and the job as job.json beside them; returns their tokens and bytes."""
-    root.mkdir()
-    copy_documents(files, root / "raw", megabytes, copies)
-    job = job.model_copy(update={"raw": root / "raw"})
-    (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
-    counts = measured("limit-hf", "tokenize", root / "job.json", root)
-    logging.info("%.1f MB of text, %s tokens", counts["bytes"] / 1e6, f"{counts['tokens']:,}")
-    return counts["tokens"], counts["bytes"]
+    """Write the documents under `root`; returns their tokens and bytes."""
+    size = copy_documents(files, root / "raw", megabytes, copies)
+    tokens = measured("limit-hf", "tokenize", job._replace(raw=root / "raw"), root)["tokens"]
+    logging.info("%.1f MB of text, %s tokens", size / 1e6, f"{tokens:,}")
+    return tokens, size
 
 
-def measure_all(
-    roots: dict[str, Path], small: Sequence[str], repeats: int, decontaminate: bool
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """What `measured` returns for each (system, stage) and repeat; `roots` are the systems' documents."""
-    times: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for repeat in range(repeats):
+def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job: Job) -> "pd.DataFrame":
+    """What `measured` returns for each system, stage and repeat; `roots` are the systems' documents."""
+    import pandas as pd
+
+    runs = []
+    for repeat in range(1, repeats + 1):
         for system, root in roots.items():
-            if repeat and system in small:
+            if repeat > 1 and system in small:
                 continue
             with tempfile.TemporaryDirectory(dir=root) as folder:
                 for stage in STAGES[system]:
-                    if stage in ASIDE and not decontaminate:
+                    if stage in ASIDE and job.benchmarks is None:
                         continue
-                    found = measured(system, stage, root / "job.json", Path(folder))
-                    times.setdefault((system, stage), []).append(found)
+                    found = measured(system, stage, job._replace(raw=root / "raw"), Path(folder))
+                    runs.append({"system": system, "stage": stage, "repeat": repeat, **found})
                     logging.info(
                         "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
-                        *(repeat + 1, system, stage, found["seconds"], found["memory_mb"]),
+                        *(repeat, system, stage, found["seconds"], found["memory_mb"]),
                         f"{found['tokens']:,}" if "tokens" in found else "-",
                     )
-    return times
+    return pd.DataFrame(runs)
 
 
 def corpus(
@@ -206,11 +189,16 @@ def corpus(
         small: systems too slow for all of it; they run once, and their rates are those of their part.
         small_megabytes: how much text they get.
     """
+    import yaml
+
+    from cpt.config import load
+
     systems = systems or list(STAGES)
     if unknown := {*systems, *small} - {*STAGES}:
         raise UserError(f"there is no system {min(unknown)}; name some of {', '.join(STAGES)}")
+    os.environ.update(ONE_THREAD)
     settings = load(yaml.safe_load(config.read_text(encoding="utf-8")))
-    sections = {name: getattr(settings, name) for name in Job.model_fields if hasattr(settings, name)}
+    sections = {name: getattr(settings, name) for name in Job._fields if hasattr(settings, name)}
     job = Job(raw=Path(), model=model.resolve(), benchmarks=benchmarks, **sections)
     with tempfile.TemporaryDirectory(prefix="bench-corpus.") as temporary:
         parts = {"small": (small_megabytes, 1), "whole": (megabytes, copies)}
@@ -220,17 +208,15 @@ def corpus(
             for part, size in parts.items()
             if part in part_of.values()
         }
-        roots = {system: Path(temporary, part) for system, part in part_of.items()}
-        times = measure_all(roots, small, repeats, benchmarks is not None)
-    inputs = {system: counts[part] for system, part in part_of.items()}
-    rows = list(rows_of(times, inputs))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(table, text.getvalue())
-    log_ratios(times, inputs)
-    for line in text.getvalue().splitlines():
+        runs = measure_all(
+            {name: Path(temporary, part) for name, part in part_of.items()}, small, repeats, job
+        )
+    rates = summary(runs, {system: counts[part] for system, part in part_of.items()})
+    columns = ["tokens_per_second_per_core", "megabytes_per_second", "peak_memory_mb"]
+    text = rates[columns].to_csv(lineterminator="\n")
+    write_text(table, text)
+    log_ratios(rates)
+    for line in text.splitlines():
         logging.info(line)
 
 

@@ -1,6 +1,4 @@
 import copy
-import csv
-import io
 import logging
 import statistics
 import time
@@ -165,12 +163,10 @@ def evaluation(
         weighted = sum(COUNTS[task] * per_item[task] for task in COUNTS)
         rates[system, "all"] = sum(COUNTS.values()) / weighted
         differences[system, "all"] = max(differences[system, task] for task in COUNTS)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "task", "items_per_second", "max_abs_logprob_difference"])
-    writer.writerows([*key, f"{rate:.4g}", f"{differences[key]:.2g}"] for key, rate in rates.items())
-    write_text(table, text.getvalue())
-    for line in text.getvalue().splitlines():
+    lines = ["system,task,items_per_second,max_abs_logprob_difference"]
+    lines += [f"{','.join(key)},{rate:.4g},{differences[key]:.2g}" for key, rate in rates.items()]
+    write_text(table, "\n".join(lines) + "\n")
+    for line in lines:
         logging.info(line)
     ratio = {task: rates["ours", task] / rates["lm-eval", task] for task in (*COUNTS, "all")}
     for task, times in ratio.items():

@@ -4,29 +4,26 @@ Other systems' packages, and our stages, are imported where they are used, so th
 that does without them.
 """
 
-import json
 import os
 import resource
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
-from cpt.command import run
 from cpt.config_sections import Decontaminate, Deduplicate, Filters, HeldOut, Packing
+from cpt.errors import UserError
 from cpt.files import read_json
 
 # What no other system does is measured, but isn't counted in a system's sum; its result isn't used.
 ASIDE = ("decontaminate",)
 BATCH = 1_000  # documents
+Result = dict[str, float]  # seconds and, where the stage knows it, tokens (that come out of it)
 
 
-class Job(BaseModel):
+class Job(NamedTuple):
     """What a system works on: the documents are one shard, the only file in `raw`."""
 
     raw: Path
@@ -55,24 +52,23 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return used() - before
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has held at a time."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+def measured_stage(system: str, stage: str, job: Job, folder: Path) -> Result:
+    """Run one stage of one system; `memory_mb` is the most memory that this process has held at a time."""
+    result = STAGES[system][stage](job, folder)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    return {**result, "memory_mb": peak}
 
 
 # ------------------------------------------------------------------------------------------- this project
-def seconds_of(name: str, **values: Any) -> float:
-    """CPU seconds of one of the workflow's stages, without its imports."""
+def our(name: str, **values: Any) -> Result:
+    """Run one of the workflow's stages; its imports don't count."""
     stage = getattr(import_module(name), name)
-    return cpu_seconds(lambda: stage(**values))
+    return {"seconds": cpu_seconds(lambda: stage(**values))}
 
 
-def ours_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
-    seconds = seconds_of(
+def ours_filter(job: Job, folder: Path) -> Result:
+    return our(
         "filter_documents",
         raw=job.shard,
         text_column="text",
@@ -81,11 +77,10 @@ def ours_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
         normalize=job.deduplicate.normalize,
         **{name: folder / f"filtered.{name}" for name in ("documents", "drops", "examples")},
     )
-    return {"seconds": seconds}
 
 
-def ours_deduplicate(job: Job, folder: Path, _: str) -> dict[str, Any]:
-    seconds = seconds_of(
+def ours_deduplicate(job: Job, folder: Path) -> Result:
+    return our(
         "deduplicate",
         corpora={"bench": 1},
         documents=[folder / "filtered.documents"],
@@ -93,11 +88,10 @@ def ours_deduplicate(job: Job, folder: Path, _: str) -> dict[str, Any]:
         keep=[folder / "keep.npy"],
         table=folder / "duplicates.csv",
     )
-    return {"seconds": seconds}
 
 
-def ours_decontaminate(job: Job, folder: Path, _: str) -> dict[str, Any]:
-    seconds = seconds_of(
+def ours_decontaminate(job: Job, folder: Path) -> Result:
+    return our(
         "decontaminate",
         documents=folder / "filtered.documents",
         unique=folder / "keep.npy",
@@ -106,32 +100,31 @@ def ours_decontaminate(job: Job, folder: Path, _: str) -> dict[str, Any]:
         keep=folder / "decontaminated.npy",
         report=folder / "decontaminated.json",
     )
-    return {"seconds": seconds}
 
 
-def ours_tokenize(job: Job, folder: Path, system: str) -> dict[str, Any]:
+def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     import awkward  # noqa: F401
     import gigatoken  # noqa: F401
 
     names = ("tokens", "ends", "held_out", "manifest", "drops", "examples", "quality")
-    seconds = seconds_of(
+    done = our(
         "tokenize_documents",
         documents=folder / "filtered.documents",
         keep=folder / "keep.npy",
         model=job.model,
         thresholds=job.filters.token_quality,
         split=job.held_out,
-        encoder="fastest" if system == "ours-gigatoken" else "tokenizers",
+        encoder=encoder,
         **{name: folder / f"tokens.{name}" for name in names},
     )
     manifest = read_json(folder / "tokens.manifest")
-    if system == "ours-gigatoken" and not manifest["provenance"]["encoder"].startswith("gigatoken"):
-        raise SystemExit(f"gigatoken isn't used for {job.model}: leave out ours-gigatoken")
-    return {"seconds": seconds, "tokens": manifest["tokens"]}
+    if encoder == "fastest" and not manifest["provenance"]["encoder"].startswith("gigatoken"):
+        raise UserError(f"gigatoken isn't used for {job.model}: leave out ours-gigatoken")
+    return {**done, "tokens": manifest["tokens"]}
 
 
-def ours_pack(job: Job, folder: Path, _: str) -> dict[str, Any]:
-    seconds = seconds_of(
+def ours_pack(job: Job, folder: Path) -> Result:
+    done = our(
         "pack",
         mixture="bench",
         shares={"bench": 1.0},
@@ -142,11 +135,11 @@ def ours_pack(job: Job, folder: Path, _: str) -> dict[str, Any]:
         packing=job.packing,
         packed=folder / "packed",
     )
-    return {"seconds": seconds, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
+    return {**done, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
 
 
 # ------------------------------------------------------------------------------------------ datasets.map
-def datasets_map(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def datasets_map(job: Job, folder: Path) -> Result:
     """Tokenize in one map, concatenate and cut in another, as transformers' run_clm example does."""
     os.environ["HF_HOME"] = str(folder / "home")
     import datasets
@@ -181,7 +174,7 @@ def content(document: Any) -> bytes:
     return document.text.encode()
 
 
-def trove_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def trove_filter(job: Job, folder: Path) -> Result:
     from datatrove.pipeline.filters import GopherRepetitionFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import ParquetWriter
@@ -195,54 +188,50 @@ def trove_filter(job: Job, folder: Path, _: str) -> dict[str, Any]:
         top_n_grams=tuple(limits.top_ngram_character_share.items()),
         dup_n_grams=tuple(limits.duplicate_ngram_character_share.items()),
     )
-    return trove(folder, [ParquetReader(str(job.raw)), rules, ParquetWriter(str(folder / "filtered"))])
+    return trove(folder, ParquetReader(str(job.raw)), rules, ParquetWriter(str(folder / "filtered")))
 
 
-def trove_deduplicate(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def trove_deduplicate(job: Job, folder: Path) -> Result:
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupSignature, ExactFindDedups
     from datatrove.pipeline.readers import ParquetReader
 
     config = ExactDedupConfig(content_getter=content)
     signatures, duplicates = str(folder / "signatures"), str(folder / "duplicates")
-    marked = trove(
-        folder,
-        [ParquetReader(str(folder / "filtered")), ExactDedupSignature(signatures, config)],
-        "signatures",
-    )
-    found = trove(folder, [ExactFindDedups(signatures, duplicates, config)], "duplicates")
-    return {"seconds": marked["seconds"] + found["seconds"]}
+    signed = trove(folder, ParquetReader(str(folder / "filtered")), ExactDedupSignature(signatures, config))
+    found = trove(folder, ExactFindDedups(signatures, duplicates, config))
+    return {"seconds": signed["seconds"] + found["seconds"]}
 
 
-def trove_tokenize(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def trove_tokenize(job: Job, folder: Path) -> Result:
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.tokens import DocumentTokenizer
+    from tokenizers import Tokenizer
 
-    config = ExactDedupConfig(content_getter=content)
-    eos = read_json(job.model / "config.json")["eos_token_id"]
-    vocabulary = read_json(job.model / "tokenizer.json")
-    names = {number: token for token, number in vocabulary["model"]["vocab"].items()}
-    names |= {token["id"]: token["content"] for token in vocabulary["added_tokens"]}
-    steps = [
+    definition = str(job.model / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(definition)
+    eos = tokenizer.id_to_token(read_json(job.model / "config.json")["eos_token_id"])
+    done = trove(
+        folder,
         ParquetReader(str(folder / "filtered")),
-        ExactDedupFilter(str(folder / "duplicates"), config),
-        DocumentTokenizer(str(folder / "tokens"), str(job.model / "tokenizer.json"), eos_token=names[eos]),
-    ]
-    done = trove(folder, steps, "tokens")
+        ExactDedupFilter(str(folder / "duplicates"), ExactDedupConfig(content_getter=content)),
+        DocumentTokenizer(str(folder / "tokens"), definition, eos_token=eos),
+    )
     size = sum(path.stat().st_size for path in (folder / "tokens").glob("*.ds"))
-    return {**done, "tokens": size // (2 if len(names) < 2**16 else 4)}
+    return {**done, "tokens": size // (2 if tokenizer.get_vocab_size() < 2**16 else 4)}
 
 
-def trove(folder: Path, steps: list, name: str = "filter") -> dict[str, Any]:
+def trove(folder: Path, *steps: Any) -> Result:
     """Run a datatrove pipeline as one task in this process."""
     from datatrove.executor import LocalPipelineExecutor
 
-    executor = LocalPipelineExecutor(steps, tasks=1, workers=1, logging_dir=str(folder / f"logs.{name}"))
+    logs = str(folder / "logs")
+    executor = LocalPipelineExecutor(list(steps), tasks=1, logging_dir=logs, skip_completed=False)
     return {"seconds": cpu_seconds(executor.run)}
 
 
 # ---------------------------------------------------------------------------------------- bare tokenizers
-def limit_hf(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def limit_hf(job: Job, folder: Path) -> Result:
     """Hugging Face tokenizers alone: texts in memory, ids thrown away."""
     from cpt.corpus.tokens import ModelTokenizer
 
@@ -255,7 +244,7 @@ def limit_hf(job: Job, folder: Path, _: str) -> dict[str, Any]:
     return bare(job, tokens_in)
 
 
-def limit_gigatoken(job: Job, folder: Path, _: str) -> dict[str, Any]:
+def limit_gigatoken(job: Job, folder: Path) -> Result:
     """gigatoken alone, without what makes its ids exact (see cpt.corpus.fast_tokens)."""
     from cpt.corpus.fast_tokens import FastEncoder
 
@@ -268,50 +257,32 @@ def limit_gigatoken(job: Job, folder: Path, _: str) -> dict[str, Any]:
     return bare(job, tokens_in)
 
 
-def bare(job: Job, tokens_in: Callable[[list[str]], int]) -> dict[str, Any]:
+def bare(job: Job, tokens_in: Callable[[list[str]], int]) -> Result:
     from cpt.corpus.documents import read_rows
 
     texts = [text.decode() for (text,) in read_rows(job.shard, ["text"])]
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     counts: list[int] = []
     seconds = cpu_seconds(lambda: counts.extend(map(tokens_in, batches)))
-    return {"seconds": seconds, "tokens": sum(counts), "bytes": sum(len(text.encode()) for text in texts)}
+    return {"seconds": seconds, "tokens": sum(counts)}
 
 
-OURS = {
-    "filter": ours_filter,
-    "deduplicate": ours_deduplicate,
-    "decontaminate": ours_decontaminate,
-    "tokenize": ours_tokenize,
-    "pack": ours_pack,
-}
-STAGES: dict[str, dict[str, Callable[[Job, Path, str], dict[str, Any]]]] = {
-    "ours-gigatoken": OURS,
-    "ours-hf": OURS,
+def ours(encoder: str) -> dict[str, Callable[[Job, Path], Result]]:
+    """Our stages, with one of the encoders of tokenize_documents."""
+    return {
+        "filter": ours_filter,
+        "deduplicate": ours_deduplicate,
+        "decontaminate": ours_decontaminate,
+        "tokenize": partial(ours_tokenize, encoder=encoder),
+        "pack": ours_pack,
+    }
+
+
+STAGES = {
+    "ours-gigatoken": ours("fastest"),
+    "ours-hf": ours("tokenizers"),
     "datasets-map": {"tokenize_and_group": datasets_map},
     "datatrove": {"filter": trove_filter, "deduplicate": trove_deduplicate, "tokenize": trove_tokenize},
     "limit-hf": {"tokenize": limit_hf},
     "limit-gigatoken": {"tokenize": limit_gigatoken},
 }
-
-
-def systems(system: str, stage: str, job: Path, folder: Path) -> None:
-    """Run one stage of one system and print a line of JSON.
-
-    It holds seconds (CPU, without imports), memory_mb (peak) and, where the stage knows it, tokens (that come
-    out of it).
-
-    Args:
-        system: one of those that corpus.py names.
-        stage: of the system.
-        job: what it works on (.json), as corpus.py writes it.
-        folder: that the system's stages share.
-    """
-    with redirect_stdout(sys.stderr):
-        described = Job.model_validate_json(job.read_text(encoding="utf-8"))
-        result = STAGES[system][stage](described, folder, system)
-    print(json.dumps({**result, "memory_mb": peak_megabytes()}))
-
-
-if __name__ == "__main__":
-    run(systems)

@@ -178,7 +178,7 @@ def draw(rows: list[dict[str, Any]], speed: str, title: str, outputs: Sequence[P
         "activations_mb": style.YELLOW,
         "logits_mb": style.ORANGE,
     }
-    with style.figure(height=1.15 + 0.27 * len(rows)) as drawn:
+    with style.figure(1.15 + 0.27 * len(rows), outputs) as drawn:
         left, right = drawn.subplots(1, 2, sharey=True)
         for place, row in enumerate(rows):
             colour = style.GREY if is_trainer(row["system"]) else style.GREEN
@@ -207,7 +207,6 @@ def draw(rows: list[dict[str, Any]], speed: str, title: str, outputs: Sequence[P
         drawn.legend(
             loc="outside lower center", ncols=6, columnspacing=0.8, handlelength=1.0, handletextpad=0.5
         )
-        style.save(drawn, outputs)
 
 
 def training(

@@ -56,11 +56,7 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
         log:
             f"{R}/logs/evaluate_tasks/{{run}}/{number}.log",
         resources:
-            nodes=1,
-            gpu=int(ON_GPU),
-            gpu_model=gpu_model(ON_GPU),
-            slurm_partition=partition(ON_GPU),
-            mem_mb=growing(SCORE_MB),
+            **SCORING_PLACE,
             runtime=minutes(SCORE_MINUTES),
         params:
             tasks=tasks,
@@ -101,11 +97,7 @@ rule bits_per_byte:
     log:
         f"{R}/logs/bits_per_byte/{{run}}/{{corpus}}.log",
     resources:
-        nodes=1,
-        gpu=int(ON_GPU),
-        gpu_model=gpu_model(ON_GPU),
-        slurm_partition=partition(ON_GPU),
-        mem_mb=growing(SCORE_MB),
+        **SCORING_PLACE,
         runtime=minutes(120),
     params:
         sequence_length=cfg.packing.sequence_length,

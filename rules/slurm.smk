@@ -70,6 +70,9 @@ def run_of(wildcards):
     return cfg.runs[wildcards.run]
 
 
+PLACE = ["nodes", "cpus_per_task", "gpu", "gpu_model", "gres", "mpi", "tasks", "tasks_per_gpu"]
+
+
 def place_of(run):
     """What Slurm is asked for where a run's processes are started. A resource that is None is left out.
 
@@ -92,9 +95,18 @@ def place_of(run):
     }
 
 
-def of_place(key, run=run_of):
-    """One of the above, as a resource of a rule whose wildcards tell the run."""
-    return lambda wildcards: place_of(run(wildcards))[key]
+def placed(run=run_of):
+    """The same and what else Slurm is asked for, as resources of a rule; `run` finds the run by wildcards."""
+
+    def resource(key):
+        return lambda wildcards: place_of(run(wildcards))[key]
+
+    return {
+        **{key: resource(key) for key in PLACE},
+        "mem_mb": training_mb_of(run),
+        "runtime": TRAIN_MINUTES,  # the next attempt resumes from the checkpoint that is written when it is near
+        "slurm_partition": lambda wildcards: partition(run(wildcards).gpus),
+    }
 
 
 def training_mb(run):
@@ -107,7 +119,7 @@ def training_mb(run):
     return 8000 * (run.processes // run.nodes) + 1000 * round(model / 1000)
 
 
-def training_mb_of(run=run_of):
+def training_mb_of(run):
     """Memory of each node, as a resource. A second attempt gets twice as much, in case the first ran out; further
     ones, which a run of several time limits needs, get no more."""
     return lambda wildcards, attempt: min(training_mb(run(wildcards)) * min(attempt, 2), MAX_MB)
@@ -131,6 +143,16 @@ def training_disk_mb(wildcards, input):
     kept = cfg.train_settings(wildcards.run).keep_checkpoints
     parameter = sizes.CHECKPOINT_BYTES_PER_PARAMETER * (kept + 1) + sizes.MODEL_BYTES_PER_PARAMETER
     return round(parameter / 2 * size_mb([f"{input.start}/model.safetensors"]))
+
+
+# What a job that scores a model asks for.
+SCORING_PLACE = {
+    "nodes": 1,
+    "gpu": int(ON_GPU),
+    "gpu_model": gpu_model(ON_GPU),
+    "slurm_partition": partition(ON_GPU),
+    "mem_mb": growing(SCORE_MB),
+}
 
 
 def refuse_to_double_slurm_jobs():

@@ -66,17 +66,7 @@ rule reference_losses:
         scope="sequences|documents",
     threads: lambda wildcards: largest_user(wildcards).cpus or 8 * largest_user(wildcards).gpus
     resources:
-        nodes=of_place("nodes", largest_user),
-        cpus_per_task=of_place("cpus_per_task", largest_user),
-        gpu=of_place("gpu", largest_user),
-        gpu_model=of_place("gpu_model", largest_user),
-        gres=of_place("gres", largest_user),
-        mpi=of_place("mpi", largest_user),
-        tasks=of_place("tasks", largest_user),
-        tasks_per_gpu=of_place("tasks_per_gpu", largest_user),
-        mem_mb=training_mb_of(largest_user),
-        runtime=TRAIN_MINUTES,  # it goes on where it was stopped
-        slurm_partition=lambda wildcards: partition(largest_user(wildcards).gpus),
+        **placed(largest_user),
     params:
         launcher=launcher(largest_user),
         precision=cfg.train.precision,
@@ -107,19 +97,8 @@ rule train:
         run=one_of(cfg.trained_runs),
     threads: lambda wildcards: run_of(wildcards).cpus or 8 * run_of(wildcards).gpus
     resources:
-        nodes=of_place("nodes"),
-        cpus_per_task=of_place("cpus_per_task"),
-        gpu=of_place("gpu"),
-        gpu_model=of_place("gpu_model"),
-        gres=of_place("gres"),
-        mpi=of_place("mpi"),
-        tasks=of_place("tasks"),
-        tasks_per_gpu=of_place("tasks_per_gpu"),
-        mem_mb=training_mb_of(),
+        **placed(),
         disk_mb=training_disk_mb,
-        # The next attempt goes on from the checkpoint that is written when the limit is near.
-        runtime=TRAIN_MINUTES,
-        slurm_partition=lambda wildcards: partition(run_of(wildcards).gpus),
         slurm_extra=slurm_extra(f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"),
     params:
         launcher=launcher(run_of),

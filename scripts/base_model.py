@@ -5,7 +5,7 @@ from cpt.config_sections import BaseSource, RandomModel
 from cpt.digest import plain
 from cpt.files import atomic, write_json
 from cpt.model.checks import check_context, check_dense, check_loss, describe
-from cpt.model.load import load_source
+from cpt.model.sources import load_source
 from cpt.provenance import provenance
 
 

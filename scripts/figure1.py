@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.figures import draw_losses, read_losses
+from cpt.report.training_figures import draw_losses, read_losses
 
 
 def figure1(metrics: Sequence[Path], runs: dict[str, int], figure: Sequence[Path]) -> None:
@@ -14,9 +14,8 @@ def figure1(metrics: Sequence[Path], runs: dict[str, int], figure: Sequence[Path
         runs: training tokens of each run, in the same order.
         figure: files to write, in the formats of their suffixes.
     """
-    with style.figure(height=3.0) as drawn:
+    with style.figure(3.0, figure) as drawn:
         draw_losses(drawn, [read_losses(path) for path in metrics], runs)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.figures import draw_changes
+from cpt.report.score_figures import draw_changes
 from cpt.report.scores import read_published, read_scores
 
 
@@ -25,9 +25,8 @@ def figure2(
         seed: of the bootstrap.
         figure: files to write, in the formats of their suffixes.
     """
-    with style.figure(height=2.9) as drawn:
+    with style.figure(2.9, figure) as drawn:
         draw_changes(drawn, read_scores(scores), groups, runs, read_published(published), seed)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.forgetting import draw_forgetting, read_curves, read_points
+from cpt.report.training_figures import draw_forgetting, read_curves, read_points
 
 
 def figure3(
@@ -26,9 +26,8 @@ def figure3(
     """
     curves = dict(zip(origins, map(read_curves, held_out_losses), strict=True))
     points = read_points(bits, interpolated, corpora)
-    with style.figure(height=3.6 if len(corpora) > 1 else 2.6) as drawn:
+    with style.figure(3.6 if len(corpora) > 1 else 2.6, figure) as drawn:
         draw_forgetting(drawn, curves, origins, corpora, points)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.report import style
 from cpt.report.comparisons import read_comparisons
-from cpt.report.forest import base_comparisons, draw_differences, height
+from cpt.report.score_figures import base_comparisons, draw_differences, height_of_differences
 
 
 def figure4(comparisons: Path, labels: dict[str, str], figure: Sequence[Path]) -> None:
@@ -16,9 +16,8 @@ def figure4(comparisons: Path, labels: dict[str, str], figure: Sequence[Path]) -
         figure: files to write, in the formats of their suffixes.
     """
     rows = base_comparisons(read_comparisons(comparisons))
-    with style.figure(height(rows)) as drawn:
+    with style.figure(height_of_differences(rows), figure) as drawn:
         draw_differences(drawn, rows, labels)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

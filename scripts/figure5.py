@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.letters_figure import draw_letters, height, read_letters
+from cpt.report.score_figures import draw_letters, height_of_letters, read_letters
 
 
 def figure5(letters: Path, task: str, figure: Sequence[Path]) -> None:
@@ -15,9 +15,8 @@ def figure5(letters: Path, task: str, figure: Sequence[Path]) -> None:
         figure: files to write, in the formats of their suffixes.
     """
     answers = read_letters(letters, task)
-    with style.figure(height(answers)) as drawn:
+    with style.figure(height_of_letters(answers), figure) as drawn:
         draw_letters(drawn, answers)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

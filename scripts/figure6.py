@@ -15,9 +15,8 @@ def figure6(statistics: Path, figure: Sequence[Path]) -> None:
         figure: files to write, in the formats of their suffixes.
     """
     corpora = read_steps(statistics)
-    with style.figure(height(corpora)) as drawn:
+    with style.figure(height(corpora), figure) as drawn:
         draw_waterfall(drawn, corpora)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

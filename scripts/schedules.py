@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.figures import draw_schedules, read_schedule
+from cpt.report.training_figures import draw_schedules, read_schedule
 
 
 def schedules(schedules: Sequence[Path], runs: dict[str, int], figure: Sequence[Path]) -> None:
@@ -14,9 +14,8 @@ def schedules(schedules: Sequence[Path], runs: dict[str, int], figure: Sequence[
         runs: training tokens of each run, in the same order.
         figure: files to write, in the formats of their suffixes.
     """
-    with style.figure(height=2.6) as drawn:
+    with style.figure(2.6, figure) as drawn:
         draw_schedules(drawn, [read_schedule(path) for path in schedules], runs)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ def token_quality(quality: Path, thresholds: TokenQualityFilter, figure: Sequenc
         thresholds: the config's section `filters.token_quality`.
         figure: files to write, in the formats of their suffixes.
     """
-    with style.figure(height=3.8) as drawn:
+    with style.figure(3.8, figure) as drawn:
         draw_quality(drawn, read_bins(quality), thresholds)
-        style.save(drawn, figure)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Float32 products on a CPU: by oneDNN only where that is faster, and only if they stay float32."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +9,8 @@ from cpt import cpu
 
 
 def on(monkeypatch, vendor: str, capability: str) -> None:
-    monkeypatch.setattr(cpu, "_cpuinfo", lambda: f"vendor_id\t: {vendor}\n")
+    cpuinfo = SimpleNamespace(read_text=lambda: f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(cpu, "CPUINFO", cpuinfo)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"
 

@@ -85,9 +85,9 @@ def test_stages_depend_on_what_they_use():
         return {file for file, name in digest.reached_definitions(digest.SCRIPTS / f"{script}.py") if name}
 
     assert "cpt/train/schedules.py" in reach("train")
-    assert "cpt/report/figures.py" in reach("figure1")
+    assert "cpt/report/training_figures.py" in reach("figure1")
     for script in ("train", "evaluate_tasks", "scores", "pack"):
-        assert "cpt/report/figures.py" not in reach(script)
+        assert "cpt/report/training_figures.py" not in reach(script)
     for script in ("tokenize_documents", "evaluate_tasks", "figure1"):
         assert "cpt/train/schedules.py" not in reach(script)
 

@@ -81,11 +81,13 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
     )
     kinds = get_type_hints(stage)
     for name, parameter in inspect.signature(stage).parameters.items():
-        default = parameter.default
+        missing = parameter.default is parameter.empty
+        many = get_origin(kinds[name]) in (list, Sequence)  # none of them is no word on the command line
+        default = (() if many else None) if missing else parameter.default
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            required=default is parameter.empty,
-            default=None if default is parameter.empty or default == () else default,
+            required=missing and not many,
+            default=list(default) if many else default,
             help=" ".join(helps.get(name, "").replace("%", "%%").split()),
             **_option(kinds[name]),
         )
@@ -133,9 +135,8 @@ def run(stage: Callable[..., None]) -> None:
     except OSError as error:
         sys.exit(f"error: {error.filename}: the log can't be written ({error.strerror})")
     where = f" (details: {log})" if log else ""
-    defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
     try:
-        stage(**{name: defaults[name] if value is None else value for name, value in values.items()})
+        stage(**values)
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)

@@ -19,36 +19,21 @@ def nearest(name: str, among: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
 
 
-def _fields_at(model: Any, path: tuple) -> list[str]:
+def _fields_at(annotation: Any, path: tuple) -> set[str]:
     """Names of the keys allowed in the section at `path`, as far as the types tell."""
-    for step in path:
-        options = _sections(model)
-        found = [m.model_fields[step].annotation for m in options if step in m.model_fields]
-        if found:
-            model = found[0]
-        elif named := [m for m in options if m.model_fields.get("source") and step == _source_of(m)]:
-            model = named[0]
-        elif not options:
-            model = _value_type(model)
-        else:
-            return []
-    return sorted({field for option in _sections(model) for field in option.model_fields})
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if getattr(annotation, "__origin__", None) is dict:
-        return []
-    return [m for inner in getattr(annotation, "__args__", ()) for m in _sections(inner)]
-
-
-def _source_of(section: type[BaseModel]) -> str:
-    return section.model_fields["source"].annotation.__args__[0]
-
-
-def _value_type(annotation: Any) -> Any:
-    return annotation.__args__[1] if getattr(annotation, "__origin__", None) is dict else None
+    fields = getattr(annotation, "model_fields", None)
+    if fields is None:  # a mapping, a union or an Annotated
+        inner = getattr(annotation, "__args__", ())
+        if getattr(annotation, "__origin__", None) is dict:
+            inner, path = inner[1:], path[1:]
+        return set().union(*(_fields_at(each, path) for each in inner))
+    if not path:
+        return set(fields)
+    if path[0] in fields:
+        return _fields_at(fields[path[0]].annotation, path[1:])
+    # A variant of a union, which pydantic names in the path.
+    named = "source" in fields and path[0] in fields["source"].annotation.__args__
+    return _fields_at(annotation, path[1:]) if named else set()
 
 
 def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix: str = "") -> str:
@@ -59,7 +44,7 @@ def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix
         shown = _without_tags(path, given)
         key = (prefix + ".".join(map(str, shown))).removesuffix(".")
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key{nearest(path[-1], _fields_at(model, path[:-1]))}"
+            text = f"unknown key{nearest(path[-1], sorted(_fields_at(model, path[:-1])))}"
         elif problem["type"] == "missing":
             text = "missing; it must be set"
         elif problem["type"] == "value_error":
@@ -74,12 +59,9 @@ def _without_tags(path: tuple, given: Any) -> list:
     """Drop the steps that pydantic adds for the variants of a union (they aren't keys of the config)."""
     shown = []
     for index, step in enumerate(path):
-        inside = isinstance(given, dict) and step in given
-        is_tag = (
-            not inside and isinstance(given, dict) and step == given.get("source") and index < len(path) - 1
-        )
-        if is_tag:
+        section = given if isinstance(given, dict) else {}
+        if step not in section and step == section.get("source") and index < len(path) - 1:
             continue
         shown.append(step)
-        given = given.get(step) if inside else None if not isinstance(given, list) else given
+        given = section.get(step)
     return shown

@@ -3,15 +3,14 @@
 It is made from the typed model (cpt.config) and the comments of config.yaml.
 """
 
+import json
 import re
 from collections.abc import Iterator
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from itertools import takewhile
+from typing import Any
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BaseModel, BeforeValidator
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from cpt.config import Config
 
@@ -27,164 +26,145 @@ either must be set wherever its section is. A count may carry a unit: K, M, B, T
 
 Names that you choose stand in `{braces}`.
 """
-BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
-NAMES = {int: "integer", float: "number", str: "text", bool: "true, false", Any: "anything"}
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "gt": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+NAMES = {"number": "number", "string": "text", "boolean": "true, false", None: "anything"}
+KeyPath = tuple[str, ...]
 
 
-class Comments(dict):
-    """The comments of a YAML file by key path: those in the lines right above a key, and behind its value."""
+class Schema(GenerateJsonSchema):
+    """JSON Schema, and what it has no words for: counts, and the type of a mapping's keys."""
 
-    def __init__(self, text: str):
-        super().__init__()
-        self._lines = text.splitlines()
-        self._read(yaml.compose(text), ())
+    def function_before_schema(self, schema: Any) -> dict[str, Any]:
+        return {"type": "count"}
 
-    def _read(self, node: yaml.Node, path: tuple[str, ...]) -> None:
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            inner = (*path, key.value)
-            if found := " ".join([*self._above(key), *self._behind(key, value)]):
-                self[inner] = found
-            self._read(value, inner)
+    def literal_schema(self, schema: Any) -> dict[str, Any]:
+        return {"enum": schema["expected"]}
 
-    def _above(self, key: yaml.Node) -> list[str]:
-        found: list[str] = []
-        line = key.start_mark.line - 1
-        indented = " " * key.start_mark.column + "# "
-        if self._lines[line + 1][: key.start_mark.column].strip():
-            return []  # inside a mapping on one line
-        while line >= 0 and self._lines[line].startswith(indented):
-            found.insert(0, self._lines[line].strip("# "))
-            line -= 1
-        return [] if line < 0 else found  # those at the very top are the file's
-
-    def _behind(self, key: yaml.Node, value: yaml.Node) -> list[str]:
-        block = isinstance(value, yaml.CollectionNode) and not value.flow_style
-        mark = key.end_mark if block else value.end_mark
-        found = re.match(r":?,?\s*# (.+)", self._lines[mark.line][mark.column :])
-        return [found[1]] if found else []
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        return {key: self.generate_inner(schema[key]) for key in ("keys_schema", "values_schema")}
 
 
-def type_text(annotation: Any, metadata: tuple = ()) -> str:
+def type_text(schema: dict[str, Any]) -> str:
     """A type in words, with its bounds."""
-    if any(isinstance(each, BeforeValidator) for each in metadata):
-        return " ".join(["count", *_bounds(metadata)])
-    arguments = get_args(annotation)
-    if hasattr(annotation, "__metadata__"):
-        return type_text(annotation.__origin__, (*annotation.__metadata__, *metadata))
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
-    if get_origin(annotation) is dict:
-        keys = {"text": "name"}.get(kind := type_text(arguments[0]), kind)
-        return f"by {keys}: {type_text(arguments[1])}"
-    if get_origin(annotation) is list:
-        return f"list of {type_text(arguments[0])}"
-    if arguments:  # a union
-        known = [type_text(each, metadata) for each in arguments if each is not NoneType]
-        return " or ".join(dict.fromkeys([*known, *(["null"] if NoneType in arguments else [])]))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if "values_schema" in schema:
+        keys = type_text(schema["keys_schema"]).replace("text", "name")
+        return f"by {keys}: {type_text(schema['values_schema'])}"
+    if "items" in schema:
+        return f"list of {type_text(schema['items'])}"
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(type_text, schema["anyOf"])))
+    if "$ref" in schema or "oneOf" in schema:
         return "section"
-    return " ".join([NAMES[annotation], *_bounds(metadata)])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    bounds = [f"{sign} {schema[key]}" for key, sign in BOUNDS.items() if key in schema]
+    if "minLength" in schema:
+        bounds.append("not empty")
+    kind = schema.get("type")
+    return " ".join([NAMES.get(kind, kind), *bounds])
 
 
-def _bounds(metadata: tuple) -> Iterator[str]:
-    for each in metadata:
-        for inner in getattr(each, "metadata", [each]):  # a pydantic Field inside Annotated holds its own
-            if type(inner) in BOUNDS:
-                sign, name = BOUNDS[type(inner)]
-                yield f"{sign} {getattr(inner, name)}"
-            elif isinstance(inner, MinLen):
-                yield "not empty"
+def _sections_in(schema: dict[str, Any]) -> list[str]:
+    """The names of the sections that a key's type leads to: none, one, or the variants of a union."""
+    return re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema))
 
 
-def sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a key's type leads to: none, one, or the variants of a union."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for inner in get_args(annotation) for section in sections_in(inner)]
+def _comment(key: yaml.Node, value: yaml.Node, lines: list[str]) -> str:
+    """The comment in the lines right above a key, and behind its value."""
+    line, column = key.start_mark.line, key.start_mark.column
+    indented = " " * column + "# "
+    above = list(takewhile(lambda text: text.startswith(indented), reversed(lines[:line])))
+    if len(above) == line or lines[line][:column].strip():
+        above = []  # the file's own, at the very top; or inside a mapping on one line
+    block = isinstance(value, yaml.CollectionNode) and not value.flow_style
+    end = key.end_mark if block else value.end_mark
+    behind = re.findall(r"^:?,?\s*# (.+)", lines[end.line][end.column :])
+    return " ".join([text.strip("# ") for text in reversed(above)] + behind)
 
 
-def _default(field: FieldInfo, path: tuple[str, ...], config: dict) -> str:
-    value: Any = config
-    for step in path:
-        if not isinstance(value, dict) or step not in value:
-            if field.is_required():
-                return ""
-            if isinstance(value := field.default, BaseModel):
-                value = value.model_dump()
-            return f"*{_shown(value)}*"
-        value = value[step]
-    inner = sections_in(field.annotation)
-    return "" if inner and isinstance(value, dict) and value else f"`{_shown(value)}`"
+def _comments(node: yaml.Node, lines: list[str], path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """The comments of a YAML file by key path."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        inner = (*path, key.value)
+        yield inner, _comment(key, value, lines)
+        yield from _comments(value, lines, inner)
+
+
+def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """The values of a config by key path."""
+    yield path, value
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield from _values(inner, (*path, key))
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, float) and value and abs(value) < 1e-3:
         return f"{value:.1e}"
-    flow = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return flow.removesuffix("\n").removesuffix("\n...")
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).splitlines()[0]
 
 
-def _explained(field: FieldInfo, comment: str) -> str:
+def _explained(description: str, comment: str) -> str:
     """Comment and description; one of them where it says little more than the other."""
-    description = field.description or ""
     said = [set(re.findall(r"\w{3,}", part.lower())) for part in (comment, description)]
     common = len(said[0] & said[1])
-    if comment and common > 0.5 * len(said[1]):
+    if common > 0.5 * len(said[1]):
         description = ""
-    elif description and common > 0.5 * len(said[0]):
+    elif common > 0.5 * len(said[0]):
         comment = ""
     text = "; ".join(part for part in (description, comment) if part)
     return re.sub(r"docs/([a-z-]+\.md)", r"[\1](\1)", text).replace("|", "\\|")
 
 
-def _at(config: dict, path: tuple[str, ...]) -> Any:
-    """What config.yaml has there; an empty mapping if nothing."""
-    value: Any = config
-    for step in path:
-        value = (value.get(step) if isinstance(value, dict) else None) or {}
-    return value
+class Reference:
+    """The tables of all sections, from the text of config.yaml."""
 
+    def __init__(self, config: str):
+        self.values = dict(_values(yaml.safe_load(config)))
+        self.comments = dict(_comments(yaml.compose(config), config.splitlines()))
+        self.model = Config.model_json_schema(schema_generator=Schema)
+        self.shown: set[str] = set()
 
-def tables(
-    model: type[BaseModel],
-    path: tuple[str, ...],
-    config: dict,
-    comments: Comments,
-    example: tuple[str, ...],
-    shown: set[type[BaseModel]],
-) -> Iterator[str]:
-    """Lines of a section's table, then those of the sections inside it that weren't shown before.
+    def _value(self, key: dict[str, Any], path: KeyPath) -> str:
+        """What config.yaml says, else the default."""
+        if path not in self.values:
+            return f"*{_shown(key['default'])}*" if "default" in key else ""
+        value = self.values[path]
+        return "" if isinstance(value, dict) and value and _sections_in(key) else f"`{_shown(value)}`"
 
-    `path` is the heading; `example` is where config.yaml has such a section.
-    """
-    rows, inner = [], []
-    for name, field in model.model_fields.items():
-        here = (*example, name)
-        kind = type_text(field.annotation, tuple(field.metadata))
-        explained = _explained(field, comments.get(here, ""))
-        rows.append(f"| `{name}` | {kind} | {_default(field, here, config)} | {explained} |")
-        for section in sections_in(field.annotation):
-            inner.append((section, name, here, field.annotation))
-    if path:
-        yield f"\n## {'.'.join(path)}\n" if len(path) == 1 else f"\n### {'.'.join(path)}\n"
-    if model.__doc__ and path:
-        yield " ".join(model.__doc__.split()) + "\n"
-    yield from ["| key | type | value | explanation |", "| --- | --- | --- | --- |", *rows]
-    for section, name, here, annotation in inner:
-        if section in shown:
-            continue
-        shown.add(section)
-        heading, place = (*path, name), here
-        if get_origin(annotation) is dict:
-            heading, place = (*heading, "{name}"), (*here, next(iter(_at(config, here)), ""))
-        if variant := section.model_fields.get("source"):
-            kind = get_args(variant.annotation)[0]
-            heading = (*heading[:-1], f"{heading[-1]} (source: {kind})")
-            place = place if _at(config, place).get("source") == kind else ("",)
-        yield from tables(section, heading, config, comments, place, shown)
+    def tables(self, section: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
+        """Lines of a section's table, then those of the sections inside it that weren't shown before.
+
+        `path` is the heading; `example` is where config.yaml has such a section.
+        """
+        if path:
+            yield f"\n{'##' if len(path) == 1 else '###'} {'.'.join(path)}\n"
+            if "description" in section:
+                yield " ".join(section["description"].split()) + "\n"
+        yield from ("| key | type | value | explanation |", "| --- | --- | --- | --- |")
+        for name, key in section["properties"].items():
+            here = (*example, name)
+            explained = _explained(key.get("description", ""), self.comments.get(here, ""))
+            yield f"| `{name}` | {type_text(key)} | {self._value(key, here)} | {explained} |"
+        for name, key in section["properties"].items():
+            for inner in _sections_in(key):
+                if inner not in self.shown:
+                    self.shown.add(inner)
+                    yield from self._inner(self.model["$defs"][inner], key, (*path, name), (*example, name))
+
+    def _inner(
+        self, section: dict[str, Any], key: dict[str, Any], path: KeyPath, example: KeyPath
+    ) -> Iterator[str]:
+        """The tables of a section that a key leads to."""
+        if "values_schema" in key:
+            path, example = (*path, "{name}"), (*example, next(iter(self.values.get(example) or {}), ""))
+        if "source" in section["properties"]:
+            kind = section["properties"]["source"]["enum"][0]
+            path = (*path[:-1], f"{path[-1]} (source: {kind})")
+            example = example if (self.values.get(example) or {}).get("source") == kind else ("",)
+        return self.tables(section, path, example)
 
 
 def reference(config: str) -> str:
     """The page, from the text of config.yaml."""
-    lines = tables(Config, (), yaml.safe_load(config), Comments(config), (), set())
-    return INTRODUCTION + "\n" + "\n".join(lines) + "\n"
+    page = Reference(config)
+    return INTRODUCTION + "\n" + "\n".join(page.tables(page.model, (), ())) + "\n"

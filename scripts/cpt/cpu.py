@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def set_up_products() -> bool:
     """Let oneDNN compute float32 products where MKL, PyTorch's choice, takes half of the processor.
@@ -17,7 +19,7 @@ def set_up_products() -> bool:
 
     Returns whether it was done.
     """
-    if "AuthenticAMD" not in _cpuinfo() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if "AuthenticAMD" not in CPUINFO.read_text() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     if not products_are_exact():
@@ -33,10 +35,3 @@ def products_are_exact() -> bool:
     """
     left, right = torch.full((256, 64), 1 + 2.0**-9), torch.full((64, 256), 1 + 2.0**-8)
     return bool((left @ right == 64 * (1 + 2.0**-9) * (1 + 2.0**-8)).all())
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from cpt.errors import UserError
 
-COLUMNS = ("model", "tasks", "score", "tolerance", "source")
-
 
 class Expected(NamedTuple):
     """A published score: a model's accuracy, the mean over `tasks`.
@@ -26,8 +24,8 @@ def read_expected(path: Path) -> list[Expected]:
     """All published scores. Raises UserError naming the line that can't be read."""
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}; mend its header")
+        if tuple(reader.fieldnames or ()) != Expected._fields:
+            raise UserError(f"{path}: expected the columns {', '.join(Expected._fields)}; mend its header")
         found = []
         for row in reader:
             try:

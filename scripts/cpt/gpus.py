@@ -22,11 +22,9 @@ def _visible() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [str(number) for number, _ in enumerate(filter(_is_gpu, listed.stdout.splitlines()))]
-
-
-def _is_gpu(line: str) -> bool:
-    return line.startswith("GPU ")  # parts of a divided GPU are indented
+    # Parts of a divided GPU are indented.
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(gpus))]
 
 
 def _lock(name: str) -> TextIO | None:

@@ -84,28 +84,17 @@ class Progress:
         of_total = f"/{self.total:,.0f}" if self.total else ""
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
         notes = f", {_listed(self.notes)}" if self.notes else ""
-        logging.info(
-            "%s: %s%s %s, %.3g %s/s%s%s",
-            self.label,
-            f"{self.done:,.0f}",
-            of_total,
-            self.unit,
-            rate,
-            self.unit,
-            left,
-            notes,
-        )
+        count = f"{self.done:,.0f}{of_total} {self.unit}, {rate:.3g} {self.unit}/s"
+        logging.info(f"{self.label}: {count}{left}{notes}")
 
 
 def _listed(figures: dict[str, str]) -> str:
     return ", ".join(f"{name} {figure}" for name, figure in figures.items())
 
 
-def progress_over(items: Iterable, label: str, total: int | None = None, unit: str = "it") -> Iterator:
+def progress_over(items: Iterable, label: str, total: int, unit: str) -> Iterator:
     """Iterate over `items`, showing progress."""
-    with Progress(
-        label, total if total is not None else getattr(items, "__len__", lambda: None)(), unit
-    ) as bar:
+    with Progress(label, total, unit) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -2,8 +2,9 @@
 
 import os
 import platform
+import re
 import subprocess
-import time
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +13,8 @@ from typing import Any
 from cpt import command
 from cpt.digest import settings_digest
 
-PACKAGES = (
-    *("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers"),
-    *("safetensors", "numpy", "pandas", "pyarrow", "matplotlib", "xxhash", "typst"),
-    *("gguf", "gigatoken", "huggingface_hub", "numba", "sentencepiece"),
-)
+PACKAGES = """snakemake torch transformers deepspeed datasets lm_eval tokenizers safetensors numpy pandas pyarrow
+matplotlib xxhash typst gguf gigatoken huggingface_hub numba sentencepiece""".split()
 
 
 @cache
@@ -47,18 +45,9 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores usable by this process, and GPUs if torch is loaded and sees any."""
-    import sys
-
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, Any] = {"processor": model, "cores": usable}
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    processor = model[1] if model else platform.processor() or platform.machine()
+    found: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -66,13 +55,10 @@ def hardware() -> dict[str, Any]:
 
 
 def _process_seconds() -> float:
-    """Seconds since this process started, from /proc; CPU seconds where there is none."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return float(Path("/proc/uptime").read_text().split()[0]) - started
-    except (OSError, ValueError, IndexError):
-        return time.process_time()
+    """Seconds since this process started."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return float(Path("/proc/uptime").read_text().split()[0]) - started
 
 
 def provenance(settings: Any, seeds: dict[str, int] | None = None) -> dict[str, Any]:

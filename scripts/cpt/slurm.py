@@ -53,6 +53,19 @@ def stray_jobs(folder: Path) -> list[Job]:
     return found
 
 
+def living_workflow(folder: Path) -> int | None:
+    """The process number of a Snakemake on this machine that works in `folder`, jobs aside."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            works_here = "--mode" not in words and (process / "cwd").readlink() == folder
+        except OSError:
+            continue  # another user's, or it has just ended
+        if works_here and any(Path(word).name == "snakemake" for word in words[:4]):
+            return int(process.name)
+    return None
+
+
 def plan_table(requests: Sequence[tuple[str, Mapping[str, Any], int, bool]]) -> str:
     """What a workflow's jobs ask for, as a table by rule, and together.
 
@@ -64,36 +77,29 @@ def plan_table(requests: Sequence[tuple[str, Mapping[str, Any], int, bool]]) -> 
         its longest time limit in hours; the GPU hours and CPU hours of all jobs if each used its whole limit,
         and the disk that they fill (10^9 bytes).
     """
-    largest = ("nodes", "GPUs", "CPUs", "GB", "hours")
-    summed = ("jobs", "GPU h", "CPU h", "disk GB")
+    largest, hours_used = ("nodes", "GPUs", "CPUs", "GB", "hours"), ("GPU h", "CPU h")
+    order = ("jobs", *largest, *hours_used, "disk GB")
     rows: dict[str, dict[str, float]] = {}
-    for rule, asked, threads, local in requests:
-        nodes = asked.get("nodes", 1)
+    for rule, asked, threads, _ in requests:
+        nodes, hours = asked.get("nodes", 1), asked.get("runtime", 0) / 60
         gpus = nodes * int(str(asked.get("gres") or asked.get("gpu") or 0).rpartition(":")[2])
         cpus = nodes * asked.get("cpus_per_task", threads)
-        hours = asked.get("runtime", 0) / 60
-        job = {
-            "nodes": nodes,
-            "GPUs": gpus,
-            "CPUs": cpus,
-            "GB": asked.get("mem_mb", 0) / 1000,
-            "hours": hours,
-        }
-        job |= {"GPU h": gpus * hours, "CPU h": cpus * hours, "disk GB": asked.get("disk_mb", 0) / 1000}
-        row = rows.setdefault(rule, dict.fromkeys(largest + summed, 0) | {"on login node": local})
-        row["jobs"] += 1
-        row |= {key: max(row[key], job[key]) for key in largest}
-        row |= {key: row[key] + job[key] for key in summed[1:]}
-    order = (summed[0], *largest, *summed[1:])
-    lines = [f"{'rule':<22}" + "".join(f"{key:>9}" for key in order)]
-    for rule, row in rows.items():
-        told = {key: f"{row[key]:,.4g}" for key in order}
-        if row["on login node"]:
-            told |= dict.fromkeys(largest, "") | {"GPU h": "", "CPU h": "", "nodes": "login"}
-        lines.append(f"{rule:<22}" + "".join(f"{told[key]:>9}" for key in order))
-    totals = {key: f"{sum(row[key] for row in rows.values()):,.4g}" for key in summed}
-    lines.append(f"{'together':<22}" + "".join(f"{totals.get(key, ''):>9}" for key in order))
+        memory, disk = asked.get("mem_mb", 0) / 1000, asked.get("disk_mb", 0) / 1000
+        job = {"jobs": 1, "nodes": nodes, "GPUs": gpus, "CPUs": cpus, "GB": memory, "hours": hours}
+        job |= {"GPU h": gpus * hours, "CPU h": cpus * hours, "disk GB": disk}
+        row = rows.setdefault(rule, dict.fromkeys(job, 0))
+        row |= {key: max(row[key], job[key]) if key in largest else row[key] + job[key] for key in job}
+    printed = {"rule": dict(zip(order, order, strict=True))}
+    printed |= {rule: {key: f"{row[key]:,.4g}" for key in order} for rule, row in rows.items()}
+    for rule in {rule for rule, _, _, on_login_node in requests if on_login_node}:
+        printed[rule] |= dict.fromkeys((*largest, *hours_used), "") | {"nodes": "login"}
+    summed = [key for key in order if key not in largest]
+    printed["together"] = {key: f"{sum(row[key] for row in rows.values()):,.4g}" for key in summed}
     title = (
         "What the jobs would ask for. Hours are limits, not estimates; disk is 0 where it isn't known yet."
     )
+    lines = [
+        f"{name:<22}" + "".join(f"{texts.get(key, ''):>9}" for key in order)
+        for name, texts in printed.items()
+    ]
     return "\n".join(["", title, *lines])

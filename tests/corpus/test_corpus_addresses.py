@@ -160,10 +160,7 @@ def test_a_driver_that_fails_before_the_first_byte(memory, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (
-            "s3://bucket/*.parquet",
-            r"the driver is not installed \(Install s3fs .*\); add it to the environ",
-        ),
+        ("s3://bucket/*.parquet", r"the driver is not installed \(Install s3fs .*\); add it to the environ"),
         ("xyz://bucket/x.txt", "fsspec knows no driver for xyz://"),
         (
             "memory://texts/*.md",

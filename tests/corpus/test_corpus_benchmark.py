@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -22,25 +24,32 @@ def corpus_benchmark(monkeypatch):
     return corpus
 
 
-def run(seconds: float, memory: float) -> dict[str, float]:
-    return {"seconds": seconds, "process_seconds": 2 * seconds, "memory_mb": memory}
-
-
 def test_table_by_hand(corpus_benchmark):
-    times = {
-        ("a", "one"): [run(s, m) for s, m in ((1.0, 10), (4.0, 30), (2.0, 20))],
-        ("a", "two"): [run(s, m) for s, m in ((2.0, 50), (1.0, 40), (0.5, 40))],
-        ("a", "decontaminate"): [run(s, 60) for s in (9.0, 3.0, 1.0)],  # not in the sum
-        ("b", "only"): [run(s, 5) for s in (8.0, 9.0, 10.0)],
+    measured = {
+        ("a", "one"): [(1.0, 10), (4.0, 30), (2.0, 20)],  # seconds and memory
+        ("a", "two"): [(2.0, 50), (1.0, 40), (0.5, 40)],
+        ("a", "decontaminate"): [(9.0, 60), (3.0, 60), (1.0, 60)],  # not in the sum
+        ("b", "only"): [(8.0, 5), (9.0, 5), (10.0, 5)],
     }
-    rows = list(corpus_benchmark.rows_of(times, {"a": (9_000, 18_000_000), "b": (9_000, 18_000_000)}))
-    assert [tuple(row.values()) for row in rows] == [
+    runs = pd.DataFrame(
+        [
+            {"system": system, "stage": stage, "repeat": repeat, "seconds": seconds, "memory_mb": memory}
+            | {"process_seconds": 2 * seconds, "tokens": 8_100 if stage in ("two", "only") else np.nan}
+            for (system, stage), repeats in measured.items()
+            for repeat, (seconds, memory) in enumerate(repeats)
+        ]
+    )
+    table = corpus_benchmark.summary(runs, {"a": (9_000, 18_000_000), "b": (9_000, 18_000_000)})
+    columns = ["tokens_per_second_per_core", "megabytes_per_second", "peak_memory_mb"]
+    assert [tuple(row) for row in table.reset_index()[["system", "stage", *columns]].values] == [
         ("a", "all", 3000, 6.0, 50),  # sums of a repeat: 3, 5, 2.5 seconds
         ("a", "one", 4500, 9.0, 30),
         ("a", "two", 9000, 18.0, 50),
         ("a", "decontaminate", 3000, 6.0, 60),
         ("b", "all", 1000, 2.0, 5),
     ]
+    assert table["kept"]["a", "all"] == table["kept"]["b", "all"] == 0.9
+    assert table["process_seconds"]["a", "all"] == 6
 
 
 def test_a_small_run(model_folder, save_table, tmp_path):

@@ -42,9 +42,7 @@ def test_case_and_punctuation_do_not_matter(items):
     found = items([("arc", 3, LONG), ("arc", 4, SHORT), ("piqa", 0, TINY)])
     disguised = LONG.upper().replace(",", " -- ").replace(" ", "\n")
     hits = found.hits(f"Before. {disguised} After.")
-    assert hits == [
-        Hit(0, "which of these animals when frightened will change its colour to hide from"),
-    ]
+    assert hits == [Hit(0, "which of these animals when frightened will change its colour to hide from")]
     assert found.names[hits[0].item] == ("arc", 3)
 
 

@@ -135,11 +135,7 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
         ),
         ({"files": "README.*"}, 0, r"corpora.web.files: there is no reader for README.md; narrow the"),
         ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),
-        (
-            {"files": "sample/10BT/*.json"},
-            0,
-            r"no file of .* matches .*; compare it with the repo",
-        ),
+        ({"files": "sample/10BT/*.json"}, 0, r"no file of .* matches .*; compare it with the repo"),
         ({"revision": "v9"}, 0, r"at v9: there is no such revision; set corpora.web.revision to a commit"),
         ({"repo": "some/thing"}, 0, r"there is no such dataset, or it is private; check corpora.web.repo"),
         ({"repo": "a b"}, 0, r"corpora.web.repo must read owner/name"),
@@ -180,11 +176,7 @@ def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
     assert pq.read_table(output)["text"].to_pylist() == [f"line {i} of git's own file" for i in range(50)]
     told = read_json(manifest)
     content = server.files["lines/part.jsonl"]
-    entry = {
-        "name": "lines/part.jsonl",
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    entry = {"name": "lines/part.jsonl", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     assert (told["revision"], told["files"], told["rows"]) == (COMMIT, [entry], 50)
     assert len(requests(server, "file")) == 2
 

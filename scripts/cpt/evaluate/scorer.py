@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from cpt.errors import UserError
@@ -154,9 +155,7 @@ class Scorer(TemplateLM):
     def _alone(self, row: list[Tree]) -> torch.Tensor:
         """The hidden states of trees of one path each, from padded rows and the model's own attention."""
         device = self.model.get_input_embeddings().weight.device
-        ids = torch.zeros(len(row), max(map(len, row)), dtype=torch.long)
-        for number, tree in enumerate(row):
-            ids[number, : len(tree)] = torch.tensor(tree.tokens)
         # Padding stands at the end, where causal attention hides it.
-        states = self.model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
+        ids = pad_sequence([torch.tensor(tree.tokens, device=device) for tree in row], batch_first=True)
+        states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return torch.cat([states[number, : len(tree)] for number, tree in enumerate(row)])

@@ -41,14 +41,9 @@ def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> d
     SHA-256 of "seed leaf item". So it is the same for every model and on every machine, and a smaller
     subset lies inside a larger one.
     """
-    chosen = pool
-    if items is not None and items < len(pool):
-        chosen = sorted(
-            pool, key=lambda pair: hashlib.sha256(f"{seed} {pair[0]} {pair[1]}".encode()).digest()
-        )
-        chosen = chosen[:items]
+    drawn = sorted(pool, key=lambda pair: hashlib.sha256(f"{seed} {pair[0]} {pair[1]}".encode()).digest())
     by_leaf: dict[str, list[int]] = {}
-    for leaf, item in sorted(chosen):
+    for leaf, item in sorted(drawn[:items]):
         by_leaf.setdefault(leaf, []).append(item)
     return by_leaf
 

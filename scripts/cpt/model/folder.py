@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrained
 
 from cpt.errors import UserError
 from cpt.files import read_json
-from cpt.model.loaded import SPECIAL_TOKENS, Loaded, fast_tokenizer
+from cpt.model.loaded import SPECIAL_TOKENS, Loaded, fast_tokenizer, token_text
 from cpt.model.pieces import tokenizer_of_pieces
 
 SAFETENSORS_FLOATS = {
@@ -26,8 +26,7 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")  # in the order of prefer
 MOBILELLM_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 MOBILELLM_LICENCE = "FAIR Noncommercial Research License; weights derived from it must carry it"
 # Of code that isn't run, of other model classes, and of the files' dtype, which is read from themselves.
-DROPPED_KEYS = ("auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype")
-DROPPED_KEYS += ("torch_dtype",)
+DROPPED_KEYS = ["auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype", "torch_dtype"]
 
 
 def load_folder(folder: Path) -> Loaded:
@@ -209,8 +208,7 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
             "documents in pre-training"
         )
     for name in SPECIAL_TOKENS:
-        token = special.get(name)
-        text = token.get("content") if isinstance(token, dict) else token
+        text = token_text(special.get(name))
         if text and backend.token_to_id(text) is None:
             raise UserError(
                 f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary; mend it there, or take all "

@@ -66,7 +66,7 @@ def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) ->
     tokenizer.json, and other ids come out. `config` is the content of tokenizer_config.json, of which the
     special tokens and the chat template are kept.
     """
-    special = {name: _token_text(config.get(name)) for name in SPECIAL_TOKENS}
+    special = {name: token_text(config.get(name)) for name in SPECIAL_TOKENS}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=context_length,
@@ -77,5 +77,6 @@ def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) ->
     return tokenizer
 
 
-def _token_text(token: Any) -> str | None:
+def token_text(token: Any) -> str | None:
+    """The text of a special token in tokenizer_config.json, where it may be a mapping."""
     return token.get("content") if isinstance(token, dict) else token

@@ -3,6 +3,7 @@
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from cpt.config_sections import RandomModel
 from cpt.model.loaded import Loaded, fast_tokenizer
@@ -11,13 +12,8 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def byte_characters() -> dict[str, int]:
-    """The character that stands for each byte in byte-level tokenizers (GPT-2, Radford et al. 2019).
-
-    Printable bytes of Latin-1 stand for themselves, the others for the characters from U+0100 on.
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte if byte in printable else 256 + hidden.index(byte)): byte for byte in range(256)}
+    """The character that stands for each byte in byte-level tokenizers (GPT-2, Radford et al. 2019)."""
+    return {character: byte for byte, character in sorted(bytes_to_unicode().items())}
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -1,17 +1,14 @@
 """The paper's quantitative claims: recomputed from its own numbers, beside what was measured here."""
 
 import itertools
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cpt.errors import UserError
-from cpt.report.evidence import Evidence, FromPaper, FromResults, Measured, Unknown, stand_ins
+from cpt.report.evidence import FromPaper, FromResults, Measured, Unknown
 from cpt.report.rows import Row
-from cpt.report.same_experiment import obstacle
 
 COLUMNS = (
     *("claim", "kind", "where", "says", "unit", "stated", "stated_high", "recomputed"),
@@ -24,102 +21,11 @@ KEYS = {"id", "kind", "where", "says", "for", "unit", "value", "tolerance", "agr
 KEYS |= {"note", "of_paper_alone"}
 
 
-def score(from_: Evidence, run: str, task: str) -> Measured:
-    """Score of a run on a task."""
-    return from_.score(run, task)
-
-
-def average(from_: Evidence, run: str) -> Measured:
-    """Unweighted mean over the tasks."""
-    return from_.average(run)
-
-
-def average_difference(from_: Evidence, run: str, reference: str) -> Measured:
-    """Average of a run less that of another."""
-    return Measured(from_.average(run).value - from_.average(reference).value)
-
-
-def change(from_: Evidence, run: str, tasks: list[str]) -> Measured:
-    """Change in % of the mean score over tasks, against the base model."""
-    return from_.change(run, tasks)
-
-
-def risen(from_: Evidence, run: str, reference: str, tasks: list[str]) -> Measured:
-    """How many of the tasks have a higher score than in another run."""
-    return Measured(sum(from_.score(run, task).value > from_.score(reference, task).value for task in tasks))
-
-
-def early_share(from_: Evidence, run: str, last: str) -> Measured:
-    """Share in % of the last run's gain in the average that an earlier run has already."""
-    whole = average_difference(from_, last, "base").value
-    if whole <= 0:
-        raise Unknown("the average doesn't rise")
-    return Measured(100 * average_difference(from_, run, "base").value / whole)
-
-
-def run_value(from_: Evidence, run: str, column: str) -> Measured:
-    """A column of the table of runs."""
-    return Measured(from_.run_value(run, column))
-
-
-def difference(from_: Evidence, run: str, reference: str, column: str) -> Measured:
-    """Of two runs in a column."""
-    return Measured(from_.run_value(run, column) - from_.run_value(reference, column))
-
-
-def ratio(from_: Evidence, run: str, reference: str, column: str) -> Measured:
-    """Of two runs in a column."""
-    return Measured(from_.run_value(run, column) / from_.run_value(reference, column))
-
-
-def percent_of(from_: Evidence, run: str, reference: str, column: str) -> Measured:
-    """The ratio in %."""
-    return Measured(100 * ratio(from_, run, reference, column).value)
-
-
-def increase(from_: Evidence, run: str, reference: str, column: str) -> Measured:
-    """By how many % a run is over another in a column."""
-    return Measured(percent_of(from_, run, reference, column).value - 100)
-
-
-def decrease(from_: Evidence, run: str, reference: str, column: str) -> Measured:
-    """By how many % a run is under another in a column."""
-    return Measured(100 - percent_of(from_, run, reference, column).value)
-
-
-def items_right(from_: Evidence, run: str, task: str) -> Measured:
-    """The whole number of items nearest to a score."""
-    return Measured(round(from_.score(run, task).value * from_.items(task)), n=from_.items(task))
-
-
-def possible_counts(from_: Evidence, run: str, task: str) -> Measured:
-    """How many whole numbers of items give the score when it is rounded to four decimals."""
-    items, shown = from_.items(task), round(from_.score(run, task).value, 4)
-    near = range(math.floor((shown - 1e-4) * items), math.ceil((shown + 1e-4) * items) + 1)
-    return Measured(sum(round(count / items, 4) == shown for count in near), n=items)
-
-
-def standard_errors(from_: Evidence, run: str, task: str) -> Measured:
-    """A run's difference from the base model over the standard error of two independent scores."""
-    now, before, n = from_.score(run, task).value, from_.score("base", task).value, from_.items(task)
-    error = math.sqrt((now * (1 - now) + before * (1 - before)) / n)
-    if not error:
-        raise Unknown("all items are right, or all wrong")
-    return Measured((now - before) / error, n=n)
-
-
-def over_majority(from_: Evidence, run: str, task: str) -> Measured:
-    """Score of a run less that of always giving the most frequent right choice."""
-    return Measured(from_.score(run, task).value - from_.majority(task), n=from_.items(task))
-
-
-FUNCTIONS: dict[str, Callable[..., Measured]] = {
-    function.__name__: function
-    for function in (
-        *(score, average, average_difference, change, risen, early_share, run_value, difference, ratio),
-        *(percent_of, increase, decrease, items_right, possible_counts, standard_errors, over_majority),
-    )
-}
+FUNCTIONS = (  # methods of Evidence
+    *("score", "average", "average_difference", "change", "risen", "early_share", "run_value", "difference"),
+    *("ratio", "percent_of", "increase", "decrease", "items_right", "possible_counts", "standard_errors"),
+    "over_majority",
+)
 
 
 def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -194,7 +100,7 @@ def _verdict(
     measured: Measured | None,
     obstacle: str,
 ) -> tuple[str, str]:
-    """The verdict and a note. `obstacle` is what makes this another experiment than the paper's, or empty."""
+    """The verdict and a note. `obstacle`: why nothing is held against the claim, or empty."""
     tolerance = claim.get("tolerance", 0.0) * (1 + 1e-9) + 1e-12
     if stated and recomputed is not None and not stated[0] - tolerance <= recomputed <= stated[1] + tolerance:
         return INCONSISTENT, "the paper's own numbers give another value"
@@ -231,25 +137,22 @@ def claim_rows(
         budgets: training tokens of each run.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
     """
-    names, evaluate = stand_ins(config, budgets, paper), config["evaluate"]
-    tasks = [task for task, settings in evaluate["tasks"].items() if settings.get("in_table", True)]
     from_paper = FromPaper(paper, published)
-    from_results = FromResults(scores, runs, tasks, names, evaluate["seed"])
-    rows = []
+    from_results = FromResults(config, budgets, paper, scores, runs)
+    names, rows = from_results.names, []
     for claim in claims:
         by = dict(claim.get("by", {}))
-        function = FUNCTIONS.get(by.pop("function", ""))
+        function = by.pop("function", "")
         wanted = runs_of(claim)
-        measured, missing = None, claim.get("note", "")
-        recomputed = function(from_paper, **by).value if function else None
+        measured, why = None, claim.get("note", "")
+        recomputed = getattr(from_paper, function)(**by).value if function else None
         if function and not claim.get("of_paper_alone"):
             try:
-                measured = function(from_results, **by)
+                measured = getattr(from_results, function)(**by)
+                why = from_results.obstacle(wanted, claim.get("hardware", False))
             except Unknown as error:
-                missing = str(error)
+                why = str(error)
         stated = _stated(claim, paper, published)
-        hardware = claim.get("hardware", False)
-        why = obstacle(config, paper, names, scores, runs, wanted, hardware) if measured else missing
         verdict, note = _verdict(claim, stated, recomputed, measured, why)
         interval = (measured.interval if measured else None) or (None, None)
         rows.append(

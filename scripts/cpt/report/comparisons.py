@@ -1,12 +1,11 @@
 """Every pair of runs on the same items: differences, tests, intervals, and what could be detected."""
 
 import math
-from collections.abc import Iterable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from cpt.report.resampling import difference_interval, mean_difference_p
-from cpt.report.rows import Row, read_rows, typed
+from cpt.report.rows import Row, read_typed
 from cpt.report.samples import Answers, check_metric, pair
 from cpt.report.scores import AVERAGE
 from cpt.report.statistics import (
@@ -27,56 +26,46 @@ COLUMNS = (
 
 def compare(strata: list[Pairs], seed: int) -> Row:
     """The statistics of one pair of runs on one task; `strata` are the subjects of MMLU, or one."""
-    pairs = pooled(strata)
-    low, high = difference_interval([strata], seed)
-    discordant = (pairs.gained + pairs.lost) / pairs.n
-    return {
-        "n": pairs.n,
-        "reference_score": pairs.base_score,
-        "score": pairs.run_score,
-        "difference": pairs.difference,
-        "standard_error": paired_standard_error(pairs),
-        "ci_low": low,
-        "ci_high": high,
-        "gained": pairs.gained,
-        "lost": pairs.lost,
-        "discordant": discordant,
-        "test": "mcnemar",
-        "p": mcnemar_p(pairs.gained, pairs.lost),
-        "detectable_difference": detectable_difference(discordant, pairs.n),
-    }
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _joint(errors: list[float]) -> float:
-    """The standard error (or what is proportional to it) of a mean of independent values."""
-    return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
+    row = _statistics([strata], seed)
+    return row | {"test": "mcnemar", "p": mcnemar_p(row["gained"], row["lost"])}
 
 
 def compare_average(tasks: list[list[Pairs]], seed: int) -> Row:
-    """The same of the unweighted mean over tasks; the tasks' errors are independent of one another."""
+    """The same of the unweighted mean over tasks."""
+    p = mean_difference_p([pooled(strata) for strata in tasks], seed)
+    return _statistics(tasks, seed) | {"test": "sign_flips", "p": p}
+
+
+def _statistics(tasks: list[list[Pairs]], seed: int) -> Row:
+    """Scores, difference and its uncertainty, in the mean over tasks, whose errors are independent."""
     whole = [pooled(strata) for strata in tasks]
+    total = pooled(whole)
     low, high = difference_interval(tasks, seed)
-    n, gained, lost = (sum(getattr(pairs, name) for pairs in whole) for name in ("n", "gained", "lost"))
-    detectable = [detectable_difference((pairs.gained + pairs.lost) / pairs.n, pairs.n) for pairs in whole]
     return {
-        "n": n,
-        "reference_score": _mean([pairs.base_score for pairs in whole]),
-        "score": _mean([pairs.run_score for pairs in whole]),
-        "difference": _mean([pairs.difference for pairs in whole]),
-        "standard_error": _joint([paired_standard_error(pairs) for pairs in whole]),
+        "n": total.n,
+        "reference_score": mean([pairs.base_score for pairs in whole]),
+        "score": mean([pairs.run_score for pairs in whole]),
+        "difference": mean([pairs.difference for pairs in whole]),
+        "standard_error": error_of_mean([paired_standard_error(pairs) for pairs in whole]),
         "ci_low": low,
         "ci_high": high,
-        "gained": gained,
-        "lost": lost,
-        "discordant": (gained + lost) / n,
-        "test": "sign_flips",
-        "p": mean_difference_p(whole, seed),
-        "detectable_difference": _joint(detectable),
+        "gained": total.gained,
+        "lost": total.lost,
+        "discordant": total.discordant,
+        "detectable_difference": error_of_mean(
+            [detectable_difference(pairs.discordant, pairs.n) for pairs in whole]
+        ),
     }
+
+
+def mean(values: list[float]) -> float:
+    """Unweighted mean."""
+    return math.fsum(values) / len(values)
+
+
+def error_of_mean(errors: list[float]) -> float:
+    """The standard error (or what is proportional to it) of a mean of independent values."""
+    return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
 
 
 def comparison_rows(
@@ -120,22 +109,19 @@ def comparison_rows(
                     shown.append(strata)
         row = {**names, "task": AVERAGE, "metric": AVERAGE, "shown": True}
         rows.append(row | compare_average(shown, seed))
-    _adjust(row for row in rows if row["shown"])
+    shown_rows = [row for row in rows if row["shown"]]
+    for family, average in product(("base", "runs"), (False, True)):
+        members = [row for row in shown_rows if row["family"] == family]
+        adjust([row for row in members if (row["task"] == AVERAGE) == average], "p")
     return rows
 
 
-def _adjust(rows: Iterable[Row]) -> None:
-    """Holm's p in each family."""
-    families: dict[tuple[str, bool], list[Row]] = {}
-    for row in rows:
-        families.setdefault((row["family"], row["task"] == AVERAGE), []).append(row)
-    for family in families.values():
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
+def adjust(family: list[Row], column: str) -> None:
+    """Add Holm's adjustment of the p values in a column, as {column}_holm."""
+    for row, adjusted in zip(family, holm([row[column] for row in family]), strict=True):
+        row[f"{column}_holm"] = adjusted
 
 
 def read_comparisons(path: Path) -> list[Row]:
     """Read comparisons.csv: numbers as int and float, `shown` as bool, empty cells as None."""
-    whole = {"reference_tokens", "tokens", "n", "gained", "lost"}
-    text = {"reference", "run", "family", "task", "metric", "test"}
-    return [typed(row, COLUMNS, whole, text) for row in read_rows(path, COLUMNS)]
+    return read_typed(path, COLUMNS, {"reference", "run", "family", "task", "metric", "test"})

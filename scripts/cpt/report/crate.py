@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from cpt.files import sha256_of
@@ -92,29 +91,25 @@ def crate_metadata(name: str, files: Iterable[Path], root: Path, record: dict[st
         for relative, path in by_name.items()
         if fnmatchcase(relative, pattern)
     ]
-    language = crate.add(
-        ContextEntity(
-            crate,
-            "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
-            {"@type": "ComputerLanguage", "name": "Snakemake", "url": "https://snakemake.readthedocs.io"},
-        )
+    language = crate.add_jsonld(
+        {
+            "@id": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
+            "@type": "ComputerLanguage",
+            "name": "Snakemake",
+            "url": "https://snakemake.readthedocs.io",
+        }
     )
-    workflow = crate.add(
-        ContextEntity(
-            crate,
-            "#workflow",
-            {
-                "@type": "SoftwareSourceCode",
-                "name": "Continued pre-training of small language models",
-                "version": ", ".join(record["git_commits"]),
-            },
-        )
+    workflow = crate.add_jsonld(
+        {
+            "@id": "#workflow",
+            "@type": "SoftwareSourceCode",
+            "name": "Continued pre-training of small language models",
+            "version": ", ".join(record["git_commits"]),
+        }
     )
     workflow["programmingLanguage"] = language
-    inputs = [crate.add(ContextEntity(crate, entity.pop("@id"), entity)) for entity in _inputs(record)]
-    action = crate.add(
-        ContextEntity(crate, "#run", {"@type": "CreateAction", "name": f"the experiment {name}"})
-    )
+    inputs = [crate.add_jsonld(entity) for entity in _inputs(record)]
+    action = crate.add_jsonld({"@id": "#run", "@type": "CreateAction", "name": f"the experiment {name}"})
     action["instrument"] = workflow
     action["object"] = inputs
     action["result"] = entities

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from cpt.report.rows import Row, read_rows
+from cpt.report.rows import Row, grouped, read_rows
 
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
 STATISTICS_COLUMNS = ("corpus", "stage", "rule", "mixture", "documents", "tokens", "estimated_tokens")
@@ -37,10 +37,8 @@ def read_steps(path: Path) -> dict[str, list[Step]]:
 
     Raises UserError if the file has no rows or lacks a column.
     """
-    corpora: dict[str, list[dict[str, str]]] = {}
-    for row in read_rows(path, STATISTICS_COLUMNS):
-        corpora.setdefault(row["corpus"], []).append(row)
-    return {corpus: _steps(rows) for corpus, rows in corpora.items()}
+    corpora = grouped(read_rows(path, STATISTICS_COLUMNS), "corpus")
+    return {corpus: _steps(grouped(rows, "stage")) for corpus, rows in corpora.items()}
 
 
 class _Steps:
@@ -72,10 +70,7 @@ def _amount(row: dict[str, str]) -> Amount:
     return Amount(documents, int(row["tokens"] or row["estimated_tokens"] or 0), not row["tokens"])
 
 
-def _steps(rows: list[dict[str, str]]) -> list[Step]:
-    stages: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        stages.setdefault(row["stage"], []).append(row)
+def _steps(stages: dict[str, list[dict[str, str]]]) -> list[Step]:
     made = _Steps()
     made.total("read", _amount(stages["raw"][0]))
     kinds: dict[str, list[dict[str, str]]] = {"column": [], "length": [], "repetition": []}
@@ -118,20 +113,17 @@ def _by_label(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
 
 def data_rows(corpora: dict[str, list[Step]]) -> list[Row]:
     """The rows of data.csv: for each step what it took (empty: a total), and what was left after it."""
-    rows = []
-    for corpus, steps in corpora.items():
-        read = steps[0].left
-        for step in steps:
-            rows.append(
-                {
-                    "corpus": corpus,
-                    "step": step.label,
-                    "taken_documents": step.taken.documents if step.taken else None,
-                    "taken_tokens": step.taken.tokens if step.taken else None,
-                    "documents": step.left.documents,
-                    "tokens": step.left.tokens,
-                    "token_share": step.left.tokens / max(read.tokens, 1),
-                    "estimated": (step.taken or step.left).estimated,
-                }
-            )
-    return rows
+    return [
+        {
+            "corpus": corpus,
+            "step": step.label,
+            "taken_documents": step.taken.documents if step.taken else None,
+            "taken_tokens": step.taken.tokens if step.taken else None,
+            "documents": step.left.documents,
+            "tokens": step.left.tokens,
+            "token_share": step.left.tokens / max(steps[0].left.tokens, 1),
+            "estimated": (step.taken or step.left).estimated,
+        }
+        for corpus, steps in corpora.items()
+        for step in steps
+    ]

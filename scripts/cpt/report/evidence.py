@@ -1,12 +1,15 @@
 """Where a claim's numbers come from: the paper's own, or this experiment's results, asked in the same way."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
+from cpt.mixtures import default_mixture
+from cpt.report.labels import count_label, model_name
 from cpt.report.resampling import relative_change_interval
 from cpt.report.rows import Row
 from cpt.report.scores import averages, base_run, pairs_of, shown_rows
+from cpt.sizes import sequences_per_step
 
 
 class Unknown(Exception):
@@ -20,34 +23,94 @@ class Measured:
         self.value, self.interval, self.n = float(value), interval, n
 
 
-class Evidence(Protocol):
-    """What the functions of claims ask for. Runs go by the paper's names; each method may raise Unknown."""
+class Evidence(ABC):
+    """The functions of claims. Runs go by the paper's names; each method may raise Unknown."""
 
-    def score(self, run: str, task: str) -> Measured:
-        """Score of a run on a task."""
-
-    def average(self, run: str) -> Measured:
-        """Unweighted mean over the tasks."""
-
-    def change(self, run: str, tasks: Sequence[str]) -> Measured:
-        """Change in % of the mean score over tasks, against the base model."""
-
+    @abstractmethod
     def items(self, task: str) -> int:
         """Items of a task."""
 
+    @abstractmethod
     def majority(self, task: str) -> float:
         """Score of always giving the most frequent right choice."""
 
-    def run_value(self, run: str, column: str) -> float:
-        """A column of runs.csv."""
+    @abstractmethod
+    def score(self, run: str, task: str) -> Measured:
+        """Score of a run on a task."""
+
+    @abstractmethod
+    def average(self, run: str) -> Measured:
+        """Unweighted mean over the tasks."""
+
+    @abstractmethod
+    def change(self, run: str, tasks: list[str]) -> Measured:
+        """Change in % of the mean score over tasks, against the base model."""
+
+    @abstractmethod
+    def run_value(self, run: str, column: str) -> Measured:
+        """A column of the table of runs."""
+
+    def average_difference(self, run: str, reference: str) -> Measured:
+        """Average of a run less that of another."""
+        return Measured(self.average(run).value - self.average(reference).value)
+
+    def risen(self, run: str, reference: str, tasks: list[str]) -> Measured:
+        """How many of the tasks have a higher score than in another run."""
+        return Measured(
+            sum(self.score(run, task).value > self.score(reference, task).value for task in tasks)
+        )
+
+    def early_share(self, run: str, last: str) -> Measured:
+        """Share in % of the last run's gain in the average that an earlier run has already."""
+        whole = self.average_difference(last, "base").value
+        if whole <= 0:
+            raise Unknown("the average doesn't rise")
+        return Measured(100 * self.average_difference(run, "base").value / whole)
+
+    def difference(self, run: str, reference: str, column: str) -> Measured:
+        """Of two runs in a column."""
+        return Measured(self.run_value(run, column).value - self.run_value(reference, column).value)
+
+    def ratio(self, run: str, reference: str, column: str) -> Measured:
+        """Of two runs in a column."""
+        return Measured(self.run_value(run, column).value / self.run_value(reference, column).value)
+
+    def percent_of(self, run: str, reference: str, column: str) -> Measured:
+        """The ratio in %."""
+        return Measured(100 * self.ratio(run, reference, column).value)
+
+    def increase(self, run: str, reference: str, column: str) -> Measured:
+        """By how many % a run is over another in a column."""
+        return Measured(self.percent_of(run, reference, column).value - 100)
+
+    def decrease(self, run: str, reference: str, column: str) -> Measured:
+        """By how many % a run is under another in a column."""
+        return Measured(100 - self.percent_of(run, reference, column).value)
+
+    def items_right(self, run: str, task: str) -> Measured:
+        """The whole number of items nearest to a score."""
+        return Measured(round(self.score(run, task).value * self.items(task)), n=self.items(task))
+
+    def possible_counts(self, run: str, task: str) -> Measured:
+        """How many whole numbers of items give the score when it is rounded to four decimals."""
+        items, shown = self.items(task), round(self.score(run, task).value, 4)
+        near = range(math.floor((shown - 1e-4) * items), math.ceil((shown + 1e-4) * items) + 1)
+        return Measured(sum(round(count / items, 4) == shown for count in near), n=items)
+
+    def standard_errors(self, run: str, task: str) -> Measured:
+        """A run's difference from the base model over the standard error of two independent scores."""
+        now, before, n = self.score(run, task).value, self.score("base", task).value, self.items(task)
+        error = math.sqrt((now * (1 - now) + before * (1 - before)) / n)
+        if not error:
+            raise Unknown("all items are right, or all wrong")
+        return Measured((now - before) / error, n=n)
+
+    def over_majority(self, run: str, task: str) -> Measured:
+        """Score of a run less that of always giving the most frequent right choice."""
+        return Measured(self.score(run, task).value - self.majority(task), n=self.items(task))
 
 
-def nearest_share(score: float, items: int) -> float:
-    """The share of a whole number of `items` that is nearest to a rounded score."""
-    return round(score * items) / items
-
-
-class FromPaper:
+class FromPaper(Evidence):
     """The paper's numbers: `paper` of claims.yaml and its Table 1.
 
     Scores are shares of whole numbers of items where one such rounds to the score as printed.
@@ -56,29 +119,29 @@ class FromPaper:
     def __init__(self, paper: dict[str, Any], published: dict[str, dict[str, float]]):
         self.paper, self.published = paper, published
 
-    def score(self, run: str, task: str) -> Measured:
-        return Measured(nearest_share(self.published[run][task], self.items(task)))
-
-    def average(self, run: str) -> Measured:
-        scores = [self.published[run][task] for task in self.paper["items"]]
-        return Measured(sum(scores) / len(scores))
-
-    def change(self, run: str, tasks: Sequence[str]) -> Measured:
-        before, after = (sum(self.published[name][task] for task in tasks) for name in ("base", run))
-        return Measured(100 * (after / before - 1))
-
     def items(self, task: str) -> int:
         return self.paper["items"][task]
 
     def majority(self, task: str) -> float:
         return self.paper["majority"][task] / self.items(task)
 
-    def run_value(self, run: str, column: str) -> float:
-        paper = self.paper
-        stated = paper["runs"][run]
+    def score(self, run: str, task: str) -> Measured:
+        items = self.items(task)
+        return Measured(round(self.published[run][task] * items) / items)
+
+    def average(self, run: str) -> Measured:
+        scores = [self.published[run][task] for task in self.paper["items"]]
+        return Measured(sum(scores) / len(scores))
+
+    def change(self, run: str, tasks: list[str]) -> Measured:
+        before, after = (sum(self.published[name][task] for task in tasks) for name in ("base", run))
+        return Measured(100 * (after / before - 1))
+
+    def run_value(self, run: str, column: str) -> Measured:
+        paper, stated = self.paper, self.paper["runs"][run]
         if column in stated:
-            return stated[column]
-        sequences = paper["micro_batch"] * paper["accumulate"] * stated["processes"]
+            return Measured(stated[column])
+        sequences = sequences_per_step(paper["micro_batch"], paper["accumulate"], stated["processes"])
         per_process = stated["tokens"] / (3600 * stated["hours"] * stated["processes"])
         derived = {
             "parameters": paper["parameters"],
@@ -88,23 +151,33 @@ class FromPaper:
             "tokens_per_second_per_process": per_process,
             "utilization": per_process * paper["flops_per_token"] / paper["peak_flops"],
         }
-        return derived[column]
+        return Measured(derived[column])
 
 
-class FromResults:
-    """This experiment's scores.csv and runs.csv; `tasks` are the columns of Table 1, and `names` maps the
-    paper's runs to those in their place."""
+class FromResults(Evidence):
+    """This experiment's results, and whether they can be held against the paper's.
+
+    Args:
+        config: the merged one of the results.
+        budgets: training tokens of each run.
+        paper: that part of claims.yaml.
+        scores, runs: rows of scores.csv and, by run, of runs.csv.
+
+    Attributes:
+        names: the runs that stand for the paper's, by the paper's names.
+    """
 
     def __init__(
         self,
+        config: dict[str, Any],
+        budgets: dict[str, int],
+        paper: dict[str, Any],
         scores: list[Row],
         runs: dict[str, Row],
-        tasks: list[str],
-        names: dict[str, str],
-        seed: int,
     ):
+        self.config, self.paper, self.runs = config, paper, runs
         self.rows, self.averages = shown_rows(scores), averages(scores)
-        self.runs, self.tasks, self.names, self.seed = runs, tasks, names, seed
+        self.names = stand_ins(config, budgets, paper)
 
     def _name(self, run: str) -> str:
         if run not in self.names:
@@ -116,37 +189,76 @@ class FromResults:
             raise Unknown(f"{task} isn't scored")
         return self.rows[self._name(run), task]
 
-    def score(self, run: str, task: str) -> Measured:
-        row = self._row(run, task)
-        return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
-
-    def average(self, run: str) -> Measured:
-        for task in self.tasks:
-            self._row(run, task)
-        row = self.averages[self._name(run)]
-        return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
-
-    def change(self, run: str, tasks: Sequence[str]) -> Measured:
-        pairs = [pairs_of(self._row(run, task)) for task in tasks]
-        before, after = (sum(getattr(each, name) for each in pairs) for name in ("base_score", "run_score"))
-        if not before:
-            raise Unknown("the base model answers nothing right")
-        items = sum(each.n for each in pairs)
-        return Measured(100 * (after / before - 1), relative_change_interval(pairs, self.seed), items)
-
     def items(self, task: str) -> int:
         return self._row("base", task)["n"]
 
     def majority(self, task: str) -> float:
         return self._row("base", task)["majority"]
 
-    def run_value(self, run: str, column: str) -> float:
+    def score(self, run: str, task: str) -> Measured:
+        row = self._row(run, task)
+        return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
+
+    def average(self, run: str) -> Measured:
+        row = self.averages[self._name(run)]
+        return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
+
+    def change(self, run: str, tasks: list[str]) -> Measured:
+        pairs = [pairs_of(self._row(run, task)) for task in tasks]
+        before, after = (sum(getattr(each, name) for each in pairs) for name in ("base_score", "run_score"))
+        if not before:
+            raise Unknown("the base model answers nothing right")
+        interval = relative_change_interval(pairs, self.config["evaluate"]["seed"])
+        return Measured(100 * (after / before - 1), interval, sum(each.n for each in pairs))
+
+    def run_value(self, run: str, column: str) -> Measured:
         name = self._name(run)
         if name not in self.runs:
             raise Unknown(f"{name} wasn't trained here")
         if (value := self.runs[name][column]) is None:
             raise Unknown(f"{column} of {name} isn't known")
-        return value
+        return Measured(value)
+
+    def obstacle(self, wanted: list[str], hardware: bool) -> str:
+        """Why `wanted` (runs of the paper) aren't measured by those that stand for them; empty if they are.
+
+        Only the paper's own experiment is held against its numbers. Looked at: base model, items, and of
+        trained runs budget, text, settings, sequences per step; for `hardware` the device, its number and the
+        engine as well.
+        """
+        if self.config["base"].get("repo") != self.paper["base"]:
+            return f"another base model: {model_name(self.config['base'])}"
+        if any(row["n"] != self.paper["items"].get(row["task"], row["n"]) for row in self.rows.values()):
+            return "a subset of the items"
+        trained = [run for run in wanted if self.paper["runs"][run]["tokens"]]
+        return next(filter(None, (self._other_run(run, hardware) for run in trained)), "")
+
+    def _other_run(self, run: str, hardware: bool) -> str:
+        config, paper, stated, name = self.config, self.paper, self.paper["runs"][run], self.names.get(run)
+        row, settings = self.runs.get(name), config["runs"].get(name)
+        if row is None or (settings["tokens"] != stated["tokens"] and not settings.get("start_from")):
+            return f"no run of {count_label(stated['tokens'])} tokens"
+        shares = config["mixtures"][settings.get("mixture") or default_mixture(config["mixtures"])]
+        text = {config["corpora"][corpus].get("repo") for corpus, share in shares.items() if share}
+        if text != {paper["corpus"]} or settings.get("switch") or settings.get("start_from"):
+            return f"{name} is trained on other text, or not from the base model"
+        train = {**config["train"], **settings.get("train", {})}
+        for key, value in paper["train"].items():
+            if train[key] != value:
+                return f"{name} has another {key.replace('_', ' ')}: {train[key]}"
+        for key in ("document_masking", "selection", "l2_to_start"):
+            if train.get(key):
+                return f"{name} trains with {key.replace('_', ' ')}"
+        if row["sequence_length"] != paper["sequence_length"]:
+            return f"{name} has sequences of {row['sequence_length']} tokens"
+        if row["sequences_per_step"] != sequences_per_step(
+            paper["micro_batch"], paper["accumulate"], stated["processes"]
+        ):
+            return f"{name} has {row['sequences_per_step']} sequences per step"
+        same_machine = paper["device"] in row["device"] and row["engine"] == paper["engine"]
+        if hardware and not (same_machine and row["processes"] == stated["processes"]):
+            return f"{name} ran on {row['processes']} x {row['device']} with {row['engine']}"
+        return ""
 
 
 def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, Any]) -> dict[str, str]:

@@ -34,19 +34,13 @@ def table_of_csv(text: str, name: str) -> str:
     header, *rows = csv.reader(io.StringIO(text))
     numbers = [all(_is_number(row[index]) for row in rows if row[index]) for index in range(len(header))]
     encoded, name = base64.b64encode(text.encode()).decode(), html.escape(name)
-    return "\n".join(
-        [
-            f'<p><a download="{name}" href="data:text/csv;base64,{encoded}">Save {name}</a></p>',
-            "<table><thead><tr>",
-            *(
-                f'<th class="{"number" if numeric else ""}">{html.escape(title)}</th>'
-                for title, numeric in zip(header, numbers, strict=True)
-            ),
-            "</tr></thead><tbody>",
-            *(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows),
-            "</tbody></table>",
-        ]
-    )
+    lines = [f'<p><a download="{name}" href="data:text/csv;base64,{encoded}">Save {name}</a></p>']
+    lines.append("<table><thead><tr>")
+    for title, numeric in zip(header, numbers, strict=True):
+        lines.append(f'<th class="{"number" if numeric else ""}">{html.escape(title)}</th>')
+    lines.append("</tr></thead><tbody>")
+    lines += [f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows]
+    return "\n".join([*lines, "</tbody></table>"])
 
 
 def _is_number(text: str) -> bool:
@@ -66,16 +60,14 @@ def _cell(text: str) -> str:
 
 
 def render(source: Path, title: str, caption: str) -> str:
-    """A whole page that shows a .csv or .md file, or the card in the folder of a released model."""
+    """A whole page that shows a .csv or .md file, or the card in the folder of a released model.
+
+    `caption` is text with literals in double backticks.
+    """
     if source.is_dir():
         source /= "README.md"
     text = source.read_text(encoding="utf-8")
     body = table_of_csv(text, source.name) if source.suffix == ".csv" else html_of_markdown(text)
-    return page(title, caption, body)
-
-
-def page(title: str, caption: str, body: str) -> str:
-    """A whole page: `caption` is text with literals in double backticks, `body` is HTML."""
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     opening = f"<h1>{html.escape(title)}</h1>\n{html_of_markdown(caption)}"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{opening}\n{body}\n</body></html>\n'

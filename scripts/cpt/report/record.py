@@ -35,14 +35,12 @@ def stage_results(files: Iterable[Path], root: Path) -> dict[str, dict[str, Any]
     `files` are what the stages have made; of a folder among them, its JSON files count.
     """
     paths = [inner for path in files for inner in (path.glob("*.json") if path.is_dir() else [path])]
-    contents = {
-        path.relative_to(root).as_posix(): read_json(path) for path in sorted(paths) if path.suffix == ".json"
-    }
-    return {
-        name: content
-        for name, content in contents.items()
-        if isinstance(content, dict) and "provenance" in content
-    }
+    results = {}
+    for path in sorted(path for path in paths if path.suffix == ".json"):
+        content = read_json(path)
+        if isinstance(content, dict) and "provenance" in content:
+            results[path.relative_to(root).as_posix()] = content
+    return results
 
 
 def _shard(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -121,11 +119,10 @@ def experiment_record(
     """
     timings = timings.fillna(0.0)  # of jobs too short to be measured
     stages = {rule: {key: float(value) for key, value in row.items()} for rule, row in timings.iterrows()}
-    packages: dict[str, list[str]] = defaultdict(list)
+    packages: dict[str, dict[str, None]] = defaultdict(dict)  # versions in the order of the results
     for versions in _values(results, "versions"):
         for name, version in versions.items():
-            if version not in packages[name]:
-                packages[name].append(version)
+            packages[name][version] = None
     return {
         "config": {
             "file": config.name,
@@ -133,7 +130,7 @@ def experiment_record(
             "settings_digest": settings_digest(yaml.safe_load(config.read_text(encoding="utf-8"))),
         },
         "git_commits": _values(results, "git_commit"),
-        "packages": dict(sorted(packages.items())),
+        "packages": {name: list(versions) for name, versions in sorted(packages.items())},
         "hardware": _values(results, "hardware"),
         "base_model": {key: base[key] for key in ("source", "sha256", "parameters")},
         "data": [_shard(manifest) for manifest in manifests],

@@ -28,6 +28,28 @@ def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
+def read_typed(path: Path, columns: tuple[str, ...], text: set[str]) -> list[Row]:
+    """These columns of a CSV file: those in `text` as str; elsewhere digits as int, other numbers as float,
+    true and false as bool, empty cells as None."""
+
+    def value(name: str, cell: str) -> Any:
+        if name in text:
+            return cell
+        if cell in ("true", "false", ""):
+            return cell == "true" if cell else None
+        return int(cell) if cell.isdigit() else float(cell)
+
+    return [{name: value(name, row[name]) for name in columns} for row in read_rows(path, columns)]
+
+
+def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
+    """The rows by their value in a column, in their order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return groups
+
+
 def _cell(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -47,19 +69,3 @@ def write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> Non
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_cell(name, row.get(name)) for name in columns] for row in rows)
-
-
-def typed(row: dict[str, str], columns: tuple[str, ...], whole: set[str], text: set[str]) -> Row:
-    """One row as Python values: columns in `whole` as int, in `text` as str, true and false as bool, the
-    rest as float; empty cells as None, but for text."""
-
-    def value(name: str, cell: str) -> Any:
-        if name in text:
-            return cell
-        if cell in ("true", "false"):
-            return cell == "true"
-        if cell == "":
-            return None
-        return int(cell) if name in whole else float(cell)
-
-    return {name: value(name, row[name]) for name in columns}

@@ -1,12 +1,10 @@
 """What each training run took and reached, as one table (paper section 4.2.2)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cpt.errors import UserError
-from cpt.files import read_json
-from cpt.report.rows import Row, read_rows, typed, write_rows
+from cpt.report.rows import Row, read_rows, read_typed
 
 COLUMNS = (
     *("run", "tokens", "sequences", "sequence_length", "steps", "sequences_per_step", "tokens_per_step"),
@@ -14,8 +12,6 @@ COLUMNS = (
     *("tokens_per_second_per_process", "utilization", "peak_memory_mb", "parameters"),
     *("tokens_per_parameter", "first_loss", "last_loss"),
 )
-WHOLE = {"tokens", "sequences", "sequence_length", "steps", "sequences_per_step", "tokens_per_step"}
-WHOLE |= {"processes", "parameters"}
 LOSS_STEPS = 0.01  # share of the steps whose mean is the first and the last loss (at least one step)
 
 
@@ -61,15 +57,8 @@ def run_row(summary: dict[str, Any], metrics: Path) -> Row:
     }
 
 
-def write_runs(path: Path, summaries: Sequence[Path], metrics: Sequence[Path]) -> None:
-    """Write runs.csv from each run's run.json and metrics.csv; only a header where no run was trained."""
-    files = zip(summaries, metrics, strict=True)
-    write_rows(path, COLUMNS, [run_row(read_json(summary), losses) for summary, losses in files])
-
-
 def read_runs(path: Path) -> dict[str, Row]:
     """Read runs.csv by run: numbers as int and float, empty cells as None. Empty without trained runs."""
     if len(path.read_text(encoding="utf-8").splitlines()) < 2:
         return {}
-    rows = read_rows(path, COLUMNS)
-    return {row["run"]: typed(row, COLUMNS, WHOLE, {"run", "device", "engine"}) for row in rows}
+    return {row["run"]: row for row in read_typed(path, COLUMNS, {"run", "device", "engine"})}

@@ -124,12 +124,8 @@ def pair(reference: Answers, run: Answers, metric: str) -> list[Pairs]:
             f"{run.path}: {differing} of its items have another text, prompt or target than in the run it is "
             "compared with; evaluate both with the same benchmarks and the same lm-eval"
         )
-    return count(reference.right[metric], run.right[metric], run.leaf)
-
-
-def count(reference: np.ndarray, run: np.ndarray, leaf: np.ndarray) -> list[Pairs]:
-    """The 2 x 2 table of two bool [items] for each stratum of `leaf` (int64 [items], 0 .. strata - 1)."""
-    strata = leaf.max() + 1
-    outcome = np.where(run, np.where(reference, 0, 1), np.where(reference, 2, 3))  # the order of Pairs
-    table = np.bincount(4 * leaf + outcome, minlength=4 * strata).reshape(strata, 4)
+    # The 2 x 2 tables [leaf tasks, outcomes]: an outcome is both, gained, lost or neither, as in Pairs.
+    outcome = 2 * ~run.right[metric] + ~reference.right[metric]
+    leaf_tasks = run.leaf.max() + 1
+    table = np.bincount(4 * run.leaf + outcome, minlength=4 * leaf_tasks).reshape(leaf_tasks, 4)
     return [Pairs(*map(int, row)) for row in table]

@@ -6,7 +6,7 @@ Without numpy, since most stages only read scores; cpt.report.scoring computes t
 from pathlib import Path
 
 from cpt.errors import UserError
-from cpt.report.rows import Row, read_rows, typed, write_rows
+from cpt.report.rows import Row, read_rows, read_typed, write_rows
 from cpt.report.statistics import Pairs
 
 COLUMNS = (
@@ -41,19 +41,16 @@ def read_published(path: Path) -> dict[str, dict[str, float]]:
 
 def write_scores(path: Path, rows: list[Row]) -> None:
     """Write scores.csv, with a column for each letter that some item has as a choice."""
-    columns = [*(ALWAYS + letter for letter in FEWEST_LETTERS)]
-    for row in rows:
-        columns += [name for name in row if name.startswith(ALWAYS) and name not in columns]
+    letters = dict.fromkeys(ALWAYS + letter for letter in FEWEST_LETTERS)
+    letters |= {name: None for row in rows for name in row if name.startswith(ALWAYS)}
     before = COLUMNS.index("longest")
-    write_rows(path, (*COLUMNS[:before], *columns, *COLUMNS[before:]), rows)
+    write_rows(path, (*COLUMNS[:before], *letters, *COLUMNS[before:]), rows)
 
 
 def read_scores(path: Path) -> list[Row]:
     """Read the COLUMNS of scores.csv: numbers as int and float, `shown` and `above_null` as bool, empty cells
     as None."""
-    whole = {"tokens", "n", "items_of_full", "gained", "lost"}
-    text = {"run", "task", "metric", "null", "null_test"}
-    return [typed(row, COLUMNS, whole, text) for row in read_rows(path, COLUMNS)]
+    return read_typed(path, COLUMNS, {"run", "task", "metric", "null", "null_test"})
 
 
 def shown_rows(scores: list[Row]) -> dict[tuple[str, str], Row]:

@@ -1,18 +1,28 @@
 """Every score of every run with its uncertainty, paired with the base model item by item."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cpt.errors import UserError
 from cpt.files import read_json
-from cpt.report.comparisons import compare, compare_average
-from cpt.report.nulls import null_scores, strongest_null
+from cpt.report.comparisons import adjust, compare, compare_average, error_of_mean, mean
+from cpt.report.letters import letter
 from cpt.report.rows import Row
 from cpt.report.samples import Answers, check_metric, pair
-from cpt.report.scores import AVERAGE, BITS_PER_BYTE, base_run
-from cpt.report.statistics import Z_95, Pairs, holm, pooled, standard_error, wilson_interval
+from cpt.report.scores import ALWAYS, AVERAGE, BITS_PER_BYTE, base_run
+from cpt.report.statistics import (
+    SIGNIFICANT,
+    Z_95,
+    Pairs,
+    binomial_p,
+    mcnemar_p,
+    pooled,
+    standard_error,
+    wilson_interval,
+)
 
 
 def score_rows(
@@ -67,8 +77,9 @@ def score_rows(
         for corpus in corpora:
             row = _bits_per_byte_row(corpus, bits[run, corpus], bits[base, corpus])
             rows.append({"run": run, "tokens": tokens, **row})
-    _adjust([row for row in rows if row["shown"]])
-    _adjust([row for row in rows if row["task"] == AVERAGE])
+    tested = [row for row in rows if "mcnemar_p" in row]
+    adjust([row for row in tested if row["shown"]], "mcnemar_p")
+    adjust([row for row in tested if row["task"] == AVERAGE], "mcnemar_p")
     return rows
 
 
@@ -80,13 +91,6 @@ def _check_count(answers: Answers, task: str, n: int) -> None:
         )
 
 
-def _adjust(family: list[Row]) -> None:
-    """Holm's p of the trained runs' rows."""
-    tested = [row for row in family if "mcnemar_p" in row]
-    for row, adjusted in zip(tested, holm([row["mcnemar_p"] for row in tested]), strict=True):
-        row["mcnemar_p_holm"] = adjusted
-
-
 def _task_rows(base: Answers, run: Answers, seed: int | None) -> Iterator[tuple[Row, list[Pairs]]]:
     """What a run's answers to a task give by metric, beside the base model's; `seed` is None for itself."""
     nulls = null_scores(run)
@@ -95,7 +99,6 @@ def _task_rows(base: Answers, run: Answers, seed: int | None) -> Iterator[tuple[
         pairs = pooled(strata)
         correct = pairs.both + pairs.gained
         low, high = wilson_interval(correct, pairs.n)
-        null = strongest_null(run, metric)
         row = {
             "metric": metric,
             "n": pairs.n,
@@ -108,11 +111,7 @@ def _task_rows(base: Answers, run: Answers, seed: int | None) -> Iterator[tuple[
             "gained": pairs.gained,
             "lost": pairs.lost,
             **nulls,
-            "null": null.name,
-            "null_score": null.score,
-            "null_test": null.test,
-            "null_p": null.p,
-            "above_null": null.above,
+            **strongest_null(run, metric),
         }
         yield row | (_difference(compare(strata, seed)) if seed is not None else {}), strata
 
@@ -130,24 +129,17 @@ def _difference(compared: Row) -> Row:
 def _average_row(shown: list[tuple[Row, list[Pairs]]], seed: int) -> Row:
     """The unweighted mean over the shown rows of one run, with the interval of its own paired difference."""
     rows = [row for row, _ in shown]
-
-    def mean(name: str) -> float:
-        return math.fsum(row[name] for row in rows) / len(rows)
-
-    error = math.sqrt(math.fsum(row["standard_error"] ** 2 for row in rows)) / len(rows)
-    score = mean("score")
-    row = {
-        **{name: rows[0][name] for name in ("run", "tokens")},
-        **{"task": AVERAGE, "metric": AVERAGE, "shown": False},
-        **{name: sum(row[name] for row in rows) for name in ("n", "items_of_full", "gained", "lost")},
-        "score": score,
-        "standard_error": error,
-        "ci_low": score - Z_95 * error,
-        "ci_high": score + Z_95 * error,
-        **{name: mean(name) for name in ("base_score", "difference", "chance", "majority")},
-    }
-    compared = compare_average([strata for _, strata in shown], seed) if row["tokens"] else None
-    return row | (_difference(compared) if compared else {})
+    row: Row = {name: rows[0][name] for name in ("run", "tokens")}
+    row |= {"task": AVERAGE, "metric": AVERAGE, "shown": False}
+    for name in ("n", "items_of_full", "gained", "lost"):
+        row[name] = sum(each[name] for each in rows)
+    for name in ("score", "base_score", "difference", "chance", "majority"):
+        row[name] = mean([each[name] for each in rows])
+    error = row["standard_error"] = error_of_mean([each["standard_error"] for each in rows])
+    row |= {"ci_low": row["score"] - Z_95 * error, "ci_high": row["score"] + Z_95 * error}
+    if row["tokens"]:
+        row |= _difference(compare_average([strata for _, strata in shown], seed))
+    return row
 
 
 def _bits_per_byte_row(corpus: str, path: Path, base_path: Path) -> Row:
@@ -164,3 +156,50 @@ def _bits_per_byte_row(corpus: str, path: Path, base_path: Path) -> Row:
         "base_score": base[BITS_PER_BYTE],
         "difference": measured[BITS_PER_BYTE] - base[BITS_PER_BYTE],
     }
+
+
+def null_answers(answers: Answers) -> dict[str, np.ndarray]:
+    """Bool [items] by null: what always answering one letter, or the longest choice, gets right.
+
+    An item without such a letter counts as wrong. `longest` is absent where all choices are equally long
+    (MMLU's are letters, and WinoGrande's two sentences end alike).
+    """
+    nulls = {f"{ALWAYS}{letter(number)}": answers.gold == number for number in range(answers.choices.max())}
+    return nulls if answers.longest is None else {**nulls, "longest": answers.gold == answers.longest}
+
+
+def chance_of(answers: Answers) -> float:
+    """Expected score of a uniform guess: the mean of 1 / number of choices."""
+    return float((1 / answers.choices).mean())
+
+
+def null_scores(answers: Answers) -> dict[str, float]:
+    """What can be scored without reading the question: `chance`, `always_A` ..., `majority` (the best of
+    these), and if there is one `longest`."""
+    scores = {name: float(right.mean()) for name, right in null_answers(answers).items()}
+    majority = max(score for name, score in scores.items() if name.startswith(ALWAYS))
+    return {"chance": chance_of(answers), "majority": majority, **scores}
+
+
+def strongest_null(answers: Answers, metric: str) -> Row:
+    """The null with the highest score, and the test of a run's answers against it.
+
+    Which letter is the best to answer always is only known from the gold answers, so this null is a bit
+    stronger than a fair one; if a score differs significantly from it, it differs from all of them.
+
+    Returns:
+        Columns of scores.csv: null (`chance`, `longest`, or `always_B` and the like), its score, the test
+        (`mcnemar`, exact, on the same items, or for chance, which has no answers of its own, `binomial`,
+        exact), its two-sided p, and above_null: the run's score is higher, and p is below 0.05.
+    """
+    right, nulls, chance = answers.right[metric], null_answers(answers), chance_of(answers)
+    null = max(nulls, key=lambda name: float(nulls[name].mean()))
+    score = float(nulls[null].mean())
+    if score < chance:  # items with another number of choices make this binomial test a bit too careful
+        null, score, test = "chance", chance, "binomial"
+        p = binomial_p(int(right.sum()), len(right), chance)
+    else:
+        test = "mcnemar"
+        p = mcnemar_p(int((right & ~nulls[null]).sum()), int((nulls[null] & ~right).sum()))
+    above = float(right.mean()) > score and p < SIGNIFICANT
+    return {"null": null, "null_score": score, "null_test": test, "null_p": p, "above_null": above}

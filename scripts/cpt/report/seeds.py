@@ -1,7 +1,6 @@
 """Runs that differ only in their seed: what is due to the seed, and what to the choice of items."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,34 +43,13 @@ def seed_rows(
                     {
                         **{"run": name, "runs": len(runs), "task": task, "metric": metric},
                         **{"n": values.shape[1], "quantity": quantity},
-                        **spread(values, limits)._asdict(),
+                        **spread(values, limits),
                     }
                 )
     return rows
 
 
-class Spread(NamedTuple):
-    """The mean of several runs that differ in nothing but their seed, with both sources of its variance.
-
-    Attributes:
-        mean: over runs and items.
-        between_seeds: standard deviation of the runs' scores.
-        item_error, seed_error: standard errors of the mean from the choice of items, and from the choice of
-            seeds (0 where the runs differ by no more than their items would let them).
-        standard_error: of the mean, from both.
-        ci_low, ci_high: 95 % confidence interval of the mean.
-    """
-
-    mean: float
-    between_seeds: float
-    item_error: float
-    seed_error: float
-    standard_error: float
-    ci_low: float
-    ci_high: float
-
-
-def spread(values: np.ndarray, limits: tuple[float, float]) -> Spread:
+def spread(values: np.ndarray, limits: tuple[float, float]) -> dict[str, float]:
     """Mean and variance of float64 [runs, items], at least two of each, with both of them random.
 
     The two-way layout without repetition: the variance of the mean is (MS_runs + MS_items - MS_rest) /
@@ -85,6 +63,12 @@ def spread(values: np.ndarray, limits: tuple[float, float]) -> Spread:
     alike by chance.
 
     `limits` are the smallest and the largest value that the mean can have; the interval ends there.
+
+    Returns:
+        Columns of seeds.csv: mean, over runs and items; between_seeds, the standard deviation of the runs'
+        scores; item_error and seed_error, standard errors of the mean from the choice of items and from that
+        of seeds (0 where the runs differ by no more than their items would let them); standard_error, from
+        both; ci_low and ci_high, the 95 % confidence interval of the mean.
     """
     from scipy.stats import t  # here, since it takes a second to load
 
@@ -92,26 +76,21 @@ def spread(values: np.ndarray, limits: tuple[float, float]) -> Spread:
     size = runs * items
     mean = values.mean()
     of_runs, of_items = values.mean(1), values.mean(0)
-    squares = np.array(
-        [
-            items * of_runs.var(ddof=1),
-            runs * of_items.var(ddof=1),
-            ((values - of_runs[:, None] - of_items + mean) ** 2).sum() / ((runs - 1) * (items - 1)),
-        ]
-    )
+    degrees = np.array([runs - 1, items - 1, (runs - 1) * (items - 1)])
+    of_rest = ((values - of_runs[:, None] - of_items + mean) ** 2).sum() / degrees[2]
+    squares = np.array([items * of_runs.var(ddof=1), runs * of_items.var(ddof=1), of_rest])
     of_seeds, of_choice, rest = squares / size
     # Never less than the items' own part: with few seeds, the difference can come out too small by chance.
     variance = max(of_seeds + of_choice - rest, of_choice)
-    degrees = np.array([runs - 1, items - 1, (runs - 1) * (items - 1)])
     parts = ((squares / size) ** 2 / degrees).sum()
     least = min(runs, items) - 1
     half = t.ppf(0.975, max(least, variance**2 / parts)) * math.sqrt(variance) if parts else 0.0
-    return Spread(
-        float(mean),
-        float(of_runs.std(ddof=1)),
-        math.sqrt(of_choice),
-        math.sqrt(max(0.0, of_seeds - rest)),
-        math.sqrt(variance),
-        float(max(limits[0], mean - half)),
-        float(min(limits[1], mean + half)),
-    )
+    return {
+        "mean": float(mean),
+        "between_seeds": float(of_runs.std(ddof=1)),
+        "item_error": math.sqrt(of_choice),
+        "seed_error": math.sqrt(max(0.0, of_seeds - rest)),
+        "standard_error": math.sqrt(variance),
+        "ci_low": float(max(limits[0], mean - half)),
+        "ci_high": float(min(limits[1], mean + half)),
+    }

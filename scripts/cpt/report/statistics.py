@@ -38,6 +38,11 @@ class Pairs(NamedTuple):
         return (self.both + self.lost) / self.n
 
     @property
+    def discordant(self) -> float:
+        """Share of items that only one of the two answers right."""
+        return (self.gained + self.lost) / self.n
+
+    @property
     def difference(self) -> float:
         """Score of the run less that of the base model."""
         return (self.gained - self.lost) / self.n
@@ -66,8 +71,7 @@ def paired_standard_error(pairs: Pairs) -> float:
     """
     if pairs.n < 2:
         return math.nan
-    discordant = (pairs.gained + pairs.lost) / pairs.n
-    return math.sqrt((discordant - pairs.difference**2) / (pairs.n - 1))
+    return math.sqrt((pairs.discordant - pairs.difference**2) / (pairs.n - 1))
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:

@@ -52,10 +52,23 @@ _METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Soft
 
 
 @contextmanager
-def figure(height: float) -> Iterator[Figure]:
-    """A figure in the house style, `height` inches high; draw and save it inside the `with` block."""
+def figure(height: float, files: Sequence[Path] = ()) -> Iterator[Figure]:
+    """A figure in the house style, `height` inches high, to be drawn inside the `with` block.
+
+    It is written to each of the files at the end, atomically, in the format of its suffix.
+    """
     with mpl.rc_context(_SETTINGS):
-        yield Figure(figsize=(WIDTH, height), layout="constrained")
+        yield (drawn := Figure(figsize=(WIDTH, height), layout="constrained"))
+        for path in files:
+            extension = path.suffix[1:]
+            with atomic(path) as temporary:
+                drawn.savefig(temporary, format=extension, metadata=_METADATA.get(extension))
+
+
+def look(index: int, *parts: str) -> dict[str, Any]:
+    """Some of `color`, `linestyle` and `marker` of the line with this number, for matplotlib's `plot`."""
+    choices = {"color": RUN_COLOURS, "linestyle": LINES, "marker": MARKERS}
+    return {part: choices[part][index % len(choices[part])] for part in parts}
 
 
 def legend(drawn: Figure, columns: int, **options: Any) -> None:
@@ -65,11 +78,3 @@ def legend(drawn: Figure, columns: int, **options: Any) -> None:
         if number == 1 or box.get_window_extent().width <= drawn.bbox.width:
             return
         box.remove()
-
-
-def save(drawn: Figure, files: Sequence[Path]) -> None:
-    """Write the figure to each file, atomically, in the format of its suffix. Call it inside `figure`."""
-    for path in files:
-        extension = path.suffix[1:]
-        with atomic(path) as temporary:
-            drawn.savefig(temporary, format=extension, metadata=_METADATA.get(extension))

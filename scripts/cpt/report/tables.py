@@ -39,14 +39,6 @@ class Table1:
         self.rows = shown_rows(scores)
         self.averages = averages(scores)
 
-    def scores(self, run: str) -> list[float]:
-        """A run's scores in the order of the columns, their unweighted mean last."""
-        return _with_mean([self.rows[run, task]["score"] for task in self.tasks])
-
-    def published_scores(self, run: str) -> list[float]:
-        """The paper's scores of a run in that order; NaN for a task it doesn't have and for its mean."""
-        return _with_mean([self.published[run].get(task, math.nan) for task in self.tasks])
-
     def header(self) -> list[str]:
         """Column titles."""
         return ["CPT tokens", *(task.label for task in self.tasks.values()), "Avg"]
@@ -80,14 +72,15 @@ class Table1:
         ]
 
     def published_body(self) -> list[list[str]]:
-        """The paper's rows as text; its budgets are approximate."""
-        return [
-            [
-                f"≈ {count_label(scores['tokens'])}" if scores["tokens"] else "0 (base)",
-                *_decimals(self.published_scores(run)),
-            ]
-            for run, scores in self.published.items()
-        ]
+        """The paper's rows as text; its budgets are approximate. A task that it doesn't have is a dash, and
+        so is then the mean."""
+        lines = []
+        for published in self.published.values():
+            scores = [published.get(task, math.nan) for task in self.tasks]
+            scores.append(sum(scores) / len(scores))
+            label = f"≈ {count_label(published['tokens'])}" if published["tokens"] else "0 (base)"
+            lines.append([label, *(NONE if math.isnan(score) else f"{score:.4f}" for score in scores)])
+        return lines
 
     def notes(self) -> list[str]:
         """Sentences on what the table shows: model, metrics, items, uncertainty, size of the budgets."""
@@ -154,14 +147,6 @@ def _half(low: float, high: float) -> str:
     return f"\N{PLUS-MINUS SIGN}{(high - low) / 2:.3f}"
 
 
-def _with_mean(values: list[float]) -> list[float]:
-    return [*values, sum(values) / len(values)]
-
-
-def _decimals(values: list[float]) -> list[str]:
-    return [NONE if math.isnan(value) else f"{value:.4f}" for value in values]
-
-
 def write_csv(path: Path, table: Table1) -> None:
     """Write run, tokens, one column per task, average; then, for each of these, its interval, the change
     against the base model with its interval and Holm's p, the best score without reading, and the published
@@ -178,10 +163,7 @@ def write_csv(path: Path, table: Table1) -> None:
     write_rows(path, tuple(rows[0]), rows)
 
 
-def _markdown(text: str) -> str:
-    for character in "|*":
-        text = text.replace(character, "\\" + character)
-    return text
+_MARKDOWN = str.maketrans({"|": r"\|", "*": r"\*"})
 
 
 def write_markdown(path: Path, table: Table1) -> None:
@@ -190,14 +172,14 @@ def write_markdown(path: Path, table: Table1) -> None:
     def lines(rows: list[list[str]]) -> list[str]:
         header = table.header()
         grid = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-        return ["| " + " | ".join(_markdown(cell) for cell in row) + " |" for row in grid]
+        return ["| " + " | ".join(cell.translate(_MARKDOWN) for cell in row) + " |" for row in grid]
 
     text = [
         "**Table 1.** Benchmark scores of this experiment by tokens of continued pre-training (CPT).",
         "",
         *lines([*table.body(), *table.null_body()]),
         "",
-        *(f"- {_markdown(note)}" for note in table.notes()),
+        *(f"- {note.translate(_MARKDOWN)}" for note in table.notes()),
         "",
         "---",
         "",

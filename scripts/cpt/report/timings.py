@@ -7,8 +7,6 @@ import pandas as pd
 
 from cpt.errors import UserError
 
-COLUMNS = {"s": "wall_seconds", "cpu_time": "cpu_seconds", "max_rss": "peak_memory_mb"}
-
 
 def summed_timings(files: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Rows by rule, the longest first: jobs, wall_seconds, cpu_seconds (summed), peak_memory_mb (of one job).
@@ -28,14 +26,10 @@ def summed_timings(files: Sequence[Path], folder: Path) -> pd.DataFrame:
         )
         for file in files
     )
-    summary = (
-        rows.rename(columns=COLUMNS)
-        .groupby("rule", sort=True)
-        .agg(
-            jobs=("rule", "size"),
-            wall_seconds=("wall_seconds", "sum"),
-            cpu_seconds=("cpu_seconds", "sum"),
-            peak_memory_mb=("peak_memory_mb", "max"),
-        )
+    summary = rows.groupby("rule", sort=True).agg(
+        jobs=("rule", "size"),
+        wall_seconds=("s", "sum"),
+        cpu_seconds=("cpu_time", "sum"),
+        peak_memory_mb=("max_rss", "max"),
     )
     return summary.sort_values("wall_seconds", ascending=False).round(1)

@@ -79,10 +79,9 @@ def _draw_panel(axes: Axes, panel: Panel, corpora: dict[str, tuple[np.ndarray, n
             100 * counts / counts.sum(),
             edges,
             baseline=smallest / 2,
-            color=style.RUN_COLOURS[index % len(style.RUN_COLOURS)],
-            linestyle=style.LINES[index % len(style.LINES)],
             linewidth=1,
             label=corpus,
+            **style.look(index, "color", "linestyle"),
         )
     for threshold in panel.thresholds:
         axes.axvline(threshold, color="black", linestyle=(0, (6, 3)), linewidth=0.8, label="threshold")

@@ -161,9 +161,9 @@ def step_bytes(
     Of each token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each normalization,
     in float32; the inputs of the matrices, 3; query, repeated keys and values, 3; attention's output, 1) and
     4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, which
-    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are
-    compiled. Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient
-    of the head.
+    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are compiled.
+    Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient of the
+    head.
     """
     tokens, size = micro_batch * sequence_length, 2 if precision == "bf16" else 4
     width = shape.hidden_size

