@@ -5,6 +5,7 @@ import resource
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,34 +19,34 @@ from cpt.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+SHARD = Path("raw", "00000.parquet")
 # One thread per process, so that CPU time is time on one core.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"), "1"
 ) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
-def copy_documents(files: Sequence[Path], folder: Path, megabytes: float, copies: int) -> int:
+def copy_documents(files: Sequence[Path], shard: Path, megabytes: float, copies: int) -> None:
     """Write about so many megabytes of text as one shard, and each document again for each further copy.
 
-    A line with its number tells a copy from the others, so that none is an exact duplicate. Returns bytes.
+    A line with its number tells a copy from the others, so that none is an exact duplicate.
     """
-    from cpt.corpus.documents import RAW_SCHEMA, as_name, read_rows, row_writer, valid_text
+    from cpt.corpus.documents import RAW_SCHEMA, row_writer
+    from cpt.corpus.sources import documents_in
 
-    size = 0
-    folder.mkdir(parents=True)
-    with row_writer(folder / "00000.parquet", RAW_SCHEMA) as rows:
+    chosen, left = [], megabytes * 1e6
+    for document in chain.from_iterable(documents_in(file, file.name, "text") for file in files):
+        if left <= 0:
+            break
+        if document.text:
+            chosen.append(document)
+            left -= len(document.text.encode())
+    shard.parent.mkdir(parents=True)
+    with row_writer(shard, RAW_SCHEMA) as rows:
         for copy in range(copies):
-            left = megabytes * 1e6
-            for file in files:
-                for raw, name, url in read_rows(file, ["text", "id", "url"]) if left > 0 else ():
-                    text, _ = valid_text(raw)
-                    if text and left > 0:
-                        left -= len(text.encode())
-                        if copy:
-                            text += f"\nThis is copy {copy} of the document above, for the benchmark."
-                        size += len(text.encode())
-                        rows.add(as_name(name) or f"{file.stem}/{rows.count}", text, as_name(url) or "")
-    return size
+            line = f"\nThis is copy {copy} of the document above, for the benchmark." if copy else ""
+            for document in chosen:
+                rows.add(document.id, document.text + line, document.url)
 
 
 def measured(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
@@ -115,10 +116,10 @@ def log_ratios(table: "pd.DataFrame") -> None:
 
 def prepare(root: Path, files: Sequence[Path], job: Job, megabytes: float, copies: int) -> tuple[int, int]:
     """Write the documents under `root`; returns their tokens and bytes."""
-    size = copy_documents(files, root / "raw", megabytes, copies)
-    tokens = measured("limit-hf", "tokenize", job._replace(raw=root / "raw"), root)["tokens"]
-    logging.info("%.1f MB of text, %s tokens", size / 1e6, f"{tokens:,}")
-    return tokens, size
+    copy_documents(files, root / SHARD, megabytes, copies)
+    counts = measured("limit-hf", "tokenize", job._replace(raw=root / SHARD), root)
+    logging.info("%.1f MB of text, %s tokens", counts["bytes"] / 1e6, f"{counts['tokens']:,}")
+    return counts["tokens"], counts["bytes"]
 
 
 def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job: Job) -> "pd.DataFrame":
@@ -134,7 +135,7 @@ def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job:
                 for stage in STAGES[system]:
                     if stage in ASIDE and job.benchmarks is None:
                         continue
-                    found = measured(system, stage, job._replace(raw=root / "raw"), Path(folder))
+                    found = measured(system, stage, job._replace(raw=root / SHARD), Path(folder))
                     runs.append({"system": system, "stage": stage, "repeat": repeat, **found})
                     logging.info(
                         "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",

@@ -7,8 +7,10 @@ that does without them.
 import os
 import resource
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
 from importlib import import_module
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +26,7 @@ Result = dict[str, float]  # seconds and, where the stage knows it, tokens (that
 
 
 class Job(NamedTuple):
-    """What a system works on: the documents are one shard, the only file in `raw`."""
+    """What a system works on: the documents are one shard (.parquet), the only file in its folder."""
 
     raw: Path
     model: Path
@@ -34,10 +36,6 @@ class Job(NamedTuple):
     decontaminate: Decontaminate
     held_out: HeldOut
     packing: Packing
-
-    @property
-    def shard(self) -> Path:
-        return self.raw / "00000.parquet"
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -70,7 +68,7 @@ def our(name: str, **values: Any) -> Result:
 def ours_filter(job: Job, folder: Path) -> Result:
     return our(
         "filter_documents",
-        raw=job.shard,
+        raw=job.raw,
         text_column="text",
         where={},
         filters=job.filters,
@@ -158,7 +156,7 @@ def datasets_map(job: Job, folder: Path) -> Result:
     def work() -> None:
         tokenizer = AutoTokenizer.from_pretrained(job.model)
         data = datasets.load_dataset(
-            "parquet", data_files=[str(job.shard)], split="train", cache_dir=str(folder)
+            "parquet", data_files=[str(job.raw)], split="train", cache_dir=str(folder)
         )
         data = data.map(
             lambda batch: tokenizer(batch["text"]), batched=True, remove_columns=data.column_names
@@ -188,7 +186,7 @@ def trove_filter(job: Job, folder: Path) -> Result:
         top_n_grams=tuple(limits.top_ngram_character_share.items()),
         dup_n_grams=tuple(limits.duplicate_ngram_character_share.items()),
     )
-    return trove(folder, ParquetReader(str(job.raw)), rules, ParquetWriter(str(folder / "filtered")))
+    return trove(folder, ParquetReader(str(job.raw.parent)), rules, ParquetWriter(str(folder / "filtered")))
 
 
 def trove_deduplicate(job: Job, folder: Path) -> Result:
@@ -227,7 +225,8 @@ def trove(folder: Path, *steps: Any) -> Result:
 
     logs = str(folder / "logs")
     executor = LocalPipelineExecutor(list(steps), tasks=1, logging_dir=logs, skip_completed=False)
-    return {"seconds": cpu_seconds(executor.run)}
+    with redirect_stderr(StringIO()):  # pages of statistics
+        return {"seconds": cpu_seconds(executor.run)}
 
 
 # ---------------------------------------------------------------------------------------- bare tokenizers
@@ -260,27 +259,23 @@ def limit_gigatoken(job: Job, folder: Path) -> Result:
 def bare(job: Job, tokens_in: Callable[[list[str]], int]) -> Result:
     from cpt.corpus.documents import read_rows
 
-    texts = [text.decode() for (text,) in read_rows(job.shard, ["text"])]
+    texts = [text.decode() for (text,) in read_rows(job.raw, ["text"])]
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     counts: list[int] = []
     seconds = cpu_seconds(lambda: counts.extend(map(tokens_in, batches)))
-    return {"seconds": seconds, "tokens": sum(counts)}
+    return {"seconds": seconds, "tokens": sum(counts), "bytes": sum(len(text.encode()) for text in texts)}
 
 
-def ours(encoder: str) -> dict[str, Callable[[Job, Path], Result]]:
-    """Our stages, with one of the encoders of tokenize_documents."""
-    return {
-        "filter": ours_filter,
-        "deduplicate": ours_deduplicate,
-        "decontaminate": ours_decontaminate,
-        "tokenize": partial(ours_tokenize, encoder=encoder),
-        "pack": ours_pack,
-    }
-
-
+OURS = {
+    "filter": ours_filter,
+    "deduplicate": ours_deduplicate,
+    "decontaminate": ours_decontaminate,
+    "tokenize": partial(ours_tokenize, encoder="fastest"),
+    "pack": ours_pack,
+}
 STAGES = {
-    "ours-gigatoken": ours("fastest"),
-    "ours-hf": ours("tokenizers"),
+    "ours-gigatoken": OURS,
+    "ours-hf": {**OURS, "tokenize": partial(ours_tokenize, encoder="tokenizers")},
     "datasets-map": {"tokenize_and_group": datasets_map},
     "datatrove": {"filter": trove_filter, "deduplicate": trove_deduplicate, "tokenize": trove_tokenize},
     "limit-hf": {"tokenize": limit_hf},

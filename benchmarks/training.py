@@ -196,7 +196,7 @@ def draw(rows: list[dict[str, Any]], speed: str, title: str, outputs: Sequence[P
             right.text(begin, place, f" {row['peak_memory_mb']:,.0f}", va="center", fontsize=7.5)
         left.set_yticks(range(len(rows)), [row["system"] for row in rows])
         left.invert_yaxis()
-        left.set_xlabel(speed.replace("_", " ").replace("cpu", "CPU").capitalize())
+        left.set_xlabel(speed.replace("_", " ").capitalize().replace("cpu", "CPU"))
         right.set_xlabel("Peak memory (MB)")
         for axes in (left, right):
             axes.grid(axis="y", visible=False)

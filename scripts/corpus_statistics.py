@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.corpus.quality import QualityHistogram
 from cpt.corpus.shards import by_corpus
-from cpt.corpus.statistics import Row, Tables, rows_of
+from cpt.corpus.statistics import Row, rows_of
 from cpt.files import read_json, write_text
 
 
@@ -37,7 +37,7 @@ def corpus_statistics(
     lines = [",".join(Row._fields)]
     bins = ["corpus,measure,from,to,documents"]
     for corpus, (*tables, histograms) in files.items():
-        for row in rows_of(corpus, Tables(*tables), duplicates, ledgers):
+        for row in rows_of(corpus, *tables, duplicates, ledgers):
             lines.append(",".join("" if value is None else str(value) for value in row))
         histogram = QualityHistogram()
         for path in histograms:

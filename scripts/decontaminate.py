@@ -23,16 +23,17 @@ def decontaminate(
         report: what was found (.json), to write.
     """
     before = load_keep(unique, documents)
-    found = contamination_of(documents, before, Items(benchmarks / "items.parquet", settings.ngram))
-    kept = before & ~found.documents if settings.drop else before
+    items = Items(benchmarks / "items.parquet", settings.ngram)
+    contaminated, size, hits, touched = contamination_of(documents, before, items)
+    kept = before & ~contaminated if settings.drop else before
     write_array(keep, kept)
     facts = {
         "documents": int(before.sum()),
-        "contaminated": int(found.documents.sum()),
-        "contaminated_bytes": found.bytes,
+        "contaminated": int(contaminated.sum()),
+        "contaminated_bytes": size,
         "dropped": int(before.sum() - kept.sum()),
-        "hits": found.hits,
-        "items_touched": found.items,
+        "hits": hits,
+        "items_touched": touched,
         "settings": settings,
         "provenance": provenance(settings),
     }

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.corpus.drop_report import Drops, sections_of
+from cpt.corpus.drops import sections_of
 from cpt.corpus.shards import by_corpus
 from cpt.files import write_text
 
@@ -30,7 +30,7 @@ def drop_report(
     files = by_corpus(corpora, drops, examples, contamination, token_drops, token_examples)
     sections = ["# What was dropped, and why\n"]
     for corpus, lists in files.items():
-        sections += sections_of(corpus, Drops(*lists))
+        sections += sections_of(corpus, *lists)
     write_text(page, "\n".join(sections))
 
 

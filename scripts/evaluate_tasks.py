@@ -7,7 +7,7 @@ from cpt.evaluate.answers import Answers, answers_file, remove_former
 from cpt.evaluate.model import load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
-from cpt.files import atomic, read_json, sha256_of, write_json
+from cpt.files import read_json, sha256_of, write_json
 from cpt.provenance import provenance
 
 
@@ -49,8 +49,7 @@ def evaluate_tasks(
             result, items = evaluate_task(
                 scorer, benchmarks, task, settings.items, settings.seed, include_path
             )
-        with atomic(samples_file) as temporary:
-            write_samples(temporary, items)
+        write_samples(samples_file, items)
         result |= {
             "benchmark_sha256": contents.get(task.removesuffix("_continuation")),
             "settings": used,

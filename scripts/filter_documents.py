@@ -3,14 +3,7 @@ from typing import Literal
 
 from cpt.command import run
 from cpt.config_sections import DocumentFilters, Where
-from cpt.corpus.columns import require_number_columns
-from cpt.corpus.documents import (
-    FILTERED_SCHEMA,
-    open_parquet,
-    parquet_writer,
-    read_batches,
-    require_text_column,
-)
+from cpt.corpus.documents import FILTERED_SCHEMA, open_parquet, parquet_writer, read_batches, require_columns
 from cpt.corpus.filters import DocumentFilter
 from cpt.files import atomic
 from cpt.progress import Progress
@@ -39,16 +32,14 @@ def filter_documents(
         examples: dropped documents to read (.jsonl), to write.
     """
     file = open_parquet(raw)
-    require_text_column(raw, file.schema_arrow, text_column)
+    require_columns(raw, file.schema_arrow, text_column, list(where))
     chosen = DocumentFilter(text_column, where, filters, normalize)
-    columns = chosen.columns.columns
-    require_number_columns(raw, file.schema_arrow, columns)
     with (
         atomic(documents) as temporary,
         parquet_writer(temporary, FILTERED_SCHEMA) as output,
         Progress(f"filtering {raw}", file.metadata.num_rows, "documents") as progress,
     ):
-        for batch in read_batches(raw, ["id", "url", text_column, *columns]):
+        for batch in read_batches(raw, chosen.columns):
             output.write_batch(chosen.kept(batch))
             progress.advance(chosen.table.read - progress.done)
     chosen.table.write(drops, examples)

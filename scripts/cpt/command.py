@@ -1,9 +1,10 @@
 """The frame around every stage: command line, log file, errors. Standard library only, but for settings.
 
-A script holds one function and ends with `run(function)`. Its parameters are the options: those without a
+A script holds one function and ends with `run(function)`. Its parameters are the options. Those without a
 default are required, a list is an option that may be repeated, a bool is `--x` or `--no-x`. Numbers, text,
-paths and `Literal` are read as such. Any other type is JSON, which pydantic checks where it holds a section of
-the config. The help comes from the docstring: the text before `Args:`, and under it a line for each parameter.
+paths and `Literal` are read as such. Any other type is JSON, which pydantic checks where it holds a section
+of the config. The help comes from the docstring: the text before `Args:`, and under it a line for each
+parameter.
 
 With `--log FILE`, everything that the stage and its libraries print goes to the file. The terminal sees the
 progress bar, notices, warnings, and one clear message if something goes wrong.

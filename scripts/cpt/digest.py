@@ -27,9 +27,7 @@ def plain(section: Any) -> dict[str, Any]:
 
 def settings_digest(settings: Any) -> str:
     """First 16 hex digits of the SHA-256 of `settings` (sections of the config too) as canonical JSON."""
-    canonical = json.dumps(
-        settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain
-    )
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -33,7 +33,7 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done = self.start_done = done
         self.start = self.last_line = time.monotonic()
-        self.notes: dict[str, str] = {}
+        self.notes = ""
         self.quiet = os.environ.get("RANK", "0") != "0"
         drawn = _terminal is not None and _terminal.isatty() and not self.quiet
         self.bar = (
@@ -64,10 +64,10 @@ class Progress:
 
     def note(self, figures: dict[str, str]) -> None:
         """Show figures, by their names, beside the bar."""
-        self.notes = figures
+        self.notes = ", ".join(f"{name} {figure}" for name, figure in figures.items())
         if self.bar is not None:
             self.bar.bar_format = self.bar.bar_format and NOTED
-            self.bar.set_postfix_str(_listed(figures))
+            self.bar.set_postfix_str(self.notes)
 
     def advance(self, amount: float = 1) -> None:
         """Count `amount` more units as done."""
@@ -83,13 +83,9 @@ class Progress:
         rate = (self.done - self.start_done) / elapsed if elapsed > 0 else 0.0
         of_total = f"/{self.total:,.0f}" if self.total else ""
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
-        notes = f", {_listed(self.notes)}" if self.notes else ""
+        notes = f", {self.notes}" if self.notes else ""
         count = f"{self.done:,.0f}{of_total} {self.unit}, {rate:.3g} {self.unit}/s"
         logging.info(f"{self.label}: {count}{left}{notes}")
-
-
-def _listed(figures: dict[str, str]) -> str:
-    return ", ".join(f"{name} {figure}" for name, figure in figures.items())
 
 
 def progress_over(items: Iterable, label: str, total: int, unit: str) -> Iterator:

@@ -13,8 +13,9 @@ from typing import Any
 from cpt import command
 from cpt.digest import settings_digest
 
-PACKAGES = """snakemake torch transformers deepspeed datasets lm_eval tokenizers safetensors numpy pandas pyarrow
-matplotlib xxhash typst gguf gigatoken huggingface_hub numba sentencepiece""".split()
+PACKAGES = ("snakemake", "torch", "transformers", "deepspeed", "datasets", "lm_eval", "tokenizers")
+PACKAGES += ("safetensors", "numpy", "pandas", "pyarrow", "matplotlib", "xxhash", "typst", "gguf")
+PACKAGES += ("gigatoken", "huggingface_hub", "numba", "sentencepiece")
 
 
 @cache

@@ -64,8 +64,8 @@ def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> No
 def arguments(**values: Any) -> list[str]:
     """Parameters as the words of a command line.
 
-    None gives no word, a list of files, text or numbers one for each element; a section, a mapping or a list of
-    those is JSON.
+    None gives no word, a list of files, text or numbers one for each element. A section, a mapping or a list
+    of those is JSON.
     """
     found: list[str] = []
     for name, value in values.items():
@@ -83,8 +83,10 @@ def arguments(**values: Any) -> list[str]:
 
 
 def option(name: str, value: Any) -> str:
-    """A parameter as text for bash; files numbered 00000, 00001, ... as `{00000..00009}`, since a command may
-    have no more than 128 KiB."""
+    """A parameter as text for bash.
+
+    Files numbered 00000, 00001, ... are written as `{00000..00009}`: a command may have 128 KiB at most.
+    """
     words = arguments(**{name: value})
 
     def numbered(place: int) -> Any:

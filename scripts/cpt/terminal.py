@@ -105,9 +105,7 @@ class CalmTerminal(logging.Formatter):
         if record.jobid in self.jobs:
             name, _, mention = self.jobs.pop(record.jobid)
             mention.cancel()
-        if (
-            self.usual.show_failed_logs
-        ):  # asked for, as on a cluster, where a job's messages aren't seen otherwise
+        if self.usual.show_failed_logs:  # as on a cluster, where a job's messages aren't seen otherwise
             return self.usual.format(record)
         logs = f" Its log: {', '.join(record.log)}" if record.log else ""
         return f"FAILED: {name}.{logs}"

@@ -41,13 +41,7 @@ class HeldOut:
     def save(self, path: Path) -> None:
         """Write an .npz file."""
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                tokens=self.tokens,
-                ends=self.ends,
-                bytes=np.int64(self.bytes),
-                start_token=np.int64(self.start_token),
-            )
+            np.savez(file, **vars(self))
 
 
 def load_held_out(path: Path) -> HeldOut:

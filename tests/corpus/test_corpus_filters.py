@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from plain_rules import duplicates, lines_of, paragraphs_of, rules_of
 
 from cpt.config_sections import ColumnBounds, Filters
-from cpt.corpus import ngrams
+from cpt.corpus import repetition
 from cpt.corpus.drops import Drop
-from cpt.corpus.lines import count_lines
-from cpt.corpus.ngrams import ngram_characters
 from cpt.corpus.reflow import reflow
+from cpt.corpus.repetition import count_lines, ngram_characters
 from cpt.errors import UserError
 from filter_documents import filter_documents
 
@@ -166,7 +165,7 @@ def test_many_lines_equal_the_definition():
 
 
 def test_a_document_of_many_words_is_counted_in_parts(monkeypatch):
-    monkeypatch.setattr(ngrams, "PART_WORDS", 100)
+    monkeypatch.setattr(repetition, "PART_WORDS", 100)
     text = random_text(random.Random(7)) * 9
     found = split(text)
     parts = [" ".join(found[i : i + 100]) for i in range(0, len(found), 100)]

@@ -55,31 +55,36 @@ def requests(server, on):
 
 def test_shards_are_the_matching_files_in_sorted_order(server, files, tmp_path):
     for shard in (2, 0):
-        fetched = fetch({}, shard, tmp_path / str(shard))
+        path, revision, entry = fetch({}, shard, tmp_path / str(shard))
         name = f"sample/10BT/{shard:03d}_00000.parquet"
         content = files[name]
-        assert fetched.path.read_bytes() == content
-        assert fetched[1:] == (name, COMMIT, len(content), hashlib.sha256(content).hexdigest())
-        assert pq.read_schema(fetched.path).equals(SCHEMA)
+        assert path.read_bytes() == content
+        digest = hashlib.sha256(content).hexdigest()
+        assert (revision, entry) == (COMMIT, {"name": name, "bytes": len(content), "sha256": digest})
+        assert pq.read_schema(path).equals(SCHEMA)
     asked = [request.path.rpartition("/")[2] for request in requests(server, "file")]
     assert asked == ["002_00000.parquet", "000_00000.parquet"]
 
 
 def test_only_the_folder_of_the_pattern_is_listed(server, tmp_path):
-    assert fetch({"files": "data/CC-MAIN-*/*.parquet"}, 0, tmp_path).name.startswith("data/CC-MAIN-2024-10/")
+    assert fetch({"files": "data/CC-MAIN-*/*.parquet"}, 0, tmp_path)[2]["name"].startswith(
+        "data/CC-MAIN-2024-10/"
+    )
     (listing,) = requests(server, "tree")
     assert f"/tree/{COMMIT}/data?" in listing.path
 
 
 def test_long_lists_come_in_pages(server, tmp_path):
     server.page = 1
-    assert fetch({}, 2, tmp_path).name == "sample/10BT/002_00000.parquet"
+    assert fetch({}, 2, tmp_path)[2]["name"] == "sample/10BT/002_00000.parquet"
     assert len(requests(server, "tree")) == 3
 
 
 def test_the_pattern_may_be_a_file_or_reach_everywhere(server, tmp_path):
-    assert fetch({"files": "sample/10BT/001_00000.parquet"}, 0, tmp_path).name.endswith("001_00000.parquet")
-    assert fetch({"files": "*.parquet"}, 0, tmp_path).name == "data/CC-MAIN-2024-10/000_00000.parquet"
+    assert fetch({"files": "sample/10BT/001_00000.parquet"}, 0, tmp_path)[2]["name"].endswith(
+        "001_00000.parquet"
+    )
+    assert fetch({"files": "*.parquet"}, 0, tmp_path)[2]["name"] == "data/CC-MAIN-2024-10/000_00000.parquet"
 
 
 def test_estimate_before_the_download(server, files, tmp_path, caplog, monkeypatch):
@@ -122,7 +127,7 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
     with pytest.raises(UserError, match=re.escape(message)):
         fetch({}, 0, tmp_path, shards=2)
     assert requests(server, "file") == []
-    assert fetch({}, 0, tmp_path, shards=1).size == size
+    assert fetch({}, 0, tmp_path, shards=1)[2]["bytes"] == size
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,7 @@ def test_too_many_shards_are_told_before_the_first_file(server, tmp_path):
 def test_what_lies_there_of_other_files_is_removed(server, tmp_path):
     fetch({}, 0, tmp_path)
     source = {"files": "data/*.parquet"}
-    path = fetch(source, 0, tmp_path).path
+    path = fetch(source, 0, tmp_path)[0]
     assert list((tmp_path / ".00000.parquet.download").iterdir()) == [path]
     fetch(source, 0, tmp_path)
     assert len(requests(server, "file")) == 2

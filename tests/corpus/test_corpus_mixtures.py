@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_corpora import chosen_of, corpora, permutation, run_pack, shares_of, source_of, write
 
-from cpt.corpus.packing import Order
+from cpt.corpus.packing import Supply
 from cpt.corpus.strategies import STRATEGIES, Concatenate, cut_by_concatenation
 
 
@@ -97,8 +97,8 @@ def test_fewer_epochs_are_a_prefix(tmp_path, strategy):
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path):
     write(tmp_path, "a", [[7] * 50], 1)
-    order = Order(Concatenate(source_of(tmp_path, "a", 1), 8), 0)
-    epochs = order.take(150).reshape(3, 50).tolist()
+    supply = Supply(Concatenate(source_of(tmp_path, "a", 1), 8), 0)
+    epochs = supply.take(150).reshape(3, 50).tolist()
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert epochs[0] == permutation(50, "a", 0).tolist()

@@ -10,7 +10,7 @@ from token_corpora import chosen_of, lists_of, permutation, source_of
 import pack as stage
 from cpt.config_sections import Packing
 from cpt.corpus import packing
-from cpt.corpus.packing import Order, mixed, shuffled
+from cpt.corpus.packing import Supply, mixed, shuffled
 from cpt.corpus.strategies import STRATEGIES
 from cpt.errors import UserError
 
@@ -128,7 +128,7 @@ def test_blocks_do_not_change_the_output(tmp_path, monkeypatch, strategy):
     pattern, count = mixed(shares, {"a": 2 * strategies[0].sequences, "b": 10**9})
 
     def packed():
-        return list(packing.blocks(strategies, [Order(own, 0) for own in strategies], pattern, count))
+        return list(packing.blocks([Supply(own, 0) for own in strategies], pattern, count))
 
     whole = packed()
     monkeypatch.setattr(packing, "BLOCK_BYTES", 80)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stages import run_all, stages_of
 
-from cpt.corpus.drop_report import Drops, sections_of
+from cpt.corpus.drops import sections_of
 from cpt.errors import UserError
 
 PARAGRAPH = "The {0} of the {1} rests on what people {2} know about {3}, said the {4} visitor of {0}.\n"
@@ -155,7 +155,7 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
             *((2, ".drops.csv"), (2, ".examples.jsonl")),
         )
     ]
-    shown = "\n".join(sections_of("c", Drops(*lists)))
+    shown = "\n".join(sections_of("c", *lists))
     assert "## c: 60 documents read" in shown
     assert "### `top_2_gram`: 40 documents (66.67 %)" in shown
     assert "empty" not in shown and "held_out" not in shown

@@ -98,6 +98,9 @@ class GpuTensor(torch.Tensor):
     def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         return compute(function, arguments, options or {})
 
+    def __repr__(self, **_: Any) -> str:  # DeepSpeed prints tensors
+        return f"GpuTensor({self.values})"
+
     def untyped_storage(self) -> "Storage":
         """The memory behind it."""
         return Storage(self.values.untyped_storage())

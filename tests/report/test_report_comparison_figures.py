@@ -10,8 +10,7 @@ from matplotlib.patches import Rectangle
 
 from cpt.errors import UserError
 from cpt.report.comparisons import read_comparisons
-from cpt.report.forest import base_comparisons, draw_differences
-from cpt.report.letters_figure import draw_letters, read_letters
+from cpt.report.score_figures import base_comparisons, draw_differences, draw_letters, read_letters
 
 LETTERS = """run,tokens,task,letter,items,gold,answered,right
 base,0,mmlu,A,100,20,70,15
@@ -52,7 +51,7 @@ def test_forest_draws_each_difference_from_base_with_its_interval_and_reach(
 def test_letters_are_shares_and_always_one_letter_scores_its_share(tmp_path: Path) -> None:
     (tmp_path / "letters.csv").write_text(LETTERS)
     found = read_letters(tmp_path / "letters.csv", "mmlu")
-    assert found.right == {"base": 40, "cpt": 80}
+    assert {run: sum(row["right"] for row in rows) for run, rows in found.items()} == {"base": 40, "cpt": 80}
     drawn = Figure()
     draw_letters(drawn, found)
     shares, scores = drawn.axes

@@ -11,8 +11,8 @@ from comparisons import comparisons
 from cpt.errors import UserError
 from cpt.report.comparisons import COLUMNS, read_comparisons
 from cpt.report.letters import letter_rows
-from cpt.report.nulls import null_scores, strongest_null
 from cpt.report.samples import Answers, pair, read_answers
+from cpt.report.scoring import null_scores, strongest_null
 from cpt.report.seeds import seed_rows
 from cpt.report.statistics import Pairs, holm, mcnemar_p
 
@@ -101,8 +101,10 @@ def test_nulls_by_hand(tmp_path: Path) -> None:
     }
     null = strongest_null(answers, "acc")
     # One item right, four by always answering B, none by both: McNemar of 1 against 4.
-    assert (null.name, null.score, null.test, null.above) == ("always_B", 0.5, "mcnemar", False)
-    assert null.p == mcnemar_p(1, 4)
+    assert null == {
+        **{"null": "always_B", "null_score": 0.5, "null_test": "mcnemar"},
+        **{"null_p": mcnemar_p(1, 4), "above_null": False},
+    }
     rows = letter_rows({"base": 0}, {("base", "mmlu"): answers})
     assert [row["letter"] for row in rows] == ["A", "B", "C", "D"]
     assert [row["gold"] for row in rows] == [2, 4, 1, 1]
@@ -119,7 +121,7 @@ def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
     scores = null_scores(answers)
     assert (scores["majority"], scores["always_30"]) == (0.5, 0.5)
     assert scores["always_A"] == scores["always_H"] == scores["always_Z"] == pytest.approx(1 / 6)
-    assert strongest_null(answers, "acc").name == "always_30"
+    assert strongest_null(answers, "acc")["null"] == "always_30"
     rows = letter_rows({"base": 0}, {("base", "own"): answers})
     assert [row["letter"] for row in rows[7:10] + rows[24:28]] == ["H", "I", "J", "Y", "Z", "27", "28"]
     assert sum(row["gold"] for row in rows) == sum(row["answered"] for row in rows) == 6
@@ -129,12 +131,14 @@ def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
 def test_a_clear_score_is_above_the_nulls_and_chance_is_tested_by_its_own_test(tmp_path: Path) -> None:
     gold = [0, 1, 2, 3] * 25
     good = strongest_null(read_answers(write(tmp_path, "good", [1] * 70 + [0] * 30, gold)), "acc")
-    assert (good.name, good.score, good.test, good.above) == ("always_A", 0.25, "mcnemar", True)
+    assert (good["null"], good["null_score"], good["null_test"]) == ("always_A", 0.25, "mcnemar")
+    assert good["above_null"]
     even = read_answers(write(tmp_path, "even", [1] * 70 + [0] * 30, gold, choice_characters=[1] * 4))
     assert even.longest is None
     fewer = even._replace(choices=np.full(100, 2), gold=np.array([2] * 100))  # chance above every letter
     null = strongest_null(fewer, "acc")
-    assert (null.name, null.test, null.score, null.above) == ("chance", "binomial", 0.5, True)
+    assert (null["null"], null["null_score"], null["null_test"]) == ("chance", 0.5, "binomial")
+    assert null["above_null"]
 
 
 def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.files import write_json
 from cpt.report.data import data_rows, read_steps
-from cpt.report.runs import read_runs, write_runs
+from cpt.report.runs import read_runs
 from cpt.report.token_quality import draw_quality, read_bins
 from cpt.report.waterfall import draw_waterfall
 from figure6 import figure6
+from runs import runs
 
 MINUS, ABOUT = "\N{MINUS SIGN}", "\N{ALMOST EQUAL TO}"
 
@@ -157,19 +158,20 @@ def test_table_of_runs_by_hand(tmp_path: Path) -> None:
         **{"parameters": 1000, "tokens_per_second": 100.0, "flops_per_token": 6.24e11},
         **{"peak_flops_per_process": 312e12, "peak_memory_mb": 12.5},
     }
+    table = tmp_path / "runs.csv"
     files = [tmp_path / "run.json"], [tmp_path / "metrics.csv"]
     write_json(tmp_path / "run.json", summary)
     (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n2,3.5,\n3,3.0,\n4,2.5,\n")
-    write_runs(tmp_path / "runs.csv", *files)
-    row = read_runs(tmp_path / "runs.csv")["a"]
+    runs(table, *files)
+    row = read_runs(table)["a"]
     assert (row["hours"], row["device_hours"], row["tokens_per_second_per_process"]) == (2, 4, 50)
     assert (row["utilization"], row["tokens_per_step"], row["tokens_per_parameter"]) == (0.1, 180_000, 720)
     assert (row["first_loss"], row["last_loss"], row["peak_memory_mb"]) == (3.5, 2.5, 12.5)
     write_json(tmp_path / "run.json", {**summary, "peak_flops_per_process": None})
-    write_runs(tmp_path / "runs.csv", *files)
-    assert read_runs(tmp_path / "runs.csv")["a"]["utilization"] is None
-    write_runs(tmp_path / "runs.csv", [], [])
-    assert read_runs(tmp_path / "runs.csv") == {}
+    runs(table, *files)
+    assert read_runs(table)["a"]["utilization"] is None
+    runs(table)
+    assert read_runs(table) == {}
     (tmp_path / "metrics.csv").write_text("step,loss,skipped\n1,nan,1\n")
     with pytest.raises(UserError, match=r"metrics\.csv: no step that wasn't skipped"):
-        write_runs(tmp_path / "runs.csv", *files)
+        runs(table, *files)

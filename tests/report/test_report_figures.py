@@ -12,7 +12,8 @@ from report_experiment import PUBLISHED
 from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.report import style
-from cpt.report.figures import draw_changes, draw_losses, draw_schedules, read_losses, read_schedule, smooth
+from cpt.report.score_figures import draw_changes
+from cpt.report.training_figures import draw_losses, draw_schedules, read_losses, read_schedule, smooth
 from figure1 import figure1
 from figure2 import figure2
 from figure3 import figure3

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cpt.errors import UserError
 from cpt.report import style
-from cpt.report.forgetting import Curve, Point, draw_forgetting, read_curves, read_points
+from cpt.report.training_figures import Curve, Point, draw_forgetting, read_curves, read_points
 
 ORIGINS = {"first": "first", "second": "first"}
 TOKENS = np.array([0, 2048, 4096, 40960])

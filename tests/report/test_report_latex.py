@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cpt.report import style
-from cpt.report.figures import draw_losses
 from cpt.report.tables import Table1, write_latex
+from cpt.report.training_figures import draw_losses
 
 DOCUMENT = r"""
 \documentclass{article}
@@ -34,9 +34,8 @@ def test_latex_sets_table_and_figure(experiment: SimpleNamespace, tmp_path: Path
     model = "owner/model_with #odd & names, 100 %"
     table = Table1(experiment.scores, experiment.runs, experiment.table_tasks, model, experiment.published)
     write_latex(tmp_path / "table1.tex", table)
-    with style.figure(height=2.6) as drawn:
+    with style.figure(2.6, [tmp_path / "figure1.pdf"]) as drawn:
         draw_losses(drawn, [(np.arange(3), np.array([3.0, 2.5, 2.4]))], {"run": 9})
-        style.save(drawn, [tmp_path / "figure1.pdf"])
     (tmp_path / "document.tex").write_text(DOCUMENT)
     for _ in range(2):  # the second time with the reference
         made = subprocess.run(

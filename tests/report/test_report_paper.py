@@ -75,10 +75,7 @@ def text_of(folder: Path) -> str:
     for element in ("par", "list", "figure"):
         found = json.loads(typst.query(source, element, root=str(folder), ignore_system_fonts=True))
         parts += [texts(content) for content in found]
-    text = " ".join(parts)
-    return re.sub(
-        r"\[ *\d+ *\]|(Table|Figure|Section)[\s\xa0]*\d+|MobileLLM-125M|SmolLM2-135M|xxh3_128", " ", text
-    )
+    return re.sub(NAMES, " ", " ".join(parts))
 
 
 def leaves(value: Any) -> Iterator[float]:

@@ -154,13 +154,13 @@ def test_paired_standard_error_is_that_of_the_items_differences() -> None:
 def test_spread_by_hand() -> None:
     """Two runs, three items: means 2/3 and 1/3; MS_runs = 1/6, MS_items = 1/2, MS_rest = 1/6."""
     found = spread(np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), (-9, 9))
-    assert (found.mean, found.between_seeds) == (0.5, pytest.approx(math.sqrt(1 / 18)))
-    assert found.item_error == pytest.approx(math.sqrt(1 / 2 / 6))
-    assert found.seed_error == pytest.approx(0)
-    assert found.standard_error == pytest.approx(math.sqrt((1 / 6 + 1 / 2 - 1 / 6) / 6))
+    assert (found["mean"], found["between_seeds"]) == (0.5, pytest.approx(math.sqrt(1 / 18)))
+    assert found["item_error"] == pytest.approx(math.sqrt(1 / 2 / 6))
+    assert found["seed_error"] == pytest.approx(0)
+    assert found["standard_error"] == pytest.approx(math.sqrt((1 / 6 + 1 / 2 - 1 / 6) / 6))
     same = spread(np.array([[1.0, 0.0], [1.0, 0.0]]), (0, 1))
-    assert (same.between_seeds, same.seed_error, same.mean) == (0, 0, 0.5)
-    assert (same.ci_low, same.ci_high) == (0, 1)  # a score is no share below 0 or above 1
+    assert (same["between_seeds"], same["seed_error"], same["mean"]) == (0, 0, 0.5)
+    assert (same["ci_low"], same["ci_high"]) == (0, 1)  # a score is no share below 0 or above 1
 
 
 @pytest.mark.parametrize("between", [0.0, 0.03])
@@ -173,10 +173,10 @@ def test_coverage_of_a_mean_over_seeds(runs: int, items: int, between: float) ->
     for _ in range(SIMULATIONS):
         right = generator.uniform(0.2, 0.8, items) + between * generator.standard_normal((runs, 1))
         result = spread((generator.random((runs, items)) < right).astype(float), (-9, 9))
-        assert result.ci_high - result.mean <= widest * result.standard_error * 1.0001
-        found.append((result.ci_low, result.ci_high))
-        half = Z_95 * result.item_error
-        alone.append((result.mean - half, result.mean + half))
+        assert result["ci_high"] - result["mean"] <= widest * result["standard_error"] * 1.0001
+        found.append((result["ci_low"], result["ci_high"]))
+        half = Z_95 * result["item_error"]
+        alone.append((result["mean"] - half, result["mean"] + half))
     assert COVERAGE[0] <= covered(found, 0.5) <= 0.985
     if between and items == 400:  # the choice of fifty items matters more than that of the seed
         assert covered(alone, 0.5) < 0.85

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from report_experiment import PUBLISHED
 
-from cpt.report.figures import published_changes
 from cpt.report.resampling import relative_change_interval
+from cpt.report.score_figures import published_changes
 from cpt.report.scores import read_published
 from cpt.report.statistics import (
     Pairs,

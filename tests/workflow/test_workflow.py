@@ -180,7 +180,9 @@ def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
     """Removing it could be cut short: half a model's folder would pass for the model."""
     target = f"{RESULTS}/models/half"
     half = "runs={half: {interpolate: {run: cpt-16K, ratio: 0.5}}}"
-    with project.edit("scripts/interpolate.py", "run(interpolate)", "run(interpolate)\n    raise SystemExit(3)"):
+    with project.edit(
+        "scripts/interpolate.py", "run(interpolate)", "run(interpolate)\n    raise SystemExit(3)"
+    ):
         printed = project.snakemake(target, *SMOKE, "--config", half, check=False)
     assert "FAILED: interpolate: half" in printed and "Removing output" not in printed
     names = {path.name for path in (project.folder / target).iterdir()}

@@ -107,8 +107,7 @@ def _one_try(address: Address, path: Path, size: int, progress: Progress, where:
     def blocks() -> Iterator[bytes]:
         with _told(where), address.system.open(address.path, "rb") as remote:
             remote.seek(present)
-            while block := remote.read(BLOCK_BYTES):
-                yield block
+            yield from iter(lambda: remote.read(BLOCK_BYTES), b"")
 
     with path.open("r+b", buffering=0) as file:
         append(file, blocks(), present, size, progress)

@@ -31,9 +31,8 @@ from cpt.progress import Progress
 
 SHORTEST_ITEM = 8  # words
 PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
-FILTER_BITS = (
-    8  # of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100
-)
+# Of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100.
+FILTER_BITS = 8
 # Capital sigma, which has another small letter at the end of a word, and the one letter whose small form
 # is two characters.
 _SIGMA, _DOTTED_I = "\u03a3", "\u0130"
@@ -47,24 +46,15 @@ class Hit(NamedTuple):
     ngram: str
 
 
-class Contamination(NamedTuple):
-    """What documents share with the evaluation items.
+def contamination_of(
+    path: Path, keep: np.ndarray, items: "Items"
+) -> tuple[np.ndarray, int, list[dict[str, Any]], dict[str, int]]:
+    """Compare the filtered documents of a file with the items: those that `keep` (bool [documents]) names.
 
-    Attributes:
-        documents: bool [documents], which of them share an n-gram.
-        bytes: of these, UTF-8.
-        hits: row, id, task, item and n-gram of each first n-gram that a document shares with an item.
-        items: for each task how many of its items were hit.
+    Returns which documents share an n-gram (bool [documents]), their bytes of UTF-8, the row, id, task, item
+    and n-gram of each first n-gram that a document shares with an item, and for each task how many of its
+    items were hit.
     """
-
-    documents: np.ndarray
-    bytes: int
-    hits: list[dict[str, Any]]
-    items: dict[str, int]
-
-
-def contamination_of(path: Path, keep: np.ndarray, items: "Items") -> Contamination:
-    """Compare the filtered documents of a file with the items: those that `keep` (bool [documents]) names."""
     contaminated = np.zeros(len(keep), bool)
     size = position = 0
     hits: list[dict[str, Any]] = []
@@ -83,7 +73,7 @@ def contamination_of(path: Path, keep: np.ndarray, items: "Items") -> Contaminat
                 size += len(text) if found else 0
                 position += 1
             progress.advance(len(names))
-    return Contamination(contaminated, size, hits, {task: len(numbers) for task, numbers in touched.items()})
+    return contaminated, size, hits, {task: len(numbers) for task, numbers in touched.items()}
 
 
 class Items:
@@ -100,7 +90,7 @@ class Items:
         self.texts: list[str] = []
         for batch in read_batches(path, columns):
             self.names += zip(batch["task"].to_pylist(), batch["item"].to_pylist(), strict=True)
-            self.texts += [(bytes(text).decode()).lower() for text in utf8_of(as_strings(batch["text"]))]
+            self.texts += [bytes(text).decode().lower() for text in utf8_of(as_strings(batch["text"]))]
         if not self.names:
             raise UserError(f"{path}: holds no evaluation items; delete it and fetch the benchmarks again")
         contents = [text.encode() for text in self.texts]

@@ -26,7 +26,6 @@ SKIPPED_FOLDERS = {
     *("_vendor", "_vendored", "extern", "externals", "_bundled"),
 }
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DOCUMENTED = (ast.Module, ast.ClassDef, *_DEFINITIONS)
 
 
 class SourceFile(NamedTuple):
@@ -66,16 +65,12 @@ def source_files(packages: list[str], corpus: str) -> list[SourceFile]:
     for package in dict.fromkeys(packages):
         root = package_root(package, corpus)
         files = [root] if root.is_file() else list(_python_files(root))
+        base, prefix = (root, f"{STANDARD_LIBRARY}/") if package == STANDARD_LIBRARY else (root.parent, "")
         for path in sorted(files):
-            inside = path.relative_to(root if package == STANDARD_LIBRARY else root.parent)
+            inside = path.relative_to(base)
             parts = inside.with_suffix("").parts
             module = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-            url = (
-                f"{STANDARD_LIBRARY}/{inside.as_posix()}"
-                if package == STANDARD_LIBRARY
-                else inside.as_posix()
-            )
-            found.append(SourceFile(path, module, url))
+            found.append(SourceFile(path, module, prefix + inside.as_posix()))
     return found
 
 
@@ -105,11 +100,8 @@ def _texts(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
     if text := _docstring(tree):
         yield module, text
     for node in _statements(tree):
-        if isinstance(node, _DEFINITIONS):
-            if text := _docstring(node):
-                yield f"{module}.{node.name}", text
-        elif isinstance(node, ast.ClassDef):
-            if text := _class_text(node):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if text := _class_text(node) if isinstance(node, ast.ClassDef) else _docstring(node):
                 yield f"{module}.{node.name}", text
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             yield from _added_text(node.value, module)
@@ -130,7 +122,7 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _docstring(node: ast.AST) -> str:
-    return (ast.get_docstring(node, clean=True) or "").strip() if isinstance(node, _DOCUMENTED) else ""
+    return (ast.get_docstring(node) or "").strip()
 
 
 def _class_text(node: ast.ClassDef) -> str:

@@ -34,7 +34,7 @@ def raw_schema(columns: Sequence[str]) -> pa.Schema:
 
 
 HELD_OUT_SCHEMA = pa.schema(
-    [("order", pa.uint64()), ("id", pa.string()), ("url", pa.string()), ("text", pa.string())]
+    [("order", pa.uint64()), *((name, pa.string()) for name in ("id", "url", "text"))]
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -111,20 +111,33 @@ def open_parquet(path: str | Path, columns: Sequence[str] = ()) -> CheckedFile:
     return file
 
 
-def require_text_column(path: str | Path, schema: pa.Schema, text_column: str) -> None:
-    """UserError unless `schema` has a column of strings (or bytes) named `text_column`."""
-    if text_column not in schema.names:
+def _type_of(path: str | Path, schema: pa.Schema, column: str, advice: str) -> pa.DataType:
+    """The type of a column; UserError with `advice` if there is none. `path` names the file."""
+    if column not in schema.names:
         raise UserError(
-            f"{path}: there is no column {text_column!r}; its columns are {', '.join(schema.names)}; "
-            "name the one that holds the text with the corpus's key text_column"
+            f"{path}: there is no column {column!r}; its columns are {', '.join(schema.names)}; {advice}"
         )
-    kind = schema.field(text_column).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    return schema.field(column).type
+
+
+def require_columns(
+    path: str | Path, schema: pa.Schema, text_column: str, numbers: Sequence[str] = ()
+) -> None:
+    """UserError unless `schema` has a column of strings (or bytes) named `text_column`, and `numbers`."""
+    advice = "name the one that holds the text with the corpus's key text_column"
+    kind = _type_of(path, schema, text_column, advice)
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not _holds_text(kind):
         raise UserError(
             f"{path}: column {text_column!r} holds {kind}, not text; set the corpus's key text_column"
         )
+    for column in numbers:
+        kind = _type_of(path, schema, column, "mend the corpus's key `where`, or leave it out")
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise UserError(
+                f"{path}: column {column!r} holds {kind}, not numbers; name another one in the "
+                "corpus's key `where`"
+            )
 
 
 def _holds_text(kind: pa.DataType) -> bool:
@@ -177,9 +190,8 @@ def as_strings(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if _holds_text(column.type):
         try:
-            column.validate(
-                full=True
-            )  # bytes that aren't UTF-8 in a column of strings; a cast checks the others
+            # Bytes that aren't UTF-8 in a column of strings; a cast checks the others.
+            column.validate(full=True)
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
             pass

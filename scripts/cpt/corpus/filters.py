@@ -5,6 +5,7 @@ GopherRepetitionFilter does, but for the definitions of line, paragraph and word
 the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -12,19 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from cpt.config_sections import DocumentFilters, Where
-from cpt.corpus.columns import ColumnRules
 from cpt.corpus.documents import FILTERED_SCHEMA, as_strings, column_of, utf8_of
 from cpt.corpus.drops import Drop, DropTable
 from cpt.corpus.duplicates import digest
 from cpt.corpus.kernels import as_utf8
-from cpt.corpus.lines import count_lines
-from cpt.corpus.ngrams import ngram_characters
+from cpt.corpus.repetition import count_lines, ngram_characters
 
 
 class DocumentFilter:
     """All that drops documents of a corpus before they are tokenized.
 
-    Attributes: `columns` (the bounds on its columns of numbers), `rules`, and `table` (what was dropped).
+    Attributes: `columns` (that are read), `rules`, and `table` (what was dropped).
     """
 
     def __init__(
@@ -35,18 +34,19 @@ class DocumentFilter:
         normalize: Literal["none", "whitespace"],
     ):
         self.text_column, self.normalize = text_column, normalize
-        self.columns, self.rules = ColumnRules(where), Rules(filters)
-        self.table = DropTable([*self.columns.names, *self.rules.names], "bytes")
+        self.where, self.rules = where, Rules(filters)
+        self.columns = ["id", "url", text_column, *where]
+        self.table = DropTable([*(f"where_{column}" for column in where), *self.rules.names], "bytes")
 
     def kept(self, batch: dict[str, pa.Array]) -> pa.RecordBatch:
         """The rows of a batch that break no rule, all counted. Takes the columns out of the batch."""
         first_row = self.table.read
-        out_of_bounds = self.columns.check([batch.pop(key).to_pylist() for key in self.columns.columns])
+        bounds = out_of_bounds(self.where, [batch.pop(key).to_pylist() for key in self.where])
         names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", self.text_column))
         digests = []
         kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
         for number, text in enumerate(utf8_of(texts)):
-            drop = (out_of_bounds[number] if out_of_bounds else None) or self.rules.check(text)
+            drop = (bounds[number] if bounds else None) or self.rules.check(text)
             sizes[number] = len(text)
             self.table.count(drop.rule if drop else "kept", len(text))
             if drop and self.table.wants(drop.rule):
@@ -60,6 +60,33 @@ class DocumentFilter:
         arrays = [column.filter(taken) for column in (rows, names, urls, texts, column_of(sizes, pa.int64()))]
         arrays.append(column_of(digests, pa.binary(16)))
         return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
+
+
+def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop | None]:
+    """For each document the first bound of `where` that it breaks, or None; a missing number breaks any.
+
+    `values` are the columns. The value in a Drop is None where there is no number.
+    """
+    limits = [
+        (
+            f"where_{column}",
+            -math.inf if bounds.minimum is None else bounds.minimum,
+            math.inf if bounds.maximum is None else bounds.maximum,
+        )
+        for column, bounds in where.items()
+    ]
+    drops = []
+    for row in zip(*values, strict=True):
+        drop = None
+        for (name, minimum, maximum), value in zip(limits, row, strict=True):
+            if value is None or not minimum <= value <= maximum:
+                known = None if value is None or math.isnan(value) else float(value)
+                # Of two bounds a missing number is told the lower.
+                over = known is not None and known > maximum
+                drop = Drop(name, known, maximum if over or math.isinf(minimum) else minimum)
+                break
+        drops.append(drop)
+    return drops
 
 
 class Rules:

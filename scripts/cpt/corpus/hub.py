@@ -10,41 +10,38 @@ import hashlib
 import logging
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, RepoFile, hf_hub_url
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, RepoFile, errors, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
 from cpt.config_sections import HubCorpus
 from cpt.corpus.remote import CutShort, described, folder_of_parts, patiently, status_of, stream_file
-from cpt.corpus.sources import LINES, TABLES
+from cpt.corpus.sources import LINES, TABLES, require_reader
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.progress import NOTICE
 
+# What to do about an error of the client; nothing of the server's own text.
+ADVICE = {
+    errors.GatedRepoError: "access is gated; accept its terms on the hub, then set HF_TOKEN to a token of "
+    "that account (or run `hf auth login`)",
+    errors.DisabledRepoError: "the hub has disabled this dataset; use another one",
+    errors.RepositoryNotFoundError: "there is no such dataset, or it is private; check "
+    "corpora.{}.repo and HF_TOKEN",
+    errors.RevisionNotFoundError: "there is no such revision; set corpora.{}.revision to a commit of it",
+    errors.EntryNotFoundError: "the hub lists the file but doesn't have it; set another revision",
+    errors.HFValidationError: "corpora.{}.repo must read owner/name, with letters, digits, '-', '_' and '.'",
+    errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set; unset it to download",
+    (httpx2.LocalProtocolError, UnicodeError): "the request can't be sent; look for line ends or unusual "
+    "characters in HF_TOKEN",
+}
 
-class Fetched(NamedTuple):
-    """A file of the hub on this disk, verified."""
 
-    path: Path
-    name: str
-    revision: str
-    size: int
-    sha256: str
-
-
-def fetch_hub_file(source: HubCorpus, corpus: str, shard: int, shards: int, output: Path) -> Fetched:
+def fetch_hub_file(
+    source: HubCorpus, corpus: str, shard: int, shards: int, output: Path
+) -> tuple[Path, str, dict[str, Any]]:
     """Download file number `shard` of those that match, for the raw shard `output`, and verify it.
 
     `source` is the corpus's entry in the config, of which `shards` files are used; their raw shards lie
@@ -53,6 +50,8 @@ def fetch_hub_file(source: HubCorpus, corpus: str, shard: int, shards: int, outp
     what lies in the folder of parts, where the file comes to lie. Size and hash must equal the hub's own
     record: SHA-256 for large files, git's blob hash for small ones. Bytes that don't are fetched once
     more, from the beginning.
+
+    Returns where the file is, the repository's commit, and what the manifest says of the file.
 
     Raises UserError for whatever the user can mend: no access, wrong names, no network, too little space
     for all files that are still missing, damage.
@@ -69,10 +68,16 @@ def fetch_hub_file(source: HubCorpus, corpus: str, shard: int, shards: int, outp
         _announce(files, shard, shards, output, corpus, rows)
         url = hf_hub_url(repo, record.path, repo_type="dataset", revision=info.sha, endpoint=api.endpoint)
         path, digest = _verified_file(url, record, _part(record, output), f"corpora.{corpus}: {record.path}")
-    except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled, ValueError, CutShort) as error:
+    except (
+        httpx2.HTTPError,
+        errors.HfHubHTTPError,
+        errors.OfflineModeIsEnabled,
+        ValueError,
+        CutShort,
+    ) as error:
         # The client's errors quote the server, which may have quoted the token: they end here.
         raise UserError(f"{where}: {_advice(error, corpus)}") from None
-    return Fetched(path, record.path, info.sha, record.size, digest)
+    return path, info.sha, {"name": record.path, "bytes": record.size, "sha256": digest}
 
 
 def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile]:
@@ -81,7 +86,7 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
     folder = fixed.rpartition("/")[0] or None
     try:
         entries = list(api.list_repo_tree(repo, folder, recursive=True, repo_type="dataset", revision=commit))
-    except EntryNotFoundError:
+    except errors.EntryNotFoundError:
         entries = []
     found = [entry for entry in entries if isinstance(entry, RepoFile)]
     return sorted(
@@ -103,11 +108,7 @@ def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards
             f"lower shards or the budgets, or widen corpora.{corpus}.files"
         )
     for file in files[:shards]:
-        if not file.path.endswith(TABLES + LINES):
-            raise UserError(
-                f"corpora.{corpus}.files: there is no reader for {file.path}; "
-                f"narrow the pattern to known endings: {' '.join(TABLES + LINES)}"
-            )
+        require_reader(file.path, file.path, corpus, TABLES + LINES)
 
 
 def _announce(
@@ -203,39 +204,19 @@ def _verified_file(url: str, record: RepoFile, path: Path, what: str) -> tuple[P
 
 
 def _blob_hash(path: Path) -> str:
-    """Git's hash of a file, which the hub states for files that git itself holds."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Git's hash of a file, which the hub states for files that git itself holds (up to 10 MB)."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _advice(error: Exception, corpus: str) -> str:
     """What went wrong and what to do about it; nothing of the server's own text."""
-    status = status_of(error)
-    if isinstance(error, GatedRepoError):
-        return (
-            "access is gated; accept its terms on the hub, then set HF_TOKEN to a token of that account "
-            "(or run `hf auth login`)"
-        )
-    if isinstance(error, DisabledRepoError):
-        return "the hub has disabled this dataset; use another one"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"there is no such dataset, or it is private; check corpora.{corpus}.repo and HF_TOKEN"
-    if isinstance(error, RevisionNotFoundError):
-        return f"there is no such revision; set corpora.{corpus}.revision to a commit of it"
-    if isinstance(error, EntryNotFoundError):
-        return "the hub lists the file but doesn't have it; set another revision"
-    if status in (401, 403):
+    for kinds, advice in ADVICE.items():
+        if isinstance(error, kinds):
+            return advice.format(corpus)
+    if (status := status_of(error)) in (401, 403):
         return f"the hub refuses access ({status}); set HF_TOKEN to a token that may read it, or unset it"
-    if isinstance(error, HFValidationError):
-        return f"corpora.{corpus}.repo must read owner/name, with letters, digits, '-', '_' and '.'"
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set; unset it to download"
-    if isinstance(error, httpx2.LocalProtocolError | UnicodeError):
-        return "the request can't be sent; look for line ends or unusual characters in HF_TOKEN"
-    if isinstance(error, httpx2.HTTPError | HfHubHTTPError | CutShort):
+    if isinstance(error, httpx2.HTTPError | errors.HfHubHTTPError | CutShort):
         return (
             f"{described(error)}; try again later or from a machine with access to the network "
             "(what was fetched is kept), or use a corpus with `source: local`"

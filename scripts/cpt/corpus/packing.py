@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -46,22 +46,18 @@ def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.
         yield np.concatenate(places)[np.argsort(np.concatenate(drawn), kind="stable")]
 
 
-class Order:
-    """The numbers of a source's sequences: each once, shuffled, epoch after epoch."""
+class Supply:
+    """The sequences of a source: each once, shuffled, epoch after epoch; counts where its tokens go."""
 
     def __init__(self, strategy: Strategy, seed: int):
-        self.strategy, self.seed = strategy, seed
-        self.parts = self._parts()
+        self.strategy = strategy
+        name, epochs = strategy.source.corpus, itertools.count()
+        self.parts = (part for epoch in epochs for part in shuffled(strategy.sequences, name, seed, epoch))
         self.part = np.empty(0, np.int64)
-
-    def _parts(self) -> Iterator[np.ndarray]:
-        epoch = 0
-        while True:
-            yield from shuffled(self.strategy.sequences, self.strategy.source.corpus, self.seed, epoch)
-            epoch += 1
+        self.used = self.packed = self.repeated = 0
 
     def take(self, count: int) -> np.ndarray:
-        """The next `count` numbers (int64)."""
+        """The numbers (int64) of the next `count` sequences."""
         found = []
         while count > len(self.part):
             found.append(self.part)
@@ -70,6 +66,44 @@ class Order:
         found.append(self.part[:count])
         self.part = self.part[count:]
         return np.concatenate(found)
+
+    def add(self, lengths: np.ndarray) -> None:
+        """Count sequences as written; `lengths` (uint32) are their tokens before the padding."""
+        fresh = max(0, self.strategy.sequences - self.used)
+        self.packed += int(lengths[:fresh].sum(dtype=np.int64))
+        self.repeated += int(lengths[fresh:].sum(dtype=np.int64))
+        self.used += len(lengths)
+
+    def entry(self) -> dict[str, Any]:
+        """What the ledger tells of the source, in the end: it takes the sequences that are left.
+
+        packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
+        repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
+        """
+        strategy, source = self.strategy, self.strategy.source
+        unused = 0
+        for begin in range(self.used, strategy.sequences, SHUFFLED):
+            unused += strategy.tokens_in(self.take(min(SHUFFLED, strategy.sequences - begin)))
+        assert self.packed + unused + strategy.tail_tokens == source.tokens
+        return {
+            "documents": source.documents,
+            "tokens": source.tokens,
+            "sequences_available": strategy.sequences,
+            "sequences_used": self.used,
+            "sequences_repeated": max(0, self.used - strategy.sequences),
+            "epochs": round(self.used / strategy.sequences, 6),
+            "packed_tokens": self.packed,
+            "repeated_tokens": self.repeated,
+            "padding_tokens": self.used * strategy.length - self.packed - self.repeated,
+            "unused_tokens": unused,
+            "tail_tokens": strategy.tail_tokens,
+            "truncated_documents": strategy.truncated_documents,
+            "other_strategies": {
+                name: other.summary(source, strategy.length)
+                for name, other in STRATEGIES.items()
+                if not isinstance(strategy, other)
+            },
+        }
 
 
 def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarray, int]:
@@ -102,101 +136,39 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarr
     return pattern, min(ends)
 
 
-class Block(NamedTuple):
-    """Some of a mixture's sequences.
-
-    Attributes:
-        sequences: token ids [sequences, length].
-        sources: uint8 [sequences], the number of each one's source.
-        starts: uint32, flat: the positions in them at which documents start.
-        counts: int64 [sequences], how many of these each has.
-        lengths: uint32 [sequences], tokens before the padding.
-    """
-
-    sequences: np.ndarray
-    sources: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-    lengths: np.ndarray
+Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def blocks(
-    strategies: list[Strategy], orders: list[Order], pattern: np.ndarray, count: int
-) -> Iterator[Block]:
+def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[Block]:
     """The mixture's sequences in blocks of about `BLOCK_BYTES`; `pattern` and `count` are those of `mixed`.
 
-    A source that is asked for more sequences than it has starts again, in another order.
+    A source that is asked for more sequences than it has starts again, in another order. Yields the token ids
+    [sequences, length], the number of each one's source (uint8), the positions in them at which documents
+    start (uint32, flat), how many of these each has (int64), and its tokens before the padding (uint32).
     """
-    first_source = strategies[0].source
-    length, padding = strategies[0].length, first_source.tokenizer["eos_token_id"]
-    dtype = np.dtype(first_source.tokenizer["dtype"]).newbyteorder("<")
+    length, tokenizer = supplies[0].strategy.length, supplies[0].strategy.source.tokenizer
+    dtype = np.dtype(tokenizer["dtype"]).newbyteorder("<")
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
     for first in range(0, count, rows):
         sources = pattern[np.arange(first, min(first + rows, count)) % len(pattern)]
         sequences = np.empty((len(sources), length), dtype)
         lengths, counts = np.empty(len(sources), np.uint32), np.empty(len(sources), np.int64)
         starts: list[np.ndarray] = [np.empty(0, np.uint32)] * len(sources)
-        for number, (strategy, order) in enumerate(zip(strategies, orders, strict=True)):
+        for number, supply in enumerate(supplies):
             mine = np.flatnonzero(sources == number)
             if len(mine) == len(sources):
-                inside, counts, lengths = strategy.read(order.take(len(mine)), sequences)
+                inside, counts, lengths = supply.strategy.read(supply.take(len(mine)), sequences)
                 starts = [inside]
             elif len(mine):
                 own = np.empty((len(mine), length), dtype)
-                inside, counts[mine], lengths[mine] = strategy.read(order.take(len(mine)), own)
+                inside, counts[mine], lengths[mine] = supply.strategy.read(supply.take(len(mine)), own)
                 sequences[mine] = own
                 ends = np.cumsum(counts[mine]).tolist()
                 for row, begin, end in zip(mine.tolist(), [0, *ends], ends, strict=False):
                     starts[row] = inside[begin:end]
         for row in np.flatnonzero(lengths < length).tolist():
-            sequences[row, lengths[row] :] = padding
-        yield Block(sequences, sources, np.concatenate(starts), counts, lengths)
-
-
-class Account:
-    """Counts where every token of a source goes."""
-
-    def __init__(self, strategy: Strategy):
-        self.strategy = strategy
-        self.used = self.packed = self.repeated = 0
-
-    def add(self, lengths: np.ndarray) -> None:
-        """Count sequences as written; `lengths` (uint32) are their tokens before the padding."""
-        fresh = max(0, self.strategy.sequences - self.used)
-        self.packed += int(lengths[:fresh].sum(dtype=np.int64))
-        self.repeated += int(lengths[fresh:].sum(dtype=np.int64))
-        self.used += len(lengths)
-
-    def entry(self, order: Order) -> dict[str, Any]:
-        """What the ledger tells of the source; `order` is where the mixture has stopped.
-
-        packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
-        repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
-        """
-        strategy, source = self.strategy, self.strategy.source
-        unused = 0
-        for begin in range(self.used, strategy.sequences, SHUFFLED):
-            unused += strategy.tokens_in(order.take(min(SHUFFLED, strategy.sequences - begin)))
-        assert self.packed + unused + strategy.tail_tokens == source.tokens
-        return {
-            "documents": source.documents,
-            "tokens": source.tokens,
-            "sequences_available": strategy.sequences,
-            "sequences_used": self.used,
-            "sequences_repeated": max(0, self.used - strategy.sequences),
-            "epochs": round(self.used / strategy.sequences, 6),
-            "packed_tokens": self.packed,
-            "repeated_tokens": self.repeated,
-            "padding_tokens": self.used * strategy.length - self.packed - self.repeated,
-            "unused_tokens": unused,
-            "tail_tokens": strategy.tail_tokens,
-            "truncated_documents": strategy.truncated_documents,
-            "other_strategies": {
-                name: other.summary(source, strategy.length)
-                for name, other in STRATEGIES.items()
-                if not isinstance(strategy, other)
-            },
-        }
+            sequences[row, lengths[row] :] = tokenizer["eos_token_id"]
+        yield sequences, sources, np.concatenate(starts), counts, lengths
 
 
 class Mixture:
@@ -206,63 +178,57 @@ class Mixture:
     """
 
     def __init__(self, sources: list[TokenSource], shares: dict[str, float], packing: Packing):
-        self.sources, self.length, self.seed = sources, packing.sequence_length, packing.seed
+        self.length, self.seed, self.tokenizer = packing.sequence_length, packing.seed, sources[0].tokenizer
         for source in sources:
-            require_same_tokenizer(sources[0].tokenizer, source.tokenizer, source.folder)
-        self.strategies = [STRATEGIES[packing.strategy](source, self.length) for source in sources]
-        for source, strategy in zip(sources, self.strategies, strict=True):
-            if not strategy.sequences:
+            require_same_tokenizer(self.tokenizer, source.tokenizer, source.folder)
+        self.supplies = [
+            Supply(STRATEGIES[packing.strategy](source, self.length), self.seed) for source in sources
+        ]
+        available = {}
+        for source, supply in zip(sources, self.supplies, strict=True):
+            if not supply.strategy.sequences:
                 raise UserError(
                     f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
                     f"lower packing.sequence_length ({self.length}) or give it more text"
                 )
-        available = {
-            source.corpus: packing.maximum_epochs * strategy.sequences
-            for source, strategy in zip(sources, self.strategies, strict=True)
-        }
+            available[source.corpus] = packing.maximum_epochs * supply.strategy.sequences
         self.pattern, self.sequences = mixed({corpus: shares[corpus] for corpus in available}, available)
-        self.orders = [Order(strategy, self.seed) for strategy in self.strategies]
-        self.accounts = [Account(strategy) for strategy in self.strategies]
         self.digest = hashlib.sha256()
 
     def write(self, folder: Path, name: str) -> None:
         """Write sequences.bin, boundaries.npy, boundary_offsets.npy and lengths.npy."""
         with ExitStack() as files:
             file = files.enter_context(open(folder / "sequences.bin", "wb"))
-            boundaries, offsets, lengths = (
+            kinds = {"boundaries": np.uint32, "boundary_offsets": np.uint64, "lengths": np.uint32}
+            boundaries, offsets, sizes = arrays = [
                 ArrayWriter(files.enter_context(open(folder / f"{array}.npy", "wb")), dtype)
-                for array, dtype in [
-                    ("boundaries", np.uint32),
-                    ("boundary_offsets", np.uint64),
-                    ("lengths", np.uint32),
-                ]
-            )
+                for array, dtype in kinds.items()
+            ]
             progress = files.enter_context(Progress(name, self.sequences, "sequences"))
             offsets.add(np.zeros(1, np.uint64))
-            for block in blocks(self.strategies, self.orders, self.pattern, self.sequences):
-                file.write(block.sequences)
-                self.digest.update(block.sequences)
-                offsets.add(np.uint64(boundaries.count) + np.cumsum(block.counts).astype(np.uint64))
-                boundaries.add(block.starts)
-                lengths.add(block.lengths)
-                for number, account in enumerate(self.accounts):
-                    account.add(block.lengths[block.sources == number])
-                progress.advance(len(block.sequences))
-            for array in (boundaries, offsets, lengths):
+            for block, sources, starts, counts, lengths in blocks(
+                self.supplies, self.pattern, self.sequences
+            ):
+                file.write(block)
+                self.digest.update(block)
+                offsets.add(np.uint64(boundaries.count) + np.cumsum(counts).astype(np.uint64))
+                boundaries.add(starts)
+                sizes.add(lengths)
+                for number, supply in enumerate(self.supplies):
+                    supply.add(lengths[sources == number])
+                progress.advance(len(block))
+            for array in arrays:
                 array.finish()
 
     def ledger(self) -> dict[str, Any]:
         """Where every token went, after `write`."""
-        tokens = sum(account.packed + account.repeated for account in self.accounts)
+        tokens = sum(supply.packed + supply.repeated for supply in self.supplies)
         return {
             "tokens": tokens,
             "padding_tokens": self.sequences * self.length - tokens,
-            **self.sources[0].tokenizer,
+            **self.tokenizer,
             "seed": self.seed,
-            "sources": {
-                source.corpus: account.entry(order)
-                for source, account, order in zip(self.sources, self.accounts, self.orders, strict=True)
-            },
+            "sources": {supply.strategy.source.corpus: supply.entry() for supply in self.supplies},
             "sequences_sha256": self.digest.hexdigest(),
         }
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cpt.config_sections import Corpus, DocumentationCorpus, HubCorpus, LocalCorpus
 from cpt.corpus.addresses import Address, fetch_address, is_address, matching_addresses
 from cpt.corpus.documentation import documents_of, source_files
-from cpt.corpus.documents import Document, open_parquet, raw_schema, require_text_column, row_writer
+from cpt.corpus.documents import Document, open_parquet, raw_schema, require_columns, row_writer
 from cpt.corpus.hub import fetch_hub_file
 from cpt.corpus.remote import folder_of_parts
 from cpt.corpus.sources import documents_in, require_reader
@@ -47,21 +47,19 @@ def write_raw(source: Corpus, shard: Shard, columns: Sequence[str], files: Seque
 
 def _from_hub(source: HubCorpus, shard: Shard, columns: Sequence[str]) -> dict[str, Any]:
     """Fetch a hub file: parquet stays as it is, JSON lines are converted."""
-    fetched = fetch_hub_file(source, shard.corpus, shard.number, shard.count, shard.documents)
-    files = [{"name": fetched.name, "bytes": fetched.size, "sha256": fetched.sha256}]
-    replaced = 0
-    if fetched.name.endswith(".parquet"):
-        file = open_parquet(fetched.path)
-        require_text_column(fetched.name, file.schema_arrow, source.text_column)
+    path, revision, entry = fetch_hub_file(source, shard.corpus, shard.number, shard.count, shard.documents)
+    name, replaced = entry["name"], 0
+    if name.endswith(".parquet"):
+        file = open_parquet(path)
+        require_columns(name, file.schema_arrow, source.text_column)
         if not file.metadata.num_rows:
             raise _no_documents(shard)
         with atomic(shard.documents) as temporary:
-            fetched.path.rename(temporary)
+            path.rename(temporary)
     else:
-        documents = documents_in(fetched.path, fetched.name, source.text_column, columns)
-        replaced = _write(documents, shard, columns)
-    shutil.rmtree(fetched.path.parent)
-    return {"revision": fetched.revision, "files": files, "documents_with_replaced_characters": replaced}
+        replaced = _write(documents_in(path, name, source.text_column, columns), shard, columns)
+    shutil.rmtree(path.parent)
+    return {"revision": revision, "files": [entry], "documents_with_replaced_characters": replaced}
 
 
 def _from_files(

@@ -10,25 +10,17 @@ import re
 # A line that stops this short wasn't broken by wrapping (the usual width is 72 to 79 characters).
 FULL_LINE = 45
 CODE = {
-    "code",
-    "code-block",
-    "sourcecode",
-    "math",
-    "plot",
-    "parsed-literal",
-    "testcode",
-    "doctest",
-    "ipython",
+    *("code", "code-block", "sourcecode", "math", "plot", "parsed-literal", "testcode", "doctest", "ipython")
 }
 ADMONITIONS = {
-    "note": "Note",
-    "warning": "Warning",
-    "tip": "Tip",
-    "important": "Important",
-    "seealso": "See also",
-    "versionadded": "Added in version",
-    "versionchanged": "Changed in version",
-    "deprecated": "Deprecated since version",
+    "note": "Note: ",
+    "warning": "Warning: ",
+    "tip": "Tip: ",
+    "important": "Important: ",
+    "seealso": "See also: ",
+    "versionadded": "Added in version ",
+    "versionchanged": "Changed in version ",
+    "deprecated": "Deprecated since version ",
     "math": "",
 }
 _UNDERLINE = re.compile(r"([-=~^\"`*+#.:_])\1{2,}")
@@ -118,7 +110,7 @@ class _Reflow:
             else:
                 self.prose(line, bare)
         self.end_paragraph()
-        return self.joined()
+        return "\n".join(self.lines).strip("\n")
 
     def code(self, line: str) -> None:
         """A line of code or of an example; code is indented by four spaces, examples not at all."""
@@ -153,10 +145,7 @@ class _Reflow:
             if name in CODE:
                 self.block, self.margin = indent, None
             if name in ADMONITIONS:
-                label = ADMONITIONS[name]
-                start = (
-                    f"{label}{' ' if label.endswith('version') else ': '}{argument}" if label else argument
-                )
+                start = ADMONITIONS[name] + argument
                 self.paragraph, self.indent = [start.strip()] if start.strip(": ") else [], None
 
     def end_paragraph(self) -> None:
@@ -168,6 +157,3 @@ class _Reflow:
     def blank(self) -> None:
         if self.lines and self.lines[-1]:
             self.lines.append("")
-
-    def joined(self) -> str:
-        return "\n".join(self.lines).strip("\n")

@@ -70,35 +70,6 @@ def asked_wait(error: Exception) -> float:
         return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else 0.0
 
 
-class Patience:
-    """Failed tries in a row: waits 1, 2, 4, ... seconds after them, or as long as the server asks.
-
-    The waits have no random part, so that what happens under given faults is always the same.
-    """
-
-    def __init__(self, what: str):
-        self.what = what
-        self.failures = 0
-
-    def after(self, error: Exception) -> None:
-        """Wait before the next try; raises `error` if there is none, UserError if the wait is too long."""
-        self.failures += 1
-        if not _transient(error) or self.failures == TRIES:
-            raise error
-        asked = asked_wait(error)
-        if asked > LONGEST_WAIT:
-            raise UserError(
-                f"{self.what}: {described(error)} and asks to wait {asked:,.0f} seconds; "
-                "run again after that (what was fetched is kept)"
-            ) from None
-        seconds = max(FIRST_WAIT * 2 ** (self.failures - 1), asked)
-        following = self.failures + 1
-        logging.warning(
-            "%s: %s; try %d of %d in %g s", self.what, described(error), following, TRIES, seconds
-        )
-        time.sleep(seconds)
-
-
 def _limit_silence(request: httpx2.Request) -> None:
     request.extensions["timeout"] = httpx2.Timeout(constants.HF_HUB_DOWNLOAD_TIMEOUT).as_dict()
 
@@ -116,15 +87,32 @@ def session() -> httpx2.Client:
     return client
 
 
-def patiently(what: str, call: Callable[[], Result]) -> Result:
-    """The result of `call`, tried `TRIES` times if its failures are of the kind that passes."""
-    patience = Patience(what)
+def patiently(what: str, call: Callable[[], Result], brought: Callable[[], int] = lambda: 0) -> Result:
+    """The result of `call`, tried again if its failure is of the kind that passes, `TRIES` times in a row.
+
+    A try after which `brought` has grown by `PROGRESS_BYTES` is no failure. Waits 1, 2, 4, ... seconds after
+    failures, or as long as the server asks. The waits have no random part, so that what happens under given
+    faults is always the same. Raises the last try's error, or UserError if the server asks to wait too long.
+    """
+    failures = 0
     while True:
+        before = brought()
         try:
             session()
             return call()
         except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
-            patience.after(error)
+            failures = 1 + (failures if brought() - before < PROGRESS_BYTES else 0)
+            if not _transient(error) or failures == TRIES:
+                raise
+            asked, reason = asked_wait(error), described(error)
+            if asked > LONGEST_WAIT:
+                raise UserError(
+                    f"{what}: {reason} and asks to wait {asked:,.0f} seconds; "
+                    "run again after that (what was fetched is kept)"
+                ) from None
+        seconds = max(FIRST_WAIT * 2 ** (failures - 1), asked)
+        logging.warning("%s: %s; try %d of %d in %g s", what, reason, failures + 1, TRIES, seconds)
+        time.sleep(seconds)
 
 
 def folder_of_parts(raw: Path) -> Path:
@@ -150,18 +138,15 @@ def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], 
         )
     if present:
         logging.info("%s: goes on after %s of %s bytes", what, f"{present:,}", f"{size:,}")
-    patience = Patience(what)
     with writing(path), Progress(what, total=size, unit="bytes", done=present) as progress:
-        while present < size:
-            try:
-                one_try(path, progress)
-                if path.stat().st_size < size:
-                    raise CutShort("the server sent less than the whole file")
-            except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
-                if path.stat().st_size - present >= PROGRESS_BYTES:
-                    patience.failures = 0
-                patience.after(error)
-            present = path.stat().st_size
+
+        def attempt() -> None:
+            one_try(path, progress)
+            if path.stat().st_size < size:
+                raise CutShort("the server sent less than the whole file")
+
+        if present < size:
+            patiently(what, attempt, lambda: path.stat().st_size)
 
 
 def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: str) -> None:

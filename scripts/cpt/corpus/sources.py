@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cpt.corpus.columns import require_number_columns
-from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_text_column, valid_text
+from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_columns, valid_text
 from cpt.errors import UserError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with
@@ -18,12 +17,14 @@ LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TEXTS = (".txt", ".md")
 
 
-def require_reader(name: str, shown: str, corpus: str) -> None:
-    """UserError, which calls the file `shown`, unless files with such a name can be read."""
-    if not name.endswith(TABLES + LINES + TEXTS):
+def require_reader(
+    name: str, shown: str, corpus: str, endings: tuple[str, ...] = TABLES + LINES + TEXTS
+) -> None:
+    """UserError, which calls the file `shown`, unless its name has one of the endings that are read."""
+    if not name.endswith(endings):
         raise UserError(
             f"corpora.{corpus}.files: there is no reader for {shown}; "
-            f"narrow the pattern to known endings: {' '.join(TABLES + LINES + TEXTS)}"
+            f"narrow the pattern to known endings: {' '.join(endings)}"
         )
 
 
@@ -35,8 +36,7 @@ def documents_in(path: Path, name: str, text_column: str, columns: Sequence[str]
     """
     if path.name.endswith(TABLES):
         schema = open_parquet(path).schema_arrow
-        require_text_column(path, schema, text_column)
-        require_number_columns(path, schema, list(columns))
+        require_columns(path, schema, text_column, columns)
         rows = (
             (text, identity, url, False, *numbers)
             for text, identity, url, *numbers in read_rows(path, [text_column, "id", "url", *columns])

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from cpt.corpus.documents import BATCH_ROWS, HELD_OUT_SCHEMA, open_parquet, read_rows, require_text_column
+from cpt.corpus.documents import BATCH_ROWS, HELD_OUT_SCHEMA, open_parquet, read_rows, require_columns
 from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
 from cpt.token_windows import HeldOut
@@ -49,7 +49,7 @@ def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
 
     Raises UserError if the file isn't parquet with a `text` column, or has no text.
     """
-    require_text_column(path, open_parquet(path).schema_arrow, "text")
+    require_columns(path, open_parquet(path).schema_arrow, "text")
     found: list[np.ndarray] = []
     size, left = 0, tokens
     for (raw,) in read_rows(path, ["text"]):

@@ -22,30 +22,28 @@ class Row(NamedTuple):
     estimated_tokens: int | None  # of the stages before tokenization
 
 
-class Tables(NamedTuple):
-    """What the stages count of one corpus; each list has a file per shard."""
-
-    drops: list[Path]
-    contamination: list[Path]
-    token_drops: list[Path]
-
-
 def rows_of(
-    corpus: str, tables: Tables, duplicates: Sequence[Path], ledgers: list[dict[str, Any]]
+    corpus: str,
+    drops: list[Path],
+    contamination: list[Path],
+    token_drops: list[Path],
+    duplicates: Sequence[Path],
+    ledgers: list[dict[str, Any]],
 ) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
-    `duplicates` are the tables of dropped duplicates; each makes a row, and has a column, of its own name.
-    `ledgers` are those of the packed mixtures; each that takes from the corpus makes rows.
+    The first three lists have a file per shard. `duplicates` are the tables of dropped duplicates; each makes
+    a row, and has a column, of its own name. `ledgers` are those of the packed mixtures; each that takes from
+    the corpus makes rows.
 
     raw = what is dropped, set apart or kept, in documents and in bytes; kept = tail + unused + packed, for
     each mixture, in tokens. Tokens before tokenization are estimated: bytes times the tokens per byte of the
     corpus's tokenized documents. Raises UserError if the numbers don't add up, that is, if files of
     different runs lie together.
     """
-    filtered = read_tables(tables.drops)
-    tokenized = read_tables(tables.token_drops)
-    reports = [read_json(path) for path in tables.contamination]
+    filtered = read_tables(drops)
+    tokenized = read_tables(token_drops)
+    reports = [read_json(path) for path in contamination]
     _, size, amount = tokenized["read"]
 
     def early(stage: str, rule: str, documents: int, size_here: int) -> Row:
@@ -70,7 +68,7 @@ def rows_of(
         if whole != parts:
             raise UserError(
                 f"corpus {corpus}: {whole} {unit} were read, but the stages' tables account for {parts}; "
-                f"delete {tables.drops[0].parents[1]} and run again"
+                f"delete {drops[0].parents[1]} and run again"
             )
     position = next(number for number, row in enumerate(rows) if row.stage == "contaminated")
     rows.insert(position, early("contaminated", "found", *found))

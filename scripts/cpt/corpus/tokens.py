@@ -38,9 +38,13 @@ class ModelTokenizer:
     def __init__(self, model: Path):
         path = model / "tokenizer.json"
         config = read_json(model / "config.json")
-        self.eos_token_id, self.vocab_size = (
-            _required(config, key, model / "config.json") for key in ("eos_token_id", "vocab_size")
-        )
+        for key in ("eos_token_id", "vocab_size"):
+            if type(config.get(key)) is not int:
+                raise UserError(
+                    f"{model / 'config.json'}: {key} must be one whole number, but is {config.get(key)!r}; "
+                    "import the base model again"
+                )
+        self.eos_token_id, self.vocab_size = config["eos_token_id"], config["vocab_size"]
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise UserError(
                 f"{model / 'config.json'}: eos_token_id {self.eos_token_id} is outside the vocabulary of "
@@ -159,14 +163,6 @@ def _beginning(texts: Iterable[str]) -> list[str]:
         if left <= 0:
             break
     return found
-
-
-def _required(config: dict[str, Any], key: str, path: Path) -> int:
-    if type(config.get(key)) is not int:
-        raise UserError(
-            f"{path}: {key} must be one whole number, but is {config.get(key)!r}; import the base model again"
-        )
-    return config[key]
 
 
 def _unknown_id(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:

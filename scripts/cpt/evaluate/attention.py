@@ -94,8 +94,8 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
     """
     config, own = model.config, model.config._attn_implementation
     kinds = set(getattr(config, "layer_types", None) or [])
-    window = bool(kinds - {"full_attention"}) if kinds else bool(getattr(config, "sliding_window", None))
-    if window:
+    windows = kinds - {"full_attention"} if kinds else getattr(config, "sliding_window", None)
+    if windows:
         return False
     size = min(config.vocab_size, 97)
     beginning = tuple(token * 31 % size for token in range(12))
@@ -108,18 +108,17 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
     trees = grow_trees(sequences, largest=100)
     try:
         model.set_attn_implementation(NAME)
-        found = hidden_states(model, [*trees, *trees])[-sum(map(len, trees)) :]
+        states = hidden_states(model, [*trees, *trees]).split([len(tree) for tree in trees] * 2)
     except (AttributeError, TypeError, ValueError, RuntimeError):
-        found = None
-    if found is not None:
-        tolerance, begin, same = TOLERANCES.get(model.dtype, 1e-1), 0, True
-        for tree in trees:
-            for path, number in zip(tree.paths, tree.numbers, strict=True):
-                states = found[begin + torch.tensor(path, device=device)]
-                limit = tolerance * expected[number].abs().max()
-                same = same and bool((states - expected[number]).abs().max() <= limit)
-            begin += len(tree)
-        if same:
-            return True
-    model.set_attn_implementation(own)
-    return False
+        model.set_attn_implementation(own)
+        return False
+    pairs = [
+        (row[path], expected[number])
+        for tree, row in zip(trees, states[len(trees) :], strict=True)
+        for path, number in zip(tree.paths, tree.numbers, strict=True)
+    ]
+    tolerance = TOLERANCES.get(model.dtype, 1e-1)
+    same = all((one - other).abs().max() <= tolerance * other.abs().max() for one, other in pairs)
+    if not same:
+        model.set_attn_implementation(own)
+    return same

@@ -20,6 +20,7 @@ from lm_eval.tasks import TaskManager
 
 from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.errors import UserError
+from cpt.files import write_text
 
 DEFINITIONS = {  # folder of lm-eval's definition
     "mmlu": "mmlu/default",
@@ -226,6 +227,5 @@ def _metrics(samples: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def write_samples(path: Path, samples: list[dict[str, Any]]) -> None:
-    """Write one JSON object per line."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(sample) + "\n" for sample in samples)
+    """Write one JSON object per line, atomically."""
+    write_text(path, "".join(json.dumps(sample) + "\n" for sample in samples))

@@ -16,17 +16,14 @@ from cpt.files import read_json
 from cpt.model.loaded import SPECIAL_TOKENS, Loaded, fast_tokenizer, token_text
 from cpt.model.pieces import tokenizer_of_pieces
 
-SAFETENSORS_FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
+# By their names in safetensors.
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")  # in the order of preference
 MOBILELLM_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 MOBILELLM_LICENCE = "FAIR Noncommercial Research License; weights derived from it must carry it"
 # Of code that isn't run, of other model classes, and of the files' dtype, which is read from themselves.
-DROPPED_KEYS = ["auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype", "torch_dtype"]
+DROPPED_KEYS = ("auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype")
+DROPPED_KEYS += ("torch_dtype",)
 
 
 def load_folder(folder: Path) -> Loaded:
@@ -156,7 +153,7 @@ def _widest_dtype(files: list[Path]) -> torch.dtype:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as weights:
                 names = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
-            found |= {dtype for name, dtype in SAFETENSORS_FLOATS.items() if name in names}
+            found |= {dtype for name, dtype in FLOATS.items() if name in names}
         else:
             values = torch.load(file, map_location="meta", weights_only=True).values()
             tensors = [value for value in values if isinstance(value, torch.Tensor)]

@@ -18,7 +18,8 @@ from cpt.model.tiny import load_random
 from cpt.model.wheels import extract
 
 # Configuration, weights, tokenizer, card. Never code.
-PATTERNS = ["*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model", "*.jinja", "*.txt", "README.md"]
+PATTERNS = ["*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model", "*.jinja", "*.txt"]
+PATTERNS += ["README.md"]
 
 
 def load_source(source: BaseSource, wheel: Path | None) -> Loaded:

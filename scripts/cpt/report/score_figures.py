@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from cpt.errors import UserError
 from cpt.report import style
@@ -55,7 +55,7 @@ def _token_axis(axes: Axes, tokens: list[float]) -> None:
         axes.set_xticks(ticks)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: count_label(value))
     axes.set_xlim(-0.08 * ticks[-1], 1.12 * ticks[-1])
     axes.set_xlabel("Tokens of continued pre-training")
 
@@ -155,9 +155,7 @@ def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dic
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:+g}".replace("-", MINUS) if value else "0")
-    )
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", MINUS) if value else "0")
     axes.set_xlabel("Difference from the base model (percentage points)")
     handles: list[Any] = [
         Line2D([], [], markersize=4, linewidth=1.2, label=run, **style.look(index, "color", "marker"))

@@ -1,4 +1,4 @@
-"""Every score of every run with its uncertainty, paired with the base model item by item."""
+"""Every score of every run with its uncertainty, beside the base model item by item and the best null."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from cpt.config_sections import TokenQualityFilter
 from cpt.report import style
@@ -87,13 +87,13 @@ def _draw_panel(axes: Axes, panel: Panel, corpora: dict[str, tuple[np.ndarray, n
         axes.axvline(threshold, color="black", linestyle=(0, (6, 3)), linewidth=0.8, label="threshold")
     axes.set_yscale("log")
     axes.set_ylim(smallest / 2, 130)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(panel.label)
     highest = max(*panel.thresholds, *(edges[-1] for edges, _ in corpora.values()))
     if panel.zero is None:
         axes.set_xlim(0, 1.04 * highest)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         return
     axes.set_xscale("log")
     ticks = [tick for tick in LogLocator().tick_values(panel.zero, highest) if tick > 1.5 * panel.zero]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from cpt.errors import UserError
 from cpt.files import read_json
@@ -92,7 +92,7 @@ def draw_schedules(
     axes.set_ylabel("Learning rate")
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=True)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(round(value))))
+    axes.xaxis.set_major_formatter(lambda value, _: count_label(round(value)))
     style.legend(drawn, min(3, len(runs)))
 
 
@@ -160,7 +160,7 @@ def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: s
     powers = 10.0 ** np.arange(np.ceil(np.log10(first) + 0.2), np.log10(most) + 0.01)
     axes.set_xticks([0, first, *powers])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: count_label(value))
     axes.set_ylabel(f"{corpus}\nbits per byte", linespacing=1.4)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 
