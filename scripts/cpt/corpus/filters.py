@@ -135,8 +135,8 @@ class Rules:
         if drop := _first_over(self.line_rules, shares):
             return drop
         top, duplicate = ngram_characters(data, self.top, self.duplicate)
-        shares = (count / found.characters for count in (*top.values(), *duplicate.values()))
-        return _first_over(self.ngram_rules, shares)
+        counts = (*top.values(), *duplicate.values())
+        return _first_over(self.ngram_rules, (count / found.characters for count in counts))
 
 
 def _first_over(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop | None:
