@@ -117,7 +117,7 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     )
     manifest = read_json(folder / "tokens.manifest")
     if encoder == "fastest" and not manifest["provenance"]["encoder"].startswith("gigatoken"):
-        raise UserError(f"gigatoken isn't used for {job.model}: leave out ours-gigatoken")
+        raise UserError(f"gigatoken isn't used for {job.model}; remove ours-gigatoken from --systems")
     return {**done, "tokens": manifest["tokens"]}
 
 

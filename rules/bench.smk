@@ -12,8 +12,9 @@
 
 BENCHMARKS = Path(workflow.basedir) / "benchmarks"
 SCRIPT_OF |= {f"bench_{name}": BENCHMARKS / f"{name}.py" for name in ("corpus", "training", "evaluation")}
-STARTS["bench_corpus"] = ["filter_documents", "deduplicate", "decontaminate", "tokenize_documents", "pack"]
-STARTS["bench_training"] = ["train"]
+MEASURED_STAGES = ("filter_documents", "deduplicate", "decontaminate", "tokenize_documents", "pack")
+STARTS["bench_corpus"] = [BENCHMARKS / "systems.py", *(SCRIPTS / f"{name}.py" for name in MEASURED_STAGES)]
+STARTS["bench_training"] = [BENCHMARKS / "training_systems.py", SCRIPTS / "train.py"]
 
 
 rule timings:

@@ -52,6 +52,8 @@ wildcard_constraints:
 
 # The shell line of every stage. rules/stages.smk turns inputs, outputs, wildcards and params into options.
 STAGE = "{params} --log={log:q}"
+# Of a stage with several processes: their messages go to the log, the terminal keeps the progress.
+LAUNCHED_STAGE = f": >{{log:q}}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {STAGE} >>{{log:q}} 2>&1"
 # Of rules whose script isn't named after them.
 SCRIPT_OF = {}
 # Stages that a rule's script starts as processes of their own: their code isn't reached through imports.
@@ -137,7 +139,7 @@ def local_files(corpus):
     files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
     if patterns and not files:
         raise WorkflowError(
-            f"corpora.{corpus}.files: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
+            f"corpora.{corpus}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
             "pattern or put the files there"
         )
     return files
@@ -233,19 +235,6 @@ def trained_run_of(run):
 def tokenized(mixture, kind):
     """One of the outputs of tokenize_documents, for all shards of a mixture's corpora."""
     return shards_of(cfg.mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
-
-
-def launcher(run):
-    """The start of the command of a stage with several processes; `run` finds the run by wildcards."""
-
-    def command(wildcards, resources):
-        settings = run(wildcards)
-        options = {"processes": settings.processes, "nodes": resources.nodes, "cpus": resources.cpus_per_task}
-        options["device"] = device(settings)
-        words = [stage.option(name, value) for name, value in options.items()]
-        return " ".join([PYTHON, shlex.quote(str(SCRIPTS / "launch.py")), *words])
-
-    return command
 
 
 def device(run):

@@ -33,6 +33,8 @@ rule download:
         columns=lambda wildcards: number_columns(wildcards.corpus),
         environment=source_environment,
         shards=lambda wildcards: Untracked(SHARDS[wildcards.corpus]),  # another number reruns no shard
+    message:
+        "download: {wildcards.corpus}, shard {wildcards.shard}"
     shell:
         STAGE
 
@@ -74,6 +76,8 @@ rule deduplicate:
     params:
         corpora=CORPORA,
         partitions=cfg.deduplicate.partitions,
+    message:
+        "deduplicate: all shards of all corpora"
     shell:
         STAGE
 
@@ -187,6 +191,8 @@ rule held_out_tokens:
     resources:
         mem_mb=growing(2000),
         runtime=minutes(30, rules=2),
+    message:
+        "held-out tokens: {wildcards.tokens} of {wildcards.corpus}"
     shell:
         STAGE
 
@@ -228,6 +234,8 @@ rule drop_report:
         runtime=minutes(15),
     params:
         corpora=CORPORA,
+    message:
+        "examples of what was dropped"
     shell:
         STAGE
 

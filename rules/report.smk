@@ -14,6 +14,8 @@ rule report:
         f"{R}/report.html",
     log:
         f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/timings/report.tsv"
     localrule: True
     params:
         # The same workflow, asked for its report. The folder is locked already, by this one.

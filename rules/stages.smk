@@ -7,12 +7,16 @@ import functools
 
 from cpt import stage
 
+# Params of a rule with LAUNCHED_STAGE that aren't its stage's but those of scripts/launch.py.
+LAUNCHER_PARAMS = ("processes", "nodes", "cpus")
+
 
 def finish(declared):
     """Complete a rule: its params become options, behind the command with its files; digest, message, timings."""
     script = Path(SCRIPT_OF.get(declared.name, SCRIPTS / f"{declared.name}.py"))
     settings = dict(declared.params.items())
-    launcher = settings.pop("launcher", None)  # of a stage with several processes (rules/train.smk)
+    launched = declared.shellcmd == LAUNCHED_STAGE
+    launch = {name: settings.pop(name) for name in LAUNCHER_PARAMS} if launched else {}
     names = {"input": declared.input.keys(), "output": declared.output.keys(), "params": settings}
     names["wildcards"] = [*declared.wildcard_names, "threads"]
     try:
@@ -25,18 +29,23 @@ def finish(declared):
             settings[name] = lambda wildcards, threads: threads
         elif name not in given and name in declared.wildcard_names:
             settings[name] = lambda wildcards, name=name: wildcards[name]
-    scripts = [script, *(SCRIPTS / f"{name}.py" for name in STARTS.get(declared.name, ()))]
-    settings["code"] = code(scripts, [str(file) for file in declared.input if str(file) in PROJECT_FILES])
+    read = [str(file) for file in declared.input if str(file) in PROJECT_FILES]
+    settings["code"] = code([script, *STARTS.get(declared.name, ())], read)
+    if launched:
+        launch["device"] = settings["device"]
     declared._params = type(declared.params)()
     declared.set_params(
-        launcher=launcher or python(script),
+        interpreter=python(script, launched),
+        **{f"launch_{name}": setting_option(name, value) for name, value in launch.items()},
         command=command_of(script),
         **{name: setting_option(name, value) for name, value in settings.items()},
     )
-    about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{([a-z]\w*)", str(declared.log[0])))
+    log = str(declared.log[0])
+    about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{([a-z]\w*)", log))
     declared.message = declared.message or declared.name.replace("_", " ") + (f": {about}" if about else "")
-    declared.benchmark_modifier = declared.log_modifier
-    declared.benchmark = str(declared.log[0]).replace(f"{R}/logs/", f"{R}/timings/").replace(".log", ".tsv")
+    if declared.output and "measured" not in settings:  # what sums the times up isn't measured itself
+        declared.benchmark_modifier = declared.log_modifier
+        declared.benchmark = f"{R}/timings/{log.removeprefix(f'{R}/logs/').removesuffix('.log')}.tsv"
     if "runtime" not in (declared.ruleinfo.resources or ((), {}))[1]:
         workflow.localrules(declared.name)
 
@@ -49,10 +58,11 @@ def code(scripts, files):
     return settings_digest([*digests, *contents])
 
 
-def python(script):
-    """What runs a script: Python, with the library's place for those that lie elsewhere."""
+def python(script, launched):
+    """What runs a script: Python, with the library's place for those that lie elsewhere, or the launcher."""
     path = "" if script.parent == SCRIPTS else f"PYTHONPATH={shlex.quote(str(SCRIPTS))} "
-    return lambda wildcards: Untracked(f"{path}{PYTHON}")
+    launcher = f" {shlex.quote(str(SCRIPTS / 'launch.py'))}" if launched else ""
+    return lambda wildcards: Untracked(f"{path}{PYTHON}{launcher}")
 
 
 def command_of(script):
@@ -68,10 +78,8 @@ def command_of(script):
 
 def setting_option(name, value):
     """A param as the option that it becomes; of a function, what it returns."""
-    if not callable(value):
-        return lambda wildcards: option_text(
-            name, value
-        )  # not as text, or Snakemake would look for wildcards in it
+    if not callable(value):  # a function all the same, or Snakemake would look for wildcards in the text
+        return lambda wildcards: option_text(name, value)
 
     @functools.wraps(value)
     def evaluated(*arguments, **named):

@@ -16,10 +16,6 @@
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
 
-# How a launched stage is started: its processes' messages go to the log, the terminal keeps its progress.
-LAUNCHED_STAGE = f": >{{log:q}}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {STAGE} >>{{log:q}} 2>&1"
-
-
 rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
@@ -68,7 +64,9 @@ rule reference_losses:
     resources:
         **placed(largest_user),
     params:
-        launcher=launcher(largest_user),
+        processes=lambda wildcards: largest_user(wildcards).processes,
+        nodes=lambda wildcards, resources: resources.nodes,
+        cpus=lambda wildcards, resources: resources.cpus_per_task,
         precision=cfg.train.precision,
         device=lambda wildcards: device(largest_user(wildcards)),
     message:
@@ -101,7 +99,9 @@ rule train:
         disk_mb=training_disk_mb,
         slurm_extra=slurm_extra(f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"),
     params:
-        launcher=launcher(run_of),
+        processes=lambda wildcards: run_of(wildcards).processes,
+        nodes=lambda wildcards, resources: resources.nodes,
+        cpus=lambda wildcards, resources: resources.cpus_per_task,
         work=lambda wildcards: Untracked(f"{R}/checkpoints/{wildcards.run}"),
         corpora=lambda wildcards: cfg.measured_corpora if held_out_for(wildcards.run) else [],
         keep_optimizer=lambda wildcards: wildcards.run in cfg.continued_runs,

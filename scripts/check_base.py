@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.evaluate.gate import check_scores, log_scores, require_reached
 from cpt.expected_scores import read_expected
-from cpt.files import read_json, write_json
+from cpt.files import one_for_each, read_json, write_json
 from cpt.provenance import provenance
 
 
@@ -21,7 +21,7 @@ def check_base(
         model: whose published scores.
         comparison: JSON file to write.
     """
-    results = {task: read_json(file) for task, file in zip(tasks, scores, strict=True)}
+    results = {task: read_json(file) for task, file in one_for_each(tasks, scores)}
     rows = check_scores(results, [row for row in read_expected(expected) if row.model == model])
     log_scores(rows)
     add_bos_token = any(result["settings"]["add_bos_token"] for result in results.values())

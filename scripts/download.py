@@ -31,7 +31,7 @@ def download(
         manifest: what was read (.json), to write.
         columns: of numbers that are kept beside the text.
         files: own files that match, for a source of kind `local`.
-        environment: what stands for the installed packages, for a source of kind `documentation`.
+        environment: digest of the lock and Python's version, for a source of kind `documentation`.
     """
     read = write_raw(source, Shard(corpus, shard, shards, documents), columns, files)
     described = source.model_dump(mode="json", exclude={"where"}, exclude_none=True)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
+from cpt.files import one_for_each
 from cpt.report import style
 from cpt.report.training_figures import draw_forgetting, read_curves, read_points
 
@@ -24,7 +25,7 @@ def figure3(
         figure: files to write, in the formats of their suffixes.
         bits: bits per byte of the base model, then of each interpolated model, for each corpus.
     """
-    curves = dict(zip(origins, map(read_curves, held_out_losses), strict=True))
+    curves = {run: read_curves(path) for run, path in one_for_each(origins, held_out_losses)}
     points = read_points(bits, interpolated, corpora)
     with style.figure(3.6 if len(corpora) > 1 else 2.6, figure) as drawn:
         draw_forgetting(drawn, curves, origins, corpora, points)

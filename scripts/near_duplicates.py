@@ -9,6 +9,7 @@ from cpt.command import run
 from cpt.corpus.documents import load_keep
 from cpt.corpus.keep_lists import write_keep_lists
 from cpt.corpus.near_duplicates import first_of_clusters
+from cpt.files import one_for_each
 
 
 def near_duplicates(
@@ -29,7 +30,7 @@ def near_duplicates(
         keep: which documents are no near-duplicates either (.npy), to write.
         table: near-duplicates per shard (.csv), to write.
     """
-    before = [load_keep(path, of) for path, of in zip(unique, documents, strict=True)]
+    before = [load_keep(path, of) for path, of in one_for_each(unique, documents)]
     hashes = [load_array(path, mapped=True) for path in signatures]
     first = first_of_clusters(hashes, np.concatenate(before))
     alone = first == np.arange(len(first))

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.files import read_json
+from cpt.files import one_for_each, read_json
 from cpt.report.rows import write_rows
 from cpt.report.runs import COLUMNS, run_row
 
@@ -15,7 +15,7 @@ def runs(table: Path, summaries: Sequence[Path] = (), metrics: Sequence[Path] = 
         summaries: run.json of each trained run.
         metrics: metrics.csv of each, in the same order.
     """
-    files = zip(summaries, metrics, strict=True)
+    files = one_for_each(summaries, metrics)
     write_rows(table, COLUMNS, [run_row(read_json(summary), losses) for summary, losses in files])
 
 

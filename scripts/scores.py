@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 
 from cpt.command import run
-from cpt.files import read_json
+from cpt.files import one_for_each, read_json
 from cpt.report.samples import read_all_answers
 from cpt.report.scores import PUBLISHED_MODEL, read_published, write_scores
 from cpt.report.scoring import score_rows
@@ -45,8 +45,8 @@ def scores(
         metrics,
         table_tasks,
         read_all_answers(samples, runs, metrics),
-        {key: read_json(path) for key, path in zip(product(runs, metrics), summaries, strict=True)},
-        dict(zip(product(runs, corpora), bits, strict=True)),
+        {key: read_json(path) for key, path in one_for_each(product(runs, metrics), summaries)},
+        dict(one_for_each(product(runs, corpora), bits)),
         # Scores of another model are no published values of these runs, whatever the runs are called.
         read_published(published) if repo == PUBLISHED_MODEL else {},
         seed,

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Literal
 
 from cpt.command import run
-from cpt.files import read_json
+from cpt.files import one_for_each, read_json
 from cpt.train import loop
 from cpt.train.processes import leave_processes
 from cpt.train.results import write_run
@@ -44,7 +44,7 @@ def train(
         keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues.
         device: what each process computes on.
     """
-    measured = dict(zip(corpora, held_out, strict=True))
+    measured = dict(one_for_each(corpora, held_out))
     result = loop.train(
         read_json(plan), start, packed, work, device, measured, keep_optimizer, reference_losses
     )

@@ -14,7 +14,7 @@ import pytest
 from cpt.command import parser_of
 from cpt.config_sections import LengthFilter
 from cpt.errors import DamagedFileError, UserError
-from cpt.files import atomic, read_json, scratch, sha256_of, write_json
+from cpt.files import atomic, one_for_each, read_json, scratch, sha256_of, write_json
 from cpt.stage import arguments
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -88,6 +88,12 @@ def test_json_round_trip_and_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "y.json", float("nan"))
     assert not (tmp_path / "y.json").exists()
+
+
+def test_files_that_are_not_as_many_as_their_keys():
+    assert list(one_for_each(iter("ab"), [1, 2])) == [("a", 1), ("b", 2)]
+    with pytest.raises(UserError, match=r"expected 2 files, one for each of \['a', 'b'\] ..., but got 1: x"):
+        one_for_each("ab", ["x"])
 
 
 def test_sha256(tmp_path):

@@ -1,7 +1,9 @@
 """How rules call their stages: names that must agree, and the command that is made from them."""
 
 import ast
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,12 @@ import pytest
 from cpt import stage
 from cpt.errors import UserError
 
+PRINT = """import json, sys
+words = []
+for word in sys.argv[1:]:
+    words += open(word[1:]).read().split("\\n")[:-1] if word.startswith("@") else [word]
+print(json.dumps(words))
+"""
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -54,23 +62,39 @@ def test_a_script_without_its_function(tmp_path):
         {"key": ["ä", 1.5, None]},
         [f"results/o ne/{number:05d}.keep.npy" for number in (*range(7, 12), 3, 99_999)],
         [f"{number:05d}.parquet" for number in range(6)],
+        [f"{number} it's.txt" for number in range(40_000)],
         [Path("x"), 1],
+        ["-x.md", "@y.md"],
         [],
         None,
         True,
         0,
     ],
 )
-def test_bash_reads_what_was_written(value):
-    text = stage.option("some_name", value)
-    command = f"printf '%s\\0' {text}" if text else "true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\0")[:-1] == stage.arguments(some_name=value)
+def test_bash_reads_what_was_written(tmp_path, value):
+    (tmp_path / "print.py").write_text(PRINT)
+    command = f"{sys.executable} {tmp_path / 'print.py'} {stage.option('some_name', value)}"
+    (tmp_path / "command").write_text(command)
+    done = subprocess.run(["bash", tmp_path / "command"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == stage.arguments(some_name=value)
 
 
-def test_thousands_of_shards_make_a_short_command():
+def test_thousands_of_shards_are_read_at_a_glance():
     shards = [f"results/corpora/fineweb_edu/filtered/{number:05d}.parquet" for number in range(2_400)]
-    assert len(stage.option("documents", shards)) < 100
+    assert len(stage.option("documents", shards)) < 120
+
+
+def test_a_stage_reads_more_files_than_a_command_may_have(tmp_path):
+    """Linux takes 2 MiB of words at most."""
+    (tmp_path / "sizes.py").write_text(
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from collections.abc import Sequence\nfrom pathlib import Path\nfrom cpt.command import run\n"
+        "def sizes(files: Sequence[Path]) -> None:\n    print(len(files), files[-1])\nrun(sizes)\n"
+    )
+    files = stage.option("files", [f"{'x' * 100} {number}.txt" for number in range(40_000)])
+    (tmp_path / "command").write_text(f"{sys.executable} {tmp_path / 'sizes.py'} {files}")
+    done = subprocess.run(["bash", tmp_path / "command"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"40000 {'x' * 100} 39999.txt\n"
 
 
 def test_a_script_holds_one_function_and_no_option_table():

@@ -1,7 +1,7 @@
 """The frame around every stage: command line, log file, errors. Standard library only, but for settings.
 
 A script holds one function and ends with `run(function)`. Its parameters are the options. Those without a
-default are required, a list is an option that may be repeated, a bool is `--x` or `--no-x`. Numbers, text,
+default are required, a list takes several words, a bool is `--x` or `--no-x`. Numbers, text,
 paths and `Literal` are read as such. Any other type is JSON, which pydantic checks where it holds a section
 of the config. The help comes from the docstring: the text before `Args:`, and under it a line for each
 parameter.
@@ -38,6 +38,8 @@ def _reader(kind: Any) -> Callable[[str], Any]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"expected JSON, got {text[:80]!r}: {error}") from None
         if _is_plain(kind):
+            if not _fits(value, kind):
+                raise argparse.ArgumentTypeError(f"expected {kind}, got {text[:80]!r}")
             return value
         from pydantic import (  # not at the top: it loads longer than a small stage
             TypeAdapter,
@@ -60,6 +62,15 @@ def _is_plain(kind: Any) -> bool:
     )
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of a plain type."""
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(each, get_args(kind)[1]) for each in value.values())
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
+    return kind is Any or isinstance(value, int | float if kind is float else kind)
+
+
 def _option(kind: Any) -> dict[str, Any]:
     """How argparse reads an option of this type."""
     if get_origin(kind) in (UnionType, Union) and NoneType in get_args(kind):
@@ -67,7 +78,7 @@ def _option(kind: Any) -> dict[str, Any]:
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(kind) in (list, Sequence) and get_args(kind)[0] in SCALARS:
-        return {"action": "append", "type": get_args(kind)[0]}
+        return {"nargs": "*", "type": get_args(kind)[0]}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     return {"type": kind if kind in SCALARS else _reader(kind)}
@@ -78,7 +89,10 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
     description, _, described = (inspect.getdoc(stage) or "").partition("\nArgs:\n")
     helps = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", described, re.MULTILINE))
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        fromfile_prefix_chars="@",
     )
     kinds = get_type_hints(stage)
     for name, parameter in inspect.signature(stage).parameters.items():

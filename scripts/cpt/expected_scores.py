@@ -25,7 +25,7 @@ def read_expected(path: Path) -> list[Expected]:
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != Expected._fields:
-            raise UserError(f"{path}: expected the columns {', '.join(Expected._fields)}; mend its header")
+            raise UserError(f"{path}: expected the columns {', '.join(Expected._fields)}; fix its header")
         found = []
         for row in reader:
             try:
@@ -33,12 +33,12 @@ def read_expected(path: Path) -> list[Expected]:
             except (TypeError, ValueError):
                 raise UserError(
                     f"{path}, line {reader.line_num}: score and tolerance must be numbers, but are "
-                    f"{row['score']!r} and {row['tolerance']!r}; mend the line"
+                    f"{row['score']!r} and {row['tolerance']!r}; fix the line"
                 ) from None
             if not 0 < score < 1 or not 0 <= tolerance < 1:
                 raise UserError(
                     f"{path}, line {reader.line_num}: score and tolerance must be shares of 1, but are "
-                    f"{score:g} and {tolerance:g}; mend the line"
+                    f"{score:g} and {tolerance:g}; fix the line"
                 )
             tasks = tuple(row["tasks"].split("+"))
             found.append(Expected(row["model"], tasks, score, tolerance, row["source"]))

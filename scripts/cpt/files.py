@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,3 +128,17 @@ def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex, read in 1 MiB blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def one_for_each(keys: Iterable[Any], files: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Pairs of a key and its file, where files come as a list in the order of the keys.
+
+    Raises UserError if there are more or fewer files than keys.
+    """
+    keys = list(keys)
+    if len(keys) != len(files):
+        shown = ", ".join(map(str, files[:3])) or "none"
+        raise UserError(
+            f"expected {len(keys)} files, one for each of {keys[:3]} ..., but got {len(files)}: {shown}"
+        )
+    return zip(keys, files, strict=True)

@@ -13,10 +13,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from cpt.command import SCALARS
 from cpt.digest import plain
 from cpt.errors import UserError
 
-SCALARS = (str, int, float, Path)
+MOST_CHARACTERS = 50_000  # Linux starts no program with more than 2 MiB of words and environment
 FEWEST_IN_BRACES = 4  # numbered files that are written as a range
 
 
@@ -29,6 +30,8 @@ def parameters(script: Path) -> dict[str, bool]:
     tree = ast.parse(script.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == script.stem:
+            if node.args.kwonlyargs or node.args.vararg or node.args.kwarg:
+                raise UserError(f"{script}: a stage takes plain parameters alone; remove `*`")
             names = [argument.arg for argument in node.args.args]
             required = len(names) - len(node.args.defaults)
             return {name: place < required for place, name in enumerate(names)}
@@ -64,8 +67,8 @@ def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> No
 def arguments(**values: Any) -> list[str]:
     """Parameters as the words of a command line.
 
-    None gives no word, a list of files, text or numbers one for each element. A section, a mapping or a list
-    of those is JSON.
+    None gives no word, a list of files, text or numbers one for each element (behind `./` where it would read
+    as an option or an argument file). A section, a mapping or a list of those is JSON.
     """
     found: list[str] = []
     for name, value in values.items():
@@ -73,7 +76,8 @@ def arguments(**values: Any) -> list[str]:
         if isinstance(value, bool):
             found.append(word if value else f"--no-{word[2:]}")
         elif isinstance(value, list | tuple) and all(isinstance(each, SCALARS) for each in value):
-            found += [f"{word}={each}" for each in value]
+            texts = [str(each) for each in value]
+            found += [word, *(f"./{text}" if text[0] in "-@" else text for text in texts)] if texts else []
         elif value is not None:
             text = (
                 value if isinstance(value, SCALARS) else json.dumps(value, ensure_ascii=False, default=plain)
@@ -85,7 +89,8 @@ def arguments(**values: Any) -> list[str]:
 def option(name: str, value: Any) -> str:
     """A parameter as text for bash.
 
-    Files numbered 00000, 00001, ... are written as `{00000..00009}`: a command may have 128 KiB at most.
+    Files numbered 00000, 00001, ... are written as `{00000..00009}`, which a reader takes in. More words than
+    a program may be started with come from a file that bash makes (`@` of the frame's command line).
     """
     words = arguments(**{name: value})
 
@@ -102,4 +107,5 @@ def option(name: str, value: Any) -> str:
             found.append(f"{shlex.quote(key[0])}{{{first}..{last}}}{shlex.quote(key[2])}")
         else:
             found += map(shlex.quote, members)
-    return " ".join(found)
+    text = " ".join(found)
+    return f"@<(printf '%s\\n' {text})" if sum(map(len, words)) > MOST_CHARACTERS else text

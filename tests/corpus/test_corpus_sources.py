@@ -161,7 +161,7 @@ def test_columns_of_numbers(save_table, tmp_path):
         (
             table,
             "quality",
-            r"x\.parquet: there is no column 'quality'; its columns are .*; mend the corpus's key `where`",
+            r"x\.parquet: there is no column 'quality'; its columns are .*; fix the corpus's key `where`",
         ),
         (table, "label", r"column 'label' holds string, not numbers; name another one"),
         (words, "score", r"y\.jsonl, line 1: the key 'score' holds 'high', expected a number or null; mend"),

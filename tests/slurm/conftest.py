@@ -137,7 +137,7 @@ def wait_for(event: Callable[[], object], what: str, seconds: float = 240) -> No
 
 def training_processes(clone: Clone, run: str) -> list[psutil.Process]:
     """The processes that train a run of this clone."""
-    work = f"results/checkpoints/{run}"
+    work = f"--work=results/checkpoints/{run}"
     found = []
     for process in psutil.process_iter():
         try:

@@ -132,7 +132,7 @@ def require_columns(
             f"{path}: column {text_column!r} holds {kind}, not text; set the corpus's key text_column"
         )
     for column in numbers:
-        kind = _type_of(path, schema, column, "mend the corpus's key `where`, or leave it out")
+        kind = _type_of(path, schema, column, "fix the corpus's key `where`, or remove it")
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise UserError(
                 f"{path}: column {column!r} holds {kind}, not numbers; name another one in the "

@@ -1,7 +1,7 @@
 """How much of a document repeats itself: lines, paragraphs, and n-grams of words (Rae et al. 2021, Table A1).
 
 A line is what line feeds separate, stripped of white space; a paragraph is what blank lines separate,
-stripped. Neither is empty. They are told apart by a 64-bit hash. What counts of n-grams is computed as
+stripped. Neither is empty. A 64-bit hash distinguishes them. What counts of n-grams is computed as
 datatrove's GopherRepetitionFilter does; `cpt.corpus.words` says what a word is.
 """
 
@@ -56,7 +56,7 @@ def _count_lines(data, classes, short):
         while line_end < size and data[line_end] != LINE_FEED:
             line_end += ONE
         length = 0
-        for place in range(line, line_end):  # by itself, so that it is vectorized
+        for place in range(line, line_end):  # a loop of its own, so that it is vectorized
             length += (data[place] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
         begin, end, before, after = _stripped(data, line, line_end, classes)
         if begin < end:

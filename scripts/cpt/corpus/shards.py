@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from cpt.files import one_for_each
+
 Item = TypeVar("Item")
 
 
@@ -15,6 +17,6 @@ def by_corpus(corpora: dict[str, int], *lists: Sequence[Item]) -> dict[str, list
     """Lists over corpora and shards, divided: for each corpus, the entries of its shards in each list."""
     divided: dict[str, list[list[Item]]] = {corpus: [[] for _ in lists] for corpus in corpora}
     for number, entries in enumerate(lists):
-        for (corpus, _), entry in zip(names_of(corpora), entries, strict=True):
+        for (corpus, _), entry in one_for_each(names_of(corpora), entries):
             divided[corpus][number].append(entry)
     return divided

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cpt.errors import UserError
+from cpt.files import one_for_each
 from cpt.report.statistics import Pairs
 
 Item = tuple[str, int]
@@ -46,7 +47,7 @@ def read_all_answers(
     samples: Sequence[Path], runs: Iterable[str], tasks: Iterable[str]
 ) -> dict[tuple[str, str], Answers]:
     """The answers of each run to each task, from files in the order runs x tasks."""
-    return {key: read_answers(path) for key, path in zip(product(runs, tasks), samples, strict=True)}
+    return {key: read_answers(path) for key, path in one_for_each(product(runs, tasks), samples)}
 
 
 def read_answers(path: Path) -> Answers:
