@@ -29,6 +29,8 @@ def apply(title: str, project: Project) -> set[str]:
         else:
             before = path.read_text()
             assert before.count(anchor) == 1, f"{name}: {anchor!r} occurs {before.count(anchor)} times"
+            if text.startswith(("class ", "rule ")):
+                text += "\n\n"
             line = re.search(rf"^.*{re.escape(anchor)}.*\n", before, re.MULTILINE)[0]
             new = {
                 "above": text + line,
