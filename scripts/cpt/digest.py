@@ -51,6 +51,7 @@ class _Module:
         self.definitions: dict[str, list[ast.AST]] = {}
         self.imports: dict[str, tuple[Path, str | None]] = {}
         self.statements: list[ast.AST] = []
+        self._read: dict[str, tuple[str, list[tuple[Path, str | None]]]] = {}
         tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), str(path)))
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -68,6 +69,14 @@ class _Module:
                 for alias in node.names:
                     if target := _module_path(alias.name):
                         self.imports[alias.asname or alias.name] = (target, None)
+
+    def read(self, path: Path, key: str) -> tuple[str, list[tuple[Path, str | None]]]:
+        """The syntax of a definition ("" for the other statements) and what it refers to, worked out once."""
+        if key not in self._read:
+            nodes = self.statements if key == "" else self.definitions.get(key, [])
+            steps = [step for node in nodes for step in _references(path, self, node)]
+            self._read[key] = "\n".join(map(ast.dump, nodes)), steps
+        return self._read[key]
 
     def _add_import(self, name: str, module: str, imported: str) -> None:
         if submodule := _module_path(f"{module}.{imported}"):
@@ -106,25 +115,21 @@ def reached_definitions(script: str | Path) -> dict[tuple[str, str], str]:
     script itself counts whole.
     """
     script = Path(script).resolve()
-    reached: dict[tuple[Path, str], list[ast.AST]] = {}
+    reached: dict[tuple[Path, str], str] = {}
     pending: list[tuple[Path, str | None]] = [(script, None)]
     while pending:
         path, name = pending.pop()
         module = _module(path)
         wanted = list(module.definitions) if name is None else [name]
         for key in ["", *wanted]:
-            if (path, key) in reached:
-                continue
-            nodes = module.statements if key == "" else module.definitions.get(key, [])
-            reached[path, key] = nodes
-            pending += [step for node in nodes for step in _references(path, module, node)]
+            if (path, key) not in reached:
+                reached[path, key], steps = module.read(path, key)
+                pending += steps
         if name in module.imports:  # re-exported by a package's __init__
             pending.append(module.imports[name])
     return {
-        (str(path.relative_to(SCRIPTS)) if path.is_relative_to(SCRIPTS) else path.name, name): "\n".join(
-            ast.dump(node) for node in nodes
-        )
-        for (path, name), nodes in sorted(reached.items())
+        (str(path.relative_to(SCRIPTS)) if path.is_relative_to(SCRIPTS) else path.name, name): syntax
+        for (path, name), syntax in sorted(reached.items())
     }
 
 
