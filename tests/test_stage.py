@@ -52,6 +52,9 @@ def test_a_script_without_its_function(tmp_path):
     (tmp_path / "x.py").write_text("def y():\n    pass\n")
     with pytest.raises(UserError, match=r"x\.py: expected a function x, the stage; define it"):
         stage.parameters(tmp_path / "x.py")
+    (tmp_path / "z.py").write_text("def z(*, files):\n    pass\n")
+    with pytest.raises(UserError, match=r"z\.py: a stage takes plain parameters alone; remove `\*`"):
+        stage.parameters(tmp_path / "z.py")
 
 
 @pytest.mark.parametrize(

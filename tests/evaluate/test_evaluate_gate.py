@@ -112,7 +112,7 @@ def test_which_model_is_expected():
         ("{columns}\nm,piqa\n", r"x\.csv, line 2: score .* numbers, but are None and None; fix the line"),
         (
             "{columns}\nm,piqa,0.6,0,s\nm,arc_easy,43.2,2,s\n",
-            r"line 3: .* shares of 1, but are 43\.2 and 2; me",
+            r"line 3: .* shares of 1, but are 43\.2 and 2; fi",
         ),
     ],
 )
