@@ -108,7 +108,7 @@ def test_which_model_is_expected():
             "model,score\n",
             r"x\.csv: expected the columns model, tasks, score, tolerance, source; fix its header",
         ),
-        ("{columns}\nm,piqa,high,0,s\n", r"x\.csv, line 2: score .* numbers, but are 'high' and '0'; mend"),
+        ("{columns}\nm,piqa,high,0,s\n", r"x\.csv, line 2: score .* numbers, but are 'high' and '0'; fix"),
         ("{columns}\nm,piqa\n", r"x\.csv, line 2: score .* numbers, but are None and None; fix the line"),
         (
             "{columns}\nm,piqa,0.6,0,s\nm,arc_easy,43.2,2,s\n",
