@@ -134,15 +134,17 @@ def one_of(names):
 
 
 def local_files(corpus):
-    """The files of a corpus on this disk; a source that names some and has none stops before any job."""
-    patterns = cfg.corpora[corpus].own_files
-    files = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
-    if patterns and not files:
-        raise WorkflowError(
-            f"corpora.{corpus}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
-            "pattern or put the files there"
-        )
-    return files
+    """The files of a corpus on this disk; a key that names some and finds none stops before any job."""
+    found = set()
+    for key, patterns in cfg.corpora[corpus].own_files.items():
+        files = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+        if patterns and not files:
+            raise WorkflowError(
+                f"corpora.{corpus}.{key}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
+                "pattern or put the files there"
+            )
+        found |= files
+    return sorted(found)
 
 
 def source_of(corpus):

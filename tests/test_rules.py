@@ -43,7 +43,7 @@ def snakemake(tmp_path):
     [
         (
             ["corpora={own: {source: local, files: nowhere/*.md}}", "general=own"],
-            "corpora.own: no file matches nowhere/*.md (relative to {folder}); fix the pattern or",
+            "corpora.own.files: no file matches nowhere/*.md (relative to {folder}); fix the pattern or",
         ),
         (
             ["evaluate={include_path: nowhere, tasks: {capitals: {metric: acc, label: Capitals}}}"],

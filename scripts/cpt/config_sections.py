@@ -74,9 +74,9 @@ class DataSource(Section):
     language: str | None = Field(None, description="ISO 639 code, for the model cards; null: not stated")
 
     @property
-    def own_files(self) -> list[str]:
-        """Globs of the files on this disk that the source reads: a changed file is read again."""
-        return []
+    def own_files(self) -> dict[str, list[str]]:
+        """By key, globs of the files on this disk that the source reads: a changed file is read again."""
+        return {}
 
 
 class HubCorpus(DataSource):
@@ -108,9 +108,9 @@ class LocalCorpus(DataSource):
     where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
 
     @property
-    def own_files(self) -> list[str]:
+    def own_files(self) -> dict[str, list[str]]:
         patterns = [self.files] if isinstance(self.files, str) else self.files
-        return [pattern for pattern in patterns if "://" not in pattern]
+        return {"files": [pattern for pattern in patterns if "://" not in pattern]}
 
 
 class DocumentationCorpus(DataSource):
