@@ -162,9 +162,9 @@ rule new_stage:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     (shell,) = [line for line in (done.stdout + done.stderr).splitlines() if "provenance.py" in line]
-    assert " --files=results/smoke/new/one.json --files=results/smoke/new/two " in shell
-    assert " --measured=results/smoke/timings/new_stage.tsv " in shell
-    assert "--summaries=results/smoke/runs/cpt-16K/run.json" in shell and "gone" not in shell
+    assert " --files results/smoke/new/one.json results/smoke/new/two " in shell
+    assert " --measured results/smoke/timings/new_stage.tsv " in shell
+    assert "--summaries results/smoke/runs/cpt-16K/run.json" in shell and "gone" not in shell
 
 
 def test_timings_are_summed_by_rule(tmp_path):
