@@ -121,7 +121,7 @@ rule token_quality:
     log:
         f"{R}/logs/token_quality.log",
     params:
-        thresholds=cfg.filters.token_quality,
+        thresholds=cfg.filters.token_quality.model_dump(),
     shell:
         STAGE
 

@@ -2,17 +2,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.config_sections import TokenQualityFilter
 from cpt.report import style
 from cpt.report.token_quality import draw_quality, read_bins
 
 
-def token_quality(quality: Path, thresholds: TokenQualityFilter, figure: Sequence[Path]) -> None:
+def token_quality(quality: Path, thresholds: dict[str, float], figure: Sequence[Path]) -> None:
     """Draw how the token-level quality measures are spread over the documents (paper section 3.2.3).
 
     Args:
         quality: corpora/token_quality.csv.
-        thresholds: the config's section `filters.token_quality`.
+        thresholds: the values of the config's section `filters.token_quality`.
         figure: files to write, in the formats of their suffixes.
     """
     with style.figure(3.8, figure) as drawn:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.files import write_json
 from cpt.report.data import data_rows, read_steps
@@ -119,9 +118,8 @@ def test_outlines_show_every_document_and_the_thresholds(experiment: SimpleNames
     edges, counts = bins["bytes_per_token"]["scientific_python"]
     assert edges.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 16.0, pytest.approx(16.8)]
     assert counts.tolist() == [20, 30, 40, 0, 60, 0, 1]
-    settings = TokenQualityFilter(**experiment.config["filters"]["token_quality"])
     drawn = Figure()
-    draw_quality(drawn, bins, settings)
+    draw_quality(drawn, bins, experiment.config["filters"]["token_quality"])
     lines = [[line.get_xdata()[0] for line in axes.lines] for axes in drawn.axes]
     assert lines == [[1.5, 12.0], [0.01], [0.05], [100]]
     for axes in drawn.axes:

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from cpt.config_sections import TokenQualityFilter
 from cpt.report import style
 from cpt.report.rows import read_rows
 
@@ -24,13 +23,13 @@ class Panel(NamedTuple):
     zero: float | None = None  # None: a linear axis
 
 
-def _panels(settings: TokenQualityFilter) -> list[Panel]:
-    compression = (settings.minimum_bytes_per_token, settings.maximum_bytes_per_token)
+def _panels(thresholds: dict[str, float]) -> list[Panel]:
+    compression = (thresholds["minimum_bytes_per_token"], thresholds["maximum_bytes_per_token"])
     return [
         Panel("bytes_per_token", "Bytes per token", compression),
-        Panel("unknown_share", "Share of unknown tokens", (settings.maximum_unknown_share,), 1e-6),
-        Panel("distinct_share", "Share of distinct tokens", (settings.minimum_distinct_share,)),
-        Panel("longest_run", "Longest run of one token", (settings.maximum_run_tokens,), 0.5),
+        Panel("unknown_share", "Share of unknown tokens", (thresholds["maximum_unknown_share"],), 1e-6),
+        Panel("distinct_share", "Share of distinct tokens", (thresholds["minimum_distinct_share"],)),
+        Panel("longest_run", "Longest run of one token", (thresholds["maximum_run_tokens"],), 0.5),
     ]
 
 
@@ -61,10 +60,10 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def draw_quality(
-    drawn: Figure, bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], settings: TokenQualityFilter
+    drawn: Figure, bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], thresholds: dict[str, float]
 ) -> None:
     """One panel per measure: share of the documents in each bin, an outline per corpus, thresholds dashed."""
-    for axes, panel in zip(drawn.subplots(2, 2).flat, _panels(settings), strict=True):
+    for axes, panel in zip(drawn.subplots(2, 2).flat, _panels(thresholds), strict=True):
         _draw_panel(axes, panel, bins[panel.measure])
     handles, names = drawn.axes[1].get_legend_handles_labels()
     style.legend(drawn, 4, handles=handles, labels=names)
