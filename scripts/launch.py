@@ -1,28 +1,32 @@
 """Start a run's processes: one, several on this machine, or several on each node of a Slurm job.
 
 One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this
-script once per node of the job, and that starts torchrun there. Outside Slurm all processes run on this
-machine. A SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training process, however long
-it then takes to write its checkpoint: torchrun itself would kill them after half a minute. Standard library
-only.
+script once per node of the job, and that starts torchrun there. Outside Slurm, and in a job of fewer nodes,
+all processes run on this machine. A SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training
+process, however long it then takes to write its checkpoint: torchrun itself would kill them after half a
+minute. Standard library only.
 """
 
 import argparse
 import ctypes
 import math
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from cpt.gpus import claim_gpus
 
 EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to resume
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-FIRST_PORT, PORTS = 20_000, 20_000  # a job's rendezvous port follows from its number
+PORTS = range(20_000, 32_768)  # below those that the kernel gives to connections
+FIRST_SPECIAL_STEP = 2**32 - 16  # Slurm numbers a job's steps from 0; batch scripts and shells are up here
 
 
 def child_processes(parent: int) -> list[int]:
@@ -69,8 +73,7 @@ def run_and_hand_on_signals(command: list[str]) -> int:
     noticed, handed_on = [], -math.inf
     for number in HANDED_ON:
         signal.signal(number, lambda number, _: noticed.append(number))
-    environment = os.environ | {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare_child)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=prepare_child)
     while True:
         try:
             code = process.wait(timeout=0.1)
@@ -85,6 +88,54 @@ def run_and_hand_on_signals(command: list[str]) -> int:
                         tell_to_stop(worker, signal.SIGINT in noticed)
 
 
+def nodes_to_use(asked: int) -> int:
+    """On how many nodes srun is to start processes: as many as asked for in a Slurm job that has them, or 1.
+
+    Ends with a message inside a step of that job, where srun would wait for ever for the step's own CPUs.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if asked == 1 or job is None or int(os.environ.get("SLURM_JOB_NUM_NODES", asked)) < asked:
+        return 1
+    if int(os.environ.get("SLURM_STEP_ID", FIRST_SPECIAL_STEP)) < FIRST_SPECIAL_STEP:
+        sys.exit(
+            f"error: the run asks for {asked} nodes, and Snakemake was started by srun in Slurm job {job}, "
+            "from where no processes can be started on other nodes. Start it in a batch script or in the "
+            "shell that salloc opens, or set runs.*.nodes to 1."
+        )
+    return asked
+
+
+def free_port() -> int:
+    """A port at which nobody listens on this machine: the job's first node, where srun starts from a batch
+    script. Drawn, since two runs may look for one at the same time."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("", port))
+            return port
+
+
+def meeting_point(nodes: int, port: int | None) -> list[str]:
+    """Where the torchruns of a run meet, as its options: on the job's first node, or on this machine, whose
+    name may not resolve."""
+    if nodes == 1:
+        here = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+        return [*here, f"--rdzv-id={os.getpid()}"]
+    names = subprocess.run(
+        ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    return [
+        f"--nnodes={nodes}",
+        f"--node-rank={os.environ['SLURM_NODEID']}",
+        f"--master-addr={names[0]}",
+        f"--master-port={port}",
+        f"--rdzv-id={os.environ['SLURM_JOB_ID']}",
+    ]
+
+
 def main() -> None:
     """Parse the command line and start what it asks for."""
     parser = argparse.ArgumentParser(
@@ -92,40 +143,32 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, required=True, help="of the run, on all nodes together")
     parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job")
+    parser.add_argument("--port", type=int, help="where nodes meet; only for what this script starts itself")
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True, help="of each process, one GPU")
     parser.add_argument("--cpus", type=int, default=1, help="of each node, for its processes")
     parser.add_argument("script", nargs=argparse.REMAINDER, help="the training script and its arguments")
     arguments = parser.parse_args()
 
-    granted = int(os.environ.get("SLURM_JOB_NUM_NODES", arguments.nodes))
-    in_slurm = "SLURM_JOB_ID" in os.environ and granted >= arguments.nodes
-    on_this_node = arguments.processes // arguments.nodes if in_slurm else arguments.processes
+    nodes = arguments.nodes if arguments.port else nodes_to_use(arguments.nodes)
+    if nodes > 1 and arguments.port is None:
+        srun = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}"]
+        srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
+        again = [sys.executable, sys.argv[0], f"--port={free_port()}", *sys.argv[1:]]
+        sys.exit(run_and_hand_on_signals([*srun, *again]))
+    on_this_node = arguments.processes // nodes
     threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // on_this_node)
     os.environ["OMP_NUM_THREADS"] = str(threads)
-
+    os.environ["HF_HUB_OFFLINE"] = "1"  # training reads folders; GPU nodes often have no network
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # else up to 32 for each process
     if arguments.device == "cuda":
         claim_gpus(on_this_node)
     if arguments.processes == 1:
         os.execv(sys.executable, [sys.executable, *arguments.script])
-    if in_slurm and arguments.nodes > 1 and int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) == 1:
-        srun = ["srun", "--kill-on-bad-exit=1", f"--nodes={arguments.nodes}", f"--ntasks={arguments.nodes}"]
-        srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
-        sys.exit(run_and_hand_on_signals([*srun, sys.executable, *sys.argv]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={on_this_node}"]
-    if in_slurm and arguments.nodes > 1:
-        names = subprocess.run(
-            ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.split()
-        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS
-        torchrun += [f"--nnodes={arguments.nodes}", f"--node-rank={os.environ['SLURM_NODEID']}"]
-        torchrun += [f"--master-addr={names[0]}", f"--master-port={port}"]
-    else:
-        torchrun.append("--standalone")
-    # Behind `--`, or torchrun would take the script's options for abbreviations of its own.
-    sys.exit(run_and_hand_on_signals([*torchrun, "--", *arguments.script]))
+    # Of SIGTERM and SIGINT, which Slurm sends to every process of a step, the training processes are to know
+    # from here. Behind `--`, or torchrun would take the script's options for abbreviations of its own.
+    torchrun += ["--signals-to-handle=SIGQUIT", *meeting_point(nodes, arguments.port), "--"]
+    sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from typing import Literal
 
 from cpt import command
 from cpt.provenance import provenance
-from cpt.train.processes import leave_processes, start_processes
+from cpt.train.processes import leave_processes, start_processes, stop_when_asked
 from cpt.train.reference_losses import ReferenceLosses
 
 
@@ -12,7 +12,7 @@ def reference_losses(
     model: Path,
     losses: Path,
     scope: Literal["sequences", "documents"],
-    precision: Literal["float32", "bf16"],
+    precision: Literal["float32", "bf16", "auto"],
     device: Literal["cuda", "cpu"] = "cuda",
 ) -> None:
     """Score every target of a packed mixture by a reference model, to train on selected ones.
@@ -28,6 +28,7 @@ def reference_losses(
         precision: on a GPU.
         device: what each process computes on.
     """
+    stop_when_asked()
     rank, world_size, own_device = start_processes("ddp", device)
     masking = scope == "documents"
     scoring = ReferenceLosses(model, packed, masking, precision, own_device, losses, command.code)

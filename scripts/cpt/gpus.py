@@ -1,52 +1,63 @@
-"""Which GPUs of a machine a job uses where no scheduler deals them out. Standard library only."""
+"""Which GPUs of a machine a job uses beside others of the same user. Standard library only."""
 
-import fcntl
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import TextIO
 
-SCHEDULERS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "_CONDOR_JOB_AD", "KUBERNETES_SERVICE_HOST")
+from cpt.locks import lock_file
+
+# What may name a job's GPUs: CUDA's variable, which ROCm reads too, and ROCm's own (the last is Slurm's).
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+# Where none does: a program that lists a machine's GPUs, the beginning of its lines, and the variable to set.
+# Parts of a divided GPU are indented.
+PROGRAMS = (
+    (["nvidia-smi", "--list-gpus"], r"^GPU (\d+):", "CUDA_VISIBLE_DEVICES"),
+    (["rocm-smi", "--showid"], r"^GPU\[(\d+)\]", "HIP_VISIBLE_DEVICES"),
+)
+# A scheduler's job: another job's GPU may have the same number, since each is shown its own alone.
+JOB = ("SLURM_JOB_ID", "LSB_JOBID", "LSB_JOBINDEX", "PBS_JOBID", "_CONDOR_JOB_AD", "KUBERNETES_SERVICE_HOST")
 WAITING_SECONDS = 1.0
 _claimed: list[TextIO] = []  # locked until the process ends
 
 
-def _visible() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; empty where that isn't known."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    # Parts of a divided GPU are indented.
-    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(number) for number in range(len(gpus))]
+def _visible() -> tuple[str, list[str]]:
+    """The variable that names GPUs, and the names of those that may be used; none where they aren't known."""
+    for variable in VARIABLES:
+        if variable in os.environ:
+            return variable, [name for name in os.environ[variable].split(",") if name]
+    for program, line, variable in PROGRAMS:
+        try:
+            listed = subprocess.run(program, capture_output=True, text=True, timeout=60).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if names := re.findall(line, listed, re.MULTILINE):
+            return variable, list(dict.fromkeys(names))
+    return VARIABLES[0], []
 
 
 def _lock(name: str) -> TextIO | None:
-    """The locked file that stands for a GPU, or None if another job of this user has it."""
-    # Not filelock's: the program that this process becomes (execv) has to keep the lock.
-    file = open(Path(tempfile.gettempdir()) / f"cpt-gpu-{os.getuid()}-{name}", "w")  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    """The locked file that stands for a GPU, or None if another process of this user has it."""
+    # With the machine's name: the temporary folder may be one that all nodes of a job share.
+    owner = [os.uname().nodename, str(os.getuid())]
+    owner += [os.environ[variable] for variable in JOB if variable in os.environ]
+    file = re.sub(r"[^\w-]", "_", "-".join(["cpt-gpu", *owner, name]))
+    return lock_file(Path(tempfile.gettempdir()) / file)
 
 
 def claim_gpus(count: int) -> None:
-    """Take `count` GPUs that no other job of this workflow or user has, waiting until there are, for the rest
-    of this process and those that it starts: CUDA_VISIBLE_DEVICES then names them.
+    """Take `count` GPUs that nothing else of this workflow or user has, waiting until there are, for the rest
+    of this process and those that it starts: CUDA_VISIBLE_DEVICES, or ROCm's variable, then names them.
 
-    Does nothing under a scheduler, which has dealt them out, and where there are fewer.
+    Under a scheduler these are GPUs of the job, in which several processes may be started. Does nothing where
+    there are fewer.
     """
-    names = _visible()
-    if any(variable in os.environ for variable in SCHEDULERS) or count > len(names):
+    variable, names = _visible()
+    if count > len(names):
         return
     warned = False
     while True:
@@ -65,4 +76,4 @@ def claim_gpus(count: int) -> None:
     for file in locks.values():
         os.set_inheritable(file.fileno(), True)  # also by the program that this process may become
     _claimed.extend(locks.values())
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
+    os.environ[variable] = ",".join(locks)

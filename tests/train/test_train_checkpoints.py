@@ -194,7 +194,7 @@ def test_safetensors_own_errors_become_os_errors(tmp_path):
 def test_work_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/work: can't be written \(Not a directory\).*write access"):
-        lock(tmp_path / "file" / "work")
+        lock(tmp_path / "file" / "work", lambda: False)
 
 
 def test_run_on_a_full_disk(training, reference):

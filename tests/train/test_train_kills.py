@@ -6,9 +6,11 @@ random delay. Each test goes on until a number of kills ended a running process:
 
 import itertools
 import random
+import resource
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -38,12 +40,9 @@ def victim(tmp_path, dropout_model, packed_folder) -> Callable[..., Training]:
 def being_written(run: Training, name: str) -> int:
     """Bytes so far of what is being written under a temporary name."""
     total = 0
-    for folder in (run.folder / "work").rglob(f".{name}*.incomplete"):
-        for file in folder.rglob("*"):
-            try:
-                total += file.stat().st_size if file.is_file() else 0
-            except FileNotFoundError:
-                continue
+    with suppress(FileNotFoundError):  # it was renamed, or another folder removed
+        for folder in (run.folder / "work").rglob(f".{name}*.incomplete"):
+            total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return total
 
 
@@ -158,3 +157,30 @@ def test_asked_to_stop_again_and_again(number, victim, undisturbed):
 
     repeat(3, attempt)
     assert_as_undisturbed(run, undisturbed)
+
+
+def test_two_processes_asked_to_stop_while_the_model_is_saved(training, reference_of_two):
+    run = training()
+
+    def attempt() -> bool:
+        with Session(run, 2) as session:
+            if not session.wait_until(lambda: being_written(run, "model") > 0):
+                return False
+            assert session.signal(signal.SIGTERM) == [0, 0]
+        return True
+
+    repeat(1, attempt)
+    assert run.weights == reference_of_two.weights
+
+
+def test_two_processes_asked_to_stop_on_a_full_disk(training):
+    """The first says so, and the other doesn't wait for it."""
+    run = training(checkpoint_every=50)
+
+    def attempt() -> bool:
+        with Session(run, 2, limits={resource.RLIMIT_FSIZE: 100_000}) as session:
+            session.wait_until(lambda: run.last_step > 0)
+            return session.signal(signal.SIGTERM) == [1, EXIT_INTERRUPTED]  # else it was through
+
+    repeat(1, attempt)
+    assert "can't be written (File too large)" in (run.folder / "log").read_text()

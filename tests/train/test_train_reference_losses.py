@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import without_cuda
-from forked import Session, kill_after
+from forked import Session, kill_after, repeat
 from packed_mixture import LENGTH, write_packed
 from torch.nn.functional import cross_entropy
 from train_settings import TRAIN
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.stage import arguments
+from cpt.train.processes import EXIT_INTERRUPTED
 from cpt.train.reference_losses import ReferenceLosses, require_tokenizer
 from cpt.train.selection import SelectiveSequences
 
@@ -87,6 +89,19 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     assert told[0] | {"provenance": 0} == told[1] | {"provenance": 0}
     assert told[0]["losses_sha256"] == sha256_of(run.output / "losses.npy")
     assert told[0]["precision"] == "float32"  # on a CPU
+
+
+def test_asked_to_stop_it_does_so_at_once(tmp_path, reference_model, mixture):
+    run = Scoring(tmp_path / "run", reference_model, mixture)
+
+    def attempt() -> bool:
+        shutil.rmtree(run.folder / ".losses.parts", ignore_errors=True)
+        with Session(run) as session:
+            session.wait_until(lambda: run.parts > 0)
+            return session.signal(signal.SIGUSR1) == [EXIT_INTERRUPTED]  # else it was through
+
+    repeat(1, attempt)
+    assert run.parts > 0 and not run.output.exists()
 
 
 @without_cuda

@@ -160,14 +160,18 @@ class Writer:
         The tensors are `save`'s, and nobody changes them any more. `since` is the time.monotonic() at which
         training stopped to copy them.
         """
-        if self._thread is not None and self._thread.is_alive():
-            logging.info("training waits for the checkpoint before that of step %d to be written", step)
-        self.wait()
+        self.wait_turn(step)
         blocked = time.monotonic() - since
         self.seconds_blocked += blocked
         arguments = (step, updates, weights, moments, blocked)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
         self._thread.start()
+
+    def wait_turn(self, step: int) -> None:
+        """Wait for the write in flight, if any, before that of the checkpoint after `step` steps."""
+        if self._thread is not None and self._thread.is_alive():
+            logging.info("training waits for the checkpoint before that of step %d to be written", step)
+        self.wait()
 
     def check(self) -> None:
         """Raise what a write failed with, if training has to stop for it; doesn't wait."""

@@ -1,21 +1,45 @@
 """The processes of a run: joined to one another, asked to stop, and locked out of one another's folder."""
 
 import atexit
+import itertools
 import logging
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 
-from cpt.cpu import set_up_products
+from cpt.cpu import keep_freed_memory, set_up_products
+from cpt.cuda import cuda_error
 from cpt.errors import UserError
+from cpt.locks import lock_file
 
 EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to resume
+# How long processes wait for one another. The first may be kept by a former attempt's lock or a slow disk.
+PATIENCE = timedelta(hours=2)
+POLL_SECONDS = 0.1
+ALONE = {
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+}
+_waits = itertools.count()  # of this process for the first; all processes count the same
+
+
+def stop_when_asked() -> None:
+    """Exit with EXIT_INTERRUPTED as soon as the launcher or Slurm asks, where nothing is left to write."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: sys.exit(EXIT_INTERRUPTED))
 
 
 class Interruption:
@@ -56,11 +80,12 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if kind == "cuda":
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        if local_rank >= torch.cuda.device_count():
+        local_rank, error = int(os.environ.get("LOCAL_RANK", 0)), cuda_error()
+        offered = 0 if error else torch.cuda.device_count()
+        if local_rank >= offered:
+            remedy = "lower runs.*.gpus, run on a GPU node (snakemake --profile slurm), or set cpus instead"
             raise UserError(
-                f"the run asks for {world_size} GPU(s) and this machine offers {torch.cuda.device_count()}; "
-                "lower runs.*.gpus, run on a GPU node (snakemake --profile slurm), or set cpus instead"
+                f"the run asks for {world_size} GPU(s) and this machine offers {offered}; {error or remedy}"
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
@@ -68,16 +93,16 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
         device = torch.device("cpu")
         torch.set_num_threads(1)
         set_up_products()
+        keep_freed_memory()
     if (world_size > 1 or engine != "ddp") and not dist.is_initialized():
-        alone = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "0",
-            "RANK": "0",
-            "WORLD_SIZE": "1",
-            "LOCAL_RANK": "0",
-        }
-        os.environ.update({key: os.environ.get(key, value) for key, value in alone.items()})
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if "RANK" not in os.environ:
+            os.environ.update(ALONE)
+        on_gpu = device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+        )
+        if rank == 0:
+            atexit.register(wait_for_first)
     if world_size > 1:
         logging.info("process %d of %d runs on %s, %s", rank, world_size, socket.gethostname(), device)
     return rank, world_size, device
@@ -100,27 +125,50 @@ def end_at_once(code: int) -> None:
         atexit.register(end)
 
 
+def wait_for_first() -> None:
+    """Wait until the first process has done what it alone does, such as to write a checkpoint.
+
+    It says so by calling this too, or by its end. If another process exited with an error before, torchrun
+    would kill the first after 30 seconds, and srun might sooner. In a collective operation, the others might
+    wait PATIENCE for one that died.
+    """
+    if not dist.is_initialized():
+        return
+    key = f"cpt/first/{next(_waits)}"
+    with suppress(RuntimeError):  # the store went with the first process, or its launcher
+        store = dist.distributed_c10d._get_default_store()
+        if dist.get_rank() == 0:
+            store.set(key, "")
+        while not store.check([key]):
+            time.sleep(POLL_SECONDS)
+
+
 def leave_processes() -> None:
-    """Leave the other processes at the end of a stage's work."""
+    """Leave the other processes at the end of a stage's work, all at once."""
+    wait_for_first()
     if dist.is_initialized():
         dist.destroy_process_group()
     end_at_once(0)
 
 
-def lock(work: Path) -> FileLock:
+def lock(work: Path, stopped: Callable[[], bool]) -> TextIO:
     """Lock the work folder, so that no two attempts at a run write checkpoints at once.
 
-    Waits for a former attempt that is still writing. The lock is held until the returned object is gone; the
-    kernel frees a dead process's lock. Raises UserError if the folder can't be written.
+    Waits for a former attempt that is still writing, and exits with EXIT_INTERRUPTED if `stopped` meanwhile.
+    The lock is held until the returned object is gone; the kernel frees a dead process's lock. Raises
+    UserError if the folder can't be written.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
-        held = FileLock(work / "lock")
-        try:
-            held.acquire(blocking=False)
-        except Timeout:
-            logging.warning("another process is training in %s; waiting until it stops", work)
-            held.acquire()
+        if (held := lock_file(work / "lock")) is not None:
+            return held
+        logging.warning("another process is training in %s; waiting until it stops", work)
+        while (held := lock_file(work / "lock")) is None:
+            if stopped():
+                logging.warning("interrupted while waiting; start again to resume")
+                end_at_once(EXIT_INTERRUPTED)
+                sys.exit(EXIT_INTERRUPTED)
+            time.sleep(POLL_SECONDS)
     except OSError as error:
         raise UserError(
             f"{work}: can't be written ({error.strerror}); checkpoints go there, so give yourself write "

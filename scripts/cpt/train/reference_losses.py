@@ -16,8 +16,10 @@ from cpt.digest import settings_digest
 from cpt.errors import DamagedFileError, UserError
 from cpt.files import atomic, sha256_of, write_json
 from cpt.progress import Progress
+from cpt.train.attention import choose_attention
 from cpt.train.batches import PackedSequences, on_device
 from cpt.train.losses import LossModel, target_losses
+from cpt.train.precision import precision_on_gpu
 
 # Half of float32's bytes: as many as the tokens have. A loss of 4 nats is kept to 0.002, far below what
 # bfloat16 leaves of the current model's.
@@ -36,7 +38,7 @@ class ReferenceLosses:
         model_folder: Hugging Face folder of the reference model.
         sequences: folder of the packed mixture.
         document_masking: keep documents apart, as the run that selects by the losses does.
-        precision: float32, or bf16 (on a CPU float32 is used instead).
+        precision: train.precision, for a GPU; on a CPU, losses are computed in float32.
         device: of this process.
         output: folder to write.
         code: digest of the code.
@@ -56,7 +58,7 @@ class ReferenceLosses:
     ):
         self.packed = PackedSequences(sequences, document_masking)
         self.model_folder, self.device, self.output = model_folder, device, output
-        self.precision = "float32" if device.type == "cpu" else precision
+        self.precision = "float32" if device.type == "cpu" else precision_on_gpu(precision)
         require_tokenizer(model_folder, self.packed.ledger, sequences)
         self.settings: dict[str, Any] = {
             "mixture": self.packed.ledger["mixture"],
@@ -136,6 +138,7 @@ class ReferenceLosses:
     def _model(self) -> LossModel:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         model = AutoModelForCausalLM.from_pretrained(self.model_folder, dtype=dtype).eval().to(self.device)
+        choose_attention(model, dict(self.settings), self.device)
         return LossModel(model, save_memory=False)
 
     @torch.no_grad()
@@ -143,9 +146,10 @@ class ReferenceLosses:
         """float16 [rows, length - 1]: 0 where there is no target."""
         numbers = np.arange(rows.start, rows.stop)
         batch = self.packed.batch(numbers, np.ones(len(rows), np.float32))
-        ids, positions, weights = on_device(batch, self.device)
+        ids, positions, weights, document_starts = on_device(batch, self.device)
         head = model.head_loss
-        found = target_losses(model.hidden(ids, positions), head.weight, head.bias, ids[:, 1:].flatten())
+        hidden = model.hidden(ids, positions, document_starts)
+        found = target_losses(hidden, head.weight, head.bias, ids[:, 1:].flatten())
         losses = found.view_as(weights).masked_fill(weights == 0, 0.0).cpu().numpy().astype(DTYPE)
         if not np.isfinite(losses).all():
             raise UserError(
