@@ -2,10 +2,16 @@
 # plan that a dry run prints.
 import atexit
 
+from snakemake.logging import logger
 
-def site(name, default=None):
-    """A value that the site sets for its cluster in CPT_SLURM_{name}, or the default."""
-    return os.environ.get(f"CPT_SLURM_{name}") or default
+from cpt import submission
+
+
+def site(name, default=None, gpus=0):
+    """A value that the site sets for its cluster in CPT_SLURM_{name}, or the default. For jobs with GPUs,
+    CPT_SLURM_GPU_{name} comes first."""
+    of_gpus = os.environ.get(f"CPT_SLURM_GPU_{name}") if gpus else None
+    return of_gpus or os.environ.get(f"CPT_SLURM_{name}") or default
 
 
 def site_number(name, default):
@@ -13,7 +19,7 @@ def site_number(name, default):
     value = site(name, default)
     if not str(value).isdecimal():
         raise WorkflowError(
-            f"CPT_SLURM_{name}: expected a whole number, but it is {value!r}; mend or unset it"
+            f"CPT_SLURM_{name}: expected a whole number, but it is {value!r}; correct or unset it"
         )
     return int(value)
 
@@ -49,20 +55,42 @@ def minutes(count, per_gigabyte=0, rules=1):
     return limit
 
 
-def partition(gpus):
-    """Slurm's partition of a job with so many GPUs; None is the cluster's default."""
-    return (site("GPU_PARTITION") if gpus else None) or site("PARTITION")
+# Resource of the Slurm plugin: option of sbatch and site's variable.
+QUEUE = {"slurm_account": "account", "slurm_partition": "partition", "constraint": "constraint", "qos": "qos"}
+GPU_OPTIONS = ("gpus", "gpus-per-node", "gres", "none")
+GPU_OPTION = site("GPU_OPTION", "gpus")
+if GPU_OPTION not in GPU_OPTIONS:
+    raise WorkflowError(
+        f"CPT_SLURM_GPU_OPTION: expected one of {', '.join(GPU_OPTIONS)}, but it is {GPU_OPTION!r}; correct or unset it"
+    )
 
 
-def gpu_model(gpus):
-    """The GPU model to ask for, where the site names one."""
-    return site("GPU_MODEL") if gpus else None
-
-
-def slurm_extra(*options):
-    """Options of sbatch that no resource stands for: these, and mail where the site names an address."""
+def slurm_extra(gpus, *options):
+    """Options of sbatch that no resource stands for: these, mail where the site names an address, and the
+    site's own."""
     mail = [f"--mail-user={site('MAIL')}", "--mail-type=FAIL"] if site("MAIL") else []
-    return " ".join([*options, *mail])
+    return " ".join([*options, *mail, *filter(None, [site("EXTRA", gpus=gpus)])])
+
+
+def asked_of_slurm(gpus, nodes=1, options=()):
+    """Resources that a job with so many GPUs on each node is submitted with: queue, GPUs and further options, as
+    the site says. One that is None is not asked for.
+
+    By default GPUs are a total on one node, and asked for by node (`gres`) on several, since of a total one node
+    might get none. `gpus_per_node` is for the plan of a dry run: Slurm doesn't see it.
+    """
+    option = "gres" if GPU_OPTION == "gpus" and nodes > 1 else GPU_OPTION
+    model = site("GPU_MODEL") if gpus else None
+    typed = f"{model}:{gpus}" if model else str(gpus)
+    by_node = [f"--gpus-per-node={typed}"] if gpus and option == "gpus-per-node" else []
+    return {
+        **{resource: site(name.upper(), gpus=gpus) for resource, name in QUEUE.items()},
+        "gpu": gpus if option == "gpus" else None,
+        "gpu_model": model if option == "gpus" else None,
+        "gres": f"gpu:{typed}" if gpus and option == "gres" else None,
+        "gpus_per_node": gpus,
+        "slurm_extra": slurm_extra(gpus, *by_node, *options),
+    }
 
 
 def run_of(wildcards):
@@ -70,42 +98,37 @@ def run_of(wildcards):
     return cfg.runs[wildcards.run]
 
 
-PLACE = ["nodes", "cpus_per_task", "gpu", "gpu_model", "gres", "mpi", "tasks", "tasks_per_gpu"]
-
-
-def place_of(run):
-    """What Slurm is asked for where a run's processes are started. A resource that is None is left out.
+def place_of(run, options=()):
+    """What Slurm is asked for where a run's processes are started. A resource that is None is not asked for.
 
     On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, it is started once
-    outside any step (`mpi`), and scripts/launch.py starts the steps; GPUs are then asked for by node (`gres`),
-    since of a total one node might get none.
+    outside any step (`mpi`), and scripts/launch.py starts the steps.
     """
     several = run.nodes > 1
     gpus = run.gpus // run.nodes
-    model = gpu_model(gpus)
     return {
+        **asked_of_slurm(gpus, run.nodes, options),
         "nodes": run.nodes,
         "cpus_per_task": 8 * gpus or run.cpus // run.nodes,
-        "gpu": None if several else gpus,
-        "gpu_model": None if several else model,
-        "gres": f"gpu:{f'{model}:' if model else ''}{gpus}" if several and gpus else None,
         "mpi": "srun" if several else None,
         "tasks": run.nodes if several else None,
         "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would be taken for the tasks per GPU
     }
 
 
-def placed(run=run_of):
+PLACE = list(place_of(next(iter(cfg.runs.values()))))
+
+
+def placed(run=run_of, options=()):
     """The same and what else Slurm is asked for, as resources of a rule; `run` finds the run by wildcards."""
 
     def resource(key):
-        return lambda wildcards: place_of(run(wildcards))[key]
+        return lambda wildcards: place_of(run(wildcards), options)[key]
 
     return {
         **{key: resource(key) for key in PLACE},
         "mem_mb": training_mb_of(run),
         "runtime": TRAIN_MINUTES,  # the next attempt resumes from the checkpoint that is written when it is near
-        "slurm_partition": lambda wildcards: partition(run(wildcards).gpus),
     }
 
 
@@ -146,13 +169,13 @@ def training_disk_mb(wildcards, input):
 
 
 # What a job that scores a model asks for.
-SCORING_PLACE = {
-    "nodes": 1,
-    "gpu": int(ON_GPU),
-    "gpu_model": gpu_model(ON_GPU),
-    "slurm_partition": partition(ON_GPU),
-    "mem_mb": growing(SCORE_MB),
-}
+SCORING_PLACE = {**asked_of_slurm(int(ON_GPU)), "nodes": 1, "mem_mb": growing(SCORE_MB)}
+
+
+ELSEWHERE = (
+    f"`cd FOLDER; snakemake -s {shlex.quote(str(workflow.main_snakefile))} "
+    f"--profile {shlex.quote(str(Path(workflow.basedir) / 'slurm'))} ...`"
+)
 
 
 def refuse_to_double_slurm_jobs():
@@ -166,8 +189,8 @@ def refuse_to_double_slurm_jobs():
     if jobs:
         raise WorkflowError(
             f"Slurm jobs of an earlier workflow in this folder are still queued or running "
-            f"({', '.join(job.number for job in jobs)}), and would write the same files; "
-            "`make resume` waits for them and goes on"
+            f"({', '.join(job.number for job in jobs)}), and would write the same files; `make resume` waits for "
+            f"them and resumes. If that workflow still works, start this one in a folder of its own: {ELSEWHERE}"
         )
 
 
@@ -192,6 +215,34 @@ def tell_plan():
 
 atexit.register(tell_plan)
 
+if workflow.is_main_process and on_cluster():
+    if allocation := submission.leave_allocation(os.environ):
+        logger.warning(
+            f"Snakemake runs inside Slurm job {allocation}, and ends with it; jobs that it has submitted then run "
+            "on, and `make resume` resumes the rest"
+        )
+    submission.adapt_plugin(site_number("POLL_SECONDS", 40), logger)
+
+
+def sbatch_options(request, asked):
+    """A request for `preflight`, completed by its partition and the options of sbatch that it becomes."""
+    model = f"{asked['gpu_model']}:" if asked["gpu_model"] else ""
+    options = {name: asked[resource] for resource, name in QUEUE.items()}
+    limits = {"nodes": request["nodes"], "cpus-per-task": request["cpus"], "time": request["minutes"]}
+    limits |= {"mem": min(request["mem_mb"], MAX_MB)}
+    gpus = {"gpus": asked["gpu"] and f"{model}{asked['gpu']}", "gres": asked["gres"]}
+    extra = shlex.split(asked["slurm_extra"])
+    by_node = [option for option in extra if option.startswith("--gpus-per-node=")]
+
+    def words(options):
+        return [f"--{name}={value}" for name, value in options.items() if value]
+
+    return request | {
+        "partition": asked["slurm_partition"],
+        "queue": [*words(options), *(option for option in extra if option not in by_node)],
+        "asked": [*words(limits | gpus), *by_node],
+    }
+
 
 def requests():
     """The largest jobs that will be submitted, for `preflight` to compare with what the cluster offers.
@@ -202,26 +253,29 @@ def requests():
     def most_mb(megabytes, attempts=RETRIES + 1):
         return min(megabytes * attempts, MAX_MB)
 
-    found = [
-        {
-            "what": f"training {run}",
-            "partition": partition(cfg.runs[run].gpus),
-            "nodes": cfg.runs[run].nodes,
-            "gpus": cfg.runs[run].gpus // cfg.runs[run].nodes,
-            "cpus": place_of(cfg.runs[run])["cpus_per_task"],
-            "mem_mb": training_mb(cfg.runs[run]),
-            "most_mb": most_mb(training_mb(cfg.runs[run]), min(RETRIES + 1, 2)),
-            "minutes": TRAIN_MINUTES,
-            "key": f"runs.{run}",
-        }
-        for run in cfg.trained_runs
+    trained = [
+        sbatch_options(
+            {
+                "what": f"training {name}",
+                "key": f"runs.{name}",
+                "nodes": run.nodes,
+                "gpus": run.gpus // run.nodes,
+                "cpus": place_of(run)["cpus_per_task"],
+                "mem_mb": training_mb(run),
+                "most_mb": most_mb(training_mb(run), min(RETRIES + 1, 2)),
+                "minutes": TRAIN_MINUTES,
+            },
+            place_of(run),
+        )
+        for name, run in cfg.runs.items()
+        if name in cfg.trained_runs
     ]
-    scoring = {"what": "scoring", "partition": partition(ON_GPU), "nodes": 1, "gpus": int(ON_GPU), "cpus": 1}
+    scoring = {"what": "scoring", "key": "runs", "nodes": 1, "gpus": int(ON_GPU), "cpus": 1}
     scoring |= {"mem_mb": SCORE_MB, "most_mb": most_mb(SCORE_MB), "minutes": min(SCORE_MINUTES, MAX_MINUTES)}
     stage_mb = max(STAGE_MB, SHARD_MB * SHARDS_PER_JOB)
-    data = {"what": "data stages", "partition": partition(0), "nodes": 1, "gpus": 0, "cpus": SHARDS_PER_JOB}
+    data = {"what": "data stages", "key": "corpora", "nodes": 1, "gpus": 0, "cpus": SHARDS_PER_JOB}
     data |= {"mem_mb": stage_mb, "most_mb": most_mb(stage_mb), "minutes": min(240, MAX_MINUTES)}
-    return [*found, {"key": "runs", **scoring}, {"key": "corpora", **data}]
+    return [*trained, sbatch_options(scoring, SCORING_PLACE), sbatch_options(data, asked_of_slurm(0))]
 
 
 def hub_sources():

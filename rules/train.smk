@@ -95,9 +95,8 @@ rule train:
         run=one_of(cfg.trained_runs),
     threads: lambda wildcards: run_of(wildcards).cpus or 8 * run_of(wildcards).gpus
     resources:
-        **placed(),
+        **placed(options=[f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"]),
         disk_mb=training_disk_mb,
-        slurm_extra=slurm_extra(f"--signal=TERM@{site_number('WARNING_SECONDS', 300)}"),
     params:
         processes=lambda wildcards: run_of(wildcards).processes,
         nodes=lambda wildcards, resources: resources.nodes,

@@ -82,7 +82,7 @@ def plan_table(requests: Sequence[tuple[str, Mapping[str, Any], int, bool]]) -> 
     rows: dict[str, dict[str, float]] = {}
     for rule, asked, threads, _ in requests:
         nodes, hours = asked.get("nodes", 1), asked.get("runtime", 0) / 60
-        gpus = nodes * int(str(asked.get("gres") or asked.get("gpu") or 0).rpartition(":")[2])
+        gpus = nodes * asked.get("gpus_per_node", 0)
         cpus = nodes * asked.get("cpus_per_task", threads)
         memory, disk = asked.get("mem_mb", 0) / 1000, asked.get("disk_mb", 0) / 1000
         job = {"jobs": 1, "nodes": nodes, "GPUs": gpus, "CPUs": cpus, "GB": memory, "hours": hours}

@@ -77,7 +77,7 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         for part in ("etc", "state", "spool", "log", "pid", "munge", "devices"):
-            (self.folder / part).mkdir(parents=True, mode=0o755)
+            (self.folder / part).mkdir(parents=True, mode=0o755, exist_ok=True)
         (self.folder / "munge").chmod(0o700)
         (self.folder / "munge.key").write_bytes(secrets.token_bytes(1024))
         (self.folder / "munge.key").chmod(0o400)
@@ -233,7 +233,7 @@ class Cluster:
         nodes = f"n[1-{len(NODES)}]"
         last = [
             f"NodeName={nodes} NodeAddr=127.0.1.[1-{len(NODES)}] Port=[17001-{17000 + len(NODES)}] "
-            f"CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:fake:{GPUS} State=UNKNOWN",
+            f"CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:fake:{GPUS} Features=fast,new State=UNKNOWN",
             f"PartitionName=cpu Nodes={nodes} Default=YES MaxTime=1-0",
             f"PartitionName=gpu Nodes={nodes} MaxTime=1-0",
             f"PartitionName=urgent Nodes={nodes} MaxTime=1-0 PriorityTier=10",

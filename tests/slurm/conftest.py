@@ -16,6 +16,7 @@ from cluster import Cluster, missing
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ("--configfile", "experiments/smoke.yaml", "tests/slurm/experiment.yaml")
 TABLE1 = "results/table1.csv"
+ODD_NAME = "Ünïcode clone"
 RUNS = ("one-node", "two-nodes", "zero-3")
 # The site's values (docs/clusters.md), and answers within seconds rather than minutes.
 SITE = {
@@ -26,6 +27,21 @@ SITE = {
     "CPT_SLURM_POLL_SECONDS": "2",
     "CPT_SLURM_JOBS": "6",
 }
+# The first submission is refused as Slurm does it at a limit; the environment of the last one is kept.
+BUSY_SBATCH = """#!/bin/sh
+env > "$0.environment"
+[ -e "$0.refused" ] && exec {sbatch} "$@"
+touch "$0.refused"
+echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2
+echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (...)' >&2
+exit 1
+"""
+WITHOUT_ACCOUNTING = (
+    'for tool in sacct sacctmgr; do mount --bind /dev/null "$(command -v $tool)"; done; exec "$@"'
+)
+# A job in which Snakemake is started, where neither sacct nor sacctmgr can be called.
+SESSION = ("srun", "--ntasks=1", "--cpus-per-task=3", "--mem=16000")
+SESSION = (*SESSION, "unshare", "--mount", "sh", "-c", WITHOUT_ACCOUNTING, "sh")
 
 
 class Clone:
@@ -33,6 +49,7 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.session: tuple[str, ...] = ()  # what Snakemake is started by
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=ROOT,
@@ -62,7 +79,7 @@ class Clone:
         """Snakemake with the profile as it is, on the cluster's login node."""
         # Under this test's network, one host, files are seen at once.
         snakemake = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments, *EXPERIMENT]
-        return cluster.command(*snakemake, "--latency-wait", "5", folder=self.folder)
+        return cluster.command(*self.session, *snakemake, "--latency-wait", "5", folder=self.folder)
 
     def start(self, cluster: Cluster, *arguments: str, **site: str) -> subprocess.Popen:
         """Start it in the background; what it prints goes to the file `printed`."""
@@ -211,20 +228,29 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, cluster) -> Clone:
-    """A fresh clone in which the experiment has run through Slurm, undisturbed.
+    """A fresh clone in which the experiment has run through Slurm, undisturbed: from a session of srun, on a
+    site without sacct that refuses the first job for a limit, in a folder with an odd name.
 
     The cluster's network ends at its nodes, so what the login node would download is fetched before.
     """
-    clone = Clone(tmp_path_factory.mktemp("finished") / "clone")
+    folder = tmp_path_factory.mktemp("finished")
+    sbatch = folder / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(BUSY_SBATCH.format(sbatch=shutil.which("sbatch")))
+    sbatch.chmod(0o755)
+    clone = Clone(folder / ODD_NAME)
     clone.locally("results/benchmarks", "--quiet", "all")
-    clone.run(cluster, TABLE1)
+    clone.session = SESSION
+    path = f"{sbatch.parent}:{cluster.environment()['PATH']}"
+    clone.run(cluster, TABLE1, PATH=path, CPT_SLURM_RETRIES="0", CPT_SLURM_CONSTRAINT="fast&new")
+    clone.session = ()
     return clone
 
 
 @pytest.fixture
 def untrained(tmp_path, finished) -> Clone:
     """A fresh clone with copied results of all that comes before training, and of the base model."""
-    clone = Clone(tmp_path / "clone")
+    clone = Clone(tmp_path / ODD_NAME)
     left_out = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
     shutil.copytree(finished.results, clone.results, ignore=left_out, dirs_exist_ok=True)
     return clone

@@ -60,16 +60,20 @@ def test_commands_of_the_documentation(finished, cluster):
 
 
 @pytest.mark.slurm_full
-def test_gpu_runs_get_gpus_on_each_node(finished, cluster):
+@pytest.mark.parametrize(
+    ("option", "asked"), [("gpus", "TresPerJob"), ("gres", "TresPerNode"), ("gpus-per-node", "TresPerNode")]
+)
+def test_gpu_runs_get_gpus_on_each_node(finished, cluster, option, asked):
     """The jobs get what they ask for, and then say that these GPUs, links to /dev/null, are none."""
     runs = ("gpu-one", "gpu-two")
     config = "runs={gpu-one: {tokens: 16384, gpus: 2}, gpu-two: {tokens: 16384, gpus: 4, nodes: 2}}"
     targets = [f"results/models/{run}" for run in runs]
-    process = finished.start(cluster, *targets, "--keep-going", "--config", config, CPT_SLURM_RETRIES="0")
+    site = {"CPT_SLURM_RETRIES": "0", "CPT_SLURM_GPU_OPTION": option}
+    process = finished.start(cluster, *targets, "--keep-going", "--config", config, **site)
     assert process.wait() != 0
     told = jobs(cluster)
-    one, two = (told[finished.training_jobs(run)[0]] for run in runs)
-    assert given(one) == ("gpu", "16", "16000M", "1") and one["TresPerJob"] == "gres:gpu:fake:2"
+    one, two = (told[finished.training_jobs(run)[-1]] for run in runs)
+    assert given(one) == ("gpu", "16", "16000M", "1") and one[asked] == "gres:gpu:fake:2"
     assert given(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
     for run, processes in zip(runs, (2, 4), strict=True):
         log = (finished.results / "logs" / "train" / f"{run}.log").read_text()

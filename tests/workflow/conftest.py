@@ -37,11 +37,13 @@ class Project:
         command = ["make", "--no-print-directory", "--assume-old=.venv/installed", "CORES=2", *arguments]
         return self.run(command, timeout=timeout)
 
-    def run(self, command: list[str], check: bool = True, timeout: int = 900) -> str:
-        """Run a command in the folder; returns what it printed. It must succeed or, unchecked, fail."""
+    def run(
+        self, command: list[str], check: bool = True, timeout: int = 900, folder: Path | None = None
+    ) -> str:
+        """Run a command, here or in `folder`; returns what it printed. It must succeed, or unchecked fail."""
         result = subprocess.run(
             command,
-            cwd=self.folder,
+            cwd=folder or self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -101,7 +103,7 @@ class _Edit:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Project:
-    """The smoke experiment, finished."""
-    project = Project(tmp_path_factory.mktemp("project") / "copy")
+    """The smoke experiment, finished, in a folder with an odd name."""
+    project = Project(tmp_path_factory.mktemp("project") / "Ünïcode folder" / "my copy")
     project.make("demo", f"DEMO={' '.join(SMOKE)} --quiet all")
     return project

@@ -1,0 +1,71 @@
+"""Odd places, and odd ways to start the workflow. The finished project lies in a folder with an odd name."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import SMOKE
+
+FILTERED = "out put/corpora/pydantic/filtered/00000.parquet"
+# Neither the clone nor the environment can be written to.
+READ_ONLY = 'for folder in "$0" "$1"; do mount -o bind,ro "$folder" "$folder"; done; shift; exec "$@"'
+
+
+def test_from_elsewhere_with_a_clone_and_environment_of_others(project, tmp_path):
+    """A read-only clone, `-s` and `--directory` with spaces and umlauts, two --configfile, and --until."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    unshare = ["unshare", "--mount", *user]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces here")
+    overlay = tmp_path / "über lay.yaml"
+    overlay.write_text(
+        yaml.safe_dump({"results": "out put", "corpora": {"pydantic": {"packages": ["attr"]}}})
+    )
+    smoke = project.folder / "experiments" / "smoke.yaml"
+    elsewhere = tmp_path / "öther place"
+    snakemake = [sys.executable, "-B", "-m", "snakemake", FILTERED, "--until", "filter_documents"]
+    snakemake += ["--cores", "1", "-s", str(project.folder / "Snakefile"), "--directory", str(elsewhere)]
+    namespace = [*unshare, "sh", "-c", READ_ONLY, str(project.folder), sys.prefix]
+    project.run([*namespace, *snakemake, "--configfile", str(smoke), str(overlay)], folder=tmp_path)
+    assert (elsewhere / FILTERED).stat().st_size > 1000
+
+
+def test_two_experiments_at_the_same_time_in_one_clone(project):
+    """While one runs, another one does, and the same one says that it is locked."""
+
+    def experiment(name: str) -> list[str]:
+        return [*SMOKE, "--config", f"results=results/{name}"]
+
+    locks = project.folder / ".snakemake" / "locks"
+    running = subprocess.Popen(
+        project.command(*experiment("first")),
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not any("results/first/table1.csv" in lock.read_text() for lock in locks.glob("*")):
+            assert running.poll() is None
+            time.sleep(0.05)
+        refused = project.snakemake("results/first/table1.csv", *experiment("first"), check=False)
+        assert "Directory cannot be locked" in refused
+        project.snakemake("results/second/config.yaml", *experiment("second"))
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        shutil.rmtree(locks, ignore_errors=True)  # the second one removed those of the first, too
+    assert (project.folder / "results" / "second" / "config.yaml").exists()
+    for name in ("first", "second"):
+        shutil.rmtree(project.folder / "results" / name)
+
+
+def test_touch_of_what_is_not_there(project):
+    printed = project.snakemake("--touch", *SMOKE, "--config", "results=results/nowhere")
+    assert "Error" not in printed
+    shutil.rmtree(project.folder / "results" / "nowhere")
