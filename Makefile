@@ -1,8 +1,12 @@
 # `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from,
-# CORES how many cores Snakemake may use, PIP_OPTIONS further options of pip.
+# CORES how many cores Snakemake may use, PIP_OPTIONS further options of pip. TORCH_INDEX is an index with another
+# build of PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/clusters.md); the environment
+# keeps it until another one is given.
 PYTHON ?= python3
 CORES ?= all
 PIP_OPTIONS ?=
+INSTALLED_INDEX := $(shell cat .venv/installed 2>/dev/null)
+TORCH_INDEX ?= $(INSTALLED_INDEX)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
@@ -18,11 +22,21 @@ help: ## list the targets
 
 environment: .venv/installed ## create .venv from the lock
 
+# Another build leaves nothing of the former one.
+ifneq ($(TORCH_INDEX),$(INSTALLED_INDEX))
+.venv/installed: another-build
+CLEAR := --clear
+endif
+.PHONY: another-build
+another-build:
+
+# PyTorch alone comes from its index, first: the lock's version is then there, and what it needs follows from it.
 .venv/installed: envs/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(PIP_OPTIONS) --requirement envs/requirements.txt
-	touch $@
+	$(PYTHON) -m venv $(CLEAR) .venv
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --index-url '$(TORCH_INDEX)' $$(grep ^torch== envs/requirements.txt))
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --requirement envs/requirements.txt
+	echo '$(TORCH_INDEX)' >$@
 
 demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
 	$(SNAKEMAKE) $(DEMO)
@@ -36,12 +50,12 @@ test: .venv/installed .venv/gpu/installed ## unit tests, and the smoke experimen
 	$(BIN)/python -m pytest
 
 # Apart from the environment: kernels for a GPU, which tests interpret.
-.venv/gpu/installed: envs/gpu.txt | .venv/installed
-	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/gpu --requirement envs/gpu.txt
+.venv/gpu/installed: envs/gpu.txt envs/interpreter.txt | .venv/installed
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/gpu --requirement envs/interpreter.txt
 	touch $@
 
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
-	$(BIN)/python -m pytest tests/slurm --slurm-full
+	$(BIN)/python -m pytest tests/slurm tests/train/test_train_launch.py --slurm-full
 
 test-experiments: .venv/installed ## the demo, and every experiment at smoke size, from raw text to Table 1
 	$(BIN)/python -m pytest tests/workflow/test_workflow_experiments.py --experiments

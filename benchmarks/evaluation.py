@@ -137,7 +137,7 @@ def evaluation(
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    loaded, tokenizer = load_model(model, "float32", threads)
+    loaded, tokenizer = load_model(model, "float32", threads, "cuda" if torch.cuda.is_available() else "cpu")
     ours = Scorer(copy.deepcopy(loaded), tokenizer, batch_tokens, False)
     shared = {"pretrained": loaded, "tokenizer": tokenizer, "add_bos_token": False}
     theirs = {size: HFLM(batch_size=size, **shared) for size in BATCH_SIZES}

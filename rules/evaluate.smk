@@ -22,6 +22,9 @@ if OWN_TASKS and not OWN_TASK_FILES:
         f"folder of the YAML files that define {', '.join(OWN_TASKS)}"
     )
 
+# A config with gpus scores on one, or not at all. Where scores were computed is no reason to do it again.
+SCORING_DEVICE = Untracked("cuda" if ON_GPU else "cpu")
+
 
 rule fetch_benchmarks:
     """The test sets, pinned and checked."""
@@ -63,6 +66,7 @@ for number, tasks in enumerate(cfg.evaluate.jobs, 1):
             include_path=Untracked(cfg.evaluate.include_path if set(tasks) & set(OWN_TASKS) else None),
             answers=lambda wildcards: Untracked(f"{R}/evaluations/{wildcards.run}/.answers"),
             settings=cfg.evaluate.scoring,
+            device=SCORING_DEVICE,
         message:
             f"evaluate: {{wildcards.run}} on {' '.join(tasks)}"
         shell:
@@ -103,6 +107,7 @@ rule bits_per_byte:
         sequence_length=cfg.packing.sequence_length,
         batch_size=cfg.evaluate.batch_size,
         precision=cfg.evaluate.precision,
+        device=SCORING_DEVICE,
     message:
         "bits per byte: {wildcards.run} on {wildcards.corpus}"
     shell:

@@ -1,4 +1,4 @@
-# Preflight: what the largest jobs will ask for, and what the cluster offers, before anything is submitted.
+# Preflight: what the largest jobs will ask for and need, and what the cluster or machine offers, before they start.
 #
 # REQUIRED INPUTS
 #   none
@@ -7,7 +7,7 @@
 
 
 rule preflight:
-    """Compare what the jobs will ask for with what this cluster offers."""
+    """Try what the jobs will need on this cluster or machine."""
     log:
         f"{R}/logs/preflight.log",
     retries: 0
@@ -16,11 +16,12 @@ rule preflight:
         hub=hub_sources(),
         site={
             "account": site("ACCOUNT"),
-            "constraint": site("CONSTRAINT"),
             "gpu_model": site("GPU_MODEL"),
             "poll_seconds": site_number("POLL_SECONDS", 40),
+            "jobs": site_number("JOBS", 50),
         },
         results=R,
+        cluster=on_cluster(),
         config=lambda wildcards: planned_experiment()["config"],
         local_bytes=lambda wildcards: planned_experiment()["local_bytes"],
         model=lambda wildcards: planned_experiment()["model"],

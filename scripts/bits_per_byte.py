@@ -3,7 +3,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.cpu import set_up_products
 from cpt.evaluate import bits
-from cpt.evaluate.model import load_model, out_of_memory_explained
+from cpt.evaluate.model import Device, load_model, out_of_memory_explained
 from cpt.files import sha256_of, write_json
 from cpt.provenance import provenance
 from cpt.token_windows import load_held_out
@@ -17,6 +17,7 @@ def bits_per_byte(
     sequence_length: int,
     batch_size: int,
     precision: str,
+    device: Device = "cuda",
     threads: int = 1,
 ) -> None:
     """Measure how well a model predicts the held-out text of one corpus: loss and bits per byte.
@@ -29,10 +30,11 @@ def bits_per_byte(
         sequence_length: tokens that a window of a document has at most.
         batch_size: windows at once.
         precision: of weights and layers, float32 or bf16.
-        threads: CPU threads, where there is no GPU.
+        device: what the model computes on; without a GPU, cuda is refused.
+        threads: CPU threads, on a CPU.
     """
     set_up_products()
-    loaded, _ = load_model(model, precision, threads)
+    loaded, _ = load_model(model, precision, threads, device)
     with out_of_memory_explained("evaluate.batch_size", batch_size):
         measured = bits.bits_per_byte(loaded, load_held_out(held_out), sequence_length, batch_size)
     settings = {"sequence_length": sequence_length, "batch_size": batch_size, "precision": precision}

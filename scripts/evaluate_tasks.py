@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.config_runs import Scoring
 from cpt.evaluate.answers import Answers, answers_file, remove_former
-from cpt.evaluate.model import load_model, out_of_memory_explained
+from cpt.evaluate.model import Device, load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
 from cpt.files import read_json, sha256_of, write_json
@@ -21,6 +21,7 @@ def evaluate_tasks(
     settings: Scoring,
     answers: Path,
     include_path: Path | None = None,
+    device: Device = "cuda",
     threads: int = 1,
 ) -> None:
     """Score a model on benchmark tasks, zero-shot, with lm-eval (paper section 3.4.3).
@@ -35,11 +36,12 @@ def evaluate_tasks(
         settings: how models are scored.
         answers: folder where answers are kept, so that a killed job asks the model only for the rest.
         include_path: folder of lm-eval's YAML files for own tasks.
-        threads: CPU threads, where there is no GPU.
+        device: what the model computes on; without a GPU, cuda is refused.
+        threads: CPU threads, on a CPU.
     """
     contents = {task: entry["content_sha256"] for task, entry in read_json(manifest)["tasks"].items()}
     digest = sha256_of(model / "model.safetensors")
-    loaded, tokenizer = load_model(model, settings.precision, threads)
+    loaded, tokenizer = load_model(model, settings.precision, threads, device)
     scorer = Scorer(loaded, tokenizer, settings.batch_tokens, settings.add_bos_token)
     used = settings.model_dump(mode="json")
     for task, result_file, samples_file in zip(tasks, scores, samples, strict=True):

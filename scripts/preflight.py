@@ -14,10 +14,11 @@ def preflight(
     results: Path,
     config: Config,
     local_bytes: dict[str, int],
+    cluster: bool,
     hub: Sequence[Repository] = (),
     model: Path | None = None,
 ) -> None:
-    """Compare what the jobs will ask for with what the cluster offers, before anything is submitted.
+    """Try what the jobs will need, on the cluster or on this machine, before the first of them starts.
 
     Args:
         requests: the largest jobs.
@@ -25,11 +26,12 @@ def preflight(
         results: folder of the results.
         config: the merged config.
         local_bytes: size of own files, by corpus.
+        cluster: whether jobs are submitted to Slurm.
         hub: repositories of the hub that will be read.
         model: the base model's folder, if it is imported already.
     """
     experiment = ExperimentPlan(config, shape_of(config.base, model), local_bytes)
-    check_all(requests, hub, site, results, experiment.disk())
+    check_all(requests, hub, site, results, config, experiment.disk(), cluster)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """The lock, the conda file and the container recipe describe one environment, which this one is."""
 
+import os
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import ZipFile
 
 import yaml
 from packaging.requirements import Requirement
@@ -47,3 +51,70 @@ def test_the_slurm_plugin_is_one_that_places_gpus_rightly():
     numbers = {name: tuple(map(int, pins[name].split("."))) for name in pins if "slurm" in name}
     assert numbers["snakemake-executor-plugin-slurm"] >= (2, 8, 0)
     assert numbers["snakemake-executor-plugin-slurm-jobstep"] >= (0, 6, 1)
+
+
+class Index:
+    """A package index in a folder, of packages that hold nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.url = folder.as_uri()
+
+    def add(self, name: str, version: str, *needs: str) -> None:
+        """Add a version of a package, and what it needs."""
+        wheel = self.folder / name.replace("_", "-") / f"{name}-{version}-py3-none-any.whl"
+        wheel.parent.mkdir(parents=True)
+        needed = "".join(f"Requires-Dist: {need}\n" for need in needs)
+        metadata = {"METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}"}
+        metadata |= {"WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n", "RECORD": ""}
+        with ZipFile(wheel, "w") as file:
+            for part, text in metadata.items():
+                file.writestr(f"{name}-{version}.dist-info/{part}", text)
+        (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+
+
+# `-m venv` without the seconds that a pip of its own takes; this environment's installs into it.
+QUICK_PYTHON = """#!/bin/sh
+[ "$2" = venv ] || exec {python} "$@"
+shift 2
+{python} -m venv --without-pip "$@"
+printf '#!/bin/sh\\nexec {python} -m pip --python .venv/bin/python "$@"\\n' >.venv/bin/pip
+chmod +x .venv/bin/pip
+"""
+
+
+def test_another_build_of_pytorch(tmp_path):
+    """Stays until another one is asked for, and is then replaced with all that it brought."""
+    pypi, others = Index(tmp_path / "pypi"), Index(tmp_path / "o thers" / "cu126")
+    pypi.add("torch", "2.13.0", "nvidia_cublas==13.0")
+    pypi.add("nvidia_cublas", "13.0")
+    others.add("torch", "2.13.0+cu126", "nvidia_cublas_cu12==12.6")
+    others.add("nvidia_cublas_cu12", "12.6")
+    lock = tmp_path / "envs" / "requirements.txt"
+    lock.parent.mkdir()
+    lock.write_text("# The lock.\ntorch==2.13.0\n")
+    (tmp_path / "Makefile").write_bytes((ENVS.parent / "Makefile").read_bytes())
+    (tmp_path / "python").write_text(QUICK_PYTHON.format(python=sys.executable))
+    (tmp_path / "python").chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "MAKE", "TORCH_"))}
+    pip = {"PIP_INDEX_URL": pypi.url, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+    def environment(*options: str) -> tuple[str, set[str]]:
+        """What `make environment` prints, and the packages of PyTorch that are there then."""
+        command = ["make", "environment", "PYTHON=./python", *options]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=kept | pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == 0, done.stdout
+        found = (tmp_path / ".venv").glob("lib/python*/site-packages/*.dist-info")
+        return done.stdout, {path.stem for path in found if path.name.startswith(("torch", "nvidia"))}
+
+    cuda_12 = {"torch-2.13.0+cu126", "nvidia_cublas_cu12-12.6"}
+    assert environment(f"TORCH_INDEX={others.url}")[1] == cuda_12
+    os.utime(tmp_path / ".venv" / "installed", (0, 0))  # the lock is newer
+    printed, found = environment()
+    assert f"--index-url '{others.url}' " in printed and found == cuda_12
+    for options in ((), (f"TORCH_INDEX={others.url}",)):
+        printed, found = environment(*options)
+        assert "Nothing to be done" in printed and found == cuda_12
+    assert environment(f"TORCH_INDEX={pypi.url}")[1] == {"torch-2.13.0", "nvidia_cublas-13.0"}

@@ -3,21 +3,24 @@
 import getpass
 import logging
 import re
-import secrets
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from cpt.config import Config
 from cpt.errors import UserError
+from cpt.probe import Finding
+from cpt.probe_jobs import WAITING_SECONDS, ProbeJob, needs_of
 from cpt.progress import NOTICE
 from cpt.slurm import answer
 
-PROBE_SECONDS = 120  # a job of a second may wait this long for a free node
-Finding = tuple[bool, str]  # whether all is well, and what was found; where it isn't, also what to do
+PROBE_SECONDS = 120  # so long may sbatch take to answer
+LABELS = {True: "ok       ", False: "FAILED   ", None: "not tried"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Request:
     mem_mb: int
     most_mb: int  # of the last attempt
     minutes: int
+    queue: list[str]  # options of sbatch and srun that every job of this partition needs
+    asked: list[str]  # the further ones of sbatch
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,9 @@ class Site:
     """The site's values; None: not set."""
 
     account: str | None
-    constraint: str | None
     gpu_model: str | None
     poll_seconds: int
+    jobs: int  # in flight at once
 
 
 class Repository(NamedTuple):
@@ -60,24 +65,21 @@ class Node(NamedTuple):
     cpus: int
     mem_mb: int
     gpus: dict[str, int]  # by model
-    features: set[str]
     minutes: int | None  # the limit of its partition; None: none
 
 
 def offered_nodes(partition: str | None) -> list[Node]:
     """The nodes of a partition (None: the default one) that are not down."""
-    columns = "%P\t%N\t%c\t%m\t%G\t%f\t%l\t%T"
+    columns = "%P\t%N\t%c\t%m\t%G\t%l\t%T"
     found = []
     for line in (answer("sinfo", "--noheader", "--Node", f"--format={columns}") or "").splitlines():
-        name, _, cpus, memory, gres, features, limit, state = line.split("\t")
+        name, _, cpus, memory, gres, limit, state = line.split("\t")
         chosen = name.rstrip("*") == partition if partition else name.endswith("*")
         if chosen and not state.startswith(("down", "drain", "fail", "inval")):
             models = re.findall(r"gpu(?::([^:,()]+))?:(\d+)", gres)
             gpus = {model: int(count) for model, count in models}
             memory_mb = int(memory.rstrip("+"))
-            found.append(
-                Node(int(cpus.rstrip("+")), memory_mb, gpus, set(features.split(",")), _minutes(limit))
-            )
+            found.append(Node(int(cpus.rstrip("+")), memory_mb, gpus, _minutes(limit)))
     return found
 
 
@@ -102,6 +104,9 @@ def check_request(request: Request, site: Site) -> Finding:
         names = {line.rstrip("*") for line in (answer("sinfo", "-h", "-o", "%P") or "").split()}
         return False, f"{where}: no node that is up; set {variable} to one of {', '.join(sorted(names))}"
 
+    # A site that gives nodes whole (CPT_SLURM_GPU_OPTION=none) may list no GPUs.
+    counted = gpus if any("gpu" in option for option in request.asked) else 0
+
     def count(node: Node) -> int:
         return node.gpus.get(model, 0) if model else sum(node.gpus.values())
 
@@ -114,7 +119,7 @@ def check_request(request: Request, site: Site) -> Finding:
         )
     checks = (
         (
-            lambda node: count(node) >= gpus,
+            lambda node: count(node) >= counted,
             f"the most GPUs{f' of model {model}' if model else ''} on a node are {max(map(count, nodes))}; "
             f"set {request.key}.nodes so that gpus / nodes is at most that, or CPT_SLURM_GPU_PARTITION, "
             "or CPT_SLURM_GPU_MODEL",
@@ -133,11 +138,6 @@ def check_request(request: Request, site: Site) -> Finding:
             f"nodes have {max(node.mem_mb for node in nodes)} MB, and further attempts ask for up to "
             f"{request.most_mb} MB; set CPT_SLURM_MAX_MB={max(node.mem_mb for node in nodes)}",
         ),
-        (
-            lambda node: not site.constraint or site.constraint in node.features,
-            f"too few nodes have the feature CPT_SLURM_CONSTRAINT={site.constraint}; name another one, or "
-            "unset it",
-        ),
     )
     left = nodes
     for fits, remedy in checks:
@@ -145,6 +145,38 @@ def check_request(request: Request, site: Site) -> Finding:
         if len(left) < request.nodes:
             return False, f"{asked}: {len(left)} such in {where}: {remedy}"
     return True, f"{asked}: {len(left)} such node(s) in {where}"
+
+
+def check_submission(request: Request) -> Finding:
+    """Whether Slurm would take such a job: account, QOS, reservation, features, what the site forbids."""
+    command = ["sbatch", "--test-only", *request.queue, *request.asked]
+    try:
+        trial = subprocess.run(
+            [*command, "--wrap=true"], capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"sbatch doesn't answer within {PROBE_SECONDS} s"
+    if trial.returncode == 0:
+        return True, "Slurm would take such a job"
+    reason = "; ".join(line.removeprefix("sbatch: ").strip() for line in trial.stderr.strip().splitlines())
+    return False, (
+        f"Slurm would refuse such a job: {reason}; correct the CPT_SLURM_ variable that it is about "
+        f"(docs/clusters.md). Tried: {shlex.join(command)}"
+    )
+
+
+def check_limits(site: Site) -> Finding:
+    """How many submitted jobs Slurm allows this user; further ones wait."""
+    user = getpass.getuser()
+    listed = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=maxsubmitjobs")
+    listed = (listed or "") + (answer("sacctmgr", "-nP", "show", "qos", "format=maxsubmitjobsperuser") or "")
+    limits = [int(limit) for limit in listed.split() if limit.isdecimal()]
+    if not limits:
+        return True, f"no limit is known; CPT_SLURM_JOBS is {site.jobs}"
+    return True, (
+        f"accounts and QOS allow from {min(limits)} on at once, CPT_SLURM_JOBS is {site.jobs}; where Slurm "
+        "takes no more, jobs wait"
+    )
 
 
 def check_account(site: Site) -> Finding:
@@ -173,33 +205,31 @@ def check_status(site: Site) -> Finding:
     return True, f"finished jobs are remembered for {found[1] if found else '?'} s; {needed} s are needed"
 
 
-def check_shared_folder(partition: str | None, results: Path) -> Finding:
-    """Whether a job sees this environment and a file that was just written among the results."""
-    secret = secrets.token_hex(8)
-    file = results / f".preflight-{secret}"
-    results.mkdir(parents=True, exist_ok=True)
-    file.write_text(secret)
-    where = [f"--partition={partition}"] if partition else []
-    code = f"import snakemake; print(open({str(file.resolve())!r}).read())"
-    try:
-        probe = subprocess.run(
-            ["srun", "--quiet", "--ntasks=1", "--time=2", "--mem=500", *where, sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
+def probes(requests: Sequence[Request], results: Path, config: Config, cluster: bool) -> list[ProbeJob]:
+    """Start a job of each kind that tries what such jobs need; without a cluster, a process here."""
+    if not cluster:
+        gpus = max((request.gpus * request.nodes for request in requests), default=0)
+        needs = needs_of(
+            _trained(requests), gpus, max((request.mem_mb for request in requests), default=0), config
         )
-    except subprocess.TimeoutExpired:
-        return True, f"not checked: no node of {partition or 'the default partition'} is free at the moment"
-    finally:
-        file.unlink()
-    name = partition or "the default partition"
-    if secret in probe.stdout:
-        return True, f"jobs in {name} see this folder and this Python"
-    reason = (probe.stderr.strip().splitlines() or ["no message"])[-1]
-    return False, (
-        f"a job in {name} doesn't see {results.resolve()} or {sys.executable} ({reason}); put the clone with "
-        "its .venv on a file system that login and compute nodes share"
-    )
+        return [ProbeJob("this machine", needs, results, None, False)]
+    logging.log(NOTICE, "a job of each kind tries what it needs; this takes up to %s s", WAITING_SECONDS)
+    kinds: dict[tuple[bool, tuple[str, ...]], list[Request]] = {}
+    for request in requests:
+        kinds.setdefault((request.gpus > 0, tuple(request.queue)), []).append(request)
+    started = []
+    for (gpus, queue), alike in kinds.items():
+        largest = max(alike, key=lambda request: (request.gpus, request.cpus, request.mem_mb))
+        where = f"{largest.partition or 'the default partition'}{' with GPUs' if gpus else ''}"
+        runs = _trained(alike)
+        needs = needs_of(runs, largest.gpus, largest.mem_mb, config)
+        started.append(ProbeJob(where, needs, results, [*queue, *largest.asked], bool(runs)))
+    return started
+
+
+def _trained(requests: Sequence[Request]) -> list[str]:
+    """The runs that some of the jobs train."""
+    return [request.key.removeprefix("runs.") for request in requests if request.key.startswith("runs.")]
 
 
 def check_hub(repository: Repository) -> Finding:
@@ -230,27 +260,43 @@ def check_disk(results: Path, needed: int) -> Finding:
     return free >= needed, text if free >= needed else f"{text}; make room, or set `results`"
 
 
-def findings(
-    requests: Sequence[Request], hub: Sequence[Repository], site: Site, results: Path, needed: int
-) -> Iterator[tuple[str, Finding]]:
-    """The name and the finding of each check, one after the other."""
+def cluster_findings(requests: Sequence[Request], site: Site) -> Iterator[tuple[str, Finding]]:
+    """What Slurm says of itself and of the jobs."""
     if answer("sinfo", "--noheader") is None:
         text = "its commands aren't found, or don't answer; start this on a login node of the cluster"
         yield "Slurm", (False, text)
-    else:
-        yield "Slurm", (True, (answer("sinfo", "--version") or "").strip())
-        yield "account", check_account(site)
-        yield "job status", check_status(site)
-        good = True
-        for request in requests:
-            finding = check_request(request, site)
-            good = good and finding[0]
-            yield request.what, finding
-        for partition in dict.fromkeys(request.partition for request in requests) if good else ():
-            yield "shared folder", check_shared_folder(partition, results)
+        return
+    yield "Slurm", (True, (answer("sinfo", "--version") or "").strip())
+    yield "account", check_account(site)
+    yield "job status", check_status(site)
+    yield "submitted jobs", check_limits(site)
+    for request in requests:
+        finding = check_request(request, site)
+        if finding[0]:
+            accepted = check_submission(request)
+            finding = (accepted[0], f"{finding[1]}; {accepted[1]}")
+        yield request.what, finding
+
+
+def findings(
+    requests: Sequence[Request],
+    hub: Sequence[Repository],
+    site: Site,
+    results: Path,
+    config: Config,
+    cluster: bool,
+) -> Iterator[tuple[str, Finding]]:
+    """The name and the finding of each check but the disk's, one after the other."""
+    good = True
+    for name, finding in cluster_findings(requests, site) if cluster else ():
+        good = good and finding[0] is not False
+        yield name, finding
+    if not cluster:
+        yield "jobs", (True, "they run on this machine (to submit them, add --profile slurm)")
+    for job in probes(requests, results, config, cluster) if good else ():
+        yield from job.findings()
     for repository in hub:
         yield "hub", check_hub(repository)
-    yield "disk", check_disk(results, needed)
 
 
 def check_all(
@@ -258,7 +304,9 @@ def check_all(
     hub: Sequence[Repository],
     site: Site,
     results: Path,
+    config: Config,
     disk: dict[str, float | None],
+    cluster: bool,
 ) -> None:
     """Make all checks and report each finding.
 
@@ -267,15 +315,18 @@ def check_all(
         hub: what will be read of it.
         site: the site's values.
         results: folder of the results.
+        config: the merged config.
         disk: bytes that they will take at least, by kind of file; None where it isn't known.
+        cluster: whether jobs are submitted to Slurm.
 
     Raises UserError with the number of failures.
     """
     failures = 0
     needed = round(sum(size or 0.0 for size in disk.values()))
-    for name, (good, text) in findings(requests, hub, site, results, needed):
-        failures += not good
-        logging.log(NOTICE, "%s %s: %s", "ok    " if good else "FAILED", name, text)
+    found = findings(requests, hub, site, results, config, cluster)
+    for name, (good, text) in chain(found, [("disk", check_disk(results, needed))]):
+        failures += good is False
+        logging.log(NOTICE, "%s %s: %s", LABELS[good], name, text)
     if failures:
         raise UserError(
             f"{failures} check(s) failed; nothing was submitted; fix what FAILED and run it again"

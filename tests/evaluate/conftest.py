@@ -40,9 +40,15 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def loaded(model_folder):
+def device():
+    """What there is: these tests run on a GPU that isn't there as well (test_evaluate_gpu.py)."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder, device):
     """(model, tokenizer) of `model_folder`."""
-    model, tokenizer = load_model(model_folder, "float32", threads=1)
+    model, tokenizer = load_model(model_folder, "float32", threads=1, device=device)
     # Initial weights are so small that all tokens look alike; make the model have opinions.
     for parameter in model.parameters():
         parameter.data.mul_(4)

@@ -67,24 +67,24 @@ def test_batch_size_doesnt_matter(loaded, held_out, sequence_length):
 
 
 @pytest.fixture
-def measure(model_folder, held_out, tmp_path):
+def measure(model_folder, held_out, tmp_path, device):
     """Run the stage; give its settings and its report."""
     held_out.save(tmp_path / "held_out.npz")
 
     def run():
         files = (model_folder, tmp_path / "held_out.npz", tmp_path / "out.json")
         settings = {"sequence_length": 16, "batch_size": 4, "precision": "float32"}
-        stage.bits_per_byte(*files, "docs", **settings)
+        stage.bits_per_byte(*files, "docs", **settings, device=device)
         return settings, json.loads((tmp_path / "out.json").read_text())
 
     return run
 
 
-def test_stage_writes_the_report(measure, model_folder, held_out):
+def test_stage_writes_the_report(measure, model_folder, held_out, device):
     settings, report = measure()
     assert report["corpus"] == "docs" and report["settings"] == settings
     assert report["tokens"] == len(held_out.tokens)
-    model, _ = load_model(model_folder, "float32", threads=1)
+    model, _ = load_model(model_folder, "float32", threads=1, device=device)
     assert report["loss"] == bits_per_byte(model, held_out, 16, 4)["loss"]
 
 

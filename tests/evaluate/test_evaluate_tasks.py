@@ -167,7 +167,7 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
 
 
 @pytest.fixture
-def values(model_folder, benchmarks, manifest):
+def values(model_folder, benchmarks, manifest, device):
     """values(folder): the stage's parameters, with outputs in a folder."""
 
     def into(folder):
@@ -176,7 +176,7 @@ def values(model_folder, benchmarks, manifest):
             "scores": [folder / f"{task}.json" for task in STAGE_TASKS],
             "samples": [folder / f"{task}.samples.jsonl" for task in STAGE_TASKS],
         }
-        return given | outputs | {"settings": SETTINGS, "answers": folder / ".answers"}
+        return given | outputs | {"settings": SETTINGS, "answers": folder / ".answers", "device": device}
 
     return into
 

@@ -3,23 +3,28 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from cpt.cuda import require_cuda
 from cpt.errors import UserError
 from cpt.gpus import claim_gpus
 
+Device = Literal["cuda", "cpu"]
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load a model folder for scoring, on the first GPU if there is one, else on `threads` CPU threads.
+def load_model(
+    folder: Path, precision: str, threads: int, device: Device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load a model folder for scoring, on a GPU that no other job has, or on `threads` CPU threads.
 
     In `tokenizer.backend_tokenizer`, which does the encoding, special strings inside text stay text.
 
-    Raises UserError if the folder holds no model.
+    Raises UserError if the folder holds no model, or PyTorch can't compute on a GPU that was asked for.
     """
     if not (folder / "model.safetensors").is_file():
         raise UserError(
@@ -27,8 +32,9 @@ def load_model(folder: Path, precision: str, threads: int) -> tuple[PreTrainedMo
         )
     disable_progress_bar()
     torch.set_num_threads(threads)
-    claim_gpus(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu":
+        claim_gpus(1)
+        require_cuda()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.backend_tokenizer.encode_special_tokens = True

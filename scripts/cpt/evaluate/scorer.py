@@ -53,9 +53,13 @@ class Scorer(TemplateLM):
 
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], config: dict[str, Any] | None = None) -> "Scorer":
-        """For lm-eval: `pretrained` (a model folder), precision, threads, batch_tokens, add_bos_token."""
+        """For lm-eval: `pretrained` (a model folder), precision, threads, batch_tokens, add_bos_token.
+
+        The device is lm-eval's option, or a GPU if there is one.
+        """
         given = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
-        loaded = load_model(Path(given["pretrained"]), given["precision"], int(given["threads"]))
+        device = (config or {}).get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        loaded = load_model(Path(given["pretrained"]), given["precision"], int(given["threads"]), device)
         return cls(*loaded, int(given.get("batch_tokens", 1_024)), given.get("add_bos_token", False) is True)
 
     @property

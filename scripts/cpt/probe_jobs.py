@@ -1,0 +1,105 @@
+"""Starts scripts/probe.py in a Slurm job of each kind, or on this machine, and collects what it found."""
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cpt.config import Config
+from cpt.probe import Finding
+from cpt.stage import arguments
+
+SCRIPT = Path(__file__).resolve().parents[1] / "probe.py"
+WAITING_SECONDS = 180  # a job of a minute may take this long to start and end
+# Slurm looks at limits twice a minute, and may warn of an end a minute too early: here at its first look.
+JOB_LIMIT = ["--time=2", "--signal=TERM@120"]
+WARNED_SECONDS = 90
+
+
+def needs_of(runs: Sequence[str], gpus: int, mem_mb: int, config: Config) -> dict[str, Any]:
+    """What is tried in jobs of a kind: parameters of scripts/probe.py.
+
+    Args:
+        runs: that are trained by jobs of this kind.
+        gpus: of a node; with some, models are scored on them too.
+        mem_mb: memory of a node.
+        config: the merged config.
+    """
+    settings = [config.train_settings(run) for run in runs] if gpus else []
+    return {
+        "gpus": gpus,
+        "bf16": bool(gpus) and "bf16" in {config.evaluate.precision, *(each.precision for each in settings)},
+        "c_compiler": any(each.compile for each in settings),
+        "cpu_adam": any(each.engine == "deepspeed" and "optimizer" in each.offload for each in settings),
+        "mem_mb": mem_mb,
+    }
+
+
+class ProbeJob:
+    """A probe that has been started, in a job if `srun` has options of srun.
+
+    Args:
+        where: it runs, for messages.
+        needs: see needs_of.
+        results: folder of the results.
+        srun: options for a job like those that will be submitted; None: on this machine.
+        warned: whether such jobs want to be warned of their end.
+    """
+
+    def __init__(
+        self, where: str, needs: dict[str, Any], results: Path, srun: Sequence[str] | None, warned: bool
+    ):
+        self.where, self.submitted, self.secret = where, srun is not None, secrets.token_hex(8)
+        results.mkdir(parents=True, exist_ok=True)
+        self.greeting = (results / f".preflight-{self.secret}").resolve()
+        self.greeting.write_text(self.secret)
+        within = WARNED_SECONDS if warned and srun is not None else 0
+        command = [sys.executable, str(SCRIPT)]
+        command += arguments(greeting=self.greeting, warned_within=within, **needs)
+        if srun is not None:  # of an option given twice, srun takes the last
+            alone = ["--quiet", "--job-name=preflight", "--ntasks=1", "--nodes=1", *JOB_LIMIT]
+            command = ["srun", *srun, *alone, *command]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+
+    def findings(self) -> Iterator[tuple[str, Finding]]:
+        """Wait for its end, and give what it found, one after the other."""
+        try:
+            printed, messages = self.process.communicate(timeout=WAITING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()  # srun then cancels the job
+            self.process.communicate()
+            text = f"no node of {self.where} was free within {WAITING_SECONDS} s; try again later"
+            yield "jobs", (None, text)
+            return
+        finally:
+            self.greeting.unlink()
+        found = [(name, (good, text)) for name, good, text in _lines(printed)]
+        reason = (messages.strip().splitlines() or ["no message"])[-1]
+        if ("greeting", (True, self.secret)) not in found:
+            text = (
+                f"a job in {self.where} doesn't see {self.greeting.parent} or {sys.executable} ({reason}); "
+            )
+            text += "put the clone with its .venv on a file system that login and compute nodes share"
+            yield "shared folder", (False, text)
+            return
+        if self.submitted:
+            yield "shared folder", (True, f"jobs in {self.where} see this folder and this Python")
+        for name, (good, text) in found:
+            if name != "greeting":
+                yield name, (good, f"{self.where}: {text}")
+        if self.process.returncode:
+            yield "jobs", (False, f"{self.where}: the probe failed ({reason}); report it with that message")
+
+
+def _lines(printed: str) -> Iterator[list[Any]]:
+    """The probe's lines, among what a site may print at a job's start."""
+    for line in printed.splitlines():
+        with suppress(ValueError):
+            if isinstance(found := json.loads(line), list) and len(found) == 3:
+                yield found

@@ -1,0 +1,31 @@
+"""What the settings that are `auto` become on a device."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt import compilers
+from cpt.errors import UserError
+from cpt.train.compiled_layers import compiles
+from cpt.train.softmax import chosen_softmax, liger_softmax
+
+
+def resolve(settings: dict[str, Any], device: torch.device, work: Path) -> None:
+    """Replace `compile` and `loss_kernel` of a plan's settings by what they become here, and log it.
+
+    On a GPU, Triton's compiler is made ready (`CC`), for which a file may be left in `work`.
+
+    Raises UserError if something is asked for that isn't possible here.
+    """
+    asked = {key: settings[key] for key in ("compile", "loss_kernel")}
+    if device.type == "cuda":
+        compilers.as_one_word("CC", work)
+        if asked["compile"] is True and (error := compilers.c_error()):
+            raise UserError(f"train.compile: true isn't possible here: {error}; or set train.compile: false")
+    settings["compile"] = compiles(settings, device)
+    liger = chosen_softmax(settings | {"compile": False}, device) is liger_softmax
+    settings["loss_kernel"] = "liger" if liger else "pytorch"
+    for key, value in asked.items():
+        logging.info("%s: %s (asked for: %s)", key, settings[key], value)
