@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", sorted({*COMMANDS, *INLINE}))
 def test_command_is_one_that_can_be_typed(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    program, *arguments = shlex.split(command)
+    words = shlex.split(command, comments=True)
+    program, *arguments = dropwhile(lambda word: re.match(r"[A-Z_]+=", word), words)
     if program == "make":
         targets = re.findall(r"^([\w-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert next(word for word in arguments if "=" not in word) in targets
@@ -55,6 +57,9 @@ def test_command_is_one_that_can_be_typed(command, monkeypatch):
         assert {word.partition("=")[0] for word in options if word.startswith("--")} <= known
     elif Path(program).name == "snakemake":
         check_snakemake(arguments)
+    elif program.endswith(".sh"):
+        steps = re.findall(r"^    ([\w-]+)\)", (ROOT / program).read_text(), re.MULTILINE)
+        assert set(arguments) <= set(steps)
     else:
         assert program == "hf"  # the hub's own command line
 

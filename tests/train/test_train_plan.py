@@ -10,6 +10,7 @@ from cpt.config import load
 from cpt.train import costs
 from cpt.train.costs import KNOWN_MODELS, shape_of, state_bytes, step_bytes
 from cpt.train.plan import ExperimentPlan
+from cpt.train.recommendation import FILLED, GPU_GIGABYTES, recommended
 
 MOBILE = KNOWN_MODELS["facebook/MobileLLM-125M"]
 
@@ -64,10 +65,11 @@ def test_offload_and_stages_divide_sixteen_bytes_per_parameter():
 
     assert held("ddp", precision="float32") == (16, 0)
     assert held("ddp") == (18, 0)  # and autocast's copies
-    assert held("deepspeed", 1) == (4 + 12 / 4, 0)
-    assert held("deepspeed", 2, ["optimizer"]) == (2, 14 / 4)
+    assert held("deepspeed", 1) == (4 + 12 / 4, 0)  # gradients in bfloat16; else DeepSpeed's are float32
+    assert held("deepspeed", 1, ["optimizer"]) == (2, 4 + 12 / 4)
+    assert held("deepspeed", 2, ["optimizer"]) == (2, 16 / 4)
     gathered = MOBILE.vocab_size * MOBILE.hidden_size * 2 / parameters
-    assert held("deepspeed", 3) == pytest.approx((16 / 4 + gathered, 0))
+    assert held("deepspeed", 3) == pytest.approx((18 / 4 + gathered, 0))
     assert held("fsdp", 0, ["optimizer", "parameters"]) == pytest.approx((gathered, 16 / 4))
 
 
@@ -101,7 +103,14 @@ ONE_GPU = {"gpus": 1, "train": {"micro_batch": 4, "accumulate": 1}}
         ({"packing": {"sequence_length": 4096}}, "4096 is over the model's context of 2048"),
         (
             {"train": {"gradient_checkpointing": False}},
-            "runs.cpt-400M.train.micro_batch: about 143 GB per GPU are expected",
+            "runs.cpt-400M.train.micro_batch: about 143 GB per GPU are expected, and an A100 or H100 has 80; "
+            "with runs.cpt-400M.train: {engine: ddp, offload: [], gradient_checkpointing: false, "
+            "micro_batch: 32, global_batch: 480} they would be 59.6",
+        ),
+        (
+            {"train": {"engine": "ddp", "offload": []}},
+            "runs.cpt-400M.train.gradient_checkpointing: its second forward pass costs about a quarter of "
+            "the speed, and without it a GPU of 24 GB has room for micro_batch: 8",
         ),
     ],
 )
@@ -114,6 +123,68 @@ def test_warnings_name_the_key(overlay, warning):
         assert not [w for w in found if "runs.few" in w]
     else:
         assert any(warning in line for line in found), found
+
+
+def test_recommendation_is_the_fastest_that_fits():
+    """By hand, for 480 sequences of 2,000 tokens over 3 GPUs: engine, checkpointing, micro-batch."""
+    expected = {
+        "facebook/MobileLLM-125M": {24: ("ddp", False, 8), 40: ("ddp", False, 16), 80: ("ddp", False, 32)},
+        "HuggingFaceTB/SmolLM2-360M": {
+            24: ("ddp", False, 4),
+            80: ("ddp", False, 16),
+            141: ("ddp", False, 32),
+        },
+        "HuggingFaceTB/SmolLM2-1.7B": {
+            24: ("fsdp", False, 1),
+            40: ("ddp", True, 2),
+            80: ("ddp", False, 4),
+        },
+    }
+    for name, by_size in expected.items():
+        for gigabytes, wanted in by_size.items():
+            found = recommended(KNOWN_MODELS[name], gigabytes * 1e9, 160, 2_000, 3, "bf16")
+            assert (found.engine, found.checkpointing, found.micro_batch) == wanted, (name, gigabytes)
+
+
+@pytest.mark.parametrize("processes", [1, 8])
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_recommendation_fits_and_the_next_larger_micro_batch_does_not(name, processes):
+    shape = KNOWN_MODELS[name]
+    for gigabytes in GPU_GIGABYTES:
+        found = recommended(shape, gigabytes * 1e9, 2**20, 2_000, processes, "bf16")
+        held = state_bytes(shape, found.engine, found.zero_stage, found.offload, processes, "bf16")
+        for size, fits in ((found.micro_batch, True), (2 * found.micro_batch, False)):
+            step = step_bytes(shape, size, 2_000, found.checkpointing, "bf16", gpu=True)
+            assert (held["gpu"] + sum(step.values()) <= FILLED * gigabytes * 1e9) == fits
+        assert (found.cpu_bytes > 0) == (found.engine == "deepspeed")
+
+
+def test_what_fits_nowhere_else_is_offloaded_or_refused():
+    large = KNOWN_MODELS["HuggingFaceTB/SmolLM2-1.7B"]
+    found = recommended(large, 24e9, 6, 2_000, 1, "bf16")
+    assert (found.engine, found.zero_stage, found.offload) == ("deepspeed", 3, ["optimizer", "parameters"])
+    assert found.micro_batch == 6  # all of a process's share, whatever its size
+    assert recommended(large, 1e9, 6, 2_000, 1, "bf16") is None
+
+
+def test_page_recommends_settings_that_the_config_accepts():
+    page = plan_of().markdown()
+    rows = page.partition("cpt-1B, 6 GPU:")[2].splitlines()
+    row = next(line for line in rows if line.startswith("| 80 GB | "))
+    settings, micro_batches, together, offloaded = (cell.strip(" `") for cell in row.split("|")[2:6])
+    assert (micro_batches, together, offloaded) == ("5", "59.6", "0")
+    plan = plan_of({"runs": {"cpt-1B": {"train": yaml.safe_load(settings)}}})
+    train = plan.train["cpt-1B"]
+    assert (train.engine, train.offload, train.gradient_checkpointing) == ("ddp", [], False)
+    assert plan.micro_batch("cpt-1B") == 32 and plan.global_batch("cpt-1B") == 960
+    assert plan.memory("cpt-1B", "ddp", 0, [])["gpu"] / 1e9 == pytest.approx(float(together), rel=0.01)
+    assert not [line for line in plan.warnings() if "cpt-1B.train" in line]
+
+
+def test_nothing_is_recommended_without_gpus_or_without_a_known_size():
+    own = {"runs": {"cpt-400M": None, "cpt-1B": {"gpus": 0, "cpus": 2}}}
+    for overlay in (own, {"base": {"repo": "someone/unheard-of"}}):
+        assert "Recommended" not in plan_of(overlay).markdown()
 
 
 def test_own_files_tell_how_much_text_there_is():

@@ -12,9 +12,10 @@ from cpt.config import Config
 from cpt.train import costs
 from cpt.train.costs import Shape
 from cpt.train.plan_run import global_batch, phases
+from cpt.train.recommendation import FILLED, GPU_GIGABYTES, Setting, recommended
 
 FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
-A100_BYTES = 80e9
+COMMON_GIGABYTES = 80  # an A100's or H100's
 PAPER_SHARE, AUTHORS_SHARE = (
     speed.flops_per_second / costs.A100_FLOPS for speed in (costs.OFFLOADED, costs.WHOLE)
 )
@@ -27,9 +28,11 @@ ASSUMPTIONS = f"""\
   a GPU by this project; another GPU, network or engine changes it.
 - Training alone. By docs/performance.md, the data stages take about half a core-hour for 10B tokens, and
   scoring a model of 135M parameters on all items of the seven benchmarks about 3.3 core-hours.
-- Memory: 16 bytes per parameter for weights, gradients and moments, of which ZeRO and FSDP split a part
-  over the processes; activations and logits of one micro-batch by formula (scripts/cpt/train/costs.py). The
-  CUDA context, communication buffers and fragmentation come on top: leave a fifth free.
+- Memory: 16 bytes per parameter for weights, gradients and moments, 18 in bf16 (but for fsdp), of which ZeRO
+  and FSDP split a part over the processes; activations and logits of one micro-batch by formula
+  (scripts/cpt/train/costs.py), a few percent less than counted memory (docs/performance.md). The CUDA
+  context, communication buffers and fragmentation come on top: recommendations fill {100 * FILLED:.0f} % of a
+  GPU.
 - Disk: {sizes.PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
   FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), {sizes.CHECKPOINT_BYTES_PER_PARAMETER}
   bytes per parameter and checkpoint, {sizes.MODEL_BYTES_PER_PARAMETER} per parameter and model.
@@ -107,6 +110,13 @@ class ExperimentPlan:
         )
         total = held["gpu"] + sum(step.values())
         return {"state": held["gpu"], **step, "gpu": total, "cpu": held["cpu"]}
+
+    def recommended(self, run: str, gigabytes: float) -> Setting | None:
+        """The fastest setting for a run that fits on GPUs of this size, with the same sequences per step."""
+        processes = self.config.runs[run].processes
+        share = math.ceil(self.global_batch(run) / processes)
+        precision = self.train[run].precision
+        return recommended(self.shape, gigabytes * 1e9, share, self.length, processes, precision)
 
     def _own_engine(self, run: str) -> tuple[str, int, list[str]]:
         train = self.train[run]
@@ -204,13 +214,32 @@ class ExperimentPlan:
                 "processes, so some wait; set train.global_batch to a multiple"
             )
         if self.shape is not None and settings.gpus:
-            total = self.memory(run, *self._own_engine(run))["gpu"]
-            if total > 0.8 * A100_BYTES:
-                found.append(
-                    f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and "
-                    "an A100 or H100 has 80; lower it, with global_batch set so that a step stays the same"
-                )
+            found += self._warnings_of_memory(run)
         return found
+
+    def _warnings_of_memory(self, run: str) -> list[str]:
+        total = self.memory(run, *self._own_engine(run))["gpu"]
+        if total > FILLED * COMMON_GIGABYTES * 1e9:
+            better = self.recommended(run, COMMON_GIGABYTES)
+            instead = (
+                f"with runs.{run}.train: {better.keys(self.global_batch(run))} they would be "
+                f"{_gigabytes(better.gpu_bytes)}"
+                if better
+                else "and no engine fits; take more GPUs, or lower packing.sequence_length"
+            )
+            return [
+                f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and an "
+                f"A100 or H100 has {COMMON_GIGABYTES}; {instead}"
+            ]
+        train, least = self.train[run], self.recommended(run, GPU_GIGABYTES[0])
+        whole = train.gradient_checkpointing is True
+        if train.engine == "ddp" and whole and least and not least.checkpointing:
+            return [
+                f"runs.{run}.train.gradient_checkpointing: its second forward pass costs about a quarter of "
+                f"the speed, and without it a GPU of {GPU_GIGABYTES[0]} GB has room for micro_batch: "
+                f"{least.micro_batch}; set it to false, with the micro_batch that plan.md recommends"
+            ]
+        return []
 
     def _unlike_batches(self) -> list[str]:
         batches = {run: self.global_batch(run) for run in self.config.trained_runs}
@@ -236,7 +265,8 @@ class ExperimentPlan:
         )
         lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", "", "## Warnings", ""]
         lines += [f"- {warning}" for warning in self.warnings()] or ["None."]
-        lines += ["", "## Runs", "", *self._runs(), *self._corpora(), *self._engines(), *self._disk()]
+        lines += ["", "## Runs", "", *self._runs(), *self._corpora(), *self._engines()]
+        lines += [*self._recommended(), *self._disk()]
         return "\n".join([*lines, "## Assumptions", "", ASSUMPTIONS])
 
     def _runs(self) -> list[str]:
@@ -309,7 +339,9 @@ class ExperimentPlan:
                 rows[-1].append(" / ".join(f"{self.hours(each, speed):.3g}" for each in runs))
             columns = ["engine", "state GB", "activations GB", "logits GB", "together GB", "offloaded GB"]
             micro_batch = self.micro_batch(run)
-            checkpointing = "with" if self.train[run].gradient_checkpointing else "without"
+            checkpointing = {True: "with", False: "without"}.get(
+                self.train[run].gradient_checkpointing, "with selective"
+            )
             kind = "GPU" if settings.gpus else "CPU"
             lines += [
                 f"{', '.join(runs)}: {settings.processes} {kind} processes, micro-batch {micro_batch} x "
@@ -317,6 +349,39 @@ class ExperimentPlan:
                 "",
                 *_table([*columns, f"{kind}-hours"], rows),
             ]
+        return lines
+
+    def _recommended(self) -> list[str]:
+        alike: dict[tuple[int, int, str], list[str]] = {}
+        for run in self.config.trained_runs if self.shape else []:
+            if gpus := self.config.runs[run].gpus:
+                alike.setdefault((gpus, self.global_batch(run), self.train[run].precision), []).append(run)
+        if not alike:
+            return []
+        lines = [
+            "## Recommended on a GPU",
+            "",
+            "The fastest settings that fit, by the assumptions below. A step has the same sequences with "
+            "each, so they change speed and memory alone. Paste the row of your GPU: "
+            f"`runs: {{{next(iter(alike.values()))[0]}: {{train: SETTINGS}}}}`.",
+            "",
+        ]
+        for (gpus, batch, _), runs in alike.items():
+            rows = []
+            for gigabytes in GPU_GIGABYTES:
+                row = [f"{gigabytes} GB"]
+                if found := self.recommended(runs[0], gigabytes):
+                    speed = costs.speed_of(found.offload, gpu=True)
+                    tokens = (self.config.runs[run].tokens for run in runs)
+                    hours = [speed.hours(t, self.shape, self.length, found.checkpointing) for t in tokens]
+                    row += [f"`{found.keys(batch)}`", str(math.ceil(batch / gpus / found.micro_batch))]
+                    row += [_gigabytes(found.gpu_bytes), _gigabytes(found.cpu_bytes)]
+                    row.append(" / ".join(f"{each:.3g}" for each in hours))
+                else:
+                    row += ["nothing fits: more GPUs, or a lower packing.sequence_length", *[""] * 4]
+                rows.append(row)
+            columns = ["each GPU has", "settings", "micro-batches", "GB of it", "GB offloaded", "GPU-hours"]
+            lines += [f"{', '.join(runs)}, {gpus} GPU:", "", *_table(columns, rows)]
         return lines
 
     def _disk(self) -> list[str]:

@@ -1,0 +1,78 @@
+"""The fastest settings of `train` that fit on a GPU of a given size, by the formulas of cpt.train.costs.
+
+None of it was measured on a GPU by this project (docs/performance.md).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cpt.train.costs import Shape, state_bytes, step_bytes
+
+GPU_GIGABYTES = (24, 40, 48, 80, 141)  # of GPUs that are sold, such as A10, A100, L40S, H100 and H200
+FILLED = 0.85  # of a GPU's memory; above it are CUDA itself, communication buffers and fragments
+BOTH = ["optimizer", "parameters"]
+# The least communication first: engine, zero_stage, offload, gradient checkpointing.
+IN_ORDER: list[tuple[str, int, list[str], bool]] = [
+    ("ddp", 0, [], False),
+    ("ddp", 0, [], True),
+    ("fsdp", 0, [], False),
+    ("fsdp", 0, [], True),
+    ("deepspeed", 3, BOTH, True),
+]
+
+
+class Setting(NamedTuple):
+    """How to train, and what one process then holds, in bytes."""
+
+    engine: str
+    zero_stage: int
+    offload: list[str]
+    checkpointing: bool
+    micro_batch: int
+    gpu_bytes: float
+    cpu_bytes: float
+
+    def keys(self, global_batch: int) -> str:
+        """The keys of `train` as YAML on one line, with the sequences per step over all processes."""
+        values = {"engine": self.engine, "zero_stage": self.zero_stage}
+        values |= {"offload": f"[{', '.join(self.offload)}]"}
+        values |= {"gradient_checkpointing": str(self.checkpointing).lower()}
+        values |= {"micro_batch": self.micro_batch, "global_batch": global_batch}
+        if self.engine != "deepspeed":
+            del values["zero_stage"]
+        return f"{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
+
+
+def sizes(share: int) -> Iterator[int]:
+    """Micro-batches of a process's share of a step, as `micro_batch: auto` tries them: all of it, then the
+    powers of two below."""
+    yield share
+    power = 1 << (share - 1).bit_length() >> 1
+    while power:
+        yield power
+        power >>= 1
+
+
+def recommended(
+    shape: Shape, memory: float, share: int, sequence_length: int, processes: int, precision: str
+) -> Setting | None:
+    """The first setting IN_ORDER, with its largest micro-batch, that fills at most FILLED of a GPU's memory.
+
+    Args:
+        shape: of the model.
+        memory: of each GPU, in bytes.
+        share: sequences of a process in a step.
+        sequence_length: in tokens.
+        processes: training processes, one per GPU.
+        precision: `bf16` or `float32`.
+
+    Returns None if not even one sequence fits.
+    """
+    for engine, stage, offload, checkpointing in IN_ORDER:
+        held = state_bytes(shape, engine, stage, offload, processes, precision)
+        for size in sizes(share):
+            step = step_bytes(shape, size, sequence_length, checkpointing, precision, gpu=True)
+            total = held["gpu"] + sum(step.values())
+            if total <= FILLED * memory:
+                return Setting(engine, stage, offload, checkpointing, size, total, held["cpu"])
+    return None

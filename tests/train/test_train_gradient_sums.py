@@ -1,0 +1,67 @@
+"""In bfloat16, every engine adds gradients up in float32: over micro-batches and over processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from train_settings import ENGINES, SETTINGS, TRAIN
+
+MICRO_BATCHES = 5
+SMALL = 2.0**-9  # less than half a unit in the last place of bfloat16: added to 1 it is lost
+WHOLE = 1 + SMALL + 2 * (MICRO_BATCHES - 1) * SMALL
+# DeepSpeed's stage 1 without offload (docs/architecture.md, "Engines"): process 0 loses all but its first.
+EXPECTED = {name: 1 + MICRO_BATCHES * SMALL if name == "zero 1" else WHOLE for name in ENGINES}
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory, model_folder) -> dict[str, float]:
+    """By engine, the norm of a step's gradients to that of its first micro-batch on process 0."""
+    output = tmp_path_factory.mktemp("sums") / "sums.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"PYTHONPATH": str(TRAIN.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, __file__, str(model_folder), str(output)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_small_gradients_count_beside_a_large_one(sums, name):
+    assert sums[name] == pytest.approx(EXPECTED[name], rel=5e-4)
+
+
+def measure(model_folder: str, output: str) -> None:
+    """One of two processes: equal micro-batches, of weight 1 on process 0 at first, then SMALL on both."""
+    from transformers import AutoModelForCausalLM
+
+    from cpt.train.engines import make_engine
+    from cpt.train.processes import end_at_once, start_processes
+
+    rank, processes, device = start_processes("deepspeed", "cpu")
+    inputs = (torch.arange(32)[None], None, torch.ones(1, 31))
+    found = {}
+    # Stage 0 last: the autocast that it sets up stays, and later engines would exchange bfloat16.
+    for name in sorted(ENGINES, key="zero 0".__eq__):
+        settings = SETTINGS | ENGINES[name] | {"precision": "bf16", "micro_batch": 1, "compile": False}
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
+        engine = make_engine(model, settings | {"loss_kernel": "pytorch"}, device, processes)
+
+        def norm(weights: list[float], engine=engine) -> float:
+            for number, weight in enumerate(weights):
+                engine.backward(engine.loss(*inputs, last=number == len(weights) - 1) * weight)
+            return engine.step(0.0)
+
+        first = norm([1.0 - rank])
+        found[name] = norm([1.0 if rank == 0 else SMALL] + (MICRO_BATCHES - 1) * [SMALL]) / first
+    if rank == 0:
+        with open(output, "w") as file:
+            json.dump(found, file)
+    end_at_once(0)
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:])
