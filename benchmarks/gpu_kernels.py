@@ -11,6 +11,7 @@ from cpt.errors import UserError
 SHAPE = {"num_hidden_layers": 1, "hidden_size": 576, "intermediate_size": 1_536, "vocab_size": 128}
 SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 80}
 SEQUENCES, LENGTH = 16, 2_000
+EXTERNAL: list[int] = []  # bytes of each operation that isn't compiled: products and attention
 MATHEMATICS = ("exp", "exp2", "log", "rsqrt", "sqrt", "sin", "cos")
 
 
@@ -128,10 +129,10 @@ def traffic() -> None:
     pretend()
     import torch
     from torch._functorch import config
-    from torch._inductor import compile_fx
+    from torch._inductor import compile_fx, graph, scheduler
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
-    from cpt.train.compiled_layers import join_products
+    from cpt.train.compiled_layers import join_products, keep_residual_in_bfloat16
 
     def stop(*_: Any, **__: Any) -> None:
         raise Stopped
@@ -147,12 +148,27 @@ def traffic() -> None:
         print(f"kept for the backward pass: {sum(kept.values()) / SEQUENCES / LENGTH / 1e3:.1f} KB per token")
         return parts
 
+    def count_bytes(graph: Any) -> Any:
+        EXTERNAL.extend(
+            node.get_read_write_buffers_sizes()
+            for node in graph.scheduler.nodes
+            if isinstance(node, scheduler.ExternKernelSchedulerNode)
+        )
+        return count(graph)
+
+    count, graph.GraphLowering.count_bytes = graph.GraphLowering.count_bytes, count_bytes
     min_cut = compile_fx.min_cut_rematerialization_partition
     compile_fx.min_cut_rematerialization_partition = partition
     CachingAutotuner.precompile, CachingAutotuner.run = lambda *_, **__: None, stop
+    scheduler._is_gpu_triton_backend = lambda *_: True  # sums over rows and columns in one pass, as on a GPU
     config.force_non_lazy_backward_lowering = True
     torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted
-    for name, change in (("transformers' layer", lambda model: None), ("our layer", join_products)):
+
+    def ours(model: Any) -> None:
+        join_products(model)
+        keep_residual_in_bfloat16(model)
+
+    for name, change in (("transformers' layer", lambda model: None), ("our layer", ours)):
         print(f"{name}: {counted(partial(one_layer, change), SEQUENCES * LENGTH)}")
     print(f"softmax, loss and gradient: {counted(one_softmax, SEQUENCES * LENGTH)}")
 
@@ -164,14 +180,16 @@ def counted(start: Callable[[], None], tokens: int) -> str:
 
     torch.compiler.reset()
     metrics.reset()
+    EXTERNAL.clear()
     with contextlib.suppress(Stopped):
         start()
-    kilobytes = metrics.num_bytes_accessed / tokens / 1e3
-    return f"{metrics.generated_kernel_count} kernels, {kilobytes:.1f} KB per token"
+    total, external = (number / tokens / 1e3 for number in (metrics.num_bytes_accessed, sum(EXTERNAL)))
+    kernels = f"{metrics.generated_kernel_count} kernels, {total:.1f} KB per token"
+    return f"{kernels}, {external:.1f} of them in products and attention"
 
 
 def one_layer(change: Callable[[Any], None]) -> None:
-    """Start a model of one compiled layer after `change`."""
+    """Start a model of one compiled layer after `change`, in autocast."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -199,11 +217,11 @@ def one_softmax() -> None:
 def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
     """Check the kernels that a GPU gets, without a GPU: their results, and the memory traffic.
 
-    Needs the packages of envs/gpu.txt; Triton comes only with PyTorch's builds for GPUs. PyTorch writes
-    Triton kernels for tensors on the CPU, and Triton believes that it has an H100.
+    Needs the packages of envs/interpreter.txt; Triton comes only with PyTorch's builds for GPUs. PyTorch
+    writes Triton kernels for tensors on the CPU, and Triton believes that it has an H100.
 
     `check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints losses and
-    gradients of two steps beside those without compilation. It takes a minute. The interpreter truncates to
+    gradients of two steps beside those without compilation. Two minutes. The interpreter truncates to
     bfloat16 where a GPU rounds to the nearest, so float32 is the stricter check.
 
     `liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours differs, with
@@ -211,7 +229,8 @@ def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
 
     `traffic` counts, for a layer of MobileLLM-125M's shape in bfloat16, the kernels of its forward and
     backward pass, and the bytes per token that these and the matrix products read and write, for
-    transformers' layer and for ours (cpt.train.compiled_layers); the same for the loss without its products;
+    transformers' layer in autocast and for ours (cpt.train.compiled_layers), and how many of these bytes are
+    of products and attention, which nothing fuses; the same for the loss without its products;
     and the bytes per token that a layer keeps for its backward pass, its own input included. Nothing is run;
     what a kernel reads or writes counts once, whatever caches hold.
 
@@ -220,8 +239,8 @@ def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
     """
     if any(importlib.util.find_spec(package) is None for package in ("triton", "liger_kernel")):
         raise UserError(
-            "gpu_kernels.py needs the packages of envs/gpu.txt, which `make test` installs in .venv/gpu: "
-            "PYTHONPATH=scripts:.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
+            "gpu_kernels.py needs the packages of envs/interpreter.txt, which `make test` installs in "
+            ".venv/gpu: PYTHONPATH=scripts:.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
         )
     {"check": check, "liger": liger, "traffic": traffic}[task]()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import varlen_on_cpu
 from torch.cuda import nvtx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -257,6 +258,7 @@ def with_gloo(init_process_group: Any) -> Any:
     """Replaces nccl, which a PyTorch without CUDA doesn't have; the values are on the CPU."""
 
     def init(backend: Any = None, *arguments: Any, **options: Any) -> None:
+        options["device_id"] = None  # gloo's is the CPU
         init_process_group("gloo" if backend == "nccl" else backend, *arguments, **options)
 
     return init
@@ -295,6 +297,7 @@ def pretend() -> None:
     nvtx.range_push = nvtx.range_pop = lambda *_: None
     dist.init_process_group = with_gloo(dist.init_process_group)
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    varlen_on_cpu.install()
     if VALUES.type == "meta":
         torch.nn.functional.scaled_dot_product_attention = attention
     torch.Tensor.pin_memory = lambda tensor, *_: tensor

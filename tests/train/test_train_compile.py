@@ -1,6 +1,8 @@
 """Compiled layers and loss: one compilation, the losses and gradients of the others."""
 
 import copy
+import logging
+import os
 
 import pytest
 import torch
@@ -10,8 +12,16 @@ from torch._dynamo.utils import counters
 from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from cpt.errors import UserError
 from cpt.train import losses as losses_module
-from cpt.train.compiled_layers import JoinedAttention, JoinedFeedForward, can_compile, join_products
+from cpt.train.automatic import resolve
+from cpt.train.compiled_layers import (
+    JoinedAttention,
+    JoinedLayer,
+    can_compile,
+    join_products,
+    keep_residual_in_bfloat16,
+)
 from cpt.train.fsdp_engine import FsdpEngine
 from cpt.train.plain_engine import PlainEngine
 
@@ -42,7 +52,7 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
             losses[compile].append((loss.item(), engine.step(1e-3)))
         states[compile] = engine.state()[0]
     joined = [type(module) for module in model.modules()]
-    assert joined.count(JoinedAttention) == joined.count(JoinedFeedForward) == 2
+    assert joined.count(JoinedAttention) == joined.count(JoinedLayer) == 2
     found, expected = torch.tensor(losses[True]), torch.tensor(losses[False])
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
     assert states[True].keys() == states[False].keys()
@@ -94,6 +104,26 @@ def test_layers_with_biases_stay_as_they_are():
     kinds = [type(module) for module in model.modules()]
     join_products(model)
     assert [type(module) for module in model.modules()] == kinds
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_layers_pass_on_bfloat16_and_angles_stay_float32():
+    """Gradients are float32, and nearly those of float32."""
+    model = random_llama()
+    _, expected = loss_and_gradients(model, [13, 27], checkpointing=False)
+    expected = [gradient.clone() for gradient in expected]
+    join_products(model)
+    keep_residual_in_bfloat16(model)
+    passed, angles = [], []
+    for layer in model.model.layers:
+        layer.register_forward_hook(lambda module, given, output: passed.append(output.dtype))
+    model.model.rotary_emb.register_forward_hook(lambda *found: angles.append(found[-1][0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        _, found = loss_and_gradients(model, [13, 27], checkpointing=False)
+    assert passed == [torch.bfloat16] * 3 and angles == [torch.float32]
+    for gradient, other in zip(found, expected, strict=True):
+        assert gradient.dtype == torch.float32
+        assert (gradient - other).norm() <= 0.03 * other.norm()
 
 
 def test_compiling_by_itself_is_for_gpus(monkeypatch):
@@ -101,5 +131,33 @@ def test_compiling_by_itself_is_for_gpus(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setenv("CC", "no-such-compiler")
     assert not can_compile(torch.device("cuda"))
-    monkeypatch.setenv("CC", "sh")
+    monkeypatch.setenv("CC", "gcc -m64")
     assert can_compile(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "asked", "expected"),
+    [("gcc -m64", "auto", True), ("gcc", True, True), ("gcc", False, False), ("no-such", "auto", False)],
+)
+def test_what_auto_became_is_recorded_and_logged(monkeypatch, tmp_path, caplog, compiler, asked, expected):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    settings = {"compile": asked, "loss_kernel": "auto"}
+    resolve(settings, torch.device("cuda"), tmp_path)
+    assert settings == {"compile": expected, "loss_kernel": "pytorch"}
+    assert f"compile: {expected} (asked for: {asked})" in caplog.text
+    assert "loss_kernel: pytorch (asked for: auto)" in caplog.text
+    assert ("compile: auto compiles nothing, so steps take longer: no-such" in caplog.text) == (
+        compiler == "no-such"
+    )
+    assert len(os.environ["CC"].split()) == 1  # as Triton starts it
+
+
+def test_compiling_that_is_not_possible_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "no-such")
+    message = (
+        r"train\.compile: true isn't possible here: no-such isn't on the PATH; .*set train\.compile: false"
+    )
+    with pytest.raises(UserError, match=message):
+        resolve({"compile": True, "loss_kernel": "auto"}, torch.device("cuda"), tmp_path)

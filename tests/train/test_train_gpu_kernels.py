@@ -1,6 +1,7 @@
 """Kernels for a GPU, run by Triton's interpreter: they compute what PyTorch does."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def interpreted(task: str) -> list[list[str]]:
-    """The rows of the table that the script prints, cell by cell."""
+def printed(task: str) -> str:
+    """What the script prints."""
     packages = Path(sys.prefix) / "gpu"
     assert (packages / "triton").is_dir(), (
         f"{packages}: missing; run the tests as `make test`, which installs it"
@@ -24,7 +25,12 @@ def interpreted(task: str) -> list[list[str]]:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    return done.stdout
+
+
+def interpreted(task: str) -> list[list[str]]:
+    """The rows of the table that the script prints, cell by cell."""
+    table = [line.strip("| ").split(" | ") for line in printed(task).splitlines() if line.startswith("|")]
     return table[2:]
 
 
@@ -46,3 +52,12 @@ def test_that_of_liger_kernel_by_itself_and_in_our_loss():
     assert [name for name, *_ in rows] == ["pytorch", "liger"]
     for _, *differences in rows:
         assert all(float(value) < 1e-6 for value in differences)
+
+
+def test_bytes_that_our_layer_moves_and_keeps():
+    """As docs/performance.md says; more would be slower on a GPU, whose memory is the limit."""
+    text = printed("traffic")
+    kept = re.findall(r"kept for the backward pass: ([\d.]+) KB", text)
+    moved = dict(re.findall(r"(.*layer): \d+ kernels, ([\d.]+) KB", text))
+    assert float(kept[1]) <= 17.5 < float(kept[0])
+    assert float(moved["our layer"]) <= 116 < float(moved["transformers' layer"])

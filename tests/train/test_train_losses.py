@@ -144,7 +144,7 @@ def test_masked_documents_are_as_if_alone(model_folder, packed_documents, docume
     expected_loss = sum(losses_alone)
     expected = gradients(model, expected_loss)
     batch = packed.batch(np.arange(5), np.ones(5, np.float32))
-    loss = LossModel(model, save_memory)(*map(torch.from_numpy, batch))
+    loss = LossModel(model, save_memory)(*on_device(batch, torch.device("cpu")))
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-6)
     found = gradients(model, loss)
     for name in expected:
@@ -172,7 +172,7 @@ def test_without_masking_documents_are_one_text_and_padding_has_no_loss(
 def test_batches_by_hand(tmp_path, masking):
     sequences = [[[5] * 3, [6], [7] * 60], [[8] * 2, [9] * 58], [[4] * 64]]
     packed = PackedSequences(write_packed(tmp_path, sequences), masking)
-    ids, positions, weights = packed.batch(np.array([1, 0, 1]), np.array([1.0, 0.5, 0.0], np.float32))
+    ids, positions, weights, starts = packed.batch(np.array([1, 0, 1]), np.array([1.0, 0.5, 0.0], np.float32))
     assert ids.tolist() == [[8] * 2 + [9] * 58 + [0] * 4, [5] * 3 + [6] + [7] * 60, ids[0].tolist()]
     assert ids.dtype == np.int64 and weights.dtype == np.float32
     assert not weights[2].any()
@@ -180,10 +180,11 @@ def test_batches_by_hand(tmp_path, masking):
         assert positions.dtype == np.int64
         assert positions[0].tolist() == [0, 1, *range(62)]
         assert positions[1].tolist() == [0, 1, 2, 0, *range(60)]
+        assert starts.tolist() == [0, 2, 64, 67, 68, 128, 130, 192] and starts.dtype == np.int32
         assert weights[0].tolist() == [1, 0] + [1] * 57 + [0] * 4
         assert weights[1].tolist() == [0.5, 0.5, 0, 0] + [0.5] * 59
     else:
-        assert positions is None
+        assert positions is None and starts is None
         assert weights[0].tolist() == [1] * 59 + [0] * 4
         assert weights[1].tolist() == [0.5] * 63
     assert [packed.tokens(range(n)) for n in range(4)] == [0, 64, 124, 188]

@@ -1,5 +1,6 @@
 """On a GPU that isn't there: what the code does for a GPU alone is run, and its memory is counted."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import without_cuda
 from forked import kill_after
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.stage import arguments
 from cpt.train.costs import KNOWN_MODELS, step_bytes
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+PROBE = BENCHMARKS.with_name("scripts") / "probe.py"
 
 pytestmark = without_cuda
 
@@ -34,6 +38,16 @@ pytestmark = without_cuda
 def test_the_gpu_itself(on_gpu, code, printed):
     code = f"import torch\ntry:\n    print({code})\nexcept RuntimeError as error:\n    print(error)"
     assert printed in on_gpu(SimpleNamespace(command=["-c", code]), size=10**9)
+
+
+def test_preflight_tries_it(on_gpu, tmp_path):
+    (tmp_path / "greeting").write_text("hello")
+    options = arguments(greeting=tmp_path / "greeting", gpus=2, bf16=True)
+    lines = map(json.loads, on_gpu(SimpleNamespace(command=[str(PROBE), *options])).splitlines())
+    few, (_, good, text) = (line for line in lines if line[0] == "GPU")
+    assert few[1:] == [False, "1 GPU(s) are seen and 2 asked for; lower runs.*.gpus, or ask for more"]
+    assert good and "80.0 GB, compute capability 9.0, bfloat16 yes; torch " in text
+    assert text.endswith("; a product equals the CPU's")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +71,24 @@ def test_bf16(training, on_gpu, reference):
     run = training(precision="bf16")
     on_gpu(run)
     assert 1e-5 < np.abs(run.metrics.loss - reference.metrics.loss).max() < 5e-3
+
+
+def test_bf16_with_documents_apart_without_a_mask(training, on_gpu, packed_documents, tmp_path):
+    """Only the kernel is a stand-in's (pretended_gpu/varlen_on_cpu.py)."""
+    sizes = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 128}
+    torch.manual_seed(1)
+    LlamaForCausalLM(LlamaConfig(**sizes, **heads)).save_pretrained(tmp_path / "model")
+    settings = {"document_masking": True, "gradient_checkpointing": True}
+    expected, run = training("cpu", packed_documents, **settings), training("gpu", packed_documents)
+    expected.model = run.model = tmp_path / "model"
+    run.changed(precision="bf16", **settings)
+    expected.finish()
+    on_gpu(run)
+    difference = np.abs(run.metrics.loss - expected.metrics.loss).max()
+    assert 1e-5 < difference < 5e-3
+    assert json.loads((run.folder / "run.json").read_text())["settings"]["attention"] == "varlen"
+    assert "attention: varlen" in (run.folder / "log").read_text()
 
 
 def test_a_run_of_the_cpu_goes_on_on_the_gpu(training, on_gpu, reference):

@@ -207,10 +207,10 @@ def test_padding_and_first_tokens_of_documents_are_never_selected(tmp_path, mode
     assert found.selected(range(3)) == sum(-(-count // 2) for count in targets)
     assert [found.selected(range(n)) for n in (0, 1)] == [0, -(-targets[0] // 2)]
     batch = found.batch(np.array([1, 0, 2, 0]), np.array([1, 1, 1, 0], np.float32))
-    assert len(batch[5]) == found.selected(range(3))
+    assert len(batch[6]) == found.selected(range(3))
     torch.manual_seed(0)
     losses = torch.rand(4 * (LENGTH - 1))
-    chosen = chosen_targets(losses, *map(torch.from_numpy, batch[2:]))
+    chosen = chosen_targets(losses, *map(torch.from_numpy, (batch[2], *batch[4:])))
     assert (torch.from_numpy(batch[2]).flatten()[chosen] == 1).all() and len(set(chosen.tolist())) == len(
         chosen
     )

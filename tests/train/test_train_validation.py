@@ -1,19 +1,23 @@
 """Held-out loss while training: right, at the right steps, each once, and without a trace in training."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import without_cuda
 from packed_mixture import LENGTH
+from torch._dynamo.testing import CompileCounter
 from train_settings import BOTH, SETTINGS, planned, several
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.evaluate.bits import bits_per_byte
 from cpt.token_windows import HeldOut, load_held_out
+from cpt.train.fsdp_engine import FsdpEngine
 from cpt.train.metrics import MetricsFile
 from cpt.train.plain_engine import PlainEngine
 from cpt.train.validation import HeldOutLosses
@@ -106,12 +110,12 @@ def test_resumed_run_leaves_the_same_bytes(trained, name):
     assert one.read_bytes() == other.read_bytes()
 
 
-def losses(tmp_path, model, files, steps_done=0) -> HeldOutLosses:
+def losses(tmp_path, model, files, make_engine=PlainEngine, **settings) -> HeldOutLosses:
     plan = {"sequence_length": LENGTH, "steps": 7, "execution": {"held_out": WHEN}}
     device = torch.device("cpu")
-    engine = PlainEngine(model, SETTINGS, device, 1)
+    engine = make_engine(model, SETTINGS | settings, device, 1)
     paths = {corpus: Path(path) for corpus, path in files.items()}
-    return HeldOutLosses(paths, plan, 3, engine, model, device, tmp_path / "held_out.csv", steps_done)
+    return HeldOutLosses(paths, plan, 3, engine, model, device, tmp_path / "held_out.csv", 0)
 
 
 def test_windows_as_long_as_the_context_without_dropout_or_random_numbers(tmp_path, files):
@@ -143,3 +147,33 @@ def test_run_killed_before_its_first_checkpoint_measures_the_start_once(tmp_path
     kept = MetricsFile(tmp_path / "held_out.csv", 5, ("step", "tokens", "corpus", "loss", "bits_per_byte"))
     kept.close()
     assert (tmp_path / "held_out.csv").read_text() == texts[0]
+
+
+@pytest.mark.parametrize("make_engine", [PlainEngine, FsdpEngine])
+def test_held_out_text_of_twenty_shapes_leaves_training_compiled(
+    make_engine, tmp_path, model_folder, monkeypatch
+):
+    """Compiled are a layer and the loss, for two sizes of micro-batches in training; nothing for held-out."""
+    compiled = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
+    torch.compiler.reset()
+    lengths = [length for length in range(20, 40) for _ in range(3)]  # 20 micro-batches of 3 alike
+    held_out(0, lengths).save(tmp_path / "many.npz")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(model_folder).train()
+        measured = losses(tmp_path, model, {"domain": tmp_path / "many.npz"}, make_engine, compile=True)
+        counts = []
+        for _ in range(2):
+            measured.after(0, 0, 0)
+            counts.append(compiled.frame_count)
+            for rows in (3, 2, 3):
+                batch = torch.zeros(rows, LENGTH, dtype=torch.int64), None, torch.ones(rows, LENGTH - 1)
+                measured.engine.backward(measured.engine.loss(*batch))
+                measured.engine.step(0.0)
+                counts.append(compiled.frame_count)
+    finally:
+        dist.destroy_process_group()
+    first, second = counts[:4], counts[4:]
+    assert first[0] == 0 and first[1] >= 2 and first[2] > first[1]  # layer and loss, and again for 2 rows
+    assert {first[2], *second} == {first[3]}

@@ -25,11 +25,14 @@ class Batch(NamedTuple):
         positions: int64 [sequences, length], each token's place in its document; or None if documents aren't
             kept apart, so that a token's place is that in its sequence.
         target_weights: float32 [sequences, length - 1], 0 for targets that don't count.
+        document_starts: int32 [documents + 1], where in the sequences, put end to end, each document begins,
+            and their end; or None. It says the same as positions, but without a look at them.
     """
 
     token_ids: np.ndarray
     positions: np.ndarray | None
     target_weights: np.ndarray
+    document_starts: np.ndarray | None = None
 
 
 def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor | None]:
@@ -105,7 +108,7 @@ class PackedSequences:
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
         """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""
         places = np.arange(self.rows.shape[1])
-        positions = None
+        positions = document_starts = None
         counted = places[1:] < self.lengths[numbers, None]
         if self.document_masking:
             starts = np.zeros((len(numbers), len(places)), dtype=np.int64)
@@ -114,7 +117,9 @@ class PackedSequences:
                 starts[row, inside] = inside
             counted &= starts[:, 1:] == 0
             positions = places - np.maximum.accumulate(starts, axis=1)
-        return Batch(self.rows[numbers].astype(np.int64), positions, weights[:, None] * counted)
+            document_starts = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
+        ids = self.rows[numbers].astype(np.int64)
+        return Batch(ids, positions, weights[:, None] * counted, document_starts)
 
 
 def rows_of_step(step: int, plan: dict[str, Any]) -> tuple[int, range]:

@@ -1,13 +1,12 @@
 """Layers that torch.compile fuses; in Llama's, products of the same factor become one first.
 
-Queries, keys and values come from one product, gate and up from another: the normalised input is read twice
-instead of five times a layer, and its gradient is one product instead of a sum of several. The weights stay
-where they are, so that state dicts don't change; they are put side by side anew for each micro-batch.
+Queries, keys and values come from one product, gate and up from another: the input is read twice instead of
+five times a layer, and its gradient is one product instead of a sum of several. The weights stay where they
+are, so that state dicts don't change; they are put side by side in each forward pass.
 """
 
 import importlib.util
-import os
-import shutil
+import logging
 from typing import Any
 
 import torch
@@ -17,9 +16,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
-    LlamaMLP,
+    LlamaDecoderLayer,
+    LlamaRotaryEmbedding,
     eager_attention_forward,
 )
+
+from cpt import compilers
 
 
 def compiles(settings: dict[str, Any], device: torch.device) -> bool:
@@ -29,12 +31,13 @@ def compiles(settings: dict[str, Any], device: torch.device) -> bool:
 
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
-    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    return (
-        device.type == "cuda"
-        and importlib.util.find_spec("triton") is not None
-        and any(shutil.which(compiler) for compiler in compilers)
-    )
+    if device.type != "cuda":
+        return False
+    triton = importlib.util.find_spec("triton") is not None
+    error = compilers.c_error() if triton else "Triton isn't installed, which PyTorch's builds for GPUs bring"
+    if error:
+        logging.warning("compile: auto compiles nothing, so steps take longer: %s", error)
+    return not error
 
 
 def compile_layers(model: nn.Module) -> None:
@@ -47,13 +50,49 @@ def compile_layers(model: nn.Module) -> None:
         layer.compile(dynamic=False)
 
 
+def keep_residual_in_bfloat16(model: nn.Module) -> None:
+    """Under autocast, let layers pass on bfloat16: the embeddings' float32 would make each layer's output so.
+
+    It is what layers cast to bfloat16 pass on too (FSDP, DeepSpeed). Norms compute in float32.
+    """
+    model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.bfloat16())
+
+
 def join_products(model: nn.Module) -> None:
     """Give a Llama's layers the forward pass of this module; others, and those with biases, stay."""
     for module in model.modules():
-        if type(module) is LlamaAttention and module.q_proj.bias is None:
+        if type(module) is LlamaDecoderLayer and module.mlp.gate_proj.bias is None:
+            module.__class__ = JoinedLayer
+        elif type(module) is LlamaAttention and module.q_proj.bias is None:
             module.__class__ = JoinedAttention
-        elif type(module) is LlamaMLP and module.gate_proj.bias is None:
-            module.__class__ = JoinedFeedForward
+        elif type(module) is LlamaRotaryEmbedding and not module.config.attention_bias:
+            # Sines and cosines get the precision of its first argument.
+            module.register_forward_pre_hook(
+                lambda module, given: (given[0].new_empty(0, dtype=torch.float32),)
+            )
+
+
+class JoinedLayer(LlamaDecoderLayer):
+    """LlamaDecoderLayer.forward without a cache, the feed-forward part written out.
+
+    Its RMSNorm is linear but for a factor per token, so the norm's weights go into the product's and the
+    factor into the kernel after it: normalised states are neither written, nor kept for the backward pass.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        past_key_values: None = None,
+        use_cache: bool = False,
+        **arguments: Any,
+    ) -> torch.Tensor:
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **arguments)
+        hidden_states = hidden_states + attended
+        norm, mlp = self.post_attention_layernorm, self.mlp
+        scale = torch.rsqrt(hidden_states.float().square().mean(-1, keepdim=True) + norm.variance_epsilon)
+        weights = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * norm.weight
+        gate, up = (part * scale for part in linear(hidden_states, weights).chunk(2, dim=-1))
+        return hidden_states + mlp.down_proj((mlp.act_fn(gate) * up).to(hidden_states.dtype))
 
 
 class JoinedAttention(LlamaAttention):
@@ -92,11 +131,3 @@ def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> tor
     halves, cosine, sine = (x.unflatten(-1, (2, -1)) for x in (heads, cosine[:, :, None], sine[:, :, None]))
     signs = torch.arange(-1, 2, 2, device=heads.device)[:, None]
     return (halves * cosine + halves.flip(-2) * (signs * sine)).flatten(-2).to(heads.dtype)
-
-
-class JoinedFeedForward(LlamaMLP):
-    """LlamaMLP.forward."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = linear(x, torch.cat([self.gate_proj.weight, self.up_proj.weight])).chunk(2, dim=-1)
-        return self.down_proj(self.act_fn(gate) * up)

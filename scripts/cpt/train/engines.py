@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from cpt.train.attention import choose_attention
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.optimizer import BytesByDevice
 
@@ -67,13 +68,14 @@ def make_engine(model: nn.Module, settings: dict[str, Any], device: torch.device
 
     Args:
         model: a transformers causal language model; the engine takes it over.
-        settings: a plan's `learning` and `execution` settings.
+        settings: a plan's `learning` and `execution` settings; on a GPU, `attention` is added to them.
         device: of this process.
         world_size: number of processes; all but `ddp` need a process group, even of one.
 
     Raises:
         UserError: the machine lacks what the engine needs.
     """
+    choose_attention(model, settings, device)
     if settings["engine"] == "ddp":
         from cpt.train.plain_engine import PlainEngine
 

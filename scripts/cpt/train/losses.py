@@ -10,8 +10,12 @@ from torch.autograd.function import once_differentiable
 from transformers import masking_utils
 
 from cpt.sizes import LOGIT_ROWS
+from cpt.train.attention import DOCUMENTS
+from cpt.train.recompute import checkpointing
 from cpt.train.selection import chosen_targets
 from cpt.train.softmax import Softmax, softmax
+
+ADDED_ROWS = 4096
 
 
 class LossModel(nn.Module):
@@ -19,22 +23,23 @@ class LossModel(nn.Module):
 
     Args:
         model: a transformers causal language model.
-        save_memory: recompute the layers' activations in the backward pass (gradient checkpointing).
+        save_memory: recompute the layers' activations in the backward pass, all or `selective` ones.
         softmax: of cpt.train.softmax, which computes the loss of logits and its gradient.
     """
 
-    def __init__(self, model: nn.Module, save_memory: bool, softmax: Softmax = softmax):
+    def __init__(self, model: nn.Module, save_memory: bool | str, softmax: Softmax = softmax):
         super().__init__()
         self.model = model
         self.head_loss = HeadLoss(model.get_output_embeddings(), softmax)
         if save_memory:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable(checkpointing(save_memory))
 
     def forward(
         self,
         token_ids: torch.Tensor,
         positions: torch.Tensor | None,
         target_weights: torch.Tensor,
+        document_starts: torch.Tensor | None = None,
         *selection: torch.Tensor,
     ) -> torch.Tensor:
         """Sum over targets of weight x -ln p(target), in nats.
@@ -44,19 +49,31 @@ class LossModel(nn.Module):
             positions: int64 [sequences or 1, length]; where they start again at 0, a document begins, whose
                 tokens attend to none before it. None: each sequence is one.
             target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
+            document_starts: int32 [documents + 1], with positions: see cpt.train.batches.Batch.
             selection: what cpt.train.selection.chosen_targets takes besides, to train on a part of them.
 
         Returns:
             float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
             which has no gradient.
         """
-        hidden = self.hidden(token_ids, positions)
+        hidden = self.hidden(token_ids, positions, document_starts)
         return self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
 
-    def hidden(self, token_ids: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    def hidden(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor | None,
+        document_starts: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The last hidden states before each target: [sequences * (length - 1), width]."""
-        with documents_known(apart=positions is not None):
-            found = self.model.base_model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        apart = {}
+        if document_starts is not None and self.model.config._attn_implementation == DOCUMENTS:
+            torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # or each number of documents would compile
+            apart["document_starts"] = document_starts
+        with documents_known(apart=positions is not None and not apart):
+            found = self.model.base_model(
+                input_ids=token_ids, position_ids=positions, use_cache=False, **apart
+            )
         return found.last_hidden_state[:, :-1].flatten(0, 1)
 
 
@@ -181,7 +198,11 @@ class LinearCrossEntropy(torch.autograd.Function):
             if weight_gradient is not None and weight.dtype == torch.float32:
                 weight_gradient.addmm_(gradient.T, rows * its_weights)
             elif weight_gradient is not None:
-                weight_gradient += gradient.T @ (rows * its_weights)
+                products = gradient.T @ (rows * its_weights)
+                # Some rows at a time, since a CPU makes float32 copies of what it adds.
+                some = ADDED_ROWS if hidden.device.type == "cpu" else len(weight)
+                for total, added in zip(weight_gradient.split(some), products.split(some), strict=True):
+                    total += added
         gradients = (hidden_gradient, weight_gradient, bias_gradient)
         ctx.gradients = [None if g is None else g.to(weight.dtype) for g in gradients]
         return loss

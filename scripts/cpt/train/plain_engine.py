@@ -10,7 +10,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cpt.train.checkpoints import TensorsByName
-from cpt.train.compiled_layers import compile_layers, compiles, join_products
+from cpt.train.compiled_layers import (
+    compile_layers,
+    compiles,
+    join_products,
+    keep_residual_in_bfloat16,
+)
 from cpt.train.losses import LossModel
 from cpt.train.optimizer import (
     MOMENTS,
@@ -35,6 +40,8 @@ class PlainEngine:
         self.device = device
         if compiles(settings, device):
             join_products(self.model)
+            if self.autocast:
+                keep_residual_in_bfloat16(self.model)
             compile_layers(self.model)
         self.loss_model: nn.Module = LossModel(
             self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)

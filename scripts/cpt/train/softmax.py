@@ -37,7 +37,7 @@ def chosen_softmax(settings: dict[str, Any], device: torch.device) -> Softmax:
             raise UserError(
                 f"train.loss_kernel: liger needs liger-kernel {LIGER_VERSION}, and "
                 f"{'version ' + found if found else 'none'} is installed; "
-                "pip install --requirement envs/gpu.txt, or set auto"
+                "pip install --no-deps --requirement envs/gpu.txt, or set auto"
             )
     # Dynamic, so that the last pieces of micro-batches of all sizes share a compilation.
     return torch.compile(fused_softmax, dynamic=True) if compiles(settings, device) else softmax
@@ -57,8 +57,7 @@ def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     logits = logits.float()
     logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)
     # In place, the CPU's softmax reads and writes a row while it is in the cache.
-    in_place = logits.device.type == "cpu" and logits is given
-    probabilities = torch.softmax(logits, 1, out=logits if in_place else None)
+    probabilities = torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)
     # The largest probability is 1 / sum(exp(logits - largest)).
     losses = largest - probabilities.amax(1).log() - logits_of_targets
     gradient = probabilities.scatter_add_(1, targets, -torch.ones_like(largest)[:, None])
