@@ -83,7 +83,7 @@ def ours_deduplicate(job: Job, folder: Path) -> Result:
         corpora={"bench": 1},
         documents=[folder / "filtered.documents"],
         partitions=job.deduplicate.partitions,
-        keep=[folder / "keep.npy"],
+        keep=[folder / "keep"],
         table=folder / "duplicates.csv",
     )
 
@@ -91,8 +91,9 @@ def ours_deduplicate(job: Job, folder: Path) -> Result:
 def ours_decontaminate(job: Job, folder: Path) -> Result:
     return our(
         "decontaminate",
+        shard="00000",
         documents=folder / "filtered.documents",
-        unique=folder / "keep.npy",
+        unique=folder / "keep",
         benchmarks=job.benchmarks,
         settings=job.decontaminate,
         keep=folder / "decontaminated.npy",
@@ -108,7 +109,7 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     done = our(
         "tokenize_documents",
         documents=folder / "filtered.documents",
-        keep=folder / "keep.npy",
+        keep=folder / "keep" / "00000.keep.npy",
         model=job.model,
         thresholds=job.filters.token_quality,
         split=job.held_out,

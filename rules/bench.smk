@@ -35,7 +35,7 @@ rule timings:
 rule bench_corpus:
     """The corpus pipeline beside other ways to do it."""
     input:
-        raw=shards_of(cfg.used_corpora, rules.download.output.documents),
+        raw=of_all_shards(rules.download.output.documents),
         model=f"{R}/models/base",
         benchmarks=rules.fetch_benchmarks.output.benchmarks,
         config=rules.merged_config.output.merged,

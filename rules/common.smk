@@ -1,5 +1,6 @@
 # What all rules share: the validated config, paths, and how a script is called.
 # No heavy import and no network here: every job parses this again.
+import functools
 import glob
 import hashlib
 import json
@@ -16,13 +17,14 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
-from cpt import sizes, slurm, stage
+from cpt import planning, sizes, slurm, stage
 from cpt.config_runs import BENCHMARK_TASKS
 from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
 from cpt.expected_scores import expected_model, tasks_of
 from cpt.report.labels import model_name
 
+planning.plan_fast()
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
 try:
     cfg = load(config)
@@ -39,6 +41,7 @@ BASE_RUN = next(run for run, tokens in cfg.budgets.items() if not tokens)
 EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, EXPECTED_SCORES) if task in TASKS]
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
+CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 
 
@@ -105,6 +108,11 @@ def shards_of(corpora, pattern):
     ]
 
 
+def of_all_shards(pattern):
+    """An input: such a file of every shard. As a function: every job parses the rules, and few need the list."""
+    return lambda wildcards: shards_of(CORPORA, pattern)
+
+
 def model_of(run):
     """The model folder of a run; runs that no tokens went into are the base model."""
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
@@ -133,11 +141,13 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
+@functools.cache
 def local_files(corpus):
-    """The files of a corpus on this disk; a key that names some and finds none stops before any job."""
+    """The files of a corpus on this disk, in order; a key that names some and finds none stops before any job."""
     found = set()
     for key, patterns in cfg.corpora[corpus].own_files.items():
-        files = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+        paths = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+        files = {str(Path(path)) for path in paths if not os.path.isdir(path)}
         if patterns and not files:
             raise WorkflowError(
                 f"corpora.{corpus}.{key}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
@@ -145,6 +155,15 @@ def local_files(corpus):
             )
         found |= files
     return sorted(found)
+
+
+def own_files_of(wildcards):
+    """The files on this disk that a shard is made from: those dealt out to it. All, where addresses are dealt out
+    with them, and of any other source."""
+    source, files = cfg.corpora[wildcards.corpus], local_files(wildcards.corpus)
+    if source.source != "local" or "://" in "".join(source.files):
+        return files
+    return files[int(wildcards.shard) :: SHARDS[wildcards.corpus]]
 
 
 def source_of(corpus):

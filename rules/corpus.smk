@@ -13,14 +13,14 @@
 #   {R}/corpora/drops.md               what each rule dropped, with examples to read
 
 
-# Own files are inputs, so that a changed file is read again.
-SOURCE_FILES = {name: local_files(name) for name in cfg.used_corpora}
-CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
+if workflow.is_main_process:
+    for corpus in cfg.used_corpora:
+        local_files(corpus)  # patterns that match nothing stop here
 
 
 rule download:
     input:
-        files=lambda wildcards: SOURCE_FILES[wildcards.corpus],
+        own_files_of,  # so that a changed file is read again
     output:
         documents=f"{R}/corpora/{{corpus}}/raw/{{shard}}.parquet",
         manifest=f"{R}/corpora/{{corpus}}/raw/{{shard}}.json",
@@ -31,6 +31,7 @@ rule download:
     params:
         source=lambda wildcards: source_of(wildcards.corpus),
         columns=lambda wildcards: number_columns(wildcards.corpus),
+        files=lambda wildcards: Untracked(local_files(wildcards.corpus)),
         environment=source_environment,
         shards=lambda wildcards: Untracked(SHARDS[wildcards.corpus]),  # another number reruns no shard
     message:
@@ -64,9 +65,9 @@ rule filter_documents:
 rule deduplicate:
     """Exact duplicates over all corpora."""
     input:
-        documents=shards_of(CORPORA, rules.filter_documents.output.documents),
+        documents=of_all_shards(rules.filter_documents.output.documents),
     output:
-        keep=shards_of(CORPORA, f"{R}/corpora/{{corpus}}/deduplicated/{{shard}}.keep.npy"),
+        keep=directory(expand(f"{R}/corpora/{{corpus}}/deduplicated", corpus=CORPORA)),
         table=f"{R}/corpora/duplicates.csv",
     log:
         f"{R}/logs/deduplicate.log",
@@ -102,11 +103,11 @@ rule minhash:
 rule near_duplicates:
     """Near-duplicates over all corpora, where configured."""
     input:
-        documents=rules.deduplicate.input.documents,
+        documents=of_all_shards(rules.filter_documents.output.documents),
         unique=rules.deduplicate.output.keep,
-        signatures=shards_of(CORPORA, rules.minhash.output.signatures),
+        signatures=of_all_shards(rules.minhash.output.signatures),
     output:
-        keep=shards_of(CORPORA, f"{R}/corpora/{{corpus}}/near_deduplicated/{{shard}}.keep.npy"),
+        keep=directory(expand(f"{R}/corpora/{{corpus}}/near_deduplicated", corpus=CORPORA)),
         table=f"{R}/corpora/near_duplicates.csv",
     log:
         f"{R}/logs/near_duplicates.log",
@@ -122,7 +123,8 @@ rule near_duplicates:
 rule decontaminate:
     input:
         documents=rules.filter_documents.output.documents,
-        unique=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated/{{shard}}.keep.npy",
+        # A folder, or each of these jobs would go through a list of all shards to find the job that makes its file.
+        unique=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated",
         benchmarks=f"{R}/benchmarks",
     output:
         keep=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy",
@@ -220,11 +222,11 @@ rule pack:
 rule drop_report:
     """What each rule dropped, with examples to read."""
     input:
-        drops=shards_of(CORPORA, rules.filter_documents.output.drops),
-        examples=shards_of(CORPORA, rules.filter_documents.output.examples),
-        contamination=shards_of(CORPORA, rules.decontaminate.output.report),
-        token_drops=shards_of(CORPORA, rules.tokenize_documents.output.drops),
-        token_examples=shards_of(CORPORA, rules.tokenize_documents.output.examples),
+        drops=of_all_shards(rules.filter_documents.output.drops),
+        examples=of_all_shards(rules.filter_documents.output.examples),
+        contamination=of_all_shards(rules.decontaminate.output.report),
+        token_drops=of_all_shards(rules.tokenize_documents.output.drops),
+        token_examples=of_all_shards(rules.tokenize_documents.output.examples),
     output:
         page=f"{R}/corpora/drops.md",
     log:
@@ -246,7 +248,7 @@ rule corpus_statistics:
         drops=rules.drop_report.input.drops,
         contamination=rules.drop_report.input.contamination,
         token_drops=rules.drop_report.input.token_drops,
-        qualities=shards_of(CORPORA, rules.tokenize_documents.output.quality),
+        qualities=of_all_shards(rules.tokenize_documents.output.quality),
         duplicates=[
             rules.deduplicate.output.table,
             *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),

@@ -14,7 +14,7 @@ rule provenance:
         config=rules.merged_config.output.merged,
         base=rules.base_model.output.report,
         benchmarks=rules.fetch_benchmarks.output.manifest,
-        manifests=shards_of(cfg.used_corpora, rules.download.output.manifest),
+        manifests=of_all_shards(rules.download.output.manifest),
         packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
         summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
         evaluations=[*rules.scores.input.summaries, *rules.scores.input.bits],

@@ -5,6 +5,8 @@
 # names them. An input without a name is only waited for. A rule that asks for no `runtime` runs on the submit host.
 import functools
 
+from snakemake.common import get_function_params, overwrite_function_params
+
 from cpt import stage
 
 # Params of a rule with LAUNCHED_STAGE that aren't its stage's but those of scripts/launch.py.
@@ -29,8 +31,9 @@ def finish(declared):
             settings[name] = lambda wildcards, threads: threads
         elif name not in given and name in declared.wildcard_names:
             settings[name] = lambda wildcards, name=name: wildcards[name]
-    read = [str(file) for file in declared.input if str(file) in PROJECT_FILES]
-    settings["code"] = code([script, *STARTS.get(declared.name, ())], read)
+    scripts = (script, *STARTS.get(declared.name, ()))
+    read = tuple(str(file) for file in declared.input if str(file) in PROJECT_FILES)
+    settings["code"] = lambda wildcards: code(scripts, read)  # when a job needs it: others start without
     if launched:
         launch["device"] = settings["device"]
     declared._params = type(declared.params)()
@@ -40,16 +43,20 @@ def finish(declared):
         command=command_of(script),
         **{name: setting_option(name, value) for name, value in settings.items()},
     )
+    resources = (declared.ruleinfo.resources or ((), {}))[1]
+    for function in filter(callable, [*declared.params, *resources.values()]):
+        overwrite_function_params(function, get_function_params(function))  # or Snakemake looks in each job
     log = str(declared.log[0])
     about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{([a-z]\w*)", log))
     declared.message = declared.message or declared.name.replace("_", " ") + (f": {about}" if about else "")
     if declared.output and "measured" not in settings:  # what sums the times up isn't measured itself
         declared.benchmark_modifier = declared.log_modifier
         declared.benchmark = f"{R}/timings/{log.removeprefix(f'{R}/logs/').removesuffix('.log')}.tsv"
-    if "runtime" not in (declared.ruleinfo.resources or ((), {}))[1]:
+    if "runtime" not in resources:
         workflow.localrules(declared.name)
 
 
+@functools.cache
 def code(scripts, files):
     """Digest of all code that scripts reach, and of the project's files that they read: a change of them
     reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
@@ -79,7 +86,8 @@ def command_of(script):
 def setting_option(name, value):
     """A param as the option that it becomes; of a function, what it returns."""
     if not callable(value):  # a function all the same, or Snakemake would look for wildcards in the text
-        return lambda wildcards: option_text(name, value)
+        text = functools.cache(functools.partial(option_text, name, value))
+        return lambda wildcards: text()
 
     @functools.wraps(value)
     def evaluated(*arguments, **named):

@@ -5,24 +5,32 @@ from cpt.command import run
 from cpt.config_sections import Decontaminate
 from cpt.corpus.contamination import Items, contamination_of
 from cpt.corpus.documents import load_keep
+from cpt.corpus.keep_lists import keep_list
 from cpt.files import write_json
 from cpt.provenance import provenance
 
 
 def decontaminate(
-    documents: Path, unique: Path, benchmarks: Path, settings: Decontaminate, keep: Path, report: Path
+    shard: str,
+    documents: Path,
+    unique: Path,
+    benchmarks: Path,
+    settings: Decontaminate,
+    keep: Path,
+    report: Path,
 ) -> None:
     """Report, and if configured drop, documents that share n-grams with the evaluation items.
 
     Args:
+        shard: its number, as files have it.
         documents: the filtered documents (.parquet).
-        unique: which of them are no duplicates (.npy).
+        unique: the corpus's folder of which documents are no duplicates (.npy).
         benchmarks: the folder with items.parquet.
         settings: the config's `decontaminate`.
         keep: which documents are kept (.npy), to write.
         report: what was found (.json), to write.
     """
-    before = load_keep(unique, documents)
+    before = load_keep(keep_list(unique, shard), documents, whole=unique)
     items = Items(benchmarks / "items.parquet", settings.ngram)
     contaminated, size, hits, touched = contamination_of(documents, before, items)
     kept = before & ~contaminated if settings.drop else before

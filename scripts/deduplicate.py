@@ -19,7 +19,7 @@ def deduplicate(
         corpora: corpus: number of shards; lists of files have all shards, in this order.
         documents: the filtered documents (.parquet).
         partitions: the config's `deduplicate.partitions`.
-        keep: which documents are no duplicates (.npy), to write.
+        keep: a folder for each corpus, to write: which documents of each shard are no duplicates (.npy).
         table: duplicates per shard (.csv), to write.
     """
     counts = [open_parquet(path, ["digest", "bytes"]).metadata.num_rows for path in documents]

@@ -7,7 +7,7 @@ import numpy as np
 from cpt.arrays import load_array
 from cpt.command import run
 from cpt.corpus.documents import load_keep
-from cpt.corpus.keep_lists import write_keep_lists
+from cpt.corpus.keep_lists import keep_lists, write_keep_lists
 from cpt.corpus.near_duplicates import first_of_clusters
 from cpt.files import one_for_each
 
@@ -25,12 +25,13 @@ def near_duplicates(
     Args:
         corpora: corpus: number of shards; lists of files have all shards, in this order.
         documents: the filtered documents (.parquet).
-        unique: which of them are no exact duplicates (.npy).
+        unique: a folder for each corpus: which of them are no exact duplicates (.npy).
         signatures: their MinHash signatures (.npy).
-        keep: which documents are no near-duplicates either (.npy), to write.
+        keep: a folder for each corpus, to write: which documents are no near-duplicates either (.npy).
         table: near-duplicates per shard (.csv), to write.
     """
-    before = [load_keep(path, of) for path, of in one_for_each(unique, documents)]
+    lists = one_for_each(keep_lists(unique, corpora), documents)
+    before = [load_keep(path, of, whole=path.parent) for path, of in lists]
     hashes = [load_array(path, mapped=True) for path in signatures]
     first = first_of_clusters(hashes, np.concatenate(before))
     alone = first == np.arange(len(first))

@@ -3,21 +3,64 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.exceptions import WorkflowError
+
+from cpt.planning import check_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {"results", "tests"}
 
 
+# Counts the calls of functions: of everything, or of planning alone.
+COUNT = """
+import cProfile, sys
+from snakemake.cli import main
+from snakemake.workflow import Workflow
+
+profile, plan, what = cProfile.Profile(), Workflow.execute, sys.argv.pop(1)
+if what == "plan":
+    Workflow.execute = lambda *arguments, **named: profile.runcall(plan, *arguments, **named)
+try:
+    profile.runcall(main) if what == "all" else main()
+except SystemExit as end:
+    assert not end.code
+print("calls:", sum(entry.callcount for entry in profile.getstats()), flush=True)
+"""
+
+
 @pytest.fixture
-def snakemake(tmp_path):
-    """Run Snakemake on the smoke experiment in an empty folder; returns what it printed. It must fail, or
-    only plan."""
+def clone(tmp_path):
+    """An empty folder with the project's files."""
     for path in ROOT.glob("[!.]*"):
         if path.name not in LEFT_OUT:
             (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+@pytest.fixture
+def calls(clone):
+    """How often functions are called in a dry run of the smoke experiment with so many shards."""
+
+    def count(what: str, shards: int, *options: str) -> int:
+        command = [sys.executable, "-c", COUNT, what, *options, "--dry-run", "--quiet", "rules"]
+        command += ["--configfile", "experiments/smoke.yaml"]
+        command += ["--config", f"corpora={{networkx: {{shards: {shards}}}}}"]
+        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.rpartition("calls: ")[2])
+
+    return count
+
+
+@pytest.fixture
+def snakemake(clone, tmp_path):
+    """Run Snakemake on the smoke experiment in an empty folder; returns what it printed. It must fail, or
+    only plan."""
 
     def run(*arguments: str, fails: bool = True, **environment: str) -> str:
         command = [sys.executable, "-m", "snakemake", *arguments[:1], "--cores", "1", "--quiet", "rules"]
@@ -64,7 +107,19 @@ def test_a_config_that_no_job_can_be_planned_for(snakemake, tmp_path, config, me
 @pytest.mark.parametrize("name", ["MAX_MINUTES", "TRAIN_MINUTES", "POLL_SECONDS", "WARNING_SECONDS"])
 def test_a_sites_value_that_is_no_number(snakemake, name):
     printed = snakemake("--dry-run", **{f"CPT_SLURM_{name}": "12h"})
-    assert f"CPT_SLURM_{name}: expected a whole number, but it is '12h'; mend or unset it" in printed
+    assert f"CPT_SLURM_{name}: expected a whole number, but it is '12h'; correct or unset it" in printed
+
+
+def test_names_of_a_site_that_mean_something_to_python(snakemake):
+    site = {"CPT_SLURM_PARTITION": "all", "CPT_SLURM_QOS": "max", "CPT_SLURM_EXTRA": "--exclusive"}
+    target = "results/smoke/table1.csv"
+    printed = snakemake(target, "--dry-run", "--profile", "slurm", fails=False, SLURM_JOB_ID="7", **site)
+    assert "Snakemake runs inside Slurm job 7, and ends with it" in printed
+
+
+def test_an_option_for_gpus_that_slurm_does_not_have(snakemake):
+    printed = snakemake("--dry-run", CPT_SLURM_GPU_OPTION="gpu")
+    assert "CPT_SLURM_GPU_OPTION: expected one of gpus, gpus-per-node, gres, none, but it is 'gpu'" in printed
 
 
 def test_jobs_of_a_killed_workflow_that_still_run(snakemake, tmp_path):
@@ -75,7 +130,7 @@ def test_jobs_of_a_killed_workflow_that_still_run(snakemake, tmp_path):
     (tmp_path / "bin" / "squeue").chmod(0o755)
     printed = snakemake("results/smoke/config.yaml", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert "Slurm jobs of an earlier workflow in this folder are still queued or running (71, 73)" in printed
-    assert "`make resume` waits for them and goes on" in printed
+    assert "`make resume` waits for them and resumes. If that workflow still works, start this" in printed
 
 
 def test_a_squeue_that_does_not_answer(snakemake, tmp_path):
@@ -108,6 +163,7 @@ def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
         ("dataset", "benchmark", "evaluate.benchmarks.revisions"),
     ):
         assert f'["{kind}", "a/{name}", "{commit}", "{key}"]' in printed
+    assert "--no-cluster" in printed  # with the profile, tests/slurm
 
 
 def test_the_base_model_alone_has_no_training_loss_to_draw(snakemake):
@@ -124,3 +180,61 @@ def test_a_workflow_that_lives_needs_no_resuming(tmp_path):
     assert done.returncode == 1
     told = f"error: Snakemake still works here (process {process.pid}), so nothing has to be resumed; let it"
     assert done.stderr.startswith(told)
+
+
+def test_planning_for_slurm_grows_with_the_shards_not_with_their_square(calls):
+    tables = "results/smoke/corpora/statistics.csv", "results/smoke/corpora/drops.md"
+    few, some, many = (calls("plan", shards, *tables, "--profile", "slurm") for shards in (8, 72, 136))
+    assert many - some < 1.1 * (some - few)  # 1.6 times as many when it grew with the square
+
+
+def test_the_benchmark_of_planning_has_a_row_for_each_number_of_shards(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    planning = import_module("planning")
+    printed = "job count\ntotal     9\n\njob count\ntotal     1234\n"
+    asked: list[list[str]] = []
+
+    def measured(options: list[str]) -> object:
+        asked.append(options)
+        return planning.Measured(len(asked), 300.4, printed)
+
+    monkeypatch.setattr(planning, "measured", measured)
+    planning.planning(tmp_path / "table.md", [14, 2_000])
+    rows = (tmp_path / "table.md").read_text().splitlines()
+    assert rows[2:] == ["| 14 | 1,234 | 1.0 | 300 | 2.0 | 3.0 |", "| 2,000 | 1,234 | 4.0 | 300 | 5.0 | 6.0 |"]
+    assert [options[-2:] == ["--profile", "slurm"] for options in asked[:3]] == [True, False, False]
+    assert "corpora={fineweb_edu: {shards: 2000}}" in asked[5] and "remote" in asked[5]
+
+
+def test_a_jobs_start_does_not_depend_on_the_number_of_shards(calls):
+    job = "--target-jobs=filter_documents:corpus=networkx,shard=00001", "--allowed-rules=filter_documents"
+    few, many = (calls("all", shards, *job, "--force", "--mode=remote") for shards in (2, 2_000))
+    assert abs(many - few) < 0.01 * few
+
+
+class Node:
+    """A job, its rule, or a group of jobs, as far as the check of groups looks at them."""
+
+    def __init__(self, name: str):
+        self.rule, self.name, self.groupid = self, name, name
+
+
+@pytest.mark.parametrize(
+    ("waits", "groups", "circle"),
+    [
+        ("b>a c>b d>a", {"x": "ab", "y": "cd"}, None),
+        ("b>a c>b", {"x": "ac"}, {"x", "b"}),
+        ("b>a d>c", {"x": "ad", "y": "bc"}, {"x", "y"}),  # they wait for one another
+    ],
+)
+def test_groups_that_wait_for_themselves_are_refused(waits, groups, circle):
+    jobs = {name: Node(name) for name in "abcd"}
+    earlier = {job: [jobs[pair[2]] for pair in waits.split() if pair[0] == job.name] for job in jobs.values()}
+    grouped = {jobs[name]: group for group in map(Node, groups) for name in groups[group.name]}
+    dag = SimpleNamespace(jobs=list(jobs.values()), _dependencies=earlier, _group=grouped)
+    if circle is None:
+        check_groups(dag)
+        return
+    with pytest.raises(WorkflowError, match="Groups of jobs wait for themselves") as error:
+        check_groups(dag)
+    assert set(str(error.value).partition("(")[2].partition(")")[0].split(" <- ")) == circle

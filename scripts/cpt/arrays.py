@@ -48,9 +48,15 @@ class ArrayWriter:
         self._write_header()
 
 
-def load_array(path: str | Path, mapped: bool = False) -> np.ndarray:
-    """Read a .npy file, or map it into memory; DamagedFileError if it isn't one, or is cut short."""
+def load_array(path: str | Path, mapped: bool = False, whole: Path | None = None) -> np.ndarray:
+    """Read a .npy file, or map it into memory.
+
+    Raises DamagedFileError if it isn't one, or is cut short: delete it, or `whole`, the folder that it was
+    made with.
+    """
     try:
         return np.load(path, mmap_mode="r" if mapped else None)
     except (ValueError, EOFError) as error:
-        raise DamagedFileError(f"{path}: not a complete array ({error}); delete it and run again") from None
+        raise DamagedFileError(
+            f"{path}: not a complete array ({error}); delete {whole or 'it'} and run again"
+        ) from None

@@ -94,11 +94,12 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         settings["filters"] = rules.of_documents
         names = {"documents": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
         add("filter_documents", {"raw": raw, **settings}, **files(documents.with_suffix(""), names))
-    documents, exact = over("filtered", ".parquet"), over("deduplicated", ".keep.npy")
+    documents = over("filtered", ".parquet")
+    exact, unique = ([root / corpus / what / "keep" for corpus in corpora] for what in ("exact", "near"))
     everything = {"corpora": corpora, "documents": documents}
     duplicates = [root / "duplicates.csv", root / "near_duplicates.csv"]
     add("deduplicate", {**everything, "partitions": 4}, keep=exact, table=duplicates[0])
-    signatures, unique = over("minhash", ".npy"), over("near_deduplicated", ".keep.npy")
+    signatures = over("minhash", ".npy")
     near = NearDuplicates(ngram=5, bands=14, rows=8, seed=0)
     for path, output in zip(documents, signatures, strict=True):
         add("minhash", {"documents": path, "near": near}, signatures=output)
@@ -106,8 +107,9 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
     add("near_duplicates", {**everything, **lists}, keep=unique, table=duplicates[1])
     keeps, reports = over("decontaminated", ".keep.npy"), over("decontaminated", ".json")
     settings = {"benchmarks": sources / "benchmarks", "settings": Decontaminate(ngram=13, drop=True)}
-    for path, before, keep, report in zip(documents, unique, keeps, reports, strict=True):
-        add("decontaminate", {"documents": path, "unique": before, **settings}, keep=keep, report=report)
+    for (corpus, shard), path, keep, report in zip(shards, documents, keeps, reports, strict=True):
+        part = {"shard": shard, "documents": path, "unique": root / corpus / "near" / "keep"}
+        add("decontaminate", {**part, **settings}, keep=keep, report=report)
     settings = {"thresholds": rules.token_quality, "split": HeldOut(share=0.3, group_by="text")}
     for path, keep, stem in zip(documents, keeps, over("tokens", ""), strict=True):
         inputs = {"documents": path, "keep": keep, "model": base / "model", **settings}

@@ -127,9 +127,10 @@ def test_stage(save_table, tmp_path, drop):
         tmp_path / "filtered.parquet",
         {"row": [0, 2, 5], "id": ["a", "b", None], "url": [None] * 3, "text": [LONG, "clean", f"x {LONG}"]},
     )
-    np.save(tmp_path / "keep.npy", np.array([False, True, True]))
+    (tmp_path / "unique").mkdir()
+    np.save(tmp_path / "unique" / "00003.keep.npy", np.array([False, True, True]))
     settings, outputs = Decontaminate(ngram=13, drop=drop), (tmp_path / "out.npy", tmp_path / "report.json")
-    decontaminate(filtered, tmp_path / "keep.npy", tmp_path / "benchmarks", settings, *outputs)
+    decontaminate("00003", filtered, tmp_path / "unique", tmp_path / "benchmarks", settings, *outputs)
     report = json.loads((tmp_path / "report.json").read_text())
     assert np.load(tmp_path / "out.npy").tolist() == [False, True, not drop]
     assert [report[key] for key in ("documents", "contaminated", "dropped")] == [2, 1, int(drop)]

@@ -13,7 +13,7 @@ from stages import prose, run_all, stages_of
 from tokenizers import Tokenizer
 
 from cpt.arrays import load_array, save_array
-from cpt.corpus.documents import FILTERED_SCHEMA, open_parquet, read_rows, row_writer
+from cpt.corpus.documents import FILTERED_SCHEMA, load_keep, open_parquet, read_rows, row_writer
 from cpt.corpus.drops import read_tables
 from cpt.errors import DamagedFileError, UserError
 
@@ -97,6 +97,8 @@ def test_a_damaged_array(tmp_path, content):
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
     with pytest.raises(DamagedFileError, match=r"x.npy: not a complete array .*; delete it and run again"):
         load_array(path)
+    with pytest.raises(UserError, match=rf"x.npy: not a complete array .*; delete {tmp_path} and run again"):
+        load_keep(path, tmp_path / "x.parquet", whole=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpt.corpus.duplicates import digest, repeated_positions, write_partitions
+from cpt.corpus.keep_lists import keep_lists
 from cpt.corpus.kernels import as_utf8
 from cpt.corpus.words import with_single_spaces
 from deduplicate import deduplicate
@@ -58,7 +59,8 @@ def test_single_spaces(text):
 def survivors(save_table, root, corpora: dict[str, list[list[str]]], partitions: int) -> list[str]:
     """The texts that the stage keeps of corpora and their shards."""
     shards = [texts for parts in corpora.values() for texts in parts]
-    documents, keep = ([root / f"{n}{end}" for n in range(len(shards))] for end in (".parquet", ".npy"))
+    documents = [root / f"{n}.parquet" for n in range(len(shards))]
+    keep = [root / f"{corpus}.deduplicated" for corpus in corpora]
     for path, texts in zip(documents, shards, strict=True):
         rows = {"digest": pa.array(digests(texts, "whitespace"), pa.binary(16))}
         rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
@@ -66,7 +68,7 @@ def survivors(save_table, root, corpora: dict[str, list[list[str]]], partitions:
     counts = {corpus: len(parts) for corpus, parts in corpora.items()}
     deduplicate(counts, documents, partitions, keep, root / "duplicates.csv")
     assert not list(root.rglob(".*"))
-    lists = [np.load(path) for path in keep]
+    lists = [np.load(path) for path in keep_lists(keep, counts)]
     assert all(each.dtype == bool for each in lists)
     everything = zip(itertools.chain(*shards), np.concatenate(lists), strict=True)
     return [text for text, stays in everything if stays]

@@ -19,6 +19,7 @@ from scipy import sparse
 from cpt.config_sections import NearDuplicates
 from cpt.corpus import near_duplicates as module
 from cpt.corpus.documentation import documents_of, source_files
+from cpt.corpus.keep_lists import keep_lists
 from cpt.corpus.near_duplicates import band_hashes, first_of_clusters, hash_ngrams
 from cpt.errors import UserError
 from minhash import minhash
@@ -168,22 +169,27 @@ def test_clusters_do_not_depend_on_shards_or_ranges(data):
 def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lambda text: True) -> dict:
     """Filtered documents, exact keep-lists and signatures; returns what `near_duplicates` is called with."""
     everything = [texts for parts in shards.values() for texts in parts]
-    kinds = {"documents": ".parquet", "unique": ".unique.npy", "signatures": ".npy", "keep": ".keep.npy"}
+    kinds = {"documents": ".parquet", "signatures": ".npy"}
     lists = {name: [root / f"{n}{end}" for n in range(len(everything))] for name, end in kinds.items()}
+    lists |= {name: [root / corpus / name for corpus in shards] for name in ("unique", "keep")}
+    corpora = {corpus: len(parts) for corpus, parts in shards.items()}
+    for folder in lists["unique"]:
+        folder.mkdir(parents=True)
+    unique = keep_lists(lists["unique"], corpora)
     for number, texts in enumerate(everything):
         rows = {"row": list(range(len(texts))), "text": np.array(texts, str).tolist()}
         rows |= {"id": [str(n) for n in range(len(texts))], "url": [""] * len(texts)}
         rows["bytes"] = np.array([len(text.encode()) for text in texts], np.int64)
         save_table(lists["documents"][number], rows)
-        np.save(lists["unique"][number], np.array([keep(text) for text in texts], bool))
+        np.save(unique[number], np.array([keep(text) for text in texts], bool))
         minhash(lists["documents"][number], FINEWEB, lists["signatures"][number])
-    corpora = {corpus: len(parts) for corpus, parts in shards.items()}
     return {"corpora": corpora, **lists, "table": root / "near_duplicates.csv"}
 
 
 def kept_texts(shards: dict[str, list[list[str]]], keep: list[Path]) -> list[str]:
     everything = [text for parts in shards.values() for texts in parts for text in texts]
-    stays = np.concatenate([np.load(path) for path in keep])
+    corpora = {corpus: len(parts) for corpus, parts in shards.items()}
+    stays = np.concatenate([np.load(path) for path in keep_lists(keep, corpora)])
     return [text for text, stay in zip(everything, stays, strict=True) if stay]
 
 
@@ -228,8 +234,8 @@ def test_exact_duplicates_count_once(save_table, tmp_path):
     minhash(files["documents"][2], FINEWEB, tmp_path / "again.npy")
     assert (tmp_path / "again.npy").read_bytes() == files["signatures"][2].read_bytes()
     assert not list(tmp_path.rglob(".*"))
-    np.save(files["unique"][2], np.ones(2, bool))
-    with pytest.raises(UserError, match="doesn't fit the 3 documents of"):
+    np.save(files["unique"][1] / "00000.keep.npy", np.ones(2, bool))
+    with pytest.raises(UserError, match=r"fit the 3 documents of .*; delete .*/b/unique and run again"):
         near_duplicates(**files)
 
 

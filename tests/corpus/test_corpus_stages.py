@@ -21,12 +21,12 @@ INPUTS = {
     "minhash": ["corpora/two/filtered/00000.parquet"],
     "near_duplicates": [
         "corpora/two/filtered/00000.parquet",
-        "corpora/two/deduplicated/00000.keep.npy",
+        "corpora/two/exact/keep/00000.keep.npy",
         "corpora/two/minhash/00000.npy",
     ],
     "decontaminate": [
         "corpora/two/filtered/00000.parquet",
-        "corpora/two/near_deduplicated/00000.keep.npy",
+        "corpora/two/near/keep/00000.keep.npy",
         "sources/benchmarks/items.parquet",
     ],
     "tokenize_documents": [

@@ -304,6 +304,6 @@ def test_nothing_held_out_is_an_error(tokenize, tmp_path):
 
 
 def test_a_keep_list_of_another_file_is_refused(tokenize, tmp_path):
-    with pytest.raises(UserError, match="doesn't fit the 1 documents"):
+    with pytest.raises(UserError, match=r"doesn't fit the 1 documents of .*; delete it and run again"):
         tokenize([("a", None, "the rain")], [True, False])
     assert not (tmp_path / "00000.tokens").exists()

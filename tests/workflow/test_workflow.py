@@ -263,3 +263,5 @@ def test_own_corpus_from_files_to_sequences(project):
     # a.md, b.txt, d.txt and two odd ones; the null and the empty one are dropped, one is a duplicate
     assert ledger["sources"]["mine"]["documents"] == 5
     assert ledger["sequences"] > 10
+    (folder / "b.txt").write_text("\n".join(prose[1:]))  # of the second shard
+    assert project.planned(target, "--config", *config)["download"] == 1

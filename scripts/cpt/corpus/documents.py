@@ -287,13 +287,16 @@ def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
         rows.flush()
 
 
-def load_keep(path: str | Path, documents: str | Path) -> np.ndarray:
-    """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`."""
-    keep = load_array(path)
+def load_keep(path: str | Path, documents: str | Path, whole: Path | None = None) -> np.ndarray:
+    """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`.
+
+    `whole` is the folder that it was made with, if there is one: Snakemake makes that again, no file in it.
+    """
+    keep = load_array(path, whole=whole)
     rows = open_parquet(documents, ["id", "url", "text"]).metadata.num_rows
     if keep.shape != (rows,) or keep.dtype != bool:
         raise UserError(
             f"{path}: a keep-list of {keep.dtype} {list(keep.shape)} doesn't fit the {rows} documents of "
-            f"{documents}; delete it and run again"
+            f"{documents}; delete {whole or 'it'} and run again"
         )
     return keep

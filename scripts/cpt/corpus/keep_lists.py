@@ -9,7 +9,18 @@ import numpy as np
 from cpt.arrays import save_array
 from cpt.corpus.documents import text_bytes
 from cpt.corpus.shards import names_of
-from cpt.files import atomic
+from cpt.files import atomic, one_for_each
+
+
+def keep_list(folder: Path, shard: str) -> Path:
+    """Where a corpus's folder has the keep-list of a shard."""
+    return folder / f"{shard}.keep.npy"
+
+
+def keep_lists(folders: Sequence[Path], corpora: dict[str, int]) -> list[Path]:
+    """The keep-lists of all shards of `corpora` (corpus: number of shards), which have a folder each."""
+    folder = dict(one_for_each(corpora, folders))
+    return [keep_list(folder[corpus], shard) for corpus, shard in names_of(corpora)]
 
 
 def write_keep_lists(
@@ -27,18 +38,21 @@ def write_keep_lists(
         documents: the shards' filtered documents.
         before: which documents came into the stage, bool [documents] of each shard.
         kept: which documents of all shards stay, bool; those that didn't come in don't count.
-        keep: the files to write.
+        keep: the folders to write, one for each corpus.
         table: corpus, shard, documents, what is kept no longer (the column is named after the file), bytes.
 
     All are renamed into place only when all are written.
     """
     lines = [f"corpus,shard,documents,{table.stem},bytes"]
     ends = np.cumsum([len(each) for each in before])
-    shards = zip(names_of(corpora), documents, before, ends, keep, strict=True)
     with ExitStack() as outputs:
+        folders = [outputs.enter_context(atomic(folder)) for folder in keep]
+        for folder in folders:
+            folder.mkdir()
+        shards = zip(names_of(corpora), documents, before, ends, keep_lists(folders, corpora), strict=True)
         for (corpus, shard), path, had, end, output in shards:
             mine = had & kept[end - len(had) : end]
-            with open(outputs.enter_context(atomic(output)), "wb") as file:
+            with open(output, "wb") as file:
                 save_array(file, mine)
             gone = had & ~mine
             lines.append(f"{corpus},{shard},{had.sum()},{gone.sum()},{text_bytes(path, gone)}")

@@ -1,0 +1,48 @@
+"""What lets Snakemake plan thousands of jobs in time that grows with their number, not with its square."""
+
+import gc
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+from snakemake.common import get_function_params, overwrite_function_params
+from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resource
+
+if TYPE_CHECKING:
+    from snakemake.dag import DAG
+
+NEW_OBJECTS = 50_000  # between two looks for garbage; Python's 700 look through a growing plan all the time
+
+
+def plan_fast() -> None:
+    """Change Snakemake in this process: planning takes time in proportion to the jobs.
+
+    Its own checks of groups go through everything upstream from each job of each group.
+    """
+    from snakemake.dag import DAG  # not at the top: Snakemake's modules import one another in a circle
+
+    DAG.validate_group = lambda dag, group: None
+    DAG._check_groups = check_groups
+    overwrite_function_params(Resource.evaluate, get_function_params(Resource.evaluate))  # found out once
+    gc.set_threshold(NEW_OBJECTS)
+
+
+def check_groups(dag: "DAG") -> None:
+    """Look at all groups of jobs in one pass over the workflow.
+
+    Raises WorkflowError if groups would wait for themselves, that is, for jobs that wait for one of theirs.
+    """
+    nodes = {job: id(group) for job, group in dag._group.items()}  # a group's hash changes when it grows
+    waits: dict[object, set[object]] = {}
+    for job in dag.jobs:
+        node = nodes.get(job, job)
+        earlier = {nodes.get(dependency, dependency) for dependency in dag._dependencies[job]}
+        waits.setdefault(node, set()).update(earlier - {node})
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError as error:
+        names = {id(group): group.groupid for group in dag._group.values()}
+        circle = " <- ".join(names.get(node) or node.rule.name for node in error.args[1])
+        raise WorkflowError(
+            f"Groups of jobs wait for themselves ({circle}); change `groups` in the profile, or --groups"
+        ) from None
