@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cpt.command import run
-from cpt.cpu import set_up_products
+from cpt.cpu import processor, set_up_products
 from cpt.files import read_json, sha256_of, write_json
 from cpt.train.flops import flops_per_token
 from cpt.train.metrics import MetricsFile, peak_flops
@@ -51,16 +51,21 @@ class Meter:
         self.wall.append(time.monotonic())
         self.cpu.append(time.process_time())
 
-    def write(self, file: Path, held: dict[str, dict[str, int]], flops: float, warm_up: int) -> None:
+    def write(
+        self, file: Path, held: dict[str, dict[str, int]], flops: float, warm_up: int, precision: str
+    ) -> None:
         """Write what training.py reads. `held` is as Engine.held_bytes gives it, `flops` are per token."""
+        cuda = self.device.type == "cuda"
         result = {
+            "precision": precision,
+            "measured_on": torch.cuda.get_device_name(self.device) if cuda else processor(),
             "step_seconds": statistics.median(np.diff(self.wall[warm_up - 1 :])),
             "step_cpu_seconds": statistics.median(np.diff(self.cpu[warm_up - 1 :])),
             "peak_mb": self.peak_mb,
             "baseline_mb": self.baseline_mb,
             "parts_mb": {part: held[part].get(self.device.type, 0) / 1e6 for part in held},
             "flops_per_token": flops,
-            "peak_flops": peak_flops(self.device) if self.device.type == "cuda" else matmul_flops(),
+            "peak_flops": peak_flops(self.device) if cuda else matmul_flops(),
         }
         if os.environ.get("RANK", "0") == "0":
             write_json(file, result)
@@ -137,7 +142,8 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
     if os.environ.get("RANK", "0") == "0":
         summary = read_json(folder / "run.json")
         held, flops = summary["held_bytes"], summary["flops_per_token"]
-        meter.write(folder / "result.json", held, flops, job["warm_up_steps"])
+        precision = summary["settings"]["precision"]
+        meter.write(folder / "result.json", held, flops, job["warm_up_steps"], precision)
 
 
 def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> None:
@@ -191,7 +197,7 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
     )
     Trainer(model=model, args=training_arguments, train_dataset=PackedRows(rows), callbacks=[Clock()]).train()
     flops = flops_per_token(model.config, sum(p.numel() for p in model.parameters()), length)
-    meter.write(folder / "result.json", held, flops, job["warm_up_steps"])
+    meter.write(folder / "result.json", held, flops, job["warm_up_steps"], settings["precision"])
 
 
 def logits_megabytes(job: dict[str, Any], device: torch.device) -> float:

@@ -82,14 +82,14 @@ class Train(Section):
     engine: Literal["ddp", "fsdp", "deepspeed"]
     zero_stage: Literal[0, 1, 2, 3] = Field(description="of the deepspeed engine")
     offload: list[Literal["optimizer", "parameters"]] = Field(description="what is kept on the CPU")
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | Literal["selective"]
     compile: bool | Literal["auto"] = Field(
         description="torch.compile of layers (ddp and fsdp) and loss; auto: on a GPU, where it's possible"
     )
     loss_kernel: Literal["auto", "liger", "pytorch"] = Field(
         description="of the cross-entropy; auto: liger-kernel's on a GPU where it is installed"
     )
-    precision: Literal["bf16", "float32"]
+    precision: Literal["bf16", "float32", "auto"]
     seed: int = Field(ge=0)
     checkpoint_every: Positive = Field(description="steps")
     keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")

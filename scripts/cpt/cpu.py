@@ -1,10 +1,44 @@
-"""Which library computes float32 matrix products on a CPU."""
+"""How a CPU computes matrix products: the library for float32, and whether bfloat16 is faster."""
 
+import ctypes
+import platform
+import re
+import time
 from pathlib import Path
 
 import torch
+from torch import nn
 
 CPUINFO = Path("/proc/cpuinfo")
+# What a processor is known by (x86 and Arm), and its instructions that products are fast with.
+PROCESSOR_KEYS = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
+PRODUCT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16", "i8mm")
+# Rows of a product that is timed, and the most of its other two sizes: a large model's would take minutes
+# on a processor without instructions for bfloat16.
+TIMED_ROWS, TIMED_SIZE, REPEATS = 1024, 1024, 4
+
+# glibc's malloc.h: what is free at the heap's end goes back to the system from this size on, and a block of
+# this size is asked of the system; and the most that they can be set to.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc use freed memory again instead of giving it back, as it does with large tensors.
+
+    What the system gives costs a page fault per 4 KB, which takes a fourth of a training step in bfloat16
+    (docs/performance.md). Other C libraries are left as they are.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(M_TRIM_THRESHOLD, LARGEST)
+        adjust(M_MMAP_THRESHOLD, LARGEST)
+
+
+def give_back_memory() -> None:
+    """Let glibc give what is freed back to the system, so that the process holds what it uses."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def set_up_products() -> bool:
@@ -35,3 +69,37 @@ def products_are_exact() -> bool:
     """
     left, right = torch.full((256, 64), 1 + 2.0**-9), torch.full((64, 256), 1 + 2.0**-8)
     return bool((left @ right == 64 * (1 + 2.0**-9) * (1 + 2.0**-8)).all())
+
+
+def processor() -> str:
+    """The processor's name, family and model, and which of the instructions for fast products it has."""
+    text = CPUINFO.read_text()
+    fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", text.partition("\n\n")[0], re.MULTILINE))
+    name = [f"{key} {fields[key]}".removeprefix("model name ") for key in PROCESSOR_KEYS if key in fields]
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    return ", ".join([*(name or [platform.machine()]), *(flag for flag in PRODUCT_FLAGS if flag in flags)])
+
+
+def bfloat16_gain(model: nn.Module) -> float:
+    """How many times as fast as in float32 this processor computes a model's products in bfloat16 autocast.
+
+    CPU seconds, the least of a few attempts each, so that other work on the machine changes little. The model
+    is float32, and float32 products are computed as set_up_products has left it.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    sizes = {tuple(min(size, TIMED_SIZE) for size in layer.weight.shape) for layer in layers}
+    seconds = {False: 0.0, True: 0.0}
+    for size in sorted(sizes):
+        weight = torch.full(size, 0.5)
+        rows = torch.full((TIMED_ROWS, size[1]), 0.5)
+        for autocast in seconds:
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                seconds[autocast] += min(_product_seconds(rows, weight) for _ in range(REPEATS))
+    return seconds[False] / seconds[True] if sizes else 0.0
+
+
+def _product_seconds(rows: torch.Tensor, weight: torch.Tensor) -> float:
+    """CPU seconds of rows @ weight^T."""
+    began = time.process_time()
+    nn.functional.linear(rows, weight)
+    return time.process_time() - began

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cpt import cpu
+
 ROOT = Path(__file__).resolve().parents[2]
 # Of the small shape, by hand: embedding, layers (queries and output, keys and values, feed-forward, norms),
 # last norm.
@@ -25,7 +27,7 @@ def training(monkeypatch):
 def test_ours_and_the_trainer_are_measured_alike(tmp_path, training, caplog):
     caplog.set_level(logging.INFO)
     table, figures = tmp_path / "training.csv", [tmp_path / "training.png", tmp_path / "training.pdf"]
-    systems = ["ours-ddp", "hf-trainer"]
+    systems = ["ours-ddp", "ours-bf16", "hf-trainer-bf16"]
     training.training(table, figures, sequence_length=64, steps=1, repeats=1, systems=systems)
     rows = pd.read_csv(table)
     assert list(rows.system) == systems
@@ -40,8 +42,11 @@ def test_ours_and_the_trainer_are_measured_alike(tmp_path, training, caplog):
         # At 64 positions, all their logits exist at once here and there; in float32, 8.2 MB.
         assert 8 < row.logits_mb < 60
     assert [path.read_bytes()[:4] for path in figures] == [b"\x89PNG", b"%PDF"]
-    assert "| hf-trainer |" in caplog.text
-    assert "times the tokens_per_cpu_second of hf-trainer" in caplog.text
+    assert rows.precision[0] == "float32" and rows.precision[2] == "bf16"
+    assert rows.precision[1] in ("float32", "bf16")  # what this processor is faster in
+    assert set(rows.measured_on) == {cpu.processor()} and f"measured on {cpu.processor()}" in caplog.text
+    assert "| hf-trainer-bf16 |" in caplog.text
+    assert "times the tokens_per_cpu_second of hf-trainer-bf16" in caplog.text
 
 
 def test_a_row_is_the_median_of_the_repeats_per_core(training):
@@ -55,6 +60,8 @@ def test_a_row_is_the_median_of_the_repeats_per_core(training):
             "parts_mb": {"weights": 50.0, "gradients": 50.0, "optimizer": 100.0},
             "logits_mb": 100.0,
             "flops_per_token": 1e6,
+            "precision": "float32",
+            "measured_on": "a processor",
         }
         for seconds in (4.0, 2.0, 100.0)
     ]
@@ -69,7 +76,8 @@ def test_a_row_is_the_median_of_the_repeats_per_core(training):
 
 
 def test_the_first_system_has_the_papers_settings_and_each_changes_the_one_before_it(training):
-    settings = [training.settings_of(name, {}) for name in training.SYSTEMS if name.startswith("ours")]
+    on_cpu = {"precision": "float32"}
+    settings = [training.settings_of(name, on_cpu) for name in training.SYSTEMS if name.startswith("ours")]
     assert (settings[0].engine, settings[0].zero_stage, settings[0].offload) == (
         "deepspeed",
         3,
@@ -88,9 +96,12 @@ def test_a_system_without_its_package_is_skipped(training, monkeypatch):
         "ours-zero3-offload-checkpointing": "deepspeed",
         "ours-checkpointing": None,
         "ours-ddp": None,
+        "ours-selective": None,
+        "ours-bf16": None,
         "ours-compiled": "triton",
         "ours-liger": "triton",
         "hf-trainer-checkpointing": "accelerate",
         "hf-trainer": "accelerate",
         "hf-trainer-onednn": "accelerate",
+        "hf-trainer-bf16": "accelerate",
     }

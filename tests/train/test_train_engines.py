@@ -42,12 +42,12 @@ def case(number: int, processes: int) -> dict:
     """Micro-batch and checkpointing of the engine of that number. Of 6 sequences per step, three go to each
     of two processes: in three micro-batches, in one and a smaller one, or in one.
 
-    Over all, each engine runs on one and two processes, with and without checkpointing and with two of the
-    three micro-batches, and these three settings meet in all pairs.
+    Over all, each engine runs on one and two processes, with two of three kinds of checkpointing and of three
+    micro-batches, and these three settings meet in all pairs.
     """
     return {
         "micro_batch": 1 + (number + processes) % 3,
-        "gradient_checkpointing": (number // 2 + processes) % 2 == 0,
+        "gradient_checkpointing": ("selective", False, True)[(number // 2 + processes) % 3],
     }
 
 
@@ -174,7 +174,7 @@ def builds(monkeypatch, tmp_path):
     """A machine with a compiler and ninja, whose builds call `builds.append(lock exists)`."""
     found = []
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    monkeypatch.setenv("CXX", "sh")  # stands for a compiler; nothing is compiled
+    monkeypatch.setenv("CXX", "true --")  # stands for a compiler with an option; nothing is compiled
     monkeypatch.setenv("PATH", os.environ["PATH"])  # restored, as ninja's folder is added to it
     deepspeed_engine.import_deepspeed(torch.device("cpu"))
     from deepspeed.ops.op_builder import CPUAdamBuilder
@@ -206,7 +206,18 @@ def test_builds_wait_in_line(builds, tmp_path):
 def test_missing_compiler_and_ninja_are_told(builds, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match=r"needs sh and ninja on the PATH.*engine: fsdp"):
+    with pytest.raises(
+        UserError, match=r"true -- isn't on the PATH; C.*; ninja isn't on the PATH.*engine: fsdp"
+    ):
+        deepspeed_engine.compile_cpu_adam()
+    assert not builds
+
+
+def test_a_compiler_that_cannot_build_it_is_told(builds, monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(
+        UserError, match=r"can't do so here: false: no message; C\+\+20, OpenMP.*engine: fsdp"
+    ):
         deepspeed_engine.compile_cpu_adam()
     assert not builds
 

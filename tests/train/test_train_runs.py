@@ -29,6 +29,8 @@ def test_reference_learns_and_saves_a_model_that_loads(reference):
     assert summary["sequences"] == 118 and summary["steps"] == 30  # 29 whole batches of 4, and one of 2
     assert summary["tokens"] == metrics.tokens.iloc[-1] == 118 * 64
     assert summary["final_loss"] == pytest.approx(metrics.loss.iloc[-1])
+    assert (summary["settings"]["compile"], summary["settings"]["loss_kernel"]) == (False, "pytorch")
+    assert "compile: False (asked for: auto)" in (reference.folder / "log").read_text()
     model = AutoModelForCausalLM.from_pretrained(reference.folder / "model")
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     packed = np.fromfile(reference.packed / "sequences.bin", np.uint16).reshape(-1, 64)

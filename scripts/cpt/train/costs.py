@@ -81,10 +81,11 @@ class Speed:
     sequence_length: int
     checkpointing: bool = False
 
-    def hours(self, tokens: int, shape: Shape, sequence_length: int, checkpointing: bool) -> float:
-        """Device-hours for these tokens at the same FLOP/s; a second forward pass costs a third more."""
+    def hours(self, tokens: int, shape: Shape, sequence_length: int, checkpointing: bool | str) -> float:
+        """Device-hours for these tokens at the same FLOP/s; a second forward pass costs a third more (that of
+        `selective` checkpointing has no products)."""
         cost = flops_per_token(shape, shape.parameters, sequence_length)
-        if checkpointing and not self.checkpointing:
+        if checkpointing is True and not self.checkpointing:
             cost *= 4 / 3
         return tokens * cost / self.flops_per_second / 3600
 
@@ -129,14 +130,17 @@ def state_bytes(
 ) -> dict[str, float]:
     """Bytes that one process holds in weights, gradients and moments: `gpu`, and `cpu` where offloaded.
 
-    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1), of which ZeRO's stages split the
-    optimizer's (1), and the gradients' (2), and the weights' (3, fsdp) over the processes. Gathered layers
-    come on top, and with autocast a bfloat16 copy of the weights. Communication buffers aren't counted.
+    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1), and two more where DeepSpeed adds
+    bfloat16 gradients up in float32. Of these, ZeRO's stages split the optimizer's (1), and the gradients'
+    (2), and the weights' (3, fsdp) over the processes. Gathered layers come on top, and with autocast a
+    bfloat16 copy of the weights. Communication buffers aren't counted.
     """
     whole = engine == "ddp" or (engine == "deepspeed" and zero_stage == 0)
     split = 0 if whole else zero_stage if engine == "deepspeed" else 3
-    copies = not whole and engine == "deepspeed" and precision == "bf16"  # of those in the optimizer
-    weights, gradients, optimizer = (2, 2, 12) if copies else (4, 4, 8)
+    copies = not whole and engine == "deepspeed" and precision != "float32"  # of those in the optimizer
+    weights, gradients, optimizer = (2, 4, 12) if copies else (4, 4, 8)
+    if copies and split == 1 and not offload:  # which adds gradients up in bfloat16
+        gradients = 2
     found = {"gpu": 0.0, "cpu": 0.0}
     for size, stage, part in (
         (optimizer, 1, "optimizer"),
@@ -145,31 +149,37 @@ def state_bytes(
     ):
         place = "cpu" if part in offload else "gpu"
         found[place] += size * shape.parameters / (processes if split >= stage else 1)
-    if whole and precision == "bf16":
+    if whole and precision != "float32":
         found["gpu"] += 2 * shape.parameters
     if split == 3:  # the layer that is computed and the next one, or the embedding
         layer = max(2 * shape.layer_parameters, shape.vocab_size * shape.hidden_size)
-        found["gpu"] += layer * (2 if precision == "bf16" else 4)
+        found["gpu"] += layer * (4 if precision == "float32" else 2)
     return found
 
 
 def step_bytes(
-    shape: Shape, micro_batch: int, sequence_length: int, checkpointing: bool, precision: str, gpu: bool
+    shape: Shape, micro_batch: int, sequence_length: int, checkpointing: bool | str, precision: str, gpu: bool
 ) -> dict[str, float]:
     """Bytes of one micro-batch's forward and backward pass: `activations` and `logits`.
 
     Of each token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each normalization,
     in float32; the inputs of the matrices, 3; query, repeated keys and values, 3; attention's output, 1) and
     4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, which
-    autocast leaves in float32, and all of it exists for one layer. An upper bound where layers are compiled.
+    autocast leaves in float32, and all of it exists for one layer; with `selective` also the products' and
+    attention's outputs. An upper bound where layers are compiled.
     Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient of the
-    head.
+    head. On a CPU, where the start of a run decides between the precisions, float32's are given.
     """
-    tokens, size = micro_batch * sequence_length, 2 if precision == "bf16" else 4
+    tokens, size = micro_batch * sequence_length, 2 if gpu and precision != "float32" else 4
     width = shape.hidden_size
     layer = 4 * width * 4 + (7 * width + 4 * shape.intermediate_size) * size
     layers = shape.num_hidden_layers
-    kept = layers * width * 4 + layer if checkpointing else layers * layer
+    kept = layers * layer
+    if checkpointing:
+        kept = layers * width * 4 + layer
+    if checkpointing == "selective":
+        values = width // shape.num_attention_heads * shape.num_key_value_heads
+        kept += layers * (4 * width + 2 * values + 2 * shape.intermediate_size) * size
     rows = min(tokens, LOGIT_ROWS["cuda" if gpu else "cpu"])
     logits = 2 * 4 * rows * shape.vocab_size + 4 * shape.vocab_size * width
     return {"activations": float(tokens * kept), "logits": float(logits)}

@@ -8,8 +8,7 @@ import logging
 import math
 import os
 import platform
-import shutil
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -19,10 +18,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock
 from torch import nn
 
+from cpt import compilers
 from cpt.errors import UserError
+from cpt.locks import lock_file
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.losses import LossModel
 from cpt.train.optimizer import (
@@ -73,20 +73,20 @@ def compile_cpu_adam() -> None:
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
     instead = "or choose engine: fsdp, which needs no compiler, or take `optimizer` out of train.offload"
-    scripts = str(Path(sys.executable).parent)  # where pip puts ninja; not on the PATH of `.venv/bin/python`
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), scripts])
-    compiler = os.environ.get("CXX", "c++")
-    if missing := [name for name in (compiler, "ninja") if shutil.which(name) is None]:
+    os.environ["PATH"] = compilers.tools_path()
+    if errors := [error for error in (compilers.cxx_error(), compilers.ninja_error()) if error]:
         raise UserError(
-            f"train.engine: deepspeed compiles its CPU optimizer at the first start, which needs "
-            f"{' and '.join(missing)} on the PATH; install them (such as with conda install cxx-compiler "
-            f"ninja, or a module of the cluster), {instead}"
+            "train.engine: deepspeed compiles its CPU optimizer at the first start, and can't do so here: "
+            f"{'; '.join(errors)}; provide that, {instead}"
         )
     versions = f"torch-{torch.__version__}-deepspeed-{deepspeed.__version__}"
     own = Path.home() / ".cache" / "cpt-extensions" / f"{platform.node()}-{versions}"
     root = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(own)))
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "cpt.lock"):
+    compilers.as_one_word("CXX", root)
+    while (held := lock_file(root / "cpt.lock")) is None:
+        time.sleep(1)
+    with held:
         with suppress(FileNotFoundError):
             (root / CPUAdamBuilder.NAME / "lock").unlink()
             logging.warning("%s: removed the lock of a build that was killed", root)
@@ -114,6 +114,7 @@ class DeepSpeedEngine:
         self.last_micro_batch = False
         self.clip = settings["gradient_clip"]
         bf16 = settings["precision"] == "bf16"
+        bf16_sums = bf16 and self.stage == 1 and not settings["offload"]
         bucket = min(BUCKET, sum(p.numel() for p in model.parameters()))
         zero: dict[str, Any] = {
             "stage": self.stage,
@@ -144,6 +145,10 @@ class DeepSpeedEngine:
                 "zero_allow_untested_optimizer": True,
                 "bf16": {"enabled": bf16 and self.stage > 0},
                 "torch_autocast": {"enabled": bf16 and self.stage == 0, "dtype": "bfloat16"},
+                # Gradients add up in float32, as in the other engines. For stage 1 without offload, DeepSpeed
+                # then takes an optimizer whose state can't be handed over: it keeps bfloat16 sums.
+                "communication_data_type": "fp32",
+                "data_types": {"grad_accum_dtype": "bf16" if bf16_sums else "fp32"},
                 "optimizer": {
                     "type": "AdamW",
                     "params": adamw | ({} if self.compiled_adam else {"torch_adam": True, "fused": True}),
@@ -176,8 +181,13 @@ class DeepSpeedEngine:
                 self.engine.zero_grad()
             return norm
         self.engine.step()
-        # DeepSpeed skips the update, and keeps the norm of the step before.
-        return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.nan
+        if self.engine.was_step_applied():
+            return float(self.engine.get_global_grad_norm())
+        # DeepSpeed skips the update and keeps the norm of the step before; of bfloat16 gradients that it
+        # offloads also their sums, to which the next step would add.
+        if self.stage < 3:
+            self.engine.optimizer.averaged_gradients = {}
+        return math.nan
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state

@@ -20,7 +20,7 @@ from cpt.files import sha256_of
 from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER
-from cpt.train import checkpoints, memory
+from cpt.train import automatic, checkpoints, memory
 from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of_step
 from cpt.train.continuation import load_optimizer, save_optimizer
@@ -28,7 +28,15 @@ from cpt.train.engines import make_engine
 from cpt.train.flops import flops_per_token
 from cpt.train.memory import found_micro_batch
 from cpt.train.metrics import MetricsFile, peak_flops, peak_memory_mb
-from cpt.train.processes import EXIT_INTERRUPTED, Interruption, end_at_once, lock, start_processes
+from cpt.train.precision import chosen_precision
+from cpt.train.processes import (
+    EXIT_INTERRUPTED,
+    Interruption,
+    end_at_once,
+    lock,
+    start_processes,
+    wait_for_first,
+)
 from cpt.train.results import save_model
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences
@@ -70,11 +78,8 @@ def train(
     settings = plan["learning"] | plan["execution"]
     rank, world_size, device = start_processes(settings["engine"], kind)
     first = rank == 0
-    held = lock(work) if first else None  # noqa: F841 (until the process ends)
-    if settings["precision"] == "bf16" and device.type == "cpu":
-        if first:
-            logging.warning("precision: bf16 is for GPUs; on a CPU float32 is used (docs/training.md)")
-        settings["precision"] = "float32"
+    held = lock(work, lambda: interruption.noticed) if first else None  # noqa: F841 (until the process ends)
+    automatic.resolve(settings, device, work)
 
     packed = open_sequences(settings, sequences_folders, reference_losses)
     for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
@@ -94,6 +99,7 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
+    settings["precision"] = chosen_precision(plan, model, work, device, rank)
     pull = settings.get("l2_to_start", 0.0)
     start = {name: p.detach().clone() for name, p in model.named_parameters()} if pull else {}
     weights, moments, steps_done, earlier_updates = {}, {}, 0, 0
@@ -207,11 +213,13 @@ def train(
             progress.advance()
             held_out_losses.after(step + 1, tokens_done - tokens, tokens_done)
 
-            # Checkpoint.
-            stop = interruption.on_any_process(device) and step + 1 < steps
+            # Checkpoint. Where the first process waits for the one before, the others wait for it here.
             due = step + 1 < steps and (step + 1) % settings["checkpoint_every"] == 0
+            since = time.monotonic()
+            if due and writer is not None:
+                writer.wait_turn(step + 1)
+            stop = interruption.on_any_process(device) and step + 1 < steps
             if (stop or due) and updates:
-                since = time.monotonic()
                 state = engine.state()
                 if writer is not None:
                     writer.write(step + 1, updates, *state, since)
@@ -227,6 +235,7 @@ def train(
                         step + 1,
                         kept,
                     )
+                wait_for_first()
                 end_at_once(EXIT_INTERRUPTED)
                 sys.exit(EXIT_INTERRUPTED)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cpt.cpu import give_back_memory
 from cpt.digest import settings_digest
 from cpt.errors import UserError
 from cpt.files import read_json, write_json
@@ -98,6 +99,8 @@ def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
             f"train.global_batch is set); the global batch stays {global_batch}"
         )
     if not settings["gradient_checkpointing"]:
+        ways.append("train.gradient_checkpointing: selective, which costs little time, or true")
+    elif settings["gradient_checkpointing"] == "selective":
         ways.append("train.gradient_checkpointing: true")
     if settings["engine"] == "ddp":
         ways.append("train.engine: deepspeed with train.offload: [optimizer, parameters]")
@@ -180,6 +183,7 @@ def _fitting_on_gpu(
 def _fitting_on_cpu(
     trial: Callable[[int], None], sizes: list[int], later_bytes: int, device: torch.device
 ) -> int | None:
+    give_back_memory()  # or a sequence would seem to take what is left of the model's loading
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is resident now
     except OSError as error:
@@ -189,6 +193,7 @@ def _fitting_on_cpu(
     before = _resident("VmRSS")
     trial(1)
     growth = max(1, _resident("VmHWM") - before)
+    give_back_memory()
     if dist.is_initialized():
         dist.barrier()  # all have measured, so what is available is seen alike
     available = CPU_SHARE * available_bytes() / local_processes() - later_bytes

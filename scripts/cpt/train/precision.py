@@ -1,0 +1,69 @@
+"""The precision that a run computes in, where that depends on the machine."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cpt.cpu import bfloat16_gain, processor
+from cpt.digest import settings_digest
+from cpt.files import read_json, write_json
+
+# How many times as fast bfloat16's products have to be: its rounding isn't worth less, and casts take time.
+WORTH = 1.2
+
+
+def chosen_precision(
+    plan: dict[str, Any], model: nn.Module, work: Path, device: torch.device, rank: int
+) -> str:
+    """`bf16` or `float32`, the same on all processes, for a plan's `precision`.
+
+    On a CPU, `bf16` and `auto` mean bfloat16 where the first process measures that the model's products
+    are faster in it. The work folder keeps the answer, so that a run resumes with it on the same kind of
+    processor; on another kind, where it could be many times as slow, it is measured again.
+
+    Args:
+        plan: of the run.
+        model: float32, on the CPU.
+        work: folder of the run.
+        device: of this process.
+        rank: of this process.
+    """
+    asked = plan["learning"]["precision"]
+    if asked == "float32":
+        return asked
+    if device.type == "cuda":
+        return precision_on_gpu(asked)
+    found = [_measured(plan, asked, model, work) if rank == 0 else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def precision_on_gpu(asked: str) -> str:
+    """`bf16` or `float32`: `auto` is bfloat16 where the GPU has instructions for it."""
+    if asked == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        logging.info("precision: float32 (asked for: auto), as the GPU has no instructions for bfloat16")
+        return "float32"
+    return "bf16" if asked == "auto" else asked
+
+
+def _measured(plan: dict[str, Any], asked: str, model: nn.Module, work: Path) -> str:
+    path = work / "precision.json"
+    key = {"learning": settings_digest(plan["learning"]), "processor": processor()}
+    kept = read_json(path) if path.exists() else {}
+    if kept.get("for") != key:
+        gain = bfloat16_gain(model)
+        kept = {"for": key, "gain": round(gain, 2), "precision": "bf16" if gain >= WORTH else "float32"}
+        write_json(path, kept)
+    level = logging.WARNING if asked == "bf16" and kept["precision"] == "float32" else logging.INFO
+    logging.log(
+        level,
+        "precision: %s (asked for: %s); bfloat16 makes this CPU's products %.2f times as fast as float32, "
+        "and %.1f times is the least to use it (docs/training.md)",
+        *(kept["precision"], asked, kept["gain"], WORTH),
+    )
+    return kept["precision"]

@@ -1,0 +1,135 @@
+"""The precision that a run computes in: measured on a CPU, kept for a resumed run, for all engines."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from forked import Session, kill_after
+from packed_mixture import LENGTH
+from torch import nn
+from train_settings import ENGINES, planned, several
+
+from cpt import cpu
+from cpt.digest import settings_digest
+from cpt.files import read_json, write_json
+from cpt.train import precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+MODEL = nn.Linear(2, 2)
+# Stage 0 last: the autocast that it sets up stays, and later engines would exchange bfloat16.
+ON_CPU = {name: ENGINES[name] for name in sorted(ENGINES, key="zero 0".__eq__) if name != "zero 3"}
+STEPS = 4
+
+
+def keep_bfloat16(work, plan) -> None:
+    """Leave in a work folder what a run on this processor would, had it measured that bfloat16 is faster."""
+    work.mkdir(parents=True, exist_ok=True)
+    key = {"learning": settings_digest(plan["learning"]), "processor": cpu.processor()}
+    write_json(work / "precision.json", {"for": key, "gain": 2.0, "precision": "bf16"})
+
+
+@pytest.fixture
+def gains(monkeypatch):
+    """Gains to be measured, in this order."""
+    found = []
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda model: found.pop(0))
+    return found
+
+
+def chosen(asked, work, device=CPU, rank=0, **learning):
+    return precision.chosen_precision(
+        {"learning": {"precision": asked} | learning}, MODEL, work, device, rank
+    )
+
+
+@pytest.mark.parametrize("asked", ["bf16", "auto"])
+def test_bfloat16_is_taken_on_a_cpu_where_it_is_faster(asked, gains, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    gains += [1.19]
+    assert chosen(asked, tmp_path / "slow") == "float32"
+    told = caplog.records[-1]
+    assert told.levelname == ("WARNING" if asked == "bf16" else "INFO")  # what was asked for isn't done
+    assert (
+        f"precision: float32 (asked for: {asked}); bfloat16 makes this CPU's products 1.19 times"
+        in told.message
+    )
+    gains += [1.21]
+    assert chosen(asked, tmp_path / "fast") == "bf16"
+    assert caplog.records[-1].levelname == "INFO" and f"precision: bf16 (asked for: {asked})" in caplog.text
+
+
+def test_float32_is_not_measured(gains, tmp_path):
+    assert chosen("float32", tmp_path) == chosen("float32", tmp_path, GPU) == "float32"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_measures_again_only_on_another_processor_or_with_other_settings(
+    gains, tmp_path, monkeypatch
+):
+    gains += [2.0]
+    assert [chosen("auto", tmp_path) for _ in range(3)] == ["bf16"] * 3
+    gains += [1.0]
+    monkeypatch.setattr(cpu, "CPUINFO", SimpleNamespace(read_text=lambda: "model name : another\n"))
+    assert [chosen("auto", tmp_path) for _ in range(3)] == ["float32"] * 3
+    gains += [2.0]
+    assert [chosen("auto", tmp_path, seed=1) for _ in range(3)] == ["bf16"] * 3
+    assert not gains
+
+
+def test_auto_is_bfloat16_on_a_gpu_that_has_it(monkeypatch, tmp_path):
+    for supported, found in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, own=supported: own)
+        assert chosen("auto", tmp_path, GPU, rank=1) == found
+        assert chosen("bf16", tmp_path, GPU) == "bf16"
+
+
+def test_bfloat16_run_resumes_bit_for_bit_and_says_so(training, reference):
+    runs = [training(name, precision="bf16") for name in ("undisturbed", "killed")]
+    for run in runs:
+        keep_bfloat16(run.folder / "work", read_json(run.folder / "plan.json"))
+    kill_after(runs[1], lambda: bool(runs[1].checkpoints))
+    for run in runs:
+        with Session(run) as session:
+            session.finish()
+        assert json.loads((run.folder / "run.json").read_text())["settings"]["precision"] == "bf16"
+    assert runs[0].weights == runs[1].weights != reference.weights
+    np.testing.assert_allclose(runs[0].metrics.loss, reference.metrics.loss, rtol=0, atol=0.02)
+
+
+def test_a_run_measures_and_says_what_it_took(training):
+    run = training(precision="bf16", tokens=4 * LENGTH)
+    with Session(run) as session:
+        session.finish()
+    taken = json.loads((run.folder / "run.json").read_text())["settings"]["precision"]
+    assert taken in ("bf16", "float32")
+    assert f"precision: {taken} (asked for: bf16)" in (run.folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, model_folder, packed_folder):
+    """A folder with a few steps of each engine in bfloat16 on two processes, and of ddp in float32."""
+    root = tmp_path_factory.mktemp("precisions")
+    listed = []
+    for name, settings in ({"float32": {"precision": "float32"}} | ON_CPU).items():
+        changes = {"global_batch": 4, "precision": "bf16"} | settings
+        plan = planned(4 * STEPS * LENGTH, packed_folder, **changes)
+        if plan["learning"]["precision"] == "bf16":
+            keep_bfloat16(root / name, plan)
+        folders = {"model_folder": str(model_folder), "sequences_folders": [str(packed_folder)]}
+        listed.append({"plan": plan, "work": str(root / name), "stop_after": None} | folders)
+    several(listed, 2, root)
+    return root
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_engines_train_in_bfloat16_on_two_cpu_processes(trained, name):
+    summary = json.loads((trained / name / "run.json").read_text())
+    assert summary["settings"]["precision"] == "bf16" and summary["processes"] == 2
+    found, expected = (pd.read_csv(trained / work / "metrics.csv") for work in (name, "float32"))
+    assert len(found) == STEPS and list(found.loss) != list(expected.loss)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=0, atol=0.01)
+    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=0.03)
