@@ -27,7 +27,7 @@ KEYS += ("num_key_value_heads", "vocab_size")
 # By size: the model's shape (full: MobileLLM-125M's), tokens of a sequence, micro-batch, steps.
 SIZES = {
     "full": ((30, 576, 1_536, 9, 3, 32_000), 2_000, 16, 12),
-    "tiny": ((1, 32, 32, 2, 1, 64), 32, 2, 60),
+    "tiny": ((1, 32, 32, 2, 1, 64), 32, 2, 80),
 }
 ACCUMULATE = 4
 SIGNAL_AFTER = 6  # steps

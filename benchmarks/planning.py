@@ -26,7 +26,7 @@ class Measured(NamedTuple):
 
 
 def dry_run(shards: int, results: Path) -> list[str]:
-    """Options of Snakemake that plan the paper's experiment with so many shards, of which nothing is done."""
+    """Options of Snakemake that plan the paper's experiment with a number of shards, none of them done."""
     corpus = f"corpora={{fineweb_edu: {{shards: {shards}}}}}"
     return ["--dry-run", "--quiet", "rules", "--config", f"results={results}", corpus]
 

@@ -253,8 +253,8 @@ def training(
     computes only head and loss of a micro-batch. Activations are the rest of the peak.
 
     MFU is the share of the peak speed that the model's own operations reach. The peak of a GPU is its data
-    sheet's. On a CPU both count per CPU second of a core: each run ends with float32 matrix products of
-    2,048^3 on the same number of threads, and the best of all runs is the peak.
+    sheet's. On a CPU both count per CPU second of a core: each run ends with products of 2,048^3 matrices in
+    its precision on the same number of threads, and the best of all runs in a precision is its peak.
 
     On a CPU, `ours-bf16` has `precision: bf16`, with which training takes bfloat16 if it is faster on this
     processor, and `hf-trainer-bf16` the Trainer's autocast on any. The column `precision` says what was used.
@@ -315,8 +315,10 @@ def training(
                     del runs[system]
     if not runs:
         raise UserError("no system could be measured; the warnings above say why")
-    peak = max(one["peak_flops"] or 0.0 for found in runs.values() for one in found)
-    rows = [row_of(system, found, job, peak or None) for system, found in runs.items()]
+    peaks: dict[str, float] = {}
+    for one in (one for found in runs.values() for one in found):
+        peaks[one["precision"]] = max(peaks.get(one["precision"], 0.0), one["peak_flops"] or 0.0)
+    rows = [row_of(*run, job, peaks[run[1][0]["precision"]] or None) for run in runs.items()]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

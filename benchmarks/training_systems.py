@@ -56,6 +56,7 @@ class Meter:
     ) -> None:
         """Write what training.py reads. `held` is as Engine.held_bytes gives it, `flops` are per token."""
         cuda = self.device.type == "cuda"
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         result = {
             "precision": precision,
             "measured_on": torch.cuda.get_device_name(self.device) if cuda else processor(),
@@ -65,15 +66,15 @@ class Meter:
             "baseline_mb": self.baseline_mb,
             "parts_mb": {part: held[part].get(self.device.type, 0) / 1e6 for part in held},
             "flops_per_token": flops,
-            "peak_flops": peak_flops(self.device) if cuda else matmul_flops(),
+            "peak_flops": peak_flops(self.device) if cuda else matmul_flops(dtype),
         }
         if os.environ.get("RANK", "0") == "0":
             write_json(file, result)
 
 
-def matmul_flops() -> float:
-    """FLOPs of float32 matrix products per CPU second, median of 5, on as many threads as torch has here."""
-    left, right = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+def matmul_flops(dtype: torch.dtype) -> float:
+    """FLOPs of matrix products per CPU second, median of 5, on as many threads as torch has here."""
+    left, right = torch.rand(MATRIX, MATRIX).to(dtype), torch.rand(MATRIX, MATRIX).to(dtype)
     seconds = []
     for _ in range(6):
         began = time.process_time()

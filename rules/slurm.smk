@@ -73,7 +73,7 @@ def slurm_extra(gpus, *options):
 
 
 def asked_of_slurm(gpus, nodes=1, options=()):
-    """Resources that a job with so many GPUs on each node is submitted with: queue, GPUs and further options, as
+    """Resources that a job with `gpus` GPUs on each node is submitted with: queue, GPUs and further options, as
     the site says. One that is None is not asked for.
 
     By default GPUs are a total on one node, and asked for by node (`gres`) on several, since of a total one node

@@ -19,7 +19,6 @@
 rule plan_run:
     input:
         packed=lambda wildcards: packed_for(wildcards.run),
-        model=lambda wildcards: start_model(wildcards.run),
         base=rules.base_model.output.report,
         continued=lambda wildcards: (
             f"{R}/runs/{cfg.runs[wildcards.run].start_from}/plan.json"

@@ -73,6 +73,15 @@ def test_a_compiler_with_options(program, monkeypatch, tmp_path, command):
     assert os.environ["CXX"] == word
 
 
+def test_a_compiler_with_options_in_a_folder_with_spaces(program, monkeypatch, tmp_path):
+    """The folder isn't there yet where the first process of a run, which makes it, is later."""
+    monkeypatch.setenv("CC", "gcc -m64")
+    for _ in range(2):
+        compilers.as_one_word("CC", tmp_path / "own experiments" / "work")
+        assert os.environ["CC"].startswith(str(tmp_path / "own experiments" / "work" / "cc-"))
+        assert compilers.c_error() is None
+
+
 def test_an_option_that_the_compiler_does_not_know(program, monkeypatch):
     monkeypatch.setenv("CC", "gcc --no-such-option")
     assert "gcc --no-such-option: gcc: error: unrecognized command-line option" in compilers.c_error()

@@ -133,6 +133,18 @@ print(faults())
     assert kept < 2 * 12_208 < 10 * 12_208 < given_back
 
 
+def test_a_glibc_with_a_limit_gets_its_largest_value(monkeypatch):
+    asked = []
+
+    def mallopt(parameter: int, value: int) -> int:
+        asked.append((parameter, value))
+        return int(parameter != cpu.M_MMAP_THRESHOLD or value <= 32 * 2**20)
+
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    cpu.keep_freed_memory()
+    assert asked[-1] == (cpu.M_MMAP_THRESHOLD, 32 * 2**20)
+
+
 def test_other_c_libraries_keep_their_ways(monkeypatch):
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace())
     cpu.keep_freed_memory()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -73,12 +74,13 @@ class Index:
         (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
 
 
-# `-m venv` without the seconds that a pip of its own takes; this environment's installs into it.
+# `-m venv` without the seconds that a pip of its own takes; this environment's is linked to.
 QUICK_PYTHON = """#!/bin/sh
 [ "$2" = venv ] || exec {python} "$@"
 shift 2
 {python} -m venv --without-pip "$@"
-printf '#!/bin/sh\\nexec {python} -m pip --python .venv/bin/python "$@"\\n' >.venv/bin/pip
+ln -sf {pip} .venv/lib/python*/site-packages/
+printf '#!/bin/sh\\nexec .venv/bin/python -m pip "$@"\\n' >.venv/bin/pip
 chmod +x .venv/bin/pip
 """
 
@@ -94,10 +96,12 @@ def test_another_build_of_pytorch(tmp_path):
     lock.parent.mkdir()
     lock.write_text("# The lock.\ntorch==2.13.0\n")
     (tmp_path / "Makefile").write_bytes((ENVS.parent / "Makefile").read_bytes())
-    (tmp_path / "python").write_text(QUICK_PYTHON.format(python=sys.executable))
+    pip_package = Path(find_spec("pip").origin).parent
+    (tmp_path / "python").write_text(QUICK_PYTHON.format(python=sys.executable, pip=pip_package))
     (tmp_path / "python").chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "MAKE", "TORCH_"))}
-    pip = {"PIP_INDEX_URL": pypi.url, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    pip = {"PIP_INDEX_URL": pypi.url, "PIP_CONFIG_FILE": os.devnull}
+    pip |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
 
     def environment(*options: str) -> tuple[str, set[str]]:
         """What `make environment` prints, and the packages of PyTorch that are there then."""

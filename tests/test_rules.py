@@ -44,7 +44,7 @@ def clone(tmp_path):
 
 @pytest.fixture
 def calls(clone):
-    """How often functions are called in a dry run of the smoke experiment with so many shards."""
+    """How often functions are called in a dry run of the smoke experiment with this number of shards."""
 
     def count(what: str, shards: int, *options: str) -> int:
         command = [sys.executable, "-c", COUNT, what, *options, "--dry-run", "--quiet", "rules"]

@@ -14,9 +14,10 @@ from cpt.submission import SUBMIT_LIMIT, adapt_plugin, leave_allocation
 def test_environment_of_a_job_is_left():
     kept = {"PATH": "/bin", "SBATCH_ACCOUNT": "mine", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "b"}
     environment = kept | {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SRUN_CPUS_PER_TASK": "3"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "3", "ROCR_VISIBLE_DEVICES": "3"}
     assert leave_allocation(environment) == "7" and environment == kept
-    outside = {"SLURM_ACCOUNT": "mine"}
-    assert leave_allocation(outside) is None and outside == {"SLURM_ACCOUNT": "mine"}
+    outside = {"SLURM_ACCOUNT": "mine", "CUDA_VISIBLE_DEVICES": "3"}
+    assert leave_allocation(outside) is None and len(outside) == 2
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,17 @@ def test_a_job_refused_for_a_limit_is_submitted_later(adapted, caplog):
     executor.answers = ["Invalid qos"]
     executor.run_job("b")
     assert executor.errors == [("b", "Invalid qos")]
+
+
+def test_many_refused_jobs_wait_at_the_same_time(adapted):
+    adapt_plugin(0.2, logging.getLogger("snakemake"))
+    executor = adapted(*[LIMIT] * 20, *[""] * 20)
+    began = time.monotonic()
+    for number in range(20):
+        executor.run_job(str(number))
+    while executor.answers:
+        time.sleep(0.01)
+    assert executor.errors == [] and time.monotonic() - began < 2  # 4 where one waited after the other
 
 
 def test_a_waiting_job_is_given_up_when_snakemake_stops(adapted):

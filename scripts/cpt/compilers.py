@@ -46,7 +46,7 @@ def tools_path() -> str:
 
 def _error(command: str, needed: str, name: str, lines: str, *options: str) -> str | None:
     """Why a compiler, which may have options of its own, doesn't make a library of some lines."""
-    words = shlex.split(command)
+    words = _words(command)
     if not words or shutil.which(words[0]) is None:
         return f"{command or 'an empty name'} isn't on the PATH; {needed}"
     include = sysconfig.get_path("include", "posix_prefix")
@@ -64,15 +64,21 @@ def _error(command: str, needed: str, name: str, lines: str, *options: str) -> s
     return f"{command}: {reason.strip()}; {needed}" if done.returncode else None
 
 
+def _words(command: str) -> list[str]:
+    """A compiler and its options; a path to one may have spaces."""
+    return [command] if Path(command).is_file() else shlex.split(command)
+
+
 def as_one_word(variable: str, folder: Path) -> None:
     """Let CC or CXX name one program, as Triton and PyTorch start it.
 
-    For a program with options, it becomes a script in `folder`, of the same name every time: PyTorch compiles
-    again after a change of it.
+    A program with options becomes a script in `folder`, which has the same name every time, because PyTorch
+    compiles again if the name changes.
     """
-    words = shlex.split(os.environ.get(variable, ""))
+    words = _words(os.environ.get(variable, ""))
     if len(words) < 2:
         return
+    folder.mkdir(parents=True, exist_ok=True)
     text = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
     script = folder / f"{variable.lower()}-{sha256(text.encode()).hexdigest()[:12]}"
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:  # other processes do the same

@@ -18,8 +18,10 @@ PRODUCT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16", "i
 TIMED_ROWS, TIMED_SIZE, REPEATS = 1024, 1024, 4
 
 # glibc's malloc.h: what is free at the heap's end goes back to the system from this size on, and a block of
-# this size is asked of the system; and the most that they can be set to.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1
+# this size is asked of the system; and the most that they can be set to. By mallopt(3) the second has a limit
+# of 32 MB, which glibc 2.36 doesn't have.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST, FORMER_LARGEST = 2**31 - 1, 2**25
 
 
 def keep_freed_memory() -> None:
@@ -31,7 +33,8 @@ def keep_freed_memory() -> None:
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
         adjust(M_TRIM_THRESHOLD, LARGEST)
-        adjust(M_MMAP_THRESHOLD, LARGEST)
+        if not adjust(M_MMAP_THRESHOLD, LARGEST):
+            adjust(M_MMAP_THRESHOLD, FORMER_LARGEST)
 
 
 def give_back_memory() -> None:

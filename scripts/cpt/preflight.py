@@ -19,7 +19,7 @@ from cpt.probe_jobs import WAITING_SECONDS, ProbeJob, needs_of
 from cpt.progress import NOTICE
 from cpt.slurm import answer
 
-PROBE_SECONDS = 120  # so long may sbatch take to answer
+PROBE_SECONDS = 120  # that sbatch may take to answer
 LABELS = {True: "ok       ", False: "FAILED   ", None: "not tried"}
 
 
@@ -174,8 +174,8 @@ def check_limits(site: Site) -> Finding:
     if not limits:
         return True, f"no limit is known; CPT_SLURM_JOBS is {site.jobs}"
     return True, (
-        f"accounts and QOS allow from {min(limits)} on at once, CPT_SLURM_JOBS is {site.jobs}; where Slurm "
-        "takes no more, jobs wait"
+        f"the lowest limit of an account or QOS is {min(limits)} at once, and CPT_SLURM_JOBS is {site.jobs}; "
+        "jobs beyond their limit wait"
     )
 
 
@@ -209,9 +209,7 @@ def probes(requests: Sequence[Request], results: Path, config: Config, cluster: 
     """Start a job of each kind that tries what such jobs need; without a cluster, a process here."""
     if not cluster:
         gpus = max((request.gpus * request.nodes for request in requests), default=0)
-        needs = needs_of(
-            _trained(requests), gpus, max((request.mem_mb for request in requests), default=0), config
-        )
+        needs = needs_of(_trained(requests), gpus, 0, config)
         return [ProbeJob("this machine", needs, results, None, False)]
     logging.log(NOTICE, "a job of each kind tries what it needs; this takes up to %s s", WAITING_SECONDS)
     kinds: dict[tuple[bool, tuple[str, ...]], list[Request]] = {}

@@ -29,7 +29,7 @@ class Warned:
         self.after = time.monotonic() - self.began
 
     def finding(self, seconds: float) -> Finding:
-        """Wait for it up to so many seconds after the start."""
+        """Wait for it until `seconds` after the start."""
         while self.after is None and time.monotonic() < self.began + seconds:
             time.sleep(0.1)
         if self.after is None:
@@ -116,7 +116,8 @@ def findings(
         otherwise = "or set train.engine: fsdp, or take `optimizer` out of train.offload"
         errors = [compilers.cxx_error(), compilers.ninja_error()]
         yield "compiler", compiler_finding("DeepSpeed's CPU optimizer", errors, otherwise)
-    yield "memory", memory_finding(mem_mb)
+    if mem_mb:
+        yield "memory", memory_finding(mem_mb)
     temporary = Path(tempfile.gettempdir())
     yield "temporary files", folder_finding(temporary, TEMPORARY_MB, "set TMPDIR to a folder with room")
     if gpus > 1:

@@ -21,6 +21,11 @@ def sequences_per_step(micro_batch: int, accumulate: int, processes: int) -> int
     return micro_batch * accumulate * processes
 
 
+def micro_batches(share: int) -> list[int]:
+    """What is tried of a process's share of a step: all its sequences, then the powers of two below."""
+    return [share, *(2**power for power in reversed(range(share.bit_length())) if 2**power < share)]
+
+
 def over_context(sequence_length: int, context: int) -> str | None:
     """What is wrong with a sequence length, if the model's context is shorter."""
     if sequence_length <= context:

@@ -3,8 +3,11 @@
 import logging
 import re
 import threading
+import time
 from collections.abc import MutableMapping
 from typing import Any
+
+from cpt import gpus
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # set by people and sites, not by a job
 # Why sbatch refuses a job that it would take later, such as QOSMaxSubmitJobPerUserLimit.
@@ -14,13 +17,13 @@ SUBMIT_LIMIT = re.compile(r"\b(?:Assoc|QOS)(?:Max|Grp)Submit\w*Limit\b")
 def leave_allocation(environment: MutableMapping[str, str]) -> str | None:
     """Remove what Slurm sets in a job (`salloc`, `srun`, `sbatch`) from an environment.
 
-    Submitted jobs would inherit its numbers of tasks and CPUs.
+    Submitted jobs would inherit its numbers of tasks and CPUs; and its GPUs, where Slurm sets none for them.
 
     Returns that job's number; None outside jobs, where nothing is removed.
     """
     job = environment.get("SLURM_JOB_ID")
     for name in list(environment) if job else ():
-        if name.startswith(("SLURM_", "SRUN_")) and name not in KEPT:
+        if name in gpus.VARIABLES or (name.startswith(("SLURM_", "SRUN_")) and name not in KEPT):
             del environment[name]
     return job
 
@@ -49,7 +52,13 @@ def adapt_plugin(seconds: float, logger: logging.Logger) -> None:
         if not noticed.is_set():
             noticed.set()
             logger.info(f"Slurm takes no more of your jobs now ({limit[0]}); trying every {seconds:g} s")
-        self._job_submission_executor.submit(lambda: stopped.wait(seconds) or self.run_job(submitted.job))
+        due = time.monotonic() + seconds  # jobs wait in line in few threads, at the same time
+
+        def later() -> None:
+            if not stopped.wait(max(0, due - time.monotonic())):
+                self.run_job(submitted.job)
+
+        self._job_submission_executor.submit(later)
 
     def stop_and_shut_down(self: Any) -> None:
         stopped.set()

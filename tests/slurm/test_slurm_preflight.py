@@ -34,13 +34,13 @@ def test_finds_this_cluster_fit_but_for_gpus(clone, cluster):
     on_gpus = "runs={one-node: {cpus: 0, gpus: 2}}"
     with start(clone, cluster) as fit, start(clone, cluster, "--config", on_gpus, "results=other") as unfit:
         printed, _ = fit.communicate()
-        told, _ = unfit.communicate()
+        problems, _ = unfit.communicate()
     assert fit.returncode == 0 and "FAILED" not in printed, printed
     assert "training two-nodes: 2 node(s) with 0 GPU(s), 1 CPUs, 8000 MB: 2 such node(s)" in printed
     assert "jobs in cpu see this folder" in printed and "GB are free" in printed
     assert "cpu: Slurm sends SIGTERM ahead of a job's end" in printed and "cpu: /tmp" in printed
-    assert unfit.returncode != 0 and "Slurm sends SIGTERM" in told, told
-    assert "FAILED    GPU: gpu with GPUs: no CUDA: " in told and told.count("FAILED  ") == 1, told
+    assert unfit.returncode != 0 and "Slurm sends SIGTERM" in problems, problems
+    assert "FAILED    GPU: gpu with GPUs: no CUDA: " in problems and problems.count("FAILED  ") == 1, problems
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_a_qos_that_allows_one_job_at_a_time(clone, tmp_path_factory):
             not good and "would refuse such a job: allocation failure: Invalid qos specification" in printed
         )
         good, printed = preflight(clone, cluster, CPT_SLURM_QOS="small")
-        assert good and "accounts and QOS allow from 1 on at once, CPT_SLURM_JOBS is 6" in printed, printed
+        assert good, printed
+        assert "the lowest limit of an account or QOS is 1 at once, and CPT_SLURM_JOBS is 6" in printed
         limits = {"CPT_SLURM_QOS": "small", "CPT_SLURM_SHARDS_PER_JOB": "1", "CPT_SLURM_RETRIES": "0"}
         clone.run(cluster, *SHARDS, **limits)
         described = jobs(cluster)

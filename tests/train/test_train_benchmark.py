@@ -40,7 +40,8 @@ def test_ours_and_the_trainer_are_measured_alike(tmp_path, training, caplog):
         assert 0 < row.tokens_per_second <= 1.1 * row.tokens_per_cpu_second
         assert 0 < row.mfu < 1
         # At 64 positions, all their logits exist at once here and there; in float32, 8.2 MB.
-        assert 8 < row.logits_mb < 60
+        # In bfloat16 there are the head's weights and its gradient in both precisions, 98 MB, too.
+        assert 8 < row.logits_mb < (60 if row.precision == "float32" else 158)
     assert [path.read_bytes()[:4] for path in figures] == [b"\x89PNG", b"%PDF"]
     assert rows.precision[0] == "float32" and rows.precision[2] == "bf16"
     assert rows.precision[1] in ("float32", "bf16")  # what this processor is faster in

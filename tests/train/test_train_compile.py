@@ -154,6 +154,22 @@ def test_what_auto_became_is_recorded_and_logged(monkeypatch, tmp_path, caplog, 
     assert len(os.environ["CC"].split()) == 1  # as Triton starts it
 
 
+def test_processes_compile_alike(monkeypatch, tmp_path):
+    """If another node lacks the compiler, none compiles."""
+
+    def gather(answers: list[bool], own: bool) -> None:
+        answers[:] = [own, False]
+
+    monkeypatch.setenv("CC", "gcc")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    settings = {"compile": "auto", "loss_kernel": "auto"}
+    resolve(settings, torch.device("cuda"), tmp_path)
+    assert settings == {"compile": False, "loss_kernel": "pytorch"}
+
+
 def test_compiling_that_is_not_possible_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "no-such")
     message = (

@@ -1,13 +1,13 @@
 """In bfloat16, every engine adds gradients up in float32: over micro-batches and over processes."""
 
 import json
-import os
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
-from train_settings import ENGINES, SETTINGS, TRAIN
+from forked import Session
+from train_settings import ENGINES, SETTINGS
 
 MICRO_BATCHES = 5
 SMALL = 2.0**-9  # less than half a unit in the last place of bfloat16: added to 1 it is lost
@@ -19,13 +19,12 @@ EXPECTED = {name: 1 + MICRO_BATCHES * SMALL if name == "zero 1" else WHOLE for n
 @pytest.fixture(scope="module")
 def sums(tmp_path_factory, model_folder) -> dict[str, float]:
     """By engine, the norm of a step's gradients to that of its first micro-batch on process 0."""
-    output = tmp_path_factory.mktemp("sums") / "sums.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"PYTHONPATH": str(TRAIN.parent), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, __file__, str(model_folder), str(output)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    folder = tmp_path_factory.mktemp("sums")
+    output, printed = folder / "sums.json", folder / "terminal"
+    command = [__file__, str(model_folder), str(output)]
+    measuring = SimpleNamespace(command=command, folder=folder, remove_outputs=lambda: None)
+    with Session(measuring, processes=2) as session:
+        assert session.exit_codes() == [0, 0], printed.read_text()[-5000:]
     return json.loads(output.read_text())
 
 
@@ -39,7 +38,7 @@ def measure(model_folder: str, output: str) -> None:
     from transformers import AutoModelForCausalLM
 
     from cpt.train.engines import make_engine
-    from cpt.train.processes import end_at_once, start_processes
+    from cpt.train.processes import leave_processes, start_processes
 
     rank, processes, device = start_processes("deepspeed", "cpu")
     inputs = (torch.arange(32)[None], None, torch.ones(1, 31))
@@ -60,7 +59,7 @@ def measure(model_folder: str, output: str) -> None:
     if rank == 0:
         with open(output, "w") as file:
             json.dump(found, file)
-    end_at_once(0)
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -51,11 +51,11 @@ def test_bfloat16_is_taken_on_a_cpu_where_it_is_faster(asked, gains, tmp_path, c
     caplog.set_level(logging.INFO)
     gains += [1.19]
     assert chosen(asked, tmp_path / "slow") == "float32"
-    told = caplog.records[-1]
-    assert told.levelname == ("WARNING" if asked == "bf16" else "INFO")  # what was asked for isn't done
+    record = caplog.records[-1]
+    assert record.levelname == ("WARNING" if asked == "bf16" else "INFO")  # what was asked for isn't done
     assert (
         f"precision: float32 (asked for: {asked}); bfloat16 makes this CPU's products 1.19 times"
-        in told.message
+        in record.message
     )
     gains += [1.21]
     assert chosen(asked, tmp_path / "fast") == "bf16"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from cpt import compilers
 from cpt.errors import UserError
@@ -13,9 +14,10 @@ from cpt.train.softmax import chosen_softmax, liger_softmax
 
 
 def resolve(settings: dict[str, Any], device: torch.device, work: Path) -> None:
-    """Replace `compile` and `loss_kernel` of a plan's settings by what they become here, and log it.
+    """Replace `compile` and `loss_kernel` of a plan's settings by what they become, and log it.
 
-    On a GPU, Triton's compiler is made ready (`CC`), for which a file may be left in `work`.
+    All processes of a run call this: what `auto` stands for is used where all of them can do it. On a GPU,
+    Triton's compiler is made ready (`CC`), for which a file may be left in `work`.
 
     Raises UserError if something is asked for that isn't possible here.
     """
@@ -24,8 +26,17 @@ def resolve(settings: dict[str, Any], device: torch.device, work: Path) -> None:
         compilers.as_one_word("CC", work)
         if asked["compile"] is True and (error := compilers.c_error()):
             raise UserError(f"train.compile: true isn't possible here: {error}; or set train.compile: false")
-    settings["compile"] = compiles(settings, device)
+    settings["compile"] = _on_all_processes(compiles(settings, device))
     liger = chosen_softmax(settings | {"compile": False}, device) is liger_softmax
-    settings["loss_kernel"] = "liger" if liger else "pytorch"
+    settings["loss_kernel"] = "liger" if _on_all_processes(liger) else "pytorch"
     for key, value in asked.items():
         logging.info("%s: %s (asked for: %s)", key, settings[key], value)
+
+
+def _on_all_processes(possible: bool) -> bool:
+    """Whether all processes can do something; nodes may differ, such as in their compilers."""
+    if not dist.is_initialized():
+        return possible
+    answers = [False] * dist.get_world_size()
+    dist.all_gather_object(answers, possible)
+    return all(answers)

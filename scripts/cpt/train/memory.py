@@ -15,6 +15,7 @@ from cpt.cpu import give_back_memory
 from cpt.digest import settings_digest
 from cpt.errors import UserError
 from cpt.files import read_json, write_json
+from cpt.sizes import micro_batches
 
 # How PyTorch's allocators say that memory ran out where they raise a plain RuntimeError.
 OUT_OF_MEMORY = re.compile(
@@ -151,7 +152,7 @@ def find_micro_batch(
     Returns:
         The size, the same on all processes; None where not even one sequence fits.
     """
-    sizes = [share, *(2**power for power in reversed(range(share.bit_length())) if 2**power < share)]
+    sizes = micro_batches(share)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         fitting = _fitting_on_gpu if device.type == "cuda" else _fitting_on_cpu
         found = fitting(trial, sizes, later_bytes, device)

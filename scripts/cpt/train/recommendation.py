@@ -3,9 +3,9 @@
 None of it was measured on a GPU by this project (docs/performance.md).
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from cpt.sizes import micro_batches
 from cpt.train.costs import Shape, state_bytes, step_bytes
 
 GPU_GIGABYTES = (24, 40, 48, 80, 141)  # of GPUs that are sold, such as A10, A100, L40S, H100 and H200
@@ -43,16 +43,6 @@ class Setting(NamedTuple):
         return f"{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
 
 
-def sizes(share: int) -> Iterator[int]:
-    """Micro-batches of a process's share of a step, as `micro_batch: auto` tries them: all of it, then the
-    powers of two below."""
-    yield share
-    power = 1 << (share - 1).bit_length() >> 1
-    while power:
-        yield power
-        power >>= 1
-
-
 def recommended(
     shape: Shape, memory: float, share: int, sequence_length: int, processes: int, precision: str
 ) -> Setting | None:
@@ -64,13 +54,13 @@ def recommended(
         share: sequences of a process in a step.
         sequence_length: in tokens.
         processes: training processes, one per GPU.
-        precision: `bf16` or `float32`.
+        precision: `bf16`, `auto` (the same on these GPUs) or `float32`.
 
     Returns None if not even one sequence fits.
     """
     for engine, stage, offload, checkpointing in IN_ORDER:
         held = state_bytes(shape, engine, stage, offload, processes, precision)
-        for size in sizes(share):
+        for size in micro_batches(share):
             step = step_bytes(shape, size, sequence_length, checkpointing, precision, gpu=True)
             total = held["gpu"] + sum(step.values())
             if total <= FILLED * memory:
