@@ -25,7 +25,7 @@ def probe(
         bf16: whether it computes in bfloat16.
         c_compiler: whether torch.compile is used.
         cpu_adam: whether DeepSpeed's CPU optimizer is compiled.
-        mem_mb: that the job asks for.
+        mem_mb: that the job asks for; 0 if it asks for none.
         warned_within: seconds within which Slurm sends SIGTERM; 0 if it isn't asked to.
     """
     warned = Warned()

@@ -26,7 +26,7 @@ def needs_of(runs: Sequence[str], gpus: int, mem_mb: int, config: Config) -> dic
     Args:
         runs: that are trained by jobs of this kind.
         gpus: of a node; with some, models are scored on them too.
-        mem_mb: memory of a node.
+        mem_mb: memory of a node that jobs ask for; 0 where nothing asks for it.
         config: the merged config.
     """
     settings = [config.train_settings(run) for run in runs] if gpus else []
