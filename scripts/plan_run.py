@@ -14,7 +14,6 @@ def plan_run(
     processes: int,
     train: Train,
     packed: Sequence[Path],
-    model: Path,
     base: Path,
     plan: Path,
     schedule: Path,
@@ -29,18 +28,17 @@ def plan_run(
         processes: training processes, where the global batch follows from them.
         train: the run's train settings.
         packed: folder of the mixture, or of both of a run that switches.
-        model: folder of the model that the run starts from.
-        base: import report of the base model.
+        base: import report of the base model, by which context length is known for every architecture.
         plan: plan to write (JSON).
         schedule: learning rate of each step to write (CSV).
         switch_at: share of the steps before the second mixture.
         continued: plan of the run that this one continues.
     """
-    require_separate_documents(run, train, read_json(base))
+    report = read_json(base)
+    require_separate_documents(run, train, report)
     ledgers = [read_json(folder / "ledger.json") for folder in packed]
-    context_length = read_json(model / "config.json")["max_position_embeddings"]
     before = continued and read_json(continued)
-    planned = make_plan(run, tokens, processes, train, ledgers, context_length, switch_at, before)
+    planned = make_plan(run, tokens, processes, train, ledgers, report["context_length"], switch_at, before)
     write_text(schedule, schedule_csv(planned))
     write_json(plan, planned)
 

@@ -5,6 +5,7 @@ import yaml
 from cpt.command import run as run_stage
 from cpt.config import load
 from cpt.files import atomic, link, read_json
+from cpt.model_folders import companions, weights
 from cpt.report.model_card import model_card
 from cpt.report.scores import read_scores
 
@@ -27,9 +28,9 @@ def release(
     card = model_card(run, settings, read_json(base), read_scores(scores), read_json(summary))
     with atomic(released) as folder:
         folder.mkdir()
-        for file in sorted(model.iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                link(file, folder / file.name)
+        for name in ("config.json", *weights(model), *companions(model)):
+            (folder / name).parent.mkdir(exist_ok=True)
+            link(model / name, folder / name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 

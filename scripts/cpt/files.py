@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,23 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _follow_umask(temporary: Path) -> None:
+    """Give files that a library made for their owner alone (safetensors, tempfile) a new file's usual mode.
+
+    What is usual, a new file in the same folder shows: umask and the folder's default ACL decide.
+    """
+    paths = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
+    own = [path for path in paths if path.is_file() and path.stat().st_uid == os.geteuid()]
+    private = [path for path in own if not stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if private:
+        probe = temporary.with_name(f"{temporary.name}.mode")
+        probe.touch()
+        usual = stat.S_IMODE(probe.stat().st_mode)
+        probe.unlink()
+        for path in private:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | usual)
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
@@ -62,6 +80,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield temporary
+            _follow_umask(temporary)
             if temporary.is_dir():
                 for child in sorted(temporary.rglob("*")):
                     sync(child)

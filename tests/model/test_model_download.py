@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import zipfile
+from fnmatch import fnmatch
 from types import SimpleNamespace
 
 import pytest
@@ -111,8 +112,8 @@ def test_what_the_hub_refuses_is_told(monkeypatch, tmp_path, error, message):
 def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, tmp_path):
     asked = {}
 
-    def download(repo, revision, cache_dir, allow_patterns):
-        asked.update(repo=repo, revision=revision, patterns=allow_patterns)
+    def download(repo, revision, cache_dir, ignore_patterns):
+        asked.update(repo=repo, revision=revision, patterns=ignore_patterns)
         folder = cache_dir / "snapshots" / "0123abcd"
         folder.mkdir(parents=True)
         (folder / "README.md").write_text("---\nlicense: other\nlicense_name: fair\n---\n# Model\n")
@@ -122,4 +123,16 @@ def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, 
     folder, facts = snapshot("team/model", "main", tmp_path)
     assert facts == {"revision": "0123abcd", "licence": "fair"} and folder.name == "0123abcd"
     assert (asked["repo"], asked["revision"]) == ("team/model", "main")
-    assert not any(pattern.endswith((".py", "*")) for pattern in asked["patterns"])
+    ignored = {
+        name
+        for name in (
+            "modeling_x.py",
+            "tf_model.h5",
+            "onnx/model.onnx",
+            ".gitattributes",
+            "tekken.json",
+            "x.jinja",
+        )
+        if any(fnmatch(name, pattern) for pattern in asked["patterns"])
+    }
+    assert ignored == {"modeling_x.py", "tf_model.h5", "onnx/model.onnx", ".gitattributes"}

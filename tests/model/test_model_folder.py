@@ -133,6 +133,7 @@ def test_foreign_architecture_is_refused_and_its_code_not_run(folder, tmp_path, 
 def test_a_tokenizer_without_eos_is_refused(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", eos_token="")
     edit_json(folder / "config.json", eos_token_id=None)
+    edit_json(folder / "generation_config.json", eos_token_id=None)
     with pytest.raises(UserError, match=r"tokenizer_config\.json: eos_token is empty"):
         load_folder(folder)
 

@@ -6,10 +6,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from cpt.errors import UserError
-from cpt.model import packed
+from cpt.model.folder import load_folder
 from cpt.model.packed import GLOBAL_NAMES, LAYER_NAMES, _halves_apart, load_gguf
 from cpt.model.tiny import byte_characters
 from cpt.model.wheels import extract
@@ -31,7 +31,7 @@ def pairs_together(weight, heads):
 def write_gguf(tiny, tmp_path):
     tiny.model.resize_token_embeddings(len(TOKENS))
 
-    def write(architecture="llama", pre="smollm", leave_out="", quantise=False, **extra):
+    def write(architecture="llama", pre="smollm", leave_out="", quantise=False, template=None, **extra):
         path = tmp_path / "model.gguf"
         config = tiny.model.config
         writer = gguf.GGUFWriter(path, architecture)
@@ -53,6 +53,9 @@ def write_gguf(tiny, tmp_path):
         writer.add_token_merges(["1 2", "a b"])
         writer.add_bos_token_id(TOKENS.index("<|im_end|>"))
         writer.add_eos_token_id(TOKENS.index("<|im_end|>"))
+        writer.add_eot_token_id(TOKENS.index("<|im_end|>"))
+        if template:
+            writer.add_chat_template(template)
         names = {ours: theirs for theirs, ours in GLOBAL_NAMES.items()}
         for layer in range(config.num_hidden_layers):
             names |= {f"model.layers.{layer}.{o}": f"blk.{layer}.{t}" for t, o in LAYER_NAMES.items()}
@@ -117,6 +120,22 @@ def test_the_document_separator_is_made_eos(write_gguf, tmp_path):
     )
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_templates_and_ends_of_generation_are_those_of_a_folder(several, write_gguf, tmp_path):
+    template = "{{ messages[0]['content'] }}<|im_end|>"
+    named = [{"name": "default", "template": template}, {"name": "tool", "template": "tool"}]
+    load_gguf(write_gguf(template=named if several else template)).save(tmp_path / "base")
+    load_folder(tmp_path / "base").save(tmp_path / "again")
+    for folder in (tmp_path / "base", tmp_path / "again"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        chat = [{"role": "user", "content": "hi"}]
+        assert tokenizer.apply_chat_template(chat, tokenize=False) == "hi<|im_end|>"
+        if several:
+            assert tokenizer.apply_chat_template(chat, chat_template="tool", tokenize=False) == "tool"
+        assert tokenizer.eos_token == "<|endoftext|>"
+        assert GenerationConfig.from_pretrained(folder).eos_token_id == [256, 257]
+
+
 def test_missing_and_unexpected_weights_are_named(write_gguf):
     with pytest.raises(UserError, match=r"missing: \['model\.layers\.0\.mlp\.up_proj\.weight'\].*base\.file"):
         load_gguf(write_gguf(leave_out="blk.0.ffn_up.weight"))
@@ -145,7 +164,6 @@ def test_keys_that_are_missing_are_named(write_gguf, tmp_path, monkeypatch):
         load_gguf(write_gguf())
     monkeypatch.undo()
     monkeypatch.setattr(gguf.GGUFWriter, "add_eos_token_id", lambda *_: None)
-    monkeypatch.setattr(packed, "END_OF_TEXT", "<|of another model|>")
     with pytest.raises(UserError, match=r"names no EOS token.*tokenizer\.ggml\.eos_token_id\); take another"):
         load_gguf(write_gguf()).save(tmp_path / "out")
 

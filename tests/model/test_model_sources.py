@@ -30,7 +30,7 @@ def test_a_local_folder_becomes_the_base_model(tiny, trained, import_base, logit
 def test_a_repository_becomes_the_base_model(tiny, trained, import_base, logits, monkeypatch):
     (trained / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
 
-    def download(repo, revision, cache_dir, allow_patterns):
+    def download(repo, revision, cache_dir, ignore_patterns):
         return shutil.copytree(trained, cache_dir / "snapshots" / "0123abcd")
 
     monkeypatch.setattr(sources, "snapshot_download", download)

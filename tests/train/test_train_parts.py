@@ -67,9 +67,9 @@ def files(tmp_path) -> dict:
     """What the stage reads and writes."""
     (tmp_path / "packed").mkdir()
     write_json(tmp_path / "packed" / "ledger.json", LEDGER)
-    write_json(tmp_path / "config.json", {"max_position_embeddings": 2048})
-    write_json(tmp_path / "base.json", {"restarted_positions_separate_documents": True})
-    paths = {"packed": [tmp_path / "packed"], "model": tmp_path, "base": tmp_path / "base.json"}
+    report = {"restarted_positions_separate_documents": True, "context_length": 2048}
+    write_json(tmp_path / "base.json", report)
+    paths = {"packed": [tmp_path / "packed"], "base": tmp_path / "base.json"}
     return paths | {"plan": tmp_path / "plan.json", "schedule": tmp_path / "schedule.csv"}
 
 
@@ -83,6 +83,23 @@ def test_the_plan_and_its_schedule_are_written(files):
     lines = files["schedule"].read_text().splitlines()
     assert lines[:2] == ["step,tokens,learning_rate", "1,320000,2.5e-05"]
     assert len(lines) == 1 + plan["steps"] and lines[-1].startswith("13,4000000,")
+
+
+def test_phases_of_all_shares_of_two_decimals_are_exact():
+    """In whole numbers: p hundredths of n steps, rounded up."""
+    assert phases(SimpleNamespace(warmup=0.07, cooldown=None, decay=None), 100)["warmup_steps"] == 7
+    for hundredths in range(101):
+        shares = SimpleNamespace(warmup=hundredths / 100, cooldown=None, decay=None)
+        for steps in range(1, 3000, 29 if hundredths % 7 else 1):
+            assert phases(shares, steps)["warmup_steps"] == -(-hundredths * steps // 100), (hundredths, steps)
+
+
+def test_a_switch_after_a_share_of_the_steps_is_exact():
+    ledgers = [LEDGER, LEDGER | {"mixture": "late"}]
+    train = Train.model_validate(PAPER | {"global_batch": 1})
+    found = make_plan("run", 150 * 2000, 1, train, ledgers, 2048, 0.07)
+    # Exactly 10.5, of which Python takes the even neighbour; as floats 10.500000000000002.
+    assert [stage["sequences"] for stage in found["stages"]] == [10, 140]
 
 
 def rates(schedule: str, steps: int, **settings) -> list[float]:

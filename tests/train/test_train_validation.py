@@ -13,7 +13,7 @@ from conftest import without_cuda
 from packed_mixture import LENGTH
 from torch._dynamo.testing import CompileCounter
 from train_settings import BOTH, SETTINGS, planned, several
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.evaluate.bits import bits_per_byte
 from cpt.token_windows import HeldOut, load_held_out
@@ -177,3 +177,20 @@ def test_held_out_text_of_twenty_shapes_leaves_training_compiled(
     first, second = counts[:4], counts[4:]
     assert first[0] == 0 and first[1] >= 2 and first[2] > first[1]  # layer and loss, and again for 2 rows
     assert {first[2], *second} == {first[3]}
+
+
+def test_a_context_that_is_a_table_is_never_exceeded(tmp_path, files):
+    """GPT-Neo's mask has a row for each position of the context, and no more."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        **{"model_type": "gpt_neo", "vocab_size": 101, "hidden_size": 32, "num_layers": 2, "num_heads": 2},
+        **{"attention_types": [[["global", "local"], 1]], "window_size": 8},
+        max_position_embeddings=LENGTH,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    measured = losses(tmp_path, model, files)
+    measured.after(0, 0, 0)
+    measured.close()
+    for row in pd.read_csv(tmp_path / "held_out.csv").itertuples():
+        expected = bits_per_byte(model.eval(), load_held_out(Path(files[row.corpus])), LENGTH, 3)
+        assert row.loss == pytest.approx(expected["loss"], abs=1e-5)

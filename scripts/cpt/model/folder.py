@@ -1,6 +1,7 @@
 """Import of a Hugging Face folder: native architecture, all weights, a tokenizer with an EOS."""
 
 import copy
+import re
 from functools import reduce
 from pathlib import Path
 from pickle import UnpicklingError
@@ -8,22 +9,29 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from cpt.errors import UserError
 from cpt.files import read_json
+from cpt.model.ends import Ends, find_ends
 from cpt.model.loaded import SPECIAL_TOKENS, Loaded, fast_tokenizer, token_text
 from cpt.model.pieces import tokenizer_of_pieces
+from cpt.model_folders import companions
 
 # By their names in safetensors.
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")  # in the order of preference
 MOBILELLM_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 MOBILELLM_LICENCE = "FAIR Noncommercial Research License; weights derived from it must carry it"
-# Of code that isn't run, of other model classes, and of the files' dtype, which is read from themselves.
+# Of code that isn't run, of other model classes, of the files' dtype, which is read from themselves, and of
+# how a run of the author's computed.
 DROPPED_KEYS = ("auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype")
-DROPPED_KEYS += ("torch_dtype",)
+DROPPED_KEYS += ("torch_dtype", "attn_implementation", "_attn_implementation", "output_attentions")
+DROPPED_KEYS += ("_attn_implementation_internal", "_attn_implementation_autoset", "experts_implementation")
+DROPPED_KEYS += ("_experts_implementation", "output_hidden_states", "return_dict", "use_return_dict")
+# Causal masks and rotary frequencies that older versions of transformers saved as if they were weights.
+OLD_BUFFER = re.compile(r"\.(attention|attn|self_attn|rotary_emb)\.(bias|masked_bias|causal_mask|inv_freq)$")
 
 
 def load_folder(folder: Path) -> Loaded:
@@ -32,6 +40,8 @@ def load_folder(folder: Path) -> Loaded:
     MobileLLM ships its own model class, but is a Llama with tied embeddings, so it is read as one. Its
     tokenizer_config.json leaves the special tokens empty, which is mended. Weights keep the type that they
     have in their files.
+
+    All else that the folder holds for its users travels: cpt.model_folders says what.
 
     Raises UserError for an architecture that transformers doesn't have, for quantised, missing or unexpected
     weights, and for a tokenizer without EOS; the message names them.
@@ -45,10 +55,33 @@ def load_folder(folder: Path) -> Loaded:
     mended: list[str] = []
     config = _config(given, folder, mended)
     model = _model(config, folder, mended)
+    file = folder / "generation_config.json"
+    generation = read_json(file) if file.is_file() else {}
     backend, special = _tokenizer(folder, given, mended)
+    templates = _templates(folder, special.get("chat_template"))
+    ends = _ends(folder, backend, special, given, generation, templates, mended)
     facts = {"licence": MOBILELLM_LICENCE} if given.get("model_type") == "mobilellm" else {}
-    tokenizer = fast_tokenizer(backend, special, config.max_position_embeddings)
-    return Loaded(model, tokenizer, facts, mended)
+    tokenizer = fast_tokenizer(
+        backend, {**special, "chat_template": templates}, config.max_position_embeddings
+    )
+    files = {name: (folder / name).read_bytes() for name in companions(folder)}
+    files.pop(Path("tokenizer.json"), None)  # written from what was read
+    return Loaded(model, tokenizer, facts, mended, ends, special, generation, files)
+
+
+def _templates(folder: Path, configured: Any) -> str | dict[str, str] | None:
+    """Chat templates, wherever the folder has them: one, or several by name. Files go first, as in
+    transformers. `configured` is that of tokenizer_config.json."""
+    found = {entry["name"]: entry["template"] for entry in configured} if isinstance(configured, list) else {}
+    if isinstance(configured, str):
+        found = {"default": configured}
+    files = [*folder.glob("chat_template.jinja"), *sorted(folder.glob("additional_chat_templates/*.jinja"))]
+    if files:
+        found = {
+            "default" if path.parent == folder else path.stem: path.read_text(encoding="utf-8")
+            for path in files
+        }
+    return found["default"] if list(found) == ["default"] else found or None
 
 
 def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTrainedConfig:
@@ -76,7 +109,8 @@ def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTraine
             f"{folder / 'config.json'}: the weights are quantised (quantization_config), and can't be "
             "trained; take the release that isn't"
         )
-    config = CONFIG_MAPPING[kind].from_dict(kept)
+    # transformers' own form of infinity in JSON, {"__float__": "Infinity"}.
+    config = CONFIG_MAPPING[kind].from_dict(PreTrainedConfig._decode_special_floats(kept))
     for name in ("vocab_size", "max_position_embeddings"):
         if not isinstance(getattr(config, name, None), int):
             raise UserError(
@@ -97,7 +131,7 @@ def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrai
         files = sorted(folder.glob(pattern))
         if not files:
             continue
-        model, problem = _read_weights(config, folder, files)
+        model, problem = _read_weights(config, folder, files, mended)
         if model and not problem:
             mended += [f"weights: read from {files[0].name}, as {told}" for told in problems]
             return model
@@ -115,14 +149,15 @@ def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrai
 
 
 def _read_weights(
-    config: PreTrainedConfig, folder: Path, files: list[Path]
+    config: PreTrainedConfig, folder: Path, files: list[Path], mended: list[str]
 ) -> tuple[PreTrainedModel | None, str]:
     """The model with the weights of one format, and what is wrong with them (or nothing)."""
     try:
+        dtype, shapes = _dtype_and_shapes(files)
         model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
             folder,
             config=copy.deepcopy(config),
-            dtype=_widest_dtype(files),
+            dtype=dtype,
             use_safetensors=files[0].suffix == ".safetensors",
             weights_only=True,
             ignore_mismatched_sizes=True,  # they are reported below, with the others
@@ -132,6 +167,13 @@ def _read_weights(
     except (UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return None, f"can't be read, incomplete or more than tensors, which alone are read ({why})"
+    unexpected = found["unexpected_keys"]
+    if old := sorted(name for name in unexpected if _is_old_buffer(name, shapes.get(name))):
+        found["unexpected_keys"] = set(unexpected) - set(old)
+        mended.append(
+            f"weights: {len(old)} buffers of an older transformers ignored, which compute nothing ({old[0]}, "
+            "...)"
+        )
     problems = [
         f"{what}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         for what in ("missing", "unexpected", "mismatched")
@@ -146,19 +188,33 @@ def _read_weights(
     return model, "; ".join(problems)
 
 
-def _widest_dtype(files: list[Path]) -> torch.dtype:
-    """The floating type that holds the weights of all files exactly, whatever config.json says."""
+def _is_old_buffer(name: str, shape: tuple[int, ...] | None) -> bool:
+    """A mask of all positions, one number, or frequencies: by its name and by its shape, as a bias that the
+    architecture lacks is called the same."""
+    if shape is None or not OLD_BUFFER.search(name):
+        return False
+    is_mask = len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
+    return is_mask or shape in ((), (1,)) or name.endswith("inv_freq")
+
+
+def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[int, ...]]]:
+    """The floating type that holds the weights of all files exactly, whatever config.json says, and each
+    tensor's shape."""
     found: set[torch.dtype] = set()
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as weights:
-                names = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+                slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
+                names = {part.get_dtype() for part in slices.values()}
+                shapes |= {name: tuple(part.get_shape()) for name, part in slices.items()}
             found |= {dtype for name, dtype in FLOATS.items() if name in names}
         else:
-            values = torch.load(file, map_location="meta", weights_only=True).values()
-            tensors = [value for value in values if isinstance(value, torch.Tensor)]
-            found |= {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-    return reduce(torch.promote_types, found) if found else torch.float32
+            values = torch.load(file, map_location="meta", weights_only=True)
+            tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+            found |= {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+            shapes |= {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return (reduce(torch.promote_types, found) if found else torch.float32), shapes
 
 
 def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple[Tokenizer, dict[str, Any]]:
@@ -166,9 +222,11 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
 
     `config` is the content of config.json.
     """
-    is_mobilellm, eos_id = config.get("model_type") == "mobilellm", config.get("eos_token_id")
-    file = folder / "tokenizer_config.json"
+    file, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
     special = read_json(file) if file.is_file() else {}
+    for name, token in (read_json(older) if older.is_file() else {}).items():
+        if name in SPECIAL_TOKENS and not special.get(name):
+            special[name] = token
     if (folder / "tokenizer.json").is_file():
         try:
             backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -189,21 +247,12 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
         )
     backend.no_truncation()
     backend.no_padding()
-    if is_mobilellm:
+    _add_tokens(backend, special, folder, mended)
+    if config.get("model_type") == "mobilellm":
         for name, token in MOBILELLM_SPECIAL.items():
             if not special.get(name):
                 special[name] = token
                 mended.append(f"tokenizer: {name} was empty, is {token!r} (id {backend.token_to_id(token)})")
-    if not special.get("eos_token") and isinstance(eos_id, int) and backend.id_to_token(eos_id):
-        special["eos_token"] = backend.id_to_token(eos_id)
-        mended.append(
-            f"tokenizer: eos_token was empty, is {special['eos_token']!r}, id {eos_id} in config.json"
-        )
-    if not special.get("eos_token"):
-        raise UserError(
-            f"{file}: eos_token is empty, so documents couldn't be separated; set it to the token that ended "
-            "documents in pre-training"
-        )
     for name in SPECIAL_TOKENS:
         text = token_text(special.get(name))
         if text and backend.token_to_id(text) is None:
@@ -212,3 +261,60 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
                 "files of the tokenizer from one release"
             )
     return backend, special
+
+
+def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, mended: list[str]) -> None:
+    """Add what tokenizer_config.json or added_tokens.json has beyond the tokenizer's own file.
+
+    Raises UserError if a token would get another id.
+    """
+    file = folder / "added_tokens.json"
+    plain = {id: token for token, id in (read_json(file) if file.is_file() else {}).items()}
+    full = {int(id): token for id, token in special.get("added_tokens_decoder", {}).items()}
+    added = []
+    for id, token in sorted((plain | full).items()):
+        text = token_text(token)
+        if backend.token_to_id(text) is not None:
+            continue
+        options = {key: value for key, value in token.items() if key != "__type"} if id in full else {}
+        backend.add_tokens([AddedToken(**{"content": text, "special": True} | options)])
+        if backend.token_to_id(text) != id:
+            raise UserError(
+                f"{folder}: the added token {text!r} should have id {id}, but the tokenizer's next id is "
+                f"{backend.token_to_id(text)}; save the tokenizer with AutoTokenizer.save_pretrained, which "
+                "writes a tokenizer.json that has all tokens"
+            )
+        added.append(text)
+    if added:
+        mended.append(f"tokenizer: {len(added)} added tokens put into tokenizer.json ({added[0]!r}, ...)")
+
+
+def _ends(
+    folder: Path,
+    backend: Tokenizer,
+    special: dict[str, Any],
+    config: dict[str, Any],
+    generation: dict[str, Any],
+    templates: str | dict[str, str] | None,
+    mended: list[str],
+) -> Ends:
+    """Document separator and ends of generation. The separator becomes `special`'s EOS."""
+    eos_id, eos = config.get("eos_token_id"), token_text(special.get("eos_token"))
+    generation_id = generation.get("eos_token_id")
+    if config.get("model_type") == "mobilellm":  # whose tokens are known
+        eos_id = generation_id = None
+    ends = find_ends(backend, eos_id, generation_id, eos or None, templates)
+    if ends is None:
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: eos_token is empty, so documents couldn't be separated; "
+            "set it to the token that ended documents in pre-training"
+        )
+    separator = backend.id_to_token(ends.separator)
+    if not eos:
+        where = "config.json" if eos_id is not None else "generation_config.json"
+        mended.append(f"tokenizer: eos_token was empty, is {separator!r}, id {ends.separator} in {where}")
+    elif eos != separator:
+        mended.append(f"tokenizer: EOS is {separator!r}, which separates documents, not {eos!r}")
+    if eos != separator:
+        special["eos_token"] = separator
+    return ends

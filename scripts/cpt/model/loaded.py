@@ -1,5 +1,6 @@
 """A model and its tokenizer on their way into a plain Hugging Face folder."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,15 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from cpt.errors import UserError
+from cpt.model.ends import Ends
+from cpt.model_folders import name_rotary_base
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+# Of tokenizer_config.json: which class reads it, and where it lay on its author's disk. Here it is a fast
+# tokenizer of the family-free class, by the name that transformers 4 and 5 both know.
+CLASS_KEYS = ("tokenizer_class", "auto_map", "tokenizer_file", "vocab_file", "name_or_path", "is_local")
+CLASS_KEYS += ("backend", "local_files_only")
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 
 @dataclass
@@ -16,19 +24,26 @@ class Loaded:
     """What every source gives.
 
     `facts` are lines for the import report (revision, licence, ...), `mended` says in words what had to
-    be changed. The tokenizer's EOS is the token that separates documents.
+    be changed. The tokenizer's EOS is the token that separates documents. `ends` has it and the ends of
+    generation. `settings` and `generation` are what the source's tokenizer_config.json and
+    generation_config.json say, `files` the content of all its other files that travel, by name.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     facts: dict[str, Any] = field(default_factory=dict)
     mended: list[str] = field(default_factory=list)
+    ends: Ends | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    files: dict[Path, bytes] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write config.json, generation_config.json, model.safetensors and the tokenizer's files.
+        """Write config.json, generation_config.json, model.safetensors, the tokenizer's and all other files.
 
-        `eos_token_id` becomes one int, the document separator. Raises UserError if there is none, or if
-        the tokenizer has ids that the model doesn't know.
+        `eos_token_id` of config.json becomes one int, the document separator; that of generation_config.json
+        has it and the ends of a turn. Raises UserError if there is none, or if the tokenizer has ids that
+        the model doesn't know and text can produce.
         """
         config, tokenizer = self.model.config, self.tokenizer
         if tokenizer.eos_token_id is None:
@@ -36,12 +51,7 @@ class Loaded:
                 "base: the tokenizer names no EOS token, so documents can't be separated (a GGUF file names "
                 "it in tokenizer.ggml.eos_token_id); take another file, or the model's Hugging Face folder"
             )
-        largest = max(tokenizer.get_vocab().values())
-        if largest >= config.vocab_size:
-            raise UserError(
-                f"base: the tokenizer has id {largest}, but the model knows only {config.vocab_size} ids "
-                "(vocab_size in config.json), so they belong to different models; take both from one release"
-            )
+        self._check_ids()
         if config.eos_token_id != tokenizer.eos_token_id:
             self.mended.append(
                 f"config.eos_token_id: {tokenizer.eos_token_id} ({tokenizer.eos_token!r}) instead of "
@@ -50,13 +60,74 @@ class Loaded:
         config.eos_token_id = tokenizer.eos_token_id
         config.bos_token_id = tokenizer.bos_token_id
         config.pad_token_id = None  # nothing is padded in training, and scoring masks by length
+        ends = self.ends.generation if self.ends else [config.eos_token_id]
         self.model.generation_config = GenerationConfig(
             bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id
         )
         self.model.save_pretrained(folder, max_shard_size="1TB")
+        name_rotary_base(folder)
         tokenizer.save_pretrained(folder)
-        # safetensors makes its file readable for the owner alone; give it the mode of its neighbours.
-        (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+        for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        _edit(folder / "special_tokens_map.json", eos_token=tokenizer.eos_token)
+        self._save_settings(folder / "tokenizer_config.json")
+        kept = {key: value for key, value in self.generation.items() if not key.startswith(("_", "output_"))}
+        kept = {"bos_token_id": config.bos_token_id} | kept
+        kept["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+        _write(folder / "generation_config.json", {k: v for k, v in kept.items() if v is not None})
+        self.facts |= {
+            "document_separator": tokenizer.eos_token,
+            "ends_of_generation": {tokenizer.convert_ids_to_tokens(id): id for id in ends},
+            "chat_templates": sorted(_named(tokenizer.chat_template)),
+        }
+
+    def _save_settings(self, file: Path) -> None:
+        """tokenizer_config.json: the source's own, with what the import decides over it."""
+        ours = json.loads(file.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in self.settings.items() if key not in CLASS_KEYS}
+        decided = {"model_max_length": self.tokenizer.model_max_length, "tokenizer_class": TOKENIZER_CLASS}
+        for name in SPECIAL_TOKENS:  # as a mapping where the source has one, unless it is another token
+            if token_text(kept.get(name)) != getattr(self.tokenizer, name):
+                decided[name] = getattr(self.tokenizer, name)
+        merged = {key: value for key, value in ours.items() if key not in CLASS_KEYS} | kept | decided
+        _write(file, merged)
+
+    def _check_ids(self) -> None:
+        """Ids beyond the embedding are allowed for special tokens that text never becomes."""
+        known, tokenizer = self.model.config.vocab_size, self.tokenizer
+        special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+        beyond = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= known)
+        wrong = [(id, token) for id, token in beyond if id not in special or id in used]
+        if wrong:
+            raise UserError(
+                f"base: the tokenizer has id {wrong[-1][0]}, but the model knows only {known} ids "
+                f"(vocab_size in config.json). They belong to different models, or {wrong[-1][1]!r} was "
+                "added without resizing the embedding; take both from one release"
+            )
+        if beyond:
+            self.mended.append(
+                f"tokenizer: {', '.join(repr(token) for _, token in beyond[:5])} beyond the embedding of "
+                f"{known} ids (id {beyond[0][0]} on): kept, as text never becomes a special token"
+            )
+
+
+def _write(file: Path, value: dict[str, Any]) -> None:
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _edit(file: Path, **changes: Any) -> None:
+    """Set keys of a JSON file where it is there and says otherwise."""
+    if file.is_file():
+        value = json.loads(file.read_text(encoding="utf-8"))
+        changed = {key: new for key, new in changes.items() if token_text(value.get(key)) != new}
+        if changed:
+            _write(file, value | changed)
+
+
+def _named(templates: str | dict[str, str] | None) -> dict[str, str]:
+    return templates if isinstance(templates, dict) else {"default": templates} if templates else {}
 
 
 def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) -> PreTrainedTokenizerFast:
@@ -64,7 +135,7 @@ def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) ->
 
     Not AutoTokenizer: since transformers 5 it lays its own pre-tokenizer for the model's family over
     tokenizer.json, and other ids come out. `config` is the content of tokenizer_config.json, of which the
-    special tokens and the chat template are kept.
+    special tokens and the chat template (or several by name) are given to it.
     """
     special = {name: token_text(config.get(name)) for name in SPECIAL_TOKENS}
     tokenizer = PreTrainedTokenizerFast(

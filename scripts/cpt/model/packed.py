@@ -16,8 +16,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.errors import UserError
+from cpt.model.ends import find_ends
 from cpt.model.loaded import Loaded, fast_tokenizer
-from cpt.model.tiny import END_OF_TEXT
 
 GLOBAL_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -72,8 +72,7 @@ class _Header:
 def load_gguf(path: Path) -> Loaded:
     """Read a Llama from a GGUF file; quantised weights are dequantised to float32, so nothing is rounded.
 
-    Where the vocabulary has <|endoftext|>, it is made EOS: chat models name their end of turn as EOS, but
-    <|endoftext|> separated the documents in pre-training.
+    The document separator is made EOS: chat models name their end of turn as EOS (cpt.model.ends).
 
     Raises UserError for another architecture, another kind of tokenizer, and for missing or unexpected
     weights.
@@ -92,19 +91,29 @@ def load_gguf(path: Path) -> Loaded:
     for name, key in (("bos_token", "bos"), ("eos_token", "eos")):
         if (token_id := header.get(f"tokenizer.ggml.{key}_token_id")) is not None:
             special[name] = tokens[token_id]
-    if END_OF_TEXT in tokens and special.get("eos_token") != END_OF_TEXT:
+    special["chat_template"] = templates = _templates(header)
+    turns = [header.get(f"tokenizer.ggml.{key}_token_id") for key in ("eot", "eom")]
+    ends = find_ends(backend, None, None, special.get("eos_token"), templates, turns)
+    if ends and (separator := tokens[ends.separator]) != special["eos_token"]:
         mended.append(
-            f"tokenizer: EOS is {END_OF_TEXT!r}, which separates documents, not {special.get('eos_token')!r}"
+            f"tokenizer: EOS is {separator!r}, which separates documents, not {special['eos_token']!r}"
         )
-        special["eos_token"] = END_OF_TEXT
-    special["chat_template"] = header.get("tokenizer.chat_template")
+        special["eos_token"] = separator
     tokenizer = fast_tokenizer(backend, special, config.max_position_embeddings)
     facts = {
         "name": header.get("general.name"),
         "licence": header.get("general.license"),
         "weights_were": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
     }
-    return Loaded(model, tokenizer, facts, mended)
+    return Loaded(model, tokenizer, facts, mended, ends)
+
+
+def _templates(header: _Header) -> str | dict[str, str] | None:
+    """The chat template, or several by name."""
+    named = header.get("tokenizer.chat_templates") or []
+    single, names = header.get("tokenizer.chat_template"), [named] if isinstance(named, str) else named
+    further = {name: header.need(f"tokenizer.chat_template.{name}") for name in names}
+    return {"default": single, **further} if further and single else further or single
 
 
 def _config(header: _Header, tied: bool) -> LlamaConfig:

@@ -16,10 +16,10 @@ from cpt.model.loaded import Loaded
 from cpt.model.packed import load_gguf
 from cpt.model.tiny import load_random
 from cpt.model.wheels import extract
+from cpt.model_folders import OTHER_WEIGHTS
 
-# Configuration, weights, tokenizer, card. Never code.
-PATTERNS = ["*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model", "*.jinja", "*.txt"]
-PATTERNS += ["README.md"]
+# All but code, and weights in formats that aren't read: what users of the model need is no list of names.
+IGNORED = ["*.py", ".*", *(f"*{ending}" for ending in OTHER_WEIGHTS)]
 
 
 def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
@@ -46,7 +46,7 @@ def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any
     can't be reached.
     """
     try:
-        folder = Path(snapshot_download(repo, revision=revision, cache_dir=cache, allow_patterns=PATTERNS))
+        folder = Path(snapshot_download(repo, revision=revision, cache_dir=cache, ignore_patterns=IGNORED))
     except errors.GatedRepoError:
         raise UserError(
             f"base.repo: {repo} is gated. Accept its licence at https://huggingface.co/{repo} with your "

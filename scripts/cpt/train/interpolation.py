@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from cpt.errors import UserError
 from cpt.files import atomic
+from cpt.model_folders import copy_companions
 
 
 def interpolated_model(base: Path, trained: Path, ratio: float, output: Path) -> None:
@@ -46,7 +47,6 @@ def interpolated_model(base: Path, trained: Path, ratio: float, output: Path) ->
         )
     with atomic(output) as folder:
         folder.mkdir()
-        for path in sorted(trained.iterdir()):
-            if path.is_file() and path.name != "model.safetensors":
-                shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(trained / "config.json", folder / "config.json")
+        copy_companions(trained, folder)
         save_file(mixed, folder / "model.safetensors", metadata)

@@ -65,7 +65,12 @@ class LossModel(nn.Module):
         positions: torch.Tensor | None,
         document_starts: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The last hidden states before each target: [sequences * (length - 1), width]."""
+        """The last hidden states before each target: [sequences * (length - 1), width].
+
+        Of sequences one token longer than the context (held-out text has them) the last is a target only.
+        """
+        targets = token_ids.shape[1] - 1
+        token_ids = token_ids[:, : self.model.config.max_position_embeddings]
         apart = {}
         if document_starts is not None and self.model.config._attn_implementation == DOCUMENTS:
             torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # or each number of documents would compile
@@ -74,7 +79,7 @@ class LossModel(nn.Module):
             found = self.model.base_model(
                 input_ids=token_ids, position_ids=positions, use_cache=False, **apart
             )
-        return found.last_hidden_state[:, :-1].flatten(0, 1)
+        return found.last_hidden_state[:, :targets].flatten(0, 1)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The plan is all that training needs to know of the config, so a run can be carri
 
 import json
 import math
+from fractions import Fraction
 from typing import Any
 
 from cpt.config_runs import Train
@@ -28,6 +29,11 @@ def global_batch(train: Train, processes: int) -> int:
     return train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, processes)
 
 
+def exact(share: float | None) -> Fraction:
+    """A share as it is written in the config: 0.07 is 7/100, though its float is a little more."""
+    return Fraction(repr(float(share or 0)))
+
+
 def phases(train: Train, steps: int) -> dict[str, int]:
     """The phases of a run's schedule in steps, from their shares.
 
@@ -36,7 +42,7 @@ def phases(train: Train, steps: int) -> dict[str, int]:
     """
     found, left = {}, steps
     for phase in ("warmup", "cooldown", "decay"):
-        found[f"{phase}_steps"] = min(left, math.ceil((getattr(train, phase) or 0) * steps))
+        found[f"{phase}_steps"] = min(left, math.ceil(exact(getattr(train, phase)) * steps))
         left -= found[f"{phase}_steps"]
     return found
 
@@ -136,7 +142,7 @@ def _sequences_before_switch(
             )
     if steps < 2:
         raise UserError(f"runs.{run}.switch: the run has one step only; raise its tokens")
-    return min(max(1, round(at * steps)), steps - 1) * batch
+    return min(max(1, round(exact(at) * steps)), steps - 1) * batch
 
 
 def require_separate_documents(run: str, train: Train, base_report: dict[str, Any]) -> None:

@@ -8,13 +8,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt.files import atomic, write_json
+from cpt.model_folders import copy_companions, name_rotary_base
 from cpt.train import checkpoints
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 
 
 def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, tokenizer included.
+    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, with all that the start's holds.
 
     `weights` are float32 tensors by parameter name, tied ones once.
     """
@@ -25,9 +24,8 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
     with atomic(output) as folder:
         with checkpoints.os_errors(output):
             model.save_pretrained(folder)
-        for name in TOKENIZER_FILES:
-            if (start_folder / name).exists():
-                shutil.copyfile(start_folder / name, folder / name)
+        name_rotary_base(folder)
+        copy_companions(start_folder, folder)
 
 
 def write_run(

@@ -56,10 +56,9 @@ class HeldOutLosses:
         self.rank, self.world_size = (
             (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         )
-        self.context: int = model.config.max_position_embeddings
         self.corpora = {name: load_held_out(file) for name, file in files.items()} if self.settings else {}
         # As cpt.evaluate.bits cuts them; the longest first, so that little is padded.
-        length = min(plan["sequence_length"], self.context)
+        length = min(plan["sequence_length"], model.config.max_position_embeddings)
         self.windows = {
             name: sorted(found.windows(length), key=len, reverse=True) for name, found in self.corpora.items()
         }
@@ -106,10 +105,7 @@ class HeldOutLosses:
                 window = windows[row][:width]  # cut only where a repeated row of weight 0 fills the share
                 ids[place, : len(window)] = window
                 counted[place, : len(window) - 1] = weight
-            # The last token of a whole window is a target only. Where it stands beyond the context, it is a
-            # document of its own.
-            positions = np.arange(width)[None] % self.context if width > self.context else None
-            total += self.engine.loss(*on_device(Batch(ids, positions, counted), self.device)).double()
+            total += self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
         if self.world_size > 1:
             dist.all_reduce(total)
         return total.item()

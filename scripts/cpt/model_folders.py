@@ -1,0 +1,64 @@
+"""What a model's folder holds for its users beside weights and config.json; models made from it keep it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+# Formats in which weights are published: those that are read here, and those that never are.
+READ_WEIGHTS = (".safetensors", ".bin")
+OTHER_WEIGHTS = (".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".tflite", ".gguf")
+OTHER_WEIGHTS += (".npz", ".mlmodel", ".mlpackage", ".nemo", ".pkl")
+# Written new for each model. README.md is the card of the start model alone, and code is never run.
+OWN_FILES = ("config.json", "README.md")
+OWN_ENDINGS = (*READ_WEIGHTS, *OTHER_WEIGHTS, ".index.json", ".py")
+
+
+def companions(folder: Path) -> Iterator[Path]:
+    """Files of `folder`, relative to it, that models made from it keep: templates, tokenizer, licence, ...
+
+    All but weights, their index, config.json, the card and code. Hidden files aren't part of a model. Of the
+    folders inside only those with templates are: others are another model (onnx, original) or what a trainer
+    left (checkpoint-500, runs).
+    """
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from (inner.relative_to(folder) for inner in sorted(path.glob("*.jinja")))
+        elif path.name not in OWN_FILES and not path.name.endswith(OWN_ENDINGS):
+            yield path.relative_to(folder)
+
+
+def weights(folder: Path) -> Iterator[Path]:
+    """Names of the weights in a folder of our own, and of their index, if they are in several files."""
+    return (Path(path.name) for path in sorted(folder.glob("model*.safetensors*")))
+
+
+def name_rotary_base(folder: Path) -> None:
+    """Say in config.json what transformers 4 reads about rotary positions, beside 5's rope_parameters.
+
+    Version 4 ignores those without a word, and would compute with a base of 10,000.
+    """
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    rope, older = config.get("rope_parameters") or {}, {}
+    if "sliding_attention" in rope:  # one base for each kind of layer, as Gemma 3 has
+        older["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    if "rope_theta" not in rope:
+        return
+    names = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rotary_factor"}
+    if config["model_type"] == "gpt_neox":
+        names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    older |= {names[key]: rope[key] for key in names if key in rope}
+    if rope.get("rope_type", "default") != "default":
+        older["rope_scaling"] = {key: value for key, value in rope.items() if key not in names}
+    file.write_text(json.dumps(dict(sorted((config | older).items())), indent=2) + "\n", encoding="utf-8")
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy them from one model's folder into another's, over files of the same name."""
+    for name in companions(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
