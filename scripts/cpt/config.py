@@ -78,7 +78,7 @@ class Config(Section):
                 require_known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")
             if not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
                 raise ValueError(
-                    f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1; mend "
+                    f"mixtures.{mixture}: the shares add up to {sum(shares.values()):g} instead of 1; fix "
                     "them"
                 )
         for mixture in self.packing.seeds:

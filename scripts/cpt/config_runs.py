@@ -148,7 +148,7 @@ class Train(Section):
         if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
             raise ValueError(
                 "minimum_learning_rate must not be over constant_learning_rate, nor that over "
-                "learning_rate; mend them"
+                "learning_rate; correct them"
             )
         if self.schedule == "infinite" and self.decay and not self.minimum_learning_rate:
             raise ValueError(

@@ -1,10 +1,10 @@
-"""The exceptions for what a user can mend."""
+"""The exceptions for what a user can fix."""
 
 
 class UserError(Exception):
     """A problem with the config, the data or the machine, told without a traceback.
 
-    The message names the file, the row or the config key, says what was expected, and how to mend it.
+    The message names the file, the row or the config key, says what was expected, and how to fix it.
     """
 
 

@@ -164,9 +164,9 @@ def test_a_driver_that_fails_before_the_first_byte(memory, tmp_path, monkeypatch
         ("xyz://bucket/x.txt", "fsspec knows no driver for xyz://"),
         (
             "memory://texts/*.md",
-            r"corpora.web.files: memory://texts/\*.md: no file matches; mend the pattern",
+            r"corpora.web.files: memory://texts/\*.md: no file matches; correct the pattern",
         ),
-        ("memory://texts/d.txt", "there is no such file; mend the address"),
+        ("memory://texts/d.txt", "there is no such file; correct the address"),
         ("memory://folder.txt", "not a file of known size; fetch it yourself and give its path here"),
         ("memory://texts/x.pdf", "there is no reader for memory://.*x.pdf; narrow the pattern"),
     ],

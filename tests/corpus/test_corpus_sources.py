@@ -75,7 +75,7 @@ def test_plain_text(tmp_path):
         (b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: not JSON .*; each line must be one JSON object"),
         (b'{"body": "a"}', "x.jsonl, line 1: there is no key 'text'; its keys are body"),
         (b"[1]", "line 1: there is no key 'text'; it is a list"),
-        (b'{"text": 3}', "line 1: 'text' holds a int, expected a string or null; mend the line, or name"),
+        (b'{"text": 3}', "line 1: 'text' holds a int, expected a string or null; correct the line, or name"),
     ],
 )
 def test_bad_json_lines(tmp_path, content, message):
@@ -164,7 +164,11 @@ def test_columns_of_numbers(save_table, tmp_path):
             r"x\.parquet: there is no column 'quality'; its columns are .*; fix the corpus's key `where`",
         ),
         (table, "label", r"column 'label' holds string, not numbers; name another one"),
-        (words, "score", r"y\.jsonl, line 1: the key 'score' holds 'high', expected a number or null; mend"),
+        (
+            words,
+            "score",
+            r"y\.jsonl, line 1: the key 'score' holds 'high', expected a number or null; correct",
+        ),
         (lines, "quality", r"x\.jsonl, line 1: there is no key 'quality', expected a number or null"),
     ):
         with pytest.raises(UserError, match=message):

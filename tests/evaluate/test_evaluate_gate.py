@@ -33,7 +33,7 @@ def check(folder, scores, n=None, model=MODEL):
         result |= {"chance": CHANCE.get(task, 0.25), "settings": {"add_bos_token": False}}
         (folder / f"{task}.json").write_text(json.dumps(result))
     report, comparison = folder / "base.json", folder / "out.json"
-    report.write_text(json.dumps({"mended": ["tokenizer: <s>"]}))
+    report.write_text(json.dumps({"repairs": ["tokenizer: <s>"]}))
     check_base([folder / f"{task}.json" for task in scores], list(scores), FILE, report, model, comparison)
     return json.loads(comparison.read_text())["scores"]
 
@@ -56,7 +56,7 @@ def test_the_better_metric_counts(tmp_path):
 
 def test_a_broken_import_is_named(tmp_path):
     near_chance = {**dict.fromkeys(FULL, 0.26), "winogrande": 0.5, "boolq": 0.42, "piqa": 0.53}
-    with pytest.raises(UserError, match=r"near chance, so the import is broken.*mended: tokenizer: <s>"):
+    with pytest.raises(UserError, match=r"near chance, so the import is broken.*repaired: tokenizer: <s>"):
         check(tmp_path, near_chance)
     assert not (tmp_path / "out.json").exists()
 

@@ -151,7 +151,7 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
     assert (result["n"], result["items_of_full"], result["metrics"]["acc"]) == (2, 2, 0.5)
     assert [sample["gold"] for sample in samples] == [0, 1] and result["chance"] == (1 / 2 + 1 / 3) / 2
     assert samples[0]["bits_per_byte"] == pytest.approx(4 / math.log(2) / 4)
-    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals; mend"):
+    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals; fix"):
         evaluate_task(Oracle(loaded), benchmarks, "rivers", None, 0, tmp_path)
     with pytest.raises(
         UserError, match=r"evaluate\.tasks\.capitals: not one of .* in evaluate\.include_path"

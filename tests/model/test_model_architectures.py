@@ -69,7 +69,7 @@ def test_an_architecture_is_imported_saved_and_trained(name, tmp_path):
     settings, tied = LIKE[name]
     source = save_random(tmp_path / "source", settings)
     loaded = load_folder(tmp_path / "source")
-    assert loaded.mended == []
+    assert loaded.repairs == []
     loaded.save(tmp_path / "base")
     report = describe(tmp_path / "base", loaded.model)
     assert report["tied"] is tied and report["dtype"] == "float32"

@@ -1,4 +1,4 @@
-"""source: local: native architecture, all weights, mended special tokens, no foreign code."""
+"""source: local: native architecture, all weights, repairs special tokens, no foreign code."""
 
 import json
 
@@ -22,7 +22,7 @@ MOBILELLM = {
 def test_a_saved_model_comes_back_equal(tiny, folder, logits):
     loaded = load_folder(folder)
     assert torch.equal(logits(loaded.model), logits(tiny.model))
-    assert loaded.mended == []
+    assert loaded.repairs == []
     assert loaded.tokenizer.eos_token_id == 256
 
 
@@ -112,7 +112,7 @@ def test_mobilellm_is_read_as_a_tied_llama(tiny, folder, edit_json, logits):
     assert loaded.model.config.model_type == "llama" and loaded.model.config.tie_word_embeddings is True
     tokenizer = loaded.tokenizer
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    assert len(loaded.mended) == 4 and "eos_token was empty, is '</s>' (id 2)" in " ".join(loaded.mended)
+    assert len(loaded.repairs) == 4 and "eos_token was empty, is '</s>' (id 2)" in " ".join(loaded.repairs)
     assert "Noncommercial" in loaded.facts["licence"]
 
 
@@ -142,7 +142,7 @@ def test_an_empty_eos_token_is_the_one_that_the_config_names(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", eos_token=None)
     loaded = load_folder(folder)
     assert loaded.tokenizer.eos_token == "<|endoftext|>"
-    assert loaded.mended == ["tokenizer: eos_token was empty, is '<|endoftext|>', id 256 in config.json"]
+    assert loaded.repairs == ["tokenizer: eos_token was empty, is '<|endoftext|>', id 256 in config.json"]
 
 
 def test_a_broken_tokenizer_is_told(folder):
@@ -153,14 +153,14 @@ def test_a_broken_tokenizer_is_told(folder):
 
 def test_a_special_token_that_isnt_in_the_vocabulary_is_refused(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", bos_token="<begin>")
-    with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary; mend"):
+    with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary; correct"):
         load_folder(folder)
 
 
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("config.json", r"has no config\.json; .* mend base\.path or base\.repo"),
+        ("config.json", r"has no config\.json; .* fix base\.path or base\.repo"),
         ("model.safetensors", r"neither \*\.safetensors nor pytorch_model.*; fetch the weights"),
         ("tokenizer.json", r"neither tokenizer\.json nor tokenizer\.model; fetch one"),
     ],
@@ -176,4 +176,4 @@ def test_a_list_of_eos_ids_becomes_the_document_separator(folder, tmp_path, edit
     loaded = load_folder(folder)
     loaded.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 256
-    assert loaded.mended == ["config.eos_token_id: 256 ('<|endoftext|>') instead of [3, 256]"]
+    assert loaded.repairs == ["config.eos_token_id: 256 ('<|endoftext|>') instead of [3, 256]"]

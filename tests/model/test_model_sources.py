@@ -23,7 +23,7 @@ def test_a_local_folder_becomes_the_base_model(tiny, trained, import_base, logit
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(tiny.model))
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
-    assert report["source"]["path"] == str(trained) and report["mended"] == []
+    assert report["source"]["path"] == str(trained) and report["repairs"] == []
     assert report["loss_on_known_text"] < 3
 
 

@@ -40,7 +40,7 @@ def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, source, i
     assert report["parameters_without_embeddings"] == 2 * layer + 32
     assert report["parameters"] == 2 * layer + 32 + 257 * 32
     assert report["context_length"] == 256 and report["vocab_size"] == 257 and report["eos_token_id"] == 256
-    assert report["tied"] is True and report["dtype"] == "float32" and report["mended"] == []
+    assert report["tied"] is True and report["dtype"] == "float32" and report["repairs"] == []
     assert report["uniform_loss"] == round(math.log(257), 6)
     assert abs(report["loss_on_known_text"] - report["uniform_loss"]) < 0.3
     assert report["architecture"] == "LlamaForCausalLM"

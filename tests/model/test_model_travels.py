@@ -294,7 +294,7 @@ def test_old_buffers_are_ignored_and_listed(kind, tmp_path):
     torch.save(weights, tmp_path / "source" / "pytorch_model.bin")
     loaded = load_folder(tmp_path / "source")
     assert torch.equal(logits_of(loaded.model), logits_of(source))
-    assert "buffers of an older transformers ignored" in loaded.mended[0]
+    assert "buffers of an older transformers ignored" in loaded.repairs[0]
     weights["transformer.h.0.attn.bias"] = torch.ones(32)  # a bias, by its shape
     weights["transformer.h.0.attention.bias"] = torch.ones(32)
     torch.save(weights, tmp_path / "source" / "pytorch_model.bin")
@@ -305,7 +305,7 @@ def test_old_buffers_are_ignored_and_listed(kind, tmp_path):
 def test_special_tokens_beyond_the_embedding_are_kept_where_text_never_becomes_one(published, tmp_path):
     source = published(("<image>",), vocab_size=257)
     loaded = imported(source, tmp_path / "base")
-    assert any("'<image>' beyond the embedding of 257 ids" in line for line in loaded.mended)
+    assert any("'<image>' beyond the embedding of 257 ids" in line for line in loaded.repairs)
     assert AutoTokenizer.from_pretrained(tmp_path / "base").convert_tokens_to_ids("<image>") == 257
     source = published(("<go>",), vocab_size=257, tokenizer={"bos_token": "<go>"}, name="other")
     with pytest.raises(UserError, match=r"has id 257, but .* '<go>' was added without resizing"):
@@ -326,7 +326,7 @@ def test_added_tokens_outside_tokenizer_json_get_their_ids(published, tmp_path):
     source = published(vocab_size=260)
     (source / "added_tokens.json").write_text('{"<|im_end|>": 257, "<|pad|>": 258}')
     loaded = imported(source, tmp_path / "base")
-    assert any("2 added tokens" in line for line in loaded.mended)
+    assert any("2 added tokens" in line for line in loaded.repairs)
     assert AutoTokenizer.from_pretrained(tmp_path / "base").convert_tokens_to_ids("<|pad|>") == 258
     (source / "added_tokens.json").write_text('{"<|im_end|>": 259}')
     with pytest.raises(

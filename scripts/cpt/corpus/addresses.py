@@ -71,7 +71,7 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
     else:
         paths = [path]
     if not paths:
-        raise UserError(f"{where}: no file matches; mend the pattern")
+        raise UserError(f"{where}: no file matches; correct the pattern")
     found = [Address(system.unstrip_protocol(path), system, path) for path in paths]
     for address in found:
         require_reader(address.name, address.url, corpus)
@@ -130,7 +130,7 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"{where}: there is no such file; mend the address") from None
+        raise UserError(f"{where}: there is no such file; correct the address") from None
     except Exception as error:
         status = getattr(error, "status", None) or status_of(error)
         reason = f"the server answered {status}" if status else f"the driver failed ({type(error).__name__})"

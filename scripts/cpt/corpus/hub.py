@@ -53,7 +53,7 @@ def fetch_hub_file(
 
     Returns where the file is, the repository's commit, and what the manifest says of the file.
 
-    Raises UserError for whatever the user can mend: no access, wrong names, no network, too little space
+    Raises UserError for whatever the user can fix: no access, wrong names, no network, too little space
     for all files that are still missing, damage.
     """
     repo, revision = source.repo, source.revision

@@ -82,7 +82,7 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
     text = row[text_column]
     if text is not None and not isinstance(text, str):
         raise UserError(
-            f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null; mend the "
+            f"{where}: {text_column!r} holds a {type(text).__name__}, expected a string or null; correct the "
             "line, or name another key with the corpus's key text_column"
         )
     numbers = [_number(row, column, where) for column in columns]
@@ -96,4 +96,6 @@ def _number(row: dict, column: str, where: str) -> float | None:
     if isinstance(found, int | float) and not isinstance(found, bool):
         return float(min(max(found, -sys.float_info.max), sys.float_info.max))
     told = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
-    raise UserError(f"{where}: {told}, expected a number or null; mend the line, or the corpus's key `where`")
+    raise UserError(
+        f"{where}: {told}, expected a number or null; correct the line, or the corpus's key `where`"
+    )

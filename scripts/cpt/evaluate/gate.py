@@ -85,10 +85,10 @@ def log_scores(rows: list[Comparison]) -> None:
             )
 
 
-def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, mended: list[str]) -> None:
+def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, repairs: list[str]) -> None:
     """Raise UserError naming the likely cause unless all published scores are reached.
 
-    `mended` are the import report's lines on what was mended in the model's files.
+    `repairs` are the import report's lines on what was repaired in the model's files.
     """
     missed = [row for row in rows if not row.reached]
     if not missed:
@@ -114,7 +114,7 @@ def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, men
             "one it was trained with, a wrong number in config.json such as rope_theta, quantised weights, "
             "or another version of the model (base.revision)"
         )
-    files = f" What the import mended: {'; '.join(mended)}." if mended else ""
+    files = f" What the import repaired: {'; '.join(repairs)}." if repairs else ""
     raise UserError(
         f"the base model misses the scores published for {model}: {told}. {cause}.{files} Nothing was "
         "trained. To train it all the same, set base.expected_scores: none"

@@ -19,7 +19,7 @@ REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()})
 class HubSource:
     """The rows of the data sets, downloaded by the hub's own client into `cache`, as parquet files.
 
-    `revisions` maps each repository to a commit. Raises UserError for whatever the user can mend: a
+    `revisions` maps each repository to a commit. Raises UserError for whatever the user can fix: a
     repository without a revision, no access, no network, files that aren't there.
     """
 

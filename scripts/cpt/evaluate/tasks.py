@@ -99,7 +99,7 @@ def load_own(folder: Path, task: str) -> list[ConfigurableTask]:
     if task not in manager.all_tasks:
         raise UserError(
             f"evaluate.tasks.{task}: neither one of {', '.join(DEFINITIONS)} nor defined in {folder} "
-            f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}; mend its name"
+            f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}; fix its name"
         )
     leaves = list(manager.load([task])["tasks"].values())
     for leaf in leaves:

