@@ -53,12 +53,15 @@ MADE = {  # command: what it makes, on the smoke experiment
     ),
 }
 ON_SLURM = ("tests/slurm/test_slurm_run.py", 'for command in COMMANDS if "--profile slurm" in command')
+FIRST_RUN = ("tests/train/test_train_gpu_first_run.py", '[("first", 5, 480), ("second", 6, 270)]')
 ELSEWHERE = {  # command: the file that types it, and where
     "make demo": ("tests/workflow/conftest.py", 'project.make("demo", '),
     "snakemake report --cores 1 --configfile experiments/demo.yaml": (
         "tests/workflow/test_workflow_report.py",
         'project.snakemake("report", *SMOKE)',
     ),
+    "OUT=first-run benchmarks/gpu_first_run.sh first": FIRST_RUN,
+    "OUT=first-run benchmarks/gpu_first_run.sh second": FIRST_RUN,
     "snakemake --profile slurm preflight": ON_SLURM,
     "snakemake --profile slurm -n results/table1.csv": ON_SLURM,
     "snakemake --profile slurm results/table1.csv": ON_SLURM,
