@@ -95,7 +95,7 @@ def _number(row: dict, column: str, where: str) -> float | None:
         return None
     if isinstance(found, int | float) and not isinstance(found, bool):
         return float(min(max(found, -sys.float_info.max), sys.float_info.max))
-    told = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
+    problem = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
     raise UserError(
-        f"{where}: {told}, expected a number or null; correct the line, or the corpus's key `where`"
+        f"{where}: {problem}, expected a number or null; correct the line, or the corpus's key `where`"
     )

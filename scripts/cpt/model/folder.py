@@ -133,7 +133,7 @@ def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTra
             continue
         model, problem = _read_weights(config, folder, files, repairs)
         if model and not problem:
-            repairs += [f"weights: read from {files[0].name}, as {told}" for told in problems]
+            repairs += [f"weights: read from {files[0].name}, as {problem}" for problem in problems]
             return model
         problems.append(f"{pattern}: {problem}")
     if not problems:
