@@ -46,12 +46,17 @@ resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is w
 	$(BIN)/snakemake --unlock $(ARGS)
 	$(BIN)/snakemake $(ARGS)
 
-test: .venv/installed .venv/gpu/installed ## unit tests, and the smoke experiment end to end
+test: .venv/installed .venv/gpu/installed .venv/older/installed .venv/llama/installed ## unit tests, and the smoke experiment end to end
 	$(BIN)/python -m pytest
 
 # Apart from the environment: kernels for a GPU, which tests interpret.
 .venv/gpu/installed: envs/gpu.txt envs/interpreter.txt | .venv/installed
 	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/gpu --requirement envs/interpreter.txt
+	touch $@
+
+# Likewise: an older transformers, which must load what is released, and llama.cpp, which must read GGUF files.
+.venv/older/installed .venv/llama/installed: .venv/%/installed: envs/%.txt | .venv/installed
+	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/$* --requirement $<
 	touch $@
 
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too

@@ -47,6 +47,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "ours-ddp": KEPT,
     "ours-selective": SELECTIVE,
     "ours-bf16": SELECTIVE | BF16,
+    "ours-bf16-moments-bf16": SELECTIVE | BF16 | {"moments": "bf16"},
+    "ours-bf16-moments-8bit": SELECTIVE | BF16 | {"moments": "8bit"},
     "ours-compiled": KEPT | {"compile": True},
     "ours-liger": KEPT | {"compile": True, "loss_kernel": "liger"},
     "hf-trainer-checkpointing": WHOLE,
@@ -55,7 +57,11 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "hf-trainer-bf16": KEPT | BF16,
 }
 ON_ONE_DEVICE = {"ours-compiled": "cuda", "ours-liger": "cuda"} | dict.fromkeys(
-    ("ours-bf16", "hf-trainer-onednn", "hf-trainer-bf16"), "cpu"
+    (
+        *("ours-bf16", "ours-bf16-moments-bf16", "ours-bf16-moments-8bit"),
+        *("hf-trainer-onednn", "hf-trainer-bf16"),
+    ),
+    "cpu",
 )
 PARTS = ("weights", "gradients", "optimizer")
 OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "can't allocate memory")
@@ -258,6 +264,7 @@ def training(
 
     On a CPU, `ours-bf16` has `precision: bf16`, with which training takes bfloat16 if it is faster on this
     processor, and `hf-trainer-bf16` the Trainer's autocast on any. The column `precision` says what was used.
+    `ours-bf16-moments-bf16` and `-8bit` differ from `ours-bf16` in `moments` alone.
 
     Args:
         table: table to write (CSV).

@@ -14,7 +14,8 @@ from cpt.cpu import processor, set_up_products
 from cpt.files import read_json, sha256_of, write_json
 from cpt.train.flops import flops_per_token
 from cpt.train.metrics import MetricsFile, peak_flops
-from cpt.train.optimizer import MOMENTS, bytes_by_device
+from cpt.train.moments import MOMENTS
+from cpt.train.optimizer import bytes_by_device
 
 MATRIX = 2048  # rows and columns of the product that gives a CPU's peak
 

@@ -1,7 +1,6 @@
 # What all rules share: the validated config, paths, and how a script is called.
 # No heavy import and no network here: every job parses this again.
 import functools
-import glob
 import hashlib
 import json
 import os
@@ -19,9 +18,12 @@ if str(SCRIPTS) not in sys.path:
 from cpt.config import load
 from cpt import planning, sizes, slurm, stage
 from cpt.config_runs import BENCHMARK_TASKS
+from cpt.corpus.own_files import matching_files
 from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
+from cpt.files import sha256_of
 from cpt.expected_scores import expected_model, tasks_of
+from cpt.gguf_types import require_architecture
 from cpt.report.labels import model_name
 
 planning.plan_fast()
@@ -42,6 +44,7 @@ EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, EXPECTED_SCORES) if 
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
+CONVERSATIONS = {name for name, corpus in cfg.corpora.items() if corpus.conversations}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 
 
@@ -131,9 +134,10 @@ def planned_experiment():
 
 
 def files_of(source):
-    """The files of a model that lies on this disk; what is missing there, the import tells."""
-    folder = Path(source.path) if source.source == "local" else None
-    return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
+    """The files of a model that lies on this disk; what is missing there, the import tells. Braces in a name would be
+    wildcards to Snakemake: such files are read, but a change of them isn't noticed."""
+    files = Path(source.path).rglob("*") if source.source == "local" else []
+    return sorted(str(path) for path in files if path.is_file() and "{" not in str(path))
 
 
 def one_of(names):
@@ -143,21 +147,20 @@ def one_of(names):
 
 @functools.cache
 def local_files(corpus):
-    """The files of a corpus on this disk, in order; a key that names some and finds none stops before any job."""
-    found = set()
-    for key, patterns in cfg.corpora[corpus].own_files.items():
-        paths = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
-        files = {str(Path(path)) for path in paths if not os.path.isdir(path)}
-        if patterns and not files:
-            raise WorkflowError(
-                f"corpora.{corpus}.{key}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the "
-                "pattern or put the files there"
-            )
-        found |= files
+    """The files of a corpus on this disk, in order. Patterns without files, and files without reader, stop here."""
+    source = cfg.corpora[corpus]
+    try:
+        found = {
+            file
+            for key, patterns in source.own_files.items()
+            for file in matching_files(patterns, f"corpora.{corpus}.{key}", source.source == "local")
+        }
+    except UserError as error:
+        raise WorkflowError(str(error))
     return sorted(found)
 
 
-def own_files_of(wildcards):
+def shard_files(wildcards):
     """The files on this disk that a shard is made from: those dealt out to it. All, where addresses are dealt out
     with them, and of any other source."""
     source, files = cfg.corpora[wildcards.corpus], local_files(wildcards.corpus)
@@ -166,10 +169,15 @@ def own_files_of(wildcards):
     return files[int(wildcards.shard) :: SHARDS[wildcards.corpus]]
 
 
+def own_files_of(wildcards):
+    """A shard's own files as inputs: all but those with braces in their names, which Snakemake reads as wildcards."""
+    return [file for file in shard_files(wildcards) if "{" not in file]
+
+
 def source_of(corpus):
     """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
     source = cfg.corpora[corpus]
-    unimportant = {"where": {}, "license": None, "language": None}
+    unimportant = {"where": {}, "license": None, "language": None, "held_out_share": None}
     if source.source == "hub":
         unimportant |= {"shards": None, "tokens_per_shard": None}
     return source.model_copy(
@@ -185,15 +193,17 @@ def where_of(corpus):
 def number_columns(corpus):
     """The columns of numbers that a raw shard keeps: those that are named; a parquet file of the hub stays whole."""
     source = cfg.corpora[corpus]
-    return sorted(where_of(corpus)) if source.source != "hub" or not source.files.endswith(".parquet") else []
+    columns = sorted(set(where_of(corpus)) - {"language"})  # which is found out from the text
+    return columns if source.source != "hub" or not source.files.endswith(".parquet") else []
 
 
 def source_environment(wildcards):
-    """Documentation changes with the installed packages: the lock and Python's version stand for them."""
-    if cfg.corpora[wildcards.corpus].source != "documentation":
-        return ""
-    lock = (Path(workflow.basedir) / "envs" / "requirements.txt").read_bytes()
-    return f"{platform.python_version()}-{hashlib.sha256(lock).hexdigest()[:16]}"
+    """What a shard is made from and no input shows. Documentation changes with the installed packages: the lock and
+    Python's version stand for them. Of files with braces in their names, the content."""
+    if cfg.corpora[wildcards.corpus].source == "documentation":
+        lock = (Path(workflow.basedir) / "envs" / "requirements.txt").read_bytes()
+        return f"{platform.python_version()}-{hashlib.sha256(lock).hexdigest()[:16]}"
+    return "".join(sha256_of(file)[:16] for file in shard_files(wildcards) if "{" in file)
 
 
 def wheel_of(source):
@@ -217,7 +227,7 @@ def packed_for(run):
 
 
 def reference_model(name):
-    """The model folder of a reference: of a run, the base model, or one of `reference_models`."""
+    """The model folder by a name: of a run, the base model, or one of `reference_models`."""
     return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
 
 
@@ -238,19 +248,6 @@ def held_out_for(run):
     settings = cfg.train_settings(run).held_out
     corpora = cfg.measured_corpora if settings else []
     return [f"{R}/corpora/{corpus}/held_out.{settings.tokens}.npz" for corpus in corpora]
-
-
-def origin_of(run):
-    """The run at the beginning of a chain of `start_from`: itself, if it starts from the base model."""
-    start = cfg.runs[run].start_from
-    if start is None or not cfg.budgets[start]:
-        return run
-    return origin_of(trained_run_of(start))
-
-
-def trained_run_of(run):
-    """The run whose training a model comes from: itself, or the one that an interpolated model leads to."""
-    return cfg.runs[run].interpolate.run if cfg.runs[run].interpolate else run
 
 
 def tokenized(mixture, kind):

@@ -5,17 +5,26 @@
 #   {R}/models/base        for its tokenizer
 #   {R}/benchmarks         evaluation items, for decontamination
 # OUTPUTS
-#   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json
+#   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json; with conversations loss_mask.bin
 #   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
 #   {R}/corpora/duplicates.csv         and, if configured, near_duplicates.csv
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
 #   {R}/corpora/token_quality.csv      documents per bin of the token-level measures
-#   {R}/corpora/drops.md               what each rule dropped, with examples to read
+#   {R}/corpora/{corpus}/documents.csv of own files: what became of each document
+#   {R}/corpora/drops.md               what each rule dropped, with examples to read, and warnings.txt
+#   {R}/corpora/overlap.csv            held-out documents, and how much of each is in training text
 
 
 if workflow.is_main_process:
     for corpus in cfg.used_corpora:
         local_files(corpus)  # patterns that match nothing stop here
+
+
+# Corpora of plain text, and the keep-lists of those that overlap with held-out text, where that is configured.
+TEXTS = {corpus: shards for corpus, shards in CORPORA.items() if corpus not in CONVERSATIONS}
+# Those of own files, whose documents are listed one by one.
+OWN = [corpus for corpus in TEXTS if cfg.corpora[corpus].source == "local"]
+APART = f"{R}/corpora/{{corpus}}/apart/{{shard}}.keep.npy"
 
 
 rule download:
@@ -55,6 +64,7 @@ rule filter_documents:
         runtime=minutes(30, 30),
     params:
         text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
+        conversations=lambda wildcards: cfg.corpora[wildcards.corpus].conversations,
         where=lambda wildcards: where_of(wildcards.corpus),
         filters=cfg.filters.of_documents,
         normalize=cfg.deduplicate.normalize,
@@ -66,6 +76,8 @@ rule deduplicate:
     """Exact duplicates over all corpora."""
     input:
         documents=of_all_shards(rules.filter_documents.output.documents),
+        drops=of_all_shards(rules.filter_documents.output.drops),
+        examples=of_all_shards(rules.filter_documents.output.examples),
     output:
         keep=directory(expand(f"{R}/corpora/{{corpus}}/deduplicated", corpus=CORPORA)),
         table=f"{R}/corpora/duplicates.csv",
@@ -77,6 +89,7 @@ rule deduplicate:
     params:
         corpora=CORPORA,
         partitions=cfg.deduplicate.partitions,
+        warn_share=cfg.filters.warn_share,
     message:
         "deduplicate: all shards of all corpora"
     shell:
@@ -95,7 +108,7 @@ rule minhash:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         runtime=minutes(60, 60),
     params:
-        near=cfg.deduplicate.near,
+        near=cfg.deduplicate.near and cfg.deduplicate.near.model_copy(update={"containment": None}),
     shell:
         STAGE
 
@@ -116,6 +129,7 @@ rule near_duplicates:
         runtime=minutes(60, 3),
     params:
         corpora=CORPORA,
+        near=cfg.deduplicate.near,
     shell:
         STAGE
 
@@ -140,10 +154,37 @@ rule decontaminate:
         STAGE
 
 
+rule held_out_overlap:
+    """How much of the held-out text is in training text too; held_out.drop_overlap takes that out of training."""
+    input:
+        documents=lambda wildcards: shards_of(TEXTS, rules.filter_documents.output.documents),
+        keep=lambda wildcards: shards_of(TEXTS, rules.decontaminate.output.keep),
+    output:
+        table=f"{R}/corpora/overlap.csv",
+        report=f"{R}/corpora/overlap.json",
+        kept=shards_of(TEXTS, APART) if cfg.held_out.drop_overlap else [],
+    log:
+        f"{R}/logs/held_out_overlap.log",
+    resources:
+        mem_mb=growing(STAGE_MB),
+        runtime=minutes(60, 3),
+    params:
+        corpora=TEXTS,
+        splits={corpus: cfg.held_out_settings(corpus) for corpus in TEXTS},
+        measured=[corpus for corpus in TEXTS if corpus in cfg.measured_corpora],
+        trained=[
+            corpus for corpus in TEXTS if any(corpus in cfg.mixtures[mixture] for mixture in USED_MIXTURES)
+        ],
+    message:
+        "held-out overlap: all shards of all corpora"
+    shell:
+        STAGE
+
+
 rule tokenize_documents:
     input:
         documents=rules.filter_documents.output.documents,
-        keep=rules.decontaminate.output.keep,
+        keep=APART if cfg.held_out.drop_overlap else rules.decontaminate.output.keep,
         model=f"{R}/models/base",
     output:
         tokens=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.tokens",
@@ -155,13 +196,38 @@ rule tokenize_documents:
         quality=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.quality.csv",
     log:
         f"{R}/logs/tokenize_documents/{{corpus}}/{{shard}}.log",
+    wildcard_constraints:
+        corpus=one_of(set(cfg.corpora) - CONVERSATIONS),
     resources:
         mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
         disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
         runtime=minutes(60, 120, rules=2),
     params:
         thresholds=cfg.filters.token_quality,
-        split=cfg.held_out,
+        split=lambda wildcards: cfg.held_out_settings(wildcards.corpus),
+    shell:
+        STAGE
+
+
+# Of corpora of conversations, in place of tokenize_documents.
+rule tokenize_conversations:
+    input:
+        documents=rules.filter_documents.output.documents,
+        keep=rules.decontaminate.output.keep,
+        model=f"{R}/models/base",
+    output:
+        **{name: path for name, path in rules.tokenize_documents.output.items()},
+        mask=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.mask",
+    log:
+        f"{R}/logs/tokenize_conversations/{{corpus}}/{{shard}}.log",
+    wildcard_constraints:
+        corpus=one_of(CONVERSATIONS),
+    resources:
+        mem_mb=growing(SHARD_MB, SHARDS_PER_JOB),
+        disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
+        runtime=minutes(60, 120, rules=2),
+    params:
+        split=lambda wildcards: cfg.held_out_settings(wildcards.corpus),
     shell:
         STAGE
 
@@ -193,6 +259,8 @@ rule held_out_tokens:
     resources:
         mem_mb=growing(2000),
         runtime=minutes(30, rules=2),
+    params:
+        conversations=lambda wildcards: wildcards.corpus in CONVERSATIONS,
     message:
         "held-out tokens: {wildcards.tokens} of {wildcards.corpus}"
     shell:
@@ -204,6 +272,10 @@ rule pack:
         tokens=lambda wildcards: tokenized(wildcards.mixture, "tokens"),
         ends=lambda wildcards: tokenized(wildcards.mixture, "ends"),
         manifests=lambda wildcards: tokenized(wildcards.mixture, "manifest"),
+        masks=lambda wildcards: shards_of(
+            [corpus for corpus in cfg.mixtures[wildcards.mixture] if corpus in CONVERSATIONS],
+            rules.tokenize_conversations.output.mask,
+        ),
     output:
         packed=directory(f"{R}/packed/{{mixture}}"),
     log:
@@ -227,8 +299,11 @@ rule drop_report:
         contamination=of_all_shards(rules.decontaminate.output.report),
         token_drops=of_all_shards(rules.tokenize_documents.output.drops),
         token_examples=of_all_shards(rules.tokenize_documents.output.examples),
+        overlap=rules.held_out_overlap.output.report,
+        overlap_table=rules.held_out_overlap.output.table,
     output:
         page=f"{R}/corpora/drops.md",
+        warnings=f"{R}/corpora/warnings.txt",
     log:
         f"{R}/logs/drop_report.log",
     resources:
@@ -236,8 +311,38 @@ rule drop_report:
         runtime=minutes(15),
     params:
         corpora=CORPORA,
+        warn_share=cfg.filters.warn_share,
     message:
         "examples of what was dropped"
+    shell:
+        STAGE
+
+
+rule document_list:
+    """What became of each document of own files."""
+    input:
+        raw=lambda wildcards: shards_of([wildcards.corpus], rules.download.output.documents),
+        manifests=lambda wildcards: shards_of([wildcards.corpus], rules.download.output.manifest),
+        filtered=lambda wildcards: shards_of([wildcards.corpus], rules.filter_documents.output.documents),
+        dropped=lambda wildcards: shards_of([wildcards.corpus], rules.filter_documents.output.examples),
+        unique=f"{R}/corpora/{{corpus}}/deduplicated",
+        near=[f"{R}/corpora/{{corpus}}/near_deduplicated"] if cfg.deduplicate.near else [],
+        contamination=lambda wildcards: shards_of([wildcards.corpus], rules.decontaminate.output.keep),
+        apart=lambda wildcards: shards_of([wildcards.corpus] if cfg.held_out.drop_overlap else [], APART),
+        token_dropped=lambda wildcards: shards_of(
+            [wildcards.corpus], rules.tokenize_documents.output.examples
+        ),
+        held_out=lambda wildcards: shards_of([wildcards.corpus], rules.tokenize_documents.output.held_out),
+    output:
+        table=f"{R}/corpora/{{corpus}}/documents.csv",
+        warnings=f"{R}/corpora/{{corpus}}/warnings.txt",
+    log:
+        f"{R}/logs/document_list/{{corpus}}.log",
+    wildcard_constraints:
+        corpus=one_of(OWN),
+    resources:
+        mem_mb=growing(STAGE_MB),
+        runtime=minutes(15),
     shell:
         STAGE
 
@@ -254,6 +359,7 @@ rule corpus_statistics:
             *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),
         ],
         packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
+        overlap=rules.held_out_overlap.output.report if cfg.held_out.drop_overlap else [],
     output:
         table=f"{R}/corpora/statistics.csv",
         quality=f"{R}/corpora/token_quality.csv",

@@ -16,7 +16,7 @@
 
 
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
-SHOWN_BETWEEN = cfg.interpolated_runs if cfg.general else []  # in Figure 3
+SHOWN_MERGES = {run: cfg.runs[run].merge for run in cfg.merged_runs} if cfg.general else {}  # in Figure 3
 TRAINED_BUDGETS = {run: cfg.runs[run].tokens for run in cfg.trained_runs}
 
 
@@ -57,17 +57,17 @@ rule figure3:
         held_out_losses=expand(rules.train.output.held_out_losses, run=MEASURED_RUNS),
         bits=expand(
             rules.bits_per_byte.output.scores,
-            run=[BASE_RUN, *SHOWN_BETWEEN] if SHOWN_BETWEEN else [],
-            corpus=cfg.measured_corpora,
+            run=[BASE_RUN, *SHOWN_MERGES] if SHOWN_MERGES else [],
+            corpus=cfg.domain_and_general,
         ),
     output:
         figure=figure_files("figure3", "Figure 3: forgetting"),
     log:
         f"{R}/logs/figure3.log",
     params:
-        origins={run: origin_of(run) for run in MEASURED_RUNS},
-        corpora=cfg.measured_corpora,
-        interpolated={run: cfg.runs[run].interpolate.run for run in SHOWN_BETWEEN},
+        origins={run: cfg.trained_by(run)[0] for run in MEASURED_RUNS},
+        corpora=cfg.domain_and_general,
+        merges=SHOWN_MERGES,
     shell:
         STAGE
 

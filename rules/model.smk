@@ -44,13 +44,15 @@ rule base_model:
     params:
         source=unlabelled(cfg.base),
         sequence_length=cfg.packing.sequence_length,
+        add_bos=cfg.packing.add_bos,
+        scored_with_bos=Untracked(cfg.evaluate.add_bos_token),  # only compared: a change reruns nothing
     message:
         "base model"
     shell:
         STAGE
 
 
-# Only asked for where train.selection names one of `reference_models`.
+# Only asked for where train.selection or runs.X.merge names one of `reference_models`.
 SCRIPT_OF["reference_model"] = SCRIPTS / "base_model.py"
 
 
@@ -68,5 +70,6 @@ use rule base_model as reference_model with:
     params:
         source=lambda wildcards: unlabelled(cfg.reference_models[wildcards.reference]),
         sequence_length=cfg.packing.sequence_length,
+        add_bos=cfg.packing.add_bos,
     message:
         "reference model: {wildcards.reference}"

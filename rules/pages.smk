@@ -4,11 +4,30 @@
 #   {R}/models/{run}, {R}/runs/{run}/run.json, {R}/scores.csv
 #   tables of all wings
 # OUTPUTS
+#   {R}/gguf/{run}           files for llama.cpp and Ollama, and what they lost (quantisation.csv), if asked for
 #   {R}/released/{run}       the model with its card, to be published
+#   {R}/pushed/{run}.json    what `snakemake push` uploaded
 #   {R}/pages/{page}.html    tables and texts of the report, where a CSV file can only be saved
 
 
-RELEASED_RUNS = [*cfg.trained_runs, *cfg.interpolated_runs]
+def trained_runs_of(run):
+    """The runs whose training a card describes: itself, or all that a sum of models went through."""
+    return cfg.trained_by(run) if cfg.runs[run].merge else [run]
+
+
+RELEASED_RUNS = cfg.released_runs
+GGUF_KINDS = [kind.upper() for kind in cfg.release.gguf]  # as file names have them
+PUSHED_RUNS = RELEASED_RUNS if cfg.release.runs is None else cfg.release.runs
+if cfg.release.repo is None and "push" in sys.argv:
+    raise WorkflowError(
+        "release.repo: not set; name the repository that push uploads to, such as --config "
+        """'release={repo: "OWNER/NAME-{run}"}'"""
+    )
+if cfg.release.gguf and cfg.base.source == "local" and Path(cfg.base.path, "config.json").is_file():
+    try:
+        require_architecture(json.loads(Path(cfg.base.path, "config.json").read_text()).get("model_type"))
+    except (UserError, ValueError) as error:
+        raise WorkflowError(str(error))
 # By page: what it shows, label, category; the report sorts by the last two.
 PAGES = {
     "table1": (f"{R}/table1.md", "1 Scores by budget (Table 1)", "2 Tables"),
@@ -26,19 +45,101 @@ if cfg.replicates:
 PAGES |= {f"card-{run}": (f"{R}/released/{run}", run, "5 Models") for run in RELEASED_RUNS}
 
 
+rule write_gguf:
+    input:
+        model=f"{R}/models/{{run}}",
+    output:
+        file=f"{R}/gguf/{{run}}/{{run}}-{{kind}}.gguf",
+        report=f"{R}/gguf/{{run}}/{{kind}}.json",
+    log:
+        f"{R}/logs/write_gguf/{{run}}/{{kind}}.log",
+    wildcard_constraints:
+        run=one_of(RELEASED_RUNS),
+        kind=one_of(GGUF_KINDS),
+    params:
+        kind=lambda wildcards: wildcards.kind.lower(),
+    message:
+        "write GGUF: {wildcards.run} as {wildcards.kind}"
+    shell:
+        STAGE
+
+
+rule quantisation:
+    input:
+        model=f"{R}/models/{{run}}",
+        files=expand(f"{R}/gguf/{{{{run}}}}/{{{{run}}}}-{{kind}}.gguf", kind=GGUF_KINDS),
+        held_out=expand(
+            f"{R}/corpora/{{corpus}}/held_out.{cfg.evaluate.held_out_tokens}.npz",
+            corpus=cfg.domain_and_general,
+        ),
+        scores=expand(
+            f"{R}/evaluations/{{{{run}}}}/bits_per_byte.{{corpus}}.json", corpus=cfg.domain_and_general
+        ),
+    output:
+        table=f"{R}/gguf/{{run}}/quantisation.csv",
+    log:
+        f"{R}/logs/quantisation/{{run}}.log",
+    wildcard_constraints:
+        run=one_of(RELEASED_RUNS),
+    resources:
+        **SCORING_PLACE,
+        runtime=minutes(120),
+    params:
+        kinds=cfg.release.gguf,
+        corpora=cfg.domain_and_general,
+        sequence_length=cfg.packing.sequence_length,
+        batch_size=cfg.evaluate.batch_size,
+        device=SCORING_DEVICE,
+    message:
+        "loss of quantisation: {wildcards.run}"
+    shell:
+        STAGE
+
+
 rule release:
     input:
         model=f"{R}/models/{{run}}",
         config=rules.merged_config.output.merged,
         base=rules.base_model.output.report,
         scores=rules.scores.output.table,
-        summary=lambda wildcards: f"{R}/runs/{trained_run_of(wildcards.run)}/run.json",
+        summaries=lambda wildcards: [f"{R}/runs/{run}/run.json" for run in trained_runs_of(wildcards.run)],
+        files=expand(f"{R}/gguf/{{{{run}}}}/{{{{run}}}}-{{kind}}.gguf", kind=GGUF_KINDS),
+        reports=expand(f"{R}/gguf/{{{{run}}}}/{{kind}}.json", kind=GGUF_KINDS),
+        losses=f"{R}/gguf/{{run}}/quantisation.csv" if GGUF_KINDS else [],
     output:
         released=directory(f"{R}/released/{{run}}"),
     log:
         f"{R}/logs/release/{{run}}.log",
     wildcard_constraints:
         run=one_of(RELEASED_RUNS),
+    shell:
+        STAGE
+
+
+rule push:
+    """Upload released models to the Hugging Face hub: release.repo, with HF_TOKEN."""
+    input:
+        expand(f"{R}/pushed/{{run}}.json", run=PUSHED_RUNS),
+
+
+# Only whoever asks for `push` uploads: it isn't part of `all`.
+rule push_run:
+    input:
+        released=rules.release.output.released,
+        base=rules.base_model.output.report,
+    output:
+        record=f"{R}/pushed/{{run}}.json",
+    log:
+        f"{R}/logs/push_run/{{run}}.log",
+    wildcard_constraints:
+        run=one_of(PUSHED_RUNS),
+    params:
+        license=cfg.base.license,
+        repo=lambda wildcards: (cfg.release.repo or "").replace("{run}", wildcards.run),
+        private=cfg.release.private,
+        branch=cfg.release.branch,
+    message:
+        "push: {wildcards.run}"
     shell:
         STAGE
 
@@ -69,6 +170,7 @@ EVERYTHING = [
     rules.tables.input,
     rules.figures.input,
     rules.drop_report.output,
+    expand(rules.document_list.output, corpus=OWN),
     rules.paper.output,
     expand(rules.release.output, run=RELEASED_RUNS),
     expand(rules.page.output, page=PAGES),

@@ -163,9 +163,10 @@ def training_disk_mb(wildcards, input):
 
     The file that is read has at least 2 bytes per parameter.
     """
-    kept = cfg.train_settings(wildcards.run).keep_checkpoints
-    parameter = sizes.CHECKPOINT_BYTES_PER_PARAMETER * (kept + 1) + sizes.MODEL_BYTES_PER_PARAMETER
-    return round(parameter / 2 * size_mb([f"{input.start}/model.safetensors"]))
+    train = cfg.train_settings(wildcards.run)
+    checkpoints = sizes.checkpoint_bytes_per_parameter(train.moments) * (train.keep_checkpoints + 1)
+    parameter = checkpoints + sizes.MODEL_BYTES_PER_PARAMETER
+    return round(parameter / 2 * size_mb(Path(str(input.start)).glob("model*.safetensors")))
 
 
 # What a job that scores a model asks for.

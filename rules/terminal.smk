@@ -16,6 +16,11 @@ RESULTS = ["table1.csv", "figures", "paper.pdf", "report.html"]
 
 
 onsuccess:
+    if CALM and "drop_report" in CALM.rules and Path(R, "corpora", "warnings.txt").exists():
+        print(Path(R, "corpora", "warnings.txt").read_text().strip())
+    if CALM and "document_list" in CALM.rules:
+        for path in sorted(Path(R, "corpora").glob("*/warnings.txt")):
+            print(path.read_text(), end="")
     if CALM and "table1" in CALM.rules and Path(R, "table1.md").exists():  # --touch makes nothing
         table = Path(R, "table1.md").read_text().split("\n- ")[0]  # its notes are for the page
         print(f"\n{table.strip()}\n")

@@ -10,10 +10,19 @@
 #   {R}/runs/{run}/metrics.csv    one row per step
 #   {R}/runs/{run}/held_out.csv   loss on held-out text along the run (only a header unless configured)
 #   {R}/runs/{run}/run.json       summary
-#   {R}/models/{run}              the trained model, or one between the base model and a trained one
+#   {R}/models/{run}              the trained model, or a sum of models
+#   {R}/merges/{run}.json         a sum's imported models fit the base model: training waits for it
 #   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed goes on from its newest checkpoint.
+
+
+def references_in(run):
+    """The models in a sum that are imported; those made here fit the base model in any case."""
+    return [name for name in cfg.runs[run].merge if name in cfg.reference_models]
+
+
+MERGES_OF_REFERENCES = [run for run in cfg.merged_runs if references_in(run)]
 
 
 rule plan_run:
@@ -78,6 +87,7 @@ rule train:
     input:
         # Only waited for: another way to score the base model is no reason to train again.
         ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
+        ancient(expand(f"{R}/merges/{{run}}.json", run=MERGES_OF_REFERENCES)),
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: packed_for(wildcards.run),
         start=lambda wildcards: start_model(wildcards.run),
@@ -108,21 +118,37 @@ rule train:
         LAUNCHED_STAGE
 
 
-rule interpolate:
+rule check_merge:
+    """No run needs to be trained for a sum that isn't possible."""
     input:
-        base=f"{R}/models/base",
-        trained=lambda wildcards: model_of(run_of(wildcards).interpolate.run),
+        models=lambda wildcards: [f"{R}/models/{name}" for name in ("base", *references_in(wildcards.run))],
+    output:
+        report=f"{R}/merges/{{run}}.json",
+    log:
+        f"{R}/logs/check_merge/{{run}}.log",
+    wildcard_constraints:
+        run=one_of(MERGES_OF_REFERENCES),
+    retries: 0
+    params:
+        names=lambda wildcards: ["base", *references_in(wildcards.run)],
+    shell:
+        STAGE
+
+
+rule merge:
+    input:
+        models=lambda wildcards: [reference_model(name) for name in cfg.summands(wildcards.run)],
     output:
         model=directory(f"{R}/models/{{run}}"),
         report=f"{R}/models/{{run}}.json",
     log:
-        f"{R}/logs/interpolate/{{run}}.log",
+        f"{R}/logs/merge/{{run}}.log",
     wildcard_constraints:
-        run=one_of(cfg.interpolated_runs),
+        run=one_of(cfg.merged_runs),
     resources:
-        mem_mb=growing(8000),
+        mem_mb=growing(2000),
         runtime=minutes(30),
     params:
-        ratio=lambda wildcards: run_of(wildcards).interpolate.ratio,
+        coefficients=lambda wildcards: cfg.summands(wildcards.run),
     shell:
         STAGE

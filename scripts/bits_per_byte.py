@@ -4,7 +4,8 @@ from cpt.command import run
 from cpt.cpu import set_up_products
 from cpt.evaluate import bits
 from cpt.evaluate.model import Device, load_model, out_of_memory_explained
-from cpt.files import sha256_of, write_json
+from cpt.files import write_json
+from cpt.model_folders import weights_digest
 from cpt.provenance import provenance
 from cpt.token_windows import load_held_out
 
@@ -42,7 +43,7 @@ def bits_per_byte(
         "corpus": corpus,
         **measured,
         "settings": settings,
-        "model_sha256": sha256_of(model / "model.safetensors"),
+        "model_sha256": weights_digest(model),
         "provenance": provenance({**settings, "corpus": corpus}),
     }
     write_json(scores, result)

@@ -18,6 +18,7 @@ def corpus_statistics(
     table: Path,
     quality: Path,
     packed: Sequence[Path] = (),
+    overlap: Path | None = None,
 ) -> None:
     """One table of what every stage read, dropped and kept, and one of the token-level measures (paper 3.2).
 
@@ -31,13 +32,15 @@ def corpus_statistics(
         table: documents, bytes and tokens after each stage (.csv), to write.
         quality: documents per bin of the measures (.csv), to write.
         packed: folders of the packed mixtures.
+        overlap: what was taken out of training because held-out text has it (.json), if that is configured.
     """
+    taken_out = read_json(overlap) if overlap else None
     ledgers = [read_json(folder / "ledger.json") for folder in packed]
     files = by_corpus(corpora, drops, contamination, token_drops, qualities)
     lines = [",".join(Row._fields)]
     bins = ["corpus,measure,from,to,documents"]
     for corpus, (*tables, histograms) in files.items():
-        for row in rows_of(corpus, *tables, duplicates, ledgers):
+        for row in rows_of(corpus, *tables, duplicates, ledgers, taken_out):
             lines.append(",".join("" if value is None else str(value) for value in row))
         histogram = QualityHistogram()
         for path in histograms:

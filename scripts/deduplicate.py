@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,15 +6,27 @@ import numpy as np
 
 from cpt.command import run
 from cpt.corpus.documents import open_parquet
+from cpt.corpus.drops import read_examples, read_tables, warnings_of
 from cpt.corpus.duplicates import first_of_equals
 from cpt.corpus.keep_lists import write_keep_lists
+from cpt.corpus.shards import by_corpus
 from cpt.files import scratch
 
 
 def deduplicate(
-    corpora: dict[str, int], documents: Sequence[Path], partitions: int, keep: Sequence[Path], table: Path
+    corpora: dict[str, int],
+    documents: Sequence[Path],
+    partitions: int,
+    keep: Sequence[Path],
+    table: Path,
+    drops: Sequence[Path] = (),
+    examples: Sequence[Path] = (),
+    warn_share: float = 1.0,
 ) -> None:
     """Mark all but the first of identical documents, over all shards of all corpora (paper 3.2.2).
+
+    It is the first stage that sees whole corpora: it stops where the filters left nothing of one, and warns
+    where a rule took much.
 
     Args:
         corpora: corpus: number of shards; lists of files have all shards, in this order.
@@ -21,7 +34,14 @@ def deduplicate(
         partitions: the config's `deduplicate.partitions`.
         keep: a folder for each corpus, to write: which documents of each shard are no duplicates (.npy).
         table: duplicates per shard (.csv), to write.
+        drops: counts per rule of the filters (.csv).
+        examples: documents that the filters dropped (.jsonl).
+        warn_share: the config's `filters.warn_share`.
     """
+    for corpus, (tables, dropped) in by_corpus(corpora, drops, examples).items() if drops else ():
+        shown = [entry for path in dropped for entry in read_examples(path)]
+        for line in warnings_of(corpus, read_tables(tables), shown, warn_share):
+            logging.warning("%s", line)
     counts = [open_parquet(path, ["digest", "bytes"]).metadata.num_rows for path in documents]
     with scratch(table) as records:
         first = first_of_equals(documents, counts, partitions, records)

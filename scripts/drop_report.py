@@ -1,10 +1,20 @@
+import csv
+import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.corpus.drops import sections_of
+from cpt.corpus.drops import (
+    EXAMPLES,
+    overlap_section,
+    read_examples,
+    read_tables,
+    sections_of,
+    warnings_of,
+)
 from cpt.corpus.shards import by_corpus
-from cpt.files import write_text
+from cpt.files import read_json, write_text
 
 
 def drop_report(
@@ -14,7 +24,11 @@ def drop_report(
     contamination: Sequence[Path],
     token_drops: Sequence[Path],
     token_examples: Sequence[Path],
+    overlap: Path,
+    overlap_table: Path,
+    warn_share: float,
     page: Path,
+    warnings: Path,
 ) -> None:
     """What the rules dropped from each corpus: counts, and ten documents per rule to be read (Markdown).
 
@@ -25,13 +39,33 @@ def drop_report(
         contamination: reports of the decontamination (.json).
         token_drops: counts per rule of token quality (.csv).
         token_examples: documents that these rules dropped (.jsonl).
+        overlap: how much held-out text is in training text (.json).
+        overlap_table: of which documents (.csv).
+        warn_share: the config's `filters.warn_share`.
         page: the report (.md) to write.
+        warnings: rules that dropped more than that, and overlap, a line each (.txt), to write.
     """
     files = by_corpus(corpora, drops, examples, contamination, token_drops, token_examples)
-    sections = ["# What was dropped, and why\n"]
+    sections, said = ["# What was dropped, and why\n"], []
+    with open(overlap_table, newline="", encoding="utf-8") as file:
+        worst = list(itertools.islice(csv.DictReader(file), EXAMPLES))
     for corpus, lists in files.items():
         sections += sections_of(corpus, *lists)
+        for tables, kept in ((lists[0], lists[1]), (lists[3], lists[4])):
+            shown = [entry for path in kept for entry in read_examples(path)]
+            said += warnings_of(corpus, read_tables(tables), shown, warn_share)
+    measured = read_json(overlap)
+    if measured["shared"]:
+        sections.append(overlap_section(measured, worst))
+        share = 100 * measured["shared"] / measured["ngrams"]
+        said.append(
+            f"held-out text: {share:.1f} % of its {measured['ngram']}-grams are in training text as well, "
+            f"most of {worst[0]['id']} ({100 * float(worst[0]['share']):.0f} %)"
+        )
+    for line in said:
+        logging.info(line)
     write_text(page, "\n".join(sections))
+    write_text(warnings, "".join(f"{line}\n" for line in said))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from cpt.evaluate.answers import Answers, answers_file, remove_former
 from cpt.evaluate.model import Device, load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
-from cpt.files import read_json, sha256_of, write_json
+from cpt.files import read_json, write_json
+from cpt.model_folders import weights_digest
 from cpt.provenance import provenance
 
 
@@ -40,7 +41,7 @@ def evaluate_tasks(
         threads: CPU threads, on a CPU.
     """
     contents = {task: entry["content_sha256"] for task, entry in read_json(manifest)["tasks"].items()}
-    digest = sha256_of(model / "model.safetensors")
+    digest = weights_digest(model)
     loaded, tokenizer = load_model(model, settings.precision, threads, device)
     scorer = Scorer(loaded, tokenizer, settings.batch_tokens, settings.add_bos_token)
     used = settings.model_dump(mode="json")

@@ -11,7 +11,7 @@ def figure3(
     held_out_losses: Sequence[Path],
     origins: dict[str, str],
     corpora: list[str],
-    interpolated: dict[str, str],
+    merges: dict[str, dict[str, float]],
     figure: Sequence[Path],
     bits: Sequence[Path] = (),
 ) -> None:
@@ -21,12 +21,12 @@ def figure3(
         held_out_losses: held_out.csv of each run.
         origins: for each run, in the same order, the one at the beginning of its chain of `start_from`.
         corpora: the domain, then the general corpus if there is one.
-        interpolated: the run that each interpolated model leads to, by model.
+        merges: coefficients of each sum of models.
         figure: files to write, in the formats of their suffixes.
-        bits: bits per byte of the base model, then of each interpolated model, for each corpus.
+        bits: bits per byte of the base model, then of each sum of models, for each corpus.
     """
     curves = {run: read_curves(path) for run, path in one_for_each(origins, held_out_losses)}
-    points = read_points(bits, interpolated, corpora)
+    points = read_points(bits, merges, corpora)
     with style.figure(3.6 if len(corpora) > 1 else 2.6, figure) as drawn:
         draw_forgetting(drawn, curves, origins, corpora, points)
 

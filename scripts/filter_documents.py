@@ -1,9 +1,17 @@
+import logging
 from pathlib import Path
 from typing import Literal
 
 from cpt.command import run
-from cpt.config_sections import DocumentFilters, Where
-from cpt.corpus.documents import FILTERED_SCHEMA, open_parquet, parquet_writer, read_batches, require_columns
+from cpt.config_sections import LANGUAGE, DocumentFilters, Where
+from cpt.corpus.documents import (
+    FILTERED_SCHEMA,
+    open_parquet,
+    parquet_writer,
+    raw_columns,
+    read_batches,
+    require_columns,
+)
 from cpt.corpus.filters import DocumentFilter
 from cpt.files import atomic
 from cpt.progress import Progress
@@ -18,22 +26,27 @@ def filter_documents(
     documents: Path,
     drops: Path,
     examples: Path,
+    conversations: bool = False,
 ) -> None:
     """Drop documents that are out of a corpus's bounds, too short, or repeat themselves (paper 3.2.1).
 
     Args:
         raw: the raw shard (.parquet).
         text_column: the column that holds the text.
-        where: the corpus's bounds on columns of numbers.
+        where: the corpus's bounds on columns of numbers, and its languages.
         filters: the config's `filters` that need no tokenizer.
         normalize: the config's `deduplicate.normalize`.
         documents: those that are kept (.parquet), to write.
         drops: counts per rule (.csv), to write.
         examples: dropped documents to read (.jsonl), to write.
+        conversations: the documents are conversations, to which rules of length and repetition don't apply.
     """
     file = open_parquet(raw)
-    require_columns(raw, file.schema_arrow, text_column, list(where))
-    chosen = DocumentFilter(text_column, where, filters, normalize)
+    text_column, numbers = raw_columns(
+        file.schema_arrow, text_column, [column for column in where if column != LANGUAGE]
+    )
+    require_columns(raw, file.schema_arrow, text_column, numbers)
+    chosen = DocumentFilter(text_column, where, filters, normalize, numbers, conversations)
     with (
         atomic(documents) as temporary,
         parquet_writer(temporary, FILTERED_SCHEMA) as output,
@@ -42,6 +55,10 @@ def filter_documents(
         for batch in read_batches(raw, chosen.columns):
             output.write_batch(chosen.kept(batch))
             progress.advance(chosen.table.read - progress.done)
+    for kind, count in chosen.masked.items():
+        logging.info(
+            "masked %s %s in %s documents", f"{count:,}", kind, chosen.table.counts[f"masked_{kind}"][0]
+        )
     chosen.table.write(drops, examples)
 
 

@@ -1,11 +1,15 @@
 from pathlib import Path
 
 from cpt.command import run
+from cpt.corpus.answers import ConversationTokenizer
+from cpt.corpus.conversation_tokens import first_answers
 from cpt.corpus.split import first_tokens
 from cpt.corpus.tokens import ModelTokenizer
 
 
-def held_out_tokens(documents: Path, model: Path, tokens: int, held_out: Path) -> None:
+def held_out_tokens(
+    documents: Path, model: Path, tokens: int, held_out: Path, conversations: bool = False
+) -> None:
     """Tokenize the first held-out documents of a corpus, for training and evaluation to measure the loss on.
 
     Args:
@@ -13,8 +17,12 @@ def held_out_tokens(documents: Path, model: Path, tokens: int, held_out: Path) -
         model: the base model's folder.
         tokens: how many tokens to take.
         held_out: their ids (.npz), to write.
+        conversations: the documents are conversations, in which only the answers count.
     """
-    first_tokens(documents, ModelTokenizer(model), tokens).save(held_out)
+    if conversations:
+        first_answers(documents, ConversationTokenizer(model), tokens).save(held_out)
+    else:
+        first_tokens(documents, ModelTokenizer(model), tokens).save(held_out)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import numpy as np
 
 from cpt.arrays import load_array
 from cpt.command import run
-from cpt.corpus.documents import load_keep
+from cpt.config_sections import NearDuplicates
+from cpt.corpus.documents import load_keep, read_rows
 from cpt.corpus.keep_lists import keep_lists, write_keep_lists
-from cpt.corpus.near_duplicates import first_of_clusters
+from cpt.corpus.near_duplicates import contained_in_another, first_of_clusters
 from cpt.files import one_for_each
 
 
@@ -19,8 +20,11 @@ def near_duplicates(
     signatures: Sequence[Path],
     keep: Sequence[Path],
     table: Path,
+    near: NearDuplicates | None = None,
 ) -> None:
     """Mark all but the first document of each cluster of near-duplicates, over all shards of all corpora.
+
+    With `containment` also those that are contained in a longer document that stays.
 
     Args:
         corpora: corpus: number of shards; lists of files have all shards, in this order.
@@ -29,6 +33,7 @@ def near_duplicates(
         signatures: their MinHash signatures (.npy).
         keep: a folder for each corpus, to write: which documents are no near-duplicates either (.npy).
         table: near-duplicates per shard (.csv), to write.
+        near: the config's `deduplicate.near`; None: no containment.
     """
     lists = one_for_each(keep_lists(unique, corpora), documents)
     before = [load_keep(path, of, whole=path.parent) for path, of in lists]
@@ -41,6 +46,13 @@ def near_duplicates(
         f"{len(sizes):,}",
         f"{sizes.max(initial=0):,}",
     )
+    if near and near.containment:
+        left = np.concatenate(before) & alone
+        rows = (row for path in documents for row in read_rows(path, ["text"]))
+        texts = (text.decode() if stays else None for (text,), stays in zip(rows, left, strict=True))
+        contained = contained_in_another(texts, near)
+        logging.info("%s documents are contained in longer ones", f"{contained.sum():,}")
+        alone &= ~contained
     write_keep_lists(corpora, documents, before, alone, keep, table)
 
 

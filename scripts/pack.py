@@ -19,6 +19,7 @@ def pack(
     manifests: Sequence[Path],
     packing: Packing,
     packed: Path,
+    masks: Sequence[Path] = (),
 ) -> None:
     """Pack the tokens of a mixture into shuffled sequences of one length (paper 3.2.4).
 
@@ -31,10 +32,16 @@ def pack(
         manifests: counts and hashes (.json).
         packing: the config's `packing`, with the mixture's seed.
         packed: the folder to write.
+        masks: of the shards with conversations: which tokens are the assistant's; named as their tokens are.
     """
-    allow_open_files(3 * len(tokens) + 100)
+    allow_open_files(4 * len(tokens) + 100)
+    mask_of = {mask.with_suffix(".tokens"): mask for mask in masks}
     files = by_corpus(shards, tokens, ends, manifests)
-    sources = [TokenSource(corpus, *files[corpus]) for corpus, share in shares.items() if share > 0]
+    sources = [
+        TokenSource(corpus, *files[corpus], [mask_of[path] for path in files[corpus][0] if path in mask_of])
+        for corpus, share in shares.items()
+        if share > 0
+    ]
     mixed = Mixture(sources, shares, packing)
     with atomic(packed) as folder:
         folder.mkdir()

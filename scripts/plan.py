@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.config import Config
 from cpt.files import write_text
-from cpt.train.costs import shape_of
+from cpt.train.costs import bos_of, shape_of
 from cpt.train.plan import ExperimentPlan
 
 
@@ -17,7 +17,8 @@ def plan(config: Config, local_bytes: dict[str, int], page: Path, model: Path | 
         page: page to write (Markdown).
         model: the base model's folder, if it is imported already.
     """
-    experiment = ExperimentPlan(config, shape_of(config.base, model), local_bytes)
+    shape, adds_bos = shape_of(config.base, model), bos_of(config.packing, model)
+    experiment = ExperimentPlan(config, shape, local_bytes, adds_bos)
     write_text(page, experiment.markdown())
     for warning in experiment.warnings():
         logging.warning("warning: %s", warning)

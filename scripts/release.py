@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -5,15 +6,28 @@ import yaml
 from cpt.command import run as run_stage
 from cpt.config import load
 from cpt.files import atomic, link, read_json
+from cpt.model.auto_tokenizer import auto_tokenizer_agrees
+from cpt.model.gguf_file import ends_of_generation
+from cpt.model.ollama import modelfile, preferred
 from cpt.model_folders import companions, weights
+from cpt.report.card_use import gguf_parts, needs, read_losses
 from cpt.report.model_card import model_card
 from cpt.report.scores import read_scores
 
 
 def release(
-    run: str, model: Path, config: Path, base: Path, scores: Path, summary: Path, released: Path
+    run: str,
+    model: Path,
+    config: Path,
+    base: Path,
+    scores: Path,
+    summaries: Sequence[Path],
+    released: Path,
+    files: Sequence[Path] = (),
+    reports: Sequence[Path] = (),
+    losses: Path | None = None,
 ) -> None:
-    """Put a model together as it can be published: weights, tokenizer, and a card with its scores.
+    """Put a model together as it can be published: weights, tokenizer, GGUF files, a card with its scores.
 
     Args:
         run: name of the run.
@@ -21,16 +35,27 @@ def release(
         config: the merged config.yaml of the results.
         base: models/base.json.
         scores: scores.csv.
-        summary: run.json of the trained run.
+        summaries: run.json of the trained run, or of all runs that a sum of models went through.
         released: folder to write.
+        files: GGUF files.
+        reports: of each GGUF file (JSON).
+        losses: quantisation.csv.
     """
     settings = load(yaml.safe_load(config.read_text(encoding="utf-8")))
-    card = model_card(run, settings, read_json(base), read_scores(scores), read_json(summary))
+    trained = [read_json(summary) for summary in summaries]
+    use = [needs(read_json(model / "config.json"), auto_tokenizer_agrees(model))]
+    use += gguf_parts(run, [read_json(report) for report in reports], read_losses(losses) if losses else [])
+    card = model_card(run, settings, read_json(base), read_scores(scores), trained, use)
     with atomic(released) as folder:
         folder.mkdir()
         for name in ("config.json", *weights(model), *companions(model)):
             (folder / name).parent.mkdir(exist_ok=True)
             link(model / name, folder / name)
+        for file in files:
+            link(file, folder / file.name)
+        if files:
+            text = modelfile(model, preferred([file.name for file in files]), ends_of_generation(model))
+            (folder / "Modelfile").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 

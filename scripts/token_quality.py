@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.report import style
-from cpt.report.token_quality import draw_quality, read_bins
+from cpt.report.token_quality import draw_quality, read_bins, read_script_bounds
 
 
 def token_quality(quality: Path, thresholds: dict[str, float], figure: Sequence[Path]) -> None:
@@ -15,7 +15,7 @@ def token_quality(quality: Path, thresholds: dict[str, float], figure: Sequence[
         figure: files to write, in the formats of their suffixes.
     """
     with style.figure(3.8, figure) as drawn:
-        draw_quality(drawn, read_bins(quality), thresholds)
+        draw_quality(drawn, read_bins(quality), thresholds, read_script_bounds(quality))
 
 
 if __name__ == "__main__":

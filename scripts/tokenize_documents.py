@@ -32,6 +32,8 @@ def tokenize_documents(
 ) -> None:
     """Turn documents into token ids, with one EOS after each; set the held-out ones aside (paper 3.2.3).
 
+    BOS stands before each where the base model's tokenizer adds it (`packing.add_bos`).
+
     Args:
         documents: the filtered documents (.parquet).
         keep: which of them to take (.npy).
@@ -61,6 +63,7 @@ def tokenize_documents(
             for count in done.add(*batch):
                 progress.advance(count)
         save_array(ends_file, np.array(done.ends, np.uint64))
+    done.require_some(documents)
     done.table.write(drops, examples)
     done.histogram.write(quality)
     facts = {
@@ -68,6 +71,7 @@ def tokenize_documents(
         "tokens": done.tokens,
         "bytes": done.table.counts["kept"][1],
         "dtype": tokenizer.dtype.name,
+        "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "vocab_size": tokenizer.vocab_size,
         "tokenizer_sha256": tokenizer.sha256,

@@ -156,8 +156,8 @@ def test_sequence_length_over_the_context_of_a_known_model():
     assert "packing.sequence_length: 5000 is over the model's context of 4096 tokens" in text
 
 
-def test_interpolated_runs_stand_before_the_run_that_they_lead_to():
-    between = {f"at-{ratio}": {"interpolate": {"run": "cpt-400M", "ratio": ratio}} for ratio in (0.75, 0.25)}
+def test_models_between_base_and_a_run_stand_before_the_run():
+    between = {f"at-{share}": {"merge": {"base": 1 - share, "cpt-400M": share}} for share in (0.75, 0.25)}
     config = load(merged({"runs": between}))
     assert list(config.budgets.items()) == [
         ("base", 0),
@@ -167,13 +167,13 @@ def test_interpolated_runs_stand_before_the_run_that_they_lead_to():
         ("cpt-1B", 1_000_000_000),
     ]
     assert config.trained_runs == ["cpt-400M", "cpt-1B"]
-    assert config.interpolated_runs == ["at-0.25", "at-0.75"]
+    assert config.merged_runs == ["at-0.25", "at-0.75"]
 
 
 def test_a_run_counts_the_tokens_of_the_runs_that_it_starts_from():
     """`then` saw 1B tokens: so much stands in Table 1 and in Figure 2, where its row has its place."""
     later = {"tokens": "600M", "gpus": 3, "start_from": "cpt-400M"}
-    half = {"interpolate": {"run": "then", "ratio": 0.5}}
+    half = {"merge": {"base": 0.5, "then": 0.5}}
     last = {"tokens": "1M", "gpus": 3, "start_from": "half"}
     fresh = {"tokens": "1M", "gpus": 3, "start_from": "base"}
     config = load(merged({"runs": {"then": later, "half": half, "last": last, "fresh": fresh}}))
@@ -187,6 +187,24 @@ def test_a_run_counts_the_tokens_of_the_runs_that_it_starts_from():
         ("last", 1_001_000_000),
     ]
     assert config.runs["then"].tokens == 600_000_000
+
+
+def test_sums_of_models_count_the_tokens_of_every_run_once():
+    """Branches of one trunk: its tokens went into both. A difference comes after the run it is added to."""
+    models = {name: {"source": "hub", "repo": f"x/{name}", "revision": "1"} for name in ("instruct", "plain")}
+    branch = {"tokens": "100M", "gpus": 3, "start_from": "cpt-400M"}
+    runs = {
+        **{"one": branch, "two": branch},
+        "soup": {"merge": {"base": "-1/3", "one": "2/3", "two": "2/3"}},
+        "chat": {"merge": {"instruct": 1, "cpt-1B": 1, "plain": -1}},
+    }
+    config = load(merged({"runs": runs, "reference_models": models}))
+    assert config.budgets["soup"] == 600_000_000 and config.trained_by("soup") == ["cpt-400M", "one", "two"]
+    assert list(config.runs) == ["base", "cpt-400M", "one", "two", "soup", "cpt-1B", "chat"]
+    # The run goes first, whose dtypes the sum has.
+    assert list(config.summands("chat").items()) == [("cpt-1B", 1), ("instruct", 1), ("plain", -1)]
+    assert list(config.summands("soup").values()) == [2 / 3, -1 / 3, 2 / 3]
+    assert load(config.model_dump(mode="json")) == config  # as the merged config beside the results has it
 
 
 def test_a_run_without_a_mixture_takes_domain_whatever_the_order():

@@ -1,5 +1,7 @@
 """Configs that are refused: the message names the key, what was given, and what is allowed."""
 
+import math
+
 import pytest
 from tests.test_config import PAPER, merged, problem
 
@@ -58,22 +60,51 @@ def test_missing_key():
             {
                 "runs": {
                     "x": {"tokens": "4M", "gpus": 1, "start_from": "half"},
-                    "half": {"interpolate": {"run": "x", "ratio": 0.5}},
+                    "half": {"merge": {"base": 0.5, "x": 0.5}},
                 }
             },
-            "runs.x.start_from: goes round in a circle: x -> half -> x",
+            "runs.half.merge: goes round in a circle: half -> x -> half; name another",
         ),
         (
-            {"runs": {"half": {"interpolate": {"run": "cpt-2B", "ratio": 0.5}}}},
-            "runs.half.interpolate.run: there is no 'cpt-2B' in runs; did you mean 'cpt-1B'?",
+            {"runs": {"half": {"merge": {"base": 0.5, "cpt-2B": 0.5}}}},
+            "runs.half.merge: there is no 'cpt-2B' in runs or reference_models; did you mean 'cpt-1B'?",
         ),
         (
-            {"runs": {"half": {"interpolate": {"run": "base", "ratio": 0.5}}}},
-            "runs.half.interpolate.run: base isn't trained; name a run with tokens",
+            {"runs": {"half": {"merge": {"base": 1}}}},
+            "runs.half.merge: none of base was trained here, so its row of Table 1 has no tokens; name a",
         ),
         (
-            {"runs": {"cpt-1B": {"interpolate": {"run": "cpt-400M", "ratio": 0.5}}}},
-            "runs.cpt-1B: set either tokens or interpolate",
+            {"runs": {"half": {"merge": {}}}},
+            "runs.half.merge: empty; name models and coefficients, such as {base: 0.5, cpt-",
+        ),
+        (
+            {"runs": {"half": {"merge": {"cpt-1B": 1, "cpt-400M": 0.5}}}},
+            "runs.half.merge: the coefficients add up to 1.5 instead of 1, so all weights would be 1.5 times",
+        ),
+        (
+            {"runs": {"half": {"merge": {"cpt-1B": math.nan, "base": 1}}}},
+            "runs.half.merge.cpt-1B: expected a number or a fraction such as 1/3, but nan was given",
+        ),
+        (
+            {"runs": {"half": {"merge": {"cpt-1B": "1/0", "base": 1}}}},
+            "runs.half.merge.cpt-1B: expected a number or a fraction such as 1/3, but '1/0' was given",
+        ),
+        (
+            {"runs": {"half": {"merge": {"cpt-1B": 1, "base": 0}}}},
+            "runs.half.merge.base: 0 has no effect; leave the model out of the sum",
+        ),
+        (
+            {"runs": {"half": {"merge": {"half": 0.5, "cpt-1B": 0.5}}}},
+            "runs.half.merge: goes round in a circle: half -> half; name another",
+        ),
+        (
+            {"runs": {"cpt-1B": {"merge": {"base": 0.5, "cpt-400M": 0.5}}}},
+            "runs.cpt-1B: set either tokens or merge",
+        ),
+        (
+            {"runs": {"half": {"interpolate": {"run": "cpt-1B", "ratio": 0.25}}}},
+            "runs.half: interpolate: merge has replaced it, which sums any models; write merge: {base: 0.75, "
+            "cpt-1B: 0.25}",
         ),
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": None}}, "mixtures: empty; name at least one, such as {domain: {fineweb_e"),

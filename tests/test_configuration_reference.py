@@ -26,7 +26,7 @@ def test_every_key_of_every_section_is_on_the_page():
     leaves = [section for section in [*sections, Config] if section not in abstract]
     assert len(leaves) > 25
     for section in leaves:
-        rows = [f"\n| `{name}` |" for name in section.model_fields]
+        rows = [f"\n| `{field.alias or name}` |" for name, field in section.model_fields.items()]
         assert any(
             all(row in "\n" + part for row in rows) for part in page.split("| --- | --- | --- | --- |")
         ), section

@@ -204,8 +204,8 @@ def test_a_command_line_gives_a_stage_the_values_that_it_was_made_from():
         ({"ratio": "half"}, "argument --ratio: invalid float value: 'half'"),
         ({"runs": "{bad"}, "argument --runs: expected JSON, got '{bad'"),
         (
-            {"thresholds": {"minimum_lines": -3}},
-            "argument --thresholds: minimum_lines: Input should be greater than or equal to 0; short",
+            {"thresholds": {"minimum_lines": -3, "maximum_short_line_share": 2}},
+            "argument --thresholds: minimum_lines: Input should be greater than or equal to 0; maximum_short",
         ),
         ({"unknown": 1}, "unrecognized arguments: --unknown=1"),
     ],

@@ -98,10 +98,25 @@ def snakemake(clone, tmp_path):
             "base.expected_scores: expected_scores.csv has no someone/else; it has ",
         ),
         (["train={learnin_rate: 1}"], "train.learnin_rate: unknown key; did you mean 'learning_rate'?"),
+        (
+            [
+                "base={source: local, path: opt, hidden_size: null, layers: null, heads: null, "
+                "context_length: null, seed: null}",
+                "release={gguf: [q8_0]}",
+            ],
+            "release.gguf: the model_type 'opt' of config.json can't be written as GGUF here, only llama, ",
+        ),
     ],
 )
 def test_a_config_that_no_job_can_be_planned_for(snakemake, tmp_path, config, message):
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "config.json").write_text('{"model_type": "opt"}')
     assert message.format(folder=tmp_path) in snakemake("--dry-run", "--config", *config)
+
+
+def test_an_upload_without_a_repository_is_refused_at_the_start(snakemake):
+    assert "release.repo: not set; name the repository that push uploads to" in snakemake("push", "--dry-run")
+    snakemake("push", "--dry-run", "--config", 'release={repo: "me/{run}"}', fails=False)
 
 
 @pytest.mark.parametrize("name", ["MAX_MINUTES", "TRAIN_MINUTES", "POLL_SECONDS", "WARNING_SECONDS"])

@@ -10,7 +10,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from cpt.config_chat import Chat, check_chat
 from cpt.config_errors import describe, require_known
+from cpt.config_finetune import check_finetune, with_mixtures
+from cpt.config_origins import check_origins, made_from, row_order, trained_by, trained_tokens
+from cpt.config_release import Release, check_release
 from cpt.config_runs import Evaluate, Run, Train
 from cpt.config_sections import (
     BaseSource,
@@ -45,22 +49,23 @@ class Config(Section):
     mixtures: dict[Name, dict[str, Share]]
     train: Train
     reference_models: dict[Name, BaseSource] = Field(
-        {}, description="further models, imported as the base is, to select targets by"
+        {}, description="further models, imported as the base is, to select targets by or to merge"
     )
     runs: dict[Name, Run]
     evaluate: Evaluate
+    release: Release = Release()
+    chat: Chat = Chat()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mixtures_of_finetuning(cls, given: Any) -> Any:
+        return with_mixtures(given)
 
     @field_validator("runs")
     @classmethod
     def _by_budget(cls, runs: dict[str, Run]) -> dict[str, Run]:
-        """Merging overlays leaves no order to rely on, so rows of Table 1 are ordered by budget, and by
-        ratio before the run that an interpolated one leads to."""
-
-        def place(name: str) -> tuple[int, float]:
-            between = runs[name].interpolate
-            return _trained_tokens(runs, name), between.ratio if between else 1.0
-
-        return {name: runs[name] for name in sorted(runs, key=place)}
+        """Merging overlays leaves no order to rely on, so rows of Table 1 have one of their own."""
+        return {name: runs[name] for name in sorted(runs, key=lambda name: row_order(runs, name))}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -85,7 +90,7 @@ class Config(Section):
             require_known(mixture, self.mixtures, f"packing.seeds.{mixture}", "mixtures")
         for name, run in self.runs.items():
             self._check_run(name, run)
-        if not any(run.tokens == 0 and run.interpolate is None for run in self.runs.values()):
+        if not any(run.tokens == 0 and run.merge is None for run in self.runs.values()):
             raise ValueError(
                 "runs: the base model itself, with which all others are compared, isn't among them; "
                 "add base: {}"
@@ -93,6 +98,8 @@ class Config(Section):
         for name in self.reference_models:
             if name in self.runs or name == "base":
                 raise ValueError(f"reference_models.{name}: a run has this name; rename the one or the other")
+        check_release(self.release, self.released_runs)
+        check_chat(self.chat, self.runs)
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
                 require_known(task, self.evaluate.table_tasks, f"evaluate.groups.{group}", "evaluate.tasks")
@@ -102,27 +109,21 @@ class Config(Section):
         return self
 
     def _check_run(self, name: str, run: Run) -> None:
+        check_origins(name, self.runs, self.reference_models)
         if run.tokens == 0:
             defaults = {key: field.default for key, field in Run.model_fields.items()}
             given = sorted(
                 key
-                for key in run.model_fields_set - {"interpolate"}
+                for key in run.model_fields_set - {"merge"}
                 if getattr(run, key) != defaults[key]  # the merged config beside the results has them all
             )
             if given:
                 raise ValueError(
                     f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"
                 )
-            if run.interpolate is not None:
-                where = f"runs.{name}.interpolate"
-                require_known(run.interpolate.run, self.runs, f"{where}.run", "runs")
-                if not self.runs[run.interpolate.run].tokens:
-                    raise ValueError(
-                        f"{where}.run: {run.interpolate.run} isn't trained; name a run with tokens"
-                    )
             return
-        if run.interpolate is not None:
-            raise ValueError(f"runs.{name}: set either tokens or interpolate")
+        if run.merge is not None:
+            raise ValueError(f"runs.{name}: set either tokens or merge")
         if name == "base":
             raise ValueError(
                 "runs.base.tokens: `base` names the model that training starts from; rename the run"
@@ -134,6 +135,7 @@ class Config(Section):
                 f"runs.{name}.nodes: {run.processes} training processes can't be spread evenly over "
                 f"{run.nodes} nodes"
             )
+        check_finetune(name, run, self.mixtures, self.corpora)
         if run.mixture is not None:
             require_known(run.mixture, self.mixtures, f"runs.{name}.mixture", "mixtures")
         if not self.mixtures:
@@ -150,14 +152,6 @@ class Config(Section):
                 raise ValueError(f"{where}: the run trains on {run.switch.mixture} before; name another one")
         if run.continues and run.start_from is None:
             raise ValueError(f"runs.{name}.continues: has no effect without start_from; name a run there")
-        seen = [name]
-        while (start := _made_from(self.runs[seen[-1]])) is not None:
-            require_known(start, self.runs, f"runs.{seen[-1]}.start_from", "runs")
-            if start in seen:
-                raise ValueError(
-                    f"runs.{name}.start_from: goes round in a circle: {' -> '.join([*seen, start])}"
-                )
-            seen.append(start)
         if run.continues and not self.runs[run.start_from].tokens:
             raise ValueError(
                 f"runs.{name}.start_from: {run.start_from} isn't trained, so there is nothing to continue; "
@@ -195,8 +189,7 @@ class Config(Section):
         """The runs and references whose models a run is made from or selects targets by."""
         run = self.runs[name]
         selection = self.train_settings(name).selection if run.tokens else None
-        needed = (run.start_from, run.interpolate and run.interpolate.run, selection and selection.reference)
-        return [model for model in needed if model]
+        return [*made_from(run), *([selection.reference] if selection else [])]
 
     def _check_replicate(self, name: str, original: str) -> None:
         where = f"runs.{name}.replicate_of"
@@ -206,7 +199,7 @@ class Config(Section):
 
         def essence(run: str) -> dict[str, Any]:
             """What replicates have in common: everything but seeds and the names of mixtures."""
-            settings = self.runs[run].model_dump(exclude={"replicate_of", "train", "mixture"})
+            settings = self.runs[run].model_dump(exclude={"replicate_of", "train", "mixture", "finetune"})
             mixture = self.mixtures.get(self.mixture_of(run), {}) if settings["tokens"] else {}
             train = self.train_settings(run).model_dump(exclude={"seed"})
             return {**settings, "mixture": mixture, "train": train}
@@ -245,8 +238,10 @@ class Config(Section):
         own = {
             key: value for key, value in self.runs[run].train.items() if value is not None or key in optional
         }
+        # Conversations are kept apart, unless the run says otherwise.
+        section = self.train.model_dump() | ({"document_masking": True} if self.runs[run].finetune else {})
         try:
-            return Train.model_validate({**self.train.model_dump(), **own})
+            return Train.model_validate({**section, **own})
         except ValidationError as error:
             raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
 
@@ -269,6 +264,11 @@ class Config(Section):
         """The `packing` section for one mixture, with its own seed if it has one."""
         seed = self.packing.seeds.get(mixture, self.packing.seed)
         return self.packing.model_copy(update={"seed": seed, "seeds": {}})
+
+    def held_out_settings(self, corpus: str) -> HeldOut:
+        """The `held_out` section for one corpus, with its own share if it has one."""
+        share = self.corpora[corpus].held_out_share
+        return self.held_out if share is None else self.held_out.model_copy(update={"share": share})
 
     def mixtures_of(self, run: str) -> list[str]:
         """The names of the mixtures that a run trains on, in their order."""
@@ -312,47 +312,55 @@ class Config(Section):
         return {run.start_from for run in self.runs.values() if run.continues and run.start_from}
 
     @property
-    def interpolated_runs(self) -> list[str]:
-        """Names of the runs that are made of two models, in the config's order."""
-        return [name for name, run in self.runs.items() if run.interpolate]
+    def merged_runs(self) -> list[str]:
+        """Names of the runs that are sums of models, in the config's order."""
+        return [name for name, run in self.runs.items() if run.merge]
+
+    def summands(self, run: str) -> dict[str, float]:
+        """Coefficients of a merged run by model, in the order in which they are summed: first a trained run,
+        from which the sum has its dtypes, then as they are written."""
+        merge = self.runs[run].merge
+        first = next(model for model in merge if trained_by(self.runs, model))
+        return {first: merge[first], **merge}
+
+    def trained_by(self, run: str) -> list[str]:
+        """The runs whose training a model went through, each once and after those that it is made from."""
+        return trained_by(self.runs, run)
+
+    @property
+    def released_runs(self) -> list[str]:
+        """Names of the runs that have a model of their own, trained ones first."""
+        return [*self.trained_runs, *self.merged_runs]
 
     @property
     def budgets(self) -> dict[str, int]:
-        """For each run the training tokens that went into its model, those of the runs that it starts from
-        among them; an interpolated one has those of its run."""
-        return {name: _trained_tokens(self.runs, name) for name in self.runs}
+        """For each run the training tokens that went into its model: its own, and those of every run that it
+        is made from, each once."""
+        return {name: trained_tokens(self.runs, name) for name in self.runs}
+
+    @property
+    def domain_and_general(self) -> list[str]:
+        """The domain and, if there is one, the general corpus: those that Figure 3 compares."""
+        return list(dict.fromkeys(name for name in (self.domain, self.general) if name))
 
     @property
     def measured_corpora(self) -> list[str]:
-        """The corpora whose held-out text is scored: domain, then general."""
-        return list(dict.fromkeys(name for name in (self.domain, self.general) if name))
+        """The corpora whose held-out text is scored: domain, general, and all conversations."""
+        conversations = (name for name, corpus in self.corpora.items() if corpus.conversations)
+        return list(dict.fromkeys([*self.domain_and_general, *conversations]))
 
     @property
     def used_corpora(self) -> list[str]:
         """Corpora that some run trains on or that are measured, in the config's order."""
-        used = {self.domain, self.general}
+        used = set(self.measured_corpora)
         for run in self.trained_runs:
             used |= {corpus for mixture in self.mixtures_of(run) for corpus in self.mixtures[mixture]}
         return [name for name in self.corpora if name in used]
 
 
-def _trained_tokens(runs: dict[str, Run], name: str | None) -> int:
-    """The training tokens that went into a model. Unknown names and circles, which are refused, end it."""
-    total, seen = 0, set()
-    while name in runs and name not in seen:
-        seen.add(name)
-        total += runs[name].tokens
-        name = _made_from(runs[name])
-    return total
-
-
-def _made_from(run: Run) -> str | None:
-    """The run that a run's model is made from by training or by interpolation; None: the base model alone."""
-    return run.interpolate.run if run.interpolate else run.start_from
-
-
 def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
-    """Drop null entries, but for those of a run's own `train`, which lie over the section `train`.
+    """Drop null entries, but for those of a run's own `train`, which lie over the section `train`, and those
+    of `filters.repetition`, which take an n-gram's rule away.
 
     Snakemake hands over the nulls of `--config` as text.
     """
@@ -361,7 +369,7 @@ def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
     found = {
         key: None if inner == "null" else _without_nulls(inner, (*path, key)) for key, inner in value.items()
     }
-    if len(path) == 3 and (path[0], path[2]) == ("runs", "train"):
+    if len(path) == 3 and ((path[0], path[2]) == ("runs", "train") or path[:2] == ("filters", "repetition")):
         return found
     return {key: inner for key, inner in found.items() if inner is not None}
 

@@ -35,7 +35,9 @@ class Schema(GenerateJsonSchema):
     """JSON Schema, and what it has no words for: counts, and the type of a mapping's keys."""
 
     def function_before_schema(self, schema: Any) -> dict[str, Any]:
-        return {"type": "count"}
+        kinds = {"int": "count", "float": "number or fraction"}
+        inner = schema["schema"]
+        return {"type": kinds[inner["type"]]} if inner["type"] in kinds else self.generate_inner(inner)
 
     def literal_schema(self, schema: Any) -> dict[str, Any]:
         return {"enum": schema["expected"]}

@@ -2,9 +2,11 @@
 a section. Those about data and models are in cpt.config_sections.
 """
 
+import math
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cpt.config_sections import (
     Count,
@@ -90,6 +92,9 @@ class Train(Section):
         description="of the cross-entropy; auto: liger-kernel's on a GPU where it is installed"
     )
     precision: Literal["bf16", "float32", "auto"]
+    moments: Literal["float32", "bf16", "8bit"] = Field(
+        "float32", description="how AdamW's two moments are stored: 8, 4 or 2 bytes per parameter"
+    )
     seed: int = Field(ge=0)
     checkpoint_every: Positive = Field(description="steps")
     keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
@@ -119,6 +124,15 @@ class Train(Section):
             raise ValueError(
                 "compile: true isn't possible with engine: deepspeed; choose engine: ddp or fsdp, or "
                 "compile: auto"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _moments(self) -> "Train":
+        if self.moments != "float32" and self.engine == "deepspeed":
+            raise ValueError(
+                f"moments: {self.moments} isn't possible with engine: deepspeed, whose optimizers keep "
+                "float32; choose engine: ddp or fsdp, or moments: float32"
             )
         return self
 
@@ -162,11 +176,23 @@ class Train(Section):
         return self
 
 
-class Interpolate(Section):
-    """A model between the base model and a run's, weight by weight: no training, a free forgetting curve."""
+def parse_coefficient(value: Any) -> float:
+    """Read a coefficient of a sum of models: a number, or a fraction such as 1/3; not 0.
 
-    run: str = Field(description="the run at the other end")
-    ratio: float = Field(gt=0, lt=1, description="(1 - ratio) * base + ratio * run")
+    Raises ValueError for anything else.
+    """
+    try:
+        number = float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"expected a number or a fraction such as 1/3, but {value!r} was given")
+    if number == 0:
+        raise ValueError("0 has no effect; leave the model out of the sum")
+    return number
+
+
+Coefficient = Annotated[float, BeforeValidator(parse_coefficient)]
 
 
 class Switch(Section):
@@ -177,23 +203,44 @@ class Switch(Section):
 
 
 class Run(Section):
-    """One row of Table 1: a trained model, an interpolated one, or (neither) the base model itself."""
+    """One row of Table 1: a trained model, a sum of models, or (neither) the base model itself."""
 
     tokens: Count = Field(0, description="to train on; those of `start_from` come on top of them")
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
     nodes: Positive = Field(1, description="machines that the processes are spread over, on a cluster")
     mixture: str | None = Field(None, description="name in `mixtures`; null: `domain`, or the only one")
+    finetune: str | None = Field(
+        None,
+        description="instead of `mixture`: a corpus of conversations, or a mixture of such; documents are "
+        "masked unless train.document_masking says otherwise",
+    )
     switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
     start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")
     continues: bool = Field(
         False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
     )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
-    interpolate: Interpolate | None = Field(None, description="instead of training")
+    merge: dict[Name, Coefficient] | None = Field(
+        None,
+        description="instead of training: a sum of models, weight by weight; their coefficients by name (a "
+        "run, `base`, one of `reference_models`), which add up to 1",
+    )
     replicate_of: str | None = Field(
         None, description="the run that this one repeats with another seed; both count as one in seeds.csv"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_was_interpolate(cls, given: Any) -> Any:
+        if isinstance(given, dict) and (old := given.get("interpolate")):
+            run, ratio = (old.get("run"), old.get("ratio")) if isinstance(old, dict) else (None, None)
+            base = f"{1 - ratio:g}" if isinstance(ratio, float) else "1 - ratio"
+            raise ValueError(
+                f"interpolate: merge has replaced it, which sums any models; write merge: {{base: {base}, "
+                f"{run or 'X'}: {ratio or 'ratio'}}}"
+            )
+        return given
 
     @property
     def processes(self) -> int:

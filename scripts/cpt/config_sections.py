@@ -8,12 +8,15 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
 )
+
+from cpt.config_presets import LANGUAGES, PRESETS, with_preset
 
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -50,28 +53,66 @@ class Section(BaseModel):
 
 # ---------------------------------------------------------------------------------------------- data
 class ColumnBounds(Section):
-    """Bounds on a number that comes with a document; both are allowed values."""
+    """Bounds on a number that comes with a document; both are allowed values. `in` is for `language`."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     minimum: float | None = None
     maximum: float | None = None
+    among: list[str] | None = Field(None, alias="in", description="codes of languages, such as [en, de]")
 
     @model_validator(mode="after")
     def _bounds(self) -> "ColumnBounds":
-        if self.minimum is None and self.maximum is None:
+        if self.minimum is None and self.maximum is None and not self.among:
             raise ValueError("set minimum, maximum or both")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum: {self.minimum:g} is over maximum: {self.maximum:g}")
         return self
 
 
-Where = dict[Name, ColumnBounds]
+def _known_languages(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
+    """`language`, which is found out from the text, has a list of codes; no column has one."""
+    for column, bounds in where.items():
+        if (column == LANGUAGE) != (bounds.among is not None):
+            raise ValueError(
+                f"{column}: `in` is for `{LANGUAGE}`, the language of the text, such as "
+                f"{{{LANGUAGE}: {{in: [en]}}}}; for any other column set minimum, maximum or both"
+            )
+    if LANGUAGE in where and (unknown := sorted(set(where[LANGUAGE].among) - LANGUAGES)):
+        raise ValueError(
+            f"{LANGUAGE}: {', '.join(unknown)} can't be told from other languages; known codes: "
+            f"{' '.join(sorted(LANGUAGES))}"
+        )
+    return where
+
+
+LANGUAGE = "language"  # the key of `where` that needs no column
+Where = Annotated[dict[Name, ColumnBounds], AfterValidator(_known_languages)]
 
 
 class DataSource(Section):
-    """What the model cards tell about a corpus; nothing else depends on it."""
+    """What every corpus may say about itself. License and language are for the model cards alone."""
 
     license: str | None = Field(None, description="of the text, for the model cards; null: not stated")
     language: str | None = Field(None, description="ISO 639 code, for the model cards; null: not stated")
+    conversations: bool = Field(
+        False,
+        description="rows hold messages, a list of role and content; only the assistant's are trained on "
+        "(docs/chat-kept.md)",
+    )
+    held_out_share: Share | None = Field(None, description="of this corpus; null: `held_out.share`")
+
+    @model_validator(mode="after")
+    def _conversations(self) -> "DataSource":
+        if self.conversations and getattr(self, "where", None):
+            raise ValueError("where: isn't possible with conversations: true; filter the rows beforehand")
+        return self
+
+    @property
+    def messages_column(self) -> str:
+        """Of conversations: the key or column that holds the messages."""
+        column = getattr(self, "text_column", "text")
+        return "messages" if column == "text" else column
 
     @property
     def own_files(self) -> dict[str, list[str]]:
@@ -93,19 +134,26 @@ class HubCorpus(DataSource):
         None, description="training tokens that one file yields, after filters"
     )
     text_column: str = "text"
-    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
+    where: Where = Field(
+        {}, description="bounds on columns of numbers, and languages; other documents are dropped"
+    )
 
 
 class LocalCorpus(DataSource):
-    """Own files: .parquet, .jsonl (.gz, .zst), .txt, .md."""
+    """Own files of any kind that has a reader (docs/own-corpus.md)."""
 
     source: Literal["local"]
     files: str | list[str] = Field(
         description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
     )
     shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop", description="what to do about damaged files: list them and stop, or list them and continue"
+    )
     text_column: str = "text"
-    where: Where = Field({}, description="bounds on columns of numbers; other documents are dropped")
+    where: Where = Field(
+        {}, description="bounds on columns of numbers, and languages; other documents are dropped"
+    )
 
     @property
     def own_files(self) -> dict[str, list[str]]:
@@ -127,41 +175,86 @@ Corpus = Annotated[HubCorpus | LocalCorpus | DocumentationCorpus, Field(discrimi
 class LengthFilter(Section):
     """Paper section 3.2.1: fewer than three lines, or predominantly short content."""
 
-    minimum_lines: int = Field(ge=0, description="non-empty lines")
-    short_line_characters: int = Field(ge=0, description="a line of at most so many characters is short")
-    maximum_short_line_share: Share = Field(description="of the non-empty lines")
+    minimum_lines: int = Field(3, ge=0, description="non-empty lines")
+    short_line_characters: int = Field(
+        30,
+        ge=0,
+        description="a line of at most so many characters is short (FineWeb's definition); an ideograph "
+        "counts as three, kana and Korean syllables as two",
+    )
+    maximum_short_line_share: Share = Field(0.67, description="of the non-empty lines (FineWeb's threshold)")
 
 
 class RepetitionFilter(Section):
-    """Gopher's repetition rules (Rae et al. 2021, Table A1): a document above any maximum is dropped."""
+    """A document above any maximum is dropped. The paper gives none; these are Gopher's (Rae et al. 2021,
+    Table A1)."""
 
-    duplicate_line_share: Share
-    duplicate_paragraph_share: Share
-    duplicate_line_character_share: Share
-    duplicate_paragraph_character_share: Share
-    top_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
-    duplicate_ngram_character_share: dict[int, Share] = Field(description="n: maximum")
+    duplicate_line_share: Share = 0.30
+    duplicate_paragraph_share: Share = 0.30
+    duplicate_line_character_share: Share = 0.20
+    duplicate_paragraph_character_share: Share = 0.20
+    top_ngram_character_share: dict[int, Share] = Field(
+        PRESETS["web"]["repetition"]["top_ngram_character_share"],
+        description="n: maximum; 1 or null: no rule for this n",
+    )
+    duplicate_ngram_character_share: dict[int, Share] = Field(
+        PRESETS["web"]["repetition"]["duplicate_ngram_character_share"],
+        description="n: maximum; 1 or null: no rule for this n",
+    )
 
 
 class TokenQualityFilter(Section):
     """Paper section 3.2.3, token-level quality assessment, as bounds on a document's tokens."""
 
-    minimum_bytes_per_token: float = Field(ge=0)
-    maximum_bytes_per_token: float = Field(gt=0)
-    maximum_unknown_share: Share
-    minimum_distinct_share: Share = Field(description="distinct / all, over windows of 1,000 tokens")
-    maximum_run_tokens: Positive = Field(description="tokens in the longest run of one token")
+    minimum_bytes_per_token: float = Field(
+        1.5, ge=0, description="of text in Latin script; less in others (docs/filters.md)"
+    )
+    maximum_bytes_per_token: float = Field(12.0, gt=0)
+    maximum_unknown_share: Share = 0.01
+    minimum_distinct_share: Share = Field(0.05, description="distinct / all, over windows of 1,000 tokens")
+    maximum_run_tokens: Positive = Field(
+        100, description="tokens in the longest run of one token; 64 is the most met in text worth reading"
+    )
+
+
+class Private(Section):
+    """What a team must not train on: masked, or the documents that hold it dropped; null: left as it is."""
+
+    emails: Literal["mask", "drop"] | None = None
+    phones: Literal["mask", "drop"] | None = Field(None, description="phone numbers")
+    ips: Literal["mask", "drop"] | None = Field(None, description="public IP addresses")
+    keys: Literal["mask", "drop"] | None = Field(
+        None, description="keys, tokens and passwords of services, private keys"
+    )
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What is done with each kind that isn't left as it is."""
+        return {kind: how for kind, how in self.model_dump().items() if how}
 
 
 class DocumentFilters(Section):
     """What drops documents before they are tokenized, in this order."""
 
-    length: LengthFilter
-    repetition: RepetitionFilter
+    private: Private | None = Field(None, description="null: nothing is looked for")
+    length: LengthFilter = LengthFilter()
+    repetition: RepetitionFilter = RepetitionFilter()
 
 
 class Filters(DocumentFilters):
-    token_quality: TokenQualityFilter
+    preset: Literal["web", "reference"] = Field(
+        "web",
+        description="thresholds for web pages, or for manuals and documentation (docs/filters.md)",
+    )
+    token_quality: TokenQualityFilter = TokenQualityFilter()
+    warn_share: Share = Field(
+        0.3, description="of a corpus's documents; a rule that drops more is reported with examples"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        return with_preset(given)
 
     @property
     def of_documents(self) -> DocumentFilters:
@@ -176,6 +269,11 @@ class NearDuplicates(Section):
     bands: Positive = Field(description="documents match if they agree in one of so many bands")
     rows: Positive = Field(description="permutations per band")
     seed: int = Field(ge=0, lt=2**32, description="of the random permutations")
+    containment: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="documents with at least this share of their n-grams in one longer document are dropped "
+        "too; null: only documents that are alike as a whole",
+    )
 
 
 class Deduplicate(Section):
@@ -196,8 +294,14 @@ class HeldOut(Section):
     """Documents kept out of training, for bits per byte."""
 
     share: Share
-    group_by: Literal["text", "url"] = Field(
-        description="documents with the same value stay on the same side of the split"
+    group_by: Literal["text", "url", "folder"] = Field(
+        description="documents with the same value stay on the same side of the split; folder: the url up to "
+        "its last slash"
+    )
+    drop_overlap: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="documents that share more than this of a held-out document's 13-grams aren't trained "
+        "on; null: only reported",
     )
 
 
@@ -205,6 +309,10 @@ class Packing(Section):
     sequence_length: Positive
     strategy: Literal["concatenate", "best_fit"]
     maximum_epochs: Positive = Field(description="how often a mixture may go through one corpus")
+    add_bos: bool | None = Field(
+        None,
+        description="BOS before each document; null: as the base model was trained (docs/base-models.md)",
+    )
     seed: int = Field(ge=0)
     seeds: dict[Name, Annotated[int, Field(ge=0)]] = Field(
         {}, description="of the shuffle of single mixtures, by name, in place of seed"

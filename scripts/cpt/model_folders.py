@@ -1,16 +1,25 @@
 """What a model's folder holds for its users beside weights and config.json; models made from it keep it."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from safetensors import safe_open
+
+from cpt.errors import UserError
+from cpt.files import read_json, sha256_of
+
+SHARD_BYTES = 5 * 10**9  # of one file of weights; larger models are in several, as the hub advises
 # Formats in which weights are published: those that are read here, and those that never are.
 READ_WEIGHTS = (".safetensors", ".bin")
 OTHER_WEIGHTS = (".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".tflite", ".gguf")
 OTHER_WEIGHTS += (".npz", ".mlmodel", ".mlpackage", ".nemo", ".pkl")
 # Written new for each model. README.md is the card of the start model alone, and code is never run.
-OWN_FILES = ("config.json", "README.md")
+OWN_FILES = ("config.json", "README.md", "Modelfile")
 OWN_ENDINGS = (*READ_WEIGHTS, *OTHER_WEIGHTS, ".index.json", ".py")
 
 
@@ -30,9 +39,36 @@ def companions(folder: Path) -> Iterator[Path]:
             yield path.relative_to(folder)
 
 
-def weights(folder: Path) -> Iterator[Path]:
-    """Names of the weights in a folder of our own, and of their index, if they are in several files."""
-    return (Path(path.name) for path in sorted(folder.glob("model*.safetensors*")))
+def weights(folder: Path) -> list[Path]:
+    """The files of weights in a folder of our own, relative to it: one, or several and their index.
+
+    Raises UserError if there are none, or if the index names one that isn't there.
+    """
+    whole, index = Path("model.safetensors"), Path("model.safetensors.index.json")
+    found = [whole]
+    if (folder / index).is_file():
+        found = [index, *map(Path, sorted(set(read_json(folder / index)["weight_map"].values())))]
+    if missing := [name for name in found if not (folder / name).is_file()]:
+        raise UserError(f"{folder}: no {missing[0]}; expected a model folder, so run the step that makes it")
+    return found
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights' file as hex; of several, that of their names and digests."""
+    files = [name for name in weights(folder) if name.suffix == ".safetensors"]
+    if len(files) == 1:
+        return sha256_of(folder / files[0])
+    lines = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@contextmanager
+def open_weights(folder: Path) -> Iterator[dict[str, Any]]:
+    """By each weight's name the open file (safetensors' safe_open, for torch) that has it."""
+    with ExitStack() as stack:
+        files = [name for name in weights(folder) if name.suffix == ".safetensors"]
+        opened = [stack.enter_context(safe_open(folder / name, "pt")) for name in files]
+        yield {name: file for file in opened for name in file.keys()}  # noqa: SIM118
 
 
 def name_rotary_base(folder: Path) -> None:
@@ -54,6 +90,11 @@ def name_rotary_base(folder: Path) -> None:
     older |= {names[key]: rope[key] for key in names if key in rope}
     if rope.get("rope_type", "default") != "default":
         older["rope_scaling"] = {key: value for key, value in rope.items() if key not in names}
+    if rope.get("rope_type") == "longrope":  # of Phi 3, which checks that there are these alone
+        older["rope_scaling"] = {"type": "longrope"} | {
+            key: rope[key] for key in ("short_factor", "long_factor")
+        }
+        older["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     file.write_text(json.dumps(dict(sorted((config | older).items())), indent=2) + "\n", encoding="utf-8")
 
 

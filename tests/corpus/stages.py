@@ -110,7 +110,11 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
     for (corpus, shard), path, keep, report in zip(shards, documents, keeps, reports, strict=True):
         part = {"shard": shard, "documents": path, "unique": root / corpus / "near" / "keep"}
         add("decontaminate", {**part, **settings}, keep=keep, report=report)
-    settings = {"thresholds": rules.token_quality, "split": HeldOut(share=0.3, group_by="text")}
+    split = HeldOut(share=0.3, group_by="text")
+    overlap = {"report": base / "overlap" / "all.json", "table": base / "overlap" / "all.csv"}
+    settings = {"splits": dict.fromkeys(corpora, split), "measured": list(corpora), "trained": list(corpora)}
+    add("held_out_overlap", {**everything, "keep": keeps, **settings}, **overlap)
+    settings = {"thresholds": rules.token_quality, "split": split}
     for path, keep, stem in zip(documents, keeps, over("tokens", ""), strict=True):
         inputs = {"documents": path, "keep": keep, "model": base / "model", **settings}
         add("tokenize_documents", inputs, **files(stem, TOKENIZED))
@@ -128,7 +132,9 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
     lists["token_drops"] = over("tokens", ".drops.csv")
     examples = {"examples": over("filtered", ".examples.jsonl")}
     examples["token_examples"] = over("tokens", ".examples.jsonl")
-    add("drop_report", {"corpora": corpora, **lists, **examples}, page=base / "tables" / "drops.md")
+    report = {"page": base / "tables" / "drops.md", "warnings": base / "tables" / "warnings.txt"}
+    found_overlap = {"overlap": overlap["report"], "overlap_table": overlap["table"], "warn_share": 0.3}
+    add("drop_report", {"corpora": corpora, **lists, **examples, **found_overlap}, **report)
     lists |= {"qualities": over("tokens", ".quality.csv"), "duplicates": duplicates, "packed": [packed]}
     tables = {"table": base / "tables" / "statistics.csv", "quality": base / "tables" / "token_quality.csv"}
     add("corpus_statistics", {"corpora": corpora, **lists}, **tables)

@@ -168,7 +168,7 @@ def test_a_driver_that_fails_before_the_first_byte(memory, tmp_path, monkeypatch
         ),
         ("memory://texts/d.txt", "there is no such file; correct the address"),
         ("memory://folder.txt", "not a file of known size; fetch it yourself and give its path here"),
-        ("memory://texts/x.pdf", "there is no reader for memory://.*x.pdf; narrow the pattern"),
+        ("memory://texts/x.png", r"no reader for 1 \.png \(memory://.*x.png\); narrow the pattern"),
     ],
 )
 def test_what_the_config_got_wrong(memory, tmp_path, pattern, message):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cpt.config_sections import RepetitionFilter
 from cpt.stage import arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,12 +58,13 @@ def test_a_small_run(model_folder, save_table, tmp_path):
     raw = save_table(tmp_path / "raw" / "00000.parquet", {"text": texts})
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["packing"]["sequence_length"] = 16
-    config["filters"]["token_quality"]["minimum_bytes_per_token"] = 0.5
+    config["filters"] |= {"token_quality": {"minimum_bytes_per_token": 0.5}}
+    repetition = RepetitionFilter().model_dump()
     config["filters"]["repetition"] = {
         key: 1.0 if isinstance(value, float) else dict.fromkeys(value, 1.0)
-        for key, value in config["filters"]["repetition"].items()
+        for key, value in repetition.items()
     }
-    config["filters"]["length"]["maximum_short_line_share"] = 1.0
+    config["filters"]["length"] = {"maximum_short_line_share": 1.0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     items = {"task": ["arc"], "item": [0], "text": ["What fell on the plain and ran away from there again?"]}
     save_table(tmp_path / "benchmarks" / "items.parquet", items)

@@ -2,15 +2,14 @@
 
 import json
 import random
-import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from cpt.config_sections import Decontaminate
-from cpt.corpus.contamination import Hit, Items, small_letters
-from cpt.corpus.words import words_of
+from cpt.corpus.contamination import CLASS_SHIFT, Hit, Items, small_letters
+from cpt.corpus.words import MARK, WORD, classes, words_of
 from cpt.errors import UserError
 from decontaminate import decontaminate
 
@@ -94,21 +93,23 @@ def test_equal_hashes_are_confirmed_by_text(items):
 
 
 def test_small_letters():
-    table = small_letters()
+    table, kinds = small_letters(), classes()
     for code in range(0x110000):
         letter = chr(code)
         if letter in "\u03a3\u0130":  # a capital sigma, and the one whose small form is two characters
             assert table[code] == 1
-        else:
-            small = letter.lower()
-            assert table[code] == (ord(small) if re.match(r"\w", small) else 0)
+            continue
+        small = ord(letter.lower())
+        kind = int(kinds[small])
+        above = kind << int(CLASS_SHIFT) if kind >= MARK else 0
+        assert table[code] == (small + above if kind == WORD or kind >= MARK else 0)
 
 
 def test_letters_without_a_small_one_of_their_own(items):
     text = "ΟΔΥΣΣΕΥΣ και İSTANBUL, " + " ".join("ABCDEF")
     found = items([("arc", 3, text)], n=8)
     for document in (text, text.lower(), f"Before: {text.swapcase()}", f"{text} after"):
-        assert [hit.ngram for hit in found.hits(document)] == ["οδυσσευς και i stanbul a b c d"]
+        assert [hit.ngram for hit in found.hits(document)] == ["οδυσσευς και i\u0307stanbul a b c d e"]
 
 
 def test_missing_column(save_table, tmp_path):

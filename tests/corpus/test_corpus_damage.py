@@ -139,7 +139,8 @@ def test_odd_documents_end_in_the_tokens_or_in_the_drop_table(model_folder, tmp_
     expected = ["a\ufffdb", odd[1], odd[2], *odd[7:12], odd[13], "\ufffd\ufffd\ufffd("]
 
     every = {key: 1.0 for key in filters["repetition"] if not key.endswith("ngram_character_share")}
-    every |= {"top_ngram_character_share": {}, "duplicate_ngram_character_share": {5: 1.0}}
+    every |= {"top_ngram_character_share": dict.fromkeys((2, 3, 4), 1.0)}
+    every |= {"duplicate_ngram_character_share": dict.fromkeys(range(5, 11), 1.0)}
     length = {"minimum_lines": 1, "short_line_characters": 30, "maximum_short_line_share": 1.0}
     quality = {"minimum_bytes_per_token": 0.0, "maximum_bytes_per_token": 1e9}
     quality |= {"maximum_unknown_share": 1.0, "minimum_distinct_share": 0.0, "maximum_run_tokens": LONG}

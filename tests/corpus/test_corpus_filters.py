@@ -12,18 +12,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_rules import duplicates, lines_of, paragraphs_of, rules_of
+from paragraphs import PARAGRAPHS
+from plain_rules import duplicates, lines_of, paragraphs_of, rules_of, split_words
 
-from cpt.config_sections import ColumnBounds, Filters
+from cpt.config import load
+from cpt.config_presets import LANGUAGES
+from cpt.config_sections import ColumnBounds, DocumentFilters, Filters
 from cpt.corpus import repetition
-from cpt.corpus.drops import Drop
+from cpt.corpus.drops import Drop, key_of
+from cpt.corpus.filters import Rules
 from cpt.corpus.reflow import reflow
 from cpt.corpus.repetition import count_lines, ngram_characters
+from cpt.corpus.tokenization import RULES as TOKEN_RULES
+from cpt.corpus.words import IDEOGRAPH, KANA, classes
+from cpt.digest import plain
 from cpt.errors import UserError
+from deduplicate import deduplicate
 from filter_documents import filter_documents
 
+ROOT = Path(__file__).resolve().parents[2]
 PROSE = (
     "A sentence that is long enough to count as a line of its own.\n"
     "Another one, which says something else about quite other things.\n"
@@ -35,12 +45,8 @@ def check(text: str, filters: dict) -> Drop | None:
     return rules_of(filters).check(text)
 
 
-def split(text: str) -> list[str]:
-    return [match[0] for match in re.finditer(r"\w+([^-–—,\w\s]+\w+)*|[^\w\s]", text)]  # noqa: RUF001
-
-
 def reference_top(text: str, n: int) -> int:
-    found = split(text)
+    found = split_words(text)
     grams = [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
     if not grams:
         return 0
@@ -49,7 +55,7 @@ def reference_top(text: str, n: int) -> int:
 
 
 def reference_duplicate(text: str, n: int) -> int:
-    found = split(text)
+    found = split_words(text)
     seen, characters, position = set(), 0, 0
     while position < len(found) - n + 1:
         gram = tuple(found[position : position + n])
@@ -63,7 +69,26 @@ def reference_duplicate(text: str, n: int) -> int:
 
 
 def random_text(generator: random.Random) -> str:
-    vocabulary = ["a", "bb", "ccc", "été", "x1", "日本", ".", ",", "(", "-", "'", "\U0001f600", "d_e", "F"]
+    vocabulary = [
+        "a",
+        "bb",
+        "ccc",
+        "été",
+        "x1",
+        "日本語",
+        "かな",
+        "ไทยนี้",
+        "e\u0301",
+        "\uff0c",
+        ".",
+        ",",
+        "(",
+        "-",
+        "'",
+        "\U0001f600",
+        "d_e",
+        "F",
+    ]
     chosen = vocabulary[: generator.randint(2, len(vocabulary))]
     separators = [" ", "  ", "\n", "", "\t"]
     return "".join(
@@ -139,9 +164,15 @@ def test_lines_and_paragraphs():
     assert duplicates(["x", "yy", "x", "yy", "x"]) == (3, 4)
 
 
+def width(letter: str) -> int:
+    """Ideographs are as wide as three letters, kana and Korean syllables as two."""
+    kind = classes()[ord(letter)]
+    return 3 if kind == IDEOGRAPH else 2 if kind == KANA or "가" <= letter <= "힣" else 1
+
+
 def agree_on_lines(text: str) -> None:
     lines, paragraphs = lines_of(text), paragraphs_of(text) if text.strip() else []
-    short = sum(len(line) <= 3 for line in lines)
+    short = sum(sum(width(letter) for letter in line) <= 3 for line in lines)
     expected = (len(text), len(lines), short, *duplicates(lines), len(paragraphs), *duplicates(paragraphs))
     assert count_lines(text, 3) == expected
 
@@ -150,9 +181,11 @@ def agree_on_lines(text: str) -> None:
 @given(
     st.text(ANY_CHARACTER)
     | st.text("ab\n \r\t\u3000é", max_size=60)
-    | st.lists(st.sampled_from(["\n", "\n\n", " \n\t\n ", " ", "x", "1234567é", "two words", "\x85"])).map(
-        "".join
-    )
+    | st.lists(
+        st.sampled_from(
+            ["\n", "\n\n", " \n\t\n ", " ", "x", "1234567é", "two words", "\x85", "字", "か", "한"]
+        )
+    ).map("".join)
 )
 def test_lines_equal_the_definition(text):
     agree_on_lines(text)
@@ -167,7 +200,7 @@ def test_many_lines_equal_the_definition():
 def test_a_document_of_many_words_is_counted_in_parts(monkeypatch):
     monkeypatch.setattr(repetition, "PART_WORDS", 100)
     text = random_text(random.Random(7)) * 9
-    found = split(text)
+    found = split_words(text)
     parts = [" ".join(found[i : i + 100]) for i in range(0, len(found), 100)]
     assert len(parts) > 3
     whole = [ngram_characters(part, [2, 3], [5, 7]) for part in parts]
@@ -298,3 +331,154 @@ def test_a_missing_text_column_is_named(save_table, tmp_path, filters):
     with pytest.raises(UserError, match=r"there is no column 'text'; its columns are body; .*text_column"):
         run(raw, tmp_path, filters)
     assert not (tmp_path / "documents").exists()
+
+
+# ------------------------------------------------------------------- presets, languages, and what takes much
+MANUAL = """max_wal_size
+
+Maximum size to let the WAL grow during automatic checkpoints. This is a soft limit; WAL size can exceed it.
+Default
+1GB
+Context
+sighup
+min_wal_size
+
+As long as WAL disk usage stays below this setting, old WAL files are always recycled at a checkpoint.
+Default
+80MB
+Context
+sighup
+"""
+
+
+def config_with(**filters):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["filters"] |= filters
+    return load(config).filters
+
+
+def test_web_is_what_it_was():
+    filters = config_with()
+    assert filters.preset == "web" and filters == config_with(preset="web")
+    assert filters.length.model_dump() == {
+        "minimum_lines": 3,
+        "short_line_characters": 30,
+        "maximum_short_line_share": 0.67,
+    }
+    assert filters.repetition.model_dump() == {
+        "duplicate_line_share": 0.30,
+        "duplicate_paragraph_share": 0.30,
+        "duplicate_line_character_share": 0.20,
+        "duplicate_paragraph_character_share": 0.20,
+        "top_ngram_character_share": {2: 0.20, 3: 0.18, 4: 0.16},
+        "duplicate_ngram_character_share": {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
+    }
+    assert filters.private is None
+
+
+def test_a_manual_passes_as_reference_and_own_keys_lie_over_the_preset():
+    reference = config_with(preset="reference")
+    assert Rules(config_with()).check(MANUAL).rule == "short_lines"
+    assert Rules(reference).check(MANUAL) is None
+    assert Rules(reference).check("Contents\n1.1 Overview\n1.2 Details\n1.3 Index").rule == "short_lines"
+    own = config_with(
+        preset="reference",
+        length={"minimum_lines": 1},
+        repetition={"top_ngram_character_share": {4: None, "2": 0.3}},
+    )
+    assert own.length.minimum_lines == 1 and own.length.maximum_short_line_share == 0.92
+    assert own.repetition.top_ngram_character_share == {2: 0.3, 3: 0.42, 4: 1.0}
+    assert own.repetition.duplicate_line_share == reference.repetition.duplicate_line_share
+    for key in type(reference.repetition).model_fields:  # a manual is never judged harder than a web page
+        web, manual = (getattr(section.repetition, key) for section in (config_with(), reference))
+        assert all(manual[n] > web[n] for n in web) if isinstance(web, dict) else manual > web
+    # What a stage is handed is taken as it is.
+    assert DocumentFilters.model_validate(plain(own.of_documents)) == own.of_documents
+    with pytest.raises(UserError, match=r"filters\.preset: input should be 'web' or 'reference'"):
+        config_with(preset="book")
+
+
+def test_a_share_of_one_is_no_rule(filters):
+    filters["length"] = {"minimum_lines": 0, "short_line_characters": 0, "maximum_short_line_share": 1.0}
+    assert check("aaa bb", filters).rule == "top_2_gram"
+    filters["repetition"]["top_ngram_character_share"] = {2: 1.0, 3: 1.0, 4: 1.0}
+    assert ngram_characters("a b\nc d", [4], [])[0][4] / 7 <= 1 and check("aaa bb", filters) is None
+    assert not any(rule.startswith("top") for rule in rules_of(filters).names)
+
+
+def test_documents_in_other_languages_are_dropped(save_table, tmp_path, filters):
+    texts = [PROSE, PARAGRAPHS["Chinese"], PARAGRAPHS["Japanese"], PARAGRAPHS["Arabic"], PARAGRAPHS["Korean"]]
+    raw = save_table(tmp_path / "raw.parquet", {"text": texts, "language": ["xx"] * 5})
+    where = {"language": ColumnBounds(**{"in": ["en", "zh", "ar"]})}
+    paths = run(raw, tmp_path, filters, where=where)
+    assert pq.read_table(paths["documents"])["row"].to_pylist() == [0, 1, 3]
+    examples = [json.loads(line) for line in paths["examples"].read_text().splitlines()]
+    assert [(entry["rule"], entry["threshold"]) for entry in examples] == [("where_language", 0.5)] * 2
+    assert all(0 <= entry["value"] < 0.5 for entry in examples)
+    certain = {"language": ColumnBounds(**{"in": ["zh"], "minimum": 0.999999})}
+    assert len(pq.read_table(run(raw, tmp_path, filters, where=certain)["documents"])) == 0
+
+
+def test_the_codes_are_those_of_the_model():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == LANGUAGES
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for where, message in (
+        (
+            {"language": {"in": ["english"]}},
+            "english can't be told from other languages; known codes: ace af",
+        ),
+        ({"language": {"minimum": 0.5}}, "`in` is for `language`"),
+        ({"score": {"in": ["en"]}}, "score: `in` is for `language`"),
+    ):
+        config["corpora"]["fineweb_edu"]["where"] = where
+        with pytest.raises(UserError, match=message):
+            load(config)
+
+
+def drop_tables(save_table, folder: Path, filters: dict, texts: list[str]) -> dict:
+    """What `deduplicate` is called with, after `filter_documents`."""
+    raw = save_table(folder / "raw.parquet", {"text": texts, "id": [f"n{i}" for i in range(len(texts))]})
+    paths = run(raw, folder, filters)
+    lists = {name: [path] for name, path in paths.items()}
+    return {
+        "corpora": {"c": 1},
+        **lists,
+        "partitions": 1,
+        "keep": [folder / "keep"],
+        "table": folder / "d.csv",
+    }
+
+
+def test_a_rule_that_takes_much_is_reported_with_examples(save_table, tmp_path, filters, caplog):
+    texts = [PROSE + f"\n{number}" for number in range(6)] + ["short\nlines\nonly"] * 4
+    given = drop_tables(save_table, tmp_path, filters, texts)
+    deduplicate(**given, warn_share=0.3)
+    assert caplog.messages == [
+        "corpus c: filters.length.maximum_short_line_share dropped 4 documents (40.00 %), such as n6 (1, "
+        "threshold 0.67); n7 (1, threshold 0.67); n8 (1, threshold 0.67)"
+    ]
+    caplog.clear()
+    deduplicate(**given, warn_share=0.4)
+    assert caplog.messages == []
+
+
+def test_a_corpus_of_which_nothing_is_left_stops_and_names_the_key(save_table, tmp_path, filters):
+    given = drop_tables(save_table, tmp_path, filters, ["short\nlines\nonly"] * 3 + ["", "a\nb"])
+    with pytest.raises(UserError, match=r"c: not one of its 5 documents.*maximum_short_line_share dropped 3"):
+        deduplicate(**given, warn_share=0.3)
+    assert not (tmp_path / "keep").exists()
+
+
+@pytest.mark.parametrize("preset", ["web", "reference"])
+def test_every_rule_has_a_key_of_the_config(preset):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["filters"] = {"preset": preset}
+    config["corpora"]["fineweb_edu"]["where"] = {"score": {"minimum": 4}}
+    merged = load(config).model_dump(by_alias=True)
+    for rule in ["where_score", *Rules(config_with()).names, *TOKEN_RULES]:
+        found = merged
+        for step in key_of(rule, "fineweb_edu").split("."):
+            found = found[int(step) if step.isdecimal() else step]
+        assert found is not None

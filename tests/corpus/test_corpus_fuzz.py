@@ -133,7 +133,26 @@ def test_long_texts_get_the_tokens_of_the_whole(byte_level, parts):
 
 
 SENTENCES = st.lists(
-    st.sampled_from(["a", "B", "été", "\u0130", "ΑΣ", "Σ", "ß", "日本", "x_1", "-", "\n", "'"]), max_size=40
+    st.sampled_from(
+        [
+            "a",
+            "B",
+            "été",
+            "\u0130",
+            "ΑΣ",
+            "Σ",
+            "ß",
+            "日本語",
+            "ไทยนี้",
+            "e\u0301",
+            "\u200b",
+            "x_1",
+            "-",
+            "\n",
+            "'",
+        ]
+    ),
+    max_size=40,
 )
 
 

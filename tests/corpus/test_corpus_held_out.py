@@ -1,14 +1,22 @@
 """Held-out tokens: the first so many of a corpus, with exactly their bytes, and windows over them."""
 
+import csv
+import itertools
+import json
+import random
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt.corpus.split import first_tokens
+from cpt.config_sections import HeldOut as HeldOutSettings
+from cpt.corpus.split import first_tokens, is_held_out, split_key
 from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
 from cpt.token_windows import HeldOut, load_held_out
+from held_out_overlap import held_out_overlap
 from held_out_tokens import held_out_tokens
 
 TEXTS = ["the rain again", "", "Größe: 漢字 and <|endoftext|> as text", "x" * 100, "never reached"]
@@ -92,3 +100,125 @@ def test_bad_files_are_told(model_folder, tmp_path):
         path.with_name("cut.npz").write_bytes(path.read_bytes()[:size])
         with pytest.raises(UserError, match=r"cut\.npz: not held-out tokens"):
             load_held_out(path.with_name("cut.npz"))
+
+
+# ------------------------------------------------------------------------------------- overlap with training
+def paragraph(seed: int, words: int = 60) -> str:
+    chance = random.Random(seed)
+    return " ".join("".join(chance.choices("abcdefghij", k=chance.randint(3, 8))) for _ in range(words))
+
+
+def overlap_of(
+    save_table, root: Path, corpora: dict[str, list[tuple[str, str]]], split: HeldOutSettings, **options
+):
+    """Run the stage on one shard for each corpus of (url, text); returns rows, report and kept urls."""
+    files, keeps, kept = [], [], []
+    for corpus, rows in corpora.items():
+        columns = {
+            "id": [url for url, _ in rows],
+            "url": [url for url, _ in rows],
+            "text": [t for _, t in rows],
+        }
+        columns["bytes"] = np.array([len(text.encode()) for _, text in rows], np.int64)
+        files.append(save_table(root / f"{corpus}.parquet", columns))
+        keeps.append(root / f"{corpus}.npy")
+        np.save(keeps[-1], np.ones(len(rows), bool))
+        kept.append(root / f"{corpus}.kept.npy")
+    trained = options.get("trained", list(corpora))
+    held_out_overlap(
+        dict.fromkeys(corpora, 1),
+        files,
+        keeps,
+        dict.fromkeys(corpora, split),
+        options.get("measured", list(corpora)),
+        trained,
+        root / "overlap.csv",
+        root / "overlap.json",
+        kept if split.drop_overlap else (),
+    )
+    with open(root / "overlap.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    stays = {
+        url
+        for (_, rows), path in zip(corpora.items(), kept, strict=True)
+        if path.exists()
+        for (url, _), stay in zip(rows, np.load(path), strict=True)
+        if stay
+    }
+    return found, json.loads((root / "overlap.json").read_text()), stays
+
+
+def urls(share: float, out: bool, count: int) -> list[str]:
+    """Addresses that are held out, or aren't."""
+    found = (f"https://x.org/{n}" for n in range(10_000))
+    return list(itertools.islice((u for u in found if is_held_out(u.encode(), share)[0] == out), count))
+
+
+def test_overlap_is_measured_by_document_and_over_all(save_table, tmp_path):
+    split = HeldOutSettings(share=0.2, group_by="url")
+    (whole, half, alone), training = urls(0.2, True, 3), urls(0.2, False, 4)
+    first, second = paragraph(1), paragraph(2)
+    rows = [
+        *((whole, first), (half, second), (alone, paragraph(3))),
+        (training[0], f"{paragraph(4)} {first.upper()}, {paragraph(5)}"),
+        (training[1], " ".join(second.split()[:30]) + " " + paragraph(6)),
+        (training[2], " ".join(second.split()[20:40])),
+        (training[3], paragraph(7)),
+    ]
+    found, report, _ = overlap_of(save_table, tmp_path, {"one": rows}, split)
+    assert [row["url"] for row in found] == [whole, half, alone]
+    assert [row["ngrams"] for row in found] == ["48"] * 3
+    # The first 30 words hold 18 n-grams, words 20 to 40 hold 8, none of them the same.
+    assert [row["shared"] for row in found] == ["48", str(18 + 8), "0"]
+    assert [row["closest"] for row in found] == [training[0], training[1], ""]
+    assert [float(row["closest_share"]) for row in found] == [1, 18 / 48, 0]
+    assert (report["ngrams"], report["shared"]) == (144, 74)
+    assert report["dropped"] == {"one": {"documents": 0, "bytes": 0}}
+
+
+def test_what_overlaps_is_taken_out_of_training(save_table, tmp_path):
+    out, training = urls(0.2, True, 2), urls(0.2, False, 3)
+    text = paragraph(1)
+    most, little = " ".join(text.split()[:45]), " ".join(text.split()[:20]) + " " + paragraph(2)
+    corpora = {
+        "one": [(out[0], text), (training[0], most), (training[1], little)],
+        "two": [(training[2], text)],
+    }
+    for limit, stay in ((0.5, {out[0], training[1]}), (0.1, {out[0]})):
+        split = HeldOutSettings(share=0.2, group_by="url", drop_overlap=limit)
+        _, report, stays = overlap_of(save_table, tmp_path / str(limit), corpora, split, measured=["one"])
+        assert stays == stay
+        dropped = report["dropped"]
+        assert dropped["two"] == {"documents": 1, "bytes": len(text)}
+        assert dropped["one"]["documents"] == 3 - len(stay)
+    # A corpus that isn't trained on takes no part.
+    _, report, _ = overlap_of(save_table, tmp_path / "x", corpora, split, measured=["one"], trained=[])
+    assert report["shared"] == 0
+
+
+def test_long_documents_and_short_ones(save_table, tmp_path, monkeypatch):
+    monkeypatch.setattr("cpt.corpus.overlap.PART_WORDS", 100)
+    out, training = urls(0.2, True, 2), urls(0.2, False, 1)
+    rows = [
+        (out[0], paragraph(1, 90)),
+        (out[1], "a few words"),
+        (training[0], paragraph(2, 300) + " " + paragraph(1, 90)),
+    ]
+    found, report, _ = overlap_of(
+        save_table, tmp_path, {"one": rows}, HeldOutSettings(share=0.2, group_by="url")
+    )
+    by_url = {row["url"]: row for row in found}
+    assert by_url[out[1]]["ngrams"] == "0" and report["ngrams"] == 78
+    assert 0.9 * 78 - 12 <= report["shared"] <= 78  # what spans two parts isn't looked for
+
+
+def test_documents_of_a_folder_stay_together():
+    text = np.frombuffer(b"text", np.uint8)
+
+    def key(how: str, url: str) -> bytes:
+        return bytes(split_key(how, np.frombuffer(url.encode(), np.uint8), text))
+
+    assert key("folder", "manuals/a/one.html") == key("folder", "manuals/a/two.html") == b"manuals/a/"
+    assert key("folder", "manuals/b/one.html") == b"manuals/b/"
+    assert key("folder", "alone.md") == key("url", "alone.md") == b"alone.md"
+    assert key("text", "alone.md") == key("folder", "") == key("url", "") == b"text"

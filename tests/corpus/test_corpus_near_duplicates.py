@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from cpt.config_sections import NearDuplicates
 from cpt.corpus import near_duplicates as module
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.keep_lists import keep_lists
-from cpt.corpus.near_duplicates import band_hashes, first_of_clusters, hash_ngrams
+from cpt.corpus.near_duplicates import band_hashes, contained_in_another, first_of_clusters, hash_ngrams
+from cpt.corpus.words import words_of
 from cpt.errors import UserError
 from minhash import minhash
 from near_duplicates import near_duplicates
@@ -77,7 +79,7 @@ def test_equal_ngram_hashes_mean_equal_ngrams():
     texts = [" ".join(generator.choices(vocabulary, k=40)) for _ in range(60)]
     hashes, strings = {}, {}
     for text in texts:
-        found = re.findall(r"\w+", text)
+        found = words_of(text, punctuation=False)
         in_order = zip(found, found[1:], found[2:], strict=False)
         for value, ngram in zip(hash_ngrams(text, 3).tolist(), in_order, strict=True):
             assert hashes.setdefault(ngram, value) == value and strings.setdefault(value, ngram) == ngram
@@ -216,6 +218,50 @@ def test_any_assignment_to_shards_keeps_the_first_of_each_family(save_table, dat
             expected.append(FAMILIES[family][version])
         seen.add(family)
     assert kept == expected
+
+
+# ----------------------------------------------------------------------------------------- containment
+def contained(texts: list[str | None], share: float = 0.8) -> list[int]:
+    return np.flatnonzero(
+        contained_in_another(texts, FINEWEB.model_copy(update={"containment": share}))
+    ).tolist()
+
+
+def test_pages_are_contained_in_the_single_page_of_a_manual():
+    generator = random.Random(5)
+    pages = [" ".join(words(generator, 200)) for _ in range(6)]
+    whole = "A manual\n\n" + "\n\n".join(pages)
+    assert contained([*pages, whole]) == [0, 1, 2, 3, 4, 5]
+    assert contained([whole, *pages]) == [1, 2, 3, 4, 5, 6]
+    assert contained([whole, None, *pages[1:]]) == [2, 3, 4, 5, 6]
+    assert contained([None, *pages]) == []
+    # Half of a page that is in no other document, and a page of few words.
+    mixed = f"{pages[0][: len(pages[0]) // 2]} {' '.join(words(generator, 120))}"
+    assert contained([whole, mixed, "a short page"]) == []
+    assert contained([whole, mixed], 0.3) == [1]
+    # Of equal ones the first stays; a chain leaves the longest.
+    assert contained([pages[0], pages[0].upper()]) == [1]
+    assert contained([pages[0], "\n".join(pages[:3]), whole]) == [0, 1]
+    assert contained([]) == []
+
+
+def test_what_many_documents_have_in_common_contains_none_of_them():
+    generator = random.Random(6)
+    notice = " ".join(words(generator, 100))
+    texts = [f"{notice} {' '.join(words(generator, 90))}" for _ in range(30)]
+    assert contained(texts, 0.5) == []
+
+
+def test_the_stage_keeps_the_single_page(save_table, tmp_path):
+    generator = random.Random(7)
+    pages = [" ".join(words(generator, 150)) for _ in range(4)]
+    shards = {"a": [pages[:2], pages[2:]], "b": [["\n\n".join(pages)]]}
+    files = lay_out(save_table, tmp_path, shards)
+    near_duplicates(**files)
+    assert kept_texts(shards, files["keep"]) == [*pages, "\n\n".join(pages)]
+    shutil.rmtree(files["keep"][0]), shutil.rmtree(files["keep"][1])
+    near_duplicates(**files, near=FINEWEB.model_copy(update={"containment": 0.8}))
+    assert kept_texts(shards, files["keep"]) == ["\n\n".join(pages)]
 
 
 def test_exact_duplicates_count_once(save_table, tmp_path):

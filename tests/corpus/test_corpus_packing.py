@@ -14,7 +14,13 @@ from cpt.corpus.packing import Supply, mixed, shuffled
 from cpt.corpus.strategies import STRATEGIES
 from cpt.errors import UserError
 
-TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 500, "tokenizer_sha256": "f" * 64}
+TOKENIZER = {
+    "dtype": "uint16",
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "vocab_size": 500,
+    "tokenizer_sha256": "f" * 64,
+}
 
 
 def write_shard(root, corpus, shard, documents, **changes) -> None:

@@ -29,6 +29,7 @@ INPUTS = {
         "corpora/two/near/keep/00000.keep.npy",
         "sources/benchmarks/items.parquet",
     ],
+    "held_out_overlap": ["corpora/two/filtered/00000.parquet", "corpora/two/decontaminated/00000.keep.npy"],
     "tokenize_documents": [
         "corpora/two/filtered/00000.parquet",
         "corpora/two/decontaminated/00000.keep.npy",

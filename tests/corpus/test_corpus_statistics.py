@@ -8,6 +8,7 @@ import pytest
 from stages import run_all, stages_of
 
 from cpt.corpus.drops import sections_of
+from cpt.corpus.statistics import rows_of
 from cpt.errors import UserError
 
 PARAGRAPH = "The {0} of the {1} rests on what people {2} know about {3}, said the {4} visitor of {0}.\n"
@@ -35,8 +36,8 @@ def jobs(save_table, model_folder, filters, tmp_path):
         save_table(tmp_path / "corpora" / "c" / "raw" / f"{shard:05d}.parquet", {"text": texts[shard::2]})
     (tmp_path / "model").symlink_to(model_folder)
     # The sentences are all alike but for their words.
-    filters["repetition"]["top_ngram_character_share"] = {2: 1.0}
-    filters["repetition"]["duplicate_ngram_character_share"] = {10: 1.0}
+    filters["repetition"]["top_ngram_character_share"] = dict.fromkeys((2, 3, 4), 1.0)
+    filters["repetition"]["duplicate_ngram_character_share"] = dict.fromkeys(range(5, 11), 1.0)
     found = stages_of(tmp_path, filters, {"c": 2})
     del found["download"]
     run_all(found)
@@ -113,6 +114,47 @@ def test_every_document_is_accounted_for(jobs, tmp_path):
         drops.write_text("\n".join([*others, wrong]) + "\n")
         with pytest.raises(UserError, match=message):
             statistics()
+
+
+def test_what_was_masked_and_what_overlaps_have_rows_of_their_own(tmp_path):
+    filtered, tokens = tmp_path / "a" / "drops.csv", tmp_path / "a" / "tokens.csv"
+    filtered.parent.mkdir()
+    filtered.write_text("rule,documents,bytes\nread,10,100\nempty,1,0\nmasked_emails,3,-7\nkept,9,100\n")
+    tokens.write_text(
+        "rule,documents,bytes,tokens\nread,7,80,40\nunknown,0,0,0\nheld_out,1,10,5\nkept,6,70,35\n"
+    )
+    (tmp_path / "duplicates.csv").write_text("corpus,shard,documents,duplicates,bytes\nc,00000,9,0,0\n")
+    report = {"contaminated": 0, "contaminated_bytes": 0, "dropped": 0}
+    (tmp_path / "found.json").write_text(json.dumps(report))
+    lists = ([filtered], [tmp_path / "found.json"], [tokens], [tmp_path / "duplicates.csv"], [])
+    taken_out = {"dropped": {"c": {"documents": 2, "bytes": 20}}}
+    rows = {(row.stage, row.rule): row for row in rows_of("c", *lists, taken_out)}
+    assert rows["overlap", ""][4:6] == (2, 20) and rows["masked", "emails"][4:6] == (3, -7)
+    assert rows["raw", ""].documents == 10 and ("filter", "masked_emails") not in rows
+    with pytest.raises(UserError, match="10 documents were read, but"):
+        list(rows_of("c", *lists))
+
+
+def test_the_report_ends_with_the_overlap_and_names_the_worst(jobs, tmp_path):
+    (report,) = jobs["drop_report"]
+    found = {
+        "held_out_documents": 2,
+        "ngram": 13,
+        "ngrams": 200,
+        "shared": 50,
+        "dropped": {"c": {"documents": 0}},
+    }
+    report.values["overlap"].write_text(json.dumps(found))
+    header = "corpus,id,url,ngrams,shared,share,closest,closest_share\n"
+    report.values["overlap_table"].write_text(header + "c,page 1,u,100,50,0.5000,page 9,0.4000\n")
+    report()
+    page = report.values["page"].read_text()
+    assert "## Held-out text that is in training text: 25.0 %" in page
+    assert "- `page 1` (c): 50 %, of which 40 % in `page 9`" in page
+    said = report.values["warnings"].read_text().splitlines()
+    assert said[-1] == (
+        "held-out text: 25.0 % of its 13-grams are in training text as well, most of page 1 (50 %)"
+    )
 
 
 def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):

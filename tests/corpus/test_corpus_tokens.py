@@ -21,6 +21,8 @@ from cpt.corpus.split import is_held_out
 from cpt.corpus.tokenization import check_tokens
 from cpt.corpus.tokens import ModelTokenizer, encode_long
 from cpt.errors import DamagedFileError, UserError
+from cpt.progress import NOTICE
+from cpt.report.token_quality import read_bins, read_script_bounds
 from held_out import held_out
 from tokenize_documents import tokenize_documents
 
@@ -92,6 +94,23 @@ def test_special_strings_stay_text(model_folder):
     assert 0 not in ids
     assert tokenizer.tokenizer.decode(ids.tolist()) == "rain <|endoftext|> rain"
     assert (tokenizer.dtype, tokenizer.unknown_id) == (np.uint16, None)
+
+
+def test_dropout_in_a_tokenizers_file_is_switched_off(save_model, byte_level, tmp_path, caplog):
+    definition = json.loads(byte_level.to_str())
+    definition["model"]["dropout"] = 0.2
+    folder = save_model(tmp_path / "m", Tokenizer.from_str(json.dumps(definition)))
+    random_one = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = "the rain in the plain is the same rain again and again"
+    assert len({tuple(random_one.encode(text).ids) for _ in range(5)}) > 1
+    with caplog.at_level(NOTICE):
+        tokenizer = ModelTokenizer(folder)
+    assert "BPE dropout of 0.2 is switched off" in caplog.text
+    found = {tuple(ids.tolist()) for _ in range(5) for ids in tokenizer.encode([text])}
+    assert found == {tuple(byte_level.encode(text).ids)}
+    tokenizer.use_fast([text])
+    assert {tuple(ids.tolist()) for ids in tokenizer.encode([text] * 5)} == found
+    assert tokenizer.count(text) == len(next(iter(found)))
 
 
 def test_batches_keep_order(model_folder, monkeypatch):
@@ -174,7 +193,7 @@ def test_quality_rules(config_filters, ids, size, rule):
     documents = flat([others[0], ids, others[1]])
     found = quality_of(*documents, np.array([40, size, 40]), 7 if rule == "unknown" else None)
     thresholds = {**config_filters["token_quality"], "minimum_bytes_per_token": 1.5}
-    before, drop, after = check_tokens(found, TokenQualityFilter(**thresholds))
+    before, drop, after = check_tokens(found, TokenQualityFilter(**thresholds), np.full(3, 1.5))
     assert before is None and after is None
     assert (drop.rule if drop else None) == rule
 
@@ -228,6 +247,26 @@ def test_a_damaged_histogram_is_refused(tmp_path, change, message):
     path.write_text(change(path.read_text()))
     with nullcontext() if message is None else pytest.raises(DamagedFileError, match=message):
         QualityHistogram().add_file(path)
+
+
+def test_bounds_of_scripts_are_kept_beside_the_bins(tmp_path):
+    one, other = QualityHistogram(), QualityHistogram()
+    for histogram in (one, other):
+        histogram.add(quality_of(*flat([[1, 2, 3]]), np.array([3]), None))
+    one.judged = {("Korean", 1.05): 3, ("Thai", 1.2): 1}
+    other.judged = {("Korean", 1.05): 2}
+    sums = QualityHistogram()
+    for number, histogram in enumerate((one, other)):
+        histogram.write(tmp_path / f"{number}.csv")
+        sums.add_file(tmp_path / f"{number}.csv")
+    assert sums.judged == {("Korean", 1.05): 5, ("Thai", 1.2): 1}
+    rows = ["minimum_bytes_per_token,1.05,Korean,5", "minimum_bytes_per_token,1.2,Thai,1"]
+    assert sums.lines()[-2:] == rows
+    (tmp_path / "all.csv").write_text(
+        "corpus,measure,from,to,documents\n" + "".join(f"c,{line}\n" for line in sums.lines())
+    )
+    assert read_script_bounds(tmp_path / "all.csv") == {"Korean": 1.05, "Thai": 1.2}
+    assert "minimum_bytes_per_token" not in read_bins(tmp_path / "all.csv")
 
 
 def test_bins_are_in_ascending_order():

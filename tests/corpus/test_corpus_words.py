@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_rules import split_words
 
 from cpt.corpus import kernels
 from cpt.corpus.words import hash_words, words_of
@@ -13,7 +14,7 @@ from cpt.errors import UserError
 
 # Any text, lone surrogates included, and text of the characters on which words are split.
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(
-    "aé日\U0001f600_1.,-'\n\r\t \u3000\0\ud800"
+    "aé日本語かなไทยนี้བོད་\u0301\u200b\U0001f600\ufe0f_1.,-，'\n\r\t \u3000\0\ud800"  # noqa: RUF001
 )
 
 
@@ -25,6 +26,8 @@ def test_hashes_follow_the_definition(text, punctuation):
     assert (hashes.dtype, ends.dtype) == (np.uint64, np.int32)
     assert np.diff(ends).tolist() == [len(word) for word in expected]
     assert ends[0] == 0
+    if punctuation:
+        assert expected == split_words(text)
     # Equal words have equal hashes, different words have different ones.
     assert len(set(hashes.tolist())) == len(set(expected)) == len(set(zip(hashes, expected, strict=True)))
 

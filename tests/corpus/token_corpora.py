@@ -12,7 +12,13 @@ from cpt.corpus.packing import mixed, shuffled
 from cpt.corpus.stream import TokenSource
 from pack import pack
 
-TOKENIZER = {"dtype": "uint16", "eos_token_id": 0, "vocab_size": 60_000, "tokenizer_sha256": "f" * 64}
+TOKENIZER = {
+    "dtype": "uint16",
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "vocab_size": 60_000,
+    "tokenizer_sha256": "f" * 64,
+}
 shares_of = st.lists(st.integers(1, 20), min_size=1, max_size=4).map(
     lambda parts: {f"c{n}": part / sum(parts) for n, part in enumerate(parts)}
 )

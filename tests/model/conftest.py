@@ -28,7 +28,63 @@ WORDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+# Chat templates of model families, abridged: no tools, no thinking, no system turns.
+TEMPLATES = {
+    "SmolLM2": (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\\nYou are a helpful AI assistant named SmolLM<|im_end|>\\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    "Llama 3.2": (
+        "{{- bos_token }}\n"
+        "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+        "{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}{%- endif %}\n"
+        "{{- '<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: ' + date_string + '<|eot_id|>' }}\n"
+        "{%- for message in messages %}"
+        "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+        "{{- message['content'] | trim + '<|eot_id|>' }}{%- endfor %}\n"
+        "{%- if add_generation_prompt %}"
+        "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+    ),
+    "Gemma 3": (
+        "{{ bos_token }}\n"
+        "{%- for message in messages -%}\n"
+        "    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}\n"
+        "        {{ raise_exception('Conversation roles must alternate user/assistant/...') }}\n"
+        "    {%- endif -%}\n"
+        "    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}\n"
+        "    {{ '<start_of_turn>' + role + '\n' }}{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}\n"
+        "{%- endfor -%}\n"
+        "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
+    ),
+    "TinyLlama": (
+        "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+        "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
+        "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+        "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
+    ),
+    "Mistral": (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ ' [INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+        "{{ ' ' + message['content'] + eos_token}}{% endif %}{% endfor %}"
+    ),
+    "Phi 3": (
+        "{% for message in messages %}{{'<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
+        "{{ eos_token }}{% endif %}"
+    ),
+    "SmolLM3": (
+        "{%- set today = strftime_now('%d %B %Y') -%}\n{%- for message in messages -%}\n"
+        "{% if message.role == 'assistant' %}{% generation %}{{ '<|im_start|>assistant\n' + message.content +"
+        " '<|im_end|>\n' }}{% endgeneration %}{% else %}{{ '<|im_start|>' + message.role + '\n' +"
+        " message.content + '<|im_end|>\n' }}{% endif %}{%- endfor -%}\n"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n' }}{% endif %}"
+    ),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Threads of so small models only wait for each other, on a busy machine for seconds."""
     threads = torch.get_num_threads()
@@ -103,9 +159,9 @@ def sentencepiece_model(tmp_path_factory):
             "normalization_rule_name": "identity",
             "allow_whitespace_only_pieces": True,
             "remove_extra_whitespaces": False,
+            "input": str(folder / "text.txt"),
         }
         sentencepiece.SentencePieceTrainer.train(
-            input=str(folder / "text.txt"),
             model_prefix=str(folder / "tokenizer"),
             num_threads=1,
             minloglevel=2,

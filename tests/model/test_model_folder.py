@@ -147,7 +147,9 @@ def test_an_empty_eos_token_is_the_one_that_the_config_names(folder, edit_json):
 
 def test_a_broken_tokenizer_is_told(folder):
     (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer\.json: can't be read \(.*\); fetch it again"):
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json: can't be read \(.*\); fetch it again, from the release"
+    ):
         load_folder(folder)
 
 
@@ -161,8 +163,11 @@ def test_a_special_token_that_isnt_in_the_vocabulary_is_refused(folder, edit_jso
     ("missing", "message"),
     [
         ("config.json", r"has no config\.json; .* fix base\.path or base\.repo"),
-        ("model.safetensors", r"neither \*\.safetensors nor pytorch_model.*; fetch the weights"),
-        ("tokenizer.json", r"neither tokenizer\.json nor tokenizer\.model; fetch one"),
+        ("model.safetensors", r"neither model\*\.safetensors nor pytorch_model.*; fetch the weights"),
+        (
+            "tokenizer.json",
+            r"neither tokenizer\.json nor tokenizer\.model, nor vocab\.json with merges\.txt; fetch",
+        ),
     ],
 )
 def test_missing_files_are_named(folder, missing, message):

@@ -31,7 +31,9 @@ def pairs_together(weight, heads):
 def write_gguf(tiny, tmp_path):
     tiny.model.resize_token_embeddings(len(TOKENS))
 
-    def write(architecture="llama", pre="smollm", leave_out="", quantise=False, template=None, **extra):
+    def write(
+        architecture="llama", pre="smollm", leave_out="", quantise=False, template=None, adds=None, **extra
+    ):
         path = tmp_path / "model.gguf"
         config = tiny.model.config
         writer = gguf.GGUFWriter(path, architecture)
@@ -56,6 +58,8 @@ def write_gguf(tiny, tmp_path):
         writer.add_eot_token_id(TOKENS.index("<|im_end|>"))
         if template:
             writer.add_chat_template(template)
+        if adds is not None:
+            writer.add_add_bos_token(adds)
         names = {ours: theirs for theirs, ours in GLOBAL_NAMES.items()}
         for layer in range(config.num_hidden_layers):
             names |= {f"model.layers.{layer}.{o}": f"blk.{layer}.{t}" for t, o in LAYER_NAMES.items()}
@@ -134,6 +138,19 @@ def test_templates_and_ends_of_generation_are_those_of_a_folder(several, write_g
             assert tokenizer.apply_chat_template(chat, chat_template="tool", tokenize=False) == "tool"
         assert tokenizer.eos_token == "<|endoftext|>"
         assert GenerationConfig.from_pretrained(folder).eos_token_id == [256, 257]
+
+
+def test_eos_in_a_template_stays_the_end_of_a_turn(write_gguf, tmp_path):
+    load_gguf(write_gguf(template="{{ messages[0]['content'] + eos_token }}")).save(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    assert tokenizer.eos_token == "<|endoftext|>"
+    chat = [{"role": "user", "content": "hi"}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == "hi<|im_end|>"
+
+
+@pytest.mark.parametrize("adds", [None, False, True])
+def test_the_file_says_whether_bos_is_added(adds, write_gguf):
+    assert load_gguf(write_gguf(adds=adds)).adds_bos is bool(adds)
 
 
 def test_missing_and_unexpected_weights_are_named(write_gguf):

@@ -1,4 +1,4 @@
-"""What a user needs of the source's folder: through import, training, interpolation and release."""
+"""What a user needs of the source's folder: through import, training, merging and release."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from cpt.model.folder import load_folder
 from cpt.model.loaded import fast_tokenizer
 from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
 from cpt.model_folders import companions
-from cpt.train.interpolation import interpolated_model
+from cpt.train.merging import merged_model
 from cpt.train.results import save_model
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -66,7 +66,7 @@ def read(path):
 
 
 IM_END = {"tokens": ("<|im_start|>", "<|im_end|>")}  # ids 257 and 258
-# Separator and ends of generation of folders that say what those of the model families say.
+# Separator and ends of generation by what a folder says; more families are in test_model_imports.
 FAMILIES = {
     "chat tokenizer over a base config": (
         {**IM_END, "config": {"eos_token_id": 256}, "tokenizer": {"eos_token": "<|im_end|>"}},
@@ -99,28 +99,19 @@ FAMILIES = {
         },
         *(257, [257, 258, 259]),
     ),
-    "Gemma 3": (
-        {
-            "tokens": ("<eos>", "<end_of_turn>"),
-            "config": {"eos_token_id": [257, 258]},
-            "tokenizer": {"eos_token": "<eos>"},
-        },
-        *(257, [257, 258]),
-    ),
-    "Pythia": ({"config": {"eos_token_id": 256}}, 256, 256),
-    "TinyLlama": (
-        {
-            "tokens": ("</s>",),
-            "config": {"eos_token_id": 257},
-            "tokenizer": {"eos_token": "</s>", "chat_template": "{{ messages[0]['content'] + '</s>' }}"},
-        },
-        *(257, 257),
-    ),
     "a turn that only the template shows": (
         {
             "tokens": ("<stop>", "<other>"),
             "config": {"eos_token_id": 257},
             "tokenizer": {"eos_token": "<stop>", "chat_template": "{{ messages[0]['content'] }}<stop>"},
+        },
+        *(256, [256, 257]),
+    ),
+    "EXAONE": (
+        {
+            "tokens": ("[|endofturn|]",),
+            "config": {"eos_token_id": 257},
+            "tokenizer": {"eos_token": "[|endofturn|]"},
         },
         *(256, [256, 257]),
     ),
@@ -158,11 +149,12 @@ def test_eos_that_only_special_tokens_map_names_is_read(published, tmp_path):
 
 
 def everywhere(source, tmp_path):
-    """The folders of the imported, a trained, an interpolated and a second time imported model."""
+    """The folders of the imported, a trained, a merged and a second time imported model."""
     imported(source, tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     save_model(dict(model.named_parameters()), tmp_path / "base", tmp_path / "trained")
-    interpolated_model(tmp_path / "base", tmp_path / "trained", 0.5, tmp_path / "between")
+    halves = {"trained": 0.5, "base": 0.5}
+    merged_model("between", {name: tmp_path / name for name in halves}, halves, tmp_path / "between")
     imported(tmp_path / "trained", tmp_path / "again")
     return [tmp_path / name for name in ("base", "trained", "between", "again")]
 
@@ -231,10 +223,10 @@ def test_released_folder_has_all_of_it_and_leaves_the_models_own_alone(published
     (source / "LICENSE").write_text("text")
     imported(source, tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("another card")
-    (tmp_path / "empty.json").write_text("{}")
+    (empty := tmp_path / "empty.json").write_text("{}")
     for name, made in (("load", None), ("read_scores", []), ("model_card", "card")):
         monkeypatch.setattr(release, name, lambda *_, made=made: made)
-    release.release("run", tmp_path / "model", *[tmp_path / "empty.json"] * 4, tmp_path / "released")
+    release.release("run", tmp_path / "model", *[empty] * 3, [empty], tmp_path / "released")
     folders = (tmp_path / "model", tmp_path / "released")
     names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in folders]
     assert names[0] == names[1]
@@ -308,7 +300,7 @@ def test_special_tokens_beyond_the_embedding_are_kept_where_text_never_becomes_o
     assert any("'<image>' beyond the embedding of 257 ids" in line for line in loaded.repairs)
     assert AutoTokenizer.from_pretrained(tmp_path / "base").convert_tokens_to_ids("<image>") == 257
     source = published(("<go>",), vocab_size=257, tokenizer={"bos_token": "<go>"}, name="other")
-    with pytest.raises(UserError, match=r"has id 257, but .* '<go>' was added without resizing"):
+    with pytest.raises(UserError, match=r"'<go>' \(id 257\) was added to the tokenizer, but .* 257 rows"):
         imported(source, tmp_path / "base")
 
 

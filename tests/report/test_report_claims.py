@@ -195,7 +195,7 @@ def test_a_subset_of_the_items_measures_nothing(papers: SimpleNamespace) -> None
 def test_stand_ins() -> None:
     paper = read_claims(CLAIMS)[0]
     runs = {name: {} for name in ("base", "a", "b", "mid", "cpt-400M")}
-    runs["mid"] = {"interpolate": {"run": "b", "ratio": 0.5}}
+    runs["mid"] = {"merge": {"base": 0.5, "b": 0.5}}
     budgets = {"base": 0, "a": 5, "b": 9}
     assert stand_ins({"runs": runs}, budgets, paper) == {"base": "base", "cpt-400M": "a", "cpt-1B": "b"}
     budgets = {"base": 0, "a": 400 * 10**6, "cpt-400M": 400 * 10**6}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.files import write_json
 from cpt.report.data import data_rows, read_steps
@@ -119,7 +120,7 @@ def test_outlines_show_every_document_and_the_thresholds(experiment: SimpleNames
     assert edges.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 16.0, pytest.approx(16.8)]
     assert counts.tolist() == [20, 30, 40, 0, 60, 0, 1]
     drawn = Figure()
-    draw_quality(drawn, bins, experiment.config["filters"]["token_quality"])
+    draw_quality(drawn, bins, TokenQualityFilter().model_dump(), {})
     lines = [[line.get_xdata()[0] for line in axes.lines] for axes in drawn.axes]
     assert lines == [[1.5, 12.0], [0.01], [0.05], [100]]
     for axes in drawn.axes:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from report_experiment import PUBLISHED
 
+from cpt.config_sections import TokenQualityFilter
 from cpt.errors import UserError
 from cpt.report import style
 from cpt.report.score_figures import draw_changes
@@ -46,7 +47,7 @@ def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
     elif stage == "figure6":
         figure6(root / "corpora" / "statistics.csv", files)
     else:
-        thresholds = config["filters"]["token_quality"]
+        thresholds = TokenQualityFilter().model_dump()
         token_quality(root / "corpora" / "token_quality.csv", thresholds, files)
     return files
 

@@ -38,18 +38,23 @@ def test_curves_by_corpus(tmp_path: Path) -> None:
         read_curves(path)
 
 
-def test_interpolated_models_are_compared_with_the_base_model(tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.json" for number in range(4)]
-    for file, bits in zip(files, (1.0, 2.0, 0.9, 2.1), strict=True):
+def test_sums_of_models_are_compared_with_the_base_model(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.json" for number in range(8)]
+    for file, bits in zip(files, (1.0, 2.0, 0.9, 2.1, 0.8, 2.2, 0.7, 2.3), strict=True):
         file.write_text(json.dumps({"bits_per_byte": bits}))
-    (point,) = read_points(files, {"at-50": "first"}, ["math", "web"])
-    assert point.run == "first" and point[1:] == pytest.approx((-0.1, 0.1))
+    merges = {"at-50": {"base": 0.5, "first": 0.5}, "soup": {"first": 0.5, "second": 0.5}}
+    merges["chat"] = {"first": 1, "instruct": 1, "base": -1}
+    points = read_points(files, merges, ["math", "web"])
+    assert [point.run for point in points] == ["first", None, None] and points[0].share == 0.5
+    assert points[2][3:] == pytest.approx((-0.3, 0.3)) and points[2].name == "chat"
     assert read_points([], {}, ["math"]) == []
 
 
 def test_each_panel_shows_what_its_axes_say() -> None:
     drawn = Figure()
-    draw_forgetting(drawn, CURVES, ORIGINS, ["math", "web"], [Point("first", -0.1, 0.1)])
+    points = [Point("at-75", "first", 0.75, -0.2, 0.1), Point("at-25", "first", 0.25, -0.1, 0.05)]
+    points.append(Point("chat", None, 1.0, -0.3, 0.2))
+    draw_forgetting(drawn, CURVES, ORIGINS, ["math", "web"], points)
     panels = {axes.get_ylabel(): axes for axes in drawn.axes}
     general, domain = panels["web\nbits per byte"], panels["math\nbits per byte"]
     paths = panels["web\nchange in bits per byte"]
@@ -60,14 +65,20 @@ def test_each_panel_shows_what_its_axes_say() -> None:
     assert [line.get_ydata().tolist() for line in general.lines] == [
         c["web"].bits.tolist() for c in CURVES.values()
     ]
-    first, second, point = paths.lines[:3]
+    first, second, way, between, elsewhere = paths.lines[:5]
     assert first.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
     assert first.get_ydata() == pytest.approx([0, 0.2, 0.1, 0.1])
     # The second run continues the first: its path begins where that one's ends.
     assert (second.get_xdata()[0], second.get_ydata()[0]) == pytest.approx((-0.3, 0.1))
-    assert point.get_xydata().tolist() == [[-0.1, 0.1]] and point.get_color() == first.get_color()
+    # From the base model over the sums, by their shares, to the run.
+    assert way.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
+    assert way.get_ydata() == pytest.approx([0, 0.05, 0.1, 0.1])
+    assert between.get_xydata().tolist() == [[-0.2, 0.1], [-0.1, 0.05]]
+    assert {line.get_color() for line in (way, between)} == {first.get_color()}
+    assert elsewhere.get_xydata().tolist() == [[-0.3, 0.2]]
+    assert [text.get_text() for text in paths.texts] == ["chat"]
     labels = [text.get_text() for text in drawn.legends[0].texts]
-    assert labels == ["first", "second", "interpolated with the base model"]
+    assert labels == ["first", "second", "between the base model and the run", "other sums of models"]
 
 
 def test_without_a_general_corpus_only_the_domain_is_drawn() -> None:

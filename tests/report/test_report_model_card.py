@@ -9,12 +9,18 @@ import yaml
 from huggingface_hub import ModelCard
 
 from cpt.config import Config, load
-from cpt.config_sections import HubModel
+from cpt.config_sections import HubModel, RandomModel
+from cpt.model.gguf_file import write_gguf
+from cpt.model.tiny import load_random
 from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
 from release import release
 
 SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
 SETTINGS |= {"schedule": "cosine"}
+TINY = RandomModel(source="random", hidden_size=32, layers=2, heads=4, context_length=256, seed=0)
+REPORT = {"kind": "q8_0", "bytes": 1_500_000, "notes": ["llama.cpp rounds"]}
+LOSSES = "kind,megabytes,corpus,bits_per_byte,bits_per_byte_of_model\n"
+LOSSES += "q8_0,1.5,domain,2.00123,2.0\nq8_0,1.5,general,3.5,3.50001\n"
 
 
 @pytest.fixture
@@ -40,16 +46,23 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     experiment: SimpleNamespace, summary: dict, tmp_path: Path
 ) -> None:
     model, config = tmp_path / "model", tmp_path / "config.yaml"
-    (model / "training_state").mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", ".snakemake_timestamp", "training_state/optimizer"):
+    load_random(TINY).save(model)
+    (model / "training_state").mkdir()
+    for name in (".snakemake_timestamp", "training_state/optimizer"):
         (model / name).write_text(name)
+    gguf, report, losses = tmp_path / "cpt-25K-Q8_0.gguf", tmp_path / "q8_0.json", tmp_path / "losses.csv"
+    report.write_text(json.dumps({"types": write_gguf(model, "q8_0", gguf, "cpt-25K")["types"], **REPORT}))
+    losses.write_text(LOSSES)
     (tmp_path / "run.json").write_text(json.dumps(summary))
     config.write_text(yaml.safe_dump(configured(experiment).model_dump(mode="json", exclude_none=True)))
     root = experiment.root
-    files = (config, root / "models" / "base.json", root / "scores.csv", tmp_path / "run.json")
-    release("cpt-25K", model, *files, tmp_path / "released")
+    files = (config, root / "models" / "base.json", root / "scores.csv", [tmp_path / "run.json"])
+    release("cpt-25K", model, *files, tmp_path / "released", [gguf], [report], losses)
     files = {path.name for path in (tmp_path / "released").iterdir()}
-    assert files == {"config.json", "model.safetensors", "README.md"}
+    kept = {path.name for path in model.iterdir()} - {".snakemake_timestamp", "training_state"}
+    assert files == kept | {"README.md", "Modelfile", "cpt-25K-Q8_0.gguf"}
+    assert (tmp_path / "released" / gguf.name).samefile(gguf)
+    assert (tmp_path / "released" / "Modelfile").read_text().startswith("FROM ./cpt-25K-Q8_0.gguf\n")
     assert (tmp_path / "released" / "model.safetensors").samefile(model / "model.safetensors")
 
     card = ModelCard.load(tmp_path / "released" / "README.md")
@@ -68,6 +81,9 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
         f"| ARC Easy | acc_norm | 40 of 2,376 | {shown['base_score']:.4f} | {shown['score']:.4f} |"
         in card.text
     )
+    assert "Loads in transformers 4.57 and 5, which give the same logits and token ids." in card.text
+    row = "| `cpt-25K-Q8_0.gguf` | 1.5 | 2.0012 (+0.0012) | 3.5000 (-0.0000) | 15 Q8_0, 5 F32 |"
+    assert row in card.text and "\n\nllama.cpp rounds.\n" in card.text
     assert "Only a random subset" in card.text and "25,600 tokens of continued pre-training" in card.text
 
 
@@ -81,16 +97,15 @@ def test_card_of_the_papers_model_names_repositories_and_licences(
         experiment,
         corpora={"web": web, "mine": mine},
         mixtures={"domain": {"web": 0.75, "mine": 0.25}},
-        runs={"half": {"interpolate": {"run": "cpt-25K", "ratio": 0.5}}},
+        runs={"half": {"merge": {"base": 0.5, "cpt-25K": 1, "chat": -0.5}}},
+        reference_models={"chat": {"source": "hub", "repo": "x/chat", "revision": "1", "license": "mit"}},
     )
     base = HubModel(source="hub", repo="facebook/MobileLLM-125M", revision="main")
     config = config.model_copy(update={"base": base})
     report = {"licence": "FAIR Noncommercial Research License; weights derived from it must carry it"}
-    card = ModelCard(model_card("half", config, report, [], summary))
-    assert (card.data.base_model, card.data.datasets) == (
-        "facebook/MobileLLM-125M",
-        ["HuggingFaceFW/fineweb-edu"],
-    )
+    card = ModelCard(model_card("half", config, report, [], [summary]))
+    assert card.data.base_model == ["facebook/MobileLLM-125M", "x/chat"] and "merge" in card.data.tags
+    assert card.data.datasets == ["HuggingFaceFW/fineweb-edu"]
     assert card.data.language == ["de", "en"]
     assert (card.data.license, card.data.license_name) == ("other", "fair-noncommercial-research-license")
     assert (
@@ -99,7 +114,10 @@ def test_card_of_the_papers_model_names_repositories_and_licences(
         and "| own files | not stated |" in card.text
     )
     assert "secret" not in str(card)
-    assert "It was not trained itself" in card.text
+    assert (
+        "0.5 times facebook/MobileLLM-125M + 1 times the run cpt-25K - 0.5 times x/chat. 25,600" in card.text
+    )
+    assert "it was not trained itself" in card.text and "They also derive from x/chat: mit." in card.text
 
 
 def test_card_names_the_text_of_the_runs_that_a_run_started_from(
@@ -111,15 +129,18 @@ def test_card_names_the_text_of_the_runs_that_a_run_started_from(
         experiment,
         corpora={name: {"source": "local", "files": "*.md", "language": name} for name in ("de", "fr")},
         mixtures={"first": {"de": 1.0}, "late": {"fr": 1.0}},
-        runs={**runs, "half": {"interpolate": {"run": "then", "ratio": 0.5}}},
+        runs={**runs, "half": {"merge": {"base": 0.5, "then": 0.5}}},
     )
     for name in ("then", "half"):
-        card = ModelCard(model_card(name, config, {}, [], summary))
+        summaries = [{**summary, "run": "then"}]
+        summaries = [{**summary, "run": "begun", "tokens": 4096}, *summaries] if name == "half" else summaries
+        card = ModelCard(model_card(name, config, {}, [], summaries))
         assert card.data.language == ["de", "en", "fr"]
         assert "| de (run begun) (stage first) | 100 % |" in card.text
         assert "| fr (run begun) (stage late) | 100 % |" in card.text
         assert "| scientific_python (run then) | 100 % |" in card.text
-        assert "after 29,696 tokens of continued pre-training" in card.text
+        assert "29,696 tokens of continued pre-training" in card.text
+        assert ("### begun\n\n| | |" in card.text) == (name == "half")
         start = "the last 25,600 of them from the model of the run begun on."
         assert (start in card.text) == (name == "then")
 

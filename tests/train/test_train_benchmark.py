@@ -99,6 +99,8 @@ def test_a_system_without_its_package_is_skipped(training, monkeypatch):
         "ours-ddp": None,
         "ours-selective": None,
         "ours-bf16": None,
+        "ours-bf16-moments-bf16": None,
+        "ours-bf16-moments-8bit": None,
         "ours-compiled": "triton",
         "ours-liger": "triton",
         "hf-trainer-checkpointing": "accelerate",

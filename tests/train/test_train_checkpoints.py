@@ -16,14 +16,16 @@ from cpt.errors import UserError
 from cpt.train import checkpoints
 from cpt.train.plain_engine import PlainEngine
 from cpt.train.processes import lock
+from cpt.train.set_aside import Identity
 
+ME = Identity("me", {"seed": 1})
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3)}
 MOMENTS = {"exp_avg.w": WEIGHTS["w"] * 2, "exp_avg_sq.w": WEIGHTS["w"] ** 2}
 
 
 def saved(root, *steps, keep=2):
     for step in steps:
-        checkpoints.save(root, step, step - 1, "me", WEIGHTS, MOMENTS, keep)
+        checkpoints.save(root, step, step - 1, ME, WEIGHTS, MOMENTS, keep)
     return sorted(p.name for p in root.iterdir())
 
 
@@ -34,7 +36,7 @@ def written(writer, step):
 
 def test_checkpoints_rotate_and_come_back(tmp_path):
     assert saved(tmp_path, 5, 10, 15) == ["step-00000010", "step-00000015"]
-    state, weights, moments = checkpoints.load(checkpoints.newest(tmp_path, "me"))
+    state, weights, moments = checkpoints.load(checkpoints.newest(tmp_path, ME))
     assert (state["step"], state["updates"]) == (15, 14)
     assert torch.equal(weights["w"], WEIGHTS["w"])
     assert all(torch.equal(moments[name], MOMENTS[name]) for name in MOMENTS)
@@ -68,7 +70,7 @@ def test_corrupt_newest_falls_back_to_the_one_before(tmp_path, caplog, file, dam
     content = path.read_bytes()
     path.unlink() if damage is None else path.write_bytes(damage(content))
     assert path.exists() == (damage is not None) and (damage is None or path.read_bytes() != content)
-    assert checkpoints.newest(tmp_path, "me").name == "step-00000005"
+    assert checkpoints.newest(tmp_path, ME).name == "step-00000005"
     assert "step-00000010 is corrupt" in caplog.text and "falling back" in caplog.text
     assert saved(tmp_path, 8) == ["step-00000005", "step-00000008"]  # the corrupt one takes no place
 
@@ -76,7 +78,7 @@ def test_corrupt_newest_falls_back_to_the_one_before(tmp_path, caplog, file, dam
 def test_none_is_left(tmp_path):
     saved(tmp_path, 5)
     (tmp_path / "step-00000005" / "state.json").unlink()
-    assert checkpoints.newest(tmp_path, "me") is None
+    assert checkpoints.newest(tmp_path, ME) is None
 
 
 def test_unreadable_is_not_taken_for_corrupt(tmp_path, monkeypatch):
@@ -89,14 +91,13 @@ def test_unreadable_is_not_taken_for_corrupt(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"step-00000010: can't be read \(Input/output error\); repair the disk"
     ):
-        checkpoints.newest(tmp_path, "me")
+        checkpoints.newest(tmp_path, ME)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_other_settings_and_leftovers_of_killed_writers_are_removed(tmp_path):
-    checkpoints.save(tmp_path, 5, 5, "other", WEIGHTS, MOMENTS, keep=2)
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
     (tmp_path / ".step-00000007.incomplete").mkdir()
-    assert checkpoints.newest(tmp_path, "me") is None
+    assert checkpoints.newest(tmp_path, ME) is None
     assert not list(tmp_path.iterdir())
 
 
@@ -110,7 +111,7 @@ def test_training_goes_on_while_one_checkpoint_is_written(tmp_path, monkeypatch,
         save(*arguments)
 
     monkeypatch.setattr(checkpoints, "save", slow)
-    with checkpoints.Writer(tmp_path, "me", 2, None) as writer:
+    with checkpoints.Writer(tmp_path, ME, 2, None) as writer:
         writer.write(5, 5, WEIGHTS, MOMENTS, since=0.0)
         writer.check()
         assert not list(tmp_path.iterdir())  # and we are here: nothing waits
@@ -145,7 +146,7 @@ def full_disk(*_):
 
 def test_full_disk_without_a_checkpoint_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save_file", full_disk)
-    with checkpoints.Writer(tmp_path, "me", 2, None) as writer:
+    with checkpoints.Writer(tmp_path, ME, 2, None) as writer:
         expected = (
             r"step 5 can't be written \(No space left on device\): it needs 0\.0 MB, and [\d,.]+ MB are "
         )
@@ -155,14 +156,14 @@ def test_full_disk_without_a_checkpoint_stops(tmp_path, monkeypatch):
 
 def test_full_disk_warns_as_long_as_there_is_a_checkpoint(tmp_path, monkeypatch, caplog):
     saved(tmp_path, 5)
-    with checkpoints.Writer(tmp_path, "me", 2, tmp_path / "step-00000005") as writer:
+    with checkpoints.Writer(tmp_path, ME, 2, tmp_path / "step-00000005") as writer:
         with monkeypatch.context() as full:
             full.setattr(checkpoints, "save_file", full_disk)
             written(writer, 10)
         assert "Training continues; the newest checkpoint is step-00000005" in caplog.text
         assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
         written(writer, 15)
-    assert checkpoints.newest(tmp_path, "me").name == "step-00000015" and writer.count == 1
+    assert checkpoints.newest(tmp_path, ME).name == "step-00000015" and writer.count == 1
 
 
 def test_full_disk_gives_up_older_checkpoints_for_a_new_one(tmp_path, monkeypatch, caplog):
@@ -173,7 +174,7 @@ def test_full_disk_gives_up_older_checkpoints_for_a_new_one(tmp_path, monkeypatc
         full_disk() if (tmp_path / "step-00000005").exists() else save_file(tensors, path)
 
     monkeypatch.setattr(checkpoints, "save_file", room_for_two)
-    with checkpoints.Writer(tmp_path, "me", 2, tmp_path / "step-00000010") as writer:
+    with checkpoints.Writer(tmp_path, ME, 2, tmp_path / "step-00000010") as writer:
         written(writer, 15)
     assert "removing all checkpoints but the newest" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
@@ -181,7 +182,7 @@ def test_full_disk_gives_up_older_checkpoints_for_a_new_one(tmp_path, monkeypatc
 
 def test_an_error_that_nobody_foresaw_surfaces_in_the_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save", lambda *_: 1 / 0)
-    with checkpoints.Writer(tmp_path, "me", 2, tmp_path) as writer, pytest.raises(ZeroDivisionError):
+    with checkpoints.Writer(tmp_path, ME, 2, tmp_path) as writer, pytest.raises(ZeroDivisionError):
         written(writer, 5)
 
 

@@ -178,9 +178,9 @@ def test_batches_by_hand(tmp_path, masking):
     assert not weights[2].any()
     if masking:
         assert positions.dtype == np.int64
-        assert positions[0].tolist() == [0, 1, *range(62)]
+        assert positions[0].tolist() == [0, 1, *range(58), *range(4)]
         assert positions[1].tolist() == [0, 1, 2, 0, *range(60)]
-        assert starts.tolist() == [0, 2, 64, 67, 68, 128, 130, 192] and starts.dtype == np.int32
+        assert starts.tolist() == [0, 2, 60, 64, 67, 68, 128, 130, 188, 192] and starts.dtype == np.int32
         assert weights[0].tolist() == [1, 0] + [1] * 57 + [0] * 4
         assert weights[1].tolist() == [0.5, 0.5, 0, 0] + [0.5] * 59
     else:

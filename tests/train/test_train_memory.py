@@ -86,7 +86,7 @@ def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
         return make_plan("big", 8_000 * 64, processes, train, [ledger], 64)
 
     plan = planned()
-    told = memory.advice(plan["execution"], plan["global_batch"], processes)
+    told = memory.advice(plan["learning"] | plan["execution"], plan["global_batch"], processes)
     found = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", told)
     micro_batch, accumulate = map(int, found.groups())
     assert micro_batch <= min(batch["micro_batch"], -(-plan["global_batch"] // processes)) // 2
@@ -101,9 +101,12 @@ def test_advice_where_one_sequence_is_too_much_already():
     assert memory.advice(settings, 480, 3) == "set a device with more memory"
     told = memory.advice(settings | {"gradient_checkpointing": "selective"}, 480, 3)
     assert told == "set train.gradient_checkpointing: true; or a device with more memory"
-    told = memory.advice(settings | {"engine": "ddp"}, 480, 3)
-    assert told == memory.advice(settings | {"engine": "ddp", "micro_batch": "auto"}, 480, 3)
+    settings |= {"engine": "ddp", "moments": "float32"}
+    told = memory.advice(settings, 480, 3)
+    assert told == memory.advice(settings | {"micro_batch": "auto"}, 480, 3)
     assert "micro_batch" not in told and "train.offload: [optimizer, parameters]" in told
+    assert "train.moments: 8bit" in told
+    assert "train.moments" not in memory.advice(settings | {"moments": "8bit"}, 480, 3)
 
 
 def test_training_that_runs_out_of_memory(training, tmp_path, monkeypatch):

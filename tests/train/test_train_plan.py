@@ -59,12 +59,13 @@ def test_papers_experiment_takes_the_hours_that_the_paper_states():
 def test_offload_and_stages_divide_sixteen_bytes_per_parameter():
     parameters = MOBILE.parameters
 
-    def held(engine, stage=0, offload=(), precision="bf16"):
-        found = state_bytes(MOBILE, engine, stage, list(offload), 4, precision)
+    def held(engine, stage=0, offload=(), precision="bf16", moments="float32"):
+        found = state_bytes(MOBILE, engine, stage, list(offload), 4, precision, moments)
         return found["gpu"] / parameters, found["cpu"] / parameters
 
     assert held("ddp", precision="float32") == (16, 0)
     assert held("ddp") == (18, 0)  # and autocast's copies
+    assert (held("ddp", moments="bf16"), held("ddp", moments="8bit")) == ((14, 0), (12, 0))
     assert held("deepspeed", 1) == (4 + 12 / 4, 0)  # gradients in bfloat16; else DeepSpeed's are float32
     assert held("deepspeed", 1, ["optimizer"]) == (2, 4 + 12 / 4)
     assert held("deepspeed", 2, ["optimizer"]) == (2, 16 / 4)
@@ -130,6 +131,7 @@ def test_recommendation_is_the_fastest_that_fits():
     expected = {
         "facebook/MobileLLM-125M": {24: ("ddp", False, 8), 40: ("ddp", False, 16), 80: ("ddp", False, 32)},
         "HuggingFaceTB/SmolLM2-360M": {
+            8: ("fsdp", False, 1),
             24: ("ddp", False, 4),
             80: ("ddp", False, 16),
             141: ("ddp", False, 32),
@@ -143,7 +145,8 @@ def test_recommendation_is_the_fastest_that_fits():
     for name, by_size in expected.items():
         for gigabytes, wanted in by_size.items():
             found = recommended(KNOWN_MODELS[name], gigabytes * 1e9, 160, 2_000, 3, "bf16")
-            assert (found.engine, found.checkpointing, found.micro_batch) == wanted, (name, gigabytes)
+            setting = found.engine, found.checkpointing, found.micro_batch, found.moments
+            assert setting == (*wanted, "float32")[:4], (name, gigabytes)
 
 
 @pytest.mark.parametrize("processes", [1, 8])
@@ -152,7 +155,9 @@ def test_recommendation_fits_and_the_next_larger_micro_batch_does_not(name, proc
     shape = KNOWN_MODELS[name]
     for gigabytes in GPU_GIGABYTES:
         found = recommended(shape, gigabytes * 1e9, 2**20, 2_000, processes, "bf16")
-        held = state_bytes(shape, found.engine, found.zero_stage, found.offload, processes, "bf16")
+        held = state_bytes(
+            shape, found.engine, found.zero_stage, found.offload, processes, "bf16", found.moments
+        )
         for size, fits in ((found.micro_batch, True), (2 * found.micro_batch, False)):
             step = step_bytes(shape, size, 2_000, found.checkpointing, "bf16", gpu=True)
             assert (held["gpu"] + sum(step.values()) <= FILLED * gigabytes * 1e9) == fits
@@ -160,8 +165,13 @@ def test_recommendation_fits_and_the_next_larger_micro_batch_does_not(name, proc
 
 
 def test_what_fits_nowhere_else_is_offloaded_or_refused():
-    large = KNOWN_MODELS["HuggingFaceTB/SmolLM2-1.7B"]
+    medium, large = (KNOWN_MODELS[f"HuggingFaceTB/SmolLM2-{size}"] for size in ("360M", "1.7B"))
+    found = recommended(medium, 8e9, 6, 2_000, 1, "bf16")
+    assert (found.engine, found.moments, found.micro_batch, found.cpu_bytes) == ("ddp", "bf16", 2, 0)
     found = recommended(large, 24e9, 6, 2_000, 1, "bf16")
+    assert (found.engine, found.moments, found.micro_batch, found.cpu_bytes) == ("fsdp", "8bit", 2, 0)
+    assert found.keys(6).endswith("micro_batch: 2, global_batch: 6, moments: 8bit}")
+    found = recommended(large, 16e9, 6, 2_000, 1, "bf16")
     assert (found.engine, found.zero_stage, found.offload) == ("deepspeed", 3, ["optimizer", "parameters"])
     assert found.micro_batch == 6  # all of a process's share, whatever its size
     assert recommended(large, 1e9, 6, 2_000, 1, "bf16") is None
@@ -208,10 +218,22 @@ def test_unknown_model_is_said_to_be_unknown_until_it_is_imported(tmp_path):
     assert "its size isn't known" in page and "| cpt-400M | 400M | ? |" in page
     imported = tmp_path / "base"
     imported.mkdir()
-    names = [name for name in costs.Shape.__dataclass_fields__ if name != "counted"]
-    (imported / "config.json").write_text(json.dumps({n: getattr(MOBILE, n) for n in names}))
-    (tmp_path / "base.json").write_text('{"parameters": 123456789}')
-    assert shape_of(load(merged(other)).base, imported).parameters == 123_456_789
+    shape = {name: getattr(MOBILE, name) for name in costs.SHAPE_KEYS}
+    shape |= {"parameters": 123_456_789, "layer_parameters": 3_500_000}
+    (tmp_path / "base.json").write_text(json.dumps({"shape": shape, "adds_bos": True}))
+    config = load(merged(other))
+    found = shape_of(config.base, imported)
+    assert (found.parameters, found.layer_parameters) == (123_456_789, 3_500_000)
+
+    assert "BOS before each document: as the base model was trained" in page
+    plan = ExperimentPlan(config, found, {}, costs.bos_of(config.packing, imported))
+    assert "BOS before each document: yes." in plan.markdown()
+    expected = "evaluate.add_bos_token: false, but documents are trained on with BOS before them"
+    assert any(expected in warning for warning in plan.warnings())
+    without = config.packing.model_copy(update={"add_bos": False})
+    plan = ExperimentPlan(config, found, {}, costs.bos_of(without, imported))
+    assert "BOS before each document: no." in plan.markdown()
+    assert not any("add_bos_token" in warning for warning in plan.warnings())
 
 
 @pytest.mark.parametrize("overlay", sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml")))

@@ -16,14 +16,14 @@ from cpt.config_sections import parse_count
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "results/small"  # of all experiments: what two of them have in common is made once
 TEXT = "text"  # folder of the corpora's files
-NOT_SMALL = ("demo", "smoke")  # overlays that are run as they are
-OWN_TEXT = "own-corpus"  # the overlay on the page docs/own-corpus.md, which keeps its own files
+OWN_TEXT = "own"  # the overlay that keeps its own files, which tests/workflow/test_workflow_own.py makes
+NOT_SMALL = ("demo", "smoke", OWN_TEXT)  # overlays that have tests of their own
 TASKS = ("arc_easy", "piqa")  # one of each group of Figure 2
 SEQUENCE_LENGTH = 256
 SHRINK = 400_000_000 // 32_768  # so many times fewer training tokens; the paper's smaller run has 16 steps
 SMALL_BUDGET = 1_000_000  # tokens; smaller budgets aren't shrunk
 # What stays of a corpus's settings, and what of training's settings is a matter of size alone.
-KEPT = ("text_column", "where", "license", "language")
+KEPT = ("text_column", "where", "license", "language", "conversations", "held_out_share")
 SIZES = ("micro_batch", "accumulate", "global_batch", "engine", "offload", "precision")
 SIZES += ("checkpoint_every", "held_out")
 
@@ -33,9 +33,6 @@ SCORES = (2.6, 2.8, 3.0, 3.2, 3.4, 3.6, 3.8, 4.2)  # FineWeb-Edu's column; one d
 
 def overlay(name: str) -> dict[str, Any]:
     """An overlay by its name; `paper` is config.yaml without any."""
-    if name == OWN_TEXT:
-        page = (ROOT / "docs" / "own-corpus.md").read_text()
-        return yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
     path = ROOT / "experiments" / f"{name}.yaml"
     return {} if name == "paper" else yaml.safe_load(path.read_text())
 
@@ -70,11 +67,15 @@ def made_small(name: str) -> dict[str, Any]:
     return {
         "results": RESULTS,
         "base": _in_place_of(config["base"], smoke["base"]),
+        "reference_models": {
+            name: _in_place_of(source, {**smoke["base"], "seed": number})
+            for number, (name, source) in enumerate(config.get("reference_models", {}).items(), start=1)
+        },
         "corpora": {
             corpus: _in_place_of(settings, {key: settings[key] for key in KEPT if key in settings})
             | {"source": "local", "files": f"{TEXT}/{corpus}.parquet", "shards": 1}
             for corpus, settings in corpora.items()
-            if settings and name != OWN_TEXT
+            if settings
         },
         "held_out": smoke["held_out"],
         "filters": smoke["filters"],
@@ -106,9 +107,11 @@ def small_config(name: str) -> Config:
 
 
 def write_text(folder: Path) -> None:
-    """A file for each corpus of all experiments: documents of made-up words in an alphabet of its own."""
+    """A file for each corpus of all experiments: documents, or questions and answers, of made-up words in an
+    alphabet of its own."""
     folder.mkdir()
-    for corpus in sorted({corpus for name in names() for corpus in small_config(name).corpora}):
+    sources = {corpus: source for name in names() for corpus, source in small_config(name).corpora.items()}
+    for corpus, source in sorted(sources.items()):
         chance = Random(corpus)
         letters = chance.sample(ascii_lowercase, 12)
         words = ["".join(chance.choices(letters, k=chance.randint(3, 8))) for _ in range(500)]
@@ -121,4 +124,11 @@ def write_text(folder: Path) -> None:
             }
             for number in range(DOCUMENTS)
         ]
+        if source.conversations:
+            lines = [document["text"].splitlines() for document in documents]
+            turns = [("user", 0), ("assistant", 1)]
+            documents = [
+                {"messages": [{"role": role, "content": text[line]} for role, line in turns]}
+                for text in lines
+            ]
         pq.write_table(pa.Table.from_pylist(documents), folder / f"{corpus}.parquet")

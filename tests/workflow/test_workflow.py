@@ -17,6 +17,7 @@ RESULTS = "results/smoke"
 # Everything up to the packed sequences: what no change of training may touch.
 CORPUS_RULES = {
     *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
+    "held_out_overlap",
     *("held_out", "held_out_tokens", "pack", "drop_report", "corpus_statistics"),
     *("base_model", "fetch_package", "fetch_benchmarks"),
 }
@@ -179,12 +180,10 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, 
 def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
     """Removing it could be cut short: half a model's folder would pass for the model."""
     target = f"{RESULTS}/models/half"
-    half = "runs={half: {interpolate: {run: cpt-16K, ratio: 0.5}}}"
-    with project.edit(
-        "scripts/interpolate.py", "run(interpolate)", "run(interpolate)\n    raise SystemExit(3)"
-    ):
+    half = "runs={half: {merge: {base: 0.5, cpt-16K: 0.5}}}"
+    with project.edit("scripts/merge.py", "run_stage(merge)", "run_stage(merge)\n    raise SystemExit(3)"):
         printed = project.snakemake(target, *SMOKE, "--config", half, check=False)
-    assert "FAILED: interpolate: half" in printed and "Removing output" not in printed
+    assert "FAILED: merge: half" in printed and "Removing output" not in printed
     names = {path.name for path in (project.folder / target).iterdir()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json"}
     project.snakemake(target, *SMOKE, "--config", half)  # as its code is another one now

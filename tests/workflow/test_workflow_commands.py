@@ -4,16 +4,13 @@ What would take hours or the demo's model runs on the smoke experiment, or as fa
 demo itself under `make test-experiments`. What needs a cluster is typed on a real Slurm, in tests/slurm.
 """
 
-import json
 import re
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import Project
-from small_experiments import OWN_TEXT, overlay
 from tests.test_documents import COMMANDS, ROOT
 from upload_server import UploadServer
 
@@ -35,9 +32,11 @@ PLANNED = {  # command: some of the jobs that its plan has
         "plan_run": 3,
         "schedules": 1,
     },
-    "snakemake --configfile experiments/mine.yaml -n": {"filter_documents": 4, "train": 1},
-    "snakemake --configfile experiments/mine.yaml --cores 8": {"filter_documents": 4, "train": 1},
+    "snakemake --configfile experiments/own.yaml -n": {"filter_documents": 2, "train": 1},
+    "snakemake --configfile experiments/own.yaml --cores 2": {"document_list": 1, "train": 1},
     "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "evaluate_tasks_1": 5},
+    "snakemake chat --cores 2 --configfile experiments/demo.yaml": {"chat_answers": 3, "train": 2},
+    "snakemake chat_scores --cores 2 --configfile experiments/demo.yaml": {"chat_instructions": 3},
 }
 PLAN = "snakemake results/replay/plan.md --cores 1 --configfile experiments/replay.yaml"
 MADE = {  # command: what it makes, on the smoke experiment
@@ -47,6 +46,9 @@ MADE = {  # command: what it makes, on the smoke experiment
     ),
     "python scripts/figure1.py --metrics results/checkpoints/cpt-400M/metrics.csv "
     """--runs '{"cpt-400M": 400000000}' --figure live.png""": ("live.png",),
+    "python scripts/chat_answers.py --model results/demo/models/base --prompts experiments/prompts.txt "
+    "--answers answers.jsonl --kept answers.kept --max-new-tokens 200 --batch-size 16 --precision float32 "
+    "--device cpu --threads 2": ("answers.jsonl",),
     "python scripts/tensorboard_log.py --results results/demo": (
         "results/smoke/tensorboard/cpt-16K/events.out.tfevents.*",
         "results/smoke/tensorboard/cpt-40K/events.out.tfevents.*",
@@ -68,7 +70,8 @@ ELSEWHERE = {  # command: the file that types it, and where
 }
 TEST = "make test"
 REDRAW = "snakemake figure2 --forcerun figure2 --cores 1 --configfile experiments/demo.yaml"
-UPLOAD = "hf upload OWNER/NAME results/demo/released/cpt-41K . --exclude '.snakemake*'"
+UPLOAD = "snakemake push --cores 1 --configfile experiments/demo.yaml --config "
+UPLOAD += """'release={repo: "OWNER/NAME-{run}"}'"""
 
 
 def typed(project: Project, command: str, *more: str) -> str:
@@ -94,8 +97,7 @@ def test_each_command_is_typed_by_a_test():
 @pytest.fixture(scope="module")
 def documents(project) -> Path:
     """The files that the overlays of own text and of textbooks take."""
-    (project.folder / "experiments/mine.yaml").write_text(yaml.safe_dump(overlay(OWN_TEXT)))
-    for name in ("data/handbook/a.md", "data/handbook/b/c.md", "data/openstax/a.parquet"):
+    for name in ("data/own/a.md", "data/own/b/c.md", "data/openstax/a.parquet"):
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_text("Some words.\n")
     return project.folder / "data"
@@ -136,18 +138,22 @@ def test_one_figure_is_made_again_from_copied_results(project, tmp_path):
     assert re.search(r"^train +2$", printed, re.MULTILINE), printed
 
 
-def test_model_is_uploaded_with_its_card(project, monkeypatch):
+def test_models_are_uploaded_with_their_cards(project, monkeypatch, tmp_path):
+    clone = Project(tmp_path / "clone")  # in the finished project, another config would be merged
+    shutil.copytree(project.folder / "results/smoke", clone.folder / "results/smoke")
     with UploadServer() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", "hf_made_up")
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # which scoring sets
-        typed(project, on_smoke(UPLOAD))
-    released = project.folder / "results/smoke/released/cpt-40K"
+        printed = typed(clone, on_smoke(UPLOAD), "base={license: mit}")
+    assert re.search(r"^push_run +2$", printed, re.MULTILINE), printed
+    assert set(hub.stored) == {"OWNER/NAME-cpt-16K", "OWNER/NAME-cpt-40K"} and hub.private
+    released = clone.folder / "results/smoke/released" / hub.repository.removeprefix("OWNER/NAME-")
     files = {path.name for path in released.iterdir() if not path.name.startswith(".snakemake")}
-    assert hub.repository == "OWNER/NAME" and set(hub.files) == files > {"README.md", "model.safetensors"}
+    assert set(hub.files) == files > {"README.md", "model.safetensors"}
     assert all(hub.files[name] == (released / name).read_bytes() for name in files)
-    assert json.loads(hub.files["config.json"])["model_type"] == "llama"
+    assert "hf_made_up" not in printed
 
 
 def test_make_test_is_what_runs_these_tests(project):

@@ -5,13 +5,11 @@ import json
 import re
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import Project
 from safetensors.torch import load_file
 from small_experiments import (
-    OWN_TEXT,
     RESULTS,
     ROOT,
     TEXT,
@@ -142,6 +140,28 @@ def check_interpolation(found: Finished) -> None:
     assert bits == sorted(bits, reverse=True) and len(set(bits)) == 5
 
 
+def check_merge(found: Finished) -> None:
+    base, run, instruct, chat = (found.weights(name) for name in ("base", "cpt-400M", "instruct", "chat-50"))
+    for name, tensor in chat.items():
+        expected = run[name].double() + 0.5 * instruct[name].double() - 0.5 * base[name].double()
+        assert tensor.sub(expected.float()).abs().max() < 1e-6
+    report = found.json("models/chat-50.json")
+    assert report["coefficients"] == {"cpt-400M": 1, "instruct": 0.5, "base": -0.5}
+
+
+def check_finetune(found: Finished) -> None:
+    """Fine-tuning lowers the loss on held-out answers, and starts where the run before it ended."""
+    assert found.plan("chat")["stages"][0]["mixture"] == "chat"
+    assert found.bits("cpt-then-chat", "chat") < found.bits("cpt-41K", "chat")
+    assert found.bits("chat", "chat") < found.bits("base", "chat")
+
+
+def check_chat_replay(found: Finished) -> None:
+    for mixture in ("chat-2", "chat-10"):
+        found.require_shares(mixture)
+    assert found.bits("chat-10-41K", "chat") < found.bits("cpt-41K", "chat")
+
+
 def check_selective(found: Finished) -> None:
     assert found.plan("reference")["stages"][0]["mixture"] == "best"
     reference = found.json("reference_losses/domain/reference/sequences/reference.json")
@@ -231,20 +251,7 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
 @pytest.mark.parametrize("name", names())
 def test_experiment_runs_from_raw_text_to_table_1(small, name):
     overlays = () if name == "paper" else (f"experiments/{name}.yaml",)
-    globals()[f"check_{name}"](run(small, name, *overlays))
-
-
-@pytest.mark.experiments
-def test_own_text_becomes_a_model_as_its_page_says(small):
-    for number, text in enumerate(pq.read_table(small.folder / TEXT / "fineweb_edu.parquet")["text"]):
-        path = small.folder / "data" / "handbook" / f"part-{number % 3}" / f"{number}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.as_py())
-    (small.folder / "experiments" / "mine.yaml").write_text(yaml.safe_dump(overlay(OWN_TEXT)))
-    found = run(small, OWN_TEXT, "experiments/mine.yaml")
-    found.require_shares("domain")
-    assert {row["corpus"] for row in found.rows("data.csv")} == {"handbook"}
-    assert found.bits("cpt-20M", "handbook") < found.bits("base", "handbook")
+    globals()[f"check_{name.replace('-', '_')}"](run(small, name, *overlays))
 
 
 @pytest.mark.experiments
@@ -261,4 +268,6 @@ def test_demo_gives_the_table_that_the_readme_shows(tmp_path):
 
 def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():
     assert all(small_config(name).results == RESULTS for name in names())
-    assert {f"check_{name}" for name in names()} == {name for name in globals() if name.startswith("check_")}
+    assert {f"check_{name.replace('-', '_')}" for name in names()} == {
+        name for name in globals() if name.startswith("check_")
+    }

@@ -1,25 +1,44 @@
 """A stand-in for the part of the Hugging Face hub's HTTP API that takes a model."""
 
 import base64
+import hashlib
 import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
-COMMIT = "c" * 40
+LARGE = (".safetensors", ".gguf")
 
 
 class UploadServer:
-    """`with UploadServer() as hub:` keeps in `hub.files` what is committed to `hub.repository`, by path."""
+    """`with UploadServer() as hub:` keeps what is committed, by repository, branch and path.
 
-    def __init__(self) -> None:
-        self.repository = ""
-        self.files: dict[str, bytes] = {}
+    `hub.repository` is the last one asked for, `hub.branches` its branches, `hub.files` those of main.
+    `refused`: the status that answers all that would change something; 0: none. `hub.asked` are all requests
+    as (method, path), `hub.tokens` their tokens, `hub.commits` the messages.
+    """
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused = refused
+        self.repository, self.private = "", False
+        self.stored: dict[str, dict[str, dict[str, bytes]]] = {}
         self.large: dict[str, bytes] = {}  # by SHA-256
+        self.asked: list[tuple[str, str]] = []
+        self.tokens: set[str | None] = set()
+        self.commits: list[str] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads, self.server.hub = True, self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def branches(self) -> dict[str, dict[str, bytes]]:
+        return self.stored.get(self.repository, {"main": {}})
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return self.branches["main"]
 
     def __enter__(self) -> "UploadServer":
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -29,32 +48,66 @@ class UploadServer:
         self.server.shutdown()
         self.server.server_close()
 
-    def answer(self, path: str, body: bytes) -> dict[str, Any] | None:
-        """What the hub answers to a POST; None for an address that it doesn't have."""
+    @property
+    def commit(self) -> str:
+        return f"{len(self.commits):040x}"
+
+    def answer(self, path: str, body: bytes) -> tuple[int, Any]:
+        """Status and content of what the hub answers to a POST."""
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if self.refused:
+            return self.refused, {"error": "no"}
         if path == "/api/repos/create":
             asked = json.loads(body)
-            self.repository = f"{asked['organization']}/{asked['name']}"
-            return {"url": f"{self.url}/{self.repository}", "id": self.repository}
-        if path == "/api/validate-yaml":
-            return {"errors": [], "warnings": []}
-        if path == f"/api/models/{self.repository}/preupload/main":
-            paths = [file["path"] for file in json.loads(body)["files"]]
-            modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in paths}
-            return {"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]}
-        if path == f"/{self.repository}.git/info/lfs/objects/batch":
+            name = f"{asked['organization']}/{asked['name']}"
+            there, self.repository = name in self.stored, name
+            self.stored.setdefault(name, {"main": {}})
+            self.private = self.private if there else asked["visibility"] == "private"
+            return 409 if there else 200, {"url": f"{self.url}/{self.repository}", "id": self.repository}
+        if path.endswith(".git/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
             for item in objects:
                 item["actions"] = {"upload": {"href": f"{self.url}/large/{item['oid']}"}}
-            return {"transfer": "basic", "objects": objects}
-        if path == f"/api/models/{self.repository}/commit/main":
-            for line in map(json.loads, body.splitlines()):
-                value = line["value"]
-                if line["key"] == "file":
-                    self.files[value["path"]] = base64.b64decode(value["content"])
-                elif line["key"] == "lfsFile":
-                    self.files[value["path"]] = self.large[value["oid"]]
-            return {"commitUrl": f"{self.url}/{self.repository}/commit/{COMMIT}", "commitOid": COMMIT}
-        return None
+            return 200, {"transfer": "basic", "objects": objects}
+        found = re.fullmatch(rf"/api/models/{re.escape(self.repository)}/([\w-]+)/(\w+)", path)
+        if found is None:
+            return 404, {"error": "not found"}
+        if found[1] == "branch":
+            there = found[2] in self.branches
+            self.branches.setdefault(found[2], dict(self.files))
+            return 409 if there else 200, {}
+        return self.answer_on_branch(found[1], self.branches[found[2]], body)
+
+    def answer_on_branch(self, what: str, files: dict[str, bytes], body: bytes) -> tuple[int, Any]:
+        if what == "paths-info":
+            paths = parse_qs(body.decode()).get("paths", [])
+            return 200, [entry(path, files[path]) for path in paths if path in files]
+        if what == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            modes = {path: "lfs" if path.endswith(LARGE) else "regular" for path in paths}
+            listed = [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]
+            return 200, {"files": listed}
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                self.commits.append(value["summary"])
+            elif line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.large[value["oid"]]
+        url = f"{self.url}/{self.repository}/commit/{self.commit}"
+        return 200, {"commitUrl": url, "commitOid": self.commit}
+
+
+def entry(path: str, content: bytes) -> dict[str, Any]:
+    """A file as the hub's tree shows it."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    found = {"type": "file", "path": path, "size": len(content), "oid": blob}
+    if path.endswith(LARGE):
+        digest = hashlib.sha256(content).hexdigest()
+        found["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
+    return found
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,8 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def send(self, status: int, answer: dict[str, Any] | None) -> None:
-        content = json.dumps(answer or {}).encode()
+    def send(self, status: int, answer: Any) -> None:
+        path = self.path.partition("?")[0]
+        self.server.hub.asked.append((self.command, path))
+        if not path.startswith("/large/"):
+            self.server.hub.tokens.add(self.headers.get("Authorization"))
+        content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -82,12 +139,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_POST(self) -> None:
-        answer = self.server.hub.answer(self.path.partition("?")[0], self.body())
-        self.send(404 if answer is None else 200, answer)
+        self.send(*self.server.hub.answer(self.path.partition("?")[0], self.body()))
 
     def do_PUT(self) -> None:
         self.server.hub.large[re.fullmatch(r"/large/(\w+)", self.path)[1]] = self.body()
         self.send(200, {})
 
     def do_GET(self) -> None:
-        self.send(404, {"error": "not found"})
+        hub = self.server.hub
+        if re.fullmatch(
+            rf"/api/models/{re.escape(hub.repository)}/revision/\w+", self.path.partition("?")[0]
+        ):
+            return self.send(200, {"id": hub.repository, "sha": hub.commit, "siblings": [], "tags": []})
+        return self.send(404, {"error": "not found"})

@@ -13,6 +13,7 @@ import httpx2
 from fsspec.registry import known_implementations
 from huggingface_hub.errors import HfHubHTTPError
 
+from cpt.corpus.readers import require_readers
 from cpt.corpus.remote import (
     TRANSIENT_STATUSES,
     CutShort,
@@ -23,7 +24,6 @@ from cpt.corpus.remote import (
     status_of,
     stream_file,
 )
-from cpt.corpus.sources import require_reader
 from cpt.errors import UserError
 from cpt.progress import Progress
 
@@ -66,15 +66,14 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
         )
         raise UserError(f"{where}: {told}; add it to the environment, or fetch the files yourself") from None
     wildcards = "*" if pattern.startswith(HTTP) else "*?["
-    if any(sign in path for sign in wildcards):
-        paths = sorted(_asked(where, lambda: system.glob(path)))
-    else:
-        paths = [path]
+    named = not any(sign in path for sign in wildcards)
+    if not named and not pattern.startswith(HTTP):  # a file's name may have such signs in it
+        named = _asked(where, lambda: system.isfile(path))
+    paths = [path] if named else sorted(_asked(where, lambda: system.glob(path)))
     if not paths:
         raise UserError(f"{where}: no file matches; correct the pattern")
     found = [Address(system.unstrip_protocol(path), system, path) for path in paths]
-    for address in found:
-        require_reader(address.name, address.url, corpus)
+    require_readers((address.url.partition("?")[0] for address in found), f"corpora.{corpus}.files")
     return found
 
 

@@ -5,7 +5,6 @@ and lm-eval's; both use 13-grams. An item shorter than n words matches as a whol
 `SHORTEST_ITEM` words: shorter strings occur by chance.
 """
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,17 @@ from cpt.corpus.kernels import (
     table_size,
     with_byte,
 )
-from cpt.corpus.words import WORD, classes, words_of
+from cpt.corpus.words import (
+    INVISIBLE,
+    LONGEST,
+    MARK,
+    WORD,
+    classes,
+    each_word,
+    is_cut,
+    letters_per_word,
+    words_of,
+)
 from cpt.errors import UserError
 from cpt.progress import Progress
 
@@ -37,6 +46,9 @@ FILTER_BITS = 8
 # is two characters.
 _SIGMA, _DOTTED_I = "\u03a3", "\u0130"
 _BASE = START  # of the polynomials
+# In the table of small letters: where the class is, and the code point beside it.
+CLASS_SHIFT, CODE = np.uint32(24), np.uint32(0x1FFFFF)
+FIRST, SPAN = np.uint32(2), np.uint32((1 << 24) - 2)  # the others, which are letters
 
 
 class Hit(NamedTuple):
@@ -120,8 +132,8 @@ class Items:
     def _confirmed(self, text: str, matches: list[tuple[int, int, int, int]]) -> list[Hit]:
         needed = {index for position, length, *_ in matches for index in range(position, position + length)}
         # Not a list of all words: those of a huge text take gigabytes.
-        found = enumerate(re.finditer(r"\w+", text))
-        strings = {index: match[0] for index, match in found if index in needed}
+        found = enumerate(each_word(text, punctuation=False))
+        strings = {index: word for index, word in found if index in needed}
         first: dict[int, Hit] = {}
         for position, length, number, place in matches:
             if number not in first:
@@ -137,11 +149,15 @@ def small_letters() -> np.ndarray:
     """For each code point the one of its small letter: uint32 [0x110000].
 
     0 stands for those that belong to no word, 1 for the two letters that have no small letter of their own.
+    Marks, and letters of scripts without spaces, have their class of `cpt.corpus.words` in the upper bits.
     """
     everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     small = everything.replace(_SIGMA, " ").replace(_DOTTED_I, " ").lower()
     table = np.frombuffer(small.encode("utf-32-le", "surrogatepass"), "<u4").copy()
-    table[classes()[table] != WORD] = 0
+    kinds = classes()[table]
+    special = kinds >= MARK
+    table[special] |= kinds[special].astype(np.uint32) << CLASS_SHIFT
+    table[(kinds != WORD) & ~special] = 0
     table[[ord(_SIGMA), ord(_DOTTED_I)]] = 1
     return table
 
@@ -156,10 +172,15 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
     """
     length = np.uint64(len(data))
     value, packed, inside = START, ONE, False
+    # Of a script without spaces: class and code of the last letter, and how many letters the word has.
+    kind, before, run = 0, np.uint32(0), 0
     while place < length:
         code, width = character(data, place)
         letter = letters[code]
-        if letter > 1:
+        if np.uint32(letter - FIRST) < SPAN:
+            if kind:
+                words = _append(prefixes, words, value, packed)
+                value, packed, inside, kind = START, ONE, False, 0
             if not inside and words == limit:
                 break
             inside = True
@@ -168,17 +189,58 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
                 bits = np.uint64(letter) >> np.uint64(6 * shift)
                 byte = (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
                 value, packed = with_byte(value, packed, byte)
+        elif letter == 0:
+            if inside:
+                words = _append(prefixes, words, value, packed)
+                value, packed, inside, kind = START, ONE, False, 0
         elif letter == 1:
             return words, length + ONE
-        elif inside:
-            prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
-            words += ONE
-            value, packed, inside = START, ONE, False
+        else:
+            after, lower = np.int64(letter >> CLASS_SHIFT), np.uint32(letter & CODE)
+            if after == INVISIBLE or (after == MARK and not inside):
+                place += width
+                continue
+            if after != MARK:
+                if inside and _ends(kind, run, before, lower):
+                    words = _append(prefixes, words, value, packed)
+                    value, packed, inside = START, ONE, False
+                if not inside:
+                    if words == limit:
+                        break
+                    inside, run = True, 0
+                kind, before, run = after, lower, run + 1
+            value, packed = _with_letter(value, packed, lower)
         place += width
     if inside:
-        prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
-        words += ONE
+        words = _append(prefixes, words, value, packed)
     return words, place
+
+
+@njit(cache=True)
+def _append(prefixes, words, value, packed):
+    """Put the hash of one more word behind those before it; returns how many there are."""
+    prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
+    return words + ONE
+
+
+@njit(cache=True)
+def _ends(kind, run, before, letter):
+    """Whether a word ends before a letter of a script without spaces (`before` was one if `kind` isn't 0)."""
+    if kind == 0:
+        return True
+    usual = letters_per_word(kind)
+    return run >= LONGEST * usual or is_cut(before, letter, usual)
+
+
+@njit(cache=True)
+def _with_letter(value, packed, letter):
+    """A word's hash after the UTF-8 of one more letter."""
+    shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
+    for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
+        bits = np.uint64(letter) >> np.uint64(6 * shift)
+        byte = (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
+        value, packed = with_byte(value, packed, byte)
+    return value, packed
 
 
 @njit(cache=True)

@@ -1,7 +1,6 @@
 """Documents on disk: parquet files read and written in batches of rows, never whole."""
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt.arrays import load_array
+from cpt.corpus.encodings import valid_text
 from cpt.errors import UserError
 
 BATCH_ROWS = 1_000
 # Arrow addresses the characters of a string column with 32 bits: a batch is written before it gets there.
 BATCH_BYTES = 256 * 2**20
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("url", pa.string())])
+ORIGIN = ("file", "format", "title")  # what a document was read from, and its heading
 FILTERED_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -29,18 +30,26 @@ FILTERED_SCHEMA = pa.schema(
 
 
 def raw_schema(columns: Sequence[str]) -> pa.Schema:
-    """Of raw shards made from own files, with these columns of numbers."""
-    return pa.schema([*RAW_SCHEMA, *((column, pa.float64()) for column in columns)])
+    """Of raw shards made here, with these columns of numbers, which may have names of other columns."""
+    strings = [(name, pa.string()) for name in ORIGIN]
+    return pa.schema([*RAW_SCHEMA, *strings, *((f"where_{column}", pa.float64()) for column in columns)])
+
+
+def raw_columns(schema: pa.Schema, text_column: str, numbers: Sequence[str]) -> tuple[str, list[str]]:
+    """Where a raw shard has the text and the numbers: made here, or a file of the hub as it came."""
+    made_here = [*RAW_SCHEMA.names, *ORIGIN]
+    if schema.names[: len(made_here)] == made_here:
+        return "text", [f"where_{column}" for column in numbers]
+    return text_column, list(numbers)
 
 
 HELD_OUT_SCHEMA = pa.schema(
     [("order", pa.uint64()), *((name, pa.string()) for name in ("id", "url", "text"))]
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Document(NamedTuple):
-    """A raw document; `replaced` tells that characters which UTF-8 can't hold were replaced.
+    """A raw document; `replaced` says that characters which UTF-8 can't hold were replaced.
 
     `numbers` are the columns that were asked for.
     """
@@ -50,23 +59,7 @@ class Document(NamedTuple):
     url: str
     replaced: bool
     numbers: tuple[float | None, ...] = ()
-
-
-def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
-    """`value` as text that UTF-8 can hold, and whether anything in it had to be replaced.
-
-    Bytes that aren't UTF-8 and lone surrogates become U+FFFD; None stays None.
-    """
-    if value is None:
-        return None, False
-    try:
-        text = value.decode() if isinstance(value, bytes) else value
-        text.encode()
-        return text, False
-    except UnicodeDecodeError:
-        return value.decode(errors="replace"), True
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", value), True
+    title: str | None = None
 
 
 class CheckedFile(pq.ParquetFile):
@@ -112,28 +105,57 @@ def open_parquet(path: str | Path, columns: Sequence[str] = ()) -> CheckedFile:
 
 
 def _type_of(path: str | Path, schema: pa.Schema, column: str, advice: str) -> pa.DataType:
-    """The type of a column; UserError with `advice` if there is none. `path` names the file."""
-    if column not in schema.names:
+    """The plain type of a column; UserError with `advice` unless there is just one. `path` names the file."""
+    places = schema.get_all_field_indices(column)
+    if len(places) > 1:
+        raise UserError(
+            f"{path}: {len(places)} columns have the name {column!r}, and only one can be read; write the "
+            f"file again with different names; {advice}"
+        )
+    if not places:
         raise UserError(
             f"{path}: there is no column {column!r}; its columns are {', '.join(schema.names)}; {advice}"
         )
-    return schema.field(column).type
+    return _plain_type(schema.field(places[0]).type)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """What a column holds, whether it is stored as a dictionary or under an extension type's name."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type)
+    return _plain_type(kind.value_type) if pa.types.is_dictionary(kind) else kind
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """A column without extension type, dictionary and views, for which Arrow lacks most functions."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        return plain(column.storage)
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary)).dictionary_decode()
+    # As bytes: strings may hold some that aren't UTF-8.
+    return column.cast(pa.large_binary()) if column.type in (pa.string_view(), pa.binary_view()) else column
 
 
 def require_columns(
     path: str | Path, schema: pa.Schema, text_column: str, numbers: Sequence[str] = ()
 ) -> None:
-    """UserError unless `schema` has a column of strings (or bytes) named `text_column`, and `numbers`."""
+    """UserError unless `schema` has one column of strings (or bytes) named `text_column`, and `numbers`.
+
+    A column of nulls alone is either. Of `id` and `url`, which a file needn't have, there may be one each.
+    """
     advice = "name the one that holds the text with the corpus's key text_column"
     kind = _type_of(path, schema, text_column, advice)
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not _holds_text(kind):
+    if not (_holds_text(kind) or pa.types.is_null(kind)):
         raise UserError(
             f"{path}: column {text_column!r} holds {kind}, not text; set the corpus's key text_column"
         )
+    for column in ("id", "url"):
+        if column in schema.names:
+            _type_of(path, schema, column, "or remove all but one")
     for column in numbers:
         kind = _type_of(path, schema, column, "fix the corpus's key `where`, or remove it")
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+        if not any(holds(kind) for holds in numeric):
             raise UserError(
                 f"{path}: column {column!r} holds {kind}, not numbers; name another one in the "
                 "corpus's key `where`"
@@ -141,12 +163,12 @@ def require_columns(
 
 
 def _holds_text(kind: pa.DataType) -> bool:
-    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    narrow = (pa.string(), pa.binary(), pa.string_view(), pa.binary_view())
+    return kind in (*narrow, pa.large_string(), pa.large_binary())
 
 
 def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         # A string column may hold bytes that aren't UTF-8: to_pylist would fail on them.
         column = column.cast(pa.large_binary())
@@ -186,8 +208,7 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
 
 def as_strings(column: pa.Array) -> pa.Array:
     """Values of whatever type as large strings of valid UTF-8, as `as_name` makes them one by one."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = plain(column)
     if _holds_text(column.type):
         try:
             # Bytes that aren't UTF-8 in a column of strings; a cast checks the others.

@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cpt.errors import DamagedFileError
+from cpt.errors import DamagedFileError, UserError
 from cpt.files import read_json, write_text
 
 EXAMPLES = 10  # per rule
@@ -20,6 +21,67 @@ class Drop(NamedTuple):
     rule: str
     value: float | None
     threshold: float
+
+
+# The key of the config that a rule's threshold comes from, where it has another name.
+_KEYS = {
+    "empty": "corpora.{corpus}.text_column",
+    "minimum_lines": "filters.length.minimum_lines",
+    "short_lines": "filters.length.maximum_short_line_share",
+    "duplicate_lines": "filters.repetition.duplicate_line_share",
+    "duplicate_paragraphs": "filters.repetition.duplicate_paragraph_share",
+    "duplicate_line_characters": "filters.repetition.duplicate_line_character_share",
+    "duplicate_paragraph_characters": "filters.repetition.duplicate_paragraph_character_share",
+    "unknown": "filters.token_quality.maximum_unknown_share",
+    "distinct": "filters.token_quality.minimum_distinct_share",
+    "longest_run": "filters.token_quality.maximum_run_tokens",
+    "minimum_bytes_per_token": "filters.token_quality.minimum_bytes_per_token",
+    "maximum_bytes_per_token": "filters.token_quality.maximum_bytes_per_token",
+}
+
+
+def key_of(rule: str, corpus: str) -> str:
+    """The config's key that a rule follows; the rule itself if it has none."""
+    if ngram := re.fullmatch(r"(top|duplicate)_(\d+)_gram", rule):
+        return f"filters.repetition.{ngram[1]}_ngram_character_share.{ngram[2]}"
+    for prefix, key in (("where_", f"corpora.{corpus}.where."), ("private_", "filters.private.")):
+        if rule.startswith(prefix):
+            return key + rule.removeprefix(prefix)
+    return _KEYS.get(rule, rule).format(corpus=corpus)
+
+
+def warnings_of(
+    corpus: str, table: Mapping[str, Sequence[int]], examples: Sequence[dict[str, Any]], warn_share: float
+) -> list[str]:
+    """What to say of rules that dropped more than `warn_share` of a corpus's documents, with examples.
+
+    `table` are the documents by rule, `read` and `kept` (and `held_out`) among them. Raises UserError, which
+    names the rules' keys, if not one document of the corpus is left.
+    """
+    read = table["read"][0]
+    dropped = {
+        rule: counts[0]
+        for rule, counts in table.items()
+        if counts[0] and rule not in ("read", "kept", "held_out") and not rule.startswith("masked_")
+    }
+    said = []
+    for rule, count in sorted(dropped.items(), key=lambda entry: -entry[1]):
+        shown = [_short(entry) for entry in examples if entry["rule"] == rule][:3]
+        if count > warn_share * read:
+            what = f"corpus {corpus}: {key_of(rule, corpus)} dropped {_share(count, read)}"
+            said.append(f"{what}, such as {'; '.join(shown)}" if shown else what)
+    if read and sum(dropped.values()) == read:
+        rules = said or [f"{key_of(rule, corpus)} {_share(count, read)}" for rule, count in dropped.items()]
+        raise UserError(
+            f"corpus {corpus}: not one of its {read:,} documents is left; change the thresholds "
+            f"(`filters: {{preset: reference}}` is for manuals), or take the corpus out: {'; '.join(rules)}"
+        )
+    return said
+
+
+def _short(entry: dict[str, Any]) -> str:
+    value = "none" if entry["value"] is None else f"{entry['value']:.3g}"
+    return f"{entry['id'] or 'no id'} ({value}, threshold {entry['threshold']:.3g})"
 
 
 class DropTable:
@@ -45,19 +107,23 @@ class DropTable:
             for column, amount in enumerate((1, *amounts)):
                 counts[column] += amount
 
-    def wants(self, rule: str) -> bool:
-        """Whether there is room for one more example of a rule."""
-        return len(self.examples[rule]) < EXAMPLES
+    def note(self, rule: str, *amounts: int) -> None:
+        """Count what was changed in documents that count elsewhere: documents, amount of each quantity."""
+        counts = self.counts[rule]
+        for column, amount in enumerate(amounts):
+            counts[column] += amount
 
     def example(
         self, rule: str, value: float | None, threshold: float, name: str | None, url: str | None, text: str
     ) -> None:
-        """Keep the document as an example of a rule that `wants` one."""
-        entry = {"rule": rule, "value": value, "threshold": threshold, "id": name, "url": url}
-        self.examples[rule].append({**entry, "text": text[:EXAMPLE_CHARACTERS]})
+        """Record a dropped document; the first `EXAMPLES` of a rule with their text, to be read."""
+        entry: dict[str, Any] = {"rule": rule, "value": value, "threshold": threshold, "id": name}
+        if len(self.examples[rule]) < EXAMPLES:
+            entry |= {"url": url, "text": text[:EXAMPLE_CHARACTERS]}
+        self.examples[rule].append(entry)
 
     def write(self, table: Path, examples: Path) -> None:
-        """Write the counts as CSV and the examples as JSON lines."""
+        """Write the counts as CSV, and what was dropped as JSON lines, some of it with its text."""
         lines = [",".join(("rule", *self.columns))]
         lines += [",".join((rule, *map(str, counts))) for rule, counts in self.counts.items()]
         write_text(table, "\n".join(lines) + "\n")
@@ -82,6 +148,11 @@ def read_table(path: Path, names: int) -> list[list]:
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
     """The examples that a shard kept. Raises DamagedFileError if a line isn't JSON."""
+    return [entry for entry in read_dropped(path) if "text" in entry]
+
+
+def read_dropped(path: Path) -> list[dict[str, Any]]:
+    """All documents that the rules dropped of a shard. Raises DamagedFileError if a line isn't JSON."""
     try:
         with open(path, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
@@ -122,6 +193,7 @@ def sections_of(
     read = filtered["read"][0]
     yield f"## {corpus}: {read:,} documents read\n"
     yield from _rules(filtered, examples, read)
+    yield from _masked(filtered)
     yield from _contamination([read_json(path) for path in contamination], read)
     yield from _rules(read_tables(token_drops), token_examples, read)
 
@@ -133,9 +205,34 @@ def _rules(table: dict[str, list[int]], examples: list[Path], read: int) -> Iter
         for entry in read_examples(path):
             shown.setdefault(entry["rule"], []).append(_example(entry))
     for rule, (documents, *_) in table.items():
-        if documents and rule not in ("read", "kept", "held_out"):
+        if documents and rule not in ("read", "kept", "held_out") and not rule.startswith("masked_"):
             yield f"### `{rule}`: {_share(documents, read)}\n"
             yield from shown.get(rule, [])[:EXAMPLES]
+
+
+def _masked(table: dict[str, list[int]]) -> Iterator[str]:
+    """A section on what was masked, if anything was."""
+    masked = {rule.removeprefix("masked_"): counts[0] for rule, counts in table.items() if "masked_" in rule}
+    if any(masked.values()):
+        yield "### `private`: masked\n"
+        yield "".join(f"- {kind}: in {documents:,} documents\n" for kind, documents in masked.items())
+
+
+def overlap_section(report: dict[str, Any], worst: list[dict[str, str]]) -> str:
+    """What of the held-out text is in training text as well; `worst` are rows of overlap.csv."""
+    share = report["shared"] / max(report["ngrams"], 1)
+    dropped = sum(counts["documents"] for counts in report["dropped"].values())
+    lines = [
+        f"## Held-out text that is in training text: {100 * share:.1f} %\n",
+        f"Of {report['ngrams']:,} n-grams of {report['ngram']} words in {report['held_out_documents']:,} "
+        f"held-out documents. {dropped:,} documents were taken out of training for it. Most is of:\n",
+    ]
+    lines += [
+        f"- `{row['id'] or 'no id'}` ({row['corpus']}): {100 * float(row['share']):.0f} %, of which "
+        f"{100 * float(row['closest_share']):.0f} % in `{row['closest']}`"
+        for row in worst
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:

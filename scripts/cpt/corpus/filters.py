@@ -6,24 +6,29 @@ the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from cpt.config_sections import DocumentFilters, Where
-from cpt.corpus.documents import FILTERED_SCHEMA, as_strings, column_of, utf8_of
+from cpt.config_sections import LANGUAGE, ColumnBounds, DocumentFilters, Where
+from cpt.corpus.conversations import ConversationRules
+from cpt.corpus.documents import FILTERED_SCHEMA, as_strings, column_of, plain, utf8_of
 from cpt.corpus.drops import Drop, DropTable
 from cpt.corpus.duplicates import digest
 from cpt.corpus.kernels import as_utf8
+from cpt.corpus.languages import Languages
+from cpt.corpus.private import PrivateData
 from cpt.corpus.repetition import count_lines, ngram_characters
 
 
 class DocumentFilter:
     """All that drops documents of a corpus before they are tokenized.
 
-    Attributes: `columns` (that are read), `rules`, and `table` (what was dropped).
+    `numbers` are the columns that `where` compares, in its order. Of `conversations` only those are dropped
+    that can't be trained on (cpt.corpus.conversations). Attributes: `columns` (that are read), `rules`,
+    `table` (what was dropped), and `masked` (how many of each kind of private data were).
     """
 
     def __init__(
@@ -32,34 +37,80 @@ class DocumentFilter:
         where: Where,
         filters: DocumentFilters,
         normalize: Literal["none", "whitespace"],
+        numbers: Sequence[str],
+        conversations: bool = False,
     ):
         self.text_column, self.normalize = text_column, normalize
-        self.where, self.rules = where, Rules(filters)
-        self.columns = ["id", "url", text_column, *where]
-        self.table = DropTable([*(f"where_{column}" for column in where), *self.rules.names], "bytes")
+        self.where = {column: bounds for column, bounds in where.items() if column != LANGUAGE}
+        self.numbers = numbers
+        self.language = LanguageRule(where[LANGUAGE]) if LANGUAGE in where else None
+        self.private = PrivateData(filters.private.kinds) if filters.private else None
+        self.rules = ConversationRules() if conversations else Rules(filters)
+        self.columns = ["id", "url", text_column, *numbers]
+        dropped, masked = (self.private.dropped, self.private.masked) if self.private else ([], [])
+        self.masked = dict.fromkeys(masked, 0)
+        first = [*(f"where_{column}" for column in where), *(f"private_{kind}" for kind in dropped)]
+        last = [f"masked_{kind}" for kind in masked]
+        self.table = DropTable([*first, *self.rules.names, *last], "bytes")
 
     def kept(self, batch: dict[str, pa.Array]) -> pa.RecordBatch:
         """The rows of a batch that break no rule, all counted. Takes the columns out of the batch."""
         first_row = self.table.read
-        bounds = out_of_bounds(self.where, [batch.pop(key).to_pylist() for key in self.where])
-        names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", self.text_column))
+        bounds = out_of_bounds(self.where, [plain(batch[key]).to_pylist() for key in self.numbers])
+        names, urls, texts = (as_strings(batch[key]) for key in ("id", "url", self.text_column))
+        batch.clear()  # and with it the memory of what isn't a large string yet
         digests = []
+        masked: dict[int, str] = {}
         kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
         for number, text in enumerate(utf8_of(texts)):
-            drop = (bounds[number] if bounds else None) or self.rules.check(text)
+            drop, counts = bounds[number] if bounds else None, {}
+            if not drop and self.language:
+                drop = self.language.check(text)
+            if not drop and self.private:
+                drop, content, counts = self._without_private(text)
+                text = as_utf8(content) if counts else text
+            drop = drop or self.rules.check(text)
             sizes[number] = len(text)
             self.table.count(drop.rule if drop else "kept", len(text))
-            if drop and self.table.wants(drop.rule):
+            if drop:
                 name, url, content = (column[number].as_py() for column in (names, urls, texts))
                 self.table.example(*drop, name, url, content or "")
             if not drop:
                 kept[number] = True
                 digests.append(digest(text, self.normalize))
+                if counts:
+                    masked[number] = content
+                for kind, (count, removed) in counts.items():
+                    self.masked[kind] += count
+                    self.table.note(f"masked_{kind}", 1, removed)
+        if masked:
+            contents = [masked.get(number, text) for number, text in enumerate(texts.to_pylist())]
+            texts = column_of(contents, pa.large_string())
         rows = column_of(np.arange(first_row, first_row + len(texts)), pa.int64())
         taken = column_of(kept, pa.bool_())
         arrays = [column.filter(taken) for column in (rows, names, urls, texts, column_of(sizes, pa.int64()))]
         arrays.append(column_of(digests, pa.binary(16)))
         return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
+
+    def _without_private(self, text: np.ndarray) -> tuple[Drop | None, str, dict[str, tuple[int, int]]]:
+        """Whether a text is dropped for private data, or what `PrivateData.mask` makes of it."""
+        content = bytes(text).decode()
+        if found := self.private.reason(content):
+            return Drop(f"private_{found[0]}", found[1], 0), content, {}
+        return None, *self.private.mask(content)
+
+
+class LanguageRule:
+    """Drops texts that are less probably in some languages than the bound's minimum, or 0.5."""
+
+    def __init__(self, bounds: ColumnBounds):
+        self.languages = Languages(bounds.among)
+        self.minimum = 0.5 if bounds.minimum is None else bounds.minimum
+
+    def check(self, text: np.ndarray) -> Drop | None:
+        """A Drop with the probability, if it is too low."""
+        probability = self.languages.probability(text)
+        return Drop(f"where_{LANGUAGE}", probability, self.minimum) if probability < self.minimum else None
 
 
 def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop | None]:
@@ -103,8 +154,11 @@ class Rules:
             ("duplicate_line_characters", repetition.duplicate_line_character_share),
             ("duplicate_paragraph_characters", repetition.duplicate_paragraph_character_share),
         ]
-        self.top = dict(sorted(repetition.top_ngram_character_share.items()))
-        self.duplicate = dict(sorted(repetition.duplicate_ngram_character_share.items()))
+        # The most frequent n-gram of a very short text has a share over 1: 1 is no rule.
+        self.top, self.duplicate = (
+            {n: share for n, share in sorted(shares.items()) if share < 1}
+            for shares in (repetition.top_ngram_character_share, repetition.duplicate_ngram_character_share)
+        )
         self.ngram_rules = [(f"top_{n}_gram", share) for n, share in self.top.items()]
         self.ngram_rules += [(f"duplicate_{n}_gram", share) for n, share in self.duplicate.items()]
         names = [name for name, _ in [*self.line_rules, *self.ngram_rules]]

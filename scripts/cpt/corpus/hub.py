@@ -17,8 +17,8 @@ from huggingface_hub import HfApi, RepoFile, errors, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
 from cpt.config_sections import HubCorpus
+from cpt.corpus.readers import require_readers
 from cpt.corpus.remote import CutShort, described, folder_of_parts, patiently, status_of, stream_file
-from cpt.corpus.sources import LINES, TABLES, require_reader
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.progress import NOTICE
@@ -90,7 +90,8 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
         entries = []
     found = [entry for entry in entries if isinstance(entry, RepoFile)]
     return sorted(
-        (entry for entry in found if fnmatch.fnmatchcase(entry.path, pattern)), key=lambda entry: entry.path
+        (entry for entry in found if pattern == entry.path or fnmatch.fnmatchcase(entry.path, pattern)),
+        key=lambda entry: entry.path,
     )
 
 
@@ -107,8 +108,7 @@ def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards
             f"the runs' budgets), but {len(files)} files of {source.repo} match {source.files!r}; "
             f"lower shards or the budgets, or widen corpora.{corpus}.files"
         )
-    for file in files[:shards]:
-        require_reader(file.path, file.path, corpus, TABLES + LINES)
+    require_readers((file.path for file in files[:shards]), f"corpora.{corpus}.files", ("parquet", "jsonl"))
 
 
 def _announce(

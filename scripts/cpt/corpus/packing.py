@@ -14,7 +14,7 @@ import xxhash
 
 from cpt.arrays import ArrayWriter
 from cpt.config_sections import Packing
-from cpt.corpus.strategies import STRATEGIES, Strategy
+from cpt.corpus.strategies import STRATEGIES, Conversations, Strategy
 from cpt.corpus.stream import TokenSource, require_same_tokenizer
 from cpt.errors import UserError
 from cpt.progress import Progress
@@ -101,7 +101,7 @@ class Supply:
             "other_strategies": {
                 name: other.summary(source, strategy.length)
                 for name, other in STRATEGIES.items()
-                if not isinstance(strategy, other)
+                if not isinstance(strategy, other | Conversations)
             },
         }
 
@@ -136,7 +136,7 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarr
     return pattern, min(ends)
 
 
-Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[Block]:
@@ -144,31 +144,40 @@ def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[
 
     A source that is asked for more sequences than it has starts again, in another order. Yields the token ids
     [sequences, length], the number of each one's source (uint8), the positions in them at which documents
-    start (uint32, flat), how many of these each has (int64), and its tokens before the padding (uint32).
+    start (uint32, flat), how many of these each has (int64), its tokens before the padding (uint32), and
+    which tokens are trained on (uint8 [sequences, length]): of conversations the assistant's, of documents
+    all; [sequences, 0] if no source has conversations.
     """
     length, tokenizer = supplies[0].strategy.length, supplies[0].strategy.source.tokenizer
     dtype = np.dtype(tokenizer["dtype"]).newbyteorder("<")
     rows = max(1, BLOCK_BYTES // (length * dtype.itemsize))
+    masked = any(isinstance(supply.strategy, Conversations) for supply in supplies)
     for first in range(0, count, rows):
         sources = pattern[np.arange(first, min(first + rows, count)) % len(pattern)]
         sequences = np.empty((len(sources), length), dtype)
         lengths, counts = np.empty(len(sources), np.uint32), np.empty(len(sources), np.int64)
         starts: list[np.ndarray] = [np.empty(0, np.uint32)] * len(sources)
+        mask = np.ones((len(sources), length if masked else 0), np.uint8)
         for number, supply in enumerate(supplies):
             mine = np.flatnonzero(sources == number)
+            numbers = supply.take(len(mine))
+            if isinstance(supply.strategy, Conversations):
+                own = np.zeros((len(mine), length), np.uint8)
+                supply.strategy.read_masks(numbers, own)
+                mask[mine] = own
             if len(mine) == len(sources):
-                inside, counts, lengths = supply.strategy.read(supply.take(len(mine)), sequences)
+                inside, counts, lengths = supply.strategy.read(numbers, sequences)
                 starts = [inside]
             elif len(mine):
                 own = np.empty((len(mine), length), dtype)
-                inside, counts[mine], lengths[mine] = supply.strategy.read(supply.take(len(mine)), own)
+                inside, counts[mine], lengths[mine] = supply.strategy.read(numbers, own)
                 sequences[mine] = own
                 ends = np.cumsum(counts[mine]).tolist()
                 for row, begin, end in zip(mine.tolist(), [0, *ends], ends, strict=False):
                     starts[row] = inside[begin:end]
         for row in np.flatnonzero(lengths < length).tolist():
             sequences[row, lengths[row] :] = tokenizer["eos_token_id"]
-        yield sequences, sources, np.concatenate(starts), counts, lengths
+        yield sequences, sources, np.concatenate(starts), counts, lengths, mask
 
 
 class Mixture:
@@ -181,11 +190,18 @@ class Mixture:
         self.length, self.seed, self.tokenizer = packing.sequence_length, packing.seed, sources[0].tokenizer
         for source in sources:
             require_same_tokenizer(self.tokenizer, source.tokenizer, source.folder)
+        strategies = [Conversations if source.masks else STRATEGIES[packing.strategy] for source in sources]
         self.supplies = [
-            Supply(STRATEGIES[packing.strategy](source, self.length), self.seed) for source in sources
+            Supply(make(source, self.length), self.seed)
+            for make, source in zip(strategies, sources, strict=True)
         ]
         available = {}
         for source, supply in zip(sources, self.supplies, strict=True):
+            if not supply.strategy.sequences and source.masks:
+                raise UserError(
+                    f"corpus {source.corpus}: not one of its {source.documents} conversations has an answer "
+                    f"that ends within a sequence; raise packing.sequence_length ({self.length})"
+                )
             if not supply.strategy.sequences:
                 raise UserError(
                     f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
@@ -193,12 +209,18 @@ class Mixture:
                 )
             available[source.corpus] = packing.maximum_epochs * supply.strategy.sequences
         self.pattern, self.sequences = mixed({corpus: shares[corpus] for corpus in available}, available)
-        self.digest = hashlib.sha256()
+        self.digest, self.mask_digest = hashlib.sha256(), hashlib.sha256()
+        self.answer_tokens = [0] * len(sources)
+        self.masked = any(source.masks for source in sources)
 
     def write(self, folder: Path, name: str) -> None:
-        """Write sequences.bin, boundaries.npy, boundary_offsets.npy and lengths.npy."""
+        """Write sequences.bin, boundaries.npy, boundary_offsets.npy and lengths.npy.
+
+        With conversations also loss_mask.bin: a bit for each token, rows of whole bytes (np.packbits).
+        """
         with ExitStack() as files:
             file = files.enter_context(open(folder / "sequences.bin", "wb"))
+            masks = files.enter_context(open(folder / "loss_mask.bin", "wb")) if self.masked else None
             kinds = {"boundaries": np.uint32, "boundary_offsets": np.uint64, "lengths": np.uint32}
             boundaries, offsets, sizes = arrays = [
                 ArrayWriter(files.enter_context(open(folder / f"{array}.npy", "wb")), dtype)
@@ -206,16 +228,22 @@ class Mixture:
             ]
             progress = files.enter_context(Progress(name, self.sequences, "sequences"))
             offsets.add(np.zeros(1, np.uint64))
-            for block, sources, starts, counts, lengths in blocks(
+            for block, sources, starts, counts, lengths, mask in blocks(
                 self.supplies, self.pattern, self.sequences
             ):
                 file.write(block)
                 self.digest.update(block)
+                if masks is not None:
+                    bits = np.packbits(mask, axis=1)
+                    masks.write(bits)
+                    self.mask_digest.update(bits)
                 offsets.add(np.uint64(boundaries.count) + np.cumsum(counts).astype(np.uint64))
                 boundaries.add(starts)
                 sizes.add(lengths)
                 for number, supply in enumerate(self.supplies):
                     supply.add(lengths[sources == number])
+                    if isinstance(supply.strategy, Conversations):
+                        self.answer_tokens[number] += int(mask[sources == number].sum(dtype=np.int64))
                 progress.advance(len(block))
             for array in arrays:
                 array.finish()
@@ -223,13 +251,19 @@ class Mixture:
     def ledger(self) -> dict[str, Any]:
         """Where every token went, after `write`."""
         tokens = sum(supply.packed + supply.repeated for supply in self.supplies)
+        entries = {supply.strategy.source.corpus: supply.entry() for supply in self.supplies}
+        for entry, supply, answers in zip(entries.values(), self.supplies, self.answer_tokens, strict=True):
+            if isinstance(supply.strategy, Conversations):
+                entry["answer_tokens"] = answers
+        masks = {"loss_mask_sha256": self.mask_digest.hexdigest()} if self.masked else {}
         return {
             "tokens": tokens,
             "padding_tokens": self.sequences * self.length - tokens,
             **self.tokenizer,
             "seed": self.seed,
-            "sources": {supply.strategy.source.corpus: supply.entry() for supply in self.supplies},
+            "sources": entries,
             "sequences_sha256": self.digest.hexdigest(),
+            **masks,
         }
 
 

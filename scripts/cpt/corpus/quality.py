@@ -19,6 +19,9 @@ BINS: dict[str, tuple[float, ...]] = {
     "longest_run": (0, 1, 2, 3, 4, 6, *(2**power * step // 2 for power in range(3, 21) for step in (2, 3))),
 }
 
+# The rows of a histogram's file that hold no bin, but the least bytes per token in another script than Latin.
+SCRIPT_BOUNDS = "minimum_bytes_per_token"
+
 
 class Quality(NamedTuple):
     """The measures of documents, an array [documents] each; those of one without tokens are inf, 0, 0, 0."""
@@ -81,9 +84,11 @@ def longest_runs(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 class QualityHistogram:
-    """Documents per bin of each measure."""
+    """Documents per bin of each measure, and how many were `judged` by the bound of another script than
+    Latin: {(script, bound): documents}."""
 
     def __init__(self) -> None:
+        self.judged: dict[tuple[str, float], int] = {}
         self.counts = {measure: [0] * len(edges) for measure, edges in BINS.items()}
 
     def add(self, found: Quality) -> None:
@@ -101,6 +106,10 @@ class QualityHistogram:
             with open(path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     measure = row["measure"]
+                    if measure == SCRIPT_BOUNDS:
+                        key = row["to"], float(row["from"])
+                        self.judged[key] = self.judged.get(key, 0) + int(row["documents"])
+                        continue
                     self.counts[measure][BINS[measure].index(float(row["from"]))] += int(row["documents"])
         except (ValueError, KeyError, TypeError, csv.Error):
             raise DamagedFileError(f"{path}: not a complete table; delete it and run again") from None
@@ -112,13 +121,20 @@ class QualityHistogram:
         return [sum(counts) for counts in self.counts.values()]
 
     def lines(self) -> list[str]:
-        """`measure,from,to,documents` of the bins that aren't empty; a last bin has no `to`."""
+        """`measure,from,to,documents` of the bins that aren't empty; a last bin has no `to`.
+
+        Behind them bound, script and documents of those judged by it.
+        """
+        judged = [
+            f"{SCRIPT_BOUNDS},{bound},{script},{count}"
+            for (script, bound), count in sorted(self.judged.items())
+        ]
         return [
             f"{measure},{edge},{upper},{count}"
             for measure, edges in BINS.items()
             for edge, upper, count in zip(edges, (*edges[1:], ""), self.counts[measure], strict=True)
             if count
-        ]
+        ] + judged
 
     def write(self, path: Path) -> None:
         """Write `lines` as CSV."""

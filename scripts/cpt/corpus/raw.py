@@ -9,11 +9,14 @@ from cpt.config_sections import Corpus, DocumentationCorpus, HubCorpus, LocalCor
 from cpt.corpus.addresses import Address, fetch_address, is_address, matching_addresses
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.documents import Document, open_parquet, raw_schema, require_columns, row_writer
+from cpt.corpus.file_reading import FileReading, entry_of
 from cpt.corpus.hub import fetch_hub_file
+from cpt.corpus.questions import conversation_of
+from cpt.corpus.readers import require_readers
 from cpt.corpus.remote import folder_of_parts
-from cpt.corpus.sources import documents_in, require_reader
+from cpt.corpus.sources import ROWS
 from cpt.errors import UserError
-from cpt.files import atomic, sha256_of
+from cpt.files import atomic
 from cpt.progress import Progress
 
 
@@ -49,7 +52,7 @@ def _from_hub(source: HubCorpus, shard: Shard, columns: Sequence[str]) -> dict[s
     """Fetch a hub file: parquet stays as it is, JSON lines are converted."""
     path, revision, entry = fetch_hub_file(source, shard.corpus, shard.number, shard.count, shard.documents)
     name, replaced = entry["name"], 0
-    if name.endswith(".parquet"):
+    if name.lower().endswith(".parquet") and not source.conversations:
         file = open_parquet(path)
         require_columns(name, file.schema_arrow, source.text_column)
         if not file.metadata.num_rows:
@@ -57,9 +60,11 @@ def _from_hub(source: HubCorpus, shard: Shard, columns: Sequence[str]) -> dict[s
         with atomic(shard.documents) as temporary:
             path.rename(temporary)
     else:
-        replaced = _write(documents_in(path, name, source.text_column, columns), shard, columns)
+        reading = FileReading(source, columns)
+        _write(reading.rows({name: path}), shard, columns)
+        replaced = reading.entries[0]["documents_with_replaced_characters"]
     shutil.rmtree(path.parent)
-    return {"revision": revision, "files": [entry], "documents_with_replaced_characters": replaced}
+    return _facts(revision, [entry], replaced)
 
 
 def _from_files(
@@ -68,8 +73,7 @@ def _from_files(
     """Read this shard's share of the files on this disk or at addresses, which are copied here first."""
     patterns = [source.files] if isinstance(source.files, str) else source.files
     found: dict[str, Path | Address] = {str(path): path for path in files if not path.is_dir()}
-    for name in found:
-        require_reader(name, name, shard.corpus)
+    require_readers(found, f"corpora.{shard.corpus}.files", ROWS if source.conversations else None)
     for pattern in filter(is_address, patterns):
         found |= {address.url: address for address in matching_addresses(pattern, shard.corpus)}
     if not found:
@@ -88,42 +92,40 @@ def _from_files(
         name: fetch_address(found[name], folder, shard.corpus) if is_address(name) else found[name]
         for name in mine
     }
-    documents = (
-        document
-        for name, path in paths.items()
-        for document in documents_in(path, name, source.text_column, columns)
-    )
-    replaced = _write(documents, shard, columns)
-    entries = [_entry(path, name) for name, path in paths.items()]
+    reading = FileReading(source, columns)
+    _write(reading.rows(paths), shard, columns)
     shutil.rmtree(folder, ignore_errors=True)
-    return {"revision": None, "files": entries, "documents_with_replaced_characters": replaced}
+    replaced = sum(entry["documents_with_replaced_characters"] for entry in reading.entries)
+    return _facts(None, reading.entries, replaced)
 
 
 def _from_documentation(source: DocumentationCorpus, shard: Shard) -> dict[str, Any]:
     """Read this shard's share of the packages' source files."""
     mine = source_files(source.packages, shard.corpus)[shard.number :: shard.count]
-    _write((document for file in mine for document in documents_of(file)), shard)
-    entries = [_entry(file.path, file.url) for file in mine]
-    return {"revision": None, "files": entries, "documents_with_replaced_characters": 0}
+    documents = ((document, file.url, "py") for file in mine for document in documents_of(file))
+    if source.conversations:
+        turned = ((conversation_of(document), *origin) for document, *origin in documents)
+        documents = (row for row in turned if row[0] is not None)
+    _write(documents, shard)
+    return _facts(None, [entry_of(file.path, file.url) for file in mine], 0)
 
 
-def _entry(path: Path, name: str) -> dict[str, Any]:
-    """What the manifest says of a file that was read."""
-    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+def _facts(revision: str | None, entries: list[dict[str, Any]], replaced: int) -> dict[str, Any]:
+    """What the manifest says of a shard's files; `replaced` counts documents with replaced characters."""
+    return {"revision": revision, "files": entries, "documents_with_replaced_characters": replaced}
 
 
-def _write(documents: Iterable[Document], shard: Shard, columns: Sequence[str] = ()) -> int:
-    """Write the shard, with these columns of numbers; returns how many documents had characters replaced."""
-    replaced = 0
+def _write(rows: Iterable[tuple[Document, str, str]], shard: Shard, columns: Sequence[str] = ()) -> None:
+    """Write documents, each with its file and format, as the shard, with these columns of numbers."""
     with atomic(shard.documents) as temporary, Progress(str(shard), unit="documents") as progress:
-        with row_writer(temporary, raw_schema(columns)) as rows:
-            for document in documents:
-                rows.add(document.id, document.text, document.url, *document.numbers)
-                replaced += document.replaced
+        with row_writer(temporary, raw_schema(columns)) as output:
+            for document, *origin in rows:
+                output.add(
+                    document.id, document.text, document.url, *origin, document.title, *document.numbers
+                )
                 progress.advance()
-        if not rows.count:
+        if not output.count:
             raise _no_documents(shard)
-    return replaced
 
 
 def _no_documents(shard: Shard) -> UserError:

@@ -1,18 +1,21 @@
 """How much of a document repeats itself: lines, paragraphs, and n-grams of words (Rae et al. 2021, Table A1).
 
 A line is what line feeds separate, stripped of white space; a paragraph is what blank lines separate,
-stripped. Neither is empty. A 64-bit hash distinguishes them. What counts of n-grams is computed as
-datatrove's GopherRepetitionFilter does; `cpt.corpus.words` says what a word is.
+stripped. Neither is empty. A 64-bit hash distinguishes them. A line is short by its width: an ideograph is as
+wide as three letters, kana and Korean syllables as two, since a word of English takes six with its space, and
+one of these scripts two and three. What counts of n-grams is computed as datatrove's GopherRepetitionFilter
+does; `cpt.corpus.words` says what a word is.
 """
 
 from collections.abc import Collection
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from cpt.corpus.kernels import ONE, START, STEP, as_utf8, character, grown, hash_bytes, seen, table_size
-from cpt.corpus.words import SPACE, classes, hash_words_in_parts
+from cpt.corpus.words import IDEOGRAPH, KANA, SPACE, classes, hash_words_in_parts
 
 LINE_FEED = 10
 # A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
@@ -33,15 +36,24 @@ class Lines(NamedTuple):
 
 
 def count_lines(text: str | np.ndarray, short: int) -> Lines:
-    """Count a text's lines and paragraphs; lines of at most `short` characters are short.
+    """Count a text's lines and paragraphs; lines as wide as at most `short` letters are short.
 
     `text` may be its UTF-8 as well (uint8). Takes at most 32 bytes of memory per different line.
     """
-    return Lines(*_count_lines(as_utf8(text), classes(), short))
+    return Lines(*_count_lines(as_utf8(text), classes(), widths(), short))
+
+
+@cache
+def widths() -> np.ndarray:
+    """How many letters of a script with spaces each code point is as wide as: uint8 [0x110000]."""
+    widths = np.ones(0x110000, np.uint8)
+    widths[classes() == IDEOGRAPH], widths[classes() == KANA] = 3, 2
+    widths[0xAC00:0xD7A4] = 2  # Korean syllables
+    return widths
 
 
 @njit(cache=True)
-def _count_lines(data, classes, short):
+def _count_lines(data, classes, widths, short):
     lines = short_lines = duplicate_lines = duplicate_line_characters = 0
     paragraphs = duplicate_paragraphs = duplicate_paragraph_characters = 0
     line_hashes, paragraph_hashes = np.zeros(64, np.uint64), np.zeros(16, np.uint64)
@@ -62,7 +74,9 @@ def _count_lines(data, classes, short):
         if begin < end:
             lines += 1
             stripped = length - before - after
-            short_lines += stripped <= short
+            if stripped <= short:
+                # Only a line with other letters than ASCII has another width.
+                short_lines += end - begin == stripped or _width(data, begin, end, widths) <= short
             if seen(line_hashes, max(hash_bytes(data, begin, end), ONE)):
                 duplicate_lines += 1
                 duplicate_line_characters += stripped
@@ -88,6 +102,17 @@ def _count_lines(data, classes, short):
         *(characters, lines, short_lines, duplicate_lines, duplicate_line_characters),
         *(paragraphs, duplicate_paragraphs, duplicate_paragraph_characters),
     )
+
+
+@njit(cache=True)
+def _width(data, begin, end, widths):
+    """The width of the characters from `begin` to `end`, in letters."""
+    width = 0
+    while begin < end:
+        code, size = character(data, begin)
+        width += widths[code]
+        begin += size
+    return width
 
 
 @njit(cache=True)

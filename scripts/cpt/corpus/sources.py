@@ -1,70 +1,121 @@
-"""Documents out of files: tables, JSON lines and plain text."""
+"""Documents out of files: rows of tables and JSON lines, and works that a reader cuts into documents."""
 
 import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from decimal import Decimal
 from pathlib import Path
+from typing import BinaryIO
 
-import pyarrow as pa
-
-from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_columns, valid_text
+from cpt.corpus.documents import Document, as_name, open_parquet, read_rows, require_columns
+from cpt.corpus.encodings import pointed_to, valid_text, wide_encoding
+from cpt.corpus.readers import format_of
+from cpt.corpus.reading import ReadingProcess, ReadWork
+from cpt.corpus.unpacking import unpacked
 from cpt.errors import UserError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with
-TABLES = (".parquet",)
-LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-TEXTS = (".txt", ".md")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with, and joined files have inside
+ROWS = ("parquet", "jsonl")
+LONGEST_LINE = 2**30  # bytes; Arrow's strings end at 2 GiB
 
 
-def require_reader(
-    name: str, shown: str, corpus: str, endings: tuple[str, ...] = TABLES + LINES + TEXTS
-) -> None:
-    """UserError, which calls the file `shown`, unless its name has one of the endings that are read."""
-    if not name.endswith(endings):
-        raise UserError(
-            f"corpora.{corpus}.files: there is no reader for {shown}; "
-            f"narrow the pattern to known endings: {' '.join(endings)}"
-        )
-
-
-def documents_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()) -> Iterator[Document]:
+def documents_in(
+    path: Path,
+    name: str,
+    text_column: str,
+    columns: Sequence[str] = (),
+    process: ReadingProcess | None = None,
+) -> Iterator[Document]:
     """The documents of one file, in order; `name` is what ids and addresses call the file.
 
-    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`. `columns` are
-    those of the numbers that are wanted besides. Raises UserError where the file lacks one.
+    Files of rows are read here, all others by `process` (default: one for this file). Raises UserError, which
+    names the file, if it can't be read, and for columns of a file that has none.
     """
-    if path.name.endswith(TABLES):
+    if format_of(path.name) in ROWS:
+        yield from rows_in(path, name, text_column, columns)
+        return
+    with nullcontext(process) if process else ReadingProcess() as reading:
+        yield from documents_of_work(reading.read(path), path, name, columns)
+
+
+def documents_of_work(work: ReadWork, path: Path, name: str, columns: Sequence[str]) -> Iterator[Document]:
+    """The documents of a file that was read as a whole. Raises UserError if columns are wanted of it."""
+    if columns:
+        raise UserError(
+            f"{path}: a text has no column {columns[0]!r}; remove the corpus's key `where`, or give it "
+            "files with columns (.parquet, .jsonl)"
+        )
+    for number, (title, text) in enumerate(work.documents):
+        yield Document(f"{name}:{number}", text, name, bool(work.replaced), title=title or None)
+
+
+def rows_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()) -> Iterator[Document]:
+    """The documents of a file of rows, in order; `name` is what ids and addresses call the file.
+
+    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`. `columns` are
+    those of the numbers that are wanted. Raises UserError where the file lacks one.
+    """
+    if format_of(path.name) == "parquet":
+        require_file(path)
         schema = open_parquet(path).schema_arrow
         require_columns(path, schema, text_column, columns)
         rows = (
-            (text, identity, url, False, *numbers)
+            (text, identity, url, False, *map(_float, numbers))
             for text, identity, url, *numbers in read_rows(path, [text_column, "id", "url", *columns])
         )
-    elif path.name.endswith(LINES):
-        rows = _json_lines(path, text_column, columns)
-    elif columns:
-        raise UserError(
-            f"{path}: a text has no column {columns[0]!r}; leave out the corpus's key `where`, or give it "
-            "files with columns (.parquet, .jsonl)"
-        )
     else:
-        rows = iter([(path.read_bytes().removeprefix(BYTE_ORDER_MARK), None, None, False)])
+        rows = _json_lines(path, text_column, columns)
     for row, (text, identity, url, damaged, *numbers) in enumerate(rows):
         text, replaced = valid_text(text)
         title, address = as_name(identity) or f"{name}:{row}", as_name(url) or name
         yield Document(title, text, address, damaged or replaced, tuple(numbers))
 
 
-def _json_lines(path: Path, text_column: str, columns: Sequence[str]) -> Iterator[tuple]:
+def require_file(path: Path) -> None:
+    """UserError if a file is a pointer to another one, as a repository without its large files has them."""
+    with open(path, "rb") as file:
+        if pointer := pointed_to(file.read(64)):
+            raise UserError(f"{path}: {pointer}")
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, packed or not, as UTF-8 without byte-order marks, with their numbers from 1 on.
+
+    Blank lines are skipped. Raises UserError for damage, for a line over `LONGEST_LINE`, and where UTF-16 or
+    UTF-32 breaks its own rules.
+    """
+    with unpacked(path) as stream:
+        beginning = stream.peek(4)[:4]
+        if encoding := wide_encoding(beginning):
+            lines = _wide_lines(stream, encoding, path)
+        else:
+            lines = iter(lambda: stream.readline(LONGEST_LINE), b"")
+        for number, line in enumerate(lines, start=1):
+            if len(line) == LONGEST_LINE:
+                raise UserError(
+                    f"{path}, line {number}: it is longer than 1 GiB; is the file one of JSON lines?"
+                )
+            while line.startswith(BYTE_ORDER_MARK):
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if line.strip():
+                yield number, line
+
+
+def _wide_lines(stream: BinaryIO, encoding: str, path: Path) -> Iterator[bytes]:
     try:
-        with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
-            for number, line in enumerate(stream, start=1):
-                line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-                if line.strip():
-                    yield _json_row(line, f"{path}, line {number}", text_column, columns)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read to its end ({error}); fetch or make it again") from None
+        for line in io.TextIOWrapper(stream, encoding, newline="\n"):
+            yield line.encode()
+    except UnicodeError as error:
+        raise UserError(
+            f"{path}: it begins as {encoding.upper()}, but isn't ({error}); write it again as UTF-8"
+        ) from None
+
+
+def _json_lines(path: Path, text_column: str, columns: Sequence[str]) -> Iterator[tuple]:
+    for number, line in json_lines(path):
+        yield _json_row(line, f"{path}, line {number}", text_column, columns)
 
 
 def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str]) -> tuple:
@@ -72,13 +123,16 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
     try:
         row = json.loads(decoded)
     except (ValueError, RecursionError) as error:  # also for a number of more than 4,300 digits
-        raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object") from None
+        wide = "; it holds NUL bytes: is it UTF-16? Convert it to UTF-8" if b"\0" in line else ""
+        raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object{wide}") from None
     if not isinstance(row, dict) or text_column not in row:
         found = f"its keys are {', '.join(row)}" if isinstance(row, dict) else f"it is a {type(row).__name__}"
         raise UserError(
             f"{where}: there is no key {text_column!r}; {found}; "
             "name the one that holds the text with the corpus's key text_column"
         )
+    if decoded.count(f'"{text_column}"') > 1 and _times(decoded, text_column) > 1:
+        raise UserError(f"{where}: the key {text_column!r} is there twice; write the line again with one")
     text = row[text_column]
     if text is not None and not isinstance(text, str):
         raise UserError(
@@ -89,13 +143,21 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
     return text, row.get("id"), row.get("url"), damaged, *numbers
 
 
+def _times(line: str, key: str) -> int:
+    """How often a key is in the outermost object of a line."""
+    return sum(name == key for name, _ in json.loads(line, object_pairs_hook=list))
+
+
 def _number(row: dict, column: str, where: str) -> float | None:
     found = row.get(column, ...)
-    if found is None:
-        return None
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        return float(min(max(found, -sys.float_info.max), sys.float_info.max))
+    if found is None or (isinstance(found, int | float) and not isinstance(found, bool)):
+        return _float(found)
     problem = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
     raise UserError(
         f"{where}: {problem}, expected a number or null; correct the line, or the corpus's key `where`"
     )
+
+
+def _float(value: int | float | Decimal | None) -> float | None:
+    """A number as float64; beyond its range, the largest."""
+    return value if value is None else float(min(max(value, -sys.float_info.max), sys.float_info.max))

@@ -25,6 +25,14 @@ def is_held_out(key: bytes | np.ndarray, share: float) -> tuple[bool, int]:
     return order < share * 2**64, order
 
 
+def split_key(group_by: str, url: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """What decides on a document's side of the split, by `held_out.group_by`; its text if it has no url."""
+    if group_by == "text" or not len(url):
+        return text
+    slashes = np.flatnonzero(url == ord("/")) if group_by == "folder" else []
+    return url[: slashes[-1] + 1] if len(slashes) else url
+
+
 def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
     """The held-out documents of a corpus's shards in their order. Raises UserError if there are none."""
     files = [open_parquet(path, HELD_OUT_SCHEMA.names) for path in shards]
@@ -70,4 +78,5 @@ def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
             f"{path}: no text to score; raise held_out.share, so that documents of this corpus are held out"
         )
     ends = np.cumsum([len(ids) for ids in found]).astype(np.int64)
-    return HeldOut(np.concatenate(found), ends, size, tokenizer.eos_token_id)
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return HeldOut(np.concatenate(found), ends, size, start)

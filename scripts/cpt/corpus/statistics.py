@@ -29,12 +29,13 @@ def rows_of(
     token_drops: list[Path],
     duplicates: Sequence[Path],
     ledgers: list[dict[str, Any]],
+    overlap: dict[str, Any] | None = None,
 ) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
     The first three lists have a file per shard. `duplicates` are the tables of dropped duplicates; each makes
     a row, and has a column, of its own name. `ledgers` are those of the packed mixtures; each that takes from
-    the corpus makes rows.
+    the corpus makes rows. `overlap` is the report of what was taken out for held-out text, if configured.
 
     raw = what is dropped, set apart or kept, in documents and in bytes; kept = tail + unused + packed, for
     each mixture, in tokens. Tokens before tokenization are estimated: bytes times the tokens per byte of the
@@ -52,6 +53,8 @@ def rows_of(
 
     raw = early("raw", "", *filtered.pop("read"))
     del filtered["kept"], tokenized["read"]
+    # What was masked stays in: documents of which how many bytes were removed.
+    masked = {rule: filtered.pop(rule) for rule in list(filtered) if rule.startswith("masked_")}
     rows = [early("filter", rule, *counts) for rule, counts in filtered.items()]
     for path in duplicates:
         mine = [counts for name, _, *counts in read_table(path, 2) if name == corpus]
@@ -60,6 +63,9 @@ def rows_of(
     found = [sum(report[key] for report in reports) for key in ("contaminated", "contaminated_bytes")]
     dropped = sum(report["dropped"] for report in reports)
     rows.append(early("contaminated", "dropped", dropped, found[1] if dropped else 0))
+    if overlap:
+        taken_out = overlap["dropped"].get(corpus, {"documents": 0, "bytes": 0})
+        rows.append(early("overlap", "", taken_out["documents"], taken_out["bytes"]))
     apart = {"held_out": tokenized.pop("held_out"), "kept": tokenized.pop("kept")}
     rows += [Row(corpus, "token_quality", rule, "", *counts, None) for rule, counts in tokenized.items()]
     rows += [Row(corpus, stage, "", "", *counts, None) for stage, counts in apart.items()]
@@ -74,6 +80,8 @@ def rows_of(
     rows.insert(position, early("contaminated", "found", *found))
     yield raw
     yield from rows
+    for rule, counts in masked.items():
+        yield Row(corpus, "masked", rule.removeprefix("masked_"), "", *counts, None, None)
     for ledger in ledgers:
         if corpus in ledger["sources"]:
             yield from _packed(corpus, ledger["mixture"], ledger["sources"][corpus], rows[-1].tokens)

@@ -1,4 +1,7 @@
-"""How the stream of a corpus becomes sequences: cut every so many tokens, or documents kept whole."""
+"""How the stream of a corpus becomes sequences: cut every so many tokens, or documents kept whole.
+
+Conversations are always kept whole, or cut after an answer.
+"""
 
 import numpy as np
 
@@ -61,12 +64,20 @@ class BestFit:
         from cpt.corpus.best_fit import best_fit  # compiled code, which the other strategy does without
 
         self.source, self.length = source, length
-        starts = np.concatenate([begins for begins, _ in source.spans()]).view(np.uint64)
-        self.begins, self.sizes, self.offsets = best_fit(starts, source.tokens, length)
-        self.sequences, self.tail_tokens = len(self.offsets) - 1, 0
+        starts, total = self._documents()
+        self.begins, self.sizes, self.offsets = best_fit(starts, total, length)
+        self.sequences, self.tail_tokens = len(self.offsets) - 1, source.tokens - total
         self.truncated_documents = longer_documents(source, length)
 
-    def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _documents(self) -> tuple[np.ndarray, int]:
+        """Where documents start in the stream that is packed (uint64, ascending), and its tokens."""
+        return np.concatenate([begins for begins, _ in self.source.spans()]).view(
+            np.uint64
+        ), self.source.tokens
+
+    def read(
+        self, numbers: np.ndarray, out: np.ndarray, arrays: list[np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found = []
         lengths = np.empty(len(numbers), np.uint32)
         for row, number in enumerate(numbers.tolist()):
@@ -75,7 +86,7 @@ class BestFit:
             ends = np.cumsum(sizes, dtype=np.uint32)
             starts = ends - sizes
             for begin, start, end in zip(begins.tolist(), starts.tolist(), ends.tolist(), strict=True):
-                self.source.read(begin, out[row, start:end])
+                self.source.read(begin, out[row, start:end], arrays)
             found.append(starts)
             lengths[row] = ends[-1]
         return np.concatenate(found), np.array([len(starts) for starts in found]), lengths
@@ -93,7 +104,38 @@ class BestFit:
         }
 
 
+class Conversations(BestFit):
+    """Conversations (a source with masks) are packed as by `BestFit`, whatever the mixture's strategy.
+
+    One that is longer than a sequence ends after the last of its answers that fits. What comes after that,
+    and the whole conversation if not even its first answer fits, is in no sequence: `tail_tokens`.
+    """
+
+    def __init__(self, source: TokenSource, length: int):
+        super().__init__(source, length)
+        # From the stream without what was cut off to the source's own.
+        self.begins = self.places[np.searchsorted(self.starts, self.begins)]
+
+    def _documents(self) -> tuple[np.ndarray, int]:
+        begins, ends = (np.concatenate(edges) for edges in zip(*self.source.spans(), strict=True))
+        sizes = ends - begins
+        for number in np.flatnonzero(sizes > self.length).tolist():
+            mask = np.empty(self.length + 1, np.uint8)
+            self.source.read(int(begins[number]), mask, self.source.masks)
+            after = np.flatnonzero((mask[:-1] == 1) & (mask[1:] == 0))  # last tokens of answers
+            sizes[number] = after[-1] + 1 if len(after) else 0
+        kept = sizes > 0
+        self.places, sizes = begins[kept], sizes[kept]
+        self.starts = np.cumsum(sizes) - sizes
+        return self.starts.view(np.uint64), int(sizes.sum())
+
+    def read_masks(self, numbers: np.ndarray, out: np.ndarray) -> None:
+        """Copy the masks of sequences (int64 [n]) into `out` (uint8 [n, length]), as `read` the tokens."""
+        self.read(numbers, out, self.source.masks)
+
+
 Strategy = Concatenate | BestFit
+# By `packing.strategy`; for documents.
 STRATEGIES: dict[str, type[Strategy]] = {"concatenate": Concatenate, "best_fit": BestFit}
 
 

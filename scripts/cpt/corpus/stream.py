@@ -12,19 +12,30 @@ from cpt.arrays import load_array
 from cpt.errors import UserError
 from cpt.files import read_json
 
-TOKENIZER_KEYS = ("dtype", "eos_token_id", "vocab_size", "tokenizer_sha256")
+TOKENIZER_KEYS = ("dtype", "bos_token_id", "eos_token_id", "vocab_size", "tokenizer_sha256")
 BLOCK_DOCUMENTS = 2**20  # looked at together
 
 
 class TokenSource:
     """The tokens of a corpus: its shards, memory-mapped, as one stream. Nothing is held per document.
 
-    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `folder` (of the shards).
+    A corpus of conversations has masks besides: a byte for each token, 1 where it is the assistant's.
+
+    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `folder` (of the shards),
+    `arrays` and `masks` (of the shards; no masks: all tokens count).
     """
 
-    def __init__(self, corpus: str, tokens: Sequence[Path], ends: Sequence[Path], manifests: Sequence[Path]):
+    def __init__(
+        self,
+        corpus: str,
+        tokens: Sequence[Path],
+        ends: Sequence[Path],
+        manifests: Sequence[Path],
+        masks: Sequence[Path] = (),
+    ):
         self.corpus, self.folder = corpus, tokens[0].parent
         self.arrays: list[np.ndarray] = []
+        self.masks: list[np.ndarray] = []
         self.ends: list[np.ndarray] = []  # uint64: of the documents, counted from the shard's first token
         self.tokens = self.documents = 0
         self.offsets, self.document_offsets = [0], [0]
@@ -33,6 +44,8 @@ class TokenSource:
             manifest = read_json(manifest_path)
             require_same_tokenizer(self.tokenizer, manifest, path)
             self._add(path, manifest, load_array(ends_path, manifest["documents"] > 0))
+        for path, array in zip(masks, self.arrays, strict=bool(masks)):
+            self.masks.append(mapped(path, np.dtype(np.uint8), len(array)))
         if not self.tokens:
             raise UserError(
                 f"corpus {corpus}: there are no tokens to pack; see filtered/*.drops.csv and "
@@ -40,26 +53,23 @@ class TokenSource:
             )
 
     def _add(self, path: Path, manifest: dict[str, Any], ends: np.ndarray) -> None:
+        if len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
+            raise _unfit(path)
         dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
-        whole = path.stat().st_size == manifest["tokens"] * dtype.itemsize
-        if not whole or len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
-            raise UserError(f"{path}: doesn't fit its manifest; delete it and run again")
-        tokens = np.memmap(path, dtype, mode="r") if manifest["tokens"] else np.empty(0, dtype)
-        # Plain arrays on the mapped memory: the class memmap makes each slice slow.
-        self.arrays.append(np.asarray(tokens))
+        self.arrays.append(mapped(path, dtype, manifest["tokens"]))
         self.ends.append(np.asarray(ends))
         self.tokens += manifest["tokens"]
         self.documents += manifest["documents"]
         self.offsets.append(self.tokens)
         self.document_offsets.append(self.documents)
 
-    def read(self, begin: int, out: np.ndarray) -> None:
-        """Copy the len(out) tokens from position `begin` of the stream on into `out`."""
-        filled = 0
+    def read(self, begin: int, out: np.ndarray, arrays: list[np.ndarray] | None = None) -> None:
+        """Copy the len(out) tokens from position `begin` of the stream on into `out`; or of `masks`."""
+        arrays, filled = arrays or self.arrays, 0
         shard = bisect_right(self.offsets, begin) - 1
         while filled < len(out):
             here = begin + filled - self.offsets[shard]
-            part = self.arrays[shard][here : here + len(out) - filled]
+            part = arrays[shard][here : here + len(out) - filled]
             out[filled : filled + len(part)] = part
             filled += len(part)
             shard += 1
@@ -107,6 +117,18 @@ class TokenSource:
             before = np.searchsorted(self.ends[shard][:-1], inside) + (inside > 0)
             found[places] = self.document_offsets[shard] + before
         return found
+
+
+def mapped(path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    """A file of `count` numbers, memory-mapped. Raises UserError if it has another size."""
+    if path.stat().st_size != count * dtype.itemsize:
+        raise _unfit(path)
+    # A plain array on the mapped memory: the class memmap makes each slice slow.
+    return np.asarray(np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype))
+
+
+def _unfit(path: Path) -> UserError:
+    return UserError(f"{path}: doesn't fit its manifest; delete it and run again")
 
 
 def _by_part(offsets: list[int], values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

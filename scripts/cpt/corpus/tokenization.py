@@ -13,8 +13,10 @@ from cpt.config_sections import HeldOut, TokenQualityFilter
 from cpt.corpus.documents import RowWriter, as_strings, column_of, read_batches, utf8_of
 from cpt.corpus.drops import Drop, DropTable
 from cpt.corpus.quality import Quality, QualityHistogram, quality_of
-from cpt.corpus.split import is_held_out
+from cpt.corpus.split import is_held_out, split_key
 from cpt.corpus.tokens import ModelTokenizer
+from cpt.corpus.writing import MinimumBytes
+from cpt.errors import UserError
 
 # The rules in the order in which they are tried, and the bound of each: a key of `filters.token_quality`.
 RULES = {
@@ -24,6 +26,7 @@ RULES = {
     "distinct": "minimum_distinct_share",
     "longest_run": "maximum_run_tokens",
 }
+FEW = 20  # documents of a file; a rule may take all of fewer
 Columns = tuple[pa.Array, pa.Array, pa.Array]  # ids, URLs and texts (large strings)
 
 
@@ -60,10 +63,14 @@ class Tokenization:
     ):
         self.tokenizer, self.thresholds, self.split = tokenizer, thresholds, split
         self.output, self.aside = output, aside
+        self.minimum = MinimumBytes(thresholds.minimum_bytes_per_token, tokenizer.count)
         self.table, self.histogram = DropTable([*RULES, "held_out"], "bytes", "tokens"), QualityHistogram()
+        self.histogram.judged = self.minimum.documents
         self.ends: list[int] = []
         self.tokens = 0
         self.digest = hashlib.sha256()
+        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self.bos = np.array(bos, tokenizer.dtype)
         self.eos = np.array([tokenizer.eos_token_id], tokenizer.dtype)
 
     def add(self, names: pa.Array, urls: pa.Array, texts: pa.Array) -> Iterator[int]:
@@ -74,20 +81,21 @@ class Tokenization:
             sizes = np.array([len(text) for text in contents[first : first + len(inside)]])
             found = quality_of(ids, inside, sizes, self.tokenizer.unknown_id)
             self.histogram.add(found)
+            minimums = self.minimum.of(found.bytes_per_token, contents[first : first + len(inside)])
+            drops = check_tokens(found, self.thresholds, minimums)
             kept = []
-            parts = zip(
-                check_tokens(found, self.thresholds), sizes.tolist(), np.split(ids, inside[:-1]), strict=True
-            )
+            parts = zip(drops, sizes.tolist(), np.split(ids, inside[:-1]), strict=True)
             for number, (drop, size, mine) in enumerate(parts, start=first):
-                by_url = self.split.group_by == "url" and len(keys[number])
-                out, order = is_held_out(keys[number] if by_url else contents[number], self.split.share)
+                key = split_key(self.split.group_by, keys[number], contents[number])
+                out, order = is_held_out(key, self.split.share)
                 rule = drop.rule if drop else "held_out" if out else "kept"
-                self.table.count(rule, size, len(mine) + 1)
+                tokens = len(self.bos) + len(mine) + 1
+                self.table.count(rule, size, tokens)
                 if rule == "kept":
-                    kept += (mine, self.eos)
-                    self.tokens += len(mine) + 1
+                    kept += (self.bos, mine, self.eos)
+                    self.tokens += tokens
                     self.ends.append(self.tokens)
-                elif not drop or self.table.wants(rule):
+                else:
                     document = (column[number].as_py() for column in (names, urls, texts))
                     if drop:
                         value = drop.value if math.isfinite(drop.value) else None
@@ -101,15 +109,34 @@ class Tokenization:
             first += len(inside)
             yield len(inside)
 
+    def require_some(self, path: Path) -> None:
+        """UserError, which names the key, if one rule took all documents of a file with more than a few."""
+        for rule, key in RULES.items():
+            count = self.table.counts[rule][0]
+            if count == self.table.read >= FEW:
+                first = self.table.examples[rule][0]
+                raise UserError(
+                    f"{path}: filters.token_quality.{key} drops all of its {count:,} documents, such as "
+                    f"{first['id']} ({first['value']}, threshold {first['threshold']}); change it, or look "
+                    "whether the model's tokenizer suits this text"
+                )
 
-def check_tokens(found: Quality, thresholds: TokenQualityFilter) -> list[Drop | None]:
+
+def check_tokens(found: Quality, thresholds: TokenQualityFilter, minimums: np.ndarray) -> list[Drop | None]:
     """The first token-level rule that each document breaks, or None (paper 3.2.3).
 
-    Rules in order: bytes per token under the minimum; over the maximum (so also a text of which no token is
-    left); share of unknown tokens; distinct share; longest run of one token.
+    Rules in order: bytes per token under the document's minimum (float64 [documents]); over the maximum (so
+    also a text of which no token is left); share of unknown tokens; distinct share; longest run of one token.
+    Where a token is a byte or little more, as in scripts that a tokenizer doesn't know, few are distinct in
+    any text: there the least distinct share is lower by as much as bytes per token are under the config's.
     """
     values = (found.bytes_per_token, *found)
-    bounds = [getattr(thresholds, key) for key in RULES.values()]
+    of_all = {key: getattr(thresholds, key) for key in RULES.values()}
+    minimum = of_all["minimum_bytes_per_token"]
+    shorter = np.minimum(1.0, found.bytes_per_token / minimum) if minimum else 1.0
+    of_all["minimum_bytes_per_token"] = minimums
+    of_all["minimum_distinct_share"] = of_all["minimum_distinct_share"] * shorter
+    bounds = [np.broadcast_to(bound, len(minimums)) for bound in of_all.values()]
     broken = np.array(
         [
             measure < bound if key.startswith("minimum") else measure > bound
@@ -120,5 +147,5 @@ def check_tokens(found: Quality, thresholds: TokenQualityFilter) -> list[Drop | 
     names = list(RULES)
     for document in np.flatnonzero(broken.any(axis=0)).tolist():
         rule = int(broken[:, document].argmax())
-        drops[document] = Drop(names[rule], values[rule][document].item(), bounds[rule])
+        drops[document] = Drop(names[rule], values[rule][document].item(), bounds[rule][document].item())
     return drops

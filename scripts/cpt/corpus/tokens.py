@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from cpt.corpus.fast_tokens import FastEncoder, NotSuitedError, first_difference, hostile_strings
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
+from cpt.progress import NOTICE
 from cpt.sizes import token_bytes
 
 BATCH_BYTES = 2**21  # encoded at once
@@ -30,9 +31,10 @@ class ModelTokenizer:
     """The tokenizer in a model folder, set up for text that is data: no special token is added, and the
     strings of special tokens inside the text stay text.
 
-    Attributes: `eos_token_id` and `vocab_size` (from config.json), `unknown_id` (None: it has none),
-    `dtype` (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (what encodes:
-    Hugging Face tokenizers, unless `use_fast` has put gigatoken in front of it; the ids are the same).
+    Attributes: `eos_token_id` and `vocab_size` (from config.json), `bos_token_id` (None: no BOS stands before
+    a document, as the folder's tokenizer adds none to a text), `unknown_id` (None: it has none), `dtype`
+    (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (what encodes: Hugging Face
+    tokenizers, unless `use_fast` has put gigatoken in front of it; the ids are the same).
     """
 
     def __init__(self, model: Path):
@@ -57,6 +59,13 @@ class ModelTokenizer:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
+        if dropout := self.definition["model"].pop("dropout", None):
+            message = "%s: its BPE dropout of %s is switched off, so that a text has one encoding"
+            logging.log(NOTICE, message, path, dropout)
+            self.tokenizer.model.dropout = None
+        bos = config.get("bos_token_id")
+        added = bos not in (None, self.eos_token_id) and self.tokenizer.encode("").ids[:1] == [bos]
+        self.bos_token_id: int | None = bos if added else None
         self.unknown_id = _unknown_id(self.definition["model"], self.tokenizer)
         self.path = path
         self.fast: FastEncoder | None = None
@@ -89,6 +98,10 @@ class ModelTokenizer:
         """Token ids of each text, in order: arrays of `dtype`, without EOS; see `encode_batches`."""
         for ids, ends in self.encode_batches(text.encode() for text in texts):
             yield from np.split(ids, ends[:-1])
+
+    def count(self, text: str) -> int:
+        """The number of a text's tokens."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_batches(self, texts: Iterable[bytes | np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Token ids of texts given as UTF-8, in order, some texts at a time.
@@ -133,7 +146,7 @@ class ModelTokenizer:
                 for part, is_left in zip(np.split(ids, ends[:-1]), left.tolist(), strict=True)
             ]
             ids, ends = np.concatenate(parts), np.cumsum([len(part) for part in parts])
-        return self._checked(ids), ends
+        return self.checked(ids), ends
 
     def _encode_exactly(self, texts: list[str]) -> list[np.ndarray]:
         encoded = self.tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -142,10 +155,11 @@ class ModelTokenizer:
     def _encode_long(self, text: str) -> np.ndarray:
         ids = bytearray()  # grows in place, so that the ids are held once
         for part in encode_long(self.tokenizer, text):
-            ids += self._checked(part).data
+            ids += self.checked(part).data
         return np.frombuffer(ids, self.dtype)
 
-    def _checked(self, ids: np.ndarray) -> np.ndarray:
+    def checked(self, ids: np.ndarray) -> np.ndarray:
+        """The ids as `dtype`. Raises UserError if one lies outside the model's vocabulary."""
         if len(ids) and int(ids.max()) >= self.vocab_size:
             raise UserError(
                 f"{self.path}: gives token id {int(ids.max())}, but the model's vocab_size is "

@@ -1,15 +1,23 @@
 r"""Words of a text as an array of hashes, so that counting n-grams is comparing numbers.
 
-A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`). Other
-characters between two such runs join them (don't, 3.14, x.y/z), except commas, hyphens and
-dashes; every other character that isn't white space is a word of its own. This comes close to spaCy's
-words, on which the published filters count n-grams; docs/filters.md says how close. `cpt.corpus.kernels`
-has the hash.
+A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`) and of the
+marks and invisible characters after them. Other characters between two such runs join them (don't, 3.14,
+x.y/z), except commas, hyphens and dashes; every other character that isn't white space is a word of its
+own. This comes close to spaCy's words, on which the published filters count n-grams; docs/filters.md says
+how close.
+
+Some scripts are written without spaces. There a run of letters is cut after a letter where a hash of it and
+of the next one says so, on average once every 2 letters (ideographs), 3 (kana) or 4 (Thai, Lao, Khmer,
+Burmese and the like), which is the length of a word in these scripts. A cut depends on two neighbours
+alone, so the same passage has the same words in any document. docs/filters.md compares this with
+dictionaries. `cpt.corpus.kernels` has the hash of a word.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,8 +33,42 @@ from cpt.corpus.kernels import (
     with_byte,
 )
 
-SPACE, WORD, JOINING, SEPARATE = 0, 1, 2, 3
-_WORDS = re.compile(r"\w+(?:[^\w\s,\-–—]+\w+)*|[^\w\s]")  # noqa: RUF001
+# Classes of code points. From IDEOGRAPH on: letters of scripts without spaces, in the order of the usual
+# letters per word.
+SPACE, WORD, JOINING, SEPARATE, MARK, INVISIBLE, IDEOGRAPH, KANA, COMPLEX = range(9)
+LONGEST = 4  # times the usual letters: a word of such a script is cut there at the latest
+# The scripts of Unicode's line-breaking classes ID, CJ and SA (UAX #14), and Tibetan, Balinese and Javanese.
+_UNSPACED = {
+    IDEOGRAPH: (
+        (0x3005, 0x3007),
+        (0x3021, 0x3029),
+        (0x3400, 0x4DBF),
+        (0x4E00, 0xA4CF),
+        (0xF900, 0xFAFF),
+        (0x16FE0, 0x18D8F),
+        (0x1B170, 0x1B2FF),
+        (0x20000, 0x3FFFF),
+    ),
+    KANA: ((0x3031, 0x3035), (0x3041, 0x312F), (0x31A0, 0x31FF), (0xFF66, 0xFF9F), (0x1AFF0, 0x1B16F)),
+    COMPLEX: (
+        (0xE01, 0xEFF),
+        (0xF00, 0xFFF),
+        (0x1000, 0x109F),
+        (0x1780, 0x17FF),
+        (0x1950, 0x19DF),
+        (0x1A20, 0x1AAF),
+        (0x1B00, 0x1B7F),
+        (0xA980, 0xA9FF),
+        (0xAA60, 0xAADF),
+        (0x11700, 0x1174F),
+    ),
+}
+_SEPARATE = (
+    r"[,\-–—\u3001-\u3004\u3008-\u301f\u3030\u303d\u30a0\u30fb"  # noqa: RUF001
+    r"\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
+)
+_BY_CATEGORY = {"Mn": MARK, "Mc": MARK, "Me": MARK, "Cf": INVISIBLE, "Nd": WORD}
+_TSHEG = "\u0f0b\u0f0c"  # between syllables of Tibetan
 
 
 @cache
@@ -34,24 +76,108 @@ def classes() -> np.ndarray:
     """The class of each code point: uint8 [0x110000]."""
     everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     classes = np.full(0x110000, JOINING, np.uint8)
-    for pattern, kind in ((r"\w+", WORD), (r"\s+", SPACE), (r"[,\-–—]", SEPARATE)):  # noqa: RUF001
+    for pattern, kind in ((r"\w+", WORD), (r"\s+", SPACE), (_SEPARATE, SEPARATE)):
         for match in re.finditer(pattern, everything):
             classes[match.start() : match.end()] = kind
+    for kind, ranges in _UNSPACED.items():
+        for first, last in ranges:
+            inside = classes[first : last + 1]
+            inside[inside == WORD] = kind
+    for first, end in ((0, 0x32000), (0xE0000, 0xE0200)):  # there are no marks elsewhere
+        kinds = np.array(
+            [_BY_CATEGORY.get(unicodedata.category(letter), 0) for letter in everything[first:end]]
+        )
+        classes[first:end][kinds > 0] = kinds[kinds > 0]
+    classes[list(map(ord, _TSHEG))] = MARK
     return classes
 
 
+def _set_of(*kinds: int) -> str:
+    """The code points of some classes, as they stand inside the brackets of a regular expression."""
+    inside = np.isin(classes(), kinds)
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)).tolist()
+    return "".join(
+        rf"\U{first:08x}-\U{end - 1:08x}" for first, end in zip(edges[::2], edges[1::2], strict=True)
+    )
+
+
+class _Patterns(NamedTuple):
+    """Words with punctuation and without, their group a run of scripts without spaces; the letters of such a
+    run, with their marks; and invisible characters."""
+
+    words: re.Pattern
+    bare: re.Pattern
+    letters: re.Pattern
+    invisible: re.Pattern
+
+
+@cache
+def _patterns() -> _Patterns:
+    marks, letters = _set_of(MARK, INVISIBLE), _set_of(WORD)
+    word, unspaced = f"[{letters}][{letters}{marks}]*", f"[{_set_of(IDEOGRAPH, KANA, COMPLEX)}][{marks}]*"
+    joining = f"[{_set_of(JOINING)}][{_set_of(JOINING)}{marks}]*"
+    expressions = (
+        rf"{word}(?:{joining}{word})*|((?:{unspaced})+)|\S",
+        f"{word}|((?:{unspaced})+)",
+        unspaced,
+        f"[{_set_of(INVISIBLE)}]",
+    )
+    return _Patterns(*map(re.compile, expressions))
+
+
+def each_word(text: str, punctuation: bool = True) -> Iterator[str]:
+    """The words of a text as strings, in order; the definition that `hash_words` follows.
+
+    Without `punctuation` there are none of it, and invisible characters belong to no word.
+    """
+    patterns = _patterns()
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    if not punctuation and not (classes()[codes] >= MARK).any():  # most texts, and much faster
+        yield from (match[0] for match in re.finditer(r"\w+", text))
+        return
+    pattern = patterns.words if punctuation else patterns.bare
+    for match in pattern.finditer(text if punctuation else patterns.invisible.sub("", text)):
+        if match.lastindex:
+            yield from _cut(patterns.letters.findall(match[0]))
+        else:
+            yield match[0]
+
+
+def _cut(letters: list[str]) -> Iterator[str]:
+    """Words of a run of letters, with their marks, of scripts without spaces."""
+    begin = 0
+    for end, letter in enumerate(letters, start=1):
+        usual = letters_per_word(classes()[ord(letter[0])])
+        full = end - begin >= LONGEST * usual
+        if end == len(letters) or full or is_cut(ord(letter[0]), ord(letters[end][0]), usual):
+            yield "".join(letters[begin:end])
+            begin = end
+
+
+@njit(cache=True)
+def letters_per_word(kind):
+    """The usual letters of a word in scripts without spaces, by the class of a letter (int64)."""
+    return np.int64(kind) - (IDEOGRAPH - 2)
+
+
+@njit(cache=True)
+def is_cut(letter, following, usual):
+    """Whether a word ends between two letters (code points): by a hash of both, once in `usual` times."""
+    mixed = np.uint64(letter) * np.uint64(0x9E3779B1) + np.uint64(following) * np.uint64(0x85EBCA6B)
+    return ((mixed & np.uint64(0xFFFFFFFF)) >> np.uint64(16)) % np.uint64(usual) == 0
+
+
 def words_of(text: str, punctuation: bool = True) -> list[str]:
-    """The words of a text as strings, in order; the definition that `hash_words` follows."""
-    return _WORDS.findall(text) if punctuation else re.findall(r"\w+", text)
+    """The words of `each_word`."""
+    return list(each_word(text, punctuation))
 
 
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of a text's words, and where they end: uint64 [words] and int32 [words + 1].
 
-    `text` may be its UTF-8 as well (uint8). Ends are counted in characters, white space and left-out
-    words not counted, so words i to j have ends[j + 1] - ends[i] characters. With `punctuation` false,
-    words are the runs of word characters alone. Takes 12 bytes of memory for each word, besides the
-    text's bytes. Raises UserError for a text of 2 GiB or more.
+    `text` may be its UTF-8 as well (uint8). Ends are counted in characters, those between words not
+    counted, so words i to j have ends[j + 1] - ends[i] characters. `punctuation` as for `each_word`. Takes 12
+    bytes of memory for each word, besides the text's bytes. Raises UserError for a text of 2 GiB or more.
     """
     return next(hash_words_in_parts(text, LARGEST, punctuation))
 
@@ -84,7 +210,7 @@ def _hash_words(data, classes, punctuation, position, limit):
     while place < length:
         code, width = character(data, place)
         kind = classes[code]
-        if kind == SPACE or (kind != WORD and not punctuation):
+        if kind == SPACE or (not punctuation and kind != WORD and kind < IDEOGRAPH):
             place += width
             continue
         if words == limit:
@@ -92,13 +218,14 @@ def _hash_words(data, classes, punctuation, position, limit):
         value, packed = START, ONE
         end = place + width
         characters += 1
+        letters = 1  # of a script without spaces
         while True:
             while place < end:
                 value, packed = with_byte(value, packed, np.uint64(data[place]))
                 place += ONE
-            if kind != WORD:
+            if kind != WORD and kind < IDEOGRAPH:
                 break
-            while place < length:  # most words are ASCII throughout
+            while kind == WORD and place < length:  # most words are ASCII throughout
                 byte = data[place]
                 if byte >= 0x80 or classes[byte] != WORD:
                     break
@@ -107,21 +234,35 @@ def _hash_words(data, classes, punctuation, position, limit):
                 characters += 1
             if place == length:
                 break
-            # Another word character belongs to the word, and so do joining ones before it.
+            # Marks belong to the word, and so does another word character and joining ones before it.
             joining = 0
             end = place
-            code, width = character(data, end)
-            after = classes[code]
-            if after == JOINING and punctuation:
-                while after == JOINING:
-                    end += width
-                    joining += 1
-                    if end == length:
-                        break
-                    code, width = character(data, end)
-                    after = classes[code]
-            if after != WORD:
-                break
+            following, width = character(data, end)
+            after = classes[following]
+            if after == INVISIBLE and not punctuation:
+                place += width
+                continue
+            if after in (MARK, INVISIBLE):
+                end += width
+                characters += 1
+                continue
+            if kind >= IDEOGRAPH:
+                usual = letters_per_word(kind)
+                if after < IDEOGRAPH or letters >= LONGEST * usual or is_cut(code, following, usual):
+                    break
+                code, kind = following, after
+                letters += 1
+            else:
+                if after == JOINING and punctuation:
+                    while after in (JOINING, MARK, INVISIBLE):
+                        end += width
+                        joining += 1
+                        if end == length:
+                            break
+                        following, width = character(data, end)
+                        after = classes[following]
+                if after != WORD:
+                    break
             end += width
             characters += joining + 1
         hashes[words] = mixed_in(value, packed)

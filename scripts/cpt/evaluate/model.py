@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 from cpt.cuda import require_cuda
 from cpt.errors import UserError
 from cpt.gpus import claim_gpus
+from cpt.model_folders import weights
 
 Device = Literal["cuda", "cpu"]
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -26,19 +27,24 @@ def load_model(
 
     Raises UserError if the folder holds no model, or PyTorch can't compute on a GPU that was asked for.
     """
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(
-            f"{folder}: no model.safetensors; expected a model folder, so run the step that makes it"
-        )
+    weights(folder)
+    set_up_device(threads, device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.backend_tokenizer.encode_special_tokens = True
+    return model, tokenizer
+
+
+def set_up_device(threads: int, device: Device) -> None:
+    """Prepare to compute on a GPU that no other job has, or on `threads` CPU threads.
+
+    Raises UserError if PyTorch can't compute on a GPU that was asked for.
+    """
     disable_progress_bar()
     torch.set_num_threads(threads)
     if device != "cpu":
         claim_gpus(1)
         require_cuda()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=PRECISIONS[precision]).eval().to(device)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    tokenizer.backend_tokenizer.encode_special_tokens = True
-    return model, tokenizer
 
 
 @contextmanager

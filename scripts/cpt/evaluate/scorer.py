@@ -16,6 +16,7 @@ from cpt.evaluate.attention import hidden_states, shares_prefixes
 from cpt.evaluate.model import load_model
 from cpt.evaluate.trees import Tree, grow_trees, pack_trees
 from cpt.progress import Progress
+from cpt.rotary import grouped_by_frequencies
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation) as text, then as ids
 
@@ -99,11 +100,9 @@ class Scorer(TemplateLM):
                 )
             questions.append((tuple(context[-room:]), tuple(continuation)))
         sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
-        # Without shared prefixes a tree has one path.
-        trees = grow_trees(sequences, self.batch_tokens if self.shares else 0)
         found: list[Answer | None] = [None] * len(requests)
         with Progress(self.label, len(requests), "answer") as bar:
-            for row in pack_trees(trees, self.batch_tokens):
+            for row in self._rows(sequences):
                 numbers = [number for tree in row for number in tree.numbers]
                 batch = [questions[number] for number in numbers]
                 answers = self.answers.get(batch)
@@ -114,6 +113,17 @@ class Scorer(TemplateLM):
                     found[number] = answer
                 bar.advance(len(numbers))
         return found
+
+    def _rows(self, sequences: list[tuple[int, ...]]) -> list[list[Tree]]:
+        """Rows of trees with every sequence; of models that look at lengths, with those that may meet."""
+        rows = []
+        for group in grouped_by_frequencies([len(sequence) for sequence in sequences], self.model.config):
+            # Without shared prefixes a tree has one path.
+            trees = grow_trees([sequences[n] for n in group], self.batch_tokens if self.shares else 0)
+            for tree in trees:
+                tree.numbers = [group[number] for number in tree.numbers]
+            rows += pack_trees(trees, self.batch_tokens)
+        return rows
 
     @torch.inference_mode()
     def _score(self, row: list[Tree], questions: list[Question]) -> list[Answer]:

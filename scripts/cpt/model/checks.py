@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
+from cpt.shapes import measured_shape
 from cpt.sizes import over_context
 
 HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
@@ -60,15 +61,17 @@ def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
     """Facts about the model in `folder`, read as it was written, for the import report.
 
     `parameters` counts a tied matrix once; `loss_on_known_text` is the mean cross-entropy on KNOWN_TEXT
-    after one EOS, in float32, and `uniform_loss` what guessing gives (nats per token).
+    after BOS if the folder's tokenizer adds it, else after one EOS, in float32, and `uniform_loss` what
+    guessing gives (nats per token). `shape` is what plans are made from.
 
     Raises UserError if the folder's model isn't equal to `imported`, from which it was written, or if its
     logits aren't those that training computes.
     """
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     config = model.config
-    text = PreTrainedTokenizerFast.from_pretrained(folder)(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
-    ids = torch.tensor([[config.eos_token_id, *text]])[:, : config.max_position_embeddings]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    adds_bos = config.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [config.bos_token_id]
+    ids = known_text(tokenizer, config.bos_token_id if adds_bos else config.eos_token_id, config)
     dtype = str(model.dtype).removeprefix("torch.")
     check_saved(model, imported, ids)
     logits = check_head(model.float(), ids)
@@ -80,6 +83,7 @@ def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
         "architecture": read_json(folder / "config.json")["architectures"][0],
         "parameters": parameters,
         "parameters_without_embeddings": parameters - inputs.numel() - (0 if tied else outputs.numel()),
+        "shape": measured_shape(model),
         "context_length": config.max_position_embeddings,
         "vocab_size": config.vocab_size,
         "eos_token_id": config.eos_token_id,
@@ -90,6 +94,26 @@ def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
         "uniform_loss": round(math.log(config.vocab_size), 6),
         "sha256": {name: sha256_of(folder / name) for name in ("model.safetensors", "tokenizer.json")},
     }
+
+
+def known_text(tokenizer: PreTrainedTokenizerFast, start: int, config: PreTrainedConfig) -> torch.Tensor:
+    """KNOWN_TEXT after the id `start`, cut to the context: int64 [1, tokens]."""
+    text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
+    return torch.tensor([[start, *text]])[:, : config.max_position_embeddings]
+
+
+def losses_on_known_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
+    """Mean cross-entropy on KNOWN_TEXT in nats per token, in the model's dtype: `without_bos` (after EOS) and
+    `with_bos`.
+    """
+    losses = {}
+    starts = {"without_bos": tokenizer.eos_token_id, "with_bos": tokenizer.bos_token_id}
+    for key, start in starts.items():
+        ids = known_text(tokenizer, start, model.config)
+        with torch.inference_mode():
+            logits = model.eval()(input_ids=ids).logits.float()
+        losses[key] = cross_entropy(logits[0, :-1], ids[0, 1:]).item()
+    return losses
 
 
 def check_saved(saved: PreTrainedModel, imported: PreTrainedModel, ids: torch.Tensor) -> None:
@@ -159,17 +183,22 @@ def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> boo
     )
 
 
-def check_loss(loss: float, uniform_loss: float) -> None:
-    """Raise UserError if the loss on ordinary English is near that of guessing.
+def loss_limit(config: PreTrainedConfig) -> float:
+    """Nats per token that a working model stays under on ordinary English."""
+    return MAXIMUM_LOSS_SHARE * math.log(config.vocab_size)
 
-    That is how a checkpoint with lost or shuffled weights, or another model's tokenizer, shows.
+
+def check_loss(loss: float, limit: float, other: str = "") -> None:
+    """Raise UserError if the loss on ordinary English isn't under `limit`, but near that of guessing.
+
+    That is how a checkpoint with lost or shuffled weights, or another model's tokenizer, shows. `other` says
+    what was tried too.
     """
-    limit = MAXIMUM_LOSS_SHARE * uniform_loss
     if not loss < limit:
         raise UserError(
-            f"base: the model has a loss of {loss:.2f} nats per token on ordinary English; a working one is "
-            f"under {limit:.2f} (guessing gives {uniform_loss:.2f}). The weights are broken, or "
-            "don't belong to this tokenizer. Check that config.json, weights and tokenizer come from one "
-            "release, that tie_word_embeddings is right, and that no weight file is a bad conversion (try "
-            "pytorch_model.bin instead of model.safetensors)"
+            f"base: the model has a loss of {loss:.2f} nats per token on ordinary English{other}; a working "
+            f"one is under {limit:.2f} (guessing gives {limit / MAXIMUM_LOSS_SHARE:.2f}). The weights are "
+            "broken, or don't belong to this tokenizer. Check that config.json, weights and tokenizer come "
+            "from one release, that tie_word_embeddings is right, and that no weight file is a bad "
+            "conversion (try pytorch_model.bin instead of model.safetensors)"
         )

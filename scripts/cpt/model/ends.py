@@ -14,7 +14,7 @@ DOCUMENT_ENDS = (
     "</s>",
     "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
-TURN_END = re.compile(r"im_end|end_of_turn|eot|eom|^<\|(end|return|call)\|>$", re.IGNORECASE)
+TURN_END = re.compile(r"im_end|end_?of_?(turn|utterance)|eot|eom|^<\|(end|return|call)\|>$", re.IGNORECASE)
 
 
 @dataclass

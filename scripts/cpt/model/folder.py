@@ -9,20 +9,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.model.ends import Ends, find_ends
-from cpt.model.loaded import SPECIAL_TOKENS, Loaded, fast_tokenizer, token_text
-from cpt.model.pieces import tokenizer_of_pieces
+from cpt.model.loaded import Loaded, fast_tokenizer, token_text
+from cpt.model.tokenizer_files import adds_bos, read_tokenizer
 from cpt.model_folders import companions
+from cpt.shapes import context_length
+from cpt.templates import chat_templates, with_eos
 
 # By their names in safetensors.
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")  # in the order of preference
-MOBILELLM_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # in the order of preference
+OTHER_SAFETENSORS = {
+    "adapter_model.safetensors": "an adapter (LoRA), to be merged into its model (peft's merge_and_unload)",
+    "consolidated*.safetensors": "with the names of Mistral's own library: take the release for transformers",
+}
 MOBILELLM_LICENCE = "FAIR Noncommercial Research License; weights derived from it must carry it"
 # Of code that isn't run, of other model classes, of the files' dtype, which is read from themselves, and of
 # how a run of the author's computed.
@@ -47,6 +52,11 @@ def load_folder(folder: Path) -> Loaded:
     weights, and for a tokenizer without EOS; the message names them.
     """
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"base: {folder} has adapter_config.json, but no config.json: it is an adapter (LoRA) to a "
+                "model; merge it into that (peft's merge_and_unload), and save the result"
+            )
         raise UserError(
             f"base: {folder} has no config.json; expected a Hugging Face model folder, so fix base.path or "
             "base.repo"
@@ -57,31 +67,26 @@ def load_folder(folder: Path) -> Loaded:
     model = _model(config, folder, repairs)
     file = folder / "generation_config.json"
     generation = read_json(file) if file.is_file() else {}
-    backend, special = _tokenizer(folder, given, repairs)
-    templates = _templates(folder, special.get("chat_template"))
-    ends = _ends(folder, backend, special, given, generation, templates, repairs)
-    facts = {"licence": MOBILELLM_LICENCE} if given.get("model_type") == "mobilellm" else {}
-    tokenizer = fast_tokenizer(
-        backend, {**special, "chat_template": templates}, config.max_position_embeddings
-    )
+    backend, special = read_tokenizer(folder, given, repairs)
+    texts = {name: template.text for name, template in chat_templates(folder).items()}
+    before = token_text(special.get("eos_token"))
+    ends = _ends(folder, backend, special, given, generation, texts, repairs)
     files = {name: (folder / name).read_bytes() for name in companions(folder)}
     files.pop(Path("tokenizer.json"), None)  # written from what was read
-    return Loaded(model, tokenizer, facts, repairs, ends, special, generation, files)
-
-
-def _templates(folder: Path, configured: Any) -> str | dict[str, str] | None:
-    """Chat templates, wherever the folder has them: one, or several by name. Files go first, as in
-    transformers. `configured` is that of tokenizer_config.json."""
-    found = {entry["name"]: entry["template"] for entry in configured} if isinstance(configured, list) else {}
-    if isinstance(configured, str):
-        found = {"default": configured}
-    files = [*folder.glob("chat_template.jinja"), *sorted(folder.glob("additional_chat_templates/*.jinja"))]
-    if files:
-        found = {
-            "default" if path.parent == folder else path.stem: path.read_text(encoding="utf-8")
-            for path in files
-        }
-    return found["default"] if list(found) == ["default"] else found or None
+    if before and before != token_text(special["eos_token"]):
+        kept = {name: with_eos(text, before) for name, text in texts.items()}
+        if kept != texts:
+            repairs.append(f"chat template: its eos_token stays {before!r}, which ends a turn")
+            files = {name: content for name, content in files.items() if name.suffix != ".jinja"}
+            special.pop("chat_template", None)
+        texts = kept
+    facts = {"licence": MOBILELLM_LICENCE} if given.get("model_type") == "mobilellm" else {}
+    chat_template = texts["default"] if list(texts) == ["default"] else texts or None
+    tokenizer = fast_tokenizer(
+        backend, {**special, "chat_template": chat_template}, config.max_position_embeddings
+    )
+    bos = adds_bos(backend, special)
+    return Loaded(model, tokenizer, facts, repairs, ends, special, generation, files, bos)
 
 
 def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrainedConfig:
@@ -111,12 +116,15 @@ def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrain
         )
     # transformers' own form of infinity in JSON, {"__float__": "Infinity"}.
     config = CONFIG_MAPPING[kind].from_dict(PreTrainedConfig._decode_special_floats(kept))
+    if (length := context_length(config)) != getattr(config, "max_position_embeddings", None):
+        config.max_position_embeddings = length  # saved too, so that every stage finds it
+        repairs.append(f"config: max_position_embeddings is {length}, as its class calls it otherwise")
     for name in ("vocab_size", "max_position_embeddings"):
         if not isinstance(getattr(config, name, None), int):
             raise UserError(
                 f"{folder / 'config.json'}: model_type {kind!r} has no {name}; only language models with a "
                 "fixed context can be continued, and of models of text and pictures only the text part; "
-                "choose another base model"
+                "choose another base model, or write there the length of text that it was trained on"
             )
     return config
 
@@ -137,6 +145,9 @@ def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTra
             return model
         problems.append(f"{pattern}: {problem}")
     if not problems:
+        for pattern, what in OTHER_SAFETENSORS.items():
+            for file in sorted(folder.glob(pattern)):
+                raise UserError(f"base: {folder} has only {file.name}, {what}")
         raise UserError(
             f"base: {folder} has neither {' nor '.join(WEIGHT_FILES)}; fetch the weights, or take a release "
             "that has them in one of these formats"
@@ -217,85 +228,13 @@ def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[i
     return (reduce(torch.promote_types, found) if found else torch.float32), shapes
 
 
-def _tokenizer(folder: Path, config: dict[str, Any], repairs: list[str]) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer itself, and the content of tokenizer_config.json with its special tokens repaired.
-
-    `config` is the content of config.json.
-    """
-    file, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
-    special = read_json(file) if file.is_file() else {}
-    for name, token in (read_json(older) if older.is_file() else {}).items():
-        if name in SPECIAL_TOKENS and not special.get(name):
-            special[name] = token
-    if (folder / "tokenizer.json").is_file():
-        try:
-            backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # tokenizers has no class of its own
-            raise UserError(
-                f"{folder / 'tokenizer.json'}: can't be read ({error}); fetch it again, from the release of "
-                "the weights"
-            ) from None
-    elif (folder / "tokenizer.model").is_file():
-        backend = tokenizer_of_pieces(folder / "tokenizer.model")
-        repairs.append(
-            "tokenizer: tokenizer.json made from SentencePiece's tokenizer.model, and compared with it"
-        )
-    else:
-        raise UserError(
-            f"base: {folder} has neither tokenizer.json nor tokenizer.model; fetch one of them from the "
-            "release of the weights"
-        )
-    backend.no_truncation()
-    backend.no_padding()
-    _add_tokens(backend, special, folder, repairs)
-    if config.get("model_type") == "mobilellm":
-        for name, token in MOBILELLM_SPECIAL.items():
-            if not special.get(name):
-                special[name] = token
-                repairs.append(f"tokenizer: {name} was empty, is {token!r} (id {backend.token_to_id(token)})")
-    for name in SPECIAL_TOKENS:
-        text = token_text(special.get(name))
-        if text and backend.token_to_id(text) is None:
-            raise UserError(
-                f"{file}: {name} {text!r} isn't in the tokenizer's vocabulary; correct it there, or take all "
-                "files of the tokenizer from one release"
-            )
-    return backend, special
-
-
-def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, repairs: list[str]) -> None:
-    """Add what tokenizer_config.json or added_tokens.json has beyond the tokenizer's own file.
-
-    Raises UserError if a token would get another id.
-    """
-    file = folder / "added_tokens.json"
-    plain = {id: token for token, id in (read_json(file) if file.is_file() else {}).items()}
-    full = {int(id): token for id, token in special.get("added_tokens_decoder", {}).items()}
-    added = []
-    for id, token in sorted((plain | full).items()):
-        text = token_text(token)
-        if backend.token_to_id(text) is not None:
-            continue
-        options = {key: value for key, value in token.items() if key != "__type"} if id in full else {}
-        backend.add_tokens([AddedToken(**{"content": text, "special": True} | options)])
-        if backend.token_to_id(text) != id:
-            raise UserError(
-                f"{folder}: the added token {text!r} should have id {id}, but the tokenizer's next id is "
-                f"{backend.token_to_id(text)}; save the tokenizer with AutoTokenizer.save_pretrained, which "
-                "writes a tokenizer.json that has all tokens"
-            )
-        added.append(text)
-    if added:
-        repairs.append(f"tokenizer: {len(added)} added tokens put into tokenizer.json ({added[0]!r}, ...)")
-
-
 def _ends(
     folder: Path,
     backend: Tokenizer,
     special: dict[str, Any],
     config: dict[str, Any],
     generation: dict[str, Any],
-    templates: str | dict[str, str] | None,
+    templates: dict[str, str],
     repairs: list[str],
 ) -> Ends:
     """Document separator and ends of generation. The separator becomes `special`'s EOS."""

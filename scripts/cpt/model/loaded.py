@@ -26,7 +26,8 @@ class Loaded:
     `facts` are lines for the import report (revision, licence, ...), `repairs` says in words what had to
     be changed. The tokenizer's EOS is the token that separates documents. `ends` has it and the ends of
     generation. `settings` and `generation` are what the source's tokenizer_config.json and
-    generation_config.json say, `files` the content of all its other files that travel, by name.
+    generation_config.json say, `files` the content of all its other files that travel, by name. `adds_bos`:
+    the source's tokenizer puts BOS before a text.
     """
 
     model: PreTrainedModel
@@ -37,6 +38,7 @@ class Loaded:
     settings: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     files: dict[Path, bytes] = field(default_factory=dict)
+    adds_bos: bool = False
 
     def save(self, folder: Path) -> None:
         """Write config.json, generation_config.json, model.safetensors, the tokenizer's and all other files.
@@ -94,17 +96,24 @@ class Loaded:
         _write(file, merged)
 
     def _check_ids(self) -> None:
-        """Ids beyond the embedding are allowed for special tokens that text never becomes."""
+        """Ids beyond the embedding are allowed for special tokens that neither text nor a chat becomes."""
         known, tokenizer = self.model.config.vocab_size, self.tokenizer
-        special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        added = tokenizer.added_tokens_decoder
+        special = {id for id, token in added.items() if token.special}
         used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+        used |= set(self.ends.generation) if self.ends else set()
         beyond = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= known)
         wrong = [(id, token) for id, token in beyond if id not in special or id in used]
+        if wrong and all(id in added for id, _ in beyond):
+            raise UserError(
+                f"base: {wrong[0][1]!r} (id {wrong[0][0]}) was added to the tokenizer, but the embedding has "
+                f"only {known} rows; resize it (model.resize_token_embeddings(len(tokenizer))) and save "
+                "both, or take the tokenizer without the token"
+            )
         if wrong:
             raise UserError(
-                f"base: the tokenizer has id {wrong[-1][0]}, but the model knows only {known} ids "
-                f"(vocab_size in config.json). They belong to different models, or {wrong[-1][1]!r} was "
-                "added without resizing the embedding; take both from one release"
+                f"base: the tokenizer has ids up to {wrong[-1][0]}, but the embedding only {known} rows "
+                "(vocab_size in config.json), so they belong to different models; take both from one release"
             )
         if beyond:
             self.repairs.append(

@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cpt.errors import UserError
 from cpt.model.ends import find_ends
 from cpt.model.loaded import Loaded, fast_tokenizer
+from cpt.templates import with_eos
 
 GLOBAL_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -98,6 +99,7 @@ def load_gguf(path: Path) -> Loaded:
         repairs.append(
             f"tokenizer: EOS is {separator!r}, which separates documents, not {special['eos_token']!r}"
         )
+        special["chat_template"] = _with_eos(templates, special["eos_token"])
         special["eos_token"] = separator
     tokenizer = fast_tokenizer(backend, special, config.max_position_embeddings)
     facts = {
@@ -105,7 +107,8 @@ def load_gguf(path: Path) -> Loaded:
         "licence": header.get("general.license"),
         "weights_were": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
     }
-    return Loaded(model, tokenizer, facts, repairs, ends)
+    adds_bos = bool(special.get("bos_token") and header.get("tokenizer.ggml.add_bos_token"))
+    return Loaded(model, tokenizer, facts, repairs, ends, adds_bos=adds_bos)
 
 
 def _templates(header: _Header) -> str | dict[str, str] | None:
@@ -114,6 +117,13 @@ def _templates(header: _Header) -> str | dict[str, str] | None:
     single, names = header.get("tokenizer.chat_template"), [named] if isinstance(named, str) else named
     further = {name: header.need(f"tokenizer.chat_template.{name}") for name in names}
     return {"default": single, **further} if further and single else further or single
+
+
+def _with_eos(templates: str | dict[str, str] | None, token: str) -> str | dict[str, str] | None:
+    """The templates for a tokenizer of another EOS: `eos_token` in them stays `token`."""
+    if isinstance(templates, dict):
+        return {name: with_eos(text, token) for name, text in templates.items()}
+    return with_eos(templates, token) if templates else None
 
 
 def _config(header: _Header, tied: bool) -> LlamaConfig:

@@ -6,6 +6,7 @@ models that can't be expressed so are refused, and every result is compared with
 """
 
 import random
+import re
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
@@ -14,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from cpt.errors import UserError
 
+TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\n")  # a token in base64 and its rank
 SPACE = "\u2581"  # stands for a space in pieces
 PROBES = (
     "",
@@ -39,6 +41,11 @@ def tokenizer_of_pieces(path: Path) -> Tokenizer:
     """
     try:
         content = path.read_bytes()
+        if TIKTOKEN.match(content):
+            raise UserError(
+                f"{path}: a tiktoken file, not a SentencePiece model; make a tokenizer.json where the "
+                "model's own tokenizer works: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
         source = SentencePieceProcessor(model_proto=content)
     except (RuntimeError, OSError):
         raise UserError(

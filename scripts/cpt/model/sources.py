@@ -18,8 +18,9 @@ from cpt.model.tiny import load_random
 from cpt.model.wheels import extract
 from cpt.model_folders import OTHER_WEIGHTS
 
-# All but code, and weights in formats that aren't read: what users of the model need is no list of names.
-IGNORED = ["*.py", ".*", *(f"*{ending}" for ending in OTHER_WEIGHTS)]
+# All but code, weights by Mistral's own names beside those of transformers, and weights in formats that
+# aren't read: what users of the model need is no list of names.
+IGNORED = ["*.py", ".*", "consolidated*", *(f"*{ending}" for ending in OTHER_WEIGHTS)]
 
 
 def load_source(source: BaseSource, wheel: Path | None) -> Loaded:

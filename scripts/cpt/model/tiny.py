@@ -9,6 +9,10 @@ from cpt.config_sections import RandomModel
 from cpt.model.loaded import Loaded, fast_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role + ': ' + message.content + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 def byte_characters() -> dict[str, int]:
@@ -46,5 +50,5 @@ def load_random(source: RandomModel) -> Loaded:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         model = LlamaForCausalLM(config)
-    special = {"eos_token": END_OF_TEXT}
+    special = {"eos_token": END_OF_TEXT, "chat_template": CHAT_TEMPLATE}
     return Loaded(model, fast_tokenizer(byte_tokenizer(), special, source.context_length))

@@ -75,7 +75,7 @@ def _steps(stages: dict[str, list[dict[str, str]]]) -> list[Step]:
     made.total("read", _amount(stages["raw"][0]))
     kinds: dict[str, list[dict[str, str]]] = {"column": [], "length": [], "repetition": []}
     for row in stages["filter"]:
-        bounds, length = row["rule"].startswith("where_"), row["rule"] in LENGTH_RULES
+        bounds, length = row["rule"].startswith(("where_", "private_")), row["rule"] in LENGTH_RULES
         kinds["column" if bounds else "length" if length else "repetition"].append(row)
     for kind, members in kinds.items():
         for label, parts in _by_label(members).items():
@@ -88,6 +88,8 @@ def _steps(stages: dict[str, list[dict[str, str]]]) -> list[Step]:
     found, dropped = stages["contaminated"]
     left_in = int(found["documents"]) - int(dropped["documents"])
     made.take(f"contaminated ({left_in:,} left in)" if left_in else "contaminated", [dropped])
+    if "overlap" in stages:
+        made.take("overlap with held-out text", stages["overlap"])
     for label, parts in _by_label(stages["token_quality"]).items():
         made.take(label, parts)
     made.take("held out", stages["held_out"], APART)

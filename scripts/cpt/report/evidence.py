@@ -269,7 +269,7 @@ def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, 
     never held against the paper's).
     """
     runs = config["runs"]
-    trained = [run for run, tokens in budgets.items() if tokens and not runs[run].get("interpolate")]
+    trained = [run for run, tokens in budgets.items() if tokens and not runs[run].get("merge")]
     names = {}
     paper_budgets = {name: run["tokens"] for name, run in paper["runs"].items() if run["tokens"]}
     ends = sorted(trained, key=budgets.__getitem__)

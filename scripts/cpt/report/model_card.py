@@ -4,6 +4,7 @@ The fields are those of https://huggingface.co/docs/hub/model-cards, written by 
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -90,90 +91,99 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
     return results
 
 
-def trained_by(config: Config, name: str) -> list[str]:
-    """The runs whose training a model went through, the first one first.
-
-    A run comes after those that it starts from; an interpolated model has those of the run that it leads to.
-    """
-    run = config.runs[name]
-    before = run.interpolate.run if run.interpolate else run.start_from
-    return [*(trained_by(config, before) if before else []), *([name] if run.tokens else [])]
-
-
 def model_card(
     name: str,
     config: Config,
     base_report: dict[str, Any],
     scores: list[Row],
-    summary: dict[str, Any],
+    summaries: list[dict[str, Any]],
+    use: Sequence[str] = (),
 ) -> str:
-    """The card of a trained model, or of one interpolated between the base model and a trained one.
+    """The card of a trained model, or of a sum of models.
 
     Args:
         name: the run.
         config: the merged config of the results.
         base_report: models/base.json.
         scores: rows of scores.csv, of all runs.
-        summary: run.json of the run, or of the one that an interpolated model leads to.
+        summaries: run.json of the run, or of all runs that a sum of models went through.
+        use: further paragraphs of the last section.
     """
     base = config.base
     stated = base.license or base_report.get("licence")
-    trained = {run: config.mixtures_of(run) for run in trained_by(config, name)}
+    trained = {run: config.mixtures_of(run) for run in config.trained_by(name)}
     corpora = {
         corpus: config.corpora[corpus]
         for mixtures in trained.values()
         for mixture in mixtures
         for corpus in config.mixtures[mixture]
     }
-    tokens = summary["tokens"] + sum(config.runs[run].tokens for run in list(trained)[:-1])
+    last = {summary["run"]: summary["tokens"] for summary in summaries}
+    tokens = sum(last.get(run, config.runs[run].tokens) for run in trained)
     mine = [row for row in scores if row["run"] == name]
     labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
     repository = hub_repository(base)
+    merge = config.runs[name].merge or {}
+    summands = [source for model, source in config.reference_models.items() if model in merge]
+    named = [hub for hub in map(hub_repository, (base, *summands)) if hub]
     data = ModelCardData(
         model_name=name,
-        base_model=repository,
+        base_model=named[0] if len(named) == 1 else named or None,
         datasets=[corpus.repo for corpus in corpora.values() if corpus.source == "hub"] or None,
         language=sorted({corpus.language for corpus in corpora.values() if corpus.language}) or None,
         **license_fields(stated, repository),
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["continued-pretraining", "domain-adaptation"],
+        tags=["continued-pretraining", "domain-adaptation", *(["merge"] if merge else [])],
         eval_results=evaluation_results(mine, labels),
     )
-    named = repository or base.label
-    title = named or ("a local model" if base.source == "local" else model_name(base.model_dump()))
+    title = _title(base)
     parts = [
         f"# {name}",
-        _what_it_is(title, config.runs[name], tokens, summary),
+        _what_it_is(title, config, config.runs[name], tokens, sum(last.values())),
         "## Scores",
         *_scores(mine, labels),
         "## Training data",
         _corpora(trained, config),
         "## Training",
-        _training(summary),
+        *_trainings(summaries, base_report.get("adds_bos", False)),
         "## Licence",
-        _licence(title, stated, data.license),
+        _licence(title, stated, data.license, summands),
         "## Use",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
         "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```",
+        *use,
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _what_it_is(title: str, run: Run, tokens: int, summary: dict[str, Any]) -> str:
+def _what_it_is(title: str, config: Config, run: Run, tokens: int, last: int) -> str:
     trained = f"{tokens:,} tokens of continued pre-training"
-    if run.interpolate:
-        share = run.interpolate.ratio
+    if run.merge:
+        parts = [f"{share:g} times {_named(model, title, config)}" for model, share in run.merge.items()]
         return (
-            f"This is {title}, moved towards the same model after {trained}: each weight is {1 - share:g} of "
-            f"the one and {share:g} of the other (Wortsman et al. 2022). It was not trained itself."
+            f"This is a sum of models, weight by weight: {' + '.join(parts).replace('+ -', '- ')}. {trained} "
+            "went into it; it was not trained itself."
         )
     return f"This is {title} after {trained}" + (
-        f", the last {summary['tokens']:,} of them from the model of the run {run.start_from} on."
-        if tokens > summary["tokens"]
+        f", the last {last:,} of them from the model of the run {run.start_from} on."
+        if tokens > last
         else "."
     )
+
+
+def _title(source: BaseSource) -> str:
+    """A model's name, without paths of the user's disk."""
+    named = hub_repository(source) or source.label
+    return named or ("a local model" if source.source == "local" else model_name(source.model_dump()))
+
+
+def _named(model: str, title: str, config: Config) -> str:
+    """What a summand is, in words."""
+    if model in config.reference_models:
+        return _title(config.reference_models[model])
+    return f"the run {model}" if config.budgets.get(model) else title
 
 
 def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
@@ -235,12 +245,20 @@ def _corpora(trained: dict[str, list[str]], config: Config) -> str:
     return "\n".join(lines)
 
 
-def _training(summary: dict[str, Any]) -> str:
+def _trainings(summaries: list[dict[str, Any]], adds_bos: bool) -> Iterator[str]:
+    """A table for each run, below its name where there are several."""
+    for summary in summaries:
+        yield from [f"### {summary['run']}"] if len(summaries) > 1 else []
+        yield _training(summary, adds_bos)
+
+
+def _training(summary: dict[str, Any], adds_bos: bool) -> str:
     """A table of how the run was trained: the last one, if it started from another."""
     settings, loss = summary["settings"], summary["final_loss"]
     facts = {
         "tokens": f"{summary['tokens']:,}",
         "sequences": f"{summary['sequences']:,} of {summary['sequence_length']:,} tokens",
+        "documents": "after BOS, and each ended by EOS" if adds_bos else "each ended by EOS",
         "steps": f"{summary['steps']:,} of {summary['global_batch']:,} sequences",
         "optimizer": f"AdamW, β₁ {settings['beta1']:g}, β₂ {settings['beta2']:g}, "
         f"weight decay {settings['weight_decay']:g}",
@@ -261,7 +279,7 @@ def _training(summary: dict[str, Any]) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
 
 
-def _licence(title: str, stated: str | None, identifier: str) -> str:
+def _licence(title: str, stated: str | None, identifier: str, summands: list[BaseSource]) -> str:
     if not stated:
         return (
             f"**Not known.** The licence of {title} isn't stated where the workflow could read it. "
@@ -270,4 +288,6 @@ def _licence(title: str, stated: str | None, identifier: str) -> str:
     terms = f"The weights derive from {title} and stay under its licence: {stated}."
     if identifier == "other":
         terms += " The hub expects its text in a file `LICENSE` beside this card."
+    for source in summands:
+        terms += f" They also derive from {_title(source)}: {source.license or 'its licence is not stated'}."
     return terms + " The licences of the training text are in the table above."

@@ -12,6 +12,7 @@ from cpt.report import style
 from cpt.report.rows import read_rows
 
 COLUMNS = ("corpus", "measure", "from", "to", "documents")
+SCRIPT_BOUNDS = "minimum_bytes_per_token"  # rows that hold no bin, but the bound of a script and its name
 
 
 class Panel(NamedTuple):
@@ -41,6 +42,8 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
     """
     measures: dict[str, dict[str, list[tuple[float, float, int]]]] = {}
     for row in read_rows(path, COLUMNS):
+        if row["measure"] == SCRIPT_BOUNDS:
+            continue
         lower = float(row["from"])
         upper = float(row["to"]) if row["to"] else 1.05 * lower  # the last bin has no end
         bins = measures.setdefault(row["measure"], {}).setdefault(row["corpus"], [])
@@ -59,12 +62,28 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
     }
 
 
+def read_script_bounds(path: Path) -> dict[str, float]:
+    """The least bytes per token by which documents in other scripts than Latin were judged."""
+    rows = (row for row in read_rows(path, COLUMNS) if row["measure"] == SCRIPT_BOUNDS)
+    return {row["to"]: float(row["from"]) for row in rows}
+
+
 def draw_quality(
-    drawn: Figure, bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], thresholds: dict[str, float]
+    drawn: Figure,
+    bins: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]],
+    thresholds: dict[str, float],
+    script_bounds: dict[str, float],
 ) -> None:
-    """One panel per measure: share of the documents in each bin, an outline per corpus, thresholds dashed."""
+    """One panel per measure: share of the documents in each bin, an outline per corpus, thresholds dashed.
+
+    The bounds of other scripts than Latin are dotted and have the script's name.
+    """
     for axes, panel in zip(drawn.subplots(2, 2).flat, _panels(thresholds), strict=True):
         _draw_panel(axes, panel, bins[panel.measure])
+    for script, bound in script_bounds.items():
+        drawn.axes[0].axvline(bound, color="black", linestyle=":", linewidth=0.8)
+        place = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right"}
+        drawn.axes[0].annotate(script, (bound, 1), rotation=90, fontsize=5, **place)
     handles, names = drawn.axes[1].get_legend_handles_labels()
     style.legend(drawn, 4, handles=handles, labels=names)
     drawn.supylabel("Documents per bin (%)", fontsize=8.5)

@@ -18,7 +18,9 @@ from cpt.report.rows import grouped, read_rows
 
 # Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
 WINDOWS = ((50, 21), (12, 5))
-HOLLOW = {"marker": "o", "markerfacecolor": "white", "markersize": 4.5}  # of interpolated models
+# Sums of models: on the way from the base model to a run, and any others.
+BETWEEN = {"marker": "o", "markerfacecolor": "white", "markersize": 4.5, "linestyle": "none"}
+ELSEWHERE = {**BETWEEN, "marker": "s", "color": style.GREY}
 
 
 def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -109,9 +111,17 @@ class Curve(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Changes in bits per byte of an interpolated model against the base model, and the run it leads to."""
+    """Changes in bits per byte of a sum of models against the base model.
 
-    run: str
+    Attributes:
+        name: of the sum.
+        run: at the other end, if it lies between the base model and one run.
+        share: that run's coefficient.
+    """
+
+    name: str
+    run: str | None
+    share: float
     domain: float
     general: float
 
@@ -127,20 +137,24 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return curves
 
 
-def read_points(bits: Sequence[Path], interpolated: dict[str, str], corpora: list[str]) -> list[Point]:
-    """Changes of interpolated models against the base model.
+def read_points(bits: Sequence[Path], merges: dict[str, dict[str, float]], corpora: list[str]) -> list[Point]:
+    """Changes of sums of models against the base model.
 
     Args:
-        bits: files with bits per byte of the base model, then of each interpolated model, for each corpus;
-            none without interpolated models.
-        interpolated: the run that each model leads to, by model.
+        bits: files with bits per byte of the base model, then of each sum, for each corpus; or none.
+        merges: coefficients of each sum.
         corpora: the domain and the general corpus.
     """
-    if not interpolated:
+    if not merges:
         return []
     values = np.reshape([read_json(path)["bits_per_byte"] for path in bits], (-1, len(corpora)))
     changes = values[1:] - values[0]  # [models, corpora]
-    return [Point(run, *change) for run, change in zip(interpolated.values(), changes, strict=True)]
+    points = []
+    for (name, merge), change in zip(merges.items(), changes, strict=True):
+        others = [model for model in merge if model != "base"]
+        between = len(others) == 1 and "base" in merge
+        points.append(Point(name, others[0] if between else None, merge[others[0]], *change))
+    return points
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -173,15 +187,24 @@ def _draw_paths(
     points: list[Point],
 ) -> None:
     """Change of the general corpus over that of the domain, against the model that all began with."""
-    colours = {}
+    lines = {}
     for index, (run, of_run) in enumerate(curves.items()):
         start = curves.get(origins[run], of_run)
         x, y = (of_run[corpus].bits - start[corpus].bits[0] for corpus in corpora)
-        (line,) = axes.plot(x, y, **_look(index))
-        colours[run] = line.get_color()
+        (lines[run],) = axes.plot(x, y, **_look(index))
+    for run, line in lines.items():  # from the base model over the sums to the run, by the run's share
+        between = {point.share: (point.domain, point.general) for point in points if point.run == run}
+        if between:
+            way = sorted({**between, 0.0: (0.0, 0.0), 1.0: tuple(line.get_xydata()[-1])}.items())
+            axes.plot(
+                *zip(*(change for _, change in way), strict=True), ":", linewidth=0.8, color=line.get_color()
+            )
+            axes.plot(*zip(*between.values(), strict=True), **BETWEEN, color=line.get_color())
     for point in points:
-        look = HOLLOW | {"color": colours.get(point.run, style.GREY)}
-        axes.plot(point.domain, point.general, **look)
+        if point.run not in lines:
+            axes.plot(point.domain, point.general, **ELSEWHERE)
+            offset = {"xytext": (4, 3), "textcoords": "offset points"}
+            axes.annotate(point.name, (point.domain, point.general), fontsize=6, **offset)
     for line in (axes.axhline, axes.axvline):
         line(0, color=style.GREY, linewidth=0.7, zorder=1)
     axes.set_xlabel(f"{corpora[0]}\nchange in bits per byte", linespacing=1.4)
@@ -204,7 +227,7 @@ def draw_forgetting(
         curves: of each run, by corpus.
         origins: for each run the one at the beginning of its chain, which began with the base model.
         corpora: the domain and, if there is one, the general corpus; without it only the left part is drawn.
-        points: interpolated models.
+        points: sums of models.
     """
     if len(corpora) == 1:
         (left,) = panels = [drawn.subplots()]
@@ -220,7 +243,11 @@ def draw_forgetting(
     drawn.align_ylabels(panels)
     panels[-1].set_xlabel("Training tokens (logarithmic)")
     handles, labels = panels[0].get_legend_handles_labels()
-    if points:
-        handles.append(Line2D([], [], color=style.GREY, linestyle="none", **HOLLOW))
-        labels.append("interpolated with the base model")
+    between = {point.run in curves for point in points}
+    if True in between:
+        handles.append(Line2D([], [], **{**BETWEEN, "color": style.GREY}))
+        labels.append("between the base model and the run")
+    if False in between:
+        handles.append(Line2D([], [], **ELSEWHERE))
+        labels.append("other sums of models")
     style.legend(drawn, 3, handles=handles, labels=labels)

@@ -49,13 +49,16 @@ class PackedSequences:
     Args:
         folder: the packed mixture.
         document_masking: keep documents apart: positions start again at 0 in each, and its first token,
-            which nothing in the document predicts, is no target. Padding never is one.
+            which nothing in the document predicts, is no target. Padding never is one, nor is what the
+            assistant didn't say in a conversation.
 
     Attributes:
         ledger: the mixture's ledger.json.
         reference: None; see cpt.train.selection.SelectiveSequences.
         rows: uint16 or uint32 array [sequences, sequence_length], read on demand.
         lengths: uint32 [sequences], tokens before the padding.
+        loss_mask: of a mixture with conversations: uint8 [sequences, bytes], a bit for each token, 1 where it
+            may be a target; otherwise None.
 
     Raises UserError if a file's size doesn't fit the ledger.
     """
@@ -65,16 +68,12 @@ class PackedSequences:
     def __init__(self, folder: Path, document_masking: bool):
         self.ledger: dict[str, Any] = read_json(folder / "ledger.json")
         self.document_masking = document_masking
-        path = folder / "sequences.bin"
-        dtype = np.dtype(self.ledger["dtype"])
         shape = (self.ledger["sequences"], self.ledger["sequence_length"])
-        expected = shape[0] * shape[1] * dtype.itemsize
-        if path.stat().st_size != expected:
-            raise UserError(
-                f"{path}: {path.stat().st_size:,} bytes instead of {expected:,} as ledger.json states; "
-                f"remove {folder} and pack again"
-            )
-        self.rows = np.memmap(path, dtype=dtype, mode="r", shape=shape)
+        self.rows = _mapped(folder / "sequences.bin", np.dtype(self.ledger["dtype"]), shape)
+        self.loss_mask: np.ndarray | None = None
+        if "loss_mask_sha256" in self.ledger:
+            bits = (shape[0], -(-shape[1] // 8))
+            self.loss_mask = _mapped(folder / "loss_mask.bin", np.dtype(np.uint8), bits)
         self.lengths = load_array(folder / "lengths.npy", mapped=True)
         self._starts = load_array(folder / "boundaries.npy", mapped=True)
         self._offsets = load_array(folder / "boundary_offsets.npy", mapped=True).astype(np.int64)
@@ -90,6 +89,9 @@ class PackedSequences:
 
     def targets_of(self, rows: range) -> np.ndarray:
         """Targets that count in the loss, of each of these consecutive rows: int64 [rows]."""
+        if self.loss_mask is not None:
+            numbers = np.arange(rows.start, rows.stop)
+            return np.count_nonzero(self._counted(numbers, self._document_starts(numbers)), axis=1)
         found = self.lengths[rows.start : rows.stop].astype(np.int64) - 1  # the first token is no target
         if self.document_masking:
             offsets = self._offsets[rows.start : rows.stop + 1]
@@ -107,19 +109,47 @@ class PackedSequences:
 
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
         """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""
-        places = np.arange(self.rows.shape[1])
         positions = document_starts = None
-        counted = places[1:] < self.lengths[numbers, None]
-        if self.document_masking:
-            starts = np.zeros((len(numbers), len(places)), dtype=np.int64)
-            for row, number in enumerate(numbers):
-                inside = self._starts[self._offsets[number] : self._offsets[number + 1]]
-                starts[row, inside] = inside
-            counted &= starts[:, 1:] == 0
-            positions = places - np.maximum.accumulate(starts, axis=1)
+        starts = self._document_starts(numbers)
+        counted = self._counted(numbers, starts)
+        if starts is not None:
+            positions = np.arange(self.rows.shape[1]) - np.maximum.accumulate(starts, axis=1)
             document_starts = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
         ids = self.rows[numbers].astype(np.int64)
         return Batch(ids, positions, weights[:, None] * counted, document_starts)
+
+    def _document_starts(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Where documents are kept apart: int64 [m, length], at each one's first token its place, else 0."""
+        if not self.document_masking:
+            return None
+        starts = np.zeros((len(numbers), self.rows.shape[1]), dtype=np.int64)
+        for row, number in enumerate(numbers):
+            inside = self._starts[self._offsets[number] : self._offsets[number + 1]]
+            starts[row, inside] = inside
+            end = self.lengths[number]
+            starts[row, end : end + 1] = end  # or padding would count in the length of the last document
+        return starts
+
+    def _counted(self, numbers: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
+        """Which targets count: bool [m, length - 1]; `starts` are those of `_document_starts`."""
+        length = self.rows.shape[1]
+        counted = np.arange(1, length) < self.lengths[numbers, None]
+        if starts is not None:
+            counted &= starts[:, 1:] == 0
+        if self.loss_mask is not None:
+            counted &= np.unpackbits(self.loss_mask[numbers], axis=1, count=length)[:, 1:] == 1
+        return counted
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+    """A file of packed data, read on demand. Raises UserError if it has another size."""
+    size, expected = path.stat().st_size, shape[0] * shape[1] * dtype.itemsize
+    if size != expected:
+        raise UserError(
+            f"{path}: {size:,} bytes instead of {expected:,} as ledger.json states; remove {path.parent} and "
+            "pack again"
+        )
+    return np.memmap(path, dtype=dtype, mode="r", shape=shape)
 
 
 def rows_of_step(step: int, plan: dict[str, Any]) -> tuple[int, range]:

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `step-00000050` with `model.safetensors` (float32 weights),
 `optimizer.safetensors` (AdamW's first and second moment of each weight) and `state.json` (step, number of
-updates, the run's identity, SHA-256 of both files). It is written under a temporary name and renamed, so a
-folder of that name is complete; its checksums are verified before use all the same.
+updates, the run's identity and what that is made of, SHA-256 of both files). It is written under a temporary
+name and renamed, so a folder of that name is complete; its checksums are verified before use all the same.
 """
 
 import logging
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from cpt.errors import UserError
 from cpt.files import NO_ROOM, atomic, read_json, sha256_of, write_json
+from cpt.train.set_aside import Identity, set_aside, take_back
 
 TensorsByName = dict[str, torch.Tensor]
 FILES = ("model.safetensors", "optimizer.safetensors")
@@ -63,7 +64,7 @@ def save(
     root: Path,
     step: int,
     updates: int,
-    identity: str,
+    identity: Identity,
     weights: TensorsByName,
     moments: TensorsByName,
     keep: int,
@@ -80,44 +81,51 @@ def save(
             with os_errors(folder / name):
                 save_file(tensors, folder / name)
         checksums = {name: sha256_of(folder / name) for name in FILES}
-        state = {"step": step, "updates": updates, "identity": identity, "sha256": checksums}
+        state = {"step": step, "updates": updates, "identity": identity.digest, "sha256": checksums}
+        state["learned"] = identity.learned
         write_json(folder / "state.json", state)
     for old in _folders(root)[keep:]:
         shutil.rmtree(old)
 
 
-def newest(root: Path, identity: str) -> Path | None:
-    """The newest complete checkpoint of this run, or None.
+def newest(root: Path, identity: Identity) -> Path | None:
+    """The newest complete checkpoint of this run in `root`, or None.
 
-    A corrupt one is removed with a warning. So are checkpoints of another identity (other data, other
-    settings, another start), which would never be used again, and what killed writers left.
+    A corrupt one is removed with a warning, and so is what killed writers left. Checkpoints of another
+    identity (other data, other settings, another start) are set aside with a warning; what was set aside of
+    this one comes back.
 
     Raises UserError if a checkpoint can't be read: it may be good, so it isn't passed over.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
     for folder in _folders(root):
-        try:
-            state = read_json(folder / "state.json")
-            if state["identity"] != identity:
-                logging.warning("%s belongs to other settings or data; starting over", folder)
-                shutil.rmtree(folder)
-                continue
-            if not isinstance(state["step"] + state["updates"], int):
-                raise ValueError("state.json: step or updates isn't a number")
-            wrong = [name for name in FILES if sha256_of(folder / name) != state["sha256"][name]]
-            if not wrong:
-                return folder
-            problem = f"the checksum of {' and '.join(wrong)} differs"
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, UserError) as error:
-            problem = f"{type(error).__name__}: {error}"
-        except OSError as error:
-            raise UserError(
-                f"{folder}: can't be read ({error.strerror}); repair the disk and start again, or remove the "
-                "folder to resume from the checkpoint before it"
-            ) from error
-        logging.warning("%s is corrupt (%s); falling back to the checkpoint before it", folder, problem)
-        shutil.rmtree(folder)
+        state = _sound(folder, checksums=False)
+        if state and state["identity"] != identity.digest and _sound(folder, checksums=True):
+            set_aside(folder, state, identity)
+    take_back(root, identity)
+    return next((folder for folder in _folders(root) if _sound(folder, checksums=True)), None)
+
+
+def _sound(folder: Path, checksums: bool) -> dict[str, Any] | None:
+    """The state of a checkpoint; a corrupt one is removed with a warning, and gives None."""
+    try:
+        state = read_json(folder / "state.json")
+        if not isinstance(state["step"] + state["updates"], int) or not isinstance(state["identity"], str):
+            raise ValueError("state.json: step, updates or identity has another type")
+        wrong = [name for name in FILES if checksums and sha256_of(folder / name) != state["sha256"][name]]
+        if not wrong:
+            return state
+        problem = f"the checksum of {' and '.join(wrong)} differs"
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, UserError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    except OSError as error:
+        raise UserError(
+            f"{folder}: can't be read ({error.strerror}); repair the disk and start again, or remove the "
+            "folder to resume from the checkpoint before it"
+        ) from error
+    logging.warning("%s is corrupt (%s); falling back to the checkpoint before it", folder, problem)
+    shutil.rmtree(folder)
     return None
 
 
@@ -139,7 +147,7 @@ class Writer:
         good: the checkpoint that the run was continued from, if any.
     """
 
-    def __init__(self, root: Path, identity: str, keep: int, good: Path | None):
+    def __init__(self, root: Path, identity: Identity, keep: int, good: Path | None):
         self.root, self.identity, self.keep, self.good = root, identity, keep, good
         self.count = self.bytes_each = 0
         self.seconds_blocked = self.seconds_written = 0.0

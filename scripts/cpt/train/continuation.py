@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from cpt.errors import UserError
 from cpt.files import atomic
 from cpt.train.checkpoints import TensorsByName
+from cpt.train.moments import in_form
 
 OPTIMIZER = Path("training_state") / "optimizer.safetensors"  # in the model's folder
 
@@ -18,12 +19,16 @@ def save_optimizer(model_folder: Path, moments: TensorsByName, updates: int) -> 
         save_file(moments, path, {"updates": str(updates)})
 
 
-def load_optimizer(model_folder: Path) -> tuple[TensorsByName, int]:
-    """Read (moments, updates) as `save_optimizer` wrote them. Raises UserError if they aren't there."""
+def load_optimizer(model_folder: Path, form: str) -> tuple[TensorsByName, int]:
+    """Read (moments, updates) as `save_optimizer` wrote them, in a form of `train.moments`.
+
+    Raises UserError if they aren't there.
+    """
     path = model_folder / OPTIMIZER
     if not path.is_file():
         raise UserError(
             f"{path}: not there, but the run continues this model; train it again with --keep-optimizer"
         )
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["updates"])  # noqa: SIM118
+        moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return in_form(moments, form), int(file.metadata()["updates"])

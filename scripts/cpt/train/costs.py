@@ -6,15 +6,15 @@ No figure here was measured on a GPU by this project; docs/performance.md says w
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpt.config_sections import BaseSource
+from cpt.config_sections import BaseSource, Packing
 from cpt.files import read_json
-from cpt.sizes import LOGIT_ROWS
+from cpt.sizes import LOGIT_ROWS, MOMENTS_BYTES_PER_PARAMETER
 from cpt.train.flops import PEAK_FLOPS, flops_per_token
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama's shape, by the names of its config.json."""
+    """A model's shape, by the names of a Llama's config.json."""
 
     num_hidden_layers: int
     hidden_size: int
@@ -25,10 +25,14 @@ class Shape:
     tie_word_embeddings: bool
     max_position_embeddings: int
     counted: int | None = None  # parameters, where the weights were counted
+    counted_layer: int | None = None  # those of a layer
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: attention's four matrices, the feed-forward's three, two normalizations."""
+        """Of one layer: as counted, or a Llama's: attention's four matrices, the feed-forward's three, two
+        normalizations."""
+        if self.counted_layer:
+            return self.counted_layer
         hidden = self.hidden_size
         values = hidden // self.num_attention_heads * self.num_key_value_heads
         return 2 * hidden * (hidden + values) + 3 * hidden * self.intermediate_size + 2 * hidden
@@ -40,6 +44,7 @@ class Shape:
         return self.counted or embedding + self.num_hidden_layers * self.layer_parameters + self.hidden_size
 
 
+SHAPE_KEYS = [name for name in Shape.__dataclass_fields__ if not name.startswith("counted")]
 # From the models' config.json: layers, width, heads, key heads, feed-forward, vocabulary, tied, context.
 KNOWN_MODELS = {
     "facebook/MobileLLM-125M": Shape(30, 576, 9, 3, 1536, 32_000, True, 2048),
@@ -58,17 +63,25 @@ def shape_of(base: BaseSource, imported: Path | None) -> Shape | None:
         base: the config's section.
         imported: the finished import, `models/base` (with `base.json` beside it), if it is there.
     """
-    if imported is not None:
-        config = read_json(imported / "config.json")
-        config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
-        names = [name for name in Shape.__dataclass_fields__ if name != "counted"]
-        if all(name in config for name in names):
-            counted = read_json(imported.with_name("base.json"))["parameters"]
-            return Shape(**{name: config[name] for name in names}, counted=counted)
+    numbers = read_json(imported.with_name("base.json")).get("shape") if imported is not None else None
+    if numbers is None and base.source == "local":
+        from cpt.shapes import shape_before_import  # torch, which few plans need
+
+        numbers = shape_before_import(Path(base.path))
+    if numbers is not None:
+        counted = {"counted": numbers["parameters"], "counted_layer": numbers["layer_parameters"]}
+        return Shape(**{name: numbers[name] for name in SHAPE_KEYS}, **counted)
     if base.source == "random":
         width, heads = base.hidden_size, base.heads
         return Shape(base.layers, width, heads, heads, 4 * width, 257, True, base.context_length)
     return KNOWN_MODELS.get(getattr(base, "repo", None) or base.label or "")
+
+
+def bos_of(packing: Packing, imported: Path | None) -> bool | None:
+    """Whether BOS stands before each document; None if `imported`, see shape_of, isn't there to say it."""
+    if packing.add_bos is not None or imported is None:
+        return packing.add_bos
+    return read_json(imported.with_name("base.json")).get("adds_bos")
 
 
 @dataclass(frozen=True)
@@ -126,11 +139,18 @@ ENGINES: list[tuple[str, int, list[str]]] = [
 
 
 def state_bytes(
-    shape: Shape, engine: str, zero_stage: int, offload: list[str], processes: int, precision: str
+    shape: Shape,
+    engine: str,
+    zero_stage: int,
+    offload: list[str],
+    processes: int,
+    precision: str,
+    moments: str = "float32",
 ) -> dict[str, float]:
     """Bytes that one process holds in weights, gradients and moments: `gpu`, and `cpu` where offloaded.
 
-    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1), and two more where DeepSpeed adds
+    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1), less where `moments` are stored in a
+    shorter form (whose 8 bytes per row of a matrix aren't counted), and two more where DeepSpeed adds
     bfloat16 gradients up in float32. Of these, ZeRO's stages split the optimizer's (1), and the gradients'
     (2), and the weights' (3, fsdp) over the processes. Gathered layers come on top, and with autocast a
     bfloat16 copy of the weights. Communication buffers aren't counted.
@@ -138,7 +158,7 @@ def state_bytes(
     whole = engine == "ddp" or (engine == "deepspeed" and zero_stage == 0)
     split = 0 if whole else zero_stage if engine == "deepspeed" else 3
     copies = not whole and engine == "deepspeed" and precision != "float32"  # of those in the optimizer
-    weights, gradients, optimizer = (2, 4, 12) if copies else (4, 4, 8)
+    weights, gradients, optimizer = (2, 4, 12) if copies else (4, 4, MOMENTS_BYTES_PER_PARAMETER[moments])
     if copies and split == 1 and not offload:  # which adds gradients up in bfloat16
         gradients = 2
     found = {"gpu": 0.0, "cpu": 0.0}

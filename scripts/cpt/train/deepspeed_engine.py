@@ -25,10 +25,9 @@ from cpt.errors import UserError
 from cpt.locks import lock_file
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.losses import LossModel
+from cpt.train.moments import MOMENTS, adamw_state
 from cpt.train.optimizer import (
-    MOMENTS,
     BytesByDevice,
-    adamw_state,
     bytes_by_device,
     load_unsharded_state,
     parameter_groups,
@@ -194,7 +193,7 @@ class DeepSpeedEngine:
 
         first = dist.get_rank() == 0
         if self.stage == 0:
-            return unsharded_state(self.model, self.engine.optimizer) if first else ({}, {})
+            return unsharded_state(self.model, self.engine.optimizer, "float32") if first else ({}, {})
         self._link_moments()
         weights, moments = {}, {}
         for name, parameter in self.model.named_parameters():
@@ -212,7 +211,8 @@ class DeepSpeedEngine:
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
         if self.stage == 0:
-            load_unsharded_state(self.model, self.engine.optimizer, weights, moments, steps_done)
+            optimizer = self.engine.optimizer
+            load_unsharded_state(self.model, optimizer, weights, moments, steps_done, "float32")
             return
         self.engine.optimizer.optimizer.state.clear()
         self._link_moments(steps_done)

@@ -2,7 +2,8 @@
 
 An engine takes the summed loss of a micro-batch divided by the global batch's number of targets, so that
 gradients add up to the gradient of the mean over the global batch, however it is split. Every engine
-gives and takes the same state: float32 weights and AdamW moments by parameter name, tied weights once.
+gives and takes the same state: float32 weights and AdamW moments by parameter name, tied weights once; `ddp`
+and `fsdp` can keep the moments in a shorter form (cpt.train.moments), which the state then has.
 So any engine continues from any other's checkpoint, on any number of processes.
 """
 
@@ -35,9 +36,10 @@ class Engine(Protocol):
         """
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
-        """(weights, moments): whole float32 copies on the CPU; a collective operation. Empty but on rank 0.
+        """(weights, moments): whole copies on the CPU; a collective operation. Empty but on rank 0.
 
-        Weights are keyed by parameter name, moments by `exp_avg.NAME` and `exp_avg_sq.NAME`.
+        Weights are float32, keyed by parameter name; moments, as they are stored, by `exp_avg.NAME` and
+        `exp_avg_sq.NAME`, and their scales, if they have any, by `exp_avg_scales.NAME` and so on.
         """
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:

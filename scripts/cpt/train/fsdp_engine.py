@@ -18,7 +18,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.compiled_layers import compile_layers, compiles, join_products
 from cpt.train.losses import LossModel
-from cpt.train.optimizer import MOMENTS, BytesByDevice, adamw_state, bytes_by_device, make_adamw
+from cpt.train.moments import adamw_state, moments_of
+from cpt.train.optimizer import BytesByDevice, bytes_by_device, make_adamw
 from cpt.train.pull import Pull
 from cpt.train.softmax import chosen_softmax
 
@@ -33,6 +34,7 @@ class FsdpEngine:
         self.device = device
         self.world_size = world_size
         self.clip = settings["gradient_clip"]
+        self.form = settings["moments"]
         if compiles(settings, device):
             join_products(model)
             compile_layers(model)
@@ -102,11 +104,12 @@ class FsdpEngine:
         weights, moments = {}, {}
         first = dist.get_rank() == 0
         for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state[parameter] or adamw_state(0, parameter.detach())
-            weight, *found = (self._whole(shard) for shard in (parameter, *(state[key] for key in MOMENTS)))
+            state = self.optimizer.state[parameter] or adamw_state(0, parameter.detach(), self.form)
+            weight = self._whole(parameter)
+            found = {f"{key}.{name}": self._whole(shard) for key, shard in moments_of(state).items()}
             if first:
                 weights[name] = weight
-                moments |= {f"{key}.{name}": moment for key, moment in zip(MOMENTS, found, strict=True)}
+                moments |= found
         return weights, moments
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
@@ -116,9 +119,10 @@ class FsdpEngine:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 fill(parameter, weights[name])
-                self.optimizer.state[parameter] = adamw_state(steps_done, parameter.detach())
-                for key in MOMENTS:
-                    fill(self.optimizer.state[parameter][key], moments[f"{key}.{name}"])
+                state = adamw_state(steps_done, parameter.detach(), self.form)
+                self.optimizer.state[parameter] = state
+                for key, shard in moments_of(state).items():
+                    fill(shard, moments[f"{key}.{name}"])
 
     def pull_to(self, start: TensorsByName, coefficient: float) -> None:
         named = self.model.named_parameters()
@@ -131,7 +135,7 @@ class FsdpEngine:
         shards = {
             "weights": parameters,
             "gradients": [p.grad for p in parameters if p.grad is not None],
-            "optimizer": [state[key] for state in states for key in MOMENTS],
+            "optimizer": [moment for state in states for moment in moments_of(state).values()],
         }
         held = {part: bytes_by_device(s.to_local() for s in found) for part, found in shards.items()}
         return held | ({"start": self.pull.held_bytes()} if self.pull else {})

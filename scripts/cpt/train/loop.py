@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from cpt.digest import settings_digest
 from cpt.errors import UserError
-from cpt.files import sha256_of
+from cpt.mixtures import PACKED_DIGESTS
+from cpt.model_folders import weights_digest
 from cpt.progress import Progress
 from cpt.provenance import provenance
 from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER
@@ -24,6 +25,7 @@ from cpt.train import automatic, checkpoints, memory
 from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of_step
 from cpt.train.continuation import load_optimizer, save_optimizer
+from cpt.train.dropout import dropout_of, warn_of_dropout
 from cpt.train.engines import make_engine
 from cpt.train.flops import flops_per_token
 from cpt.train.memory import found_micro_batch
@@ -40,6 +42,7 @@ from cpt.train.processes import (
 from cpt.train.results import save_model
 from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences
+from cpt.train.set_aside import Identity
 from cpt.train.validation import HeldOutLosses
 
 
@@ -83,11 +86,13 @@ def train(
 
     packed = open_sequences(settings, sequences_folders, reference_losses)
     for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
-        if found.ledger["sequences_sha256"] != stage["sequences_sha256"]:
+        if any(found.ledger.get(digest) != stage.get(digest) for digest in PACKED_DIGESTS):
             raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
-    learning_digest = settings_digest({key: value for key, value in plan.items() if key != "execution"})
-    identity = f"{learning_digest}-{sha256_of(model_folder / 'model.safetensors')[:16]}"
-    identity += "".join(f"-{found.reference['losses_sha256'][:16]}" for found in packed if found.reference)
+    learned = {key: value for key, value in plan.items() if key != "execution"}
+    files = [weights_digest(model_folder)[:16]]
+    files += [found.reference["losses_sha256"][:16] for found in packed if found.reference]
+    digest = "-".join([settings_digest(learned), *files])
+    identity = Identity(digest, learned | {"start_model_and_reference_losses": files})
 
     # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
     torch.manual_seed(settings["seed"])
@@ -99,13 +104,16 @@ def train(
         checkpoint = shared[0]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model.train()
+    dropout = dropout_of(model.config)
+    if first:
+        warn_of_dropout(dropout)
     settings["precision"] = chosen_precision(plan, model, work, device, rank)
     pull = settings.get("l2_to_start", 0.0)
     start = {name: p.detach().clone() for name, p in model.named_parameters()} if pull else {}
     weights, moments, steps_done, earlier_updates = {}, {}, 0, 0
     if plan["continues"]:
         weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-        moments, earlier_updates = load_optimizer(model_folder)
+        moments, earlier_updates = load_optimizer(model_folder, settings["moments"])
     updates = earlier_updates
     if checkpoint is not None:
         state, weights, moments = checkpoints.load(checkpoint)
@@ -129,7 +137,7 @@ def train(
             batch = packed[0].batch(np.zeros(size, np.int64), np.ones(size, np.float32))
             engine.trial(*on_device(batch, device))
 
-        moment_bytes = MOMENTS_BYTES_PER_PARAMETER * parameters
+        moment_bytes = MOMENTS_BYTES_PER_PARAMETER[settings["moments"]] * parameters
         settings["micro_batch"] = found_micro_batch(work, plan, trial, moment_bytes, world_size, device)
 
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
@@ -262,6 +270,7 @@ def train(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "engine": settings["engine"],
         "settings": settings,
+        "dropout": dropout,
         "parameters": parameters,
         "tokens_per_parameter": tokens_done / parameters,
         "flops_per_token": flops,

@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import masking_utils
 
+from cpt.rotary import original_length, rotate_by_document
 from cpt.sizes import LOGIT_ROWS
 from cpt.train.attention import DOCUMENTS
 from cpt.train.recompute import checkpointing
@@ -31,6 +32,8 @@ class LossModel(nn.Module):
         super().__init__()
         self.model = model
         self.head_loss = HeadLoss(model.get_output_embeddings(), softmax)
+        self.last_places = (model.config.max_position_embeddings, original_length(model.config))
+        rotate_by_document(model)
         if save_memory:
             model.activation_checkpointing_enable(checkpointing(save_memory))
 
@@ -67,10 +70,12 @@ class LossModel(nn.Module):
     ) -> torch.Tensor:
         """The last hidden states before each target: [sequences * (length - 1), width].
 
-        Of sequences one token longer than the context (held-out text has them) the last is a target only.
+        Of sequences one token longer than the context (held-out text has them), or than what a longrope model
+        has its short frequencies for, the last token is a target only.
         """
         targets = token_ids.shape[1] - 1
-        token_ids = token_ids[:, : self.model.config.max_position_embeddings]
+        if positions is None and targets in self.last_places:
+            token_ids = token_ids[:, :targets]
         apart = {}
         if document_starts is not None and self.model.config._attn_implementation == DOCUMENTS:
             torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # or each number of documents would compile

@@ -105,6 +105,10 @@ def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
         ways.append("train.gradient_checkpointing: true")
     if settings["engine"] == "ddp":
         ways.append("train.engine: deepspeed with train.offload: [optimizer, parameters]")
+    if settings["engine"] != "deepspeed" and settings["moments"] == "float32":
+        ways.append(
+            "train.moments: 8bit, a quarter of the optimizer's memory, which changes the losses a little"
+        )
     ways.append("a device with more memory")
     return "set " + "; or ".join(ways)
 
@@ -230,7 +234,7 @@ def found_micro_batch(
     share = -(-plan["global_batch"] // world_size)
     found = find_micro_batch(trial, share, later_bytes, device)
     if found is None:
-        one = plan["execution"] | {"micro_batch": 1}
+        one = plan["learning"] | plan["execution"] | {"micro_batch": 1}
         raise UserError(
             f"runs.{plan['run']}: not even one sequence fits into memory; "
             f"{advice(one, plan['global_batch'], world_size)}"

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from cpt.train.checkpoints import TensorsByName
+from cpt.train.moments import PackedAdamW, adamw_state, moments_of
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 BytesByDevice = dict[str, int]
 
 
@@ -22,35 +22,27 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def make_adamw(model: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
-    """PyTorch's AdamW over the model's parameters, one kernel per group and device."""
-    return torch.optim.AdamW(
-        parameter_groups(model, settings["weight_decay"]),
-        lr=settings["learning_rate"],
-        betas=(settings["beta1"], settings["beta2"]),
-        eps=settings["epsilon"],
-        fused=True,
-    )
-
-
-def adamw_state(step: int, like: torch.Tensor) -> dict[str, torch.Tensor]:
-    """AdamW's state of the parameter or shard `like` after `step` steps, its moments still zero."""
-    counter = torch.tensor(float(step), device=like.device)
-    return {"step": counter, **{key: torch.zeros_like(like) for key in MOMENTS}}
+    """PyTorch's fused AdamW over the model's parameters, its moments in the form that `moments` names."""
+    groups = parameter_groups(model, settings["weight_decay"])
+    options = {
+        "lr": settings["learning_rate"],
+        "betas": (settings["beta1"], settings["beta2"]),
+        "eps": settings["epsilon"],
+    }
+    if settings["moments"] == "float32":
+        return torch.optim.AdamW(groups, fused=True, **options)
+    return PackedAdamW(groups, settings["moments"], settings["seed"], **options)
 
 
 def unsharded_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer
+    model: nn.Module, optimizer: torch.optim.Optimizer, form: str
 ) -> tuple[TensorsByName, TensorsByName]:
     """(weights, moments) of a model whose parameters are whole on every process; see Engine.state."""
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to("cpu", torch.float32, copy=True)
-
     weights, moments = {}, {}
     for name, parameter in model.named_parameters():
-        weights[name] = copy(parameter)
-        state = optimizer.state[parameter] or adamw_state(0, parameter)
-        moments |= {f"{key}.{name}": copy(state[key]) for key in MOMENTS}
+        weights[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+        state = optimizer.state[parameter] or adamw_state(0, parameter.detach(), form)
+        moments |= {f"{key}.{name}": moment.to("cpu", copy=True) for key, moment in moments_of(state).items()}
     return weights, moments
 
 
@@ -60,14 +52,15 @@ def load_unsharded_state(
     weights: TensorsByName,
     moments: TensorsByName,
     steps_done: int,
+    form: str,
 ) -> None:
     """The reverse of `unsharded_state`, on every process."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-            optimizer.state[parameter] = adamw_state(steps_done, parameter.detach())
-            for key in MOMENTS:
-                optimizer.state[parameter][key].copy_(moments[f"{key}.{name}"])
+            state = optimizer.state[parameter] = adamw_state(steps_done, parameter.detach(), form)
+            for key, moment in moments_of(state).items():
+                moment.copy_(moments[f"{key}.{name}"])
 
 
 def bytes_by_device(tensors: Iterable[torch.Tensor]) -> BytesByDevice:

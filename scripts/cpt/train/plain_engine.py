@@ -17,8 +17,8 @@ from cpt.train.compiled_layers import (
     keep_residual_in_bfloat16,
 )
 from cpt.train.losses import LossModel
+from cpt.train.moments import moments_of
 from cpt.train.optimizer import (
-    MOMENTS,
     BytesByDevice,
     bytes_by_device,
     load_unsharded_state,
@@ -36,6 +36,7 @@ class PlainEngine:
         self.model = model.to(device)
         self.world_size = world_size
         self.clip = settings["gradient_clip"]
+        self.form = settings["moments"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
         if compiles(settings, device):
@@ -86,10 +87,10 @@ class PlainEngine:
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         if self.world_size > 1 and dist.get_rank() != 0:
             return {}, {}
-        return unsharded_state(self.model, self.optimizer)
+        return unsharded_state(self.model, self.optimizer, self.form)
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
-        load_unsharded_state(self.model, self.optimizer, weights, moments, steps_done)
+        load_unsharded_state(self.model, self.optimizer, weights, moments, steps_done, self.form)
 
     def pull_to(self, start: TensorsByName, coefficient: float) -> None:
         named = self.model.named_parameters()
@@ -101,6 +102,6 @@ class PlainEngine:
         return {
             "weights": bytes_by_device(parameters),
             "gradients": bytes_by_device(p.grad for p in parameters if p.grad is not None),
-            "optimizer": bytes_by_device(state[key] for state in states for key in MOMENTS),
+            "optimizer": bytes_by_device(moment for state in states for moment in moments_of(state).values()),
             **({"start": self.pull.held_bytes()} if self.pull else {}),
         }

@@ -10,33 +10,13 @@ from typing import Any
 from cpt import sizes
 from cpt.config import Config
 from cpt.train import costs
+from cpt.train.assumptions import ASSUMPTIONS
 from cpt.train.costs import Shape
 from cpt.train.plan_run import global_batch, phases
 from cpt.train.recommendation import FILLED, GPU_GIGABYTES, Setting, recommended
 
 FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
-COMMON_GIGABYTES = 80  # an A100's or H100's
-PAPER_SHARE, AUTHORS_SHARE = (
-    speed.flops_per_second / costs.A100_FLOPS for speed in (costs.OFFLOADED, costs.WHOLE)
-)
-ASSUMPTIONS = f"""\
-- Steps follow from the budget alone; a run that continues another counts its own.
-- Device-hours: FLOPs of training (6 N + 6 L d S per token) at the FLOP/s of a known run: with offload the
-  paper's ({100 * PAPER_SHARE:.1f} % of an A100's bfloat16 peak of 312 TFLOP/s), without those that
-  MobileLLM's authors state ({100 * AUTHORS_SHARE:.0f} %), and a third more with gradient checkpointing; on a
-  CPU the demo's ({costs.CPU.flops_per_second / 1e9:.0f} GFLOP/s per process). Nothing of this was measured on
-  a GPU by this project; another GPU, network or engine changes it.
-- Training alone. By docs/performance.md, the data stages take about half a core-hour for 10B tokens, and
-  scoring a model of 135M parameters on all items of the seven benchmarks about 3.3 core-hours.
-- Memory: 16 bytes per parameter for weights, gradients and moments, 18 in bf16 (but for fsdp), of which ZeRO
-  and FSDP split a part over the processes; activations and logits of one micro-batch by formula
-  (scripts/cpt/train/costs.py), a few percent less than counted memory (docs/performance.md). The CUDA
-  context, communication buffers and fragmentation come on top: recommendations fill {100 * FILLED:.0f} % of a
-  GPU.
-- Disk: {sizes.PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
-  FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), {sizes.CHECKPOINT_BYTES_PER_PARAMETER}
-  bytes per parameter and checkpoint, {sizes.MODEL_BYTES_PER_PARAMETER} per parameter and model.
-"""
+COMMON_GIGABYTES, SMALL_GIGABYTES = 80, 24  # an A100's or H100's, and an RTX 4090's
 
 
 def _count(number: float) -> str:
@@ -64,10 +44,17 @@ class ExperimentPlan:
         config: validated.
         shape: of the base model; None: not known yet.
         local_bytes: size of the files of each corpus of kind `local` that lie on this disk.
+        adds_bos: whether BOS stands before each document; None: not known yet.
     """
 
-    def __init__(self, config: Config, shape: Shape | None, local_bytes: dict[str, int]):
-        self.config, self.shape = config, shape
+    def __init__(
+        self,
+        config: Config,
+        shape: Shape | None,
+        local_bytes: dict[str, int],
+        adds_bos: bool | None = None,
+    ):
+        self.config, self.shape, self.adds_bos = config, shape, adds_bos
         self.local_bytes = local_bytes
         self.length = config.packing.sequence_length
         self.train = {run: config.train_settings(run) for run in config.trained_runs}
@@ -99,7 +86,10 @@ class ExperimentPlan:
     def memory(self, run: str, engine: str, zero_stage: int, offload: list[str]) -> dict[str, float]:
         """Bytes of one process by part, `gpu` (all but what is offloaded) and `cpu` (offloaded)."""
         train, settings = self.train[run], self.config.runs[run]
-        held = costs.state_bytes(self.shape, engine, zero_stage, offload, settings.processes, train.precision)
+        moments = "float32" if engine == "deepspeed" else train.moments
+        held = costs.state_bytes(
+            self.shape, engine, zero_stage, offload, settings.processes, train.precision, moments
+        )
         step = costs.step_bytes(
             self.shape,
             self.micro_batch(run),
@@ -159,15 +149,19 @@ class ExperimentPlan:
             sum(self.estimate(corpus) or 0.0 for corpus in config.mixtures[mixture])
             for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
         )
-        models = len(config.trained_runs) + len(config.interpolated_runs) + 1
-        kept = max((self.train[run].keep_checkpoints + 1 for run in self.train), default=0)
+        models = len(config.trained_runs) + len(config.merged_runs) + 1
+        kept = max(
+            (
+                sizes.checkpoint_bytes_per_parameter(train.moments) * (train.keep_checkpoints + 1)
+                for train in self.train.values()
+            ),
+            default=0,
+        )
         return {
             "downloads": sum(downloaded) * sizes.PARQUET_BYTES_PER_TOKEN,
             "kept text": known * sizes.PARQUET_BYTES_PER_TOKEN,
             "token ids": (known + packed) * size,
-            "checkpoints, per run under way": (
-                float(sizes.CHECKPOINT_BYTES_PER_PARAMETER * kept * shape.parameters) if shape else None
-            ),
+            "checkpoints, per run under way": (float(kept * shape.parameters) if shape else None),
             "models": float(sizes.MODEL_BYTES_PER_PARAMETER * models * shape.parameters) if shape else None,
         }
 
@@ -186,6 +180,13 @@ class ExperimentPlan:
                 )
         if self.shape and (problem := sizes.over_context(self.length, self.shape.max_position_embeddings)):
             found.append(problem)
+        scored = self.config.evaluate.add_bos_token
+        if self.adds_bos is not None and self.adds_bos != scored:
+            found.append(
+                f"evaluate.add_bos_token: {str(scored).lower()}, but documents are trained on "
+                f"{'with' if self.adds_bos else 'without'} BOS before them (packing.add_bos); scores are "
+                "comparable with published ones only if those were measured so"
+            )
         for run in self.config.trained_runs:
             found += self._warnings_of(run)
         return found + self._unlike_batches()
@@ -231,12 +232,12 @@ class ExperimentPlan:
                 f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and an "
                 f"A100 or H100 has {COMMON_GIGABYTES}; {instead}"
             ]
-        train, least = self.train[run], self.recommended(run, GPU_GIGABYTES[0])
+        train, least = self.train[run], self.recommended(run, SMALL_GIGABYTES)
         whole = train.gradient_checkpointing is True
         if train.engine == "ddp" and whole and least and not least.checkpointing:
             return [
                 f"runs.{run}.train.gradient_checkpointing: its second forward pass costs about a quarter of "
-                f"the speed, and without it a GPU of {GPU_GIGABYTES[0]} GB has room for micro_batch: "
+                f"the speed, and without it a GPU of {SMALL_GIGABYTES} GB has room for micro_batch: "
                 f"{least.micro_batch}; set it to false, with the micro_batch that plan.md recommends"
             ]
         return []
@@ -263,7 +264,9 @@ class ExperimentPlan:
             else "its size isn't known: ask for the plan again once it is imported "
             f"({config.results}/models/base.json)"
         )
-        lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", "", "## Warnings", ""]
+        bos = {None: "as the base model was trained, which its import finds out", True: "yes", False: "no"}
+        lines = [f"# Plan of {config.name}", "", f"Base model: {name}; {size}.", ""]
+        lines += [f"BOS before each document: {bos[self.adds_bos]}.", "", "## Warnings", ""]
         lines += [f"- {warning}" for warning in self.warnings()] or ["None."]
         lines += ["", "## Runs", "", *self._runs(), *self._corpora(), *self._engines()]
         lines += [*self._recommended(), *self._disk()]
@@ -362,7 +365,9 @@ class ExperimentPlan:
             "## Recommended on a GPU",
             "",
             "The fastest settings that fit, by the assumptions below. A step has the same sequences with "
-            "each, so they change speed and memory alone. Paste the row of your GPU: "
+            "each, so they change speed and memory alone, but for `moments` below float32, which change the "
+            "losses a little and are recommended where else the optimizer would be offloaded "
+            "(docs/training.md). Paste the row of your GPU: "
             f"`runs: {{{next(iter(alike.values()))[0]}: {{train: SETTINGS}}}}`.",
             "",
         ]

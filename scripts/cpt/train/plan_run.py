@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt.config_runs import Train
 from cpt.errors import UserError
+from cpt.mixtures import PACKED_DIGESTS
 from cpt.sizes import over_context, sequences_per_step
 
 # What two mixtures of one run must have in common, in their ledger.json.
@@ -108,7 +109,7 @@ def make_plan(
                 "mixture": packed["mixture"],
                 "first_sequence": first,
                 "sequences": size,
-                "sequences_sha256": packed["sequences_sha256"],
+                **{digest: packed[digest] for digest in PACKED_DIGESTS if digest in packed},
             }
         )
     # Sorted, so that the same settings give the same bytes.

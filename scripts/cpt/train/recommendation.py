@@ -5,19 +5,23 @@ None of it was measured on a GPU by this project (docs/performance.md).
 
 from typing import NamedTuple
 
-from cpt.sizes import micro_batches
+from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER, micro_batches
 from cpt.train.costs import Shape, state_bytes, step_bytes
 
-GPU_GIGABYTES = (24, 40, 48, 80, 141)  # of GPUs that are sold, such as A10, A100, L40S, H100 and H200
+# Of GPUs that are sold, such as RTX 3070, 4070, 4080 and 4090, A100, L40S, H100 and H200.
+GPU_GIGABYTES = (8, 12, 16, 24, 40, 48, 80, 141)
 FILLED = 0.85  # of a GPU's memory; above it are CUDA itself, communication buffers and fragments
 BOTH = ["optimizer", "parameters"]
-# The least communication first: engine, zero_stage, offload, gradient checkpointing.
-IN_ORDER: list[tuple[str, int, list[str], bool]] = [
-    ("ddp", 0, [], False),
-    ("ddp", 0, [], True),
-    ("fsdp", 0, [], False),
-    ("fsdp", 0, [], True),
-    ("deepspeed", 3, BOTH, True),
+# The least communication first: engine, zero_stage, offload, gradient checkpointing, moments. Shorter
+# moments, which change the losses a little, only where float32's would have to be offloaded.
+IN_ORDER: list[tuple[str, int, list[str], bool, str]] = [
+    *(
+        (engine, 0, [], checkpointing, moments)
+        for moments in MOMENTS_BYTES_PER_PARAMETER
+        for engine in ("ddp", "fsdp")
+        for checkpointing in (False, True)
+    ),
+    ("deepspeed", 3, BOTH, True, "float32"),
 ]
 
 
@@ -28,6 +32,7 @@ class Setting(NamedTuple):
     zero_stage: int
     offload: list[str]
     checkpointing: bool
+    moments: str
     micro_batch: int
     gpu_bytes: float
     cpu_bytes: float
@@ -40,6 +45,8 @@ class Setting(NamedTuple):
         values |= {"micro_batch": self.micro_batch, "global_batch": global_batch}
         if self.engine != "deepspeed":
             del values["zero_stage"]
+        if self.moments != "float32":
+            values["moments"] = self.moments
         return f"{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
 
 
@@ -58,11 +65,11 @@ def recommended(
 
     Returns None if not even one sequence fits.
     """
-    for engine, stage, offload, checkpointing in IN_ORDER:
-        held = state_bytes(shape, engine, stage, offload, processes, precision)
+    for engine, stage, offload, checkpointing, moments in IN_ORDER:
+        held = state_bytes(shape, engine, stage, offload, processes, precision, moments)
         for size in micro_batches(share):
             step = step_bytes(shape, size, sequence_length, checkpointing, precision, gpu=True)
             total = held["gpu"] + sum(step.values())
             if total <= FILLED * memory:
-                return Setting(engine, stage, offload, checkpointing, size, total, held["cpu"])
+                return Setting(engine, stage, offload, checkpointing, moments, size, total, held["cpu"])
     return None

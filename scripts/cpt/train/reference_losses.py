@@ -15,6 +15,7 @@ from cpt.arrays import load_array, save_array
 from cpt.digest import settings_digest
 from cpt.errors import DamagedFileError, UserError
 from cpt.files import atomic, sha256_of, write_json
+from cpt.model_folders import weights_digest
 from cpt.progress import Progress
 from cpt.train.attention import choose_attention
 from cpt.train.batches import PackedSequences, on_device
@@ -63,7 +64,7 @@ class ReferenceLosses:
         self.settings: dict[str, Any] = {
             "mixture": self.packed.ledger["mixture"],
             "sequences_sha256": self.packed.ledger["sequences_sha256"],
-            "model_sha256": sha256_of(model_folder / "model.safetensors"),
+            "model_sha256": weights_digest(model_folder),
             "document_masking": document_masking,
             "precision": self.precision,
         }

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt.files import atomic, write_json
-from cpt.model_folders import copy_companions, name_rotary_base
+from cpt.model_folders import SHARD_BYTES, copy_companions, name_rotary_base
 from cpt.train import checkpoints
+from cpt.train.set_aside import clear
 
 
 def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
@@ -23,7 +24,7 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
             parameter.copy_(weights[name])
     with atomic(output) as folder:
         with checkpoints.os_errors(output):
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, max_shard_size=SHARD_BYTES)
         name_rotary_base(folder)
         copy_companions(start_folder, folder)
 
@@ -38,4 +39,4 @@ def write_run(
         with atomic(output) as file:
             shutil.copyfile(work / name, file)
     write_json(run, summary)
-    shutil.rmtree(work)
+    clear(work)

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cpt.rotary import grouped_by_frequencies
 from cpt.token_windows import load_held_out
 from cpt.train.batches import Batch, micro_batches, on_device
 from cpt.train.engines import Engine
@@ -60,7 +61,12 @@ class HeldOutLosses:
         # As cpt.evaluate.bits cuts them; the longest first, so that little is padded.
         length = min(plan["sequence_length"], model.config.max_position_embeddings)
         self.windows = {
-            name: sorted(found.windows(length), key=len, reverse=True) for name, found in self.corpora.items()
+            name: sorted(
+                zip(found.windows(length), found.counted(length), strict=True),
+                key=lambda part: len(part[0]),
+                reverse=True,
+            )
+            for name, found in self.corpora.items()
         }
         self.file = MetricsFile(path, steps_done or -1, COLUMNS) if self.rank == 0 else None
         self.seconds = 0.0
@@ -79,32 +85,42 @@ class HeldOutLosses:
         self.model.eval()
         for name, found in self.corpora.items():
             with torch.compiler.set_stance("force_eager"):
-                total = self._negative_log_likelihood(self.windows[name])
+                total = sum(map(self._negative_log_likelihood, self._groups(self.windows[name])))
             if self.file is not None:
                 self.file.write(
                     step=step,
                     tokens=tokens,
                     corpus=name,
-                    loss=total / len(found.tokens),
+                    loss=total / found.predicted,
                     bits_per_byte=total / (math.log(2) * found.bytes),
                 )
         self.model.train()
         self.seconds += time.monotonic() - since
 
+    def _groups(
+        self, windows: list[tuple[np.ndarray, np.ndarray]]
+    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """Windows that may share a batch, each group in their order."""
+        lengths = [len(window) - 1 for window, _ in windows]
+        groups = grouped_by_frequencies(lengths, self.model.config)
+        return [[windows[number] for number in group] for group in groups]
+
     @torch.no_grad()
-    def _negative_log_likelihood(self, windows: list[np.ndarray]) -> float:
-        """Sum over all predicted tokens in nats. All processes make the same calls, with equal shapes."""
+    def _negative_log_likelihood(self, windows: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        """Sum over all tokens that count (HeldOut.counted), in nats. All processes make the same calls, with
+        equal shapes."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         shares = micro_batches(range(len(windows)), self.rank, self.world_size, self.micro_batch)
         for number, (rows, weights) in enumerate(shares):
             # The longest window that any process has in this pass.
-            width = len(windows[number * self.micro_batch * self.world_size])
+            width = len(windows[number * self.micro_batch * self.world_size][0])
             ids = np.zeros((len(rows), width), dtype=np.int64)
             counted = np.zeros((len(rows), width - 1), dtype=np.float32)
             for place, (row, weight) in enumerate(zip(rows, weights, strict=True)):
-                window = windows[row][:width]  # cut only where a repeated row of weight 0 fills the share
+                # Cut only where a repeated row of weight 0 fills the share.
+                window, which = windows[row][0][:width], windows[row][1][: width - 1]
                 ids[place, : len(window)] = window
-                counted[place, : len(window) - 1] = weight
+                counted[place, : len(which)] = weight * which
             total += self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
         if self.world_size > 1:
             dist.all_reduce(total)

@@ -1,0 +1,54 @@
+"""Conversations as documents: their messages as one text, and the rules that drop some."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cpt.corpus.drops import Drop
+
+# In a document's text: what stands before each message but the first, and between its role and its content.
+NEXT, THEN = "\x1e", "\x1f"
+
+
+class Message(NamedTuple):
+    """What one side says."""
+
+    role: str
+    content: str
+
+
+def as_text(messages: Sequence[Message]) -> str:
+    """A conversation as a document's text, from which `messages_of` makes it again."""
+    return NEXT.join(f"{role}{THEN}{content}" for role, content in messages)
+
+
+def messages_of(text: str) -> list[Message]:
+    """The messages in a text that `as_text` wrote."""
+    return [Message(*part.split(THEN)) for part in text.split(NEXT)] if text else []
+
+
+class ConversationRules:
+    """Which conversations can't be trained on; `names` lists the rules in the order in which they are tried.
+
+    `no_answer`: no message is the assistant's. `empty_message`: one is nothing but white space (a call of a
+    tool, say). `roles`: they aren't a system's message, or none, and then the user and the assistant in turn,
+    the assistant last; the value is the number of the first message out of order, the threshold their number.
+    """
+
+    names = ("no_answer", "empty_message", "roles")
+
+    def check(self, text: np.ndarray) -> Drop | None:
+        """The first rule that a conversation (UTF-8, uint8) breaks."""
+        messages = messages_of(bytes(text).decode())
+        if not any(message.role == "assistant" for message in messages):
+            return Drop("no_answer", 0.0, 1.0)
+        if not all(message.content.strip() for message in messages):
+            return Drop("empty_message", 0.0, 1.0)
+        first = messages[0].role == "system"
+        for number, message in enumerate(messages[first:], start=1):
+            if message.role != ("user" if number % 2 else "assistant"):
+                return Drop("roles", float(first + number), float(len(messages)))
+        if messages[-1].role != "assistant":
+            return Drop("roles", float(len(messages)), float(len(messages)))
+        return None

@@ -1,0 +1,167 @@
+"""How much of the held-out text is in the training text as well, by n-grams of words.
+
+Words are those of the contamination check: lower-cased, without punctuation. Held-out documents are found by
+the keys of the split alone, before tokenization, so that what overlaps can be taken out of training.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from cpt.config_sections import HeldOut
+from cpt.corpus.documents import as_strings, read_batches, utf8_of
+from cpt.corpus.kernels import ONE, START, STEP, table_size
+from cpt.corpus.split import is_held_out, split_key
+from cpt.corpus.words import hash_words_in_parts
+
+NGRAM = 13  # words
+PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
+
+
+class Document(NamedTuple):
+    """A document of a shard: its position there, its id and address, and its text (UTF-8)."""
+
+    position: int
+    id: str | None
+    url: str | None
+    text: np.ndarray
+    held_out: bool
+
+
+def documents_of(path: Path, keep: np.ndarray, split: HeldOut) -> Iterator[Document]:
+    """The filtered documents of a file that `keep` (bool [documents]) names."""
+    position = 0
+    for batch in read_batches(path, ["id", "url", "text"]):
+        names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", "text"))
+        for number, (url, text) in enumerate(zip(utf8_of(urls), utf8_of(texts), strict=True)):
+            if keep[position]:
+                out, _ = is_held_out(split_key(split.group_by, url, text), split.share)
+                yield Document(position, names[number].as_py(), urls[number].as_py(), text, out)
+            position += 1
+
+
+def ngram_hashes(text: np.ndarray) -> np.ndarray:
+    """Hashes of the n-grams of a text (UTF-8), in order: uint64; none of a text with fewer words."""
+    lower = np.frombuffer(bytes(text).decode().lower().encode(), np.uint8)
+    parts = [_rolled(words, NGRAM) for words, _ in hash_words_in_parts(lower, PART_WORDS, punctuation=False)]
+    return np.concatenate(parts)
+
+
+@njit(cache=True)
+def _rolled(words, n):
+    """A polynomial hash of each n words in a row; never 0, which marks a free slot of a table."""
+    count = max(0, len(words) - n + 1)
+    hashes = np.empty(count, np.uint64)
+    highest = np.uint64(1)
+    for _ in range(n - 1):
+        highest *= START
+    value = np.uint64(0)
+    for place in range(len(words)):
+        if place >= n:
+            value -= words[place - n] * highest
+        value = value * START + words[place]
+        if place >= n - 1:
+            hashes[place - n + 1] = max(value, ONE)
+    return hashes
+
+
+class HeldOutText:
+    """The n-grams of the held-out documents that `add` took, to compare training documents with.
+
+    Attributes: `names` (corpus, id and address of each document), `sizes` (its different n-grams), and of
+    what `compare` saw `closest` (the largest share of a document's n-grams that one training document has)
+    and `closest_id`.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, str | None, str | None]] = []
+        self.parts: list[np.ndarray] = []
+
+    def add(self, corpus: str, document: Document) -> None:
+        """Take a held-out document."""
+        self.names.append((corpus, document.id, document.url))
+        self.parts.append(np.unique(ngram_hashes(document.text)))
+
+    def index(self) -> None:
+        """Make the table, after all documents were added. Takes about 40 bytes of memory per n-gram."""
+        self.sizes = np.array([len(part) for part in self.parts], np.int64)
+        owners = np.repeat(np.arange(len(self.parts)), self.sizes)
+        hashes = np.concatenate([np.empty(0, np.uint64), *self.parts])
+        self.parts = []
+        self.different, numbers = np.unique(hashes, return_inverse=True)
+        order = np.argsort(numbers, kind="stable")
+        self.owners = owners[order]  # of the n-grams, one after the other
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=len(self.different)))])
+        self.slots = np.zeros(int(table_size(np.uint64(len(self.different)))), np.uint32)
+        _fill(self.slots, self.different)
+        self.seen = np.zeros(len(self.different), bool)
+        self.closest = np.zeros(len(self.names))
+        self.closest_id: list[str | None] = [None] * len(self.names)
+
+    def compare(self, document: Document) -> float:
+        """The largest share of one held-out document's n-grams that a training document has."""
+        numbers = np.unique(_found(self.slots, self.different, ngram_hashes(document.text)))
+        if not len(numbers):
+            return 0.0
+        self.seen[numbers] = True
+        owners = np.concatenate([self.owners[self.starts[n] : self.starts[n + 1]] for n in numbers])
+        who, counts = np.unique(owners, return_counts=True)
+        shares = counts / self.sizes[who]
+        for one in np.flatnonzero(shares > self.closest[who]).tolist():
+            self.closest[who[one]], self.closest_id[who[one]] = shares[one], document.id
+        return float(shares.max())
+
+    def shared(self) -> np.ndarray:
+        """How many of each document's n-grams some training document has: int64 [documents]."""
+        found = np.repeat(self.seen, np.diff(self.starts))
+        return np.bincount(self.owners[found], minlength=len(self.names))
+
+
+@njit(cache=True)
+def _slot(value, size):
+    return (value * STEP) >> np.uint64(32) & np.uint64(size - 1)
+
+
+@njit(cache=True)
+def _fill(slots, different):
+    """Put the number plus one of each hash into a hash table (0: free; a power of two long)."""
+    for number in range(len(different)):
+        slot = _slot(different[number], len(slots))
+        while slots[slot]:
+            slot = slot + ONE & np.uint64(len(slots) - 1)
+        slots[slot] = number + 1
+
+
+@njit(cache=True)
+def _found(slots, different, hashes):
+    """The numbers (int64) of those hashes that the table has."""
+    numbers = np.empty(len(hashes), np.int64)
+    count = 0
+    for value in hashes:
+        slot = _slot(value, len(slots))
+        while slots[slot]:
+            if different[slots[slot] - 1] == value:
+                numbers[count] = slots[slot] - 1
+                count += 1
+                break
+            slot = slot + ONE & np.uint64(len(slots) - 1)
+    return numbers[:count]
+
+
+def table_of(found: HeldOutText) -> str:
+    """A CSV of the held-out documents, those first of which most is in the training text."""
+    shared = found.shared()
+    shares = shared / np.maximum(found.sizes, 1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["corpus", "id", "url", "ngrams", "shared", "share", "closest", "closest_share"])
+    for number in np.lexsort((np.arange(len(shares)), -found.closest, -shares)).tolist():
+        corpus, name, url = found.names[number]
+        row = [corpus, name, url, found.sizes[number], shared[number], f"{shares[number]:.4f}"]
+        writer.writerow([*row, found.closest_id[number], f"{found.closest[number]:.4f}"])
+    return text.getvalue()

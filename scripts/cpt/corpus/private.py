@@ -1,0 +1,167 @@
+"""Private data in texts: e-mail addresses, phone numbers, IP addresses, keys; found, and masked if wanted.
+
+E-mail and IP addresses are those of FineWeb (Penedo et al. 2024; datatrove's PIIFormatter), with its
+replacements. Every pattern is looked for around a mark that it can't be without, and has a bounded length, so
+that the time is linear in the text, whatever it holds.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
+
+Span = tuple[int, int]
+
+_LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_BEFORE = re.compile(rf"{_LOCAL}{{1,64}}(?:\.{_LOCAL}{{1,64}}){{0,8}}$")
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_AFTER = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_LABEL}|\[(?:{_BYTE}\.){{3}}{_BYTE}\]")
+_LONGEST_LOCAL, _LONGEST_DOMAIN = 128, 255  # characters
+_IPV4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}")
+# Of the addresses that are given out so far, 2000::/3: a::b is code.
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
+# International numbers, those of North America, and what is said to be a number of a phone.
+_GAP = r"[ .\-\u00a0/]?"
+_PHONES = re.compile(
+    rf"(?<![\w+.])\+[1-9]\d{{0,2}}(?:{_GAP}\(\d{{1,4}}\))?(?:{_GAP}\d{{1,5}}){{2,6}}(?!\w)"
+    r"|(?<![\w.+])(?:1[ .-])?(?:\([2-9]\d\d\) ?[2-9]\d\d[-. ]|[2-9]\d\d([-.])[2-9]\d\d\1)\d{4}(?![\w-])"
+    rf"|(?<=[Tt]el: )\(?\d(?:{_GAP}[(]?\d[)]?){{6,14}}(?!\w)"
+    rf"|(?<=[Tt]el\. )\(?\d(?:{_GAP}[(]?\d[)]?){{6,14}}(?!\w)"
+    rf"|(?<=[Pp]hone: )\(?\d(?:{_GAP}[(]?\d[)]?){{6,14}}(?!\w)"
+    rf"|(?<=[Ff]ax: )\(?\d(?:{_GAP}[(]?\d[)]?){{6,14}}(?!\w)"
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_LONGEST_KEY = 20_000  # characters of a private key
+# Tokens that services mark by how they begin.
+_TOKENS = re.compile(
+    r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}\b|gh[opsur]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}"
+    r"|glpat-[\w-]{20,64}|xox[abeoprs]-[A-Za-z0-9-]{10,255}|AIza[\w-]{35}|ya29\.[\w-]{20,512}"
+    r"|sk-(?:[a-z]{2,10}-){0,3}[\w-]{20,255}|hf_[A-Za-z0-9]{30,64}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,512}"
+    r"|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,128}|SG\.[\w-]{22}\.[\w-]{43}"
+    r"|eyJ[\w-]{8,300}\.eyJ[\w-]{8,4000}\.[\w-]{8,1000})"
+)
+_SECRETS = re.compile(
+    r"(?i:api[_-]?key|access[_-]?key|secret[_-]?key|client[_-]?secret|auth[_-]?token|access[_-]?token|password"
+    r"|passwd)\\?[\"']?\s{0,4}[:=]\s{0,4}\\?[\"']([^\s\"'<>{}$\\]{8,200})\\?[\"']"
+)
+MASKS = {
+    "emails": ("email@example.com", "firstname.lastname@example.org"),
+    # FineWeb's: drawn at random, and nobody answered at the time.
+    "ips": (
+        "22.214.171.124",
+        "126.96.36.199",
+        "188.8.131.52",
+        "184.108.40.206",
+        "220.127.116.11",
+        "18.104.22.168",
+    ),
+    "phones": ("+1 202-555-0143", "+44 20 7946 0958"),  # kept free for fiction
+    "keys": ("<KEY>",),
+}
+
+
+def emails_in(text: str) -> Iterator[Span]:
+    """Where e-mail addresses are."""
+    place, end = text.find("@"), 0
+    while place >= 0:
+        begin = max(end, place - _LONGEST_LOCAL)
+        before = _local_part(text, begin, place)
+        after = _AFTER.match(text, place + 1, place + 1 + _LONGEST_DOMAIN)
+        if before is not None and after:
+            end = after.end()
+            yield before, end
+        place = text.find("@", max(place + 1, end))
+
+
+def _local_part(text: str, begin: int, end: int) -> int | None:
+    """Where the part of an address before its @ begins, if there is one: at a boundary of a word."""
+    first = end
+    while first > begin and (text[first - 1] == "." or re.match(_LOCAL, text[first - 1])):
+        first -= 1
+    while first < end and (
+        text[first] == "." or not _boundary(text, first) or not _BEFORE.match(text, first, end)
+    ):
+        first += 1
+    return first if first < end else None
+
+
+def _boundary(text: str, place: int) -> bool:
+    """Whether there is a boundary of a word, `\\b`, before a character."""
+    inside = place > 0 and (text[place - 1].isalnum() or text[place - 1] == "_")
+    return inside != (text[place].isalnum() or text[place] == "_")
+
+
+def ips_in(text: str) -> Iterator[Span]:
+    """Where public IP addresses are, of versions 4 and 6."""
+    for pattern in (_IPV4, _IPV6):
+        for match in pattern.finditer(text):
+            try:
+                public = ipaddress.ip_address(match[0]).is_global
+            except ValueError:
+                continue
+            if public:
+                yield match.span()
+
+
+def phones_in(text: str) -> Iterator[Span]:
+    """Where phone numbers are: of at most 15 digits, as E.164 allows."""
+    for match in _PHONES.finditer(text):
+        if 7 + match[0].startswith("+") <= sum(letter.isdigit() for letter in match[0]) <= 15:
+            yield match.span()
+
+
+def keys_in(text: str) -> Iterator[Span]:
+    """Where private keys are, tokens of services, and what is assigned to a name such as `api_key`."""
+    for match in _PRIVATE_KEY.finditer(text):
+        last = match[0].replace("BEGIN", "END", 1)
+        end = text.find(last, match.end(), match.end() + _LONGEST_KEY)
+        yield match.start(), end + len(last) if end >= 0 else match.end()
+    for match in _TOKENS.finditer(text):
+        yield match.span()
+    for match in _SECRETS.finditer(text):
+        yield match.span(1)
+
+
+KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
+    "emails": emails_in,
+    "phones": phones_in,
+    "ips": ips_in,
+    "keys": keys_in,
+}
+
+
+class PrivateData:
+    """Looks for the kinds of private data in `kinds`: {kind: mask or drop}."""
+
+    def __init__(self, kinds: Mapping[str, str]):
+        self.dropped = [kind for kind in KINDS if kinds.get(kind) == "drop"]
+        self.masked = [kind for kind in KINDS if kinds.get(kind) == "mask"]
+
+    def reason(self, text: str) -> tuple[str, int] | None:
+        """The first kind for which the text is to be dropped, and how many of it there are."""
+        for kind in self.dropped:
+            if count := sum(1 for _ in KINDS[kind](text)):
+                return kind, count
+        return None
+
+    def mask(self, text: str) -> tuple[str, dict[str, tuple[int, int]]]:
+        """The text with what is to be masked replaced; for each kind how many there were, and how many bytes
+        (of UTF-8) fewer the text has for it.
+
+        The replacements of a kind take turns, from the first in each text, so that a text doesn't depend on
+        those before it.
+        """
+        counts: dict[str, tuple[int, int]] = {}
+        for kind in self.masked:
+            spans = sorted(KINDS[kind](text))
+            replacements, parts, end, removed = cycle(MASKS[kind]), [], 0, 0
+            for first, last in spans:
+                if first >= end and text[first:last] not in MASKS[kind]:
+                    parts += (text[end:first], next(replacements))
+                    end = last
+                    removed += len(text[first:last].encode()) - len(parts[-1])
+            if parts:
+                text = "".join([*parts, text[end:]])
+                counts[kind] = len(parts) // 2, removed
+        return text, counts

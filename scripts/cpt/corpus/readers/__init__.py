@@ -1,0 +1,69 @@
+"""Readers of documents, one class per format, found by a file's ending."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from cpt.corpus.readers.base import Reader
+from cpt.corpus.readers.epub import EpubReader
+from cpt.corpus.readers.man import ManReader
+from cpt.corpus.readers.notebook import NotebookReader
+from cpt.corpus.readers.pdf import PdfReader
+from cpt.corpus.readers.restructured import RestructuredReader
+from cpt.corpus.readers.tex import TexReader
+from cpt.corpus.readers.text import MarkdownReader, TextReader
+from cpt.corpus.readers.web import HtmlReader
+from cpt.corpus.readers.word import WordReader
+from cpt.errors import UserError
+
+TABLES = (".parquet",)
+LINES = (".jsonl", ".ndjson")
+PACKED = (".gz", ".zst", ".bz2", ".xz")
+READERS: dict[str, Reader] = {
+    reader.format: reader
+    for reader in (
+        *(TextReader(), MarkdownReader(), HtmlReader(), PdfReader(), WordReader(), EpubReader()),
+        *(RestructuredReader(), TexReader(), ManReader(), NotebookReader()),
+    )
+}
+ENDINGS = (*TABLES, *LINES, *(ending for reader in READERS.values() for ending in reader.endings))
+SHOWN = 3  # files of each ending without a reader
+
+
+def format_of(name: str) -> str | None:
+    """The format of a file by its name: `parquet`, `jsonl`, or a reader's; None if there is no reader."""
+    name = _unpacked(name)
+    if name.endswith(TABLES):
+        return "parquet"
+    if name.endswith(LINES):
+        return "jsonl"
+    return next((kind for kind, reader in READERS.items() if reader.reads(name)), None)
+
+
+def require_readers(names: Iterable[str], key: str, formats: Iterable[str] | None = None) -> None:
+    """UserError, which begins with the config's `key`, unless all names have endings that are read.
+
+    It counts the others by their endings and names some. `formats` restricts what is read.
+    """
+    without: dict[str, list[str]] = {}
+    for name in names:
+        found = format_of(name)
+        if found is None or (formats is not None and found not in formats):
+            ending = PurePosixPath(_unpacked(name)).suffix or "without ending"
+            without.setdefault(ending, []).append(name)
+    if without:
+        counts = Counter({ending: len(files) for ending, files in without.items()})
+        listed = ", ".join(
+            f"{count:,} {ending} ({', '.join(without[ending][:SHOWN])}{', ...' if count > SHOWN else ''})"
+            for ending, count in counts.most_common()
+        )
+        known = (*TABLES, *LINES) if formats is not None else (*ENDINGS, ".1 to .9")
+        raise UserError(
+            f"{key}: no reader for {listed}; narrow the pattern to known endings: {' '.join(known)} (in "
+            f"capitals too, and packed: {' '.join(PACKED)})"
+        )
+
+
+def _unpacked(name: str) -> str:
+    return re.sub(rf"({'|'.join(map(re.escape, PACKED))})$", "", name.lower())

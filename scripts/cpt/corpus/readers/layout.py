@@ -1,0 +1,326 @@
+# ruff: noqa: RUF001
+"""Lines on pages to headings, paragraphs, lists and code."""
+
+import itertools
+import re
+from collections import Counter
+from functools import cached_property
+from typing import NamedTuple
+
+from cpt.corpus.readers.base import Block
+
+MARGIN = 0.12  # of a page's height, above and below, where page headers and footers are
+USUAL = 0.4  # of the pages have a header (or footer) at the same height, if any
+WIDER = 1.3  # times the usual width of a character: a line with gaps
+LARGER = 1.12  # times the usual size: a heading's type
+HYPHEN = "\ufffe"  # at the end of a line, where a word is divided
+BROKEN = "˓→"  # Sphinx's sign before the rest of a line of code
+BULLETS = "•‣▪◦○●■"
+_ITEM = re.compile(rf"(?:[{BULLETS}*–—-]|\(?\d{{1,3}}[.)]|\(?[a-zA-Z][.)])\s")
+_NUMBERED = re.compile(r"(?:[A-Z]|\d{1,3})(?:\.\d+)*\.?\s+")
+_NUMBER = re.compile(r"[-–—\s]*(?:\d+|[ivxlc]+)[-–—\s]*", re.IGNORECASE)
+_SENTENCE_ENDS = (".", "!", "?", ":", "”", '"', ";", ")", "]", "。")
+
+
+class Line(NamedTuple):
+    """A line of text: where it starts and ends (points; y grows upwards), size of type, page from 0 on.
+
+    `fixed`: its characters all have one width.
+    """
+
+    text: str
+    left: float
+    right: float
+    base: float
+    size: float
+    page: int
+    fixed: bool
+
+
+def letters(text: str) -> str:
+    """What a heading has in common with its entry in an outline: no number, sign or space."""
+    if found := _NUMBERED.match(text):
+        text = text[found.end() :]
+    return "".join(filter(str.isalnum, text)).lower()
+
+
+def without_margins(pages: list[tuple[list[Line], float]]) -> list[Line]:
+    """All lines in order, without page numbers and what repeats at the top or the bottom of pages.
+
+    `pages` are their lines and heights. Something is a header or footer where `USUAL` pages have a line at
+    that height, and it is a number, or the same but for numbers as on other pages.
+    """
+    heights: Counter[tuple[int, bool]] = Counter()
+    texts: dict[tuple[int, bool], Counter[str]] = {}
+    for lines, height in pages:
+        edges: dict[tuple[int, bool], list[str]] = {}
+        for line in lines:
+            if not MARGIN * height < line.base < (1 - MARGIN) * height:
+                edges.setdefault((round(line.base), line.base > height / 2), []).append(line.text)
+        for place, found in edges.items():
+            heights[place] += 1
+            texts.setdefault(place, Counter()).update({_masked(text) for text in found})
+    enough = max(2, USUAL * len(pages) / 2)  # odd and even pages may differ
+    dropped = {place for place, count in heights.items() if count >= enough and _repeats(texts[place])}
+    kept = []
+    for lines, height in pages:
+        for line in lines:
+            edge = not MARGIN * height < line.base < (1 - MARGIN) * height
+            if not edge or (
+                (round(line.base), line.base > height / 2) not in dropped
+                and not (_NUMBER.fullmatch(line.text) and line in (lines[0], lines[-1]))
+            ):
+                kept.append(line)
+    return kept
+
+
+def _masked(text: str) -> str:
+    return "#" if _NUMBER.fullmatch(text) else re.sub(r"\d+", "#", text)
+
+
+def _repeats(texts: Counter[str]) -> bool:
+    """Whether lines at one place are mostly like others there."""
+    total = sum(texts.values())
+    return sum(count for count in texts.values() if count > 1) >= 0.7 * total
+
+
+class _Layout:
+    """What is usual in a document."""
+
+    def __init__(self, lines: list[Line]):
+        sizes: Counter[float] = Counter()
+        for line in lines:
+            if not line.fixed:
+                sizes[round(line.size * 2) / 2] += len(line.text)
+        self.size = sizes.most_common(1)[0][0] if sizes else 0.0
+        gaps: dict[float, Counter[float]] = {}
+        self.middle = _middles(lines)
+        rights: dict[tuple[int, bool], list[float]] = {}
+        for line, following in itertools.pairwise(lines):
+            rights.setdefault(self.column(line), []).append(line.right)
+            gap = line.base - following.base
+            if line.page == following.page and 0.8 * line.size < gap < 2.2 * line.size:
+                gaps.setdefault(round(line.size * 2) / 2, Counter())[round(gap, 0)] += 1
+        widths = sorted(_width(line) / line.size for line in lines if line.size and len(line.text) > 20)
+        self.width = widths[len(widths) // 2] if widths else 0.5
+        self.leading = {size: count.most_common(1)[0][0] for size, count in gaps.items()}
+        self.right = {column: _usual_maximum(values) for column, values in rights.items()}
+        self.lines = lines
+
+    def follows(self, line: Line, following: Line, first: Line) -> bool:
+        """Whether a line belongs to the paragraph that began with `first` and has `line` before it."""
+        if abs(line.size - following.size) > 0.6 or line.fixed != following.fixed or self.has_cells(line):
+            return False
+        right = self.right.get(self.column(line), line.right)
+        word = following.text.split(maxsplit=1)[0]
+        full = line.text[-1] == HYPHEN or line.right + _width(line) * (len(word) + 1) > right - 1
+        shift = following.left - line.left
+        item = _ITEM.match(following.text)
+        if not full or (item and (abs(shift) > 2 or item[0][0] in BULLETS)):
+            return False
+        if self.column(line) != self.column(following):
+            return following.text[:1].islower() or not line.text.endswith(_SENTENCE_ENDS)
+        gap = line.base - following.base
+        if not 0.3 * line.size < gap < self.leading_of(line) + 0.25 * line.size:
+            return False
+        if line is not first:
+            return abs(shift) < 2.5
+        # The first line of a paragraph may be indented; the others of a list item are.
+        return -4 * line.size < shift < 2 or (shift > 0 and bool(_ITEM.match(first.text)))
+
+    def column(self, line: Line) -> tuple[int, bool]:
+        """A line's page, and whether it is in the right one of two columns."""
+        return line.page, line.left > self.middle.get(line.page, line.left)
+
+    def has_cells(self, line: Line) -> bool:
+        """Whether there are gaps in a line, as between the cells of a table."""
+        return not line.fixed and _width(line) > WIDER * self.width * line.size
+
+    def leading_of(self, line: Line) -> float:
+        """The usual distance of baselines in type of a line's size."""
+        return self.leading.get(round(line.size * 2) / 2, 1.2 * line.size)
+
+    @cached_property
+    def vocabulary(self) -> Counter[str]:
+        """How often each word is in the document, with its hyphens."""
+        return Counter(re.findall(r"[\w-]+", "\n".join(line.text for line in self.lines).lower()))
+
+    def joined(self, lines: list[Line]) -> str:
+        """The text of a paragraph's lines, without hyphens that only end lines."""
+        text = lines[0].text
+        for line in lines[1:]:
+            if text[-1] in "-\u00ad\u2010\ufffe" and text[-2:-1].isalnum() and line.text[:1].isalnum():
+                text = text[:-1] + HYPHEN + line.text
+            elif text[-1] == "/" and "://" in f"{text.rpartition(' ')[2]}/":  # an address goes on
+                text += line.text
+            else:
+                text = f"{text} {line.text}"
+        if HYPHEN in text:
+            text = re.sub(rf"([\w-]+){HYPHEN}([\w-]+)", self.undivided, text).replace(HYPHEN, "-")
+        return text
+
+    def undivided(self, match: re.Match) -> str:
+        """A divided word: with its hyphen if the text has it so elsewhere, or the second part is a name."""
+        first, second = match[1], match[2]
+        whole, divided = (first + second).lower(), f"{first}-{second}".lower()
+        keeps = second[0].isupper() or second[0].isdigit()
+        if self.vocabulary[whole] != self.vocabulary[divided]:
+            keeps = self.vocabulary[divided] > self.vocabulary[whole]
+        return f"{first}-{second}" if keeps else first + second
+
+
+def _middles(lines: list[Line]) -> dict[int, float]:
+    """Where the middle of each page is that has two columns: few lines cross it."""
+    pages: dict[int, list[Line]] = {}
+    for line in lines:
+        pages.setdefault(line.page, []).append(line)
+    middles = {}
+    for page, on_page in pages.items():
+        middle = (min(line.left for line in on_page) + max(line.right for line in on_page)) / 2
+        crossing = sum(line.left < middle < line.right for line in on_page)
+        right = sum(line.left >= middle for line in on_page)
+        if crossing < 0.15 * len(on_page) and right > 0.2 * len(on_page):
+            middles[page] = middle
+    return middles
+
+
+def _width(line: Line) -> float:
+    """Of a character of a line, on average, in points."""
+    return (line.right - line.left) / len(line.text)
+
+
+def _usual_maximum(values: list[float]) -> float:
+    """The right edge of most lines; a few may stick out."""
+    return sorted(values)[int(0.95 * (len(values) - 1))]
+
+
+def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Block]:
+    """The blocks of lines in order.
+
+    `outline` has the levels of a page's headings by their `letters`; if it is empty, lines in larger type are
+    headings, and the larger the type the higher the level.
+    """
+    lines = _connected(lines)
+    layout = _Layout(lines)
+    large = sorted({round(line.size) for line in lines if _is_large(line, layout)}, reverse=True)
+    headings = [_heading(lines, number, layout, outline, large) for number in range(len(lines))]
+    blocks: list[Block] = []
+    number, single, items = (
+        0,
+        False,
+        False,
+    )  # whether the last block ended with one line, or with a list's item
+    while number < len(lines):
+        first = lines[number]
+        level, used = headings[number]
+        if level:
+            text = " ".join(line.text for line in lines[number : number + used])
+            blocks.append(Block(text.replace(HYPHEN, "-"), level))
+            number += used
+            continue
+        end = number + 1
+        if first.fixed:
+            while end < len(lines) and lines[end].fixed and _same_code(lines[end - 1], lines[end]):
+                end += 1
+            blocks.append(Block(_code(lines[number:end])))
+        else:
+            while (
+                end < len(lines)
+                and not headings[end][0]
+                and layout.follows(lines[end - 1], lines[end], first)
+            ):
+                end += 1
+            text = re.sub(rf"^[{BULLETS}]\s+", "- ", layout.joined(lines[number:end]))
+            before = lines[number - 1] if number else None
+            listed = items and bool(_ITEM.match(first.text))
+            alike = listed or (single and end - number == 1)
+            if before and blocks and not blocks[-1].level and alike and _close(before, first, layout, listed):
+                blocks[-1] = Block(f"{blocks[-1].text}\n{text}")
+            else:
+                blocks.append(Block(text))
+            single, items = end - number == 1, bool(_ITEM.match(first.text))
+        number = end
+    return blocks
+
+
+def _connected(lines: list[Line]) -> list[Line]:
+    """Lines with the bullet that was drawn apart before them, and with the rest of a broken line of code."""
+    found: list[Line] = []
+    for line in lines:
+        before = found[-1] if found else None
+        if (
+            before
+            and before.text in BULLETS
+            and before.page == line.page
+            and abs(before.base - line.base) < 3
+        ):
+            found[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left)
+        elif before and line.text.startswith(BROKEN):
+            rest = line.text.removeprefix(BROKEN).strip()
+            found[-1] = before._replace(text=f"{before.text} {rest}", base=line.base)
+        else:
+            found.append(line)
+    return found
+
+
+def _is_large(line: Line, layout: _Layout) -> bool:
+    return line.size > LARGER * layout.size and len(line.text) < 150 and not line.fixed and len(line.text) > 1
+
+
+def _heading(
+    lines: list[Line], number: int, layout: _Layout, outline: dict[int, dict[str, int]], large: list[int]
+) -> tuple[int, int]:
+    """The level of the heading that begins with a line (0: none does), and how many lines it has."""
+    first = lines[number]
+    if outline:
+        entries, text = outline.get(first.page, {}), ""
+        for used in range(1, 4) if entries else ():
+            if number + used > len(lines) or lines[number + used - 1].size < first.size - 0.6:
+                break
+            text += lines[number + used - 1].text + " "
+            name = letters(text)
+            if name in entries:
+                return entries[name], used
+            if not any(entry.startswith(name) for entry in entries):
+                break
+        return 0, 0
+    if not _is_large(first, layout):
+        return 0, 0
+    used = 1
+    while (
+        number + used < len(lines)
+        and _is_large(lines[number + used], layout)
+        and abs(lines[number + used].size - first.size) < 0.6
+        and 0 < first.base - lines[number + used].base < 1.6 * used * first.size
+    ):
+        used += 1
+    return min(6, large.index(round(first.size)) + 1), used
+
+
+def _same_code(line: Line, following: Line) -> bool:
+    gap = line.base - following.base
+    return line.page != following.page or -1 < gap < 5 * line.size
+
+
+def _code(lines: list[Line]) -> str:
+    left = min(line.left for line in lines)
+    widths = [(line.right - line.left) / len(line.text) for line in lines if len(line.text) > 3]
+    width = sorted(widths)[len(widths) // 2] if widths else 0.6 * lines[0].size
+    gaps = [before.base - line.base for before, line in itertools.pairwise(lines) if line.page == before.page]
+    leading = min((gap for gap in gaps if gap > 0), default=lines[0].size)
+    text: list[str] = []
+    for before, line in zip([lines[0], *lines], lines, strict=False):
+        if line.page == before.page and before.base - line.base > 1.5 * leading:
+            text.append("")
+        text.append(" " * round((line.left - left) / width) + line.text)
+    return "\n".join(text)
+
+
+def _close(line: Line, following: Line, layout: _Layout, items: bool) -> bool:
+    """Whether two lines, of which none continues the other, belong to one list, table or verse."""
+    gap = line.base - following.base
+    rows = layout.has_cells(line) and layout.has_cells(following)
+    usual = layout.leading_of(line)
+    most = 2.5 * usual if rows else 1.8 * usual if items else usual + 0.25 * line.size
+    same = line.page == following.page and abs(line.size - following.size) < 0.6 and not line.fixed
+    return same and 0.3 * line.size < gap < most

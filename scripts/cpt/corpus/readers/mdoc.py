@@ -1,0 +1,95 @@
+# ruff: noqa: RUF001, SIM905
+"""Macros of mdoc(7), which say what the words of a manual page are, turned into text."""
+
+import re
+
+_AROUND = """Op [ ] Oo [ _ Oc _ ] Pq ( ) Po ( _ Pc _ ) Bq [ ] Bo [ _ Bc _ ] Brq { } Bro { _ Brc _ } Aq < >
+    Ao < _ Ac _ > Dq “ ” Do “ _ Dc _ ” Sq ‘ ’ So ‘ _ Sc _ ’ Ql ‘ ’ Qq " " Qo " _ Qc _ " D1 _ _ Dl _ _
+    Eq _ _""".split()
+# The signs before and behind the words that follow; those that only close have nothing before.
+AROUND = {
+    name: (before.replace("_", ""), behind.replace("_", ""))
+    for name, before, behind in zip(_AROUND[::3], _AROUND[1::3], _AROUND[2::3], strict=True)
+}
+WORDS = set(
+    """Ad An Ar Cd Cm Dv Em Er Ev Fa Fd Fn Ft Ic In Li Lk Ms Mt No Nm Pa St Sx Sy Tn Va Vt Fl Xr Nd Lb Xo Xc
+    Rs Re Eo Ec Rv Fo Fc Es En Fr Hf Ot Tg Ap Ns Pf %A %T %B %J %D %N %P %R %U %V %I %O %Q %C""".split()
+)
+NAMES = {"Bx": "BSD", "Fx": "FreeBSD", "Nx": "NetBSD", "Ox": "OpenBSD", "Dx": "DragonFly", "Ux": "UNIX"}
+NAMES |= {"At": "AT&T UNIX", "Bsx": "BSD/OS", "Ta": "|"}
+CLOSING = set(".,:;)]?!")
+
+
+def arguments(rest: str) -> list[str]:
+    """The arguments of a macro: words, or what is in double quotes, in which a pair stands for one."""
+    rest = re.sub(r"(?<!\\)\\\".*", "", rest)
+    found = re.findall(r'"((?:[^"]|"")*)"?|((?:\\ |\S)+)', rest)
+    return [quoted.replace('""', '"') if quoted or not word else word for quoted, word in found]
+
+
+class Words:
+    """Macros that stand in the text. It knows the name that the page is about, once it was said."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def of(self, macro: str, rest: str) -> str:
+        """The text of a macro with its arguments, some of them macros; of an unknown one, its words."""
+        words = arguments(rest)
+        if macro in WORDS or macro in AROUND or macro in NAMES:
+            words.insert(0, macro)
+        parts: list[str] = []
+        closers: list[str] = []
+        glue, dash = False, ""
+        for place, word in enumerate(words):
+            if word in AROUND:
+                before, behind = AROUND[word]
+                self._open(parts, before, behind, closers)
+                glue, dash = bool(before), ""
+            elif word in WORDS:
+                dash = "-" if word == "Fl" else ""
+                glue = glue or word in ("Ns", "Pf", "Ap")
+                self._start(word, words, place, parts)
+            elif word != "\\&":
+                word = NAMES.get(word, dash + word)
+                self.name = self.name or (word if words[0] == "Nm" else "")
+                if (glue or word in CLOSING) and parts:
+                    parts[-1] += word
+                else:
+                    parts.append(word)
+                glue = False
+        text = " ".join(part for part in parts if part)
+        end = text[-1:] if text[-1:] in CLOSING and closers else ""
+        return text.removesuffix(end) + "".join(reversed(closers)) + end
+
+    @staticmethod
+    def _open(parts: list[str], before: str, behind: str, closers: list[str]) -> None:
+        if before:
+            parts.append(before)
+            closers.append(behind)
+        elif behind and parts:
+            parts[-1] += behind
+        elif behind:
+            parts.append(behind)
+
+    def _start(self, macro: str, words: list[str], place: int, parts: list[str]) -> None:
+        """What a macro gives before its words, which it may change."""
+        following = words[place + 1 :]
+        alone = not following or following[0] in CLOSING or following[0] in WORDS
+        if macro == "Nm" and alone and self.name:
+            parts.append(self.name)
+        elif macro == "Fl" and alone:
+            parts.append("-")
+        elif macro == "Ar" and alone:
+            parts.append("file ...")
+        elif macro == "Ap" and parts:
+            parts[-1] += "'"
+        elif macro == "Nd":
+            parts.append("—")
+        elif macro == "Xr" and len(following) > 1:
+            words[place + 1 : place + 3] = [f"{following[0]}({following[1]})", "\\&"]
+        elif macro == "In" and following:
+            words[place + 1] = f"#include <{following[0]}>"
+        elif macro == "Fn" and following:
+            given = [word for word in following[1:] if word not in CLOSING]
+            words[place + 1 :] = [f"{following[0]}({', '.join(given)})", *following[1 + len(given) :]]

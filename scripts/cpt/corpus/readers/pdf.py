@@ -1,0 +1,153 @@
+"""PDF files with a text layer."""
+
+import re
+from ctypes import byref, c_double, c_int, create_string_buffer
+from itertools import pairwise
+
+from cpt.corpus.readers.base import Reader, Work
+from cpt.corpus.readers.layout import BULLETS, HYPHEN, Line, blocks_of, letters, without_margins
+from cpt.errors import UserError
+
+_FIXED_PITCH = 1  # the bit of a font's flags
+_MONOSPACED = re.compile(rb"mono|courier|consol|typewriter|menlo|cmtt|inconsolata|code|fixed", re.IGNORECASE)
+MOST_OBJECTS = 1_000  # of a page, that are looked at for images
+_LEADERS = re.compile(r".*(?:\. ?){4,}\s*[\divxlc]+$")
+
+
+class PdfReader(Reader):
+    """Text of the pages: lines of a paragraph joined, without page headers, footers and page numbers.
+
+    Headings are those of the outline, or lines in larger type where there is none.
+    """
+
+    format, endings, kinds = "pdf", (".pdf",), ("PDF",)
+
+    def read(self, content: bytes) -> Work:
+        """The document. Raises UserError if it is damaged or needs a password."""
+        import pypdfium2
+
+        try:
+            document = pypdfium2.PdfDocument(content)
+        except pypdfium2.PdfiumError as error:
+            advice = (
+                "name a copy without a password"
+                if "password" in str(error).lower()
+                else "it is damaged or cut short; fetch or make it again"
+            )
+            raise UserError(f"it can't be opened ({error}): {advice}") from None
+        pages, work = [], Work([])
+        for number in range(len(document)):
+            try:
+                page = _Page(document[number], number)
+            except pypdfium2.PdfiumError:
+                work.without_text.append(f"page {number + 1} (damaged)")
+                continue
+            pages.append(page)
+            if page.lines:
+                work.without_text += [f"page {number + 1}, figure {n + 1}" for n in range(page.images or 0)]
+            elif page.images is not None:
+                work.without_text.append(f"page {number + 1}")
+        lines = without_margins([(page.lines, page.height) for page in pages])
+        work.blocks = blocks_of([line for line in lines if not _LEADERS.match(line.text)], _outline(document))
+        title = document.get_metadata_value("Title")
+        document.close()
+        work.title = next((block.text for block in work.blocks if block.level), " ".join(title.split()))
+        return work
+
+
+def _outline(document) -> dict[int, dict[str, int]]:
+    """By page the levels of its headings, from 1, by their `letters`."""
+    import pypdfium2
+
+    levels: dict[int, dict[str, int]] = {}
+    try:
+        for entry in document.get_toc(max_depth=6):
+            target = entry.get_dest()
+            page = target.get_index() if target is not None else None
+            if page is not None and (name := letters(entry.get_title())):
+                levels.setdefault(page, {})[name] = entry.level + 1
+    except pypdfium2.PdfiumError:  # an outline that leads nowhere is no loss of text
+        return levels
+    return levels
+
+
+class _Page:
+    """Where the lines of a page are.
+
+    Attributes: `lines`, `height` (points), and `images` (how many; None: nothing at all is on the page).
+    """
+
+    def __init__(self, page, number: int):
+        from pypdfium2 import raw
+
+        self.raw, self.number, self.height = raw, number, page.get_height()
+        self.fonts: dict[bytes, bool] = {}  # whether all their characters have one width
+        self.numbers = tuple(c_double() for _ in range(4))
+        self.flags, self.name = c_int(), create_string_buffer(64)
+        text_page = page.get_textpage()
+        self.handle = text_page.raw
+        text = text_page.get_text_range()
+        self.straight = len(text) == text_page.count_chars()
+        self.lines: list[Line] = []
+        place = 0
+        for line in text.split("\r\n"):
+            for part in line.split(HYPHEN):  # PDFium joins what a hyphen divides
+                if part.strip():
+                    self.lines.append(self.line(part, place, self.ends_with_hyphen(text, place + len(part))))
+                place += len(part) + 1
+            place += 1
+        self.images = self.count_images(page.raw)
+        text_page.close()
+
+    def ends_with_hyphen(self, text: str, place: int) -> bool:
+        """Whether PDFium found a hyphen at a place of the text."""
+        return text[place : place + 1] == HYPHEN
+
+    def line(self, text: str, place: int, divided: bool) -> Line:
+        """The line that begins at a place of the page's text."""
+        bare = text.strip()
+        first = place + len(text) - len(text.lstrip())
+        last = first + len(bare) - 1
+        if not self.straight:
+            first, last = (self.raw.FPDFText_GetCharIndexFromTextIndex(self.handle, n) for n in (first, last))
+        x, right, y, top = self.numbers
+        self.raw.FPDFText_GetCharBox(self.handle, last, byref(x), byref(right), byref(y), byref(top))
+        self.raw.FPDFText_GetCharOrigin(self.handle, first, byref(x), byref(y))
+        start, end, height = x.value, right.value, y.value
+        fixed = all(self.is_fixed(n) for n in (first, last, (first + last) // 2))
+        if fixed:
+            bare = self.aligned(bare, first)
+        sized = first + 2 if bare[0] in BULLETS and last > first + 1 else first  # a bullet may be larger
+        size = self.raw.FPDFText_GetFontSize(self.handle, sized)
+        return Line(bare + HYPHEN * divided, start, end, height, size, self.number, fixed)
+
+    def is_fixed(self, place: int) -> bool:
+        """Whether all characters of a character's font have one width."""
+        self.raw.FPDFText_GetFontInfo(self.handle, place, self.name, 64, byref(self.flags))
+        font = self.name.value
+        if font not in self.fonts:
+            self.fonts[font] = bool(self.flags.value & _FIXED_PITCH or _MONOSPACED.search(font))
+        return self.fonts[font]
+
+    def aligned(self, line: str, first: int) -> str:
+        """A line of code with as many spaces between its parts as there are on the page."""
+        x, y = self.numbers[:2]
+        places = []
+        for number in range(len(line)):
+            self.raw.FPDFText_GetCharOrigin(self.handle, first + number, byref(x), byref(y))
+            places.append(x.value)
+        steps = sorted(after - before for before, after in pairwise(places) if after > before)
+        if not steps:
+            return line
+        width, text = steps[len(steps) // 2], ""
+        for sign, at in zip(line, places, strict=True):
+            if sign != " ":
+                text += " " * (round((at - places[0]) / width) - len(text)) + sign
+        return text
+
+    def count_images(self, page) -> int | None:
+        """Images on the page; None if there is nothing at all on it."""
+        count = self.raw.FPDFPage_CountObjects(page)
+        objects = (self.raw.FPDFPage_GetObject(page, n) for n in range(min(count, MOST_OBJECTS)))
+        kinds = [self.raw.FPDFPageObj_GetType(each) for each in objects]
+        return kinds.count(self.raw.FPDF_PAGEOBJ_IMAGE) if count else None

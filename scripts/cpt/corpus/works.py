@@ -1,0 +1,52 @@
+"""A work, as a reader gives it, becomes documents: whole, or cut at its own headings if it is long."""
+
+from cpt.corpus.encodings import valid_text
+from cpt.corpus.readers.base import Block, Work
+
+LONGEST = 20_000  # characters: a work up to this is one document
+SHORTEST = 500  # a part below this stays with the part that follows
+
+
+def cut(work: Work) -> list[tuple[str, str]]:
+    """The documents of a work as (title, text), in order; none if it has no blocks.
+
+    A longer work than `LONGEST` is cut at each heading of its highest level, and parts that are still longer
+    at the next one. What has no headings stays whole. A block, and so a line, is never cut.
+    """
+    parts = _parts(work.blocks, work.title)
+    texts = [(title, work.between.join(block.text for block in blocks)) for title, blocks in parts]
+    return [(valid_text(title)[0], valid_text(text)[0]) for title, text in texts]
+
+
+def _parts(blocks: list[Block], title: str) -> list[tuple[str, list[Block]]]:
+    if not blocks:
+        return []
+    if _size(blocks) > LONGEST:
+        for level in sorted({block.level for block in blocks[1:] if block.level}):
+            sections = _sections(blocks, title, level)
+            if len(sections) > 1:
+                return [part for name, section in sections for part in _parts(section, name)]
+    return [(title, blocks)]
+
+
+def _sections(blocks: list[Block], title: str, level: int) -> list[tuple[str, list[Block]]]:
+    """The parts between the headings of a level and above, each by the name of its first heading."""
+    sections: list[tuple[str, list[Block]]] = [(title, [])]
+    size, only_headings = 0, True
+    for block in blocks:
+        if 0 < block.level <= level:
+            name = block.text.split("\n")[0].strip(" #*")
+            if size >= SHORTEST:
+                sections.append((name, []))
+                size, only_headings = 0, True
+            elif only_headings:
+                sections[-1] = (name, sections[-1][1])
+        else:
+            only_headings = False
+        sections[-1][1].append(block)
+        size += len(block.text)
+    return sections
+
+
+def _size(blocks: list[Block]) -> int:
+    return sum(len(block.text) for block in blocks)

@@ -1,0 +1,254 @@
+"""Greedy generation in batches. What a model gives depends on the prompt alone, not on the batch."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+
+from cpt.errors import UserError
+from cpt.evaluate.growing import GrowingBatch, rows_can_join
+from cpt.progress import Progress
+from cpt.rotary import original_length
+
+# Two logits that are closer than this share of the largest one are a tie: other tokens in the batch may have
+# rounded them otherwise. The largest differences met are a tenth of it in float32 (docs/using.md).
+TIES = {torch.float32: 3e-5, torch.bfloat16: 2e-2}
+JOINING = 4  # waiting prompts join a batch as soon as one row in so many is free
+# Settings in generation_config.json that change what greedy generation gives.
+PROCESSORS = {
+    "repetition_penalty": RepetitionPenaltyLogitsProcessor,
+    "no_repeat_ngram_size": NoRepeatNGramLogitsProcessor,
+    "bad_words_ids": NoBadWordsLogitsProcessor,
+    "suppress_tokens": SuppressTokensLogitsProcessor,
+}
+Ending = Literal["eos", "stop", "limit"]  # the model's end of generation, a stop string, max_new_tokens
+
+
+class Request(NamedTuple):
+    """A prompt as token ids, and where its answer ends at the latest."""
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+class Completion(NamedTuple):
+    """What a model generates: new token ids without the one that ended it, their text up to a stop string.
+
+    `cut` counts the tokens at the prompt's start that the context had no room for.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    ending: Ending
+    cut: int
+
+
+@dataclass
+class Row:
+    """A request under way."""
+
+    request: Request
+    tokens: list[int] = field(default_factory=list)
+    ending: Ending | None = None
+
+    @property
+    def sequence(self) -> list[int]:
+        """Prompt and new tokens."""
+        return [*self.request.prompt, *self.tokens]
+
+
+class Generator:
+    """A model that continues prompts greedily.
+
+    Up to `batch_size` prompts are continued together; a row that has ended makes room for the next prompt. A
+    model whose rows can't share a batch gets one at a time.
+    Where the two likeliest tokens are as good as tied, a pass over the sequence alone decides.
+
+    Args:
+        model: a causal language model.
+        tokenizer: the model's.
+        batch_size: prompts at once.
+        kept: file of what was generated, written as rows end: a killed job does only the rest. It must belong
+            to this model. None: nothing is kept.
+        label: what the prompts are, for progress and errors.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        batch_size: int,
+        kept: Path | None = None,
+        label: str = "answers",
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.original = original_length(model.config)  # of a longrope model: where its frequencies change
+        self.batch_size = batch_size if rows_can_join(model) and self.original is None else 1
+        self.kept, self.label = kept, label
+        ends = model.generation_config.eos_token_id
+        self.ends = {ends} if isinstance(ends, int) else set(ends or ())
+        self.processors = _processors(model)
+        self.context = model.config.max_position_embeddings
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Continue each prompt; returns the completions in the order of the requests.
+
+        A prompt that leaves no room for its new tokens is cut at its start, as lm-eval does.
+        Raises UserError if there is no prompt at all, no room for one, or the logits aren't finite.
+        """
+        fitting = [self._fit(number, request) for number, request in enumerate(requests, 1)]
+        known = self._read()
+        rest = {request for request in fitting if _digest(request) not in known}
+        with Progress(self.label, len(rest), "answer") as bar:
+            for row in self._continue(sorted(rest, key=_long_first)):
+                known[_digest(row.request)] = (row.tokens, row.ending)
+                self._keep(row)
+                bar.advance()
+        completions = []
+        for request, given in zip(fitting, requests, strict=True):
+            tokens, ending = known[_digest(request)]
+            text = self._text(tokens, request.stop)
+            completions.append(
+                Completion(tuple(tokens), text, ending, len(given.prompt) - len(request.prompt))
+            )
+        return completions
+
+    def _fit(self, number: int, request: Request) -> Request:
+        """The request with a prompt that the context has room for."""
+        room = self.context - request.max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"{self.label}: {request.max_new_tokens} new tokens leave no room for a prompt in the "
+                f"context of {self.context} tokens; lower their number"
+            )
+        if not request.prompt:
+            raise UserError(
+                f"{self.label}: prompt {number} has no tokens, and a model can only continue some; remove it"
+            )
+        return request._replace(prompt=tuple(request.prompt[-room:]))
+
+    @torch.inference_mode()
+    def _continue(self, requests: list[Request]) -> Iterator[Row]:
+        """Generate for all requests; yields a row for each as it ends."""
+        waiting, rows, batch = deque(requests), [], GrowingBatch(self.model)
+        while waiting or rows:
+            free = self.batch_size - len(rows)
+            if waiting and free * JOINING >= self.batch_size:
+                joining = [Row(waiting.popleft()) for _ in range(min(free, len(waiting)))]
+                self._extend(joining, batch.add([row.request.prompt for row in joining]))
+                rows += joining
+            elif self.original is not None and len(rows[0].sequence) == self.original + 1:
+                batch.keep([])  # the keys in the cache have the other frequencies
+                self._extend(rows, batch.add([rows[0].sequence]))
+            else:
+                self._extend(rows, batch.step([row.tokens[-1] for row in rows]))
+            yield from (row for row in rows if row.ending)
+            left = [number for number, row in enumerate(rows) if not row.ending]
+            batch.keep(left)
+            rows = [rows[number] for number in left]
+
+    def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
+        """Add the next token to rows; `logits` [rows, vocabulary] are those after their sequences."""
+        for row, token in zip(rows, self._likeliest(logits, [row.sequence for row in rows]), strict=True):
+            row.tokens.append(token)
+            if token in self.ends:
+                row.tokens.pop()
+                row.ending = "eos"
+            elif self._stops(row):
+                row.ending = "stop"
+            elif len(row.tokens) == row.request.max_new_tokens:
+                row.ending = "limit"
+
+    def _likeliest(self, logits: torch.Tensor, sequences: list[list[int]]) -> list[int]:
+        """The likeliest next token of each sequence; `logits` [rows, vocabulary] come from their batch."""
+        logits = logits.float()
+        largest = logits.abs().amax(-1)
+        if not torch.isfinite(largest).all():
+            raise UserError(
+                f"{self.label}: the model gives logits that aren't finite, so there is no likeliest token; "
+                "its weights are damaged, or too large for evaluate.precision (try float32)"
+            )
+        best, tokens = self._processed(logits, sequences).topk(2)
+        tied = best[:, 0] - best[:, 1] <= TIES.get(self.model.dtype, 2e-2) * largest
+        chosen = tokens[:, 0].tolist()
+        for row in tied.nonzero().flatten().tolist():
+            ids = torch.tensor([sequences[row]], device=logits.device)
+            alone = self.model(input_ids=ids, use_cache=False).logits[:, -1].float()
+            chosen[row] = self._processed(alone, [sequences[row]]).argmax(-1).item()  # the first of equals
+        return chosen
+
+    def _processed(self, logits: torch.Tensor, sequences: list[list[int]]) -> torch.Tensor:
+        """Logits after what the model's generation settings ask for; padding takes no part in it."""
+        if not self.processors:
+            return logits
+        ids = [torch.tensor([sequence], device=logits.device) for sequence in sequences]
+        return torch.cat([self.processors(*pair) for pair in zip(ids, logits.split(1), strict=True)])
+
+    def _stops(self, row: Row) -> bool:
+        """Whether a row's last token completes a stop string."""
+        stop = row.request.stop
+        if not stop:
+            return False
+        # A token has at least one byte, so this many hold any stop string that ends with the last one.
+        recent = row.tokens[-max(len(each.encode()) for each in stop) - 1 :]
+        text = self.tokenizer.decode(recent)
+        return any(each in text for each in stop)
+
+    def _text(self, tokens: Sequence[int], stop: tuple[str, ...]) -> str:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text[: min((text.index(each) for each in stop if each in text), default=len(text))]
+
+    def _read(self) -> dict[str, tuple[list[int], Ending]]:
+        """What earlier jobs have left in the file, by the digest of the request."""
+        known = {}
+        if self.kept is not None and self.kept.exists():
+            for line in self.kept.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    digest, tokens, ending = json.loads(line)
+                except (ValueError, TypeError):
+                    continue  # cut off when the process was killed
+                known[digest] = (tokens, ending)
+        return known
+
+    def _keep(self, row: Row) -> None:
+        if self.kept is None:
+            return
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps([_digest(row.request), row.tokens, row.ending])
+        # A line that was cut off has no end: begin on a new one.
+        with self.kept.open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")
+
+
+def _processors(model: PreTrainedModel) -> LogitsProcessorList:
+    """transformers' processors of logits that the model's generation settings ask for."""
+    found = LogitsProcessorList()
+    for key, processor in PROCESSORS.items():
+        value: Any = getattr(model.generation_config, key, None)
+        if value not in (None, 0, 1.0, []):
+            found.append(processor(value, **({"device": model.device} if key == "suppress_tokens" else {})))
+    return found
+
+
+def _digest(request: Request) -> str:
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+
+
+def _long_first(request: Request) -> tuple[int, Request]:
+    """The order of requests: running out of memory shows at once."""
+    return (-len(request.prompt), request)

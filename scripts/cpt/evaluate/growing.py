@@ -1,0 +1,85 @@
+"""Sequences that a model continues together: rows join and leave, and the cache holds what they have read."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+
+def rows_can_join(model: PreTrainedModel) -> bool:
+    """Whether all that a model remembers of its tokens are keys and values, which padding is masked in.
+
+    Not so in state space models and those with other states.
+    """
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and not model._is_stateful
+
+
+class GrowingBatch:
+    """Rows padded on the left, with transformers' cache of their keys and values."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.device = model.get_input_embeddings().weight.device
+        self.accepted = inspect.signature(model.forward).parameters.keys()
+        self.cache: DynamicCache | None = None
+        self.mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)  # [rows, width]; 0 is padding
+
+    def add(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read prompts as further rows; returns the logits after them, [prompts, vocabulary]."""
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        cache = DynamicCache(config=self.model.config)
+        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        if self.cache is None:
+            self.cache, self.mask = cache, mask
+            return logits
+        longest = max(int(self.mask.sum(-1).max()), width)
+        for each in (cache, self.cache):
+            _set_width(each, longest)
+        for layer, joining in zip(self.cache.layers, cache.layers, strict=True):
+            layer.keys = torch.cat([layer.keys, joining.keys])
+            layer.values = torch.cat([layer.values, joining.values])
+        self.mask = torch.cat([pad(each, (longest - each.shape[1], 0)) for each in (self.mask, mask)])
+        return logits
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Read one more token in each row; returns the logits after them, [rows, vocabulary]."""
+        self.mask = pad(self.mask, (0, 1), value=1)
+        positions = self.mask.sum(-1, keepdim=True) - 1
+        ids = torch.tensor(tokens, device=self.device)[:, None]
+        return self._forward(ids, self.mask, positions, self.cache)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these."""
+        if not rows:
+            self.cache, self.mask = None, self.mask[:0, :0]
+        elif len(rows) < len(self.mask):
+            index = torch.tensor(rows, device=self.device)
+            self.cache.batch_select_indices(index)
+            self.mask = self.mask[index]
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+    ) -> torch.Tensor:
+        """The logits after the last token of each row; ids and positions [rows, new], mask [rows, width]."""
+        given = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
+        given = {name: value for name, value in given.items() if name in self.accepted}
+        return self.model(input_ids=ids, past_key_values=cache, use_cache=True, **given).logits[:, -1]
+
+
+def _set_width(cache: DynamicCache, width: int) -> None:
+    """Crop a cache at its left, or pad it there, to what it holds of `width` tokens."""
+    for layer in cache.layers:
+        held = width
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            held = min(width, layer.sliding_window - 1)
+            layer.cumulative_length = width
+        missing = held - layer.keys.shape[2]  # keys [rows, heads, tokens, width of a head]
+        layer.keys = pad(layer.keys, (0, 0, missing, 0))
+        layer.values = pad(layer.values, (0, 0, missing, 0))

@@ -1,0 +1,74 @@
+"""What can be counted of a run's answers: how many stop, and how many follow their instruction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cpt.report.chat import Answers
+from cpt.report.rows import Row
+from cpt.report.statistics import Pairs, detectable_difference, holm, mcnemar_p, wilson_interval
+
+COUNTED = ("stopped", "followed")
+SHARES = ("", "_share", "_low", "_high", "_difference", "_p", "_p_holm", "_detectable")
+COLUMNS = ("run", "tokens", "template", "n", "mean_answer_tokens")
+COLUMNS += tuple(f"{what}{part}" for what in COUNTED for part in SHARES)
+
+
+def columns_of(corpora: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the table, those of held-out text last."""
+    return (*COLUMNS, *(f"bits_per_byte_{corpus}" for corpus in corpora))
+
+
+def chat_score_rows(
+    answers: Answers, tokens: Mapping[str, int], bits: Mapping[str, Mapping[str, float]]
+) -> list[Row]:
+    """A row for each run; the first one is the base model, which the others are compared with.
+
+    Of both counts: number, share of the n prompts, its 95 % interval (Wilson), the paired difference from the
+    base model, p of the exact McNemar test, p after Holm's adjustment over all runs and both counts, and the
+    smallest difference that would be found (docs/statistics.md).
+
+    Args:
+        answers: of each run to the prompts with an instruction.
+        tokens: training tokens of each run.
+        bits: bits per byte of held-out text, by run and corpus.
+    """
+    base = next(iter(answers))
+    rows = []
+    for run, given in answers.items():
+        row: Row = {
+            "run": run,
+            "tokens": tokens[run],
+            "template": bool(given[0]["template"]),
+            "n": len(given),
+            "mean_answer_tokens": sum(each["tokens"] for each in given) / len(given),
+        }
+        for what in COUNTED:
+            row |= _counted(what, given, None if run == base else answers[base])
+        row |= {f"bits_per_byte_{corpus}": value for corpus, value in bits[run].items()}
+        rows.append(row)
+    tests = [(row, what) for row in rows for what in COUNTED if f"{what}_p" in row]
+    adjusted = holm([row[f"{what}_p"] for row, what in tests])
+    for (row, what), p in zip(tests, adjusted, strict=True):
+        row[f"{what}_p_holm"] = p
+    return rows
+
+
+def _counted(what: str, given: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] | None) -> Row:
+    """The cells of one count."""
+    count = sum(row[what] for row in given)
+    low, high = wilson_interval(count, len(given))
+    cells: Row = {what: count, f"{what}_share": count / len(given), f"{what}_low": low, f"{what}_high": high}
+    if base is None:
+        return cells
+    changes = [(bool(before[what]), bool(now[what])) for before, now in zip(base, given, strict=True)]
+    pairs = Pairs(
+        both=changes.count((True, True)),
+        gained=changes.count((False, True)),
+        lost=changes.count((True, False)),
+        neither=changes.count((False, False)),
+    )
+    return cells | {
+        f"{what}_difference": pairs.difference,
+        f"{what}_p": mcnemar_p(pairs.gained, pairs.lost),
+        f"{what}_detectable": detectable_difference(pairs.discordant, pairs.n),
+    }

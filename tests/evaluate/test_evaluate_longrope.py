@@ -1,0 +1,85 @@
+"""Models whose rotary frequencies depend on the length: no sequence is scored with another one's."""
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from cpt.evaluate.bits import bits_per_byte
+from cpt.evaluate.scorer import Scorer
+from cpt.token_windows import HeldOut
+
+CONTEXT, ORIGINAL = 160, 40
+FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 3.0, 9.0, 20.0]}
+BEFORE = {"original_max_position_embeddings": ORIGINAL}
+ROPES = {
+    "longrope": FACTORS | BEFORE,
+    "dynamic": {"factor": 4.0},  # changes beyond the context alone
+    "yarn": {"factor": 4.0} | BEFORE,
+    "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0} | BEFORE,
+    "linear": {"factor": 4.0},
+}
+KINDS = [("phi3", "longrope"), *(("llama", rope) for rope in ROPES)]
+
+
+def random_model(kind: str, rope: str) -> PreTrainedModel:
+    """With heads of 8 and opinions that depend on positions."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=256,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": rope, "rope_theta": 100.0, **ROPES[rope]},
+        pad_token_id=0,
+        **({"original_max_position_embeddings": ORIGINAL} if kind == "phi3" else {}),
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(6)
+    return model
+
+
+def requests() -> list[tuple[tuple[str, str], list[int], list[int]]]:
+    """Answers to contexts that begin alike; sequences shorter than the original length, longer, and of it."""
+    generator = np.random.default_rng(0)
+    beginning = generator.integers(0, 256, CONTEXT).tolist()
+    made = []
+    for size in (5, 20, ORIGINAL - 2, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, 70, 120):
+        for answer in (1, 2, 3):
+            continuation = generator.integers(0, 256, answer).tolist()
+            made.append((("context", f"{size} {answer}"), beginning[:size], continuation))
+    return made
+
+
+@pytest.mark.parametrize(("kind", "rope"), KINDS)
+def test_scores_are_those_of_each_sequence_alone_whatever_the_rows(kind, rope, loaded):
+    _, tokenizer = loaded
+    theirs = HFLM(pretrained=random_model(kind, rope), tokenizer=tokenizer, batch_size=1)
+    expected = [value for value, _ in theirs._loglikelihood_tokens(requests(), disable_tqdm=True)]
+    for tokens in (32, 1_024):
+        scorer = Scorer(random_model(kind, rope), tokenizer, tokens, add_bos_token=False)
+        assert scorer.shares
+        assert [value for value, _ in scorer._loglikelihood_tokens(requests())] == pytest.approx(
+            expected, abs=1e-4
+        )
+    scorer.model.set_attn_implementation("sdpa")
+    scorer.shares = False
+    assert [value for value, _ in scorer._loglikelihood_tokens(requests())] == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(("kind", "rope"), KINDS)
+def test_bits_per_byte_are_the_same_at_any_batch_size(kind, rope):
+    lengths = [150, 90, ORIGINAL + 1, ORIGINAL, ORIGINAL - 1, 12, 3]
+    tokens = np.random.default_rng(1).integers(0, 256, sum(lengths)).astype(np.uint32)
+    held_out = HeldOut(tokens, np.cumsum(lengths), sum(lengths), 0)
+    model = random_model(kind, rope)
+    alone, together = (bits_per_byte(model, held_out, CONTEXT, size)["loss"] for size in (1, 8))
+    assert together == pytest.approx(alone, abs=1e-5)

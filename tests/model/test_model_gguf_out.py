@@ -1,0 +1,489 @@
+"""Models as GGUF files: llama.cpp itself reads them, with the ids and logits of the folder they come from."""
+
+import ctypes
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.model.test_model_architectures import SIZE
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from cpt import model_folders
+from cpt.errors import UserError
+from cpt.gguf_types import ARCHITECTURES, gguf_name
+from cpt.model.gguf_file import ends_of_generation, read_back, tensor_type, write_gguf
+from cpt.model.gguf_vocabulary import PATTERNS, SPACE
+from cpt.model.k_quants import QUANTIZERS
+from cpt.model.loaded import fast_tokenizer
+from cpt.model.ollama import modelfile, preferred, recognised
+from cpt.model.pieces import tokenizer_of_pieces
+from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
+from cpt.train.results import save_model
+
+LLAMA = Path(sys.prefix) / "llama" / "xllamacpp" / "xllamacpp.abi3.so"  # of `make test`
+READER = Path(__file__).with_name("llama_cpp.py")
+LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+MODELS = {
+    "SmolLM2": {"model_type": "llama", "tie_word_embeddings": True, "rope_theta": 100_000.0},
+    "Llama 3": {
+        "model_type": "llama",
+        "rope_theta": 500_000.0,
+        "rope_scaling": LLAMA3_ROPE | {"original_max_position_embeddings": 64},
+    },
+    "linear": {"model_type": "llama", "rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "biases": {"model_type": "llama", "attention_bias": True},
+    "Mistral": {"model_type": "mistral", "sliding_window": None, "head_dim": 32},
+    "SmolLM3": {"model_type": "smollm3", "num_hidden_layers": 4, "tie_word_embeddings": True},
+    "Qwen2": {"model_type": "qwen2", "tie_word_embeddings": True, "rope_scaling": YARN},
+    "Qwen3": {"model_type": "qwen3", "head_dim": 32},
+    "Phi 3": {"model_type": "phi3", "sliding_window": None},
+    "OLMo 2": {"model_type": "olmo2"},
+    "Gemma 3": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "num_hidden_layers": 6,
+        "sliding_window": 16,
+        "tie_word_embeddings": True,
+        "rope_local_base_freq": 20_000.0,
+    },
+    "GPT-2": {"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 512},
+    "Pythia": {"model_type": "gpt_neox", "rotary_pct": 0.25},
+    "Pythia in sequence": {"model_type": "gpt_neox", "use_parallel_residual": False},
+}
+IDS = torch.randint(0, 256, (2, 60), generator=torch.Generator().manual_seed(1))
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+)
+CHATML += "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+
+def saved(folder, settings, backend=None, special=None, ends=None):
+    """A model's folder as training leaves it."""
+    size = {**SIZE, "hidden_size": 64, "intermediate_size": 128} | settings
+    backend = backend or byte_tokenizer()
+    config = AutoConfig.for_model(**size | ({"vocab_size": backend.get_vocab_size()} if special else {}))
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # biases and norms too
+    model.save_pretrained(folder)
+    fast_tokenizer(backend, special or {"eos_token": END_OF_TEXT}, 512).save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends or 256}))
+    return model.eval()
+
+
+@pytest.fixture
+def llama_cpp(tmp_path):
+    """What llama.cpp makes of a file: ids of texts, logits of ids, ids that end an answer."""
+    assert LLAMA.is_file(), f"{LLAMA} isn't there: `make test` installs it"
+
+    def ask(file, texts=(), ids=()):
+        questions, answers = tmp_path / "questions.json", tmp_path / "answers.npz"
+        questions.write_text(json.dumps({"texts": list(texts), "ids": torch.as_tensor(ids).tolist()}))
+        command = [sys.executable, READER, LLAMA, file, questions, answers]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found = np.load(answers)
+        ends = np.cumsum(found["lengths"])[:-1]
+        return (
+            [part.tolist() for part in np.split(found["tokens"], ends)],
+            found["logits"],
+            found["ends"].tolist(),
+        )
+
+    return ask
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model(input_ids=IDS).logits.numpy()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_llama_cpp_computes_the_same(name, tmp_path, llama_cpp):
+    """But for f16 and its own kernels (GELU in the form of tanh): a wrong setting is off by 0.1 and more."""
+    folder, file = tmp_path / "model", tmp_path / "model.gguf"
+    expected = logits(saved(folder, MODELS[name]))
+    write_gguf(folder, "f16", file, "run")
+    assert np.abs(logits(read_back(file, folder)) - expected).max() < 0.004
+    texts, found, ends = llama_cpp(file, ["héllo 12"], IDS)
+    assert np.abs(found - expected).max() < 0.008 and expected.std() > 0.4
+    assert texts == [list("héllo 12".encode())] and ends == [256]
+
+
+def test_all_architectures_are_tried():
+    assert {settings["model_type"] for settings in MODELS.values()} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(("kind", "width"), [("q8_0", 256), ("q4_k_m", 256), ("q4_k_m", 96)])
+def test_quantised_files_hold_what_llama_cpp_computes_with(kind, width, tmp_path, llama_cpp):
+    size = {
+        "model_type": "llama",
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "tie_word_embeddings": False,
+    }
+    expected = logits(saved(tmp_path / "model", {**size, "num_hidden_layers": 3}))
+    facts = write_gguf(tmp_path / "model", kind, tmp_path / "model.gguf", "run")
+    named = {"q8_0": {"Q8_0"}, "q4_k_m": {"Q4_K", "Q6_K"} if width == 256 else {"Q5_0", "Q8_0"}}[kind]
+    assert set(facts["types"]) == named | {"F32"}
+    back = logits(read_back(tmp_path / "model.gguf", tmp_path / "model"))
+    _, found, _ = llama_cpp(tmp_path / "model.gguf", [], IDS)
+    lost = np.abs(back - expected).mean()
+    assert 0 < lost < 0.35 * expected.std()
+    assert np.abs(found - back).mean() < max(0.02, 0.5 * lost)  # llama.cpp quantises activations as well
+
+
+@pytest.fixture(scope="module")
+def ggml():
+    library = ctypes.CDLL(str(LLAMA))
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, *[number] * 3, pointer]
+    return library
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+@pytest.mark.parametrize("values", ["normal", "heavy", "zeros", "grid", "one sign"])
+def test_k_quants_are_the_bytes_of_llama_cpp(kind, values, ggml):
+    drawn = np.random.default_rng(0).standard_normal((512, 256)).astype(np.float32)
+    if values == "heavy":
+        drawn = drawn**3
+    elif values == "zeros":
+        drawn[::3], drawn[1::5, :64] = 0, 0
+    elif values == "grid":
+        drawn = np.round(drawn * 8) / 8
+    elif values == "one sign":
+        drawn = -np.abs(drawn) - 0.1
+    ours = QUANTIZERS[kind](drawn)
+    theirs = np.zeros_like(ours)
+    number = gguf.GGMLQuantizationType[kind]
+    written = ggml.ggml_quantize_chunk(number, drawn.ctypes.data, theirs.ctypes.data, 0, *drawn.shape, None)
+    assert written == ours.nbytes
+    assert (ours == theirs).all(axis=1).mean() > 0.99  # sums may be added up in another order
+
+
+def test_types_of_q4_k_m_are_those_of_llama_cpp():
+    tied = AutoConfig.for_model("llama", num_hidden_layers=16, tie_word_embeddings=True)
+    untied = AutoConfig.for_model("llama", num_hidden_layers=16, tie_word_embeddings=False)
+
+    def kind(name, columns=512, config=tied, kind="q4_k_m"):
+        return tensor_type(name, (8, columns), kind, config).name
+
+    careful = [layer for layer in range(16) if kind(f"blk.{layer}.ffn_down.weight") == "Q6_K"]
+    assert careful == [0, 1, 4, 7, 10, 13, 14, 15]
+    assert [layer for layer in range(16) if kind(f"blk.{layer}.attn_qkv.weight") == "Q6_K"] == careful
+    assert kind("blk.0.ffn_up.weight") == "Q4_K" and kind("blk.0.ffn_up.weight", 96) == "Q5_0"
+    assert kind("token_embd.weight") == "Q6_K" and kind("token_embd.weight", 96) == "Q8_0"
+    assert (
+        kind("token_embd.weight", config=untied) == "Q4_K" and kind("output.weight", config=untied) == "Q6_K"
+    )
+    assert tensor_type("output_norm.weight", (512,), "q4_k_m", tied).name == "F32"
+    assert kind("position_embd.weight") == "F32"
+    with pytest.raises(
+        UserError, match=r"blk\.0\.ffn_up\.weight has rows of 40 values, but q8_0 has blocks of 32"
+    ):
+        kind("blk.0.ffn_up.weight", 40, kind="q8_0")
+    with pytest.raises(
+        UserError, match=r"token_embd\.weight has rows of 40 values, but q4_k_m has blocks of 32"
+    ):
+        kind("token_embd.weight", 40)
+
+
+# ------------------------------------------------------------------------------------------- tokenizers
+def byte_pairs(cut, ignore_merges=False, normalizer=None):
+    """A byte-level BPE tokenizer trained on prose, code and numbers."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    level = pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=not isinstance(cut, str) or cut == "bytes"
+    )
+    steps = [level]
+    if cut == "digits, bytes":
+        steps = [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    elif cut != "bytes":
+        steps = [pre_tokenizers.Split(Regex(cut), "isolated"), level]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
+    tokenizer.decoder = decoders.ByteLevel()
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(TRAINED_ON, trainer)
+    tokenizer.add_tokens([AddedToken("[TOOL]", special=False, normalized=False)])
+    return tokenizer
+
+
+ODD = "naïve café, Größe, 漢字かな交じり, русский текст, 😀👩\u200d🔬 12345 1,000,000.50 it's we'LL"
+ODD += " I'd\n\n\n   x  = 3"
+TRAINED_ON = [Path(json.__file__).read_text(), ODD * 5]
+
+
+def texts(count=2_600):
+    """Texts on which tokenizers tend to differ."""
+    draw = random.Random(0)
+    words = [
+        *TRAINED_ON[0].split(" ")[:400],
+        *TRAINED_ON[1].split(" "),
+        "<|im_end|>",
+        "[TOOL]",
+        "'Re",
+        "…",
+        "\u3000",
+    ]
+
+    def part():
+        kind = draw.random()
+        if kind < 0.6:
+            return draw.choice(words) + " " * draw.choice((0, 1, 1, 1, 2))
+        if kind < 0.8:
+            return draw.choice((" ", "\n", "\t", "\r\n", " \n")) * draw.choice((1, 2, 3, 4, 8, 17))
+        if kind < 0.9:
+            return str(draw.randrange(10 ** draw.randrange(1, 12)))
+        return chr(
+            draw.choice(
+                (draw.randrange(0x20, 0x250), draw.randrange(0x370, 0x2000), draw.randrange(0x3000, 0xD7A0))
+            )
+        )
+
+    runs = [unit * length for unit in (" ", "\n", "\t", " \n", "-", "a", "0") for length in range(1, 20)]
+    return [
+        "",
+        *runs,
+        *("".join(part() for _ in range(draw.randint(1, 20))) for _ in range(count - len(runs) - 1)),
+    ]
+
+
+@pytest.mark.parametrize("key", PATTERNS, ids=PATTERNS.get)
+def test_llama_cpp_gives_the_ids_of_byte_pairs(key, tmp_path, llama_cpp):
+    cut, ignore_merges = key
+    backend = byte_pairs(cut, ignore_merges)
+    ends = [backend.token_to_id(token) for token in (END_OF_TEXT, "<|im_end|>")]
+    saved(tmp_path / "model", {"model_type": "llama"}, backend, {"eos_token": END_OF_TEXT}, ends)
+    assert write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")["notes"] == []
+    asked = texts()
+    found, _, stops = llama_cpp(tmp_path / "model.gguf", asked)
+    expected = [encoding.ids for encoding in backend.encode_batch(asked)]
+    wrong = [text for text, one, other in zip(asked, found, expected, strict=True) if one != other]
+    assert not wrong, f"{len(wrong)} texts, such as {min(wrong, key=len)!r}"
+    assert stops == ends
+
+
+@pytest.mark.parametrize("prefix", [True, False], ids=["Llama", "Gemma"])
+def test_llama_cpp_gives_the_ids_of_sentencepiece(prefix, tmp_path, llama_cpp, sentencepiece_model, prose):
+    backend = tokenizer_of_pieces(sentencepiece_model(add_dummy_prefix=prefix))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    bos = backend.token_to_id("<s>")
+    backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", bos)])
+    saved(tmp_path / "model", {"model_type": "llama"}, backend, special, [2])
+    write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+    asked = [text for text in (*prose(1), *texts(2_200)) if text and SPACE not in text]
+    found, _, stops = llama_cpp(tmp_path / "model.gguf", asked)
+    expected = [encoding.ids for encoding in backend.encode_batch(asked)]
+    wrong = [text for text, one, other in zip(asked, found, expected, strict=True) if one != other]
+    assert len(asked) > 2_000 and not wrong, f"{len(wrong)} texts, such as {min(wrong, key=len)!r}"
+    assert stops == [2]
+
+
+def test_matches_can_be_kept_in_two_ways(tmp_path):
+    cut, ignore_merges = next(key for key, name in PATTERNS.items() if name == "dbrx")
+    backend = byte_pairs(cut, ignore_merges)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(cut), "removed", invert=True)  # as tiktoken's are converted
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    saved(tmp_path / "model", {"model_type": "llama"}, backend, {"eos_token": END_OF_TEXT}, [0])
+    write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+    assert gguf.GGUFReader(tmp_path / "model.gguf").fields["tokenizer.ggml.pre"].contents() == "dbrx"
+
+
+def test_what_llama_cpp_does_otherwise_is_noted(tmp_path):
+    backend = byte_pairs("bytes", normalizer=normalizers.NFC())
+    saved(tmp_path / "model", {"model_type": "qwen2"}, backend, {"eos_token": END_OF_TEXT}, [0])
+    (note,) = write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")["notes"]
+    assert "doesn't normalize text (Unicode's NFC)" in note
+
+
+def test_the_embedding_has_more_rows_than_the_tokenizer(tmp_path, llama_cpp):
+    saved(tmp_path / "model", {"model_type": "llama", "vocab_size": 300})
+    write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+    assert llama_cpp(tmp_path / "model.gguf", ["a"], IDS)[1].shape == (2, 60, 300)
+
+
+# --------------------------------------------------------------------------------------------- refusals
+REFUSED = {
+    "opt": (
+        {"model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 64},
+        r"model_type 'opt' .* only llama, mis",
+    ),
+    "activation": (
+        {"model_type": "llama", "hidden_act": "gelu"},
+        r"config\.json has hidden_act: 'gelu', but",
+    ),
+    "layers": ({"model_type": "smollm3", "no_rope_layer_interval": 2}, "has no_rope_layers: "),
+    "dynamic": (
+        {"model_type": "llama", "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        "rotary positions of the type 'dynamic'",
+    ),
+    "llama3": (
+        {"model_type": "qwen2", "rope_scaling": LLAMA3_ROPE | {"original_max_position_embeddings": 64}},
+        "type 'llama3', which can't be written as GGUF for a qwen2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_llama_cpp_would_compute_otherwise_is_refused(name, tmp_path):
+    settings, message = REFUSED[name]
+    saved(tmp_path / "model", settings)
+    with pytest.raises(UserError, match=message):
+        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+
+
+def test_a_weight_that_llama_cpp_lacks_is_named(tmp_path):
+    saved(tmp_path / "model", {"model_type": "llama"})
+    file = tmp_path / "model" / "model.safetensors"
+    save_file({**load_file(file), "model.layers.0.adapter.weight": torch.ones(2, 2)}, file, {"format": "pt"})
+    with pytest.raises(
+        UserError, match=r"the weight model\.layers\.0\.adapter\.weight has no place in a GGUF"
+    ):
+        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pre_tokenizer": pre_tokenizers.Whitespace()}, "cuts text by 'Whitespace'"),
+        ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, "cuts text by 'ByteLevel'"),
+        ({"normalizer": normalizers.Lowercase()}, "normalizes text by Lowercase"),
+        (
+            {"model": models.WordLevel({"a": 0, END_OF_TEXT: 1}, unk_token="a")},
+            "is of the type WordLevel, not BPE",
+        ),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_that_llama_cpp_lacks_is_refused(change, message, tmp_path):
+    backend = byte_pairs("bytes")
+    for name, value in change.items():
+        setattr(backend, name, value)
+    saved(tmp_path / "model", {"model_type": "llama"}, backend, {"eos_token": END_OF_TEXT}, [1])
+    with pytest.raises(UserError, match=f"the tokenizer {message}"):
+        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+
+
+def test_attention_windows_bound_the_context(tmp_path):
+    saved(tmp_path / "model", {"model_type": "mistral", "sliding_window": 128})
+    write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
+    fields = gguf.GGUFReader(tmp_path / "model.gguf").fields
+    assert fields["llama.context_length"].contents() == 128
+
+
+def test_weights_in_several_files_make_the_same_file(tmp_path, monkeypatch):
+    model = saved(tmp_path / "model", {"model_type": "llama"})
+    write_gguf(tmp_path / "model", "q8_0", tmp_path / "one.gguf", "run")
+    monkeypatch.setattr("cpt.train.results.SHARD_BYTES", 40_000)
+    save_model(dict(model.named_parameters()), tmp_path / "model", tmp_path / "shards")
+    files = model_folders.weights(tmp_path / "shards")
+    assert files[0].name == "model.safetensors.index.json" and len(files) > 3
+    write_gguf(tmp_path / "shards", "q8_0", tmp_path / "several.gguf", "run")
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "several.gguf").read_bytes()
+
+
+# ----------------------------------------------------------------------------------------------- Ollama
+def chatting(template, ends=("<|im_end|>",), bos=None):
+    backend = byte_tokenizer()
+    backend.add_special_tokens([*ends, *([bos] if bos else [])])
+    settings = {"eos_token": END_OF_TEXT, "chat_template": template}
+    return fast_tokenizer(backend, settings | ({"bos_token": bos} if bos else {}), 512)
+
+
+ZEPHYR = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '</s>\n' }}{% endfor %}"
+ZEPHYR += "{{ '<|assistant|>\n' }}"
+GEMMA = (
+    "{{ bos_token }}{% set start = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}"
+)
+GEMMA += (
+    "{% for m in messages if m.role != 'system' %}{{ '<start_of_turn>' + m.role.replace('assistant', 'model')"
+)
+GEMMA += " + '\n' + (start if loop.first else '') + m.content + '<end_of_turn>\n' }}{% endfor %}"
+GEMMA += "{{ '<start_of_turn>model\n' }}"
+LLAMA_3 = "{% for m in messages %}{{ (bos_token if loop.first else '') + '<|start_header_id|>' + m.role +"
+LLAMA_3 += " '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}{% endfor %}"
+LLAMA_3 += "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (CHATML, "chatml"),
+        (ZEPHYR, "zephyr"),
+        (GEMMA, "gemma"),
+        (LLAMA_3, "llama3"),
+        ("{{ messages[0].content }}", None),
+    ],
+    ids=str,
+)
+def test_a_chat_template_is_recognised_by_what_it_writes(template, name):
+    assert recognised(chatting(template, bos="<bos>")) == name
+
+
+def test_modelfile_of_a_chat_model_names_template_stops_and_sampling(tmp_path):
+    default = "{% if messages[0].role != 'system' %}<|im_start|>system\nI help.<|im_end|>\n{% endif %}"
+    chatting(default + CHATML).save_pretrained(tmp_path)
+    generation = {"eos_token_id": [256, 257], "temperature": 0.6, "top_p": 0.9, "do_sample": True}
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    assert ends_of_generation(tmp_path) == [256, 257]
+    assert modelfile(tmp_path, "run-Q8_0.gguf", [256, 257]).splitlines() == [
+        "FROM ./run-Q8_0.gguf",
+        "",
+        'TEMPLATE """{{- range .Messages }}<|im_start|>{{ .Role }}',
+        "{{ .Content }}<|im_end|>",
+        "{{ end }}<|im_start|>assistant",
+        '"""',
+        'SYSTEM """I help."""',
+        "",
+        "PARAMETER temperature 0.6",
+        "PARAMETER top_p 0.9",
+        'PARAMETER stop "<|endoftext|>"',
+        'PARAMETER stop "<|im_end|>"',
+    ]
+
+
+def test_modelfile_of_other_models(tmp_path):
+    chatting(None).save_pretrained(tmp_path / "base")
+    assert 'TEMPLATE "{{ .Prompt }}"' in modelfile(tmp_path / "base", "x.gguf", [256])
+    chatting("{{ raise_exception('no') }}").save_pretrained(tmp_path / "odd")
+    text = modelfile(tmp_path / "odd", "x.gguf", [256])
+    assert "\nTEMPLATE" not in text and "# Ollama compares the chat template" in text
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "odd").chat_template
+
+
+def test_the_file_to_run():
+    names = [gguf_name("a-F16", kind) for kind in ("f16", "q4_k_m", "q8_0")]
+    assert preferred(names) == "a-F16-Q8_0.gguf" and preferred(names[:2]) == "a-F16-Q4_K_M.gguf"
