@@ -3,6 +3,7 @@
 Rules import it, so only the standard library is loaded at the top.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,17 +98,16 @@ def encode_prompts(
     from cpt.templates import chat_template, chat_templates  # transformers takes seconds to load
 
     template = chat_template(model) if chat_templates(model) else None
-    encoder, encoded = tokenizer.backend_tokenizer, []
+    encoder, encoded = copy.deepcopy(tokenizer.backend_tokenizer), []
+    encoder.encode_special_tokens = template is None
     for prompt in prompts:
         if template is None:
-            encoder.encode_special_tokens = True
             ids = encoder.encode("\n\n".join(turn["content"] for turn in prompt.messages)).ids
         else:
             try:
                 text = template.render(prompt.messages, add_generation_prompt=True)
             except UserError as error:
                 raise UserError(f"{prompt.place}: {error}") from None
-            encoder.encode_special_tokens = False
             ids = encoder.encode(text, add_special_tokens=False).ids
         if len(ids) > room:
             raise UserError(

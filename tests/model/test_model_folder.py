@@ -153,6 +153,18 @@ def test_a_broken_tokenizer_is_told(folder):
         load_folder(folder)
 
 
+def test_dropout_of_a_tokenizer_is_switched_off(folder, tmp_path):
+    path = folder / "tokenizer.json"
+    definition = json.loads(path.read_text())
+    definition["model"]["dropout"] = 0.2
+    path.write_text(json.dumps(definition))
+    loaded = load_folder(folder)
+    assert any("BPE dropout of 0.2 switched off" in repair for repair in loaded.repairs)
+    loaded.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert not saved["model"]["dropout"]
+
+
 def test_a_special_token_that_isnt_in_the_vocabulary_is_refused(folder, edit_json):
     edit_json(folder / "tokenizer_config.json", bos_token="<begin>")
     with pytest.raises(UserError, match="bos_token '<begin>' isn't in the tokenizer's vocabulary; correct"):

@@ -12,6 +12,7 @@ import yaml
 from claims import claims
 from comparisons import comparisons
 from cpt.config_runs import Task
+from cpt.config_sections import Filters
 from cpt.report.claims import claim_rows, read_claims
 from cpt.report.runs import read_runs
 from cpt.report.scores import read_published, read_scores
@@ -63,7 +64,9 @@ def merged(overlay: Path | None) -> dict[str, Any]:
 
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     config = over({}, config)
-    return over(config, yaml.safe_load(overlay.read_text())) if overlay else config
+    if overlay:
+        config = over(config, yaml.safe_load(overlay.read_text()))
+    return config | {"filters": Filters(**config["filters"]).model_dump(mode="json", exclude_none=True)}
 
 
 def write_json(path: Path, value: Any) -> None:

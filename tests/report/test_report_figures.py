@@ -38,7 +38,7 @@ def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
         bits = [root / "evaluations" / run / f"bits_per_byte.{corpus}.json" for run, corpus in names]
         losses = [root / "runs" / run / "held_out.csv" for run in trained]
         origins = {first: first, second: first}
-        figure3(losses, origins, experiment.corpora, {"between": first}, files, bits)
+        figure3(losses, origins, experiment.corpora, {"between": {"base": 0.5, first: 0.5}}, files, bits)
     elif stage == "figure4":
         labels = {name: task["label"] for name, task in experiment.tasks.items()}
         figure4(root / "comparisons.csv", labels, files)

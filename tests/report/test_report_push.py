@@ -36,6 +36,7 @@ def released(tmp_path: Path) -> Path:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # scoring's tests set it
 
 
 def push(released: Path, hub: UploadServer, monkeypatch: pytest.MonkeyPatch, **changed: object) -> dict:

@@ -22,7 +22,7 @@ from cpt.train.plan_run import make_plan
 
 CPU = torch.device("cpu")
 PLAN = {"run": "big", "global_batch": 480}
-PAPER = {"micro_batch": 80, "gradient_checkpointing": False, "engine": "ddp"}
+PAPER = {"micro_batch": 80, "gradient_checkpointing": False, "engine": "ddp", "moments": "float32"}
 NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of"),
     MemoryError(),

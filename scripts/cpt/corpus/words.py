@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -130,11 +131,14 @@ def each_word(text: str, punctuation: bool = True) -> Iterator[str]:
 
     Without `punctuation` there are none of it, and invisible characters belong to no word.
     """
-    patterns = _patterns()
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     if not punctuation and not (classes()[codes] >= MARK).any():  # most texts, and much faster
-        yield from (match[0] for match in re.finditer(r"\w+", text))
-        return
+        return map(itemgetter(0), re.finditer(r"\w+", text))
+    return _words_of_any_script(text, punctuation)
+
+
+def _words_of_any_script(text: str, punctuation: bool) -> Iterator[str]:
+    patterns = _patterns()
     pattern = patterns.words if punctuation else patterns.bare
     for match in pattern.finditer(text if punctuation else patterns.invisible.sub("", text)):
         if match.lastindex:

@@ -45,6 +45,9 @@ def read_tokenizer(
     backend = _backend(folder, repairs)
     backend.no_truncation()
     backend.no_padding()
+    if dropout := getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
+        repairs.append(f"tokenizer: BPE dropout of {dropout:g} switched off, so that a text has one encoding")
     _add_tokens(backend, special, folder, repairs)
     if config.get("model_type") == "mobilellm":
         if not special.get("bos_token"):
