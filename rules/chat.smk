@@ -9,24 +9,8 @@
 #   {R}/chat_instructions/{run}.jsonl   answers to prompts with an instruction, and whether they follow it
 #   {R}/chat_scores.csv       per run: how many stop and follow, tested against the base model; bits per byte
 
-from cpt.prompts import read_prompts
-
 CHAT_RUNS = cfg.chat.runs or RUNS
 COUNTED_RUNS = list(dict.fromkeys([BASE_RUN, *CHAT_RUNS]))
-
-
-def chat_prompts(wildcards):
-    """The file of prompts. Read when Snakemake plans the page, so that a wrong one stops before any job."""
-    if cfg.chat.prompts is None:
-        raise WorkflowError(
-            "chat.prompts: not set; name a file with one question a line, such as --config "
-            "'chat={prompts: prompts.txt}'"
-        )
-    try:
-        read_prompts(Path(cfg.chat.prompts))
-    except UserError as error:
-        raise WorkflowError(str(error))
-    return cfg.chat.prompts
 
 
 rule chat_answers:

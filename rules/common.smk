@@ -24,6 +24,7 @@ from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.expected_scores import expected_model, tasks_of
 from cpt.gguf_types import require_architecture
+from cpt.prompts import read_prompts
 from cpt.report.labels import model_name
 
 planning.plan_fast()
@@ -270,3 +271,17 @@ def finished(files):
 def with_values(option, values):
     """An option with its values for the shell; nothing without any."""
     return shlex.join([option, *values]) if (values := list(values)) else ""
+
+
+def chat_prompts(wildcards):
+    """The file of prompts. Read when Snakemake plans the page, so that a wrong one stops before any job."""
+    if cfg.chat.prompts is None:
+        raise WorkflowError(
+            "chat.prompts: not set; name a file with one question a line, such as --config "
+            "'chat={prompts: prompts.txt}'"
+        )
+    try:
+        read_prompts(Path(cfg.chat.prompts))
+    except UserError as error:
+        raise WorkflowError(str(error))
+    return cfg.chat.prompts

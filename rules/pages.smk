@@ -10,11 +10,6 @@
 #   {R}/pages/{page}.html    tables and texts of the report, where a CSV file can only be saved
 
 
-def trained_runs_of(run):
-    """The runs whose training a card describes: itself, or all that a sum of models went through."""
-    return cfg.trained_by(run) if cfg.runs[run].merge else [run]
-
-
 RELEASED_RUNS = cfg.released_runs
 GGUF_KINDS = [kind.upper() for kind in cfg.release.gguf]  # as file names have them
 PUSHED_RUNS = RELEASED_RUNS if cfg.release.runs is None else cfg.release.runs
@@ -102,7 +97,11 @@ rule release:
         config=rules.merged_config.output.merged,
         base=rules.base_model.output.report,
         scores=rules.scores.output.table,
-        summaries=lambda wildcards: [f"{R}/runs/{run}/run.json" for run in trained_runs_of(wildcards.run)],
+        # Of the run, or of all whose training a sum of models went through.
+        summaries=lambda wildcards: expand(
+            f"{R}/runs/{{run}}/run.json",
+            run=cfg.trained_by(wildcards.run) if run_of(wildcards).merge else wildcards.run,
+        ),
         files=expand(f"{R}/gguf/{{{{run}}}}/{{{{run}}}}-{{kind}}.gguf", kind=GGUF_KINDS),
         reports=expand(f"{R}/gguf/{{{{run}}}}/{{kind}}.json", kind=GGUF_KINDS),
         losses=f"{R}/gguf/{{run}}/quantisation.csv" if GGUF_KINDS else [],

@@ -17,12 +17,11 @@
 # attempt, and a run that was killed goes on from its newest checkpoint.
 
 
-def references_in(run):
-    """The models in a sum that are imported; those made here fit the base model in any case."""
-    return [name for name in cfg.runs[run].merge if name in cfg.reference_models]
-
-
-MERGES_OF_REFERENCES = [run for run in cfg.merged_runs if references_in(run)]
+# The models in a sum that are imported; those made here fit the base model in any case.
+IMPORTED_IN = {
+    run: [name for name in cfg.runs[run].merge if name in cfg.reference_models] for run in cfg.merged_runs
+}
+CHECKED_MERGES = [run for run in cfg.merged_runs if IMPORTED_IN[run]]
 
 
 rule plan_run:
@@ -87,7 +86,7 @@ rule train:
     input:
         # Only waited for: another way to score the base model is no reason to train again.
         ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
-        ancient(expand(f"{R}/merges/{{run}}.json", run=MERGES_OF_REFERENCES)),
+        ancient(expand(f"{R}/merges/{{run}}.json", run=CHECKED_MERGES)),
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: packed_for(wildcards.run),
         start=lambda wildcards: start_model(wildcards.run),
@@ -121,16 +120,16 @@ rule train:
 rule check_merge:
     """No run needs to be trained for a sum that isn't possible."""
     input:
-        models=lambda wildcards: [f"{R}/models/{name}" for name in ("base", *references_in(wildcards.run))],
+        models=lambda wildcards: [f"{R}/models/{name}" for name in ("base", *IMPORTED_IN[wildcards.run])],
     output:
         report=f"{R}/merges/{{run}}.json",
     log:
         f"{R}/logs/check_merge/{{run}}.log",
     wildcard_constraints:
-        run=one_of(MERGES_OF_REFERENCES),
+        run=one_of(CHECKED_MERGES),
     retries: 0
     params:
-        names=lambda wildcards: ["base", *references_in(wildcards.run)],
+        names=lambda wildcards: ["base", *IMPORTED_IN[wildcards.run]],
     shell:
         STAGE
 
