@@ -16,6 +16,8 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt.config_sections import TEXT_KEYS
+from cpt.config_similarity import scored_corpora, similar_corpora
 from cpt import planning, sizes, slurm, stage
 from cpt.config_runs import BENCHMARK_TASKS
 from cpt.corpus.own_files import matching_files
@@ -45,6 +47,8 @@ EXPECTED_TASKS = [task for task in tasks_of(EXPECTED_MODEL, EXPECTED_SCORES) if 
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
 SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
 CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
+SIMILAR = similar_corpora(cfg.corpora, cfg.domain)
+SCORED = scored_corpora(cfg.corpora)
 CONVERSATIONS = {name for name, corpus in cfg.corpora.items() if corpus.conversations}
 ON_GPU = any(run.gpus for run in cfg.runs.values())
 
@@ -191,10 +195,15 @@ def where_of(corpus):
     return getattr(cfg.corpora[corpus], "where", {})
 
 
+def text_column(corpus):
+    """The column of a corpus's raw shards that holds the text."""
+    return getattr(cfg.corpora[corpus], "text_column", "text")
+
+
 def number_columns(corpus):
     """The columns of numbers that a raw shard keeps: those that are named; a parquet file of the hub stays whole."""
     source = cfg.corpora[corpus]
-    columns = sorted(set(where_of(corpus)) - {"language"})  # which is found out from the text
+    columns = sorted(set(where_of(corpus)) - set(TEXT_KEYS))  # which are found out from the text
     return columns if source.source != "hub" or not source.files.endswith(".parquet") else []
 
 

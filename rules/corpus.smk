@@ -7,6 +7,7 @@
 # OUTPUTS
 #   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json; with conversations loss_mask.bin
 #   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
+#   {R}/corpora/{corpus}/similarity.json  how well documents to keep are told from others, if configured
 #   {R}/corpora/duplicates.csv         and, if configured, near_duplicates.csv
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
 #   {R}/corpora/token_quality.csv      documents per bin of the token-level measures
@@ -49,9 +50,79 @@ rule download:
         STAGE
 
 
+rule similarity_model:
+    """What tells a corpus's documents from those of the corpus that they should be similar to."""
+    input:
+        own=lambda wildcards: shards_of([SIMILAR[wildcards.corpus]], rules.download.output.documents),
+        general=lambda wildcards: shards_of([wildcards.corpus], rules.download.output.documents),
+    output:
+        model=f"{R}/corpora/{{corpus}}/similarity.npy",
+        report=f"{R}/corpora/{{corpus}}/similarity.json",
+    log:
+        f"{R}/logs/similarity_model/{{corpus}}.log",
+    wildcard_constraints:
+        corpus=one_of(SIMILAR),
+    resources:
+        mem_mb=growing(STAGE_MB),
+        runtime=minutes(30, 3),
+    params:
+        to=lambda wildcards: SIMILAR[wildcards.corpus],
+        own_column=lambda wildcards: text_column(SIMILAR[wildcards.corpus]),
+        general_column=lambda wildcards: text_column(wildcards.corpus),
+    shell:
+        STAGE
+
+
+# Only asked for where a corpus's `where` has edu_score.
+rule import_classifier:
+    input:
+        files_of(cfg.classifier) if cfg.classifier else [],
+    output:
+        classifier=directory(f"{R}/classifier"),
+        report=f"{R}/classifier.json",
+    log:
+        f"{R}/logs/import_classifier.log",
+    params:
+        source=cfg.classifier,
+    message:
+        "import classifier"
+    shell:
+        STAGE
+
+
+rule edu_scores:
+    input:
+        raw=rules.download.output.documents,
+        classifier=rules.import_classifier.output.classifier,
+    output:
+        scores=f"{R}/corpora/{{corpus}}/edu_scores/{{shard}}.npy",
+    log:
+        f"{R}/logs/edu_scores/{{corpus}}/{{shard}}.log",
+    wildcard_constraints:
+        corpus=one_of(SCORED),
+    resources:
+        **SCORING_PLACE,
+        runtime=minutes(60, 480),
+    params:
+        text_column=lambda wildcards: text_column(wildcards.corpus),
+        batch_size=cfg.evaluate.batch_size,
+        device=Untracked("cuda" if ON_GPU else "cpu"),
+    shell:
+        STAGE
+
+
 rule filter_documents:
     input:
         raw=rules.download.output.documents,
+        similarity=lambda wildcards: expand(
+            rules.similarity_model.output.model,
+            corpus=[wildcards.corpus] if wildcards.corpus in SIMILAR else [],
+        ),
+        scores=lambda wildcards: expand(
+            rules.edu_scores.output.scores,
+            corpus=[wildcards.corpus] if wildcards.corpus in SCORED else [],
+            shard=wildcards.shard,
+        ),
     output:
         documents=f"{R}/corpora/{{corpus}}/filtered/{{shard}}.parquet",
         drops=f"{R}/corpora/{{corpus}}/filtered/{{shard}}.drops.csv",
@@ -63,7 +134,7 @@ rule filter_documents:
         disk_mb=corpus_disk_mb(sizes.PARQUET_BYTES_PER_TOKEN),
         runtime=minutes(30, 30),
     params:
-        text_column=lambda wildcards: getattr(cfg.corpora[wildcards.corpus], "text_column", "text"),
+        text_column=lambda wildcards: text_column(wildcards.corpus),
         conversations=lambda wildcards: cfg.corpora[wildcards.corpus].conversations,
         where=lambda wildcards: where_of(wildcards.corpus),
         filters=cfg.filters.of_documents,

@@ -284,6 +284,7 @@ def hub_sources():
     sources = [("dataset", cfg.corpora[name], f"corpora.{name}") for name in cfg.used_corpora]
     sources.append(("model", cfg.base, "base"))
     sources += [("model", model, f"reference_models.{name}") for name, model in cfg.reference_models.items()]
+    sources += [("model", cfg.classifier, "classifier")] if SCORED else []
     benchmarks = cfg.evaluate.benchmarks
     pinned = benchmarks.revisions if benchmarks.source == "hub" else {}
     return [

@@ -1,9 +1,10 @@
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from cpt.command import run
-from cpt.config_sections import LANGUAGE, DocumentFilters, Where
+from cpt.config_sections import TEXT_KEYS, DocumentFilters, Where
 from cpt.corpus.documents import (
     FILTERED_SCHEMA,
     open_parquet,
@@ -12,7 +13,7 @@ from cpt.corpus.documents import (
     read_batches,
     require_columns,
 )
-from cpt.corpus.filters import DocumentFilter
+from cpt.corpus.filters import DocumentFilter, load_scores
 from cpt.files import atomic
 from cpt.progress import Progress
 
@@ -27,26 +28,34 @@ def filter_documents(
     drops: Path,
     examples: Path,
     conversations: bool = False,
+    similarity: Sequence[Path] = (),
+    scores: Sequence[Path] = (),
 ) -> None:
     """Drop documents that are out of a corpus's bounds, too short, or repeat themselves (paper 3.2.1).
 
     Args:
         raw: the raw shard (.parquet).
         text_column: the column that holds the text.
-        where: the corpus's bounds on columns of numbers, and its languages.
+        where: the corpus's bounds on columns of numbers, its languages and similarity.
         filters: the config's `filters` that need no tokenizer.
         normalize: the config's `deduplicate.normalize`.
         documents: those that are kept (.parquet), to write.
         drops: counts per rule (.csv), to write.
         examples: dropped documents to read (.jsonl), to write.
         conversations: the documents are conversations, to which rules of length and repetition don't apply.
+        similarity: the classifier (.npy), where `where` has `similarity`.
+        scores: of each document (.npy), where `where` has `edu_score`.
     """
     file = open_parquet(raw)
     text_column, numbers = raw_columns(
-        file.schema_arrow, text_column, [column for column in where if column != LANGUAGE]
+        file.schema_arrow, text_column, [column for column in where if column not in TEXT_KEYS]
     )
     require_columns(raw, file.schema_arrow, text_column, numbers)
-    chosen = DocumentFilter(text_column, where, filters, normalize, numbers, conversations)
+    chosen = DocumentFilter(
+        *(text_column, where, filters, normalize, numbers, conversations),
+        similarity=next(iter(similarity), None),
+        scores=load_scores(scores[0], file.metadata.num_rows) if scores else None,
+    )
     with (
         atomic(documents) as temporary,
         parquet_writer(temporary, FILTERED_SCHEMA) as output,

@@ -1,6 +1,7 @@
 """What the rules refuse before any job, and the jobs of a killed workflow that still run on Slurm."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -117,6 +118,20 @@ def test_a_config_that_no_job_can_be_planned_for(snakemake, tmp_path, config, me
 def test_an_upload_without_a_repository_is_refused_at_the_start(snakemake):
     assert "release.repo: not set; name the repository that push uploads to" in snakemake("push", "--dry-run")
     snakemake("push", "--dry-run", "--config", 'release={repo: "me/{run}"}', fails=False)
+
+
+def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakemake):
+    planned = []
+    for where in ("language: {in: [en]}", "similarity: {minimum: 0.5}", "edu_score: {minimum: 3}"):
+        corpus = f"{{source: local, files: README.md, where: {{{where}}}}}"
+        target = "results/smoke/corpora/own/filtered/00000.parquet"
+        printed = snakemake(target, "--dry-run", "--config", f"corpora={{own: {corpus}}}", fails=False)
+        planned.append(dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE)))
+    wanted = {"download": "1", "filter_documents": "1", "total": "2"}
+    assert planned[0] == wanted
+    # The domain has two shards.
+    assert planned[1] == wanted | {"download": "3", "similarity_model": "1", "total": "5"}
+    assert planned[2] == wanted | {"import_classifier": "1", "edu_scores": "1", "total": "4"}
 
 
 @pytest.mark.parametrize("name", ["MAX_MINUTES", "TRAIN_MINUTES", "POLL_SECONDS", "WARNING_SECONDS"])

@@ -18,6 +18,7 @@ from cpt.config_release import Release, check_release
 from cpt.config_runs import Evaluate, Run, Train
 from cpt.config_sections import (
     BaseSource,
+    Classifier,
     Corpus,
     Decontaminate,
     Deduplicate,
@@ -29,6 +30,7 @@ from cpt.config_sections import (
     Section,
     Share,
 )
+from cpt.config_similarity import check_edu_score, check_similarity
 from cpt.errors import UserError
 from cpt.mixtures import default_mixture
 from cpt.sizes import over_context
@@ -41,6 +43,7 @@ class Config(Section):
     corpora: dict[Name, Corpus]
     domain: str = Field(description="the corpus that the model is adapted to")
     general: str | None = Field(None, description="a corpus on which forgetting is measured; null: none")
+    classifier: Classifier | None = Field(None, description="what gives documents their `edu_score`")
     held_out: HeldOut
     filters: Filters
     deduplicate: Deduplicate
@@ -78,6 +81,8 @@ class Config(Section):
                     f"corpora.{name}: set shards (how many of the matching files to use), or "
                     "tokens_per_shard (training tokens that one file yields), from which the number follows"
                 )
+        check_similarity(self.corpora, self.domain)
+        check_edu_score(self.corpora, self.classifier)
         for mixture, shares in self.mixtures.items():
             for corpus in shares:
                 require_known(corpus, self.corpora, f"mixtures.{mixture}", "corpora")

@@ -53,13 +53,17 @@ class Section(BaseModel):
 
 # ---------------------------------------------------------------------------------------------- data
 class ColumnBounds(Section):
-    """Bounds on a number that comes with a document; both are allowed values. `in` is for `language`."""
+    """Bounds on a number that comes with a document; both are allowed values. `in` is for `language`, `to`
+    for `similarity`."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     minimum: float | None = None
     maximum: float | None = None
     among: list[str] | None = Field(None, alias="in", description="codes of languages, such as [en, de]")
+    to: str | None = Field(
+        None, description="the corpus that documents should be similar to; null: the corpus of `domain`"
+    )
 
     @model_validator(mode="after")
     def _bounds(self) -> "ColumnBounds":
@@ -70,9 +74,11 @@ class ColumnBounds(Section):
         return self
 
 
-def _known_languages(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
-    """`language`, which is found out from the text, has a list of codes; no column has one."""
+def _known_where(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
+    """`language` and `similarity`, which are found out from the text, have keys that nothing else has."""
     for column, bounds in where.items():
+        if bounds.to is not None and column != SIMILARITY:
+            raise ValueError(f"{column}: `to` is for `{SIMILARITY}` alone; remove it")
         if (column == LANGUAGE) != (bounds.among is not None):
             raise ValueError(
                 f"{column}: `in` is for `{LANGUAGE}`, the language of the text, such as "
@@ -83,11 +89,16 @@ def _known_languages(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
             f"{LANGUAGE}: {', '.join(unknown)} can't be told from other languages; known codes: "
             f"{' '.join(sorted(LANGUAGES))}"
         )
+    if SIMILARITY in where:
+        for bound in (where[SIMILARITY].minimum, where[SIMILARITY].maximum):
+            if bound is not None and not 0 <= bound <= 1:
+                raise ValueError(f"{SIMILARITY}: a probability, from 0 to 1, but {bound:g} was given")
     return where
 
 
-LANGUAGE = "language"  # the key of `where` that needs no column
-Where = Annotated[dict[Name, ColumnBounds], AfterValidator(_known_languages)]
+# The keys of `where` that need no column.
+LANGUAGE, SIMILARITY, EDU_SCORE = TEXT_KEYS = ("language", "similarity", "edu_score")
+Where = Annotated[dict[Name, ColumnBounds], AfterValidator(_known_where)]
 
 
 class DataSource(Section):
@@ -135,7 +146,7 @@ class HubCorpus(DataSource):
     )
     text_column: str = "text"
     where: Where = Field(
-        {}, description="bounds on columns of numbers, and languages; other documents are dropped"
+        {}, description="bounds on numbers, languages, similarity, edu_score; other documents are dropped"
     )
 
 
@@ -152,7 +163,7 @@ class LocalCorpus(DataSource):
     )
     text_column: str = "text"
     where: Where = Field(
-        {}, description="bounds on columns of numbers, and languages; other documents are dropped"
+        {}, description="bounds on numbers, languages, similarity, edu_score; other documents are dropped"
     )
 
     @property
@@ -170,6 +181,24 @@ class DocumentationCorpus(DataSource):
 
 
 Corpus = Annotated[HubCorpus | LocalCorpus | DocumentationCorpus, Field(discriminator="source")]
+
+
+class HubClassifier(Section):
+    """A repository on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    repo: str
+    revision: Revision
+
+
+class LocalClassifier(Section):
+    """A folder on this disk with config.json, safetensors and a tokenizer."""
+
+    source: Literal["local"]
+    path: str
+
+
+Classifier = Annotated[HubClassifier | LocalClassifier, Field(discriminator="source")]
 
 
 class LengthFilter(Section):

@@ -6,13 +6,23 @@ the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from cpt.config_sections import LANGUAGE, ColumnBounds, DocumentFilters, Where
+from cpt.arrays import load_array
+from cpt.config_sections import (
+    EDU_SCORE,
+    LANGUAGE,
+    SIMILARITY,
+    TEXT_KEYS,
+    ColumnBounds,
+    DocumentFilters,
+    Where,
+)
 from cpt.corpus.conversations import ConversationRules
 from cpt.corpus.documents import FILTERED_SCHEMA, as_strings, column_of, plain, utf8_of
 from cpt.corpus.drops import Drop, DropTable
@@ -21,14 +31,18 @@ from cpt.corpus.kernels import as_utf8
 from cpt.corpus.languages import Languages
 from cpt.corpus.private import PrivateData
 from cpt.corpus.repetition import count_lines, ngram_characters
+from cpt.corpus.similarity import Similarity
+from cpt.errors import DamagedFileError
 
 
 class DocumentFilter:
     """All that drops documents of a corpus before they are tokenized.
 
-    `numbers` are the columns that `where` compares, in its order. Of `conversations` only those are dropped
-    that can't be trained on (cpt.corpus.conversations). Attributes: `columns` (that are read), `rules`,
-    `table` (what was dropped), and `masked` (how many of each kind of private data were).
+    `numbers` are the columns that `where` compares, in its order; `similarity` is the classifier's file, and
+    `scores` (float32 [documents]) those compared as `edu_score`, where it has these keys. Of
+    `conversations` only those are dropped that can't be trained on (cpt.corpus.conversations). Attributes:
+    `columns` (that are read), `rules`, `table` (what was dropped), and `masked` (how many of each kind of
+    private data were).
     """
 
     def __init__(
@@ -39,11 +53,21 @@ class DocumentFilter:
         normalize: Literal["none", "whitespace"],
         numbers: Sequence[str],
         conversations: bool = False,
+        similarity: Path | None = None,
+        scores: np.ndarray | None = None,
     ):
         self.text_column, self.normalize = text_column, normalize
-        self.where = {column: bounds for column, bounds in where.items() if column != LANGUAGE}
-        self.numbers = numbers
-        self.language = LanguageRule(where[LANGUAGE]) if LANGUAGE in where else None
+        self.where = {column: bounds for column, bounds in where.items() if column not in TEXT_KEYS}
+        if EDU_SCORE in where:
+            self.where[EDU_SCORE] = where[EDU_SCORE]
+        self.numbers, self.scores = numbers, scores
+        self.probabilities = []  # that are found out from the text
+        if LANGUAGE in where:
+            languages = Languages(where[LANGUAGE].among)
+            self.probabilities.append(TextRule(LANGUAGE, where[LANGUAGE], languages.probability))
+        if SIMILARITY in where:
+            classifier = Similarity(similarity)
+            self.probabilities.append(TextRule(SIMILARITY, where[SIMILARITY], classifier.probability))
         self.private = PrivateData(filters.private.kinds) if filters.private else None
         self.rules = ConversationRules() if conversations else Rules(filters)
         self.columns = ["id", "url", text_column, *numbers]
@@ -56,7 +80,10 @@ class DocumentFilter:
     def kept(self, batch: dict[str, pa.Array]) -> pa.RecordBatch:
         """The rows of a batch that break no rule, all counted. Takes the columns out of the batch."""
         first_row = self.table.read
-        bounds = out_of_bounds(self.where, [plain(batch[key]).to_pylist() for key in self.numbers])
+        values = [plain(batch[key]).to_pylist() for key in self.numbers]
+        if EDU_SCORE in self.where:
+            values.append(self.scores[first_row : first_row + len(batch["id"])].tolist())
+        bounds = out_of_bounds(self.where, values)
         names, urls, texts = (as_strings(batch[key]) for key in ("id", "url", self.text_column))
         batch.clear()  # and with it the memory of what isn't a large string yet
         digests = []
@@ -64,8 +91,8 @@ class DocumentFilter:
         kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
         for number, text in enumerate(utf8_of(texts)):
             drop, counts = bounds[number] if bounds else None, {}
-            if not drop and self.language:
-                drop = self.language.check(text)
+            for rule in self.probabilities:
+                drop = drop or rule.check(text)
             if not drop and self.private:
                 drop, content, counts = self._without_private(text)
                 text = as_utf8(content) if counts else text
@@ -100,17 +127,30 @@ class DocumentFilter:
         return None, *self.private.mask(content)
 
 
-class LanguageRule:
-    """Drops texts that are less probably in some languages than the bound's minimum, or 0.5."""
+def load_scores(path: Path, documents: int) -> np.ndarray:
+    """A raw shard's scores: float32 [documents]. Raises DamagedFileError if the file doesn't fit."""
+    scores = load_array(path)
+    if scores.shape != (documents,) or scores.dtype != np.float32:
+        raise DamagedFileError(f"{path}: not a score for each of {documents} documents; delete it, run again")
+    return scores
 
-    def __init__(self, bounds: ColumnBounds):
-        self.languages = Languages(bounds.among)
-        self.minimum = 0.5 if bounds.minimum is None else bounds.minimum
+
+class TextRule:
+    """Drops texts whose probability is outside of the bounds on `name`; without any, below 0.5."""
+
+    def __init__(self, name: str, bounds: ColumnBounds, probability: Callable[[np.ndarray], float]):
+        self.rule, self.probability = f"where_{name}", probability
+        unbounded = bounds.minimum is None and bounds.maximum is None
+        self.minimum = 0.5 if unbounded else bounds.minimum or 0.0
+        self.maximum = 1.0 if bounds.maximum is None else bounds.maximum
 
     def check(self, text: np.ndarray) -> Drop | None:
-        """A Drop with the probability, if it is too low."""
-        probability = self.languages.probability(text)
-        return Drop(f"where_{LANGUAGE}", probability, self.minimum) if probability < self.minimum else None
+        """A Drop with the probability (of UTF-8, uint8), if it is too low or too high."""
+        probability = self.probability(text)
+        if self.minimum <= probability <= self.maximum:
+            return None
+        low = probability < self.minimum
+        return Drop(self.rule, probability, self.minimum if low else self.maximum)
 
 
 def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop | None]:

@@ -40,8 +40,10 @@ def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
         return loaded
 
 
-def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any]]:
+def snapshot(repo: str, revision: str, cache: Path, key: str = "base") -> tuple[Path, dict[str, Any]]:
     """Download `repo` at `revision` into `cache`; return the folder and the facts for the report.
+
+    `key` names the section of the config.
 
     Raises UserError where access must be asked for, the repository or revision doesn't exist, or the hub
     can't be reached.
@@ -50,27 +52,27 @@ def snapshot(repo: str, revision: str, cache: Path) -> tuple[Path, dict[str, Any
         folder = Path(snapshot_download(repo, revision=revision, cache_dir=cache, ignore_patterns=IGNORED))
     except errors.GatedRepoError:
         raise UserError(
-            f"base.repo: {repo} is gated. Accept its licence at https://huggingface.co/{repo} with your "
+            f"{key}.repo: {repo} is gated. Accept its licence at https://huggingface.co/{repo} with your "
             "account, make an access token that may read it, and set HF_TOKEN (or run `hf auth login`)"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(
-            f"base.revision: {repo} has no revision {revision!r}; give a commit, tag or branch"
+            f"{key}.revision: {repo} has no revision {revision!r}; give a commit, tag or branch"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"base.repo: the hub has no model {repo!r}, or it is private: check the name, and set HF_TOKEN"
+            f"{key}.repo: the hub has no model {repo!r}, or it is private: check the name, and set HF_TOKEN"
         ) from None
     except OSError as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"base.repo: {repo} doesn't fit on the disk of {cache} ({os.strerror(error.errno)}); make "
+                f"{key}.repo: {repo} doesn't fit on the disk of {cache} ({os.strerror(error.errno)}); make "
                 "room there, or set TMPDIR to a folder on a larger disk"
             ) from None
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"base.repo: couldn't download {repo}: {why}. Check the network, HF_ENDPOINT and proxy, and that "
-            "HF_HUB_OFFLINE isn't set; or bring the folder here and set base.source: local"
+            f"{key}.repo: couldn't download {repo}: {why}. Check the network, HF_ENDPOINT and proxy, and "
+            f"that HF_HUB_OFFLINE isn't set; or bring the folder here and set {key}.source: local"
         ) from None
     return folder, {"revision": folder.name, "licence": _licence(folder / "README.md")}
 
