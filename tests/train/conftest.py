@@ -15,6 +15,7 @@ import pandas as pd
 import pretended_gpu
 import psutil
 import pytest
+import setuptools  # noqa: F401 (what compiles needs it, and it can't be loaded once other tests have loaded distutils)
 import torch
 from packed_mixture import LENGTH, write_packed
 from train_settings import TRAIN, planned

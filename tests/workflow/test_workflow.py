@@ -219,7 +219,7 @@ def test_budget_over_the_corpus_stops_before_training(project):
     ("lines", "message"),
     [
         ([], "there is not one document in it"),
-        (["short"], "no tokens to pack"),
+        (["short"], "not one of its 1 documents is left; change the thresholds"),
     ],
 )
 def test_own_corpus_that_is_empty_or_filtered_to_nothing(project, lines, message):
@@ -244,11 +244,11 @@ def test_own_corpus_from_files_to_sequences(project):
     folder.mkdir()
     random = Random(0)
     prose = [" ".join("".join(random.choices(ascii_letters, k=6)) for _ in range(12)) for _ in range(40)]
-    (folder / "a.md").write_text("\n".join(prose))
-    (folder / "b.txt").write_text("\n".join(reversed(prose)))
+    (folder / "a.md").write_text("\n\n".join(prose))  # paragraphs: lines of one width would be joined
+    (folder / "b.txt").write_text("\n\n".join(reversed(prose)))
     odd = [None, "", "\ud800 " + "\n".join(prose[:20]), "\n".join(prose), "a\x00b\n" + "\n".join(prose[5:30])]
     (folder / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in odd))
-    (folder / "d.txt").write_bytes("\n".join(prose[::2]).encode() + b"\n\xff\xfe not UTF-8 at all here\n")
+    (folder / "d.txt").write_bytes("\n\n".join(prose[::2]).encode() + b"\n\n\xff\xfe not UTF-8 at all here\n")
     config = (
         "corpora={mine: {source: local, files: ['mine/*'], shards: 2}}",
         "mixtures={mine: {mine: 1.0}}",
