@@ -166,6 +166,57 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
         evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("target", "answers", "gold"),
+    [
+        ("answer", ["8", "3"], [2, 0]),  # of ["3", "5", "8"]; a field alone is looked up
+        ("answer", [2, 0], [2, 0]),
+        ("{{answer}}", [2, 0], [2, 0]),  # a template's number is a place, for lm-eval as well
+        ("answer", [[1, 2], [0]], [1, 0]),
+        ("{{answer}}", ["8", "3"], "lm-eval can't load it .* name their field alone"),
+        (
+            "{{answer}}",
+            ["1", "8"],
+            "item 1: doc_to_target gives 8, but it has 3 choices, counted from 0; fix the item",
+        ),
+        (
+            "answer",
+            ["7", "3"],
+            "doc_to_target gives '7'; expected one of the 3 choices, or .*: fix the item or doc_to_target",
+        ),
+        ("answer", [["3", "5"], ["8"]], r"gives \['3', '5'\]; expected one of the 3 choices, or numbers"),
+        ("answer", [-1, 0], "doc_to_target gives -1, but it has 3 choices"),
+    ],
+)
+def test_the_right_answer_is_lm_evals(loaded, benchmarks, tmp_path, target, answers, gold):
+    file = tmp_path / "sums.jsonl"
+    file.write_text("".join(json.dumps({"country": "?", "answer": answer}) + "\n" for answer in answers))
+    text = OWN.replace("FILE", str(file)).replace('"{{cities}}"', '["3", "5", "8"]')
+    (tmp_path / "own.yaml").write_text(text.replace('"{{capital}}"', f'"{target}"'))
+    if isinstance(gold, str):
+        with pytest.raises(UserError, match=f"capitals.*{gold}"):
+            evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
+        return
+    _, samples = evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
+    assert [sample["gold"] for sample in samples] == gold
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_fewshot: 5", "capitals has num_fewshot: 5; only zero-shot is scored, so set it to 0"),
+        ("metric_list: [{metric: acc}, {metric: acc_mutual_info}]", "has the metric acc_mutual_info; only"),
+    ],
+)
+def test_what_a_task_asks_for_is_done_or_refused(loaded, benchmarks, tmp_path, line, message):
+    file = tmp_path / "capitals.jsonl"
+    file.write_text(json.dumps(CAPITALS[0]) + "\n")
+    text = OWN.replace("FILE", str(file)).replace("metric_list: [{metric: acc}]\n", "")
+    (tmp_path / "capitals.yaml").write_text(text + line + "\n")
+    with pytest.raises(UserError, match=message):
+        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
+
+
 @pytest.fixture
 def values(model_folder, benchmarks, manifest, device):
     """values(folder): the stage's parameters, with outputs in a folder."""

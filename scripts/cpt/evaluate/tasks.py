@@ -33,6 +33,10 @@ DEFINITIONS = {  # folder of lm-eval's definition
     "piqa": "piqa",
 }
 METRICS = ("acc", "acc_norm")
+NUMBERS = (
+    "if answers are numbers, name their field alone (doc_to_target: answer), as lm-eval takes the number "
+    "that a template gives for a place among the choices"
+)
 
 
 def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> dict[str, list[int]]:
@@ -93,7 +97,8 @@ def load_benchmark(benchmarks: Path, task: str, leaves: list[str], cache: Path) 
 def load_own(folder: Path, task: str) -> list[ConfigurableTask]:
     """The task objects of a user's own task or group of tasks, defined by lm-eval's YAML files in `folder`.
 
-    Raises UserError if it isn't there, or doesn't compare the log-likelihoods of given answers.
+    Raises UserError if it isn't there, or asks for what isn't done: another output type than the comparison
+    of given answers, shots, other metrics.
     """
     manager = TaskManager(include_defaults=False, include_path=[folder])
     if task not in manager.all_tasks:
@@ -101,15 +106,62 @@ def load_own(folder: Path, task: str) -> list[ConfigurableTask]:
             f"evaluate.tasks.{task}: neither one of {', '.join(DEFINITIONS)} nor defined in {folder} "
             f"(evaluate.include_path), which has {', '.join(manager.all_tasks) or 'no tasks'}; fix its name"
         )
-    leaves = list(manager.load([task])["tasks"].values())
+    try:
+        leaves = list(manager.load([task])["tasks"].values())
+    except Exception as error:  # whatever lm-eval, its templates or its readers of data raise
+        # lm-eval looks up the first item's right answer.
+        hint = f"; {NUMBERS}" if isinstance(error, IndexError) else ""
+        raise UserError(
+            f"evaluate.tasks.{task}: lm-eval can't load it ({type(error).__name__}: {error}); fix its YAML "
+            f"file in {folder}, or its data{hint}"
+        ) from None
     for leaf in leaves:
         if leaf.OUTPUT_TYPE != "multiple_choice":
             raise UserError(
                 f"evaluate.tasks.{task}: {leaf.config.task} has output_type {leaf.OUTPUT_TYPE}; only "
                 "multiple_choice can be scored, so leave the task out"
             )
+        if leaf.config.num_fewshot:
+            raise UserError(
+                f"evaluate.tasks.{task}: {leaf.config.task} has num_fewshot: {leaf.config.num_fewshot}; only "
+                "zero-shot is scored, so set it to 0"
+            )
+        metrics = [str(metric["metric"]) for metric in leaf.config.metric_list or []]
+        if others := [metric for metric in metrics if metric not in METRICS]:
+            raise UserError(
+                f"evaluate.tasks.{task}: {leaf.config.task} has the metric {others[0]}; only "
+                f"{' and '.join(METRICS)} are kept, so remove it"
+            )
+        if metrics and "acc" not in metrics:
+            raise UserError(
+                f"{leaf.config.task}: its metric_list must have acc, which every score is made of; add it"
+            )
         leaf.set_config(key="num_fewshot", value=0)
     return leaves
+
+
+def right_answers(leaf: ConfigurableTask, item: int, doc: dict[str, Any]) -> list[int]:
+    """Numbers of an item's right answers: lm-eval's own target, looked up among the choices first.
+
+    Raises UserError, which names task and item, for a target that lm-eval would count as wrong whatever is
+    answered, or can't compare.
+    """
+    target, choices = leaf.doc_to_target(doc), leaf.doc_to_choice(doc)
+    if leaf.multiple_input:  # where answers differ in their context (WinoGrande), it is in doc_to_text
+        target = leaf.doc_to_text(doc)
+    where = f"{leaf.config.task}, item {item}: doc_to_target gives {target!r}"
+    if isinstance(target, str) and target in choices:
+        return [choices.index(target)]
+    numbers = target if isinstance(target, list) else [target]
+    if not numbers or not all(isinstance(number, int) for number in numbers):
+        known = f"one of the {len(choices)} choices, or numbers of choices, counted from 0"
+        raise UserError(f"{where}; expected {known}: fix the item or doc_to_target")
+    if not all(0 <= number < len(choices) for number in numbers):
+        raise UserError(
+            f"{where}, but it has {len(choices)} choices, counted from 0; fix the item or doc_to_target: "
+            f"{NUMBERS}"
+        )
+    return numbers
 
 
 def evaluate_task(
@@ -138,6 +190,10 @@ def evaluate_task(
             pool = [(leaf.config.task, item) for leaf in leaves for item in range(len(leaf.eval_docs))]
             chosen = choose_items(pool, items, seed)
             leaves = [leaf for leaf in leaves if leaf.config.task in chosen]
+            for leaf in leaves:  # before anything is scored
+                documents = leaf.eval_docs
+                for item in chosen[leaf.config.task]:
+                    right_answers(leaf, item, documents[item])
         # Not simple_evaluate, which describes the machine at length for seconds.
         results = lm_eval.evaluate(
             lm=model,
@@ -175,18 +231,11 @@ def _sample(leaf: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
     without the delimiter before it. It moves long before accuracy does (OLMo's in-loop evaluation).
     """
     scores = [score for score, _ in sample["filtered_resps"]]
-    # Where the answers differ in their context (WinoGrande), lm-eval keeps the gold number in doc_to_text.
-    gold = leaf.doc_to_text(sample["doc"]) if leaf.multiple_input else sample["target"]
-    if isinstance(gold, str) and not gold.isdecimal():
-        gold = leaf.doc_to_choice(sample["doc"]).index(gold)
-    gold = int(gold)
-    if "acc" not in sample:
-        raise UserError(
-            f"{leaf.config.task}: its metric_list must have acc, which every score is made of; add it"
-        )
+    right = right_answers(leaf, sample["doc_id"], sample["doc"])
     predicted = max(range(len(scores)), key=scores.__getitem__)
-    if (predicted == gold) != bool(sample["acc"]):
+    if (predicted in right) != bool(sample["acc"]):
         raise RuntimeError(f"{leaf.config.task}, item {sample['doc_id']}: gold answer and accuracy disagree")
+    gold = predicted if predicted in right else right[0]  # of several right ones
     delimiter = len(leaf.config.target_delimiter)
     answers = [continuation[delimiter:] for _, continuation in sample["arguments"]]
     size = max(1, len(answers[gold].encode()))
