@@ -242,7 +242,8 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
     assert (found.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
     for trained in config.trained_runs:
         summary = found.json(f"runs/{trained}/run.json")
-        assert summary["tokens"] == found.plan(trained)["tokens"] == config.runs[trained].tokens
+        tokens = summary["tokens"] + summary["padding_tokens"]  # behind conversations
+        assert tokens == found.plan(trained)["tokens"] == config.runs[trained].tokens
         assert summary["steps"] == len(found.column(trained, "loss"))
     return found
 
