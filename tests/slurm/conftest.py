@@ -1,32 +1,13 @@
-"""A fresh clone of the project on a private Slurm cluster, and what its jobs were given."""
+"""A private Slurm cluster, and clones of the project on it."""
 
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import psutil
 import pytest
 from cluster import Cluster, missing
+from slurm_clone import RUNS, TABLE1, Clone
 
-ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENT = ("--configfile", "experiments/smoke.yaml", "tests/slurm/experiment.yaml")
-TABLE1 = "results/table1.csv"
 ODD_NAME = "Ünïcode clone"
-RUNS = ("one-node", "two-nodes", "zero-3")
-# The site's values (docs/clusters.md), and answers within seconds rather than minutes.
-SITE = {
-    "CPT_SLURM_PARTITION": "cpu",
-    "CPT_SLURM_GPU_PARTITION": "gpu",
-    "CPT_SLURM_GPU_MODEL": "fake",
-    "CPT_SLURM_WARNING_SECONDS": "20",
-    "CPT_SLURM_POLL_SECONDS": "2",
-    "CPT_SLURM_JOBS": "6",
-}
 # The first submission is refused as Slurm does it at a limit; the environment of the last one is kept.
 BUSY_SBATCH = """#!/bin/sh
 env > "$0.environment"
@@ -42,179 +23,6 @@ WITHOUT_ACCOUNTING = (
 # A job in which Snakemake is started, where neither sacct nor sacctmgr can be called.
 SESSION = ("srun", "--ntasks=1", "--cpus-per-task=3", "--mem=16000")
 SESSION = (*SESSION, "unshare", "--mount", "sh", "-c", WITHOUT_ACCOUNTING, "sh")
-
-
-class Clone:
-    """A fresh clone of the repository: every file that git knows or would add, without results."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.session: tuple[str, ...] = ()  # what Snakemake is started by
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
-
-    def locally(self, *arguments: str) -> str:
-        """Run snakemake without Slurm; returns what it printed."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", *EXPERIMENT]
-        result = subprocess.run(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert result.returncode == 0, result.stdout[-4000:]
-        return result.stdout
-
-    def command(self, cluster: Cluster, *arguments: str) -> list[str]:
-        """Snakemake with the profile as it is, on the cluster's login node."""
-        # Under this test's network, one host, files are seen at once.
-        snakemake = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments, *EXPERIMENT]
-        return cluster.command(*self.session, *snakemake, "--latency-wait", "5", folder=self.folder)
-
-    def start(self, cluster: Cluster, *arguments: str, **site: str) -> subprocess.Popen:
-        """Start it in the background; what it prints goes to the file `printed`."""
-        with open(self.folder / "printed", "a") as printed:
-            return subprocess.Popen(
-                self.command(cluster, *arguments),
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                env=cluster.environment() | SITE | site,
-                preexec_fn=hear_ctrl_c,
-            )
-
-    def run(self, cluster: Cluster, *arguments: str, **site: str) -> None:
-        """Run it to its successful end."""
-        process = self.start(cluster, *arguments, **site)
-        assert process.wait() == 0, self.printed()[-6000:] + cluster.logs()
-
-    def resume(self, cluster: Cluster, *options: str) -> subprocess.Popen:
-        """Start `make resume` in the background, with this environment instead of the clone's own."""
-        if not (self.folder / ".venv").exists():
-            (self.folder / ".venv").symlink_to(sys.prefix)
-        asked = " ".join(["--profile", "slurm", TABLE1, *EXPERIMENT, "--latency-wait", "5"])
-        command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={asked}", *options]
-        with open(self.folder / "printed", "a") as printed:
-            return subprocess.Popen(
-                cluster.command(*command, folder=self.folder),
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                env=cluster.environment() | SITE,
-            )
-
-    def printed(self) -> str:
-        return (self.folder / "printed").read_text()
-
-    def jobs_of(self, rule: str) -> list[int]:
-        """Numbers of the Slurm jobs that were submitted for a rule or a group, in their order."""
-        logs = (self.folder / ".snakemake" / "slurm_logs").glob(f"*_{rule}/**/*.log")
-        return sorted(int(log.stem) for log in logs)
-
-    def all_jobs(self) -> list[int]:
-        """Numbers of all Slurm jobs that were submitted."""
-        return sorted(int(log.stem) for log in (self.folder / ".snakemake" / "slurm_logs").rglob("*.log"))
-
-    def training_jobs(self, run: str) -> list[int]:
-        """Numbers of the Slurm jobs that trained a run, in their order."""
-        logs = self.folder / ".snakemake" / "slurm_logs" / "rule_train" / run
-        return sorted(int(log.stem) for log in logs.glob("*.log"))
-
-
-def hear_ctrl_c() -> None:
-    """Undo what a shell does to commands in the background: they ignore SIGINT, and so would all below."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def jobs(cluster: Cluster) -> dict[int, dict[str, str]]:
-    """What Slurm tells of all jobs, the finished ones too, by number."""
-    found = {}
-    for line in cluster.run("scontrol", "show", "jobs", "--oneliner").splitlines():
-        fields = dict(re.findall(r"(\S+?)=(\S*)", line))
-        if "JobId" in fields:
-            found[int(fields["JobId"])] = fields
-    return found
-
-
-def wait_for(event: Callable[[], object], what: str, seconds: float = 240) -> None:
-    """Wait until something happens."""
-    end = time.monotonic() + seconds
-    while not event():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
-
-
-def training_processes(clone: Clone, run: str) -> list[psutil.Process]:
-    """The processes that train a run of this clone."""
-    work = f"--work=results/checkpoints/{run}"
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            if work in words and process.cwd() == str(clone.folder) and "RANK" in process.environ():
-                found.append((process, process.ppid()))
-        except psutil.Error:
-            continue
-    # What they start looks like themselves for a moment, until it becomes another program.
-    numbers = {process.pid for process, _ in found}
-    return [process for process, parent in found if parent not in numbers]
-
-
-class Held:
-    """Training processes that were stopped at a checkpoint, so that something can happen to them."""
-
-    def __init__(self, processes: list[psutil.Process]):
-        self.processes = processes
-
-    def told_to_stop(self) -> bool:
-        """Whether the launcher has handed a signal on to all of them; some may be through with it, for Slurm
-        lets stopped processes go on before it ends a job."""
-        waiting = []
-        for process in self.processes:
-            file = Path(f"/proc/{process.pid}/status")
-            found = re.search(r"ShdPnd:\s+(\w+)", file.read_text()) if file.exists() else None
-            pending = int(found[1], 16) if found else 0
-            waiting.append(not process.is_running() or bool(pending & 1 << (signal.SIGUSR1 - 1)))
-        return all(waiting)
-
-    def gone(self) -> bool:
-        """Whether none of them is left."""
-        return not any(process.is_running() for process in self.processes)
-
-    def release(self) -> None:
-        """Let them go on."""
-        for process in self.processes:
-            try:
-                process.resume()
-            except psutil.Error:
-                continue
-
-
-def hold(clone: Clone, *runs: str, processes: int = 2, after: int = 0) -> list[Held]:
-    """Stop the training of each of these runs once it has written a checkpoint after a step over `after`."""
-    held: dict[str, Held] = {}
-
-    def all_held() -> bool:
-        for run in runs:
-            checkpoints = clone.results / "checkpoints" / run / "checkpoints"
-            steps = [int(path.name[5:]) for path in checkpoints.glob("step-*")]
-            if run not in held and max(steps, default=0) > after:
-                held[run] = Held(training_processes(clone, run))
-                for process in held[run].processes:
-                    process.suspend()
-                assert len(held[run].processes) == processes, f"{run} isn't trained any more"
-        return len(held) == len(runs)
-
-    wait_for(all_held, f"a checkpoint of {', '.join(runs)}")
-    return [held[run] for run in runs]
 
 
 @pytest.fixture(scope="session")
@@ -254,11 +62,3 @@ def untrained(tmp_path, finished) -> Clone:
     left_out = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
     shutil.copytree(finished.results, clone.results, ignore=left_out, dirs_exist_ok=True)
     return clone
-
-
-def assert_as_undisturbed(clone: Clone, finished: Clone, *runs: str) -> None:
-    """Table 1 and the models are the same, byte by byte."""
-    for run in runs or RUNS:
-        model = f"models/{run}/model.safetensors"
-        assert (clone.results / model).read_bytes() == (finished.results / model).read_bytes(), run
-    assert (clone.folder / TABLE1).read_bytes() == (finished.folder / TABLE1).read_bytes()

@@ -7,7 +7,7 @@ from contextlib import suppress
 import psutil
 import pytest
 from cluster import Cluster, missing
-from conftest import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait_for
+from slurm_clone import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait_for
 
 
 def snakemake_of(process: subprocess.Popen) -> psutil.Process:

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import SITE, Clone
+from slurm_clone import SITE, Clone
 
 
 @pytest.fixture(scope="module")

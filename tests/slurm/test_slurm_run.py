@@ -4,7 +4,7 @@ import csv
 import shlex
 
 import pytest
-from conftest import RUNS, TABLE1, jobs
+from slurm_clone import RUNS, TABLE1, jobs
 from tests.test_documents import COMMANDS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, missing
-from conftest import SITE, TABLE1, Clone, jobs
+from slurm_clone import SITE, TABLE1, Clone, jobs
 
 SHARDS = [f"results/corpora/networkx/filtered/{shard:05d}.parquet" for shard in range(2)]
 FORBIDS_MEMORY = """
