@@ -1,18 +1,27 @@
-"""Documents per second on one core: our readers beside the libraries alone.
+"""Documents per second on one core, our readers beside the libraries alone; and how much of a text survives.
 
 Makes HTML pages and PDF files of known text (or reads those of `--folder`), and prints a table: for each
 reader documents per second of processor time, the share of the library's speed, and peak memory of the
-reading process.
+reading process. With `--fidelity` it makes two manuals of known text into files of every format (typst,
+ReportLab, and pandoc if it is installed), reads them, and prints which share of the characters in words and
+line breaks differs; `--differences` prints where.
 
     .venv/bin/python benchmarks/extraction.py [--folder FOLDER] [--files 200]
+    .venv/bin/python benchmarks/extraction.py --fidelity [--differences]
 """
 
 import argparse
+import difflib
+import io
+import json
 import random
+import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -22,6 +31,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "corpus")]
 
 from cpt.corpus.readers import READERS, format_of  # noqa: E402
 from cpt.corpus.reading import ReadingProcess  # noqa: E402
+from cpt.corpus.works import cut  # noqa: E402
 
 
 def with_trafilatura(content: bytes) -> None:
@@ -46,8 +56,6 @@ def with_pdfium(content: bytes) -> None:
 
 def with_pypdf(content: bytes) -> None:
     """All pages' text by pypdf alone, which the lock doesn't have: pip install pypdf."""
-    import io
-
     import pypdf
 
     for page in pypdf.PdfReader(io.BytesIO(content)).pages:
@@ -71,7 +79,7 @@ def seconds(read: Callable[[bytes], object], contents: list[bytes], rounds: int)
 
 def made(folder: Path, files: int) -> list[Path]:
     """Pages and PDF files of made-up manuals."""
-    from test_corpus_readers import PAGE, html_of, manual, typst_pdf
+    from manuals import PAGE, html_of, manual, typst_pdf
 
     paths = []
     for number in range(files):
@@ -107,13 +115,118 @@ def compare(paths: list[Path], rounds: int) -> None:
             print(f"{kind},{name} alone,{len(mine) / alone:.1f},{alone / ours:.2f},")
 
 
+def markdown_of(parts: list[tuple[str, object]]) -> str:
+    """A manual in pandoc's Markdown."""
+    text = ""
+    for kind, value in parts:
+        if kind in ("h1", "h2"):
+            text += "#" * int(kind[1]) + f" {value}\n\n"
+        elif kind == "code":
+            text += f"```\n{value}\n```\n\n"
+        elif kind == "list":
+            text += "".join(f"- {item}\n" for item in value) + "\n"
+        elif kind == "nested":
+            text += "".join(
+                f"- {item}\n" + "".join(f"    - {each}\n" for each in inner) for item, inner in value
+            )
+            text += "\n"
+        elif kind == "terms":
+            text += "".join(f"{term}\n\n:   {meaning}\n\n" for term, meaning in value)
+        elif kind == "table":
+            rows = [f"| {' | '.join(row)} |\n" for row in value]
+            text += "".join([rows[0], "|---" * len(value[0]) + "|\n", *rows[1:]]) + "\n"
+        else:
+            text += f"{value}\n\n"
+    return text
+
+
+def with_pandoc(markdown: str, writer: str, path: Path, *options: str) -> bytes:
+    """A file that pandoc makes of Markdown."""
+    command = [
+        "pandoc",
+        "--standalone",
+        "--from",
+        "markdown",
+        "--to",
+        writer,
+        "--output",
+        str(path),
+        *options,
+    ]
+    subprocess.run(command, input=markdown.encode(), check=True, stderr=subprocess.DEVNULL)
+    return path.read_bytes()
+
+
+def known_files(parts: list[tuple[str, object]], folder: Path) -> Iterator[tuple[str, str, bytes, str]]:
+    """Ending, maker, content and expected text of files.
+
+    Plain text and Markdown keep their marks: expected is what pandoc writes without breaking lines. Tables
+    with long cells are skipped there, as pandoc draws them with broken lines, which stay as they are.
+    """
+    from manuals import expected, reportlab_pdf, typst_pdf
+
+    on_pages = expected(parts, term=" ")
+    yield "pdf", "typst", typst_pdf(parts, folder), on_pages
+    narrow = [part for part in parts if part[0] != "table" or max(map(len, part[1][1])) < 40]
+    columns = typst_pdf(narrow, folder, "#set page(columns: 2)")
+    yield "pdf", "typst, two columns", columns, expected(narrow, term=" ")
+    yield "pdf", "ReportLab", reportlab_pdf(parts), on_pages
+    if not shutil.which("pandoc"):
+        return
+    markdown = markdown_of(parts)
+    for ending, writer in (("html", "html"), ("epub", "epub"), ("docx", "docx"), ("rst", "rst")):
+        yield ending, "pandoc", with_pandoc(markdown, writer, folder / f"x.{ending}"), expected(parts)
+    for ending, writer in (("tex", "latex"), ("1", "man")):
+        yield ending, "pandoc", with_pandoc(markdown, writer, folder / f"x.{ending}"), expected(parts)
+    markdown = markdown_of(narrow)
+    for ending, writer in (("txt", "plain"), ("md", "markdown"), ("ipynb", "ipynb")):
+        whole = with_pandoc(markdown, writer, folder / f"whole.{ending}", "--wrap=none")
+        if ending == "ipynb":
+            cells = json.loads(whole)["cells"]
+            whole = "\n\n".join("".join(cell["source"]).strip("\n") for cell in cells).encode()
+        yield ending, "pandoc", with_pandoc(markdown, writer, folder / f"x.{ending}"), whole.decode().strip()
+
+
+def fidelity(differences: bool) -> None:
+    """Print for each format and maker the share of characters that are changed."""
+    from manuals import changed, handbook, manual
+
+    print("format,maker,text,changed_percent,megabytes_per_second")
+    for name, parts in (("manual", manual()), ("terms lists tables", handbook())):
+        with tempfile.TemporaryDirectory() as folder:
+            for ending, maker, content, wanted in known_files(parts, Path(folder)):
+                reader = READERS[format_of(f"x.{ending}")]
+                spent = seconds(reader.checked, [content], 3)
+                text = "\n\n".join(part.strip("\n") for _, part in cut(reader.checked(content)))
+                percent = 100 * changed(wanted, text)
+                print(f"{ending},{maker},{name},{percent:.2f},{len(text) / spent / 1e6:.1f}")
+                if differences:
+                    print_differences(wanted, text)
+
+
+def print_differences(wanted: str, found: str) -> None:
+    """Print where two texts differ, with the words before and after."""
+    before, after = (re.findall(r"\n|\S+", text) for text in (wanted, found))
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind != "equal":
+            lost, came = (
+                " ".join(words) for words in (before[max(0, a - 3) : b + 2], after[max(0, c - 3) : d + 2])
+            )
+            print(f"  {lost!r} -> {came!r}")
+
+
 def main() -> None:
     """Read the command line, make or find the files, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, help="with files to read (default: made-up manuals)")
     parser.add_argument("--files", type=int, default=100, help="of each format, at most")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--fidelity", action="store_true", help="how much of known text comes back, instead")
+    parser.add_argument("--differences", action="store_true", help="with --fidelity: print them")
     options = parser.parse_args()
+    if options.fidelity:
+        fidelity(options.differences)
+        return
     with tempfile.TemporaryDirectory() as folder:
         if options.folder is None:
             paths = made(Path(folder), options.files)

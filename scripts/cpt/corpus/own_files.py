@@ -1,11 +1,15 @@
 """Files on this disk by patterns. Without heavy imports: every start of Snakemake uses it."""
 
 import glob
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from cpt.corpus.readers import format_of, require_readers
 from cpt.errors import UserError
+
+# What systems and office programs leave in folders. (Patterns skip names that begin with a dot.)
+_LITTER = re.compile(r"Thumbs\.db|desktop\.ini|~\$.*|\._.*", re.IGNORECASE)
 
 
 def matching_files(patterns: Iterable[str], key: str, readable: bool = True) -> list[str]:
@@ -22,7 +26,7 @@ def matching_files(patterns: Iterable[str], key: str, readable: bool = True) -> 
     patterns = list(patterns)
     paths = {path for pattern in patterns for path in glob.glob(_literal(pattern), recursive=True)}  # noqa: PTH207
     folders = {path for path in paths if Path(path).is_dir()}
-    files = {str(Path(path)) for path in paths - folders}
+    files = {str(Path(path)) for path in paths - folders if not _LITTER.fullmatch(Path(path).name)}
     named = {Path(pattern) for pattern in patterns}
     parents = {folder for file in files for folder in Path(file).parents}
     for folder in sorted(map(Path, folders)):

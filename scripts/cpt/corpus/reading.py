@@ -18,6 +18,7 @@ from cpt.errors import UserError
 
 MEMORY_BYTES = 2**30  # of the process, libraries included
 FILE_BYTES = 2**28  # of a file's content when it is unpacked
+DEEPEST = 10_000  # calls: elements that are nested in each other, some calls each
 SECONDS = 300  # for one file
 REMEDY = "split or remove the file, or set the corpus's key `unreadable: skip`"
 
@@ -146,6 +147,7 @@ def main() -> None:
     descriptor, memory_bytes = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(DEEPEST)
     serve(Connection(descriptor))
 
 

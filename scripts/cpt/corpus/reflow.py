@@ -31,7 +31,7 @@ _LIST_ITEM = re.compile(r"[-*•] |\(?(?:\d{1,3}|[a-zA-Z#])[.)] ")
 _FIELD = re.compile(r":(?:\w+ ?)[^:`]*: |[\w*][\w*, .]*? : |[\w*][\w*, ]* :$")
 _TABLE = re.compile(r"[|+]|={2,} +={2,}|-{2,} +-{2,}")
 _CODE_LINE = re.compile(
-    r"\s*(?:(?:def|class|if|elif|for|while|with|try|else|match|case)\b.*:(?:\s*#.*)?$"
+    r"(?:(?:def|class|if|elif|for|while|with|try|else|match|case)\b.*:(?:\s*#.*)?$"
     r"|(?:import|return|from|del|raise) \S+|@\w|[\w.\[\]]+(?:, [\w.]+)* [-+*/|&]?= \S|[\w.]+\(.*\)$|.* ::= )"
 )
 _INLINE = (
@@ -45,11 +45,23 @@ _INLINE = (
 )
 
 
-def strip_markup(text: str) -> str:
-    """Prose without roles, literals' backquotes and link targets."""
-    for pattern, replacement in _INLINE:
-        text = pattern.sub(replacement, text)
-    return text
+# What pages of reStructuredText have and docstrings may mean as it is, such as *args.
+_EMPHASIS = (
+    (re.compile(r"(?<=[^\W_])__?(?=[\s.,;:!?)]|$)"), ""),  # a reference by a word
+    (re.compile(r"(?<![\w*\\])\*\*(?=\S)(.+?)(?<=[^\s\\])\*\*(?!\w)"), r"\1"),
+    (re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]+?)(?<=[^\s\\])\*(?![\w*])"), r"\1"),
+    (re.compile(r"\\(?:\s|(?=\W))"), ""),
+)
+_LITERAL = re.compile(r"``(.+?)``(?!`)")
+
+
+def strip_markup(text: str, page: bool = False) -> str:
+    """Prose without roles, backquotes of literals and link targets; of a `page` no emphasis, no escapes."""
+    parts = _LITERAL.split(text) if page else [text]
+    for number in range(0, len(parts), 2):  # the others are literal
+        for pattern, replacement in (*_INLINE, *_EMPHASIS) if page else _INLINE:
+            parts[number] = pattern.sub(replacement, parts[number])
+    return "".join(parts)
 
 
 def _indent(line: str) -> int:
@@ -58,20 +70,21 @@ def _indent(line: str) -> int:
 
 def _looks_like_code(lines: list[str]) -> bool:
     """Whether a line before the next blank one reads like a statement or a rule of grammar."""
-    return any(_CODE_LINE.match(line) for line in itertools.takewhile(str.strip, lines))
+    return any(_CODE_LINE.match(line.lstrip()) for line in itertools.takewhile(str.strip, lines))
 
 
-def reflow(text: str) -> str:
-    """Unwrap `text` (a cleaned docstring): one line per paragraph, list item and field.
+def reflow(text: str, page: bool = False) -> str:
+    """Unwrap `text` (a cleaned docstring, or part of a `page`): one line per paragraph, list item and field.
 
     Lines are joined where they look wrapped: same indentation as the line before (or a list item's
     hanging indentation), and the line before is at least `FULL_LINE` characters long.
     """
-    return _Reflow().run(text)
+    return _Reflow(page).run(text)
 
 
 class _Reflow:
-    def __init__(self) -> None:
+    def __init__(self, page: bool) -> None:
+        self.page = page
         self.lines: list[str] = []
         self.paragraph: list[str] = []
         self.indent: int | None = 0  # of the paragraph's continuation lines; None: whatever comes first
@@ -106,7 +119,9 @@ class _Reflow:
                 continue  # an option of a directive
             elif _TABLE.match(bare):
                 self.end_paragraph()
-                self.lines.append(bare)
+                self.lines.append(
+                    strip_markup(bare.removeprefix("|").strip(), page=True) if self.page else bare
+                )
             else:
                 self.prose(line, bare)
         self.end_paragraph()
@@ -149,7 +164,8 @@ class _Reflow:
                 self.paragraph, self.indent = [start.strip()] if start.strip(": ") else [], None
 
     def end_paragraph(self) -> None:
-        text = strip_markup(" ".join(part for part in self.paragraph if part)).strip()
+        text = strip_markup(" ".join(part for part in self.paragraph if part), self.page).strip()
+        text = " ".join(text.split()) if self.page else text
         if text:
             self.lines.append(text)
         self.paragraph = []

@@ -54,7 +54,7 @@ def documents_of_work(work: ReadWork, path: Path, name: str, columns: Sequence[s
 def rows_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()) -> Iterator[Document]:
     """The documents of a file of rows, in order; `name` is what ids and addresses call the file.
 
-    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name`. `columns` are
+    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name:row`. `columns` are
     those of the numbers that are wanted. Raises UserError where the file lacks one.
     """
     if format_of(path.name) == "parquet":
@@ -69,7 +69,7 @@ def rows_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()
         rows = _json_lines(path, text_column, columns)
     for row, (text, identity, url, damaged, *numbers) in enumerate(rows):
         text, replaced = valid_text(text)
-        title, address = as_name(identity) or f"{name}:{row}", as_name(url) or name
+        title, address = as_name(identity) or f"{name}:{row}", as_name(url) or f"{name}:{row}"
         yield Document(title, text, address, damaged or replaced, tuple(numbers))
 
 

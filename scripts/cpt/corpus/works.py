@@ -5,6 +5,8 @@ from cpt.corpus.readers.base import Block, Work
 
 LONGEST = 20_000  # characters: a work up to this is one document
 SHORTEST = 500  # a part below this stays with the part that follows
+# Soft hyphens show nothing; ligatures are how letters are drawn.
+_DRAWN = {0xAD: "", 0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 
 
 def cut(work: Work) -> list[tuple[str, str]]:
@@ -15,7 +17,11 @@ def cut(work: Work) -> list[tuple[str, str]]:
     """
     parts = _parts(work.blocks, work.title)
     texts = [(title, work.between.join(block.text for block in blocks)) for title, blocks in parts]
-    return [(valid_text(title)[0], valid_text(text)[0]) for title, text in texts]
+    return [(_written(title), _written(text)) for title, text in texts]
+
+
+def _written(text: str) -> str:
+    return valid_text(text if text.isascii() else text.translate(_DRAWN))[0]
 
 
 def _parts(blocks: list[Block], title: str) -> list[tuple[str, list[Block]]]:

@@ -58,7 +58,8 @@ def require_readers(names: Iterable[str], key: str, formats: Iterable[str] | Non
             f"{count:,} {ending} ({', '.join(without[ending][:SHOWN])}{', ...' if count > SHOWN else ''})"
             for ending, count in counts.most_common()
         )
-        known = (*TABLES, *LINES) if formats is not None else (*ENDINGS, ".1 to .9")
+        endings = [ending for ending in ENDINGS if not ending[1:].isdigit()]
+        known = (*TABLES, *LINES) if formats is not None else (*endings, ".1 to .9")
         raise UserError(
             f"{key}: no reader for {listed}; narrow the pattern to known endings: {' '.join(known)} (in "
             f"capitals too, and packed: {' '.join(PACKED)})"

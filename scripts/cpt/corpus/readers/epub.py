@@ -71,4 +71,4 @@ def _spine(content: bytes, folder: str) -> tuple[str, list[str]]:
             and "nav" not in (item.get("properties") or "")
         ):
             pages.append(posixpath.normpath(posixpath.join(folder, unquote(item.get("href")))))
-    return " ".join(title.split()), pages
+    return " ".join(title.split()), list(dict.fromkeys(pages))

@@ -4,37 +4,22 @@
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from cpt.corpus.readers.base import Block
+from cpt.corpus.readers.lines import BULLETS, HYPHEN, Cell, Line
+from cpt.corpus.readers.pdf_tables import rows_of, table_at
 
 MARGIN = 0.12  # of a page's height, above and below, where page headers and footers are
 USUAL = 0.4  # of the pages have a header (or footer) at the same height, if any
 WIDER = 1.3  # times the usual width of a character: a line with gaps
 LARGER = 1.12  # times the usual size: a heading's type
-HYPHEN = "\ufffe"  # at the end of a line, where a word is divided
 BROKEN = "˓→"  # Sphinx's sign before the rest of a line of code
-BULLETS = "•‣▪◦○●■"
 _ITEM = re.compile(rf"(?:[{BULLETS}*–—-]|\(?\d{{1,3}}[.)]|\(?[a-zA-Z][.)])\s")
 _NUMBERED = re.compile(r"(?:[A-Z]|\d{1,3})(?:\.\d+)*\.?\s+")
 _NUMBER = re.compile(r"[-–—\s]*(?:\d+|[ivxlc]+)[-–—\s]*", re.IGNORECASE)
 _SENTENCE_ENDS = (".", "!", "?", ":", "”", '"', ";", ")", "]", "。")
-
-
-class Line(NamedTuple):
-    """A line of text: where it starts and ends (points; y grows upwards), size of type, page from 0 on.
-
-    `fixed`: its characters all have one width.
-    """
-
-    text: str
-    left: float
-    right: float
-    base: float
-    size: float
-    page: int
-    fixed: bool
 
 
 def letters(text: str) -> str:
@@ -125,8 +110,9 @@ class _Layout:
             return False
         if line is not first:
             return abs(shift) < 2.5
-        # The first line of a paragraph may be indented; the others of a list item are.
-        return -4 * line.size < shift < 2 or (shift > 0 and bool(_ITEM.match(first.text)))
+        # The first line of a paragraph may be indented; the others of an item, or of what a term means, are.
+        hangs = bool(_ITEM.match(first.text)) or (first.term and shift < 6 * line.size)
+        return -4 * line.size < shift < 2 or (shift > 0 and hangs)
 
     def column(self, line: Line) -> tuple[int, bool]:
         """A line's page, and whether it is in the right one of two columns."""
@@ -145,8 +131,8 @@ class _Layout:
         """How often each word is in the document, with its hyphens."""
         return Counter(re.findall(r"[\w-]+", "\n".join(line.text for line in self.lines).lower()))
 
-    def joined(self, lines: list[Line]) -> str:
-        """The text of a paragraph's lines, without hyphens that only end lines."""
+    def joined(self, lines: Sequence[Line | Cell]) -> str:
+        """The text of a paragraph's (or a cell's) lines, without hyphens that only end lines."""
         text = lines[0].text
         for line in lines[1:]:
             if text[-1] in "-\u00ad\u2010\ufffe" and text[-2:-1].isalnum() and line.text[:1].isalnum():
@@ -204,6 +190,7 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
     layout = _Layout(lines)
     large = sorted({round(line.size) for line in lines if _is_large(line, layout)}, reverse=True)
     headings = [_heading(lines, number, layout, outline, large) for number in range(len(lines))]
+    stops = [bool(level) for level, _ in headings]
     blocks: list[Block] = []
     number, single, items = (
         0,
@@ -217,6 +204,11 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
             text = " ".join(line.text for line in lines[number : number + used])
             blocks.append(Block(text.replace(HYPHEN, "-"), level))
             number += used
+            continue
+        table, end = table_at(lines, number, stops)
+        if table:
+            blocks.append(Block("\n".join(rows_of(table, layout.joined))))
+            number, single, items = end, False, False
             continue
         end = number + 1
         if first.fixed:
@@ -244,7 +236,7 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
 
 
 def _connected(lines: list[Line]) -> list[Line]:
-    """Lines with the bullet that was drawn apart before them, and with the rest of a broken line of code."""
+    """Lines with a bullet, or their rest, that was drawn apart, and the rest of a broken line of code."""
     found: list[Line] = []
     for line in lines:
         before = found[-1] if found else None
@@ -254,13 +246,24 @@ def _connected(lines: list[Line]) -> list[Line]:
             and before.page == line.page
             and abs(before.base - line.base) < 3
         ):
-            found[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left)
+            found[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left, cells=())
+        elif before and _beside(before, line):  # what is raised in between parts a line
+            space = " " if line.left - before.right > 0.15 * line.size else ""
+            found[-1] = before._replace(text=f"{before.text}{space}{line.text}", right=line.right)
         elif before and line.text.startswith(BROKEN):
             rest = line.text.removeprefix(BROKEN).strip()
             found[-1] = before._replace(text=f"{before.text} {rest}", base=line.base)
         else:
             found.append(line)
     return found
+
+
+def _beside(before: Line, line: Line) -> bool:
+    """Whether a line is the rest of the one before it."""
+    same = before.page == line.page and before.fixed == line.fixed and not before.text.endswith(HYPHEN)
+    plain = not line.fixed and not before.cells and not line.cells
+    gap = line.left - before.right
+    return same and plain and abs(before.base - line.base) < 0.25 * line.size and -1 < gap < 0.75 * line.size
 
 
 def _is_large(line: Line, layout: _Layout) -> bool:

@@ -8,7 +8,7 @@ from cpt.corpus.readers.roff import Page
 from cpt.errors import UserError
 
 _ENDING = re.compile(r"\.[1-9](?!z$|gp$|g2$|ds$|mf$|st$)[a-z]{0,10}$")  # not 7z, 3gp and so on
-_BEGINS = re.compile(r"""\s*['.]\s*(?:\\"|[A-Za-z]{1,3}\b|$)""", re.MULTILINE)
+_BEGINS = re.compile(r"""(?:\s*\\(?:"[^\n]*)?\n)*\s*['.]\s*(?:\\"|[A-Za-z]{1,3}\b|$)""", re.MULTILINE)
 
 
 class ManReader(Reader):

@@ -26,7 +26,8 @@ class NotebookReader(Reader):
                 source = (source if isinstance(source, str) else "".join(source)).strip("\n")
                 if cell["cell_type"] == "markdown":
                     blocks = markdown_blocks(source)
-                    work.blocks += [Block(block.text.strip("\n"), block.level) for block in blocks]
+                    stripped = (Block(block.text.strip("\n"), block.level) for block in blocks)
+                    work.blocks += [block for block in stripped if block.text]
                 elif cell["cell_type"] == "heading":
                     work.blocks.append(Block("#" * cell["level"] + f" {source}", cell["level"]))
                 else:

@@ -1,16 +1,24 @@
+# ruff: noqa: RUF001
 """PDF files with a text layer."""
 
 import re
+from bisect import bisect_left
 from ctypes import byref, c_double, c_int, create_string_buffer
 from itertools import pairwise
 
 from cpt.corpus.readers.base import Reader, Work
-from cpt.corpus.readers.layout import BULLETS, HYPHEN, Line, blocks_of, letters, without_margins
+from cpt.corpus.readers.formulas import raised
+from cpt.corpus.readers.layout import blocks_of, letters, without_margins
+from cpt.corpus.readers.lines import BULLETS, HYPHEN, Cell, Line
 from cpt.errors import UserError
 
 _FIXED_PITCH = 1  # the bit of a font's flags
 _MONOSPACED = re.compile(rb"mono|courier|consol|typewriter|menlo|cmtt|inconsolata|code|fixed", re.IGNORECASE)
+CELLS_APART = 0.75  # of the size of type: a gap that is no space between words
+SMALLER = 0.85  # of a line's size of type: raised or lowered signs
 MOST_OBJECTS = 1_000  # of a page, that are looked at for images
+_MARK = re.compile(rf"[{BULLETS}*–—-]|\(?(?:\d{{1,3}}|[a-zA-Z]|[ivx]+)[.)]")
+_DIGIT = re.compile(r"\d")
 _LEADERS = re.compile(r".*(?:\. ?){4,}\s*[\divxlc]+$")
 
 
@@ -83,7 +91,9 @@ class _Page:
         self.raw, self.number, self.height = raw, number, page.get_height()
         self.fonts: dict[bytes, bool] = {}  # whether all their characters have one width
         self.numbers = tuple(c_double() for _ in range(4))
+        self.edges = tuple(map(byref, self.numbers))
         self.flags, self.name = c_int(), create_string_buffer(64)
+        self.all_flags = byref(self.flags)
         text_page = page.get_textpage()
         self.handle = text_page.raw
         text = text_page.get_text_range()
@@ -110,32 +120,91 @@ class _Page:
         last = first + len(bare) - 1
         if not self.straight:
             first, last = (self.raw.FPDFText_GetCharIndexFromTextIndex(self.handle, n) for n in (first, last))
-        x, right, y, top = self.numbers
-        self.raw.FPDFText_GetCharBox(self.handle, last, byref(x), byref(right), byref(y), byref(top))
-        self.raw.FPDFText_GetCharOrigin(self.handle, first, byref(x), byref(y))
-        start, end, height = x.value, right.value, y.value
-        fixed = all(self.is_fixed(n) for n in (first, last, (first + last) // 2))
-        if fixed:
-            bare = self.aligned(bare, first)
+        start, base = self.origin(first)
+        fonts = self.font(first), self.font(last)
+        fixed = all(self.fonts[font] for font in fonts) and self.fonts[self.font((first + last) // 2)]
         sized = first + 2 if bare[0] in BULLETS and last > first + 1 else first  # a bullet may be larger
         size = self.raw.FPDFText_GetFontSize(self.handle, sized)
-        return Line(bare + HYPHEN * divided, start, end, height, size, self.number, fixed)
+        runs = self.runs(first, last - first + 1)
+        end, cells = runs[-1][1] if runs else start, ()
+        if fixed:
+            bare = self.aligned(bare, first, end - start)
+        elif len(runs) > 1:
+            if _DIGIT.search(bare):
+                bare = self.with_raised(bare, first, base, size, runs)
+            cells = self.cells(bare + HYPHEN * divided, first, size, runs)
+        term = fonts[0] != fonts[1]
+        return Line(bare + HYPHEN * divided, start, end, base, size, self.number, fixed, term, cells)
 
-    def is_fixed(self, place: int) -> bool:
-        """Whether all characters of a character's font have one width."""
-        self.raw.FPDFText_GetFontInfo(self.handle, place, self.name, 64, byref(self.flags))
+    def origin(self, place: int) -> tuple[float, float]:
+        """Where a character begins."""
+        self.raw.FPDFText_GetCharOrigin(self.handle, place, *self.edges[:2])
+        return self.numbers[0].value, self.numbers[1].value
+
+    def sign_at(self, x: float, first: int, count: int) -> int:
+        """The first of a line's signs that begins at x or behind it."""
+        return bisect_left(range(count), x, key=lambda number: self.origin(first + number)[0])
+
+    def runs(self, first: int, count: int) -> list[tuple[float, float]]:
+        """Left and right edges of pieces of text that were drawn one by one, or in another font."""
+        left, _, right, _ = self.numbers
+        found = []
+        for number in range(self.raw.FPDFText_CountRects(self.handle, first, count)):
+            self.raw.FPDFText_GetRect(self.handle, number, *self.edges)
+            found.append((left.value, right.value))
+        return found
+
+    def with_raised(
+        self, text: str, first: int, base: float, size: float, runs: list[tuple[float, float]]
+    ) -> str:
+        """A line's text with the superscripts and subscripts that Unicode has."""
+        signs = list(text)
+        for left, right in runs:
+            number = (
+                self.sign_at(left - 0.2 * size, first, len(text)) if right - left < 2 * size else len(text)
+            )
+            while number < len(text) and self.origin(first + number)[0] < right:
+                above = self.origin(first + number)[1] - base
+                smaller = self.raw.FPDFText_GetFontSize(self.handle, first + number) < SMALLER * size
+                if smaller and abs(above) > 0.08 * size and text[number].isdigit():
+                    signs[number] = raised(text[number], below=above < 0)
+                number += 1
+        return "".join(signs)
+
+    def cells(self, text: str, first: int, size: float, runs: list[tuple[float, float]]) -> tuple[Cell, ...]:
+        """The cells of a line, which have gaps between them; none if it has no gaps."""
+        edges = [runs[0]]
+        for left, right in runs[1:]:
+            if left - edges[-1][1] > CELLS_APART * size:
+                edges.append((left, right))
+            else:
+                edges[-1] = edges[-1][0], max(right, edges[-1][1])
+        if len(edges) > 1 and _MARK.fullmatch(text.split()[0]):  # of a list's item
+            edges[:2] = [(edges[0][0], edges[1][1])]
+        if len(edges) < 2:
+            return ()
+        starts = [
+            0,
+            *(self.sign_at(left - 0.3 * size, first, len(text.rstrip(HYPHEN))) for left, _ in edges[1:]),
+            len(text),
+        ]
+        parts = [text[begin:end].strip() for begin, end in pairwise(starts)]
+        return tuple(map(Cell, parts, *zip(*edges, strict=True))) if all(parts) else ()
+
+    def font(self, place: int) -> bytes:
+        """The font of a character; `fonts` says whether all its characters have one width."""
+        self.raw.FPDFText_GetFontInfo(self.handle, place, self.name, 64, self.all_flags)
         font = self.name.value
         if font not in self.fonts:
             self.fonts[font] = bool(self.flags.value & _FIXED_PITCH or _MONOSPACED.search(font))
-        return self.fonts[font]
+        return font
 
-    def aligned(self, line: str, first: int) -> str:
+    def aligned(self, line: str, first: int, length: float) -> str:
         """A line of code with as many spaces between its parts as there are on the page."""
-        x, y = self.numbers[:2]
-        places = []
-        for number in range(len(line)):
-            self.raw.FPDFText_GetCharOrigin(self.handle, first + number, byref(x), byref(y))
-            places.append(x.value)
+        step = self.origin(first + 1)[0] - self.origin(first)[0] if len(line) > 1 else 0
+        if length < (len(line) + 0.5) * step:
+            return line
+        places = [self.origin(first + number)[0] for number in range(len(line))]
         steps = sorted(after - before for before, after in pairwise(places) if after > before)
         if not steps:
             return line

@@ -4,16 +4,26 @@ import re
 
 from cpt.corpus.encodings import text_of
 from cpt.corpus.readers.base import Block, Reader, Work
-from cpt.corpus.reflow import reflow
+from cpt.corpus.readers.formulas import raised
+from cpt.corpus.readers.rst_tables import split_tables
+from cpt.corpus.reflow import reflow, strip_markup
 
 # Directives whose argument is text: signatures, options, titles.
 _DESCRIBED = re.compile(
     r"^(\s*)\.\. (?:[\w-]+:)?(?:\w*function|\w*method|class|data|member|attribute|macro|type|exception"
     r"|describe|object|option|cmdoption|envvar|confval|property|decorator|struct|enum|enumerator|var|rubric|centered"
-    r"|topic|admonition|sidebar|program):: *(\S.*)$",
+    r"|topic|admonition|sidebar|program|table|csv-table|list-table):: *(\S.*)$",
     re.MULTILINE,
 )
 _FIGURE = re.compile(r"^\s*\.\. (?:\|[^|]+\| )?(?:image|figure):: *(\S+)((?:\n[ \t]+:\w+:.*)*)", re.MULTILINE)
+_OPTIONS = re.compile(r"^(\s*\.\. (?:\|[^|]+\| )?[\w:-]+::.*)(?:\n[ \t]+:[\w-]+:.*)+", re.MULTILINE)
+_CITED = re.compile(r"^(\s*\.\. \[[^\]]+\])\n\s+(?=\S)", re.MULTILINE)
+_SCRIPT = re.compile(r":(sub|sup):`([^`]*)`")
+# Comments, and directives whose lines aren't text: names of other pages, words of an index, other languages.
+_ASIDE = re.compile(
+    r"(\s*)\.\.(?: (?:toctree|index|raw|meta|contents|include|literalinclude|autosummary|highlight|image)::.*"
+    r"| (?![\[_|]|[\w:+.-]+::).*|\s*)$"
+)
 _RULE = re.compile(r"([!-/:-@[-`{-~])\1*")
 
 
@@ -27,14 +37,33 @@ class RestructuredReader(Reader):
         text, replaced = text_of(content)
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         figures = [f"figure {name}" for name, options in _FIGURE.findall(text) if ":alt:" not in options]
-        text = _DESCRIBED.sub(r"\1\2\n", text)
+        text = _without_asides(_CITED.sub(r"\1 ", _OPTIONS.sub(r"\1", text.expandtabs())))
+        text = _SCRIPT.sub(lambda match: raised(match[2], below=match[1] == "sub"), text)
         blocks: list[Block] = []
-        for title, level, body in _sections(text.expandtabs()):
+        for title, level, body in _sections(text):
             if title:
-                blocks.append(Block(reflow(title), level))
-            if body := reflow(body):
-                blocks.append(Block(body))
+                blocks.append(Block(reflow(title, page=True), level))
+            for rows, prose in split_tables(body):
+                found = "\n".join(strip_markup(row, page=True) for row in rows)
+                if found := found or reflow(_DESCRIBED.sub(r"\1\2\n", prose), page=True):
+                    blocks.append(Block(found))
         return Work(blocks, next((block.text for block in blocks if block.level), ""), figures, replaced)
+
+
+def _without_asides(text: str) -> str:
+    """Text without comments and directives that give none, with all that is indented below them."""
+    kept: list[str] = []
+    outside = -1  # the indentation up to which lines are text again
+    for line in text.split("\n"):
+        indent = len(line) - len(line.lstrip())
+        if outside >= 0 and (not line.strip() or indent > outside):
+            kept.append("") if not line.strip() else None
+            continue
+        found = _ASIDE.match(line)
+        outside = len(found[1]) if found else -1
+        if not found:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _sections(text: str) -> list[tuple[str, int, str]]:

@@ -20,13 +20,15 @@ GLYPHS = pairs(
     br | sl / at @ sh # Do $ ss ß Po £ Eu € sc § :a ä :o ö :u ü :A Ä :O Ö :U Ü 'e é 'a á 'i í 'o ó
     'u ú 'E É `e è `a à ^e ê ^a â ^o ô ^i î ^u û ,c ç ~n ñ o/ ø O/ Ø oA Å oa å ae æ AE Æ 12 ½ 14 ¼
     34 ¾ Fo « Fc » fo ‹ fc › or | an ∧ no ¬ is ∫ *a α *b β *m μ *p π dg † lq “ OK ✓ :e ë :i ï /O Ø
-    /o ø vs š vS Š vz ž vZ Ž vc č"""
+    /o ø tmu × tdi ÷ t+- ± vs š vS Š vz ž vZ Ž vc č"""
 ) | {"ul": "_"}
 _ESCAPE = re.compile(
     r"\\(?:f(?:\[[^\]]*\]|\(..|.)|s[-+]?(?:\[[^\]]*\]|\(\d\d|'[^']*'|\d{1,2})|[mMFgkKVY](?:\[[^\]]*\]|\(..|.)"
     r"|[hvwLlDbxXSHoNRZABC]'[^']*'|\[(?P<long>[^\]]+)\]|\((?P<two>..)|\*(?:\[(?P<name>[^\]]*)\]|\((?P<pair>..)|(?P<one>.))"
     r"|n[-+]?(?:\[[^\]]*\]|\(..|.)|(?P<rest>.)|$)"
 )
+_ITEM = re.compile(r"-|\(?(?:\d{1,3}|[a-z])[.)]")  # tags that stand in the line of their text
+MOST_EXPANSIONS = 100_000  # of a page's own macros, which may call each other
 STRINGS = pairs("lq “ rq ” R ® Tm ™ C+ C++ -- — Aq '")
 FONTS = set("B I R SM SB BR RB IR RI BI IB".split())
 PARAGRAPHS = set("PP P LP Pp HP sp Lp".split())
@@ -34,7 +36,7 @@ PARAGRAPHS = set("PP P LP Pp HP sp Lp".split())
 SILENT = set(
     """ad na hy nh ne in ti ll ta ft fam ss cs bd ps vs nr rn PD AT UC DT IX hc ev tr so mso pl po ns rs bp
     wh it ec eo lf pn rm als warn cflags color hla hpf do nop fl Os Bk Ek Bf Ef Sm Db char fchar blm
-    evc gcolor mc tm ex hw shc pc ab Dd""".split()
+    evc ftr fspecial gcolor mc tm ex hw shc pc ab Dd""".split()
 )
 
 
@@ -50,14 +52,15 @@ class Page:
         self.tag: str | None = None  # a list item's, before its text
         self.wants_tag = False
         self.strings, self.macros = dict(STRINGS), {}
-        self.depth, self.in_list = 0, False
+        self.depth, self.expansions, self.in_list = 0, 0, False
 
     def end(self) -> None:
         """End the paragraph or the piece of code."""
         text = "\n".join(self.line).strip("\n")
-        text = text if self.verbatim else " ".join(text.split())
+        if not self.verbatim:
+            text = "\n".join(filter(None, (" ".join(part.split()) for part in text.split("\v"))))
         self.line = []
-        item = self.tag == "-" and bool(text)
+        item = bool(text) and bool(_ITEM.fullmatch(self.tag or ""))
         if self.tag is not None and (text or not self.verbatim):
             text, self.tag = (" " if item else "\n").join(filter(None, (self.tag, text))), None
         if item and self.in_list and self.blocks:
@@ -226,6 +229,8 @@ class Page:
             words = arguments(rest)[:1] if name == "IP" else [self.words.of("It", rest)] if rest else []
             tag = self.plain(" ".join(words)).strip()
             self.tag = "-" if tag in ("•", "*", "o", "·") else tag or None
+        elif name == "br" and self.line and not self.verbatim:
+            self.line.append("\v")
         elif name in ("RS", "RE", "Bl", "El", "br", "YS"):
             if not self.verbatim:
                 self.end()
@@ -248,10 +253,11 @@ class Page:
 
     def expanded(self, name: str, rest: str) -> None:
         """A macro of the page's own."""
-        if self.depth > 20:
+        if self.depth > 20 or self.expansions > MOST_EXPANSIONS:
             return
         given = arguments(rest)
         self.depth += 1
+        self.expansions += 1
 
         def argument(match: re.Match) -> str:
             place = int(match[1]) - 1

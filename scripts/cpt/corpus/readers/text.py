@@ -12,6 +12,9 @@ SLACK = 8  # characters that may be left free at the end of a broken line
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#:.])\1{2,}")
 _CHAPTER = re.compile(r"(?:chapter|part|book|appendix)\s+(?:[ivxlcdm]+|\d+|[a-z])\b.{0,80}", re.IGNORECASE)
 _ITEM = re.compile(r"[-*+•] |\(?\d{1,3}[.)]\s|\(?[a-zA-Z][.)]\s")
+_ABOUT = re.compile(
+    r"---[ \t]*\r?\n(?:[\w-]+[ \t]*:|#).*?^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE
+)
 _NO_PROSE = re.compile(r"[|>#]|.*(?:[^\s\d.)*+•-] {3,}\S|[{};|\\]$)")
 
 
@@ -29,15 +32,21 @@ class TextReader(Reader):
 
 
 class MarkdownReader(Reader):
-    """Markdown keeps its marks; a paragraph whose lines were broken to fit a width becomes one line."""
+    """Markdown keeps its marks; a paragraph whose lines were broken to fit a width becomes one line.
+
+    The lines with its title, tags and so on between two rules at its beginning (YAML) are skipped.
+    """
 
     format, endings = "md", (".md", ".markdown")
 
     def read(self, content: bytes) -> Work:
         """The text. Raises UserError if it isn't UTF-8 (or UTF-16 or UTF-32, with a byte-order mark)."""
         text, replaced = text_of(content)
-        blocks = markdown_blocks(text)
+        about = _ABOUT.match(text)
+        blocks = markdown_blocks(text[about.end() :] if about else text)
         title = next((block.text.strip("# \n") for block in blocks if block.level), "")
+        if about and (given := re.search(r"^title:\s*(\S.*)", about[0], re.MULTILINE)):
+            title = given[1].strip().strip("\"'")
         return Work(blocks, title, replaced=replaced, between="")
 
 
@@ -117,11 +126,18 @@ def _joined(paragraph: str, width: int) -> str:
 def _one_line(lines: list[str], width: int) -> list[str]:
     """A paragraph's lines as one line if they were broken to fit a width, otherwise as they are."""
     bare = [line.strip() for line in lines]
-    indents = {len(line) - len(line.lstrip()) for line in lines[1:]}
+    if len(lines) > 2 and _indent(lines[0]) < min(map(_indent, lines[1:])) and not _ITEM.match(bare[0]):
+        rest = _one_line(lines[1:], width)  # a term, and what it means
+        if len(rest) == 1:
+            return [lines[0], *rest]
+    indents = set(map(_indent, lines[1:]))
     if len(indents) != 1 or any(map(_NO_PROSE.match, bare)) or not _fits(lines, width):
         return lines
-    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
-    return [indent + re.sub(r"(?<=\w)- (?=[a-z])", "-", " ".join(bare))]
+    return [lines[0][: _indent(lines[0])] + re.sub(r"(?<=\w)- (?=[a-z])", "-", " ".join(bare))]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _blocks(text: str) -> list[Block]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from cpt.corpus.encodings import text_of
 from cpt.corpus.readers.base import Block, Reader, Work, kind_of
+from cpt.corpus.readers.formulas import formula_text, raised
+from cpt.errors import UserError
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -40,6 +42,8 @@ CLASSES = {
     ),
     *("sphinxsidebar", "headerlink", "toc", "skip-link", "cookie-banner"),
 }
+# Without `huge_tree` libxml2 drops what is nested deeper than 256 elements, and all that follows, in silence.
+_SAFE = {"resolve_entities": False, "no_network": True, "huge_tree": True}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 INLINE = {
     *(
@@ -60,12 +64,14 @@ INLINE = {
         "hi",
     ),
     *("i", "ins", "kbd", "label", "mark", "q", "ref", "rt", "ruby", "s", "samp", "small", "span", "strike"),
-    *("strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "math", "mi", "mn", "mo", "mrow", "nobr"),
+    *("strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "nobr"),
 }
 # Trafilatura looks for the main text of a page. Where it finds less than this share of what isn't in links,
 # it lost some: manuals have tables and headings that articles don't have. Then all of the page's text is
 # kept.
 MAIN_SHARE = 0.9
+_MARK = re.compile(r"\[?(?:\d{1,3}|[a-z*†‡§])\]?")  # of a note
+_BACK = set("↩↑⤴↵⏎^\ufe0e")  # what links from a note to its mark show
 _LIST_LINE = re.compile(r"- |\d+\. ")
 _EMPTY = re.compile(
     r"<(a|b|div|em|i|p|script|span|strong|style|td|th|title|iframe|li)(\s[^<>]*)?/>", re.IGNORECASE
@@ -132,17 +138,21 @@ def _parsed(text: str) -> "_Element | None":
     if text.lstrip().startswith("<?xml") or "http://www.w3.org/1999/xhtml" in text[:2048]:
         try:
             declared = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content)
-            parser = etree.XMLParser(resolve_entities=False, no_network=True, encoding="utf-8")
+            parser = etree.XMLParser(encoding="utf-8", **_SAFE)
             tree = etree.fromstring(declared, parser)
             for element in tree.iter(etree.Element):
                 element.tag = etree.QName(element).localname
             return tree
         except etree.XMLSyntaxError:
             content = _EMPTY.sub(r"<\1\2></\1>", text).encode(errors="replace")
+    parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
-        return html.document_fromstring(content, html.HTMLParser(encoding="utf-8"))
-    except etree.ParserError:  # there is nothing in it
-        return None
+        tree = html.document_fromstring(content, parser)
+    except etree.ParserError:  # there is nothing in it, or nothing was kept
+        tree = None
+    if any("xcessive depth" in error.message for error in parser.error_log):
+        raise UserError("its elements are nested too deeply to be read, 2,048 or more; correct or remove it")
+    return tree
 
 
 class Walk:
@@ -183,10 +193,12 @@ class Walk:
         if not isinstance(tag, str):
             return
         if tag in INLINE and not (tag == "code" and "\n" in (element.text or "")):
-            if tag == "a":
-                self.linked += len("".join("".join(element.itertext()).split()))
-            if not _aside(element):
+            if tag in ("a", "sup", "sub"):
+                self.link_or_raised(element, tag)
+            elif not _aside(element):
                 self.inside(element)
+        elif tag == "math":
+            self.line.append(formula_text(element))
         elif tag in ("br", "lb"):
             self.line.append("\v")
         elif tag in ("img", "graphic", "image"):
@@ -197,6 +209,22 @@ class Walk:
             self.flush()
             self.block(element, tag)
             self.flush()
+
+    def link_or_raised(self, element: "_Element", tag: str) -> None:
+        """A link, or a superscript or subscript; the mark of a note is written as [1]."""
+        text = "".join("".join(element.itertext()).split())
+        self.linked += len(text) * (tag == "a")
+        if _aside(element) or (tag == "a" and text and _BACK.issuperset(text)):
+            return
+        links = "#" in (element.get("href") or next((a.get("href") or "" for a in element.iter("a")), ""))
+        called = any("noteref" in value for value in element.attrib.values())
+        marks = tag == "sup" or called or element.find(".//sup") is not None
+        if links and marks and _MARK.fullmatch(text):
+            self.line.append(f"[{text.strip('[]')}]")
+        elif tag == "a" or len(element):
+            self.inside(element)
+        else:
+            self.line.append(raised(element.text or "", below=tag == "sub"))
 
     def block(self, element: "_Element", tag: str) -> None:
         """An element that begins and ends a block."""
@@ -257,7 +285,7 @@ class Walk:
         """Terms, each with the first line of what they mean below it."""
         terms: list[str] = []
         for child in element.iter("dt", "dd"):
-            if child.getparent() is not element and child.getparent().tag == "dl":
+            if next(child.iterancestors("dl")) is not element:
                 continue
             if child.tag == "dt":
                 terms.append(self.text_in(child))

@@ -1,0 +1,84 @@
+# ruff: noqa: RUF001
+"""Formulas of MathML (web pages, e-books) and of Word as a line of text, and raised and lowered signs."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+_RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
+_LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+# How the parts of an element are written; the names are those of MathML, then of Word.
+_PARTS = {
+    "mfrac": "{0}/{1}",
+    "msup": "{0}^{1}",
+    "msub": "{0}_{1}",
+    "msubsup": "{0}_{1}^{2}",
+    "munder": "{0}_{1}",
+    "mover": "{0}^{1}",
+    "munderover": "{0}_{1}^{2}",
+    "mroot": "{0}^(1/{1})",
+    "f": "{0}/{1}",
+    "sSup": "{0}^{1}",
+    "sSub": "{0}_{1}",
+    "sSubSup": "{0}_{1}^{2}",
+}
+_SKIPPED = {"annotation", "annotation-xml", "mphantom", "rPr", "ctrlPr"}
+
+
+def raised(text: str, below: bool = False) -> str:
+    """Text as superscript (or subscript, if `below`) where Unicode has its signs, otherwise as it is.
+
+    10<sup>6</sup> is no 106.
+    """
+    signs = _LOWERED if below else _RAISED
+    return text.translate(signs) if all(ord(sign) in signs for sign in text) else text
+
+
+def formula_text(element: "_Element") -> str:
+    """A formula as a line: the LaTeX that MathML holds between $ signs, otherwise its signs in order."""
+    tex = next(
+        (found.text for found in element.iter("{*}annotation") if "tex" in found.get("encoding", "")), None
+    )
+    if tex := (tex or element.get("alttext") or "").strip():
+        return f"$${tex}$$" if element.get("display") == "block" else f"${tex}$"
+    return " ".join(_text(element).split())
+
+
+def _text(element: "_Element") -> str:
+    name = str(element.tag).rpartition("}")[2]
+    if not isinstance(element.tag, str) or name in _SKIPPED:
+        return ""
+    if name in ("mo", "chr"):
+        return f" {element.text} " if element.text and element.text in "=<>≤≥≠≈→+−±∈" else element.text or ""
+    parts = [_text(child) for child in element if not str(child.tag).endswith("Pr")]
+    if name in ("nary", "d", "rad"):
+        return _of_word(element, name, parts)
+    form = _PARTS.get(name)
+    if form and len(parts) == form.count("{"):
+        return form.format(*map(_bracketed, parts))
+    text = "".join(parts) if len(element) else element.text or ""
+    return f"√{_bracketed(text)}" if name == "msqrt" else text
+
+
+def _bracketed(part: str) -> str:
+    part = part.strip()
+    return part if part.isalnum() or len(part) == 1 else f"({part})"
+
+
+def _of_word(element: "_Element", name: str, parts: list[str]) -> str:
+    """A sum or integral with its limits, a root, or what is between brackets, as Word writes them."""
+    signs = {
+        str(each.tag).rpartition("}")[2]: value
+        for each in (element[0].iter() if len(element) else ())
+        for key, value in each.attrib.items()
+        if key.endswith("val")
+    }
+    if name == "nary":
+        below, above, rest = (*parts, "", "", "")[:3]
+        limits = (f"_{_bracketed(below)}" if below else "") + (f"^{_bracketed(above)}" if above else "")
+        return f"{signs.get('chr', '∫')}{limits} {rest}"
+    if name == "rad":
+        degree, inside = (*parts, "", "")[:2]
+        return f"{_bracketed(inside)}^(1/{degree})" if degree else f"√{_bracketed(inside)}"
+    return f"{signs.get('begChr', '(')}{', '.join(parts)}{signs.get('endChr', ')')}"

@@ -1,0 +1,32 @@
+"""What is on a page of a PDF file: lines and their cells."""
+
+from typing import NamedTuple
+
+HYPHEN = "\ufffe"  # at the end of a line, where a word is divided
+BULLETS = "•‣▪◦○●■"
+
+
+class Cell(NamedTuple):
+    """A part of a line with a gap before or behind it."""
+
+    text: str
+    left: float
+    right: float
+
+
+class Line(NamedTuple):
+    """A line of text: where it starts and ends (points; y grows upwards), size of type, page from 0 on.
+
+    `fixed`: its characters all have one width. `term`: it begins in another font than it ends. `cells`: its
+    parts, if there are gaps between them.
+    """
+
+    text: str
+    left: float
+    right: float
+    base: float
+    size: float
+    page: int
+    fixed: bool
+    term: bool = False
+    cells: tuple[Cell, ...] = ()
