@@ -3,7 +3,7 @@
 # REQUIRED INPUTS
 #   the sources named in `corpora` (hub files, own files, or documentation of installed packages)
 #   {R}/models/base        for its tokenizer
-#   {R}/benchmarks         evaluation items, for decontamination
+#   {R}/benchmarks, {R}/tasks/{task}   evaluation items, for decontamination
 # OUTPUTS
 #   {R}/packed/{mixture}/              sequences.bin, boundaries, ledger.json; with conversations loss_mask.bin
 #   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
@@ -26,6 +26,20 @@ TEXTS = {corpus: shards for corpus, shards in CORPORA.items() if corpus not in C
 # Those of own files, whose documents are listed one by one.
 OWN = [corpus for corpus in TEXTS if cfg.corpora[corpus].source == "local"]
 APART = f"{R}/corpora/{{corpus}}/apart/{{shard}}.keep.npy"
+# Which documents are no duplicates: a folder, or each job would go through a list of all shards to find the job that
+# makes its file.
+UNIQUE = f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated"
+# The keep-list of documents that are trained on or held out, and what makes it. Where contaminated documents are only
+# reported, nothing after it waits for decontamination: a task that is added later tokenizes nothing again.
+KEPT = (
+    f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy"
+    if cfg.decontaminate.drop
+    else f"{UNIQUE}/{{shard}}.keep.npy"
+)
+KEPT_BY = KEPT if cfg.decontaminate.drop else UNIQUE
+# The same of documents that are trained on.
+TRAINED_KEPT = APART if cfg.held_out.drop_overlap else KEPT
+TRAINED_KEPT_BY = APART if cfg.held_out.drop_overlap else KEPT_BY
 
 
 rule download:
@@ -208,9 +222,9 @@ rule near_duplicates:
 rule decontaminate:
     input:
         documents=rules.filter_documents.output.documents,
-        # A folder, or each of these jobs would go through a list of all shards to find the job that makes its file.
-        unique=f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated",
+        unique=UNIQUE,
         benchmarks=f"{R}/benchmarks",
+        tasks=task_folders,
     output:
         keep=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy",
         report=f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.json",
@@ -228,8 +242,8 @@ rule decontaminate:
 rule held_out_overlap:
     """How much of the held-out text is in training text too; held_out.drop_overlap takes that out of training."""
     input:
+        lambda wildcards: sorted(set(shards_of(TEXTS, KEPT_BY))),
         documents=lambda wildcards: shards_of(TEXTS, rules.filter_documents.output.documents),
-        keep=lambda wildcards: shards_of(TEXTS, rules.decontaminate.output.keep),
     output:
         table=f"{R}/corpora/overlap.csv",
         report=f"{R}/corpora/overlap.json",
@@ -241,6 +255,7 @@ rule held_out_overlap:
         runtime=minutes(60, 3),
     params:
         corpora=TEXTS,
+        keep=lambda wildcards: Untracked(shards_of(TEXTS, KEPT)),
         splits={corpus: cfg.held_out_settings(corpus) for corpus in TEXTS},
         measured=[corpus for corpus in TEXTS if corpus in cfg.measured_corpora],
         trained=[
@@ -254,8 +269,8 @@ rule held_out_overlap:
 
 rule tokenize_documents:
     input:
+        TRAINED_KEPT_BY,
         documents=rules.filter_documents.output.documents,
-        keep=APART if cfg.held_out.drop_overlap else rules.decontaminate.output.keep,
         model=f"{R}/models/base",
     output:
         tokens=f"{R}/corpora/{{corpus}}/tokens/{{shard}}.tokens",
@@ -274,6 +289,7 @@ rule tokenize_documents:
         disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
         runtime=minutes(60, 120, rules=2),
     params:
+        keep=lambda wildcards: Untracked(TRAINED_KEPT.format(**wildcards)),
         thresholds=cfg.filters.token_quality,
         split=lambda wildcards: cfg.held_out_settings(wildcards.corpus),
     shell:
@@ -283,8 +299,8 @@ rule tokenize_documents:
 # Of corpora of conversations, in place of tokenize_documents.
 rule tokenize_conversations:
     input:
+        KEPT_BY,
         documents=rules.filter_documents.output.documents,
-        keep=rules.decontaminate.output.keep,
         model=f"{R}/models/base",
     output:
         **{name: path for name, path in rules.tokenize_documents.output.items()},
@@ -298,6 +314,7 @@ rule tokenize_conversations:
         disk_mb=corpus_disk_mb(sizes.token_bytes(None)),
         runtime=minutes(60, 120, rules=2),
     params:
+        keep=lambda wildcards: Untracked(KEPT.format(**wildcards)),
         split=lambda wildcards: cfg.held_out_settings(wildcards.corpus),
     shell:
         STAGE

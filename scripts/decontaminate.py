@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.arrays import write_array
@@ -18,6 +19,7 @@ def decontaminate(
     settings: Decontaminate,
     keep: Path,
     report: Path,
+    tasks: Sequence[Path] = (),
 ) -> None:
     """Report, and if configured drop, documents that share n-grams with the evaluation items.
 
@@ -25,13 +27,14 @@ def decontaminate(
         shard: its number, as files have it.
         documents: the filtered documents (.parquet).
         unique: the corpus's folder of which documents are no duplicates (.npy).
-        benchmarks: the folder with items.parquet.
+        benchmarks: the folder with the benchmarks' items.parquet.
         settings: the config's `decontaminate`.
         keep: which documents are kept (.npy), to write.
         report: what was found (.json), to write.
+        tasks: folders of other tasks, with an items.parquet each.
     """
-    before = load_keep(keep_list(unique, shard), documents, whole=unique)
-    items = Items(benchmarks / "items.parquet", settings.ngram)
+    before = load_keep(keep_list(unique, shard), documents)
+    items = Items([folder / "items.parquet" for folder in (benchmarks, *tasks)], settings.ngram)
     contaminated, size, hits, touched = contamination_of(documents, before, items)
     kept = before & ~contaminated if settings.drop else before
     write_array(keep, kept)
@@ -41,7 +44,10 @@ def decontaminate(
         "contaminated_bytes": size,
         "dropped": int(before.sum() - kept.sum()),
         "hits": hits,
-        "items_touched": touched,
+        "items": {
+            task: {"items": count, "too_short": short, "touched": touched[task]}
+            for task, (count, short) in items.counts().items()
+        },
         "settings": settings,
         "provenance": provenance(settings),
     }

@@ -24,7 +24,7 @@ def items(save_table, tmp_path):
         tasks, numbers, texts = zip(*entries, strict=True)
         path = tmp_path / "benchmarks" / "items.parquet"
         save_table(path, {"task": list(tasks), "item": list(numbers), "text": list(texts)})
-        return Items(path, n)
+        return Items([path], n)
 
     return make
 
@@ -33,8 +33,11 @@ def test_a_file_without_items_is_refused(save_table, tmp_path):
     columns = {"task": pa.string(), "item": pa.int64(), "text": pa.string()}
     path = tmp_path / "items.parquet"
     save_table(path, {name: pa.array([], kind) for name, kind in columns.items()})
-    with pytest.raises(UserError, match=r"items\.parquet: holds no evaluation items; delete it and fetch"):
-        Items(path, 13)
+    whole = save_table(tmp_path / "whole.parquet", {"task": ["arc"], "item": [3], "text": [LONG]})
+    with pytest.raises(
+        UserError, match=rf"items\.parquet: holds no evaluation items; delete {tmp_path} and run"
+    ):
+        Items([whole, path], 13)
 
 
 def test_case_and_punctuation_do_not_matter(items):
@@ -62,13 +65,14 @@ def test_equal_items_are_both_hit(items):
     assert [hit.item for hit in items([("arc", 3, LONG), ("mmlu", 9, LONG)]).hits(LONG)] == [0, 1]
 
 
+@pytest.mark.parametrize("letters", ["abc", "的一是", "ab的"])
 @pytest.mark.parametrize(("part_words", "n"), [(2, 9), (13, 13), (2**21, 12), (2**21, 5)])
-def test_against_a_plain_reference(items, monkeypatch, part_words, n):
+def test_against_a_plain_reference(items, monkeypatch, part_words, n, letters):
     monkeypatch.setattr("cpt.corpus.contamination.PART_WORDS", part_words)
     generator = random.Random(0)
 
     def text(size):
-        return " ".join(generator.choice("abc") for _ in range(size))
+        return " ".join(generator.choice(letters) for _ in range(size))
 
     entries = [("t", number, text(generator.randint(3, n + 3))) for number in range(30)]
     found = items(entries, n)
@@ -86,9 +90,39 @@ def test_against_a_plain_reference(items, monkeypatch, part_words, n):
         assert [hit.item for hit in found.hits(" ".join(document))] == expected
 
 
+def test_items_of_several_files_count_once(save_table, tmp_path):
+    """The seven test sets and another task may share items, as mmlu and mmlu_stem do."""
+    first = {"task": ["mmlu_x", "mmlu_y"], "item": [0, 0], "text": [LONG, TINY]}
+    second = {"task": ["mmlu_x", "mmlu_x", "own"], "item": [0, 0, 5], "text": [LONG, SHORT, LONG]}
+    paths = [
+        save_table(tmp_path / name / "items.parquet", rows)
+        for name, rows in zip("ab", (first, second), strict=True)
+    ]
+    found = Items(paths, 13)
+    assert found.names == [("mmlu_x", 0), ("mmlu_y", 0), ("mmlu_x", 0), ("own", 5)]
+    assert [hit.item for hit in found.hits(f"{LONG} {SHORT}")] == [0, 2, 3]
+    assert found.counts() == {"mmlu_x": (2, 0), "mmlu_y": (1, 1), "own": (1, 0)}
+
+
+CHINESE = "当汽车靠近时,警报声听起来会变高;汽车驶离后,声音又会变低。这种现象叫什么?多普勒效应。"
+THAI = "เมื่อรถเข้ามาใกล้เสียงไซเรนจะสูงขึ้น และเมื่อรถแล่นออกไปเสียงจะต่ำลง"
+
+
+@pytest.mark.parametrize("item", [CHINESE, THAI])
+def test_items_in_scripts_without_spaces(items, item):
+    found = items([("own", 3, item)])
+    assert found.counts() == {"own": (1, 0)}
+    before, after = "我们先来看一个例子", "接下来是别的内容"
+    for document in (item, f"{before}{item}{after}", f"{before}。{item}\n{after}"):
+        (hit,) = found.hits(document)
+        assert hit.item == 0 and len(hit.ngram.split()) == 13
+        assert hit.ngram.replace(" ", "") in "".join(words_of(document, punctuation=False))
+    assert found.hits(f"{before}{item[:12]}{after}{item[-8:]}") == []
+
+
 def test_equal_hashes_are_confirmed_by_text(items):
     found = items([("arc", 3, LONG)])
-    found.texts[0] = "other words under the same hashes " * 5
+    found.texts[0] = b"other words under the same hashes " * 5
     assert found.hits(LONG) == []
 
 
@@ -115,7 +149,7 @@ def test_letters_without_a_small_one_of_their_own(items):
 def test_missing_column(save_table, tmp_path):
     path = save_table(tmp_path / "items.parquet", {"task": ["x"], "text": ["y"]})
     with pytest.raises(UserError, match=r"items.parquet: lacks the column\(s\) item"):
-        Items(path, 13)
+        Items([path], 13)
 
 
 @pytest.mark.parametrize("drop", [False, True])
@@ -124,18 +158,29 @@ def test_stage(save_table, tmp_path, drop):
         tmp_path / "benchmarks" / "items.parquet",
         {"task": ["arc", "piqa"], "item": [7, 0], "text": [LONG, SHORT]},
     )
+    own = {"task": ["own", "own"], "item": [0, 1], "text": [CHINESE, TINY]}
+    save_table(tmp_path / "tasks" / "own" / "items.parquet", own)
     filtered = save_table(
         tmp_path / "filtered.parquet",
-        {"row": [0, 2, 5], "id": ["a", "b", None], "url": [None] * 3, "text": [LONG, "clean", f"x {LONG}"]},
+        {
+            **{"row": [0, 2, 5, 6], "id": ["a", "b", None, "d"], "url": [None] * 4},
+            "text": [LONG, "clean", f"x {LONG}", f"好{CHINESE}"],
+        },
     )
     (tmp_path / "unique").mkdir()
-    np.save(tmp_path / "unique" / "00003.keep.npy", np.array([False, True, True]))
+    np.save(tmp_path / "unique" / "00003.keep.npy", np.array([False, True, True, True]))
     settings, outputs = Decontaminate(ngram=13, drop=drop), (tmp_path / "out.npy", tmp_path / "report.json")
-    decontaminate("00003", filtered, tmp_path / "unique", tmp_path / "benchmarks", settings, *outputs)
+    folders = (tmp_path / "unique", tmp_path / "benchmarks")
+    decontaminate("00003", filtered, *folders, settings, *outputs, tasks=[tmp_path / "tasks" / "own"])
     report = json.loads((tmp_path / "report.json").read_text())
-    assert np.load(tmp_path / "out.npy").tolist() == [False, True, not drop]
-    assert [report[key] for key in ("documents", "contaminated", "dropped")] == [2, 1, int(drop)]
+    assert np.load(tmp_path / "out.npy").tolist() == [False, True, not drop, not drop]
+    assert [report[key] for key in ("documents", "contaminated", "dropped")] == [3, 2, 2 * drop]
     assert [(hit["row"], hit["id"], hit["task"], hit["item"]) for hit in report["hits"]] == [
-        (5, None, "arc", 7)
+        (5, None, "arc", 7),
+        (6, "d", "own", 0),
     ]
-    assert report["items_touched"] == {"arc": 1, "piqa": 0}
+    assert report["items"] == {
+        "arc": {"items": 1, "too_short": 0, "touched": 1},
+        "piqa": {"items": 1, "too_short": 0, "touched": 0},
+        "own": {"items": 2, "too_short": 1, "touched": 1},
+    }

@@ -92,13 +92,15 @@ def test_an_array_on_a_full_disk_is_an_error():
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"text", None])
 def test_a_damaged_array(tmp_path, content):
-    path = tmp_path / "x.npy"
+    folder = tmp_path / "deduplicated"  # which is made as a whole
+    folder.mkdir()
+    path = folder / "x.npy"
     np.save(path, np.zeros(100, bool))
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
     with pytest.raises(DamagedFileError, match=r"x.npy: not a complete array .*; delete it and run again"):
         load_array(path)
-    with pytest.raises(UserError, match=rf"x.npy: not a complete array .*; delete {tmp_path} and run again"):
-        load_keep(path, tmp_path / "x.parquet", whole=tmp_path)
+    with pytest.raises(UserError, match=rf"x.npy: not a complete array .*; delete {folder} and run again"):
+        load_keep(path, tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize(

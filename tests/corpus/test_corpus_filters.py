@@ -20,15 +20,12 @@ from plain_rules import duplicates, lines_of, paragraphs_of, rules_of, split_wor
 
 from cpt.config import load
 from cpt.config_presets import LANGUAGES
-from cpt.config_sections import ColumnBounds, DocumentFilters, Filters
+from cpt.config_sections import ColumnBounds, Filters
 from cpt.corpus import repetition
-from cpt.corpus.drops import Drop, key_of
-from cpt.corpus.filters import Rules
+from cpt.corpus.drops import Drop
 from cpt.corpus.reflow import reflow
 from cpt.corpus.repetition import count_lines, ngram_characters
-from cpt.corpus.tokenization import RULES as TOKEN_RULES
 from cpt.corpus.words import IDEOGRAPH, KANA, classes
-from cpt.digest import plain
 from cpt.errors import UserError
 from deduplicate import deduplicate
 from filter_documents import filter_documents
@@ -334,70 +331,6 @@ def test_a_missing_text_column_is_named(save_table, tmp_path, filters):
 
 
 # ------------------------------------------------------------------- presets, languages, and what takes much
-MANUAL = """max_wal_size
-
-Maximum size to let the WAL grow during automatic checkpoints. This is a soft limit; WAL size can exceed it.
-Default
-1GB
-Context
-sighup
-min_wal_size
-
-As long as WAL disk usage stays below this setting, old WAL files are always recycled at a checkpoint.
-Default
-80MB
-Context
-sighup
-"""
-
-
-def config_with(**filters):
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config["filters"] |= filters
-    return load(config).filters
-
-
-def test_web_is_what_it_was():
-    filters = config_with()
-    assert filters.preset == "web" and filters == config_with(preset="web")
-    assert filters.length.model_dump() == {
-        "minimum_lines": 3,
-        "short_line_characters": 30,
-        "maximum_short_line_share": 0.67,
-    }
-    assert filters.repetition.model_dump() == {
-        "duplicate_line_share": 0.30,
-        "duplicate_paragraph_share": 0.30,
-        "duplicate_line_character_share": 0.20,
-        "duplicate_paragraph_character_share": 0.20,
-        "top_ngram_character_share": {2: 0.20, 3: 0.18, 4: 0.16},
-        "duplicate_ngram_character_share": {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
-    }
-    assert filters.private is None
-
-
-def test_a_manual_passes_as_reference_and_own_keys_lie_over_the_preset():
-    reference = config_with(preset="reference")
-    assert Rules(config_with()).check(MANUAL).rule == "short_lines"
-    assert Rules(reference).check(MANUAL) is None
-    assert Rules(reference).check("Contents\n1.1 Overview\n1.2 Details\n1.3 Index").rule == "short_lines"
-    own = config_with(
-        preset="reference",
-        length={"minimum_lines": 1},
-        repetition={"top_ngram_character_share": {4: None, "2": 0.3}},
-    )
-    assert own.length.minimum_lines == 1 and own.length.maximum_short_line_share == 0.92
-    assert own.repetition.top_ngram_character_share == {2: 0.3, 3: 0.42, 4: 1.0}
-    assert own.repetition.duplicate_line_share == reference.repetition.duplicate_line_share
-    for key in type(reference.repetition).model_fields:  # a manual is never judged harder than a web page
-        web, manual = (getattr(section.repetition, key) for section in (config_with(), reference))
-        assert all(manual[n] > web[n] for n in web) if isinstance(web, dict) else manual > web
-    # What a stage is handed is taken as it is.
-    assert DocumentFilters.model_validate(plain(own.of_documents)) == own.of_documents
-    with pytest.raises(UserError, match=r"filters\.preset: input should be 'web' or 'reference'"):
-        config_with(preset="book")
-
-
 def test_a_share_of_one_is_no_rule(filters):
     filters["length"] = {"minimum_lines": 0, "short_line_characters": 0, "maximum_short_line_share": 1.0}
     assert check("aaa bb", filters).rule == "top_2_gram"
@@ -469,16 +402,3 @@ def test_a_corpus_of_which_nothing_is_left_stops_and_names_the_key(save_table, t
     with pytest.raises(UserError, match=r"c: not one of its 5 documents.*maximum_short_line_share dropped 3"):
         deduplicate(**given, warn_share=0.3)
     assert not (tmp_path / "keep").exists()
-
-
-@pytest.mark.parametrize("preset", ["web", "reference"])
-def test_every_rule_has_a_key_of_the_config(preset):
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config["filters"] = {"preset": preset}
-    config["corpora"]["fineweb_edu"]["where"] = {"score": {"minimum": 4}}
-    merged = load(config).model_dump(by_alias=True)
-    for rule in ["where_score", *Rules(config_with()).names, *TOKEN_RULES]:
-        found = merged
-        for step in key_of(rule, "fineweb_edu").split("."):
-            found = found[int(step) if step.isdecimal() else step]
-        assert found is not None

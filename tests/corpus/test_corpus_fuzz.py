@@ -162,7 +162,7 @@ def test_contamination_equals_a_plain_reference(save_table, items, document, n):
     texts, text = [" ".join(item) for item in items], " ".join(document)
     with tempfile.TemporaryDirectory() as folder:
         table = {"task": ["t"] * len(items), "item": list(range(len(items))), "text": texts}
-        found = Items(save_table(Path(folder) / "items.parquet", table), n)
+        found = Items([save_table(Path(folder) / "items.parquet", table)], n)
     here = words_of(text.lower(), punctuation=False)
     expected = {}
     for number, item in enumerate(texts):

@@ -171,7 +171,7 @@ def test_short_paragraphs_with_another_ending_are_near_duplicates(language):
 def test_items_are_found_inside_longer_texts(language, save_table, tmp_path):
     paragraphs = PARAGRAPHS[language].split("\n\n")
     table = {"task": ["own"], "item": [0], "text": ["\n".join(paragraphs[1:3])]}
-    items = Items(save_table(tmp_path / "items.parquet", table), 13)
+    items = Items([save_table(tmp_path / "items.parquet", table)], 13)
     assert items.hits(PARAGRAPHS[language])
     assert items.hits(
         paragraphs[0].rstrip("。။") + "\n".join(paragraphs[1:3]) + paragraphs[3]

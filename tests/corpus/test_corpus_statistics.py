@@ -187,7 +187,8 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
         tokens.with_name(f"{shard}.drops.csv").write_text(
             "rule,documents,bytes,tokens\nread,30,9,9\nmaximum_bytes_per_token,1,0,1\nheld_out,1,1,1\nkept,8,8,8\n"
         )
-        report = {"contaminated": 2, "dropped": 0, "hits": hits}
+        counts = {"t": {"items": 9, "too_short": 4}, "own": {"items": 9, "too_short": 5}}
+        report = {"contaminated": 2, "dropped": 0, "hits": hits, "items": counts}
         (tmp_path / "c" / "decontaminated" / f"{shard}.json").write_text(json.dumps(report))
     stems = [tmp_path / "c" / folder / "0000" for folder in ("filtered", "decontaminated", "tokens")]
     lists = [
@@ -209,4 +210,5 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
     assert [line for line in shown.splitlines() if "no id" in line] == [
         f"- `no id`: t, item {n}" for n in (0, 4)
     ] * 2
+    assert "\nMost items of `own` are too short to be looked for.\n" in shown
     assert "- `00001`: value infinite, threshold 12\n" in shown

@@ -5,7 +5,10 @@ and lm-eval's; both use 13-grams. An item shorter than n words matches as a whol
 `SHORTEST_ITEM` words: shorter strings occur by chance.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,17 +27,7 @@ from cpt.corpus.kernels import (
     table_size,
     with_byte,
 )
-from cpt.corpus.words import (
-    INVISIBLE,
-    LONGEST,
-    MARK,
-    WORD,
-    classes,
-    each_word,
-    is_cut,
-    letters_per_word,
-    words_of,
-)
+from cpt.corpus.words import INVISIBLE, LONGEST, MARK, WORD, classes, each_word, is_cut, letters_per_word
 from cpt.errors import UserError
 from cpt.progress import Progress
 
@@ -91,26 +84,35 @@ def contamination_of(
 class Items:
     """The evaluation items, with an index of the hashes of their n-grams.
 
-    `n` is the n-gram's length in words. Reads `path`, a parquet file with the columns task (string),
-    item (int64) and text (string). Raises UserError if a column is missing or there are no items.
+    `n` is the n-gram's length in words. Reads `paths`, parquet files with the columns task (string), item
+    (int64) and text (string); an item that several files hold counts once. Raises UserError if a column is
+    missing or a file has no items. Attributes: `names` (task and item), and `texts` (UTF-8 in small letters).
     """
 
-    def __init__(self, path: Path, n: int):
+    def __init__(self, paths: Sequence[Path], n: int):
         columns = ["task", "item", "text"]
-        open_parquet(path, columns)
-        self.names: list[tuple[str, int]] = []
-        self.texts: list[str] = []
-        for batch in read_batches(path, columns):
-            self.names += zip(batch["task"].to_pylist(), batch["item"].to_pylist(), strict=True)
-            self.texts += [bytes(text).decode().lower() for text in utf8_of(as_strings(batch["text"]))]
-        if not self.names:
-            raise UserError(f"{path}: holds no evaluation items; delete it and fetch the benchmarks again")
-        contents = [text.encode() for text in self.texts]
-        offsets = np.cumsum([0, *map(len, contents)]).astype(np.uint64)
+        rows: dict[tuple[str, int, bytes], None] = {}
+        for path in paths:
+            if not open_parquet(path, columns).metadata.num_rows:
+                raise UserError(f"{path}: holds no evaluation items; delete {path.parent} and run again")
+            for batch in read_batches(path, columns):
+                texts = map(_lower, utf8_of(as_strings(batch["text"])))
+                named = zip(batch["task"].to_pylist(), batch["item"].to_pylist(), texts, strict=True)
+                rows.update(dict.fromkeys(named))
+        self.names: list[tuple[str, int]] = [row[:2] for row in rows]
+        self.texts = [text for *_, text in rows]
+        offsets = np.cumsum([0, *map(len, self.texts)]).astype(np.uint64)
         self.n = n
-        content = np.frombuffer(b"".join(contents), np.uint8)
+        content = np.frombuffer(b"".join(self.texts), np.uint8)
         self.index = _index(content, offsets, small_letters(), n, SHORTEST_ITEM)
-        self.prefixes = np.empty(0, np.uint64)  # work space
+        # Work space: hashes of the words before each word, and where it begins.
+        self.prefixes, self.begins = np.empty(0, np.uint64), np.empty(0, np.uint32)
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Of each task how many items it has, and how many of these are too short to be looked for."""
+        counts = Counter(task for task, _ in self.names)
+        searched = Counter(self.names[number][0] for number in np.flatnonzero(np.bincount(self.index[2])))
+        return {task: (count, count - searched[task]) for task, count in counts.items()}
 
     def hits(self, text: str | np.ndarray) -> list[Hit]:
         """The first hit of each item that shares an n-gram with `text` (or its UTF-8), ordered by item.
@@ -122,26 +124,24 @@ class Items:
         # Memory that isn't written to is never taken from the system.
         size = min(len(data) // 2 + 1, PART_WORDS) + self.n + 1
         if len(self.prefixes) < size:
-            self.prefixes = np.empty(size, np.uint64)
-        tables = (small_letters(), *self.index)
-        matches = _matches(data, self.n, SHORTEST_ITEM, PART_WORDS, self.prefixes, *tables)
+            self.prefixes, self.begins = np.empty(size, np.uint64), np.empty(size, np.uint32)
+        work = (self.prefixes, self.begins, small_letters())
+        matches = _matches(data, self.n, SHORTEST_ITEM, PART_WORDS, *work, *self.index)
         if matches is None:  # it has one of the two letters
-            return self.hits(as_utf8(bytes(data).decode().lower()))
-        return self._confirmed(bytes(data).decode().lower(), matches.tolist()) if len(matches) else []
-
-    def _confirmed(self, text: str, matches: list[tuple[int, int, int, int]]) -> list[Hit]:
-        needed = {index for position, length, *_ in matches for index in range(position, position + length)}
-        # Not a list of all words: those of a huge text take gigabytes.
-        found = enumerate(each_word(text, punctuation=False))
-        strings = {index: word for index, word in found if index in needed}
+            return self.hits(np.frombuffer(_lower(data), np.uint8))
         first: dict[int, Hit] = {}
-        for position, length, number, place in matches:
+        for begin, end, number, place in matches.tolist():
             if number not in first:
-                ngram = [strings[index] for index in range(position, position + length)]
-                item = words_of(self.texts[number], punctuation=False)
-                if item[place : place + length] == ngram:
+                ngram = list(each_word(_lower(data[begin:end]).decode(), punctuation=False))
+                item = each_word(self.texts[number][place:].decode(), punctuation=False)
+                if list(islice(item, len(ngram))) == ngram:
                     first[number] = Hit(number, " ".join(ngram))
         return [first[number] for number in sorted(first)]
+
+
+def _lower(text: np.ndarray) -> bytes:
+    """UTF-8 (uint8) in small letters."""
+    return bytes(text).decode().lower().encode()
 
 
 @cache
@@ -163,12 +163,13 @@ def small_letters() -> np.ndarray:
 
 
 @njit(cache=True)
-def _hash_prefixes(data, letters, place, prefixes, words, limit):
+def _hash_prefixes(data, letters, place, prefixes, begins, words, limit):
     """Hash the words of a text from a place on, until there are `limit` words.
 
     prefixes[words] is the hash of the words before, a polynomial in `_BASE` of their hashes; those of one
-    more word, two more, ... are put after it. Returns the number of words and the place after them; the
-    place is beyond the text if there is a letter without a small one.
+    more word, two more, ... are put after it; begins[words] and so on are where the words begin, and last
+    the place where this stopped. Returns the number of words and that place; it is beyond the text if there
+    is a letter without a small one.
     """
     length = np.uint64(len(data))
     value, packed, inside = START, ONE, False
@@ -181,15 +182,18 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
             if kind:
                 words = _append(prefixes, words, value, packed)
                 value, packed, inside, kind = START, ONE, False, 0
-            if not inside and words == limit:
-                break
-            inside = True
-            shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
-            for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
-                bits = np.uint64(letter) >> np.uint64(6 * shift)
-                byte = (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
-                value, packed = with_byte(value, packed, byte)
-        elif letter == 0:
+            if not inside:
+                if words == limit:
+                    break
+                begins[words] = place
+                inside = True
+            value, packed = _with_letter(value, packed, letter)
+            place += width
+            while place < length and data[place] < 0x80 and letters[data[place]]:  # most words are ASCII
+                value, packed = with_byte(value, packed, np.uint64(letters[data[place]]))
+                place += ONE
+            continue
+        if letter == 0:
             if inside:
                 words = _append(prefixes, words, value, packed)
                 value, packed, inside, kind = START, ONE, False, 0
@@ -207,12 +211,14 @@ def _hash_prefixes(data, letters, place, prefixes, words, limit):
                 if not inside:
                     if words == limit:
                         break
+                    begins[words] = place
                     inside, run = True, 0
                 kind, before, run = after, lower, run + 1
             value, packed = _with_letter(value, packed, lower)
         place += width
     if inside:
         words = _append(prefixes, words, value, packed)
+    begins[words] = place
     return words, place
 
 
@@ -247,7 +253,7 @@ def _with_letter(value, packed, letter):
 def _index(content, offsets, letters, n, shortest):
     """What to look for: the n-grams of the items (UTF-8 in small letters), and whole shorter items.
 
-    Returns, for each of them, its hash (uint64), its length in words, its item and its place there
+    Returns, for each of them, its hash (uint64), its length in words, its item and its first byte there
     (uint32); a hash table of chains (int32): the first entry of each chain, and the next one of each entry;
     two Bloom filters: of all `shortest`-grams (n-grams if n is less) of the items with n words, and of the
     first `shortest` words of the shorter ones.
@@ -257,14 +263,16 @@ def _index(content, offsets, letters, n, shortest):
     hashes, lengths = np.empty(size, np.uint64), np.empty(size, np.uint32)
     owners, places = np.empty(size, np.uint32), np.empty(size, np.uint32)
     beginnings = np.zeros(len(offsets), np.uint64)
-    prefixes = np.zeros(len(content) // 2 + 2, np.uint64)
+    prefixes, begins = np.zeros(len(content) // 2 + 2, np.uint64), np.empty(len(content) // 2 + 2, np.uint32)
     count = shorter = 0
     part = min(shortest, n)
     part_power = _BASE ** np.uint64(part)
     bloom = _empty_filter(len(content) // 6)  # words, about
     for item in range(np.uint64(len(offsets) - 1)):
         text = content[offsets[item] : offsets[item + ONE]]
-        words, _ = _hash_prefixes(text, letters, np.uint64(0), prefixes, np.uint64(0), np.uint64(len(text)))
+        words, _ = _hash_prefixes(
+            text, letters, np.uint64(0), prefixes, begins, np.uint64(0), np.uint64(len(text))
+        )
         length = min(np.int64(words), n)
         if length < min(shortest, n):
             continue
@@ -278,7 +286,7 @@ def _index(content, offsets, letters, n, shortest):
         power = _BASE ** np.uint64(length)
         for place in range(np.int64(words) - length + 1):
             hashes[count] = prefixes[place + length] - prefixes[place] * power
-            lengths[count], owners[count], places[count] = length, item, place
+            lengths[count], owners[count], places[count] = length, item, begins[place]
             count += 1
     size = table_size(np.uint64(count))
     firsts, nexts = np.full(size, -1, np.int32), np.empty(count, np.int32)
@@ -344,22 +352,22 @@ def _candidates(prefixes, n, part, last, bloom):
 
 @njit(cache=True)
 def _matches(
-    data, n, shortest, limit, prefixes, letters,
+    data, n, shortest, limit, prefixes, begins, letters,
     hashes, lengths, owners, places, firsts, nexts, long_bloom, short_bloom,
 ):  # fmt: skip
-    """Where a text has entries of the index: position, length, item, place in the item; int64 [matches, 4].
+    """Where a text has entries of the index: begin and end (bytes), item, begin there; int64 [matches, 4].
 
-    Positions ascend for each length. Looks at `limit` words together. None if the text has a letter
-    without a small one.
+    Begins ascend among n-grams, and among shorter items; the end is where the next word begins. Looks at
+    `limit` words together. None if the text has a letter without a small one.
     """
     found = np.empty((16, 4), np.int64)
     count = 0
     place = np.uint64(0)
-    begin, kept = 0, 0  # words before prefixes[0], and words after it that are known already
+    kept = 0  # words after prefixes[0] that are known already
     prefixes[0] = 0
     while place < np.uint64(len(data)):
         words, place = _hash_prefixes(
-            data, letters, place, prefixes, np.uint64(kept), np.uint64(kept) + np.uint64(limit)
+            data, letters, place, prefixes, begins, np.uint64(kept), np.uint64(kept) + np.uint64(limit)
         )
         if place > np.uint64(len(data)):
             return None
@@ -381,12 +389,12 @@ def _matches(
                                 more = np.empty((2 * count, 4), np.int64)
                                 more[:count] = found
                                 found = more
-                            found[count, 0], found[count, 1] = begin + position, length
+                            found[count, 0], found[count, 1] = begins[position], begins[position + length]
                             found[count, 2], found[count, 3] = owners[entry], places[entry]
                             count += 1
                         entry = nexts[entry]
         kept = np.int64(words - last)
-        begin += np.int64(last)
         for number in range(kept + 1):
             prefixes[number] = prefixes[np.int64(last) + number]
+            begins[number] = begins[np.int64(last) + number]
     return found[:count]

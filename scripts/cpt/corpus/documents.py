@@ -308,11 +308,11 @@ def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
         rows.flush()
 
 
-def load_keep(path: str | Path, documents: str | Path, whole: Path | None = None) -> np.ndarray:
-    """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`.
-
-    `whole` is the folder that it was made with, if there is one: Snakemake makes that again, no file in it.
-    """
+def load_keep(path: str | Path, documents: str | Path) -> np.ndarray:
+    """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`."""
+    folder = Path(path).parent
+    # Lists of duplicates are made together: Snakemake makes their folder again, no file in it.
+    whole = folder if folder.name.endswith("deduplicated") else None
     keep = load_array(path, whole=whole)
     rows = open_parquet(documents, ["id", "url", "text"]).metadata.num_rows
     if keep.shape != (rows,) or keep.dtype != bool:

@@ -244,6 +244,9 @@ def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:
         hits = [list({hit["row"]: hit for hit in report["hits"][::-1]}.values())[::-1] for report in reports]
         for hit in [hit for shard in hits for hit in shard][:EXAMPLES]:
             yield _entry(hit["id"], f"{hit['task']}, item {hit['item']}", hit["ngram"])
+    items = reports[0]["items"] if reports else {}
+    if short := [f"`{task}`" for task, counts in items.items() if 2 * counts["too_short"] > counts["items"]]:
+        yield f"Most items of {', '.join(short)} are too short to be looked for.\n"
 
 
 def _example(entry: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ does; `cpt.corpus.words` says what a word is.
 """
 
 from collections.abc import Collection
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,20 +39,11 @@ def count_lines(text: str | np.ndarray, short: int) -> Lines:
 
     `text` may be its UTF-8 as well (uint8). Takes at most 32 bytes of memory per different line.
     """
-    return Lines(*_count_lines(as_utf8(text), classes(), widths(), short))
-
-
-@cache
-def widths() -> np.ndarray:
-    """How many letters of a script with spaces each code point is as wide as: uint8 [0x110000]."""
-    widths = np.ones(0x110000, np.uint8)
-    widths[classes() == IDEOGRAPH], widths[classes() == KANA] = 3, 2
-    widths[0xAC00:0xD7A4] = 2  # Korean syllables
-    return widths
+    return Lines(*_count_lines(as_utf8(text), classes(), short))
 
 
 @njit(cache=True)
-def _count_lines(data, classes, widths, short):
+def _count_lines(data, classes, short):
     lines = short_lines = duplicate_lines = duplicate_line_characters = 0
     paragraphs = duplicate_paragraphs = duplicate_paragraph_characters = 0
     line_hashes, paragraph_hashes = np.zeros(64, np.uint64), np.zeros(16, np.uint64)
@@ -76,7 +66,7 @@ def _count_lines(data, classes, widths, short):
             stripped = length - before - after
             if stripped <= short:
                 # Only a line with other letters than ASCII has another width.
-                short_lines += end - begin == stripped or _width(data, begin, end, widths) <= short
+                short_lines += end - begin == stripped or _width(data, begin, end, classes) <= short
             if seen(line_hashes, max(hash_bytes(data, begin, end), ONE)):
                 duplicate_lines += 1
                 duplicate_line_characters += stripped
@@ -105,12 +95,13 @@ def _count_lines(data, classes, widths, short):
 
 
 @njit(cache=True)
-def _width(data, begin, end, widths):
-    """The width of the characters from `begin` to `end`, in letters."""
+def _width(data, begin, end, classes):
+    """The width of the characters from `begin` to `end`, in letters of a script with spaces."""
     width = 0
     while begin < end:
         code, size = character(data, begin)
-        width += widths[code]
+        korean = 0xAC00 <= code < 0xD7A4  # syllables
+        width += 3 if classes[code] == IDEOGRAPH else 2 if classes[code] == KANA or korean else 1
         begin += size
     return width
 

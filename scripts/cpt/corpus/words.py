@@ -84,11 +84,10 @@ def classes() -> np.ndarray:
         for first, last in ranges:
             inside = classes[first : last + 1]
             inside[inside == WORD] = kind
-    for first, end in ((0, 0x32000), (0xE0000, 0xE0200)):  # there are no marks elsewhere
-        kinds = np.array(
-            [_BY_CATEGORY.get(unicodedata.category(letter), 0) for letter in everything[first:end]]
-        )
-        classes[first:end][kinds > 0] = kinds[kinds > 0]
+    # There are no marks elsewhere. What Python calls a letter is none; of these scripts it may be a digit.
+    for first, end in ((0, 0x32000), (0xE0000, 0xE0200)):
+        for code in (first + np.flatnonzero(np.isin(classes[first:end], (JOINING, COMPLEX)))).tolist():
+            classes[code] = _BY_CATEGORY.get(unicodedata.category(everything[code]), classes[code])
     classes[list(map(ord, _TSHEG))] = MARK
     return classes
 
@@ -229,14 +228,15 @@ def _hash_words(data, classes, punctuation, position, limit):
                 place += ONE
             if kind != WORD and kind < IDEOGRAPH:
                 break
-            while kind == WORD and place < length:  # most words are ASCII throughout
-                byte = data[place]
-                if byte >= 0x80 or classes[byte] != WORD:
-                    break
-                value, packed = with_byte(value, packed, np.uint64(byte))
-                place += ONE
-                characters += 1
-            if place == length:
+            if kind == WORD:
+                while place < length:  # most words are ASCII throughout
+                    byte = data[place]
+                    if byte >= 0x80 or classes[byte] != WORD:
+                        break
+                    value, packed = with_byte(value, packed, np.uint64(byte))
+                    place += ONE
+                    characters += 1
+            if place == length or classes[data[place]] == SPACE:  # most words end so; no lead byte is a space
                 break
             # Marks belong to the word, and so does another word character and joining ones before it.
             joining = 0

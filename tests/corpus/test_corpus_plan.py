@@ -1,0 +1,52 @@
+"""What the corpus's jobs wait for, as Snakemake plans them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SHARD = "results/smoke/corpora/networkx/{}/00000.{}"
+
+
+def planned(folder: Path, target: str, *config: str) -> dict[str, int]:
+    """Jobs per rule for one file of the smoke experiment, in an empty folder."""
+    command = [sys.executable, "-m", "snakemake", target, "--dry-run", "--cores", "1", "--quiet", "rules"]
+    command += ["--snakefile", ROOT / "Snakefile", "--configfile", ROOT / "experiments" / "smoke.yaml"]
+    done = subprocess.run(
+        [*command, *(["--config", *config] if config else [])],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("target", [SHARD.format("tokens", "tokens"), "results/smoke/corpora/overlap.json"])
+def test_nothing_waits_for_decontamination_that_only_reports(tmp_path, target):
+    """So a task that is added later tokenizes nothing again, unless contaminated documents are dropped."""
+    jobs = planned(tmp_path, target)
+    assert "deduplicate" in jobs and not {"decontaminate", "fetch_benchmarks"} & set(jobs)
+    assert planned(tmp_path, target, "decontaminate={drop: true}")["decontaminate"] >= 1
+
+
+def test_items_of_further_tasks_are_looked_for(tmp_path):
+    target = SHARD.format("decontaminated", "json")
+    assert "fetch_task" not in planned(tmp_path, target)
+    data = tmp_path / "items.jsonl"
+    data.write_text(json.dumps({"question": "Which way is up?", "choices": ["this", "that"], "answer": 0}))
+    task = {
+        **{"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}},
+        **{"test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{question}}"},
+        **{"doc_to_choice": "{{choices}}", "doc_to_target": "{{answer}}"},
+    }
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "own.yaml").write_text(yaml.safe_dump(task))
+    tasks = f"evaluate={{include_path: {tmp_path}/own, tasks: {{own: {{}}}}}}"
+    assert planned(tmp_path, target, tasks)["fetch_task"] == 1
