@@ -51,7 +51,7 @@ def finished(tmp_path_factory, cluster) -> Clone:
     clone.session = SESSION
     path = f"{sbatch.parent}:{cluster.environment()['PATH']}"
     clone.run(cluster, TABLE1, PATH=path, CPT_SLURM_RETRIES="0", CPT_SLURM_CONSTRAINT="fast&new")
-    clone.session = ()
+    clone.session, clone.first_jobs = (), clone.all_jobs()
     return clone
 
 

@@ -32,6 +32,7 @@ class Clone:
     def __init__(self, folder: Path):
         self.folder = folder
         self.session: tuple[str, ...] = ()  # what Snakemake is started by
+        self.first_jobs: list[int] = []  # numbers of the Slurm jobs of its first run
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=ROOT,

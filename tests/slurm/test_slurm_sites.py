@@ -31,7 +31,7 @@ def test_started_in_a_session_of_srun(finished, cluster):
     submitted = (finished.folder.parent / "bin" / "sbatch.environment").read_text()
     assert set(re.findall(r"^((?:SLURM|SRUN)_\w+)=", submitted, re.MULTILINE)) == {"SLURM_CONF"}
     described = jobs(cluster)
-    assert {described[number]["Features"] for number in finished.all_jobs()} == {"fast&new"}
+    assert {described[number]["Features"] for number in finished.first_jobs} == {"fast&new"}
 
 
 def test_jobs_need_no_internet(finished, cluster):
