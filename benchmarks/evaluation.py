@@ -1,51 +1,69 @@
 import copy
 import logging
+import random
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import datasets
+import lm_eval.tasks
+import pyarrow.parquet as pq
 import torch
+import yaml
 
 from cpt.command import run
+from cpt.data_sets import DATA_SETS
 from cpt.evaluate.benchmarks import COUNTS
 from cpt.evaluate.model import load_model
 from cpt.evaluate.scorer import Scorer
-from cpt.evaluate.tasks import evaluate_task
 from cpt.files import write_text
 
 # lm-eval after the evaluate wing, which turns the hub's client off.
 from lm_eval.api.instance import Instance  # isort: skip
 from lm_eval.api.model import LM  # isort: skip
 from lm_eval.models.huggingface import HFLM  # isort: skip
+from lm_eval.tasks import TaskManager  # isort: skip
 
-BATCH_SIZES = (1, 2, 4, 8)
 SUBSET, NEIGHBOURS = 400, 8
-SPEED_BAR, DIFFERENCE_BAR = 1.8, 1e-4
-
-
-class Recorder(LM):
-    """Keeps the requests of a task."""
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        self.requests = requests
-        return [(0.0, False)] * len(requests)
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        raise NotImplementedError
-
-    def generate_until(self, requests: list[Instance]) -> list[str]:
-        raise NotImplementedError
+FOLDERS = {"arc_challenge": "arc", "arc_easy": "arc", "boolq": "super_glue", "mmlu": "mmlu/default"}
+SUBJECTS, SUBJECT_ITEMS = ("anatomy", "high_school_biology"), 20  # a whole subject has 100 items and more
+EXAMPLES = 5
+GENERATION = {"until": ["\n\n", "Question:"], "max_gen_toks": 64, "do_sample": False}
+BARS = {"zero-shot": 1.8, "mmlu, 5 shots": 4.0, "generation": 1.0, "generation, 5 examples": 1.0}
+DIFFERENCE_BAR = 1e-4
 
 
 class Question(NamedTuple):
-    """What both systems are asked of a task, and how lm-eval answers fastest."""
+    """What both systems are asked, and how lm-eval answers fastest."""
 
     requests: list[Instance]
     items: int
     theirs: HFLM  # at its fastest batch size
     spread: float  # largest difference between its batch sizes
+
+
+def build_requests(benchmarks: Path, task: str, items: dict[str, list[int]], shots: int) -> list[Instance]:
+    """lm-eval's requests for items of a task, given by leaf task."""
+    with tempfile.TemporaryDirectory(prefix="evaluation-") as cache:
+        data = {
+            "dataset_path": str((benchmarks / DATA_SETS[task].repository).resolve()),
+            "dataset_kwargs": {"cache_dir": str(Path(cache, "data"))},
+            "num_fewshot": shots,
+        }
+        group = {"group": "chosen", "task": [{"task": leaf, **data} for leaf in items]}
+        Path(cache, "chosen.yaml").write_text(yaml.safe_dump(group))
+        folder = Path(lm_eval.tasks.__file__).parent / FOLDERS.get(task, task)  # to index all takes 15 s
+        manager = TaskManager(include_defaults=False, include_path=[folder, Path(cache)])
+        leaves = manager.load(["chosen"])["tasks"].values()
+        requests = []
+        for leaf in leaves:
+            leaf.build_all_requests(samples=items[leaf.config.task])
+            requests += leaf.instances
+    return requests
 
 
 def by_length(requests: list[Instance]) -> list[list[Instance]]:
@@ -65,66 +83,125 @@ def spaced(items: list[list[Instance]], n: int) -> list[list[Instance]]:
     return [item for begin in begins for item in items[max(0, begin) : max(0, begin) + NEIGHBOURS]]
 
 
-def timed(system: LM, requests: list[Instance]) -> tuple[float, list[float]]:
-    """Seconds that a system takes for the requests, and its log-likelihoods."""
+def zero_shot(benchmarks: Path, task: str, n: int, seed: int) -> list[list[Instance]]:
+    """Items of a task without examples, each as its requests."""
+    table = pq.read_table(benchmarks / "items.parquet", columns=["task", "item"])
+    pairs = zip(table["task"].to_pylist(), table["item"].to_pylist(), strict=True)
+    pool = [(leaf, item) for leaf, item in pairs if leaf == task or leaf.startswith(f"{task}_")]
+    items: dict[str, list[int]] = defaultdict(list)
+    for leaf, item in sorted(random.Random(seed).sample(pool, min(SUBSET, len(pool)))):
+        items[leaf].append(item)
+    return spaced(by_length(build_requests(benchmarks, task, items, 0)), n)
+
+
+def five_shots(benchmarks: Path) -> list[list[Instance]]:
+    """The first items of some of MMLU's subjects, each behind its subject's five examples."""
+    items = {f"mmlu_{subject}": list(range(SUBJECT_ITEMS)) for subject in SUBJECTS}
+    return by_length(build_requests(benchmarks, "mmlu", items, EXAMPLES))
+
+
+def generations(items: list[list[Instance]], examples: int) -> list[list[Instance]]:
+    """Prompts from MMLU's questions and right answers, without letters; the first `examples` are in each."""
+    docs = [item[0].doc for item in items]
+    asked = [f"Question: {doc['question'].strip()}\nAnswer:" for doc in docs]
+    shown = [f"{text} {doc['choices'][doc['answer']]}\n\n" for text, doc in zip(asked, docs, strict=True)]
+    beginning = "".join(shown[:examples])
+    return [
+        [Instance("generate_until", {}, (beginning + text, GENERATION), 0, ("generation", number, 1))]
+        for number, text in enumerate(asked[examples:])
+    ]
+
+
+def texts(items: list[list[Instance]]) -> list[list[Instance]]:
+    """Texts of three of BoolQ's passages each, whose log-likelihood is asked as a whole."""
+    passages = [item[0].doc["passage"] for item in items]
+    return [
+        [Instance("loglikelihood_rolling", {}, ("\n\n".join(passages[at : at + 3]),), 0, ("texts", at, 1))]
+        for at in range(0, len(passages), 3)
+    ]
+
+
+def timed(system: LM, requests: list[Instance]) -> tuple[float, list[Any]]:
+    """Seconds that a system takes for the requests, and its log-likelihoods or texts."""
     gpu = torch.cuda.is_available()
     clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
     begin = clock()
-    answers = system.loglikelihood(requests, disable_tqdm=True)
+    kind = requests[0].request_type
+    ask = getattr(system, "loglikelihood" if kind == "multiple_choice" else kind)
+    answers = ask(requests, disable_tqdm=True)
     if gpu:
         torch.cuda.synchronize()
-    return clock() - begin, [value for value, _ in answers]
+    seconds = clock() - begin
+    return seconds, [answer[0] if isinstance(answer, tuple) else answer for answer in answers]
 
 
-def difference(one: list[float], other: list[float]) -> float:
-    """The largest absolute difference."""
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+def difference(one: list[Any], other: list[Any]) -> float:
+    """The largest absolute difference; of texts, the share that differs."""
+    pairs = list(zip(one, other, strict=True))
+    if isinstance(one[0], str):
+        return sum(a != b for a, b in pairs) / len(pairs)
+    return max(abs(a - b) for a, b in pairs)
 
 
-def question(task: str, benchmarks: Path, systems: dict[int, HFLM], items: int, seed: int) -> Question:
-    """The requests of some items of a task, and lm-eval's fastest batch size on a few of them."""
-    recorder = Recorder()
-    evaluate_task(recorder, benchmarks, task, SUBSET, seed)
-    chosen = spaced(by_length(recorder.requests), items)
+def asked_questions(benchmarks: Path, n: int, seed: int) -> Iterator[tuple[str, list[list[Instance]]]]:
+    """The items of each row of the table."""
+    for task in COUNTS:
+        yield task, zero_shot(benchmarks, task, n, seed)
+    yield "mmlu, 5 shots", five_shots(benchmarks)
+    prompts = zero_shot(benchmarks, "mmlu", n + EXAMPLES, seed)
+    yield "generation", generations(prompts, 0)
+    yield "generation, 5 examples", generations(prompts, EXAMPLES)
+    yield "rolling", texts(zero_shot(benchmarks, "boolq", n, seed))
+
+
+def question(name: str, items: list[list[Instance]], systems: dict[int, HFLM]) -> Question:
+    """The requests of some items, and lm-eval's fastest batch size on a few of them."""
     # As many items as make a batch of the largest size: answers of one letter or word share a sequence.
-    few = NEIGHBOURS if task in ("mmlu", "boolq") else NEIGHBOURS // 2
-    trial = [request for item in chosen[-few:] for request in item]
+    few = NEIGHBOURS // 2 if len(items[0]) > 1 and name not in ("mmlu", "boolq") else NEIGHBOURS
+    trial = [request for item in items[-few:] for request in item]
     tried = {size: timed(system, trial) for size, system in systems.items()}
     best = min(tried, key=lambda size: tried[size][0])
-    spread = max(difference(tried[1][1], values) for _, values in tried.values())
+    spread = max(difference(tried[min(tried)][1], values) for _, values in tried.values())
     took = ", ".join(f"{size}: {seconds:.2f} s" for size, (seconds, _) in tried.items())
     logging.info(
-        f"{task}: lm-eval is fastest with batch size {best} ({took}); its batch sizes differ by up to "
+        f"{name}: lm-eval is fastest with batch size {best} ({took}); its batch sizes differ by up to "
         f"{spread:.1e}"
     )
-    return Question([request for item in chosen for request in item], len(chosen), systems[best], spread)
+    return Question([request for item in items for request in item], len(items), systems[best], spread)
 
 
 def evaluation(
     model: Path,
     benchmarks: Path,
     table: Path,
-    items_per_task: int = 24,
-    repeats: int = 3,
+    items_per_task: int = 8,
+    repeats: int = 1,
     seed: int = 0,
     batch_tokens: int = 1_024,
+    batch_sizes: list[int] = (1, 2, 4, 8),
     threads: int = 1,
 ) -> None:
-    """How fast a model is scored, beside lm-eval's own model class, and whether both give the same.
+    """How fast a model answers lm-eval, beside lm-eval's own model class, and whether both give the same.
 
     `ours` is cpt.evaluate.scorer, `lm-eval` its HFLM, with the same weights in float32. Both get the same
-    requests, in one run and on one thread. What counts is the CPU time from the texts to the log-likelihoods,
+    requests, in one run and on one thread. What counts is the CPU time from the texts to the answers,
     so that other work on the machine weighs little; loading and lm-eval's building of requests, which are the
     same for both, don't count. On a GPU it is wall time.
 
-    The items of a task are groups of 8 neighbours in the order of length, evenly spaced over a fixed random
-    subset of 400 (MMLU: over all subjects). So lm-eval's batches have next to no padding, as on a full split,
-    where it sorts by length as well. It tries its batch sizes on some of the items, and keeps for each task
-    the one it is fastest with. Then the systems take turns; the medians of the repeats go into the table. The
-    task `all` is the seven of Table 1 together, weighted by the number of items of the full splits.
+    Zero-shot, the items of a task are groups of 8 neighbours in the order of length, evenly spaced over a
+    fixed random subset of 400 (MMLU: over all subjects). So lm-eval's batches have next to no padding, as on
+    a full split, where it sorts by length as well. The task `zero-shot` is the seven of Table 1 together,
+    weighted by the number of items of the full splits. `mmlu, 5 shots` are the first 20 items of two subjects
+    (a whole subject has 100 and more, and gains more). The prompts of `generation` are made from MMLU's
+    questions, with and without five examples that all have in common; up to 64 tokens each. `rolling` scores
+    texts of three of BoolQ's passages as a whole.
+
+    lm-eval tries its batch sizes on some of the items, and keeps for each task the one it is fastest with.
+    Then the systems take turns; the medians of the repeats go into the table.
 
     max_abs_logprob_difference is, for ours, the largest difference to lm-eval over all answers to all items;
-    for lm-eval, the largest difference between its own batch sizes, over the items it tried them on.
+    for lm-eval, the largest difference between its own batch sizes, over the items it tried them on. Of
+    generated texts it is the share that isn't the same.
 
     Args:
         model: Hugging Face model folder.
@@ -134,47 +211,67 @@ def evaluation(
         repeats: how many.
         seed: of the subset.
         batch_tokens: of ours, tokens through the model at once.
+        batch_sizes: of lm-eval's, that are tried.
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
     loaded, tokenizer = load_model(model, "float32", threads, "cuda" if torch.cuda.is_available() else "cpu")
     ours = Scorer(copy.deepcopy(loaded), tokenizer, batch_tokens, False)
     shared = {"pretrained": loaded, "tokenizer": tokenizer, "add_bos_token": False}
-    theirs = {size: HFLM(batch_size=size, **shared) for size in BATCH_SIZES}
-    asked = {task: question(task, benchmarks, theirs, items_per_task, seed) for task in COUNTS}
+    theirs = {size: HFLM(batch_size=size, **shared) for size in batch_sizes}
+    asked = {
+        name: question(name, items, theirs)
+        for name, items in asked_questions(benchmarks, items_per_task, seed)
+    }
     seconds: dict[tuple[str, str], list[float]] = {}
-    differences = {("lm-eval", task): asked[task].spread for task in COUNTS}
+    differences = {("lm-eval", name): one.spread for name, one in asked.items()}
     for repeat in range(1, repeats + 1):
-        for task, (requests, items, fastest, _) in asked.items():
+        for name, (requests, items, fastest, _) in asked.items():
             values = {}
-            for name, system in (("ours", ours), ("lm-eval", fastest)):
-                taken, values[name] = timed(system, requests)
-                seconds.setdefault((name, task), []).append(taken / items)
-            differences["ours", task] = difference(values["ours"], values["lm-eval"])
+            for system_name, system in (("ours", ours), ("lm-eval", fastest)):
+                taken, values[system_name] = timed(system, requests)
+                seconds.setdefault((system_name, name), []).append(taken / items)
+            differences["ours", name] = difference(values["ours"], values["lm-eval"])
             logging.info(
-                f"repeat {repeat}, {task}: ours {seconds['ours', task][-1]:.3f}, lm-eval "
-                f"{seconds['lm-eval', task][-1]:.3f} s per item; largest difference "
-                f"{differences['ours', task]:.1e}"
+                f"repeat {repeat}, {name}: ours {seconds['ours', name][-1]:.3f}, lm-eval "
+                f"{seconds['lm-eval', name][-1]:.3f} s per item; largest difference "
+                f"{differences['ours', name]:.1e}"
             )
+    write_rates(table, seconds, differences, {name: one.items for name, one in asked.items()})
+
+
+def write_rates(
+    table: Path,
+    seconds: dict[tuple[str, str], list[float]],
+    differences: dict[tuple[str, str], float],
+    items: dict[str, int],
+) -> None:
+    """Write the table from the seconds per item by (system, task), and log it with ratios and bars."""
     rates: dict[tuple[str, str], float] = {}
     for system in ("ours", "lm-eval"):
-        per_item = {task: statistics.median(seconds[system, task]) for task in COUNTS}
-        rates |= {(system, task): 1 / value for task, value in per_item.items()}
+        per_item = {task: statistics.median(taken) for (who, task), taken in seconds.items() if who == system}
         weighted = sum(COUNTS[task] * per_item[task] for task in COUNTS)
-        rates[system, "all"] = sum(COUNTS.values()) / weighted
-        differences[system, "all"] = max(differences[system, task] for task in COUNTS)
-    lines = ["system,task,items_per_second,max_abs_logprob_difference"]
-    lines += [f"{','.join(key)},{rate:.4g},{differences[key]:.2g}" for key, rate in rates.items()]
+        rates[system, "zero-shot"] = sum(COUNTS.values()) / weighted
+        differences[system, "zero-shot"] = max(differences[system, task] for task in COUNTS)
+        rates |= {(system, task): 1 / value for task, value in per_item.items()}
+    items = {"zero-shot": sum(items[task] for task in COUNTS), **items}
+    lines = ["system,task,items,items_per_second,max_abs_logprob_difference"]
+    lines += [
+        f'{system},"{task}",{items[task]},{rate:.4g},{differences[system, task]:.2g}'
+        for (system, task), rate in rates.items()
+    ]
     write_text(table, "\n".join(lines) + "\n")
     for line in lines:
         logging.info(line)
-    ratio = {task: rates["ours", task] / rates["lm-eval", task] for task in (*COUNTS, "all")}
-    for task, times in ratio.items():
-        logging.info(f"{task}: {times:.2f} times lm-eval's rate")
-    logging.info(
-        f"bars: {ratio['all']:.2f} times (at least {SPEED_BAR:.1f}), difference "
-        f"{differences['ours', 'all']:.1e} (at most {DIFFERENCE_BAR:.0e})"
+    for task in items:
+        ratio = rates["ours", task] / rates["lm-eval", task]
+        bar = f" (at least {BARS[task]:.1f})" if task in BARS else ""
+        logging.info(f"{task}: {ratio:.2f} times lm-eval's rate{bar}")
+    largest = max(
+        value for (who, task), value in differences.items() if who == "ours" and "gener" not in task
     )
+    logging.info(f"largest difference {largest:.1e} (at most {DIFFERENCE_BAR:.0e})")
 
 
 if __name__ == "__main__":

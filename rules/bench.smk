@@ -83,8 +83,8 @@ rule bench_evaluation:
         mem_mb=growing(6000),
         runtime=60,
     params:
-        items_per_task=24,
-        repeats=3,
+        items_per_task=8,
+        repeats=1,
     shell:
         STAGE
 

@@ -3,24 +3,17 @@
 # REQUIRED INPUTS
 #   {R}/models/...                  base and trained models
 #   {R}/corpora/{corpus}/held_out.{tokens}.npz
+#   {R}/exam/exam.yaml, exam.jsonl  where evaluate.exam is set
 # OUTPUTS
 #   {R}/benchmarks                                   the seven test sets, checked
+#   {R}/tasks/{lm_eval_task}, .json                  data and items of a further task
 #   {R}/models/base.scores.json                      the base model reached what is published for it
 #   {R}/evaluations/{run}/{task}.json, .samples.jsonl
 #   {R}/evaluations/{run}/bits_per_byte.{corpus}.json
 
 
-OWN_TASKS = sorted(set(TASKS) - set(BENCHMARK_TASKS))
-OWN_TASK_FILES = (
-    sorted(str(path) for path in Path(cfg.evaluate.include_path).rglob("*") if path.is_file())
-    if OWN_TASKS
-    else []
-)
-if OWN_TASKS and not OWN_TASK_FILES:
-    raise WorkflowError(
-        f"evaluate.include_path: no files in {cfg.evaluate.include_path} (relative to {Path.cwd()}); name the "
-        f"folder of the YAML files that define {', '.join(OWN_TASKS)}"
-    )
+if workflow.is_main_process:
+    task_facts()
 
 # A config with gpus scores on one, or not at all. Where scores were computed is no reason to do it again.
 SCORING_DEVICE = Untracked("cuda" if ON_GPU else "cpu")
@@ -41,34 +34,73 @@ rule fetch_benchmarks:
         STAGE
 
 
+rule fetch_task:
+    """The data of a task beyond the seven test sets at pinned commits, every item of which is tried."""
+    input:
+        definition_files,
+        benchmarks=lambda wildcards: (
+            rules.fetch_benchmarks.output.benchmarks
+            if task_facts()[wildcards.lm_eval_task]["in_benchmarks"]
+            else []
+        ),
+    output:
+        folder=directory(f"{R}/tasks/{{lm_eval_task}}"),
+        manifest=f"{R}/tasks/{{lm_eval_task}}.json",
+    log:
+        f"{R}/logs/fetch_task/{{lm_eval_task}}.log",
+    wildcard_constraints:
+        lm_eval_task=one_of(map(re.escape, FURTHER_TASKS)),
+    params:
+        folders=lambda wildcards: task_facts()[wildcards.lm_eval_task]["folders"],
+        commits=lambda wildcards: {
+            repository: commit
+            for repository, commit in pinned_commits().items()
+            if repository in task_facts()[wildcards.lm_eval_task]["repositories"]
+        },
+        shots=lambda wildcards: Untracked(
+            {column: asked.shots for column, asked in FURTHER_TASKS[wildcards.lm_eval_task].items()}
+        ),
+        include_path=lambda wildcards: Untracked(
+            cfg.evaluate.include_path if task_facts()[wildcards.lm_eval_task]["own"] else None
+        ),
+        task_code=lambda wildcards: task_facts()[wildcards.lm_eval_task]["own"] and cfg.evaluate.task_code,
+    message:
+        "fetch task: {wildcards.lm_eval_task}"
+    shell:
+        STAGE
+
+
 # Snakemake's outputs can't depend on a wildcard's value, so each group of tasks has a rule of its own.
-for number, tasks in enumerate(cfg.evaluate.jobs, 1):
+for number, columns in enumerate(cfg.evaluate.jobs, 1):
     SCRIPT_OF[f"evaluate_tasks_{number}"] = SCRIPTS / "evaluate_tasks.py"
 
     rule:
         name:
             f"evaluate_tasks_{number}"
         input:
-            OWN_TASK_FILES if set(tasks) & set(OWN_TASKS) else [],
+            scored_files(columns),
             model=lambda wildcards: model_of(wildcards.run),
             benchmarks=rules.fetch_benchmarks.output.benchmarks,
             manifest=rules.fetch_benchmarks.output.manifest,
         output:
-            scores=[f"{R}/evaluations/{{run}}/{task}.json" for task in tasks],
-            samples=[f"{R}/evaluations/{{run}}/{task}.samples.jsonl" for task in tasks],
+            scores=[f"{R}/evaluations/{{run}}/{task}.json" for task in columns],
+            samples=[f"{R}/evaluations/{{run}}/{task}.samples.jsonl" for task in columns],
         log:
             f"{R}/logs/evaluate_tasks/{{run}}/{number}.log",
         resources:
             **SCORING_PLACE,
             runtime=minutes(SCORE_MINUTES),
         params:
-            tasks=tasks,
-            include_path=Untracked(cfg.evaluate.include_path if set(tasks) & set(OWN_TASKS) else None),
+            columns={name: scored_task(name) for name in columns},
+            fetched=Untracked(f"{R}/tasks" if fetched_tasks(columns) else None),
+            exam=Untracked(f"{R}/exam" if set(columns) & set(cfg.evaluate.exam_columns) else None),
+            include_path=Untracked(cfg.evaluate.include_path if fetched_tasks(columns) else None),
+            task_code=bool(fetched_tasks(columns)) and cfg.evaluate.task_code,
             answers=lambda wildcards: Untracked(f"{R}/evaluations/{wildcards.run}/.answers"),
             settings=cfg.evaluate.scoring,
             device=SCORING_DEVICE,
         message:
-            f"evaluate: {{wildcards.run}} on {' '.join(tasks)}"
+            f"evaluate: {{wildcards.run}} on {' '.join(columns)}"
         shell:
             STAGE
 

@@ -294,4 +294,5 @@ def hub_sources():
             if source.source == "hub"
         ),
         *(["dataset", repo, commit, "evaluate.benchmarks.revisions"] for repo, commit in pinned.items()),
+        *(["dataset", repo, commit, "evaluate.revisions"] for repo, commit in cfg.evaluate.revisions.items()),
     ]

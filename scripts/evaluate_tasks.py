@@ -2,12 +2,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.config_runs import Scoring
+from cpt.config_evaluate import EXAM_TASKS, ScoredTask, Scoring, in_benchmarks
+from cpt.data_sets import CLOZE
 from cpt.evaluate.answers import Answers, answers_file, remove_former
 from cpt.evaluate.model import Device, load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import evaluate_task, write_samples
-from cpt.files import read_json, write_json
+from cpt.files import read_json, sha256_of, write_json
 from cpt.model_folders import weights_digest
 from cpt.provenance import provenance
 
@@ -18,49 +19,68 @@ def evaluate_tasks(
     manifest: Path,
     scores: Sequence[Path],
     samples: Sequence[Path],
-    tasks: list[str],
+    columns: dict[str, ScoredTask],
     settings: Scoring,
     answers: Path,
+    fetched: Path | None = None,
+    exam: Path | None = None,
     include_path: Path | None = None,
+    task_code: bool = False,
     device: Device = "cuda",
     threads: int = 1,
 ) -> None:
-    """Score a model on benchmark tasks, zero-shot, with lm-eval (paper section 3.4.3).
+    """Score a model on tasks with lm-eval (paper section 3.4.3).
 
     Args:
         model: Hugging Face model folder.
         benchmarks: folder of fetch_benchmarks.
         manifest: its manifest.
-        scores: results (JSON) to write, one for each task.
-        samples: items with their log-likelihoods (JSON lines) to write, one for each task.
-        tasks: to score, in the order of the files.
+        scores: results (JSON) to write, one for each column.
+        samples: items with their answers (JSON lines) to write, one for each column.
+        columns: what each is asked, by name, in the order of the files.
         settings: how models are scored.
         answers: folder where answers are kept, so that a killed job asks the model only for the rest.
+        fetched: folder with what fetch_task has written, for tasks beyond the seven test sets.
+        exam: folder of the domain's own exam.
         include_path: folder of lm-eval's YAML files for own tasks.
+        task_code: whether these may run code.
         device: what the model computes on; without a GPU, cuda is refused.
         threads: CPU threads, on a CPU.
     """
-    contents = {task: entry["content_sha256"] for task, entry in read_json(manifest)["tasks"].items()}
     digest = weights_digest(model)
     loaded, tokenizer = load_model(model, settings.precision, threads, device)
     scorer = Scorer(loaded, tokenizer, settings.batch_tokens, settings.add_bos_token)
     used = settings.model_dump(mode="json")
-    for task, result_file, samples_file in zip(tasks, scores, samples, strict=True):
-        kept = answers_file(answers, task, digest, settings)
-        scorer.label, scorer.answers = task, Answers(kept)
+    for (column, asked), result_file, samples_file in zip(columns.items(), scores, samples, strict=True):
+        task, items = asked.task, settings.items if asked.items is None else asked.items
+        if exam and task in EXAM_TASKS:
+            place = {"include_path": exam}
+        else:
+            place = {"fetched": fetched, "include_path": include_path, "task_code": task_code}
+        kept = answers_file(answers, column, digest, settings)
+        scorer.label, scorer.answers, scorer.cuts, scorer.endings = column, Answers(kept), {}, {}
         with out_of_memory_explained("evaluate.batch_tokens", settings.batch_tokens):
-            result, items = evaluate_task(
-                scorer, benchmarks, task, settings.items, settings.seed, include_path
+            result, rows = evaluate_task(
+                scorer, benchmarks, task, items, settings.seed, column=column, shots=asked.shots, **place
             )
-        write_samples(samples_file, items)
+        write_samples(samples_file, rows)
         result |= {
-            "benchmark_sha256": contents.get(task.removesuffix("_continuation")),
+            "benchmark_sha256": content_of(asked, manifest, fetched, exam),
             "settings": used,
             "model_sha256": digest,
-            "provenance": provenance({**used, "task": task}, {"items": settings.seed}),
+            "provenance": provenance({**used, "column": column, "task": asked}, {"items": settings.seed}),
         }
         write_json(result_file, result)
-        remove_former(kept, task)
+        remove_former(kept, column)
+
+
+def content_of(asked: ScoredTask, manifest: Path, fetched: Path | None, exam: Path | None) -> str | None:
+    """SHA-256 of the content that a column's items are from."""
+    if exam and asked.task in EXAM_TASKS:
+        return sha256_of(exam / "exam.jsonl")
+    if in_benchmarks(asked.task, asked.shots):
+        return read_json(manifest)["tasks"].get(asked.task.removesuffix(CLOZE), {}).get("content_sha256")
+    return read_json(fetched / f"{asked.task}.json")["content_sha256"]
 
 
 if __name__ == "__main__":

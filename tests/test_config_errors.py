@@ -109,14 +109,6 @@ def test_missing_key():
         ({"runs": {"base": {"tokens": "4M", "gpus": 1}}}, "runs.base.tokens"),
         ({"mixtures": {"domain": None}}, "mixtures: empty; name at least one, such as {domain: {fineweb_e"),
         (
-            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
-            "evaluate: tasks.capitals: not one of mmlu, ",
-        ),
-        (
-            {"evaluate": {"tasks": {"capitals": {"metric": "acc", "label": "Capitals"}}}},
-            "if it is a task of your own, name the folder of its YAML file in evaluate.include_path",
-        ),
-        (
             {"evaluate": {"tasks": {task: {"in_table": False} for task in PAPER["evaluate"]["tasks"]}}},
             "evaluate: tasks: Table 1 needs at least one task without in_table: false; add one",
         ),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cpt import config_runs, config_sections
+from cpt import config_evaluate, config_runs, config_sections
 from cpt.config import Config
 from cpt.config_reference import reference
 
@@ -18,11 +18,12 @@ def test_every_key_of_every_section_is_on_the_page():
     page = (ROOT / "docs/configuration.md").read_text()
     sections = [
         found
-        for found in (vars(config_sections) | vars(config_runs)).values()
+        for found in (vars(config_sections) | vars(config_runs) | vars(config_evaluate)).values()
         if isinstance(found, type) and issubclass(found, config_sections.Section)
     ]
     abstract = (config_sections.Section, config_sections.DataSource, config_sections.Base)
-    abstract += (config_sections.DocumentFilters, config_runs.Scoring)  # shown where they are part of one
+    # Shown where they are part of one.
+    abstract += (config_sections.DocumentFilters, config_evaluate.Scoring)
     leaves = [section for section in [*sections, Config] if section not in abstract]
     assert len(leaves) > 25
     for section in leaves:

@@ -92,7 +92,7 @@ def snakemake(clone, tmp_path):
         (
             ["evaluate={include_path: nowhere, tasks: {capitals: {metric: acc, label: Capitals}}}"],
             "evaluate.include_path: no files in nowhere (relative to {folder}); name the folder of the YAML "
-            "files that define capitals",
+            "files that define own tasks, or set it to null",
         ),
         (
             ["base={expected_scores: someone/else}"],
@@ -180,10 +180,11 @@ def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
     commit = "0" * 40
     config = [f"base={{source: hub, repo: a/base, revision: {commit}}}"]
     config += [f"reference_models={{other: {{source: hub, repo: a/reference, revision: {commit}}}}}"]
-    config += [f"evaluate={{benchmarks: {{source: hub, revisions: {{a/benchmark: {commit}}}}}}}"]
+    config += [f"evaluate={{benchmarks: {{source: hub, revisions: {{a/benchmark: {commit}}}}}"]
+    config[2] += f", revisions: {{a/further: {commit}}}}}"
     nothing = "hidden_size layers heads context_length seed"
     config[0] = config[0].replace("}", "".join(f", {key}: null" for key in nothing.split()) + "}")
-    config[2] = config[2].replace("revisions", "package: null, version: null, sha256: null, revisions")
+    config[2] = config[2].replace("hub, ", "hub, package: null, version: null, sha256: null, ")
     printed = snakemake(
         "preflight", "--dry-run", "--printshellcmds", "--quiet", "progress", "--config", *config, fails=False
     )
@@ -191,6 +192,7 @@ def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
         ("model", "base", "base"),
         ("model", "reference", "reference_models.other"),
         ("dataset", "benchmark", "evaluate.benchmarks.revisions"),
+        ("dataset", "further", "evaluate.revisions"),
     ):
         assert f'["{kind}", "a/{name}", "{commit}", "{key}"]' in printed
     assert "--no-cluster" in printed  # with the profile, tests/slurm

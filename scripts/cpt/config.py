@@ -12,10 +12,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cpt.config_chat import Chat, check_chat
 from cpt.config_errors import describe, require_known
+from cpt.config_evaluate import Evaluate
 from cpt.config_finetune import check_finetune, with_mixtures
 from cpt.config_origins import check_origins, made_from, row_order, trained_by, trained_tokens
 from cpt.config_release import Release, check_release
-from cpt.config_runs import Evaluate, Run, Train
+from cpt.config_runs import Run, Train
 from cpt.config_sections import (
     BaseSource,
     Classifier,
@@ -108,6 +109,8 @@ class Config(Section):
         for group, tasks in self.evaluate.groups.items():
             for task in tasks:
                 require_known(task, self.evaluate.table_tasks, f"evaluate.groups.{group}", "evaluate.tasks")
+        if self.evaluate.exam and self.evaluate.exam.corpus:
+            require_known(self.evaluate.exam.corpus, self.corpora, "evaluate.exam.corpus", "corpora")
         length = self.packing.sequence_length
         if isinstance(self.base, RandomModel) and (problem := over_context(length, self.base.context_length)):
             raise ValueError(problem)
@@ -358,6 +361,8 @@ class Config(Section):
     def used_corpora(self) -> list[str]:
         """Corpora that some run trains on or that are measured, in the config's order."""
         used = set(self.measured_corpora)
+        if self.evaluate.exam:
+            used.add(self.evaluate.exam.corpus or self.domain)
         for run in self.trained_runs:
             used |= {corpus for mixture in self.mixtures_of(run) for corpus in self.mixtures[mixture]}
         return [name for name in self.corpora if name in used]

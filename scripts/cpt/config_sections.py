@@ -1,6 +1,6 @@
 """The sections of the config about data and models: keys, units, and what fits together inside a section.
 
-Those about training, runs and evaluation are in cpt.config_runs.
+Those about training and runs are in cpt.config_runs, those about evaluation in cpt.config_evaluate.
 """
 
 import re

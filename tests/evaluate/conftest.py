@@ -4,8 +4,10 @@ import copy
 import os
 
 import pytest
+import task_table
 import torch
 from miniature_wheel import COUNTS, contents, write_wheel
+from task_hub import TaskHub
 
 from cpt.config_sections import RandomModel
 from cpt.evaluate.benchmarks import WheelSource, write_benchmarks
@@ -65,3 +67,18 @@ def make_scorer(loaded):
         return Scorer(copy.deepcopy(model).to(dtype), tokenizer, batch_tokens, add_bos_token)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def task_hub(tmp_path_factory):
+    """The made-up data sets of lm-eval's tasks on a hub of their own."""
+    with TaskHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def proof(task_hub, tmp_path_factory):
+    """A folder with the tiny models of any_task.READERS and the hub's benchmarks."""
+    folder = tmp_path_factory.mktemp("proof")
+    task_table.prepare(task_hub, folder)
+    return folder

@@ -24,7 +24,7 @@ from transformers import (
 from cpt.errors import UserError
 from cpt.evaluate import generation
 from cpt.evaluate.generation import Generator, Request
-from cpt.evaluate.growing import rows_can_join
+from cpt.evaluate.growing import GrowingBatch, rows_can_join, rows_can_share
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300}
 INNER = {"intermediate_size": 64, "max_position_embeddings": 128}
@@ -103,6 +103,29 @@ def test_any_batch_gives_what_transformers_gives_prompt_by_prompt(kind, tokenize
     assert [completion.ending for completion in given] == [
         "limit" if len(tokens) == NEW else "eos" for tokens in expected
     ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox", "gemma3"])
+def test_a_beginning_of_all_prompts_is_read_once(kind, tokenizer, monkeypatch):
+    model = random_model(kind)
+    shared = rows_can_share(model)
+    assert shared == (kind != "gemma3")  # whose layers see windows
+    examples = [tuple(range(100 + n, 160 + n)) for n in (0, 60)]
+    few = [(*examples[n % 2], *prompt) for n, prompt in enumerate(prompts(12, longest=20))]
+    few += [examples[0], *prompts(2), (*examples[0], *range(200, 220), 9)]
+    read, forward = [], GrowingBatch._forward
+    monkeypatch.setattr(
+        GrowingBatch,
+        "_forward",
+        lambda self, ids, *rest: read.append(ids.numel()) or forward(self, ids, *rest),
+    )
+    expected = [theirs(model, prompt, 9) for prompt in few]
+    for size in (1, 4, 16):
+        read.clear()
+        given = Generator(model, tokenizer, size).generate([Request(prompt, 9) for prompt in few])
+        assert [completion.tokens for completion in given] == expected, size
+        if shared:  # examples twice, the rest with padding, and the answers
+            assert sum(read) < 2 * 60 + 60 + len(few) * (40 + 9)
 
 
 def test_a_longrope_model_crosses_from_short_frequencies_to_long_ones(tokenizer):

@@ -174,11 +174,11 @@ def test_a_killed_scoring_asks_only_for_the_rest_and_ends_with_the_same_bytes(ma
     killed.answers, score = Answers(kept), killed._score
     calls = []
 
-    def dying(row, questions):
+    def dying(row, questions, stem):
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(len(questions))
-        return score(row, questions)
+        return score(row, questions, stem)
 
     killed._score = dying
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +188,7 @@ def test_a_killed_scoring_asks_only_for_the_rest_and_ends_with_the_same_bytes(ma
     second = make_scorer(80)
     second.answers, score = Answers(kept), second._score
     asked = []
-    second._score = lambda row, questions: asked.append(len(questions)) or score(row, questions)
+    second._score = lambda row, questions, stem: asked.append(len(questions)) or score(row, questions, stem)
     assert second._loglikelihood_tokens(requests) == whole  # to the bit
     assert len(calls) == 3 and sum(calls) + sum(asked) == len(requests)
     third = make_scorer(80)

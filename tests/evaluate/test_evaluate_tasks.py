@@ -12,10 +12,11 @@ import torch
 from miniature_wheel import COUNTS
 
 import evaluate_tasks as stage
-from cpt.config_runs import Scoring
+from cpt.config_evaluate import ScoredTask, Scoring
 from cpt.errors import UserError
 from cpt.evaluate.scorer import Scorer
 from cpt.evaluate.tasks import DEFINITIONS, benchmark_items, choose_items, evaluate_task
+from cpt.files import sha256_of
 from cpt.stage import arguments
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_tasks.py"
@@ -30,7 +31,7 @@ class Oracle(Scorer):
         super().__init__(copy.deepcopy(loaded[0]), loaded[1], 4, False)
         self.table = table or {}
 
-    def _loglikelihood_tokens(self, requests, disable_tqdm=True):
+    def loglikelihood(self, requests, disable_tqdm=True):
         return [
             (
                 next(
@@ -39,7 +40,7 @@ class Oracle(Scorer):
                 ),
                 False,
             )
-            for (context, continuation), _, _ in requests
+            for context, continuation in (request.args for request in requests)
         ]
 
 
@@ -151,19 +152,13 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
     assert (result["n"], result["items_of_full"], result["metrics"]["acc"]) == (2, 2, 0.5)
     assert [sample["gold"] for sample in samples] == [0, 1] and result["chance"] == (1 / 2 + 1 / 3) / 2
     assert samples[0]["bits_per_byte"] == pytest.approx(4 / math.log(2) / 4)
-    with pytest.raises(UserError, match=r"evaluate\.tasks\.rivers: neither .* which has capitals; fix"):
-        evaluate_task(Oracle(loaded), benchmarks, "rivers", None, 0, tmp_path)
-    with pytest.raises(
-        UserError, match=r"evaluate\.tasks\.capitals: not one of .* in evaluate\.include_path"
-    ):
-        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0)
+    assert (result["task"], result["lm_eval_task"], result["output_type"]) == ("capitals",) * 2 + (
+        "multiple_choice",
+    )
     (tmp_path / "capitals.yaml").write_text(OWN.replace("acc", "acc_norm").replace("FILE", str(file)))
-    with pytest.raises(UserError, match=r"capitals: its metric_list must have acc, .*; add it"):
-        evaluate_task(Oracle(loaded, table), benchmarks, "capitals", None, 0, tmp_path)
-    generates = OWN.replace("multiple_choice", "generate_until").replace("FILE", str(file))
-    (tmp_path / "capitals.yaml").write_text(generates.replace("acc", "exact_match"))
-    with pytest.raises(UserError, match="output_type generate_until; only multiple_choice can be scored, so"):
-        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
+    result, samples = evaluate_task(Oracle(loaded, table), benchmarks, "capitals", None, 0, tmp_path)
+    assert list(result["metrics"]) == ["acc_norm", "acc_norm_stderr"]
+    assert [sample["acc"] for sample in samples] == [1, 0]  # kept for tables of answers
 
 
 @pytest.mark.parametrize(
@@ -201,28 +196,13 @@ def test_the_right_answer_is_lm_evals(loaded, benchmarks, tmp_path, target, answ
     assert [sample["gold"] for sample in samples] == gold
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("num_fewshot: 5", "capitals has num_fewshot: 5; only zero-shot is scored, so set it to 0"),
-        ("metric_list: [{metric: acc}, {metric: acc_mutual_info}]", "has the metric acc_mutual_info; only"),
-    ],
-)
-def test_what_a_task_asks_for_is_done_or_refused(loaded, benchmarks, tmp_path, line, message):
-    file = tmp_path / "capitals.jsonl"
-    file.write_text(json.dumps(CAPITALS[0]) + "\n")
-    text = OWN.replace("FILE", str(file)).replace("metric_list: [{metric: acc}]\n", "")
-    (tmp_path / "capitals.yaml").write_text(text + line + "\n")
-    with pytest.raises(UserError, match=message):
-        evaluate_task(Oracle(loaded), benchmarks, "capitals", None, 0, tmp_path)
-
-
 @pytest.fixture
 def values(model_folder, benchmarks, manifest, device):
     """values(folder): the stage's parameters, with outputs in a folder."""
 
     def into(folder):
-        given = {"model": model_folder, "benchmarks": benchmarks, "manifest": manifest, "tasks": STAGE_TASKS}
+        given = {"model": model_folder, "benchmarks": benchmarks, "manifest": manifest}
+        given |= {"columns": {task: ScoredTask(task=task) for task in STAGE_TASKS}}
         outputs = {
             "scores": [folder / f"{task}.json" for task in STAGE_TASKS],
             "samples": [folder / f"{task}.samples.jsonl" for task in STAGE_TASKS],
@@ -266,8 +246,31 @@ def test_answers_of_another_way_of_scoring_are_removed(tmp_path, values):
     assert len(now) == len(kept) == len(STAGE_TASKS) and not now & kept
 
 
+def test_the_exam_and_items_of_a_columns_own(tmp_path, values):
+    exam = tmp_path / "exam"
+    exam.mkdir()
+    file = exam / "exam.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in CAPITALS))
+    (exam / "exam.yaml").write_text(OWN.replace("FILE", str(file)).replace("capitals", "exam"))
+    names = ["exam", "some"]
+    given = values(tmp_path) | {
+        "columns": {"exam": ScoredTask(task="exam"), "some": ScoredTask(task="exam", items=1)},
+        "scores": [tmp_path / f"{name}.json" for name in names],
+        "samples": [tmp_path / f"{name}.samples.jsonl" for name in names],
+        "exam": exam,
+    }
+    stage.evaluate_tasks(**given)
+    all_items, some = (json.loads(path.read_text()) for path in given["scores"])
+    assert (all_items["task"], all_items["n"], some["lm_eval_task"], some["n"]) == ("exam", 2, "exam", 1)
+    assert all_items["benchmark_sha256"] == sha256_of(file)
+    assert list(all_items["metrics"]) == ["acc", "acc_stderr"] and all_items["cut"] == {
+        "items": 0,
+        "tokens": 0,
+    }
+
+
 def test_out_of_gpu_memory_names_the_key_to_lower(tmp_path, values, monkeypatch):
-    def too_large(*_):
+    def too_large(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(stage, "evaluate_task", too_large)

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cpt import command
-from cpt.config_runs import Scoring
+from cpt.config_evaluate import Scoring
 from cpt.digest import settings_digest
 
 PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval")  # another version may answer otherwise
@@ -17,9 +17,10 @@ Question = tuple[tuple[int, ...], tuple[int, ...]]  # context and continuation, 
 class Answers:
     """A file of answers by batch, named after what it says of batches: equal batches have equal answers.
 
-    A batch is known by its questions' token ids. Batches depend on all questions of a task, not on what was
-    answered before, so an evaluation that was killed ends with the same bytes as one that wasn't. The file
-    must belong to one model and one way of scoring. Without a path nothing is kept.
+    A batch is known by its questions' token ids, and how many of them were read before it. Batches depend on
+    all questions of a task, not on what was answered before, so an evaluation that was killed ends with the
+    same bytes as one that wasn't. The file must belong to one model and one way of scoring. Without a path
+    nothing is kept.
     """
 
     def __init__(self, path: Path | None = None):
@@ -33,16 +34,16 @@ class Answers:
                 except (ValueError, TypeError):
                     continue  # cut off when the process was killed
 
-    def get(self, questions: list[Question]) -> list[Answer] | None:
-        """The answers to a batch of questions, if they are known."""
-        return self.known.get(_digest(questions))
+    def get(self, questions: list[Question], stem: int) -> list[Answer] | None:
+        """The answers to a batch of questions, if they are known; `stem` tokens are read before the batch."""
+        return self.known.get(_digest(questions, stem))
 
-    def keep(self, questions: list[Question], answers: list[Answer]) -> None:
+    def keep(self, questions: list[Question], stem: int, answers: list[Answer]) -> None:
         """Add the answers to a batch."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps([_digest(questions), answers])
+        line = json.dumps([_digest(questions, stem), answers])
         # A line that was cut off has no end: begin on a new one.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n")
@@ -66,5 +67,5 @@ def remove_former(kept: Path, task: str) -> None:
             former.unlink()
 
 
-def _digest(questions: list[Question]) -> str:
-    return hashlib.sha256(json.dumps(questions).encode()).hexdigest()
+def _digest(questions: list[Question], stem: int) -> str:
+    return hashlib.sha256(json.dumps([stem, questions]).encode()).hexdigest()

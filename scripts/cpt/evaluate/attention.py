@@ -3,10 +3,13 @@
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from cpt.evaluate.trees import Tree, grow_trees
+
+# Keys and values of a stem, [1, heads of keys, tokens, width of a head], by the layers' attention modules.
+States = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
 
 NAME = "prefix_trees"  # transformers' name of this attention
 # The same operations on other shapes: float32 sums in another order, or bfloat16's rounding.
@@ -16,7 +19,8 @@ TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 class Place(NamedTuple):
     """Where a tree stands in its row, and what its tokens behind the trunk see.
 
-    `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None if there are none.
+    `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None if there are none. With a stem
+    it has a row for each token of the tree, and the stem's tokens are its first columns.
     """
 
     begin: int
@@ -25,13 +29,15 @@ class Place(NamedTuple):
     mask: torch.Tensor | None
 
 
-def _mask(tree: Tree, like: torch.Tensor) -> torch.Tensor | None:
-    behind = len(tree) - tree.trunk
-    if not behind:
+def _mask(tree: Tree, stem: int, like: torch.Tensor) -> torch.Tensor | None:
+    first = 0 if stem else tree.trunk
+    if first == len(tree):
         return None
-    seen = torch.zeros(behind, len(tree), dtype=torch.bool)
+    seen = torch.ones(len(tree) - first, stem + len(tree), dtype=torch.bool)
+    seen[:, stem:] = False
+    seen[: tree.trunk - first, stem:].fill_(True).tril_()
     for token, places in tree.rest():
-        seen[token - tree.trunk, places] = True
+        seen[token - first, [stem + place for place in places]] = True
     mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
     return mask.to(like.device)
 
@@ -44,20 +50,36 @@ def prefix_tree_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     places: list[Place] | None = None,
+    stem: States | None = None,
+    kept: States | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query, key, value are [1, heads, tokens, width].
 
     Returns [1, tokens, heads, width]. Each trunk is causal attention, which has the fastest kernels; what
-    is behind it attends with a small mask.
+    is behind it attends with a small mask. All tokens see the `stem`; `kept` gets this row's keys and values.
     """
     if places is None:
         raise TypeError(f"{type(module).__name__} doesn't hand its arguments on to attention")
+    if kept is not None:
+        kept[module] = (key, value)
     groups = query.shape[1] // key.shape[1]
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    if stem is not None:
+        largest = max(place.end - place.begin for place in places)
+        held = (pad(part, (0, 0, 0, largest)) for part in stem[module])
+        keys, values = (part.repeat_interleave(groups, dim=1) for part in held)
+        before = keys.shape[2] - largest
     if groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for begin, trunk_end, end, mask in places:
+        if stem is not None:
+            seen = before + end - begin
+            keys[:, :, before:seen], values[:, :, before:seen] = key[:, :, begin:end], value[:, :, begin:end]
+            q, k, v = query[:, :, begin:end], keys[:, :, :seen], values[:, :, :seen]
+            whole = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+            out[:, begin:end] = whole.transpose(1, 2)
+            continue
         q, k, v = (part[:, :, begin:trunk_end] for part in (query, key, value))
         trunk = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
         out[:, begin:trunk_end] = trunk.transpose(1, 2)
@@ -72,17 +94,32 @@ AttentionInterface.register(NAME, prefix_tree_attention)
 
 
 @torch.inference_mode()
-def hidden_states(model: PreTrainedModel, trees: list[Tree]) -> torch.Tensor:
-    """The last hidden states, [tokens, width], of a row of trees in a model with attention NAME."""
+def hidden_states(
+    model: PreTrainedModel, trees: list[Tree], stem: States | None = None, kept: States | None = None
+) -> torch.Tensor:
+    """The last hidden states, [tokens, width], of a row of trees in a model with attention NAME.
+
+    The trees stand behind a `stem`, if there is one. `kept` gets the keys and values of the row.
+    """
     like = model.get_input_embeddings().weight
+    before = next(iter(stem.values()))[0].shape[2] if stem else 0
     places, begin = [], 0
     for tree in trees:
-        places.append(Place(begin, begin + tree.trunk, begin + len(tree), _mask(tree, like)))
+        places.append(Place(begin, begin + tree.trunk, begin + len(tree), _mask(tree, before, like)))
         begin += len(tree)
     ids = torch.tensor([[token for tree in trees for token in tree.tokens]], device=like.device)
     positions = torch.tensor([[p for tree in trees for p in tree.positions]], device=like.device)
-    output = model.base_model(input_ids=ids, position_ids=positions, use_cache=False, places=places)
+    output = model.base_model(
+        input_ids=ids, position_ids=positions, use_cache=False, places=places, stem=stem, kept=kept
+    )
     return output.last_hidden_state[0]
+
+
+def stem_states(model: PreTrainedModel, tokens: tuple[int, ...]) -> States:
+    """The keys and values of a stem, for the rows of trees behind it."""
+    kept: States = {}
+    hidden_states(model, grow_trees([tokens], 0), kept=kept)
+    return kept
 
 
 @torch.inference_mode()
@@ -105,17 +142,20 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
         model.base_model(input_ids=torch.tensor([ids], device=device), use_cache=False).last_hidden_state[0]
         for ids in sequences
     ]
-    trees = grow_trees(sequences, largest=100)
+    (tree,) = grow_trees(sequences, largest=100)
+    stem = 5
+    (behind,) = grow_trees([sequence[stem:] for sequence in sequences], largest=100, stem=stem)
     try:
         model.set_attn_implementation(NAME)
-        states = hidden_states(model, [*trees, *trees]).split([len(tree) for tree in trees] * 2)
-    except (AttributeError, TypeError, ValueError, RuntimeError):
+        alone = hidden_states(model, [tree, tree])[len(tree) :]
+        stemmed = hidden_states(model, [behind, behind], stem_states(model, beginning[:stem]))[len(behind) :]
+    except (AttributeError, TypeError, ValueError, RuntimeError, StopIteration):
         model.set_attn_implementation(own)
         return False
     pairs = [
-        (row[path], expected[number])
-        for tree, row in zip(trees, states[len(trees) :], strict=True)
-        for path, number in zip(tree.paths, tree.numbers, strict=True)
+        (states[path], expected[number][first:])
+        for states, grown, first in ((alone, tree, 0), (stemmed, behind, stem))
+        for path, number in zip(grown.paths, grown.numbers, strict=True)
     ]
     tolerance = TOLERANCES.get(model.dtype, 1e-1)
     same = all((one - other).abs().max() <= tolerance * other.abs().max() for one, other in pairs)

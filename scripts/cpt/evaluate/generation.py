@@ -20,7 +20,9 @@ from transformers import (
 )
 
 from cpt.errors import UserError
-from cpt.evaluate.growing import GrowingBatch, rows_can_join
+from cpt.evaluate.growing import GrowingBatch, rows_can_join, rows_can_share
+from cpt.evaluate.stems import find_families
+from cpt.evaluate.trees import grow_trees
 from cpt.progress import Progress
 from cpt.rotary import original_length
 
@@ -28,6 +30,7 @@ from cpt.rotary import original_length
 # rounded them otherwise. The largest differences met are a tenth of it in float32 (docs/using.md).
 TIES = {torch.float32: 3e-5, torch.bfloat16: 2e-2}
 JOINING = 4  # waiting prompts join a batch as soon as one row in so many is free
+LEAST_SAVED = 256  # tokens that reading a common beginning of prompts once must save
 # Settings in generation_config.json that change what greedy generation gives.
 PROCESSORS = {
     "repetition_penalty": RepetitionPenaltyLogitsProcessor,
@@ -86,6 +89,7 @@ class Generator:
         kept: file of what was generated, written as rows end: a killed job does only the rest. It must belong
             to this model. None: nothing is kept.
         label: what the prompts are, for progress and errors.
+        context: tokens that a prompt and its answer have room for; None: what the model's config says.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Generator:
         batch_size: int,
         kept: Path | None = None,
         label: str = "answers",
+        context: int | None = None,
     ):
         self.model, self.tokenizer = model, tokenizer
         self.original = original_length(model.config)  # of a longrope model: where its frequencies change
@@ -103,7 +108,7 @@ class Generator:
         ends = model.generation_config.eos_token_id
         self.ends = {ends} if isinstance(ends, int) else set(ends or ())
         self.processors = _processors(model)
-        self.context = model.config.max_position_embeddings
+        self.context = context or model.config.max_position_embeddings
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each prompt; returns the completions in the order of the requests.
@@ -115,7 +120,7 @@ class Generator:
         known = self._read()
         rest = {request for request in fitting if _digest(request) not in known}
         with Progress(self.label, len(rest), "answer") as bar:
-            for row in self._continue(sorted(rest, key=_long_first)):
+            for row in self._continue(self._ordered(rest)):
                 known[_digest(row.request)] = (row.tokens, row.ending)
                 self._keep(row)
                 bar.advance()
@@ -134,7 +139,7 @@ class Generator:
         if room < 1:
             raise UserError(
                 f"{self.label}: {request.max_new_tokens} new tokens leave no room for a prompt in the "
-                f"context of {self.context} tokens; lower their number"
+                f"context of {self.context} tokens; lower their number (a task's max_gen_toks)"
             )
         if not request.prompt:
             raise UserError(
@@ -142,15 +147,34 @@ class Generator:
             )
         return request._replace(prompt=tuple(request.prompt[-room:]))
 
+    def _ordered(self, requests: set[Request]) -> list[tuple[Request, tuple[int, ...]]]:
+        """The requests in the order in which they begin, each with what its prompt has in common with others.
+
+        Long prompts come first, so that running out of memory shows at once.
+        """
+        long_first = sorted(requests, key=lambda request: (-len(request.prompt), request))
+        if not rows_can_share(self.model):
+            return [(request, ()) for request in long_first]
+        prompts = [request.prompt for request in long_first]
+        longest = [len(prompt) - 1 for prompt in prompts]
+        families = [
+            (family.stem, sorted(number for tree in family.trees for number in tree.numbers))
+            for family in find_families(prompts, longest, grow_trees(prompts, 0), LEAST_SAVED)
+        ]
+        families = sorted((numbers, stem) for stem, numbers in families)
+        return [(long_first[n], prompts[n][:stem]) for numbers, stem in families for n in numbers]
+
     @torch.inference_mode()
-    def _continue(self, requests: list[Request]) -> Iterator[Row]:
-        """Generate for all requests; yields a row for each as it ends."""
+    def _continue(self, requests: list[tuple[Request, tuple[int, ...]]]) -> Iterator[Row]:
+        """Generate for all requests, given with their stems; yields a row for each as it ends."""
         waiting, rows, batch = deque(requests), [], GrowingBatch(self.model)
         while waiting or rows:
             free = self.batch_size - len(rows)
             if waiting and free * JOINING >= self.batch_size:
-                joining = [Row(waiting.popleft()) for _ in range(min(free, len(waiting)))]
-                self._extend(joining, batch.add([row.request.prompt for row in joining]))
+                joining, stem = [], waiting[0][1]
+                while waiting and waiting[0][1] == stem and len(joining) < free:
+                    joining.append(Row(waiting.popleft()[0]))
+                self._extend(joining, batch.add([row.request.prompt for row in joining], stem))
                 rows += joining
             elif self.original is not None and len(rows[0].sequence) == self.original + 1:
                 batch.keep([])  # the keys in the cache have the other frequencies
@@ -211,7 +235,7 @@ class Generator:
 
     def _text(self, tokens: Sequence[int], stop: tuple[str, ...]) -> str:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text[: min((text.index(each) for each in stop if each in text), default=len(text))]
+        return text[: min((text.index(each) for each in stop if each and each in text), default=len(text))]
 
     def _read(self) -> dict[str, tuple[list[int], Ending]]:
         """What earlier jobs have left in the file, by the digest of the request."""
@@ -247,8 +271,3 @@ def _processors(model: PreTrainedModel) -> LogitsProcessorList:
 
 def _digest(request: Request) -> str:
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
-
-
-def _long_first(request: Request) -> tuple[int, Request]:
-    """The order of requests: running out of memory shows at once."""
-    return (-len(request.prompt), request)

@@ -8,6 +8,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from cpt.rotary import original_length
+
 
 def rows_can_join(model: PreTrainedModel) -> bool:
     """Whether all that a model remembers of its tokens are keys and values, which padding is masked in.
@@ -16,6 +18,16 @@ def rows_can_join(model: PreTrainedModel) -> bool:
     """
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     return kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and not model._is_stateful
+
+
+def rows_can_share(model: PreTrainedModel) -> bool:
+    """Whether rows can begin with keys and values that were computed once for all of them.
+
+    Not so with attention windows, whose layers keep the last tokens alone, nor where the frequencies of the
+    rotary embedding depend on the length.
+    """
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return kinds == {DynamicLayer} and not model._is_stateful and original_length(model.config) is None
 
 
 class GrowingBatch:
@@ -27,15 +39,22 @@ class GrowingBatch:
         self.accepted = inspect.signature(model.forward).parameters.keys()
         self.cache: DynamicCache | None = None
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)  # [rows, width]; 0 is padding
+        self.stem: tuple[int, ...] = ()
+        self.stem_cache: DynamicCache | None = None  # one row
 
-    def add(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read prompts as further rows; returns the logits after them, [prompts, vocabulary]."""
+    def add(self, prompts: Sequence[Sequence[int]], stem: tuple[int, ...] = ()) -> torch.Tensor:
+        """Read prompts as further rows; returns the logits after them, [prompts, vocabulary].
+
+        All prompts begin with `stem`, which is shorter than they are and is read once for all calls with it.
+        """
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         ids, mask = ids.to(self.device), mask.to(self.device)
-        cache = DynamicCache(config=self.model.config)
-        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        cache = self._begun(stem, [width - len(prompt) for prompt in prompts])
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        # The longest prompt's tokens behind the stem, and as many at the end of each other one.
+        logits = self._forward(ids[:, len(stem) :], mask, positions[:, len(stem) :], cache)
         if self.cache is None:
             self.cache, self.mask = cache, mask
             return logits
@@ -47,6 +66,20 @@ class GrowingBatch:
             layer.values = torch.cat([layer.values, joining.values])
         self.mask = torch.cat([pad(each, (longest - each.shape[1], 0)) for each in (self.mask, mask)])
         return logits
+
+    def _begun(self, stem: tuple[int, ...], paddings: Sequence[int]) -> DynamicCache:
+        """A cache as wide as the stem, of rows that begin with `paddings` tokens and then with the stem."""
+        cache = DynamicCache(config=self.model.config)
+        if not stem:
+            return cache
+        if stem != self.stem:
+            ids = torch.tensor([stem], device=self.device)
+            self.stem, self.stem_cache = stem, DynamicCache(config=self.model.config)
+            positions = torch.arange(len(stem), device=self.device)[None]
+            self._forward(ids, torch.ones_like(ids), positions, self.stem_cache)
+        for number, layer in enumerate(self.stem_cache.layers):
+            cache.update(*(_behind_padding(part, paddings) for part in (layer.keys, layer.values)), number)
+        return cache
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
         """Read one more token in each row; returns the logits after them, [rows, vocabulary]."""
@@ -71,6 +104,16 @@ class GrowingBatch:
         given = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
         given = {name: value for name, value in given.items() if name in self.accepted}
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, **given).logits[:, -1]
+
+
+def _behind_padding(part: torch.Tensor, paddings: Sequence[int]) -> torch.Tensor:
+    """Rows of a stem's keys or values, [1, heads, tokens, width of a head], each moved to the right."""
+    rows = part.new_zeros(len(paddings), *part.shape[1:])
+    size = part.shape[2]
+    for row, padding in zip(rows, paddings, strict=True):
+        if padding < size:
+            row[:, padding:] = part[0, :, : size - padding]
+    return rows
 
 
 def _set_width(cache: DynamicCache, width: int) -> None:

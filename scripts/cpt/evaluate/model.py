@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.logging import disable_progress_bar
 
 from cpt.cuda import require_cuda
@@ -33,6 +34,28 @@ def load_model(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.backend_tokenizer.encode_special_tokens = True
     return model, tokenizer
+
+
+class _States(BaseModelOutputWithPast):
+    """What the layers of a model give: the last hidden states, and nothing else that it may ask for."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def logits_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+    """The logits, [tokens, vocabulary], of last hidden states, [tokens, width].
+
+    The model's own forward pass makes them, as some scale or cap what the output embeddings give (Gemma 2,
+    Granite, Cohere); its layers are passed over.
+    """
+    layers = model.base_model
+    output = _States(last_hidden_state=states[None])
+    layers.forward = lambda *_, **__: output
+    try:
+        return model(input_ids=states.new_zeros(1, len(states), dtype=torch.long), use_cache=False).logits[0]
+    finally:
+        del layers.forward  # the class's is there again
 
 
 def set_up_device(threads: int, device: Device) -> None:

@@ -1,37 +1,53 @@
-"""Log-likelihoods of answers, for lm-eval: what questions and answers have in common is computed once."""
+"""What lm-eval asks of a model, for lm-eval: what questions and answers have in common is computed once."""
 
-from collections.abc import Sequence
+import functools
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from cpt.errors import UserError
+from cpt.evaluate import generation
 from cpt.evaluate.answers import Answer, Answers, Question
-from cpt.evaluate.attention import hidden_states, shares_prefixes
-from cpt.evaluate.model import load_model
-from cpt.evaluate.trees import Tree, grow_trees, pack_trees
+from cpt.evaluate.attention import NAME, States, hidden_states, shares_prefixes, stem_states
+from cpt.evaluate.model import load_model, logits_of
+from cpt.evaluate.stems import Row, plan_rows
+from cpt.evaluate.trees import Tree
 from cpt.progress import Progress
-from cpt.rotary import grouped_by_frequencies
+from cpt.rotary import grouped_by_frequencies, original_length
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation) as text, then as ids
+Item = tuple[str | None, int | None]  # (task, number of the item)
 
 HEAD_POSITIONS = 128  # whose logits exist at once: 25 MB at a vocabulary of 49,152
+CACHED_TOKENS = 8  # of generation's rows together, in units of batch_tokens
+GREEDY = {"do_sample": (None, False), "num_beams": (None, 1), "temperature": (None, 0.0)}
+ALLOWED = {"until", "max_gen_toks", "top_p", "top_k"}  # the last two change nothing without sampling
 
 
 @register_model("prefix-trees")
 class Scorer(TemplateLM):
-    """A model under lm-eval's interface; its splitting of text into context and answer is inherited.
+    """A model under lm-eval's interface, whose answers are those of lm-eval's own class (HFLM).
 
     The sequences of all requests (a context and an answer less its last token, which is only predicted)
     form prefix trees: an answer attends to its context and to itself, at the positions it would have if it
     stood there alone, and whatever begins alike is computed once. Trees are packed into rows of at most
-    `batch_tokens` tokens without padding. Logits exist only where an answer's token is predicted. The
+    `batch_tokens` tokens without padding; a longer beginning that many share, such as a task's examples,
+    is read once before their rows. Logits exist only where an answer's token is predicted. The
     probabilities are those of separate passes, but for rounding (docs/evaluation.md).
+
+    `label` names the task under way, `answers` keeps what it was answered; by (task, number of the item),
+    `cuts` has the tokens that didn't fit into the context and `endings` what ended a generation. Whoever
+    begins a task sets all four.
     """
 
     def __init__(
@@ -47,10 +63,18 @@ class Scorer(TemplateLM):
                 "evaluate.add_bos_token: true, but the model's tokenizer has no BOS token; set it to false"
             )
         self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
-        self.prefix = [tokenizer.bos_token_id] if add_bos_token else []
-        self.max_length = model.config.max_position_embeddings
+        self.add_bos_token = add_bos_token
+        self.max_length = resolve_max_length(model.config, tokenizer)
+        self.own_attention = model.config._attn_implementation
         self.shares = shares_prefixes(model)
         self.label, self.answers = "answers", Answers()
+        self.cuts: dict[Item, int] = {}
+        self.endings: dict[Item, str] = {}
+        backend = tokenizer.backend_tokenizer
+        # A question is encoded once for all of its answers.
+        self.text_ids = functools.lru_cache(64)(
+            lambda text: backend.encode(text, add_special_tokens=False).ids
+        )
 
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], config: dict[str, Any] | None = None) -> "Scorer":
@@ -65,78 +89,205 @@ class Scorer(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return self.model.config.eos_token_id
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without context: BOS, or EOS in a tokenizer without one."""
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else bos
+
+    @property
+    def max_gen_toks(self) -> int:
+        return 256
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
 
     @property
     def tokenizer_name(self) -> str:
-        return "model folder"
+        return self.tokenizer.name_or_path.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-        """Token ids of `string`, after BOS if add_bos_token is set and `add_special_tokens` isn't False."""
-        prefix = self.prefix if add_special_tokens is not False else []
-        return prefix + self.tokenizer.backend_tokenizer.encode(string, add_special_tokens=False).ids
+        """Token ids of `string`, after BOS if `add_special_tokens`, or add_bos_token in its absence, says so.
 
-    def loglikelihood(self, requests: list, disable_tqdm: bool = True) -> list[Answer]:
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        A text that begins with BOS as text gets no other. All other special strings stay text.
+        """
+        bos, wanted = self.tokenizer.bos_token, add_special_tokens
+        if wanted is None:
+            wanted = self.add_bos_token
+            if bos and string.startswith(bos):
+                wanted, string = True, string.removeprefix(bos)
+        prefix = [self.tokenizer.bos_token_id] if wanted else []
+        return prefix + self.text_ids(string)
 
-    def loglikelihood_rolling(self, requests: list, disable_tqdm: bool = True) -> list[float]:
-        raise NotImplementedError("bits per byte has a script of its own")
+    def tok_decode(self, tokens: int | Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
 
-    def generate_until(self, requests: list, disable_tqdm: bool = True) -> list[str]:
-        raise NotImplementedError("only tasks that compare given answers are scored")
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Answer]:
+        """Log-probability (nats) of each continuation given its context, and whether it is the argmax."""
+        asked = [self._encoded(*request.args) for request in requests]
+        return self._answer(asked, [(request.task_name, request.doc_id) for request in requests])
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+        """Log-probability (nats) of each text, in windows of the model's context, each token once."""
+        windows, owners = [], []
+        for number, request in enumerate(requests):
+            tokens = self.tok_encode(*request.args)
+            for window in get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, 1):
+                windows.append(make_disjoint_window(window))
+                owners.append(number)
+        items = [(requests[number].task_name, requests[number].doc_id) for number in owners]
+        totals = [0.0] * len(requests)
+        for number, (value, _) in zip(owners, self._answer(windows, items), strict=True):
+            totals[number] += value
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        """What the model continues each prompt with, greedily, up to a stop string."""
+        if not requests:
+            return []
+        asked = [self._generation(request) for request in requests]
+        widest = max(min(self.max_length, len(one.prompt) + one.max_new_tokens) for one in asked)
+        rows = max(1, CACHED_TOKENS * self.batch_tokens // widest)
+        generator = generation.Generator(
+            self.model, self.tokenizer, rows, self.answers.path, self.label, self.max_length
+        )
+        self.model.set_attn_implementation(self.own_attention)
+        try:
+            completions = generator.generate(asked)
+        finally:
+            if self.shares:
+                self.model.set_attn_implementation(NAME)
+        for request, completion in zip(requests, completions, strict=True):
+            item = (request.task_name, request.doc_id)
+            self._count(item, completion.cut)
+            self.endings[item] = completion.ending
+        self._say_cuts()
+        return [completion.text for completion in completions]
 
     def _loglikelihood_tokens(self, requests: Sequence[Request], disable_tqdm: bool = True) -> list[Answer]:
-        """Log-probability (nats) of each continuation given its context, and whether it is the argmax.
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        return self._answer(pairs, [(None, None)] * len(pairs))
 
-        A context that doesn't fit is cut at its start, as lm-eval does.
-        """
-        questions: list[Question] = []
-        for _, context, continuation in requests:
-            room = self.max_length + 1 - len(continuation)
-            if room < 1:
+    def _encoded(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Context and continuation as ids; without a context, the prefix token is there for it."""
+        if context:
+            return self._encode_pair(context, continuation)
+        ids = self.tok_encode(continuation, add_special_tokens=False)
+        has_prefix = ids[:1] == [self.prefix_token_id]
+        return (ids[:1], ids[1:]) if has_prefix else ([self.prefix_token_id], ids)
+
+    def _generation(self, request: Instance) -> generation.Request:
+        """The request of a prompt, with the stop strings and the limit that lm-eval's own class has."""
+        context, given = request.args
+        settings = normalize_gen_kwargs(given, self.max_gen_toks)
+        where = self._name((request.task_name, request.doc_id))
+        for key in sorted(settings.keys() - ALLOWED):
+            if settings[key] not in GREEDY.get(key, (None,)):
                 raise UserError(
-                    f"{self.label}: an answer of {len(continuation)} tokens doesn't fit into the model's "
-                    f"context of {self.max_length} tokens; leave the task out of evaluate.tasks"
+                    f"{where}: generation_kwargs has {key}: {settings[key]}, but answers are generated "
+                    "greedily; remove it from the task's YAML file, or leave the task out of evaluate.tasks"
                 )
-            questions.append((tuple(context[-room:]), tuple(continuation)))
-        sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
-        found: list[Answer | None] = [None] * len(requests)
-        with Progress(self.label, len(requests), "answer") as bar:
-            for row in self._rows(sequences):
-                numbers = [number for tree in row for number in tree.numbers]
-                batch = [questions[number] for number in numbers]
-                answers = self.answers.get(batch)
-                if answers is None:
-                    answers = self._score(row, batch)
-                    self.answers.keep(batch, answers)
-                for number, answer in zip(numbers, answers, strict=True):
-                    found[number] = answer
-                bar.advance(len(numbers))
-        return found
+        if settings["max_gen_toks"] < 1:
+            raise UserError(
+                f"{where}: generation_kwargs has max_gen_toks: {settings['max_gen_toks']}; give it at least 1"
+            )
+        prompt = tuple(self.tok_encode(context))
+        if not prompt:
+            raise UserError(
+                f"{where}: the prompt is empty, and a model can only continue some text; remove the item, "
+                "or give the task a description"
+            )
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        until = handle_stop_sequences(settings["until"], eos)
+        return generation.Request(prompt, settings["max_gen_toks"], tuple(until))
 
-    def _rows(self, sequences: list[tuple[int, ...]]) -> list[list[Tree]]:
-        """Rows of trees with every sequence; of models that look at lengths, with those that may meet."""
-        rows = []
+    def _name(self, item: Item) -> str:
+        """How messages name an item."""
+        return self.label if item[0] is None else f"{item[0]}, item {item[1]}"
+
+    def _count(self, item: Item, cut: int) -> None:
+        if cut > 0:
+            self.cuts[item] = max(cut, self.cuts.get(item, 0))
+
+    def _say_cuts(self) -> None:
+        if self.cuts:
+            logging.warning(
+                f"{self.label}: {len(self.cuts)} items are too long for the model's context of "
+                f"{self.max_length} tokens; as lm-eval does, {sum(self.cuts.values())} tokens at their start "
+                "were cut"
+            )
+
+    def _fit(self, item: Item, context: Sequence[int], continuation: Sequence[int]) -> Question:
+        """A context and an answer that the model has room for; the context is cut at its start."""
+        if not context or not continuation:
+            raise UserError(
+                f"{self._name(item)}: lm-eval can't score "
+                + ("an answer without a token" if context else "a question that is nothing but spaces")
+                + "; remove the item, or fix doc_to_text and doc_to_choice of the task"
+            )
+        room = self.max_length + 1 - len(continuation)
+        if room < 1:
+            raise UserError(
+                f"{self._name(item)}: an answer of {len(continuation)} tokens doesn't fit into the model's "
+                f"context of {self.max_length} tokens; leave the task out of evaluate.tasks"
+            )
+        self._count(item, len(context) - room)
+        return tuple(context[-room:]), tuple(continuation)
+
+    def _answer(self, pairs: Sequence[tuple[list[int], list[int]]], items: Sequence[Item]) -> list[Answer]:
+        """The answers to pairs of context and continuation."""
+        questions = [self._fit(item, *pair) for item, pair in zip(items, pairs, strict=True)]
+        self._say_cuts()
+        answers: list[Answer | None] = [None] * len(questions)
+        stem, states = (), None
+        with Progress(self.label, len(questions), "answer") as bar:
+            for row in self._rows(questions):
+                batch = [questions[number] for number in row.numbers]
+                scores = self.answers.get(batch, len(row.stem))
+                if scores is None:
+                    if row.stem != stem:
+                        states = None  # frees the memory of the last one's
+                        stem, states = row.stem, stem_states(self.model, row.stem) if row.stem else None
+                    scores = self._score(row, batch, states)
+                    self.answers.keep(batch, len(row.stem), scores)
+                for number, answer in zip(row.numbers, scores, strict=True):
+                    answers[number] = answer
+                bar.advance(len(batch))
+        return answers
+
+    def _rows(self, questions: Sequence[Question]) -> Iterator[Row]:
+        """Rows with every question; of models that look at lengths, with those that may meet."""
+        sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
+        original = original_length(self.model.config)
         for group in grouped_by_frequencies([len(sequence) for sequence in sequences], self.model.config):
-            # Without shared prefixes a tree has one path.
-            trees = grow_trees([sequences[n] for n in group], self.batch_tokens if self.shares else 0)
-            for tree in trees:
-                tree.numbers = [group[number] for number in tree.numbers]
-            rows += pack_trees(trees, self.batch_tokens)
-        return rows
+            chosen = [sequences[number] for number in group]
+            # The first prediction isn't the stem's. A stem alone would be of another length than all.
+            stems = original is None or max(map(len, chosen)) <= original
+            longest = [stems * (len(questions[number][0]) - 1) for number in group]
+            for row in plan_rows(chosen, longest, self.batch_tokens, self.shares):
+                for tree in row.trees:
+                    tree.numbers = [group[number] for number in tree.numbers]
+                yield row
 
     @torch.inference_mode()
-    def _score(self, row: list[Tree], questions: list[Question]) -> list[Answer]:
-        """The answers of a row of trees; `questions` are in the order of the trees' paths."""
+    def _score(self, row: Row, questions: list[Question], stem: States | None) -> list[Answer]:
+        """The answers of a row; `questions` are in the order of the trees' paths, behind the row's stem."""
         paths, begin = [], 0
-        for tree in row:
+        for tree in row.trees:
             paths += [[begin + place for place in path] for path in tree.paths]
             begin += len(tree)
         # The states whose logits are needed, each once: answers of one token share theirs.
-        places = [path[len(context) - 1 :] for path, (context, _) in zip(paths, questions, strict=True)]
+        places = [
+            path[len(context) - 1 - len(row.stem) :]
+            for path, (context, _) in zip(paths, questions, strict=True)
+        ]
         needed = sorted({place for some in places for place in some})
         index = {place: at for at, place in enumerate(needed)}
-        states = hidden_states(self.model, row) if self.shares else self._alone(row)
+        states = hidden_states(self.model, row.trees, stem) if self.shares else self._alone(row.trees)
         rows = torch.tensor([index[place] for some in places for place in some], device=states.device)
         targets = torch.tensor(
             [token for _, continuation in questions for token in continuation], device=states.device
@@ -155,11 +306,10 @@ class Scorer(TemplateLM):
 
         `rows` and `targets` [pairs], int64: a row of `states` [positions, width], and the token after it.
         """
-        head = self.model.get_output_embeddings()
         values = torch.empty(len(rows), dtype=torch.float32, device=states.device)
         greedy = torch.empty(len(rows), dtype=torch.bool, device=states.device)
         for begin in range(0, len(states), HEAD_POSITIONS):
-            logits = head(states[begin : begin + HEAD_POSITIONS]).float()
+            logits = logits_of(self.model, states[begin : begin + HEAD_POSITIONS]).float()
             (pairs,) = torch.where((rows >= begin) & (rows < begin + len(logits)))
             at, target = rows[pairs] - begin, targets[pairs]
             greedy[pairs] = logits[at, target] == logits.amax(-1)[at]
@@ -168,8 +318,7 @@ class Scorer(TemplateLM):
 
     def _alone(self, row: list[Tree]) -> torch.Tensor:
         """The hidden states of trees of one path each, from padded rows and the model's own attention."""
-        device = self.model.get_input_embeddings().weight.device
         # Padding stands at the end, where causal attention hides it.
-        ids = pad_sequence([torch.tensor(tree.tokens, device=device) for tree in row], batch_first=True)
+        ids = pad_sequence([torch.tensor(tree.tokens, device=self.device) for tree in row], batch_first=True)
         states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return torch.cat([states[number, : len(tree)] for number, tree in enumerate(row)])

@@ -1,5 +1,6 @@
 """Token sequences whose common beginnings are stored once: prefix trees, packed into rows without padding."""
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ PAIRS_PER_TOKEN = 1_000
 class Tree:
     """Sequences with a common beginning, as the tokens of a depth-first walk.
 
-    `tokens` and `positions` [tokens]: each token and its depth. `paths[i]` are the places in `tokens` of the
-    i-th sequence, whose number in the input is `numbers[i]`. The first `trunk` tokens are the first
-    sequence, each of which sees all before it; a later token sees those of its path up to itself.
+    `tokens` and `positions` [tokens]: each token and its place in its sequence. `paths[i]` are the places in
+    `tokens` of the i-th sequence, whose number in the input is `numbers[i]`. The first `trunk` tokens are the
+    first sequence, each of which sees all before it; a later token sees those of its path up to itself.
     """
 
     tokens: list[int]
@@ -39,19 +40,19 @@ class Tree:
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the common beginning of two sequences."""
-    length = min(len(one), len(other))
-    for place in range(length):
-        if one[place] != other[place]:
-            return place
-    return length
+    lengths = range(1, min(len(one), len(other)) + 1)
+    return bisect(lengths, False, key=lambda length: one[:length] != other[:length])
 
 
-def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int) -> list[Tree]:
+def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int, stem: int = 0) -> list[Tree]:
     """Trees that hold every sequence once, in lexicographic order; equal sequences share a path.
+
+    `stem` tokens stand before each sequence, outside the trees.
 
     In that order a sequence has its longest common beginning with its neighbour. It joins the neighbour's
     tree if the tokens saved are worth the attention lost to tokens that don't see each other
-    (PAIRS_PER_TOKEN), and if the tree stays within `largest` tokens.
+    (PAIRS_PER_TOKEN), and if the tree stays within `largest` tokens. What follows a sequence of about that
+    size or more may make the tree larger by a quarter of it: the answers to a long question stay together.
     """
     trees: list[Tree] = []
     last: tuple[int, ...] = ()
@@ -62,19 +63,25 @@ def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int) -> list[Tree]
         if trees and shared:
             tree = trees[-1]
             behind = len(tree) - tree.trunk + new
-            if new == 0 or (len(tree) + new <= largest and shared * PAIRS_PER_TOKEN >= new * behind):
+            room = max(largest, tree.trunk + tree.trunk // 4) if largest else 0
+            if new == 0:  # equal to the last one
+                tree.paths.append(tree.paths[-1])
+                tree.numbers.append(number)
+                continue
+            if len(tree) + new <= room and shared * PAIRS_PER_TOKEN >= new * behind:
                 tree.paths.append([*tree.paths[-1][:shared], *range(len(tree), len(tree) + new)])
                 tree.tokens += sequence[shared:]
-                tree.positions += range(shared, len(sequence))
+                tree.positions += range(stem + shared, stem + len(sequence))
                 tree.numbers.append(number)
                 continue
         places = list(range(len(sequence)))
-        trees.append(Tree(list(sequence), list(places), len(places), [places], [number]))
+        positions = list(range(stem, stem + len(sequence)))
+        trees.append(Tree(list(sequence), positions, len(places), [places], [number]))
     return trees
 
 
 def pack_trees(trees: Sequence[Tree], tokens: int) -> list[list[Tree]]:
-    """Rows of whole trees, each of at most so many tokens (more only where a tree has more).
+    """Rows of whole trees, each of at most `tokens` tokens (more only where a tree has more).
 
     Large trees come first, so the memory that the whole work takes is needed at its beginning.
     """

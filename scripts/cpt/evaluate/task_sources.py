@@ -1,0 +1,113 @@
+"""Where a task's data are: a repository on the hub, or files on this disk; and which splits it reads."""
+
+import glob
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+from lm_eval.api.task import ConfigurableTask
+
+from cpt.digest import settings_digest
+from cpt.errors import UserError
+
+HUB_FILES = "hf://datasets/"
+
+
+class Source(NamedTuple):
+    """Where a leaf task's data are."""
+
+    repository: str | None  # on the hub
+    files: tuple[str, ...]  # on this disk
+
+
+def key_of(leaf: ConfigurableTask) -> str:
+    """The name of the folder that keeps a leaf task's data: equal for equal data."""
+    named = f"{Path(leaf.DATASET_PATH).name}-{leaf.DATASET_NAME or 'default'}".replace("/", "-")
+    return (
+        f"{named}-{settings_digest([leaf.DATASET_PATH, leaf.DATASET_NAME, leaf.config.dataset_kwargs])[:8]}"
+    )
+
+
+def source_of(leaf: ConfigurableTask, own: bool) -> Source:
+    """Where a leaf task's data are. Raises UserError for what isn't read, or isn't there."""
+    path, arguments = leaf.DATASET_PATH, leaf.config.dataset_kwargs or {}
+    if path is None:
+        raise UserError(
+            f"{leaf.config.task} has no dataset_path; name its data set, or files (json, csv, ...)"
+        )
+    if path in _PACKAGED_DATASETS_MODULES:
+        addresses = _addresses(arguments.get("data_files"))
+        if repositories := sorted({_repository_of(name) for name in addresses if name.startswith(HUB_FILES)}):
+            return Source(repositories[0], ())
+        if remote := [address for address in addresses if "://" in address]:
+            raise UserError(
+                f"{leaf.config.task} reads {remote[0]}, which has no commit that could be pinned; download "
+                "it, and name the file in a YAML file of your own"
+            )
+        folder = Path(arguments.get("data_dir") or "")
+        files = [file for address in addresses for file in sorted(glob.glob(str(folder / address)))]  # noqa: PTH207
+        if not files:
+            raise UserError(
+                f"{leaf.config.task}: no files {', '.join(addresses) or '(data_files)'} (relative to "
+                f"{Path.cwd()}); fix dataset_kwargs: data_files"
+            )
+        return Source(None, tuple(files))
+    if own and Path(path).is_dir():
+        files = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
+        return Source(None, tuple(files))
+    if Path(path).exists():
+        raise UserError(
+            f"{leaf.config.task} reads the data set {path} of the hub, but `datasets` would read the folder "
+            "of that name here; rename the folder"
+        )
+    return Source(path, ())
+
+
+def _addresses(files: Any) -> list[str]:
+    if isinstance(files, dict):
+        files = list(files.values())
+    if isinstance(files, list):
+        return [address for inner in files for address in _addresses(inner)]
+    return [] if files is None else [str(files)]
+
+
+def _repository_of(address: str) -> str:
+    owner, name = address.removeprefix(HUB_FILES).split("/")[:2]
+    return f"{owner}/{name.partition('@')[0]}"
+
+
+def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
+    """The arguments of `datasets` with every file on the hub at a commit."""
+
+    def at_commit(files: Any) -> Any:
+        if isinstance(files, dict):
+            return {split: at_commit(inner) for split, inner in files.items()}
+        if isinstance(files, list):
+            return [at_commit(inner) for inner in files]
+        repository = _repository_of(files) if files.startswith(HUB_FILES) else ""
+        path = files.removeprefix(HUB_FILES).split("/", 2)[-1]
+        return f"{HUB_FILES}{repository}@{commit}/{path}" if repository else files
+
+    files = arguments.get("data_files")
+    return arguments if files is None else {**arguments, "data_files": at_commit(files)}
+
+
+def splits_of(leaf: ConfigurableTask) -> set[str]:
+    """The splits that a leaf task reads: the scored one, and that of its examples, which lm-eval reads even
+    if it gives none."""
+    config = leaf.config
+    scored = config.test_split or config.validation_split
+    examples = leaf.fewshot_cfg.split
+    if examples is None and leaf.fewshot_cfg.samples is None:
+        examples = config.training_split or config.validation_split or config.test_split
+    return {split for split in (scored, examples) if split}
+
+
+def require_commit(task: str, repository: str, commits: dict[str, str]) -> str:
+    """The commit that a repository is pinned at. Raises UserError if there is none."""
+    if repository not in commits:
+        raise UserError(
+            f"evaluate.revisions: {task} reads {repository}, which isn't pinned; add a commit that the hub "
+            f"lists for it, as {repository}: 40 hex digits"
+        )
+    return commits[repository]

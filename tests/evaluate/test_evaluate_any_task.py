@@ -1,0 +1,89 @@
+"""Tasks of lm-eval by their names: prompts, answers and scores are those of lm-eval's own model class."""
+
+from collections import Counter
+
+import any_task
+import pytest
+import task_table
+from any_task import COLUMNS, READERS, REFUSED
+
+CASES = [(kind, column) for kind, (_, columns) in READERS.items() for column in columns]
+
+
+@pytest.fixture(scope="module")
+def compared(task_hub, proof):
+    """{kind of reader: (what the workflow gives, what lm-eval gives)}, by column."""
+    return task_table.compare(task_hub, proof)
+
+
+@pytest.fixture(scope="module")
+def refused(task_hub, proof):
+    """What the tasks of REFUSED give, and what was asked of the hub for them."""
+    before = len(task_hub.asked)
+    return task_table.refuse(task_hub, proof), task_hub.asked[before:]
+
+
+@pytest.mark.parametrize(("kind", "column"), CASES, ids=[f"{kind}-{column.name}" for kind, column in CASES])
+def test_agrees_with_lm_evals_own_model_class(compared, kind, column):
+    ours, other = (each[column.name] for each in compared[kind])
+    assert not ours.error
+    assert any_task.differences(column, ours, other) == []
+
+
+def test_tasks_are_many_and_of_all_types_of_output(compared):
+    runs = compared["no BOS"][0].values()
+    kinds = Counter(run.result["output_type"] for run in runs)
+    assert len({column.task for column in COLUMNS}) > 60 and len(kinds) == 4 and min(kinds.values()) >= 4
+    aggregations = {name for run in runs for name in run.result["aggregations"].values()}
+    assert {"mean", "perplexity", "weighted_perplexity", "bits_per_byte", "bleu"} <= aggregations
+    # Neither all right nor all wrong, or equal scores would say little.
+    scores = [[run.result["metrics"][name] for name in run.result["aggregations"]] for run in runs]
+    assert sum(any(0 < score < 1 for score in some) for some in scores) > 30
+
+
+def test_a_difference_would_be_seen(compared):
+    runs, other = compared["no BOS"]
+    column = COLUMNS[0]
+    run = runs[column.name]
+    moved = {key: (value + 2e-4, greedy) for key, (value, greedy) in run.given.items()}
+    assert len(any_task.differences(column, run._replace(given=moved), other[column.name])) == len(moved)
+    hashes = [{**sample, "prompt_hash": "0"} for sample in run.samples]
+    found = any_task.differences(column, run._replace(samples=hashes[1:]), other[column.name])
+    assert [words for words in found if "in one of the two only" in words]
+    assert sum("prompt_hash differs" in words for words in found) == len(hashes) - 1
+    result = {
+        **run.result,
+        "metrics": {"acc": 2.0, "acc_norm": 2.0, "acc_stderr": 2.0, "acc_norm_stderr": 2.0},
+    }
+    assert len(any_task.differences(column, run._replace(result=result), other[column.name])) == 4
+
+
+@pytest.mark.parametrize("column", any_task.columns("arc_challenge:5 gsm8k:2 belebele_deu_Latn:2 mmlu:5"))
+def test_a_subset_has_the_prompts_and_answers_of_the_whole(task_hub, proof, compared, column):
+    whole = {(s["task"], s["item"]): s for s in compared["no BOS"][0][column.name].samples}
+    part = any_task.ours(task_hub, proof, READERS["no BOS"][0], [column], items=4)[column.name]
+    assert len(part.samples) == 4 and part.result["items_of_full"] == len(whole)
+    for sample in part.samples:
+        same = whole[sample["task"], sample["item"]]
+        assert sample == {
+            **same,
+            **{key: pytest.approx(same[key]) for key in ("loglikelihoods", "bits_per_byte") if key in same},
+        }
+
+
+def test_what_does_not_fit_into_the_context_is_counted(compared):
+    ours = compared["BOS first, short context"][0]
+    assert ours["truthfulqa_mc2"].result["cut"]["tokens"] > 100
+    assert ours["sciq"].result["cut"] == {"items": 0, "tokens": 0}
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_fetched(refused):
+    runs, asked = refused
+    for task, reason in REFUSED.items():
+        assert reason in runs[task].error and runs[task].result is None
+    assert asked == []
+
+
+def test_the_page_lists_what_was_run(compared, refused):
+    tables = task_table.tables(compared, refused[0])
+    assert tables in task_table.PAGE.read_text(), "run tests/evaluate/task_table.py"
