@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS
 #   {R}/runs/{run}/metrics.csv    training loss
-#   {R}/scores.csv, comparisons.csv, letters.csv
+#   {R}/scores.csv, comparisons.csv, letters.csv, answers.csv
 #   {R}/corpora/*.csv             documents and tokens after each stage, token-level measures
 #   paper/published.csv           the paper's Table 1, as data
 # OUTPUTS
@@ -10,6 +10,7 @@
 #   {R}/figures/figure3           forgetting: held-out bits per byte along training, if it is measured
 #   {R}/figures/figure4           paired differences from the base model, and what could be detected
 #   {R}/figures/figure5           letters answered on MMLU
+#   {R}/figures/answers           changes of the likelihood of right and of wrong answers
 #   {R}/figures/figure6           what each data stage leaves of each corpus
 #   {R}/figures/token_quality     how the token-level measures are spread
 #   {R}/figures/schedules         learning rates as planned (asked for by name only)
@@ -17,6 +18,7 @@
 
 MEASURED_RUNS = [run for run in cfg.trained_runs if held_out_for(run)]
 SHOWN_MERGES = {run: cfg.runs[run].merge for run in cfg.merged_runs} if cfg.general else {}  # in Figure 3
+MMLU = [task for task, settings in cfg.evaluate.tasks.items() if settings.task == "mmlu"][:1]  # of Figure 5
 TRAINED_BUDGETS = {run: cfg.runs[run].tokens for run in cfg.trained_runs}
 
 
@@ -95,7 +97,21 @@ rule figure5:
     log:
         f"{R}/logs/figure5.log",
     params:
-        task="mmlu",
+        task="".join(MMLU),
+    shell:
+        STAGE
+
+
+rule figure_answers:
+    """Figure of answers.csv: right answers beside wrong ones."""
+    input:
+        answers=rules.answers.output.table,
+    output:
+        figure=figure_files("answers", "Right and wrong answers"),
+    log:
+        f"{R}/logs/figure_answers.log",
+    params:
+        labels=LABELS,
     shell:
         STAGE
 
@@ -147,6 +163,8 @@ rule figures:
         rules.figure2.output,
         rules.figure3.output if MEASURED_RUNS else [],
         rules.figure4.output if len(RUNS) > 1 else [],
-        rules.figure5.output if "mmlu" in TASKS else [],
+        rules.figure5.output if MMLU else [],
+        rules.figure_answers.output if len(RUNS) > 1 else [],
+        rules.exam_scores.output.figure if EXAMS else [],
         rules.figure6.output,
         rules.token_quality.output,

@@ -31,12 +31,16 @@ PAGES = {
     "runs": (f"{R}/runs.csv", "4 Training runs", "2 Tables"),
     "scores": (f"{R}/scores.csv", "5 All scores", "2 Tables"),
     "letters": (f"{R}/letters.csv", "6 Letters answered", "2 Tables"),
+    "answers": (f"{R}/answers.md", "7 Right and wrong answers", "2 Tables"),
     "data": (f"{R}/data.csv", "1 What each stage leaves", "4 Data"),
     "statistics": (f"{R}/corpora/statistics.csv", "2 Each rule and mixture", "4 Data"),
     "drops": (f"{R}/corpora/drops.md", "3 What was dropped, with examples", "4 Data"),
+    "touched": (f"{R}/touched.csv", "5 Evaluation items in the training text", "4 Data"),
 }
+if EXAMS:
+    PAGES["exam"] = (f"{R}/exam.csv", "8 The domain's own exam", "2 Tables")
 if cfg.replicates:
-    PAGES["seeds"] = (f"{R}/seeds.csv", "7 Several seeds", "2 Tables")
+    PAGES["seeds"] = (f"{R}/seeds.csv", "9 Several seeds", "2 Tables")
 PAGES |= {f"card-{run}": (f"{R}/released/{run}", run, "5 Models") for run in RELEASED_RUNS}
 
 
@@ -97,6 +101,7 @@ rule release:
         config=rules.merged_config.output.merged,
         base=rules.base_model.output.report,
         scores=rules.scores.output.table,
+        answers=rules.answers.output.text,
         # Of the run, or of all whose training a sum of models went through.
         summaries=lambda wildcards: expand(
             f"{R}/runs/{{run}}/run.json",

@@ -2,9 +2,13 @@
 #
 # REQUIRED INPUTS
 #   paper/paper.typ, paper/references.bib, paper/published.csv
-#   scores, comparisons, letters, claims, table of runs, figures, statistics, run summaries, and the merged config
+#   scores, comparisons, letters, answers, touched items, claims, table of runs, figures, statistics, run
+#   summaries, and the merged config
 # OUTPUTS
 #   {R}/paper.pdf
+
+
+PRINTED = r"(figure.|answers|exam)\.svg"  # the figures that the template may show
 
 
 rule paper:
@@ -17,6 +21,9 @@ rule paper:
         scores=rules.scores.output.table,
         comparisons=rules.comparisons.output.table,
         letters=rules.letters.output.table,
+        answers=rules.answers.output.table,
+        answers_text=rules.answers.output.text,
+        touched=rules.touched.output.table,
         claims=rules.claims.output.table,
         claims_source=CLAIMS,
         runs_table=rules.runs.output.table,
@@ -24,7 +31,7 @@ rule paper:
         statistics=rules.corpus_statistics.output.table,
         packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
         summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
-        figures=[path for path in rules.figures.input if Path(path).match("figure?.svg")],
+        figures=[path for path in rules.figures.input if re.fullmatch(PRINTED, Path(path).name)],
     output:
         pdf=report(
             f"{R}/paper.pdf",

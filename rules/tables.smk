@@ -11,17 +11,24 @@
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
 #   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
 #   {R}/letters.csv               how often each run answers A, B, C, ...
+#   {R}/answers.csv, .md          likelihood of right and wrong answers against the base model, and what it shows
+#   {R}/exam.csv                  the domain's own exam: chance, base model without and with the document, runs
+#   {R}/touched.csv               scores with and without the items that share words with the training text
 #   {R}/runs.csv                  per training run: tokens, steps, hours, speed, memory, losses
 #   {R}/data.csv                  documents and tokens of each corpus after each data stage
 #   {R}/seeds.csv                 runs that differ only in their seed: spread between them, if there are any
 #   {R}/claims.csv                each claim: stated, recomputed from the paper's numbers, measured, verdict
 #   {R}/table1.csv, .md, .tex
+#   {R}/summary.txt               what moved, in 80 columns: shown on the terminal at the end
 
 
 PUBLISHED = project_file("paper/published.csv")
 CLAIMS = project_file("paper/claims.yaml")
 # What most tables need of a task: the section's own type would take longer to load than all else.
 METRICS = {task: settings.metric for task, settings in cfg.evaluate.tasks.items()}
+LABELS = {task: settings.label for task, settings in cfg.evaluate.tasks.items()}
+SUMMARIES = expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS)
+TRAINED_CORPORA = list(dict.fromkeys(corpus for mixture in USED_MIXTURES for corpus in cfg.mixtures[mixture]))
 SAMPLES = expand(f"{R}/evaluations/{{run}}/{{task}}.samples.jsonl", run=RUNS, task=TASKS)
 
 
@@ -41,7 +48,7 @@ rule scores:
     """Every score with its interval, paired test and null baselines."""
     input:
         published=PUBLISHED,
-        summaries=expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS),
+        summaries=SUMMARIES,
         samples=SAMPLES,
         bits=expand(rules.bits_per_byte.output.scores, run=RUNS, corpus=cfg.measured_corpora),
     output:
@@ -63,6 +70,7 @@ rule comparisons:
     """Every pair of runs: differences, tests, intervals, what could be detected."""
     input:
         samples=SAMPLES,
+        summaries=SUMMARIES,
     output:
         table=f"{R}/comparisons.csv",
     log:
@@ -80,6 +88,7 @@ rule letters:
     """Which letters each run answers."""
     input:
         samples=SAMPLES,
+        summaries=SUMMARIES,
     output:
         table=f"{R}/letters.csv",
     log:
@@ -87,6 +96,62 @@ rule letters:
     params:
         runs=cfg.budgets,
         tasks=TASKS,
+    shell:
+        STAGE
+
+
+rule answers:
+    """What each run changes in the likelihood of right and wrong answers."""
+    input:
+        samples=SAMPLES,
+        summaries=SUMMARIES,
+    output:
+        table=f"{R}/answers.csv",
+        text=f"{R}/answers.md",
+    log:
+        f"{R}/logs/answers.log",
+    params:
+        runs=cfg.budgets,
+        labels=LABELS,
+    shell:
+        STAGE
+
+
+rule touched:
+    """Scores with and without the items that share words with the training text."""
+    input:
+        samples=SAMPLES,
+        summaries=SUMMARIES,
+        contamination=lambda wildcards: shards_of(TRAINED_CORPORA, rules.decontaminate.output.report),
+    output:
+        table=f"{R}/touched.csv",
+    log:
+        f"{R}/logs/touched.log",
+    params:
+        runs=cfg.budgets,
+        metrics=METRICS,
+        seed=cfg.evaluate.seed,
+    shell:
+        STAGE
+
+
+# Its first column, if there are several (with other numbers of worked examples).
+EXAMS = cfg.evaluate.exam_columns[:1]
+
+
+rule exam_scores:
+    """The domain's own exam beside chance and beside the base model that has the document before it."""
+    input:
+        exam=f"{R}/exam/exam.json",
+        scores=rules.scores.output.table,
+    output:
+        table=f"{R}/exam.csv",
+        figure=figure_files("exam", "The domain's own exam"),
+    log:
+        f"{R}/logs/exam_scores.log",
+    params:
+        runs=cfg.budgets,
+        task="".join(EXAMS),
     shell:
         STAGE
 
@@ -120,6 +185,7 @@ rule seeds:
     """Spread between runs that repeat one another, where there are any."""
     input:
         samples=SAMPLES,
+        summaries=SUMMARIES,
     output:
         table=f"{R}/seeds.csv",
     log:
@@ -173,6 +239,24 @@ rule table1:
         STAGE
 
 
+rule summary:
+    """What moved, as the terminal shows it at the end."""
+    input:
+        scores=rules.scores.output.table,
+        answers_text=rules.answers.output.text,
+        exam=rules.exam_scores.output.table if EXAMS else [],
+    output:
+        text=f"{R}/summary.txt",
+    log:
+        f"{R}/logs/summary.log",
+    params:
+        runs=cfg.budgets,
+        labels=LABELS,
+        roles={corpus: "domain" if corpus == cfg.domain else "general" for corpus in cfg.domain_and_general},
+    shell:
+        STAGE
+
+
 rule tables:
     """All tables."""
     input:
@@ -180,7 +264,11 @@ rule tables:
         rules.scores.output.table,
         rules.comparisons.output.table,
         rules.letters.output.table,
+        rules.answers.output.table,
+        rules.touched.output.table,
         rules.runs.output.table,
         rules.data.output.table,
         rules.claims.output.table,
+        rules.summary.output.text,
         rules.seeds.output.table if cfg.replicates else [],
+        rules.exam_scores.output.table if EXAMS else [],

@@ -2,7 +2,7 @@
 # what Snakemake shows.
 from snakemake.logging import logger
 
-from cpt.terminal import be_calm
+from cpt.terminal import be_calm, closing
 
 OUTPUT = workflow.output_settings
 CALM = (
@@ -12,7 +12,6 @@ CALM = (
 )
 # Libraries' bars would fill the logs; ours are drawn by cpt.progress.
 os.environ.setdefault("TQDM_DISABLE", "1")
-RESULTS = ["table1.csv", "figures", "paper.pdf", "report.html"]
 
 
 onsuccess:
@@ -21,9 +20,6 @@ onsuccess:
     if CALM and "document_list" in CALM.rules:
         for path in sorted(Path(R, "corpora").glob("*/warnings.txt")):
             print(path.read_text(), end="")
-    if CALM and "table1" in CALM.rules and Path(R, "table1.md").exists():  # --touch makes nothing
-        table = Path(R, "table1.md").read_text().split("\n- ")[0]  # its notes are for the page
-        print(f"\n{table.strip()}\n")
-        for name in RESULTS:
-            if Path(R, name).exists():
-                print(f"{R}/{name}")
+    if CALM and CALM.rules & {"summary", "report"}:
+        overlays = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
+        print(closing(Path(R), overlays, workflow.config_settings.config_args or []))

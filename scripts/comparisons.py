@@ -9,9 +9,10 @@ from cpt.report.samples import read_all_answers
 
 def comparisons(
     samples: list[Path],
+    summaries: list[Path],
     table: Path,
     runs: dict[str, int],
-    metrics: dict[str, str],
+    metrics: dict[str, str | None],
     table_tasks: list[str],
     seed: int = 0,
 ) -> None:
@@ -21,13 +22,14 @@ def comparisons(
 
     Args:
         samples: {task}.samples.jsonl of all runs and tasks, in the order runs x tasks.
+        summaries: {task}.json, in the same order.
         table: comparisons.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows.
+        metrics: the metric of each task that Table 1 shows; None for its first one.
         table_tasks: the tasks that are columns of Table 1.
         seed: of the resampling.
     """
-    answers = read_all_answers(samples, runs, metrics)
+    answers = read_all_answers(samples, summaries, runs, metrics)
     rows = comparison_rows(runs, metrics, table_tasks, answers, seed)
     write_rows(table, COLUMNS, rows)
     logging.info("%d rows in %s", len(rows), table)

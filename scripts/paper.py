@@ -13,6 +13,9 @@ def paper(
     scores: Path,
     comparisons: Path,
     letters: Path,
+    answers: Path,
+    answers_text: Path,
+    touched: Path,
     claims: Path,
     claims_source: Path,
     runs_table: Path,
@@ -33,6 +36,9 @@ def paper(
         scores: scores.csv.
         comparisons: comparisons.csv.
         letters: letters.csv.
+        answers: answers.csv.
+        answers_text: answers.md.
+        touched: touched.csv.
         claims: claims.csv.
         claims_source: paper/claims.yaml.
         runs_table: runs.csv.
@@ -51,6 +57,9 @@ def paper(
         "scores.csv": scores,
         "comparisons.csv": comparisons,
         "letters.csv": letters,
+        "answers.csv": answers,
+        "answers.md": answers_text,
+        "touched.csv": touched,
         "claims.csv": claims,
         "claims.yaml": claims_source,
         "runs.csv": runs_table,

@@ -11,6 +11,7 @@ from cpt.model.gguf_file import ends_of_generation
 from cpt.model.ollama import modelfile, preferred
 from cpt.model_folders import companions, weights
 from cpt.report.card_use import gguf_parts, needs, read_losses
+from cpt.report.likelihoods import read_verdicts
 from cpt.report.model_card import model_card
 from cpt.report.scores import read_scores
 
@@ -26,6 +27,7 @@ def release(
     files: Sequence[Path] = (),
     reports: Sequence[Path] = (),
     losses: Path | None = None,
+    answers: Path | None = None,
 ) -> None:
     """Put a model together as it can be published: weights, tokenizer, GGUF files, a card with its scores.
 
@@ -40,12 +42,14 @@ def release(
         files: GGUF files.
         reports: of each GGUF file (JSON).
         losses: quantisation.csv.
+        answers: answers.md.
     """
     settings = load(yaml.safe_load(config.read_text(encoding="utf-8")))
     trained = [read_json(summary) for summary in summaries]
     use = [needs(read_json(model / "config.json"), auto_tokenizer_agrees(model))]
     use += gguf_parts(run, [read_json(report) for report in reports], read_losses(losses) if losses else [])
-    card = model_card(run, settings, read_json(base), read_scores(scores), trained, use)
+    verdict = read_verdicts(answers).get(run, "") if answers else ""
+    card = model_card(run, settings, read_json(base), read_scores(scores), trained, use, verdict)
     with atomic(released) as folder:
         folder.mkdir()
         for name in ("config.json", *weights(model), *companions(model)):

@@ -16,7 +16,7 @@ def scores(
     samples: list[Path],
     table: Path,
     runs: dict[str, int],
-    metrics: dict[str, str],
+    metrics: dict[str, str | None],
     table_tasks: list[str],
     corpora: Sequence[str] = (),
     bits: Sequence[Path] = (),
@@ -33,7 +33,7 @@ def scores(
         samples: {task}.samples.jsonl, in the same order.
         table: scores.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows.
+        metrics: the metric of each task that Table 1 shows; None for its first one.
         table_tasks: the tasks that are columns of Table 1.
         corpora: those measured in bits per byte.
         bits: bits_per_byte.{corpus}.json of all runs and corpora, in the order runs x corpora.
@@ -44,7 +44,7 @@ def scores(
         runs,
         metrics,
         table_tasks,
-        read_all_answers(samples, runs, metrics),
+        read_all_answers(samples, summaries, runs, metrics),
         {key: read_json(path) for key, path in one_for_each(product(runs, metrics), summaries)},
         dict(one_for_each(product(runs, corpora), bits)),
         # Scores of another model are no published values of these runs, whatever the runs are called.

@@ -8,9 +8,10 @@ from cpt.report.seeds import COLUMNS, seed_rows
 
 def seeds(
     samples: list[Path],
+    summaries: list[Path],
     table: Path,
     runs: dict[str, int],
-    metrics: dict[str, str],
+    metrics: dict[str, str | None],
     groups: dict[str, list[str]],
     base: str,
 ) -> None:
@@ -18,13 +19,16 @@ def seeds(
 
     Args:
         samples: {task}.samples.jsonl of all runs and tasks, in the order runs x tasks.
+        summaries: {task}.json, in the same order.
         table: seeds.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows.
+        metrics: the metric of each task that Table 1 shows; None for its first one.
         groups: the runs that repeat one another, by the run that the others name.
         base: name of the base model's run.
     """
-    write_rows(table, COLUMNS, seed_rows(groups, base, metrics, read_all_answers(samples, runs, metrics)))
+    write_rows(
+        table, COLUMNS, seed_rows(groups, base, metrics, read_all_answers(samples, summaries, runs, metrics))
+    )
 
 
 if __name__ == "__main__":

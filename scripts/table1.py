@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from cpt.command import run
-from cpt.config_runs import Task
+from cpt.config_evaluate import Task
 from cpt.report.scores import read_published, read_scores
 from cpt.report.tables import Table1, write_csv, write_latex, write_markdown
 

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import pty
+import shlex
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from cpt import terminal
-from cpt.terminal import CalmTerminal, duration
+from cpt.terminal import CalmTerminal, closing, duration
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = f"""
@@ -27,15 +28,15 @@ R = "results"
 
 include: {str(ROOT / "rules" / "terminal.smk")!r}
 
-rule table1:
+rule summary:
     input:
         expand("part-{{n}}", n=range(3))
     output:
-        "results/table1.md", "results/table1.csv"
+        "results/summary.txt", "results/table1.md", directory("results/released/cpt-1M")
     message:
         "Table 1"
     shell:
-        "echo '| the table |' | tee {{output}}"
+        "echo 'what moved' > {{output[0]}}; touch {{output[1]}}; mkdir -p {{output[2]}}"
 
 rule part:
     output:
@@ -75,7 +76,11 @@ def test_each_job_is_a_line_and_the_table_comes_last(snakemake):
         *("Table 1", "part: 0", "part: 1", "part: 2")
     ]
     assert not any(start in line for line in lines for start in ("jobid", "Select jobs", "SNAKEMAKE", "\x1b"))
-    assert lines.index("| the table |") < lines.index("results/table1.csv")
+    begin = lines.index("what moved")
+    assert lines[begin + 1 : begin + 4] == [
+        *("results/table1.md", "results/released/cpt-1M"),
+        "One page of all: snakemake report --cores 1",
+    ]
     (again,) = snakemake()
     assert again.startswith("Nothing to be done")
 
@@ -86,7 +91,7 @@ def test_a_failed_job_is_named_with_its_log_and_no_trace(snakemake, tmp_path):
     failed = [line for line in lines if line.startswith("FAILED")]
     assert "FAILED: part: 1. Its log: part-1.log" in failed[0] + failed[1] + failed[2]
     assert not any("Traceback" in line or "CalledProcessError" in line for line in lines)
-    assert not any("the table" in line for line in lines)
+    assert not any("what moved" in line for line in lines)
     assert any("error: no part" in line for line in snakemake("--show-failed-logs"))
 
 
@@ -164,6 +169,34 @@ def test_a_long_job_is_mentioned_once(monkeypatch):
     calm.shows(record(LogEvent.JOB_FINISHED, job_id=1))
     lines = calm.format(record(LogEvent.PROGRESS, done=2, total=12)).splitlines()
     assert [line.split(" (")[0] for line in lines] == [" 2/12  train: 2", " 2/12  train: 1"]
+
+
+def test_the_end_names_models_and_the_report_in_80_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "summary.txt").write_text("what moved\n")
+    (tmp_path / "figures").mkdir()
+    for number in range(9):
+        (tmp_path / "released" / f"run-{number}").mkdir(parents=True)
+    overlays = ["experiments/demo.yaml", "my experiment.yaml"]
+    lines = closing(tmp_path, overlays, ["evaluate={items: 50}"]).splitlines()
+    assert lines[:4] == ["", "what moved", "", str(tmp_path / "figures")]
+    assert lines[4:12] == [str(tmp_path / "released" / f"run-{number}") for number in range(8)]
+    assert lines[12] == f"{tmp_path / 'released'}: 9 models"
+    assert max(map(len, lines[13:])) <= 80
+    command = " ".join(lines[13:]).removeprefix("One page of all: ")
+    assert shlex.split(command) == [
+        *("snakemake", "report", "--cores", "1", "--configfile", *overlays),
+        *("--config", "evaluate={items: 50}"),
+    ]
+    program = tmp_path / ".venv" / "bin" / "snakemake"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    assert "One page of all: .venv/bin/snakemake report" in closing(tmp_path, [], [])
+    (tmp_path / "report.html").touch()
+    (tmp_path / "summary.txt").unlink()
+    lines = closing(tmp_path, overlays, []).splitlines()
+    assert lines[:2] == [str(tmp_path / "figures"), str(tmp_path / "report.html")]
+    assert not any("One page" in line for line in lines)
 
 
 def test_durations():

@@ -6,8 +6,12 @@ complete.
 """
 
 import logging
+import shlex
+import textwrap
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -26,6 +30,9 @@ DROPPED_STARTS = (
     "Singularity containers: ignored",
     "--keep-incomplete mode is set",
 )
+RESULTS = ("table1.md", "figures", "paper.pdf", "report.html")  # what the end names, where it was made
+MOST_MODELS = 8  # that the end names one by one
+WIDTH = 80  # columns
 CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
 
 
@@ -109,6 +116,34 @@ class CalmTerminal(logging.Formatter):
             return self.usual.format(record)
         logs = f" Its log: {', '.join(record.log)}" if record.log else ""
         return f"FAILED: {name}.{logs}"
+
+
+def closing(results: Path, overlays: Sequence[str], config: Sequence[str]) -> str:
+    """What a finished experiment moved, where its results are, and the command that makes the report of them.
+
+    Args:
+        results: the config's `results` folder.
+        overlays: files given as --configfile.
+        config: values given as --config.
+    """
+    summary = results / "summary.txt"  # --touch makes nothing
+    lines = ["", summary.read_text(encoding="utf-8").strip(), ""] if summary.exists() else []
+    released = sorted(results.glob("released/*"))
+    made = [*(results / name for name in RESULTS), *released[:MOST_MODELS]]
+    lines += [str(path) for path in made if path.exists()]
+    if len(released) > MOST_MODELS:
+        lines.append(f"{results / 'released'}: {len(released)} models")
+    if not (results / "report.html").exists():
+        words = [
+            *(["--configfile", *overlays] if overlays else []),
+            *(["--config", *config] if config else []),
+        ]
+        program = ".venv/bin/snakemake" if Path(".venv/bin/snakemake").exists() else "snakemake"
+        command = shlex.join([program, "report", "--cores", "1", *words])
+        lines += textwrap.wrap(
+            f"One page of all: {command}", WIDTH, break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:

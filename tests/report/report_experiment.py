@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from answers import answers
 from claims import claims
 from comparisons import comparisons
-from cpt.config_runs import Task
+from cpt.config_evaluate import Task
 from cpt.config_sections import Filters
 from cpt.report.claims import claim_rows, read_claims
 from cpt.report.runs import read_runs
@@ -19,6 +20,7 @@ from cpt.report.scores import read_published, read_scores
 from letters import letters
 from runs import runs as table_of_runs
 from scores import scores
+from touched import touched
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLAIMS = REPOSITORY / "paper" / "claims.yaml"
@@ -74,6 +76,18 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
+def summary_of(task: str, metrics: dict[str, float], n: int, full: int, **others: Any) -> dict[str, Any]:
+    """{task}.json of a multiple-choice task, with `others` in place of some of its keys."""
+    return {
+        **{"task": task, "lm_eval_task": task, "shots": 0, "output_type": "multiple_choice"},
+        **{"n": n, "items_of_full": full, "metrics": metrics},
+        "aggregations": dict.fromkeys(metrics, "mean"),
+        "higher_is_better": dict.fromkeys(metrics, True),
+        "cut": {"items": 0, "tokens": 0},
+        **others,
+    }
+
+
 def write_evaluations(
     root: Path, runs: dict[str, int], items: int | None, tasks: list[str], seed: int
 ) -> None:
@@ -88,12 +102,14 @@ def write_evaluations(
             skill = TARGETS[task][min(index, 2)]
             right = difficulty + noise * generator.standard_normal((2, n)) < skill
             choices = CHOICES.get(task, 2)
+            spread = np.random.default_rng([index, n])
+            likelihoods = -9 + 0.1 * index + 0.2 * spread.standard_normal((n, 5))
             leaf = [f"mmlu_subject_{item % 57:02d}" if task == "mmlu" else task for item in chosen]
             folder = root / "evaluations" / run
             metrics = {"acc": float(right[0].mean())}
             if task in NORMED:
                 metrics["acc_norm"] = float(right[1].mean())
-            summary = {"task": task, "n": n, "items_of_full": FULL[task], "metrics": metrics}
+            summary = summary_of(task, metrics, n, FULL[task])
             write_json(folder / f"{task}.json", summary)
             lines = [
                 {
@@ -104,7 +120,8 @@ def write_evaluations(
                     "predicted": (int(item) + (0 if right[0, position] else 1)) % choices,
                     "acc": int(right[0, position]),
                     "acc_norm": int(right[1, position]) if task in NORMED else None,
-                    "loglikelihoods": [-1.0] * choices,
+                    "loglikelihoods": likelihoods[position, :choices].tolist(),
+                    "bits_per_byte": -likelihoods[position, int(item) % choices] / 30,
                     "choice_characters": [1 if task == "mmlu" else 20 + choice for choice in range(choices)],
                 }
                 for position, item in enumerate(chosen)
@@ -261,7 +278,10 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
     tasks = {name: Task(**task) for name, task in config["evaluate"]["tasks"].items()}
     table_tasks = {name: task for name, task in tasks.items() if task.in_table}
     metrics = {name: task.metric for name, task in table_tasks.items()}
-    experiment = {"config": config, "runs": budgets, "corpora": corpora}
+    hits = [{"task": "piqa", "item": item} for item in range(0, FULL["piqa"], 7 + other)]
+    contamination = root / "corpora" / corpora[0] / "decontaminated" / "00000.json"
+    write_json(contamination, {"hits": hits, "settings": {"drop": False}})
+    experiment = {"config": config, "runs": budgets, "corpora": corpora, "contamination": [contamination]}
     return experiment | {"table_tasks": table_tasks, "metrics": metrics}
 
 
@@ -283,10 +303,11 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
     letters; returns the scores."""
     runs, metrics, corpora = made["runs"], made["metrics"], made["corpora"]
     samples = evaluation_files(root, runs, metrics, ".samples.jsonl")
+    summaries = evaluation_files(root, runs, metrics, ".json")
     scored = {"runs": runs, "metrics": metrics, "table_tasks": list(metrics)}
     scores(
         published=PUBLISHED,
-        summaries=evaluation_files(root, runs, metrics, ".json"),
+        summaries=summaries,
         samples=samples,
         bits=evaluation_files(root, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".json"),
         corpora=corpora,
@@ -303,6 +324,9 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
     files = {"config": root / "config.yaml", "scores": root / "scores.csv", "runs_table": root / "runs.csv"}
     claims(CLAIMS, PUBLISHED, **files, table=root / "claims.csv", runs=runs)
     if compare:
-        comparisons(samples, root / "comparisons.csv", **scored)
-        letters(samples, root / "letters.csv", runs, list(metrics))
+        comparisons(samples, summaries, root / "comparisons.csv", **scored)
+        letters(samples, summaries, root / "letters.csv", runs, list(metrics))
+        labels = {task: settings.label or task for task, settings in made["table_tasks"].items()}
+        answers(samples, summaries, root / "answers.csv", root / "answers.md", runs, labels)
+        touched(samples, summaries, root / "touched.csv", runs, metrics, made["contamination"])
     return read_scores(root / "scores.csv")

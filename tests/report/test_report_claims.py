@@ -192,6 +192,22 @@ def test_a_subset_of_the_items_measures_nothing(papers: SimpleNamespace) -> None
     assert rows["mmlu-change"]["note"] == "a subset of the items"
 
 
+def test_other_tasks_and_metrics_measure_other_things(papers: SimpleNamespace) -> None:
+    """An average over further tasks, a benchmark without choices, one whose items aren't right or wrong."""
+
+    def notes(**changes: Any) -> dict[str, str]:
+        scores = [{**row, **changes} if row["task"] == "piqa" else row for row in papers.scores]
+        rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
+        return {name: row["note"] for name, row in rows.items()}
+
+    assert notes(averaged=False)["average-cpt-1B"] == "the average is over other tasks"
+    assert notes(majority=None)["over-majority-piqa"] == "piqa has no choices here"
+    assert "some of its tasks have another metric" in notes(gained=None).values()
+    scores = [row for row in papers.scores if row["task"] != "average"]
+    rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
+    assert rows["average-cpt-1B"]["note"] == "there is no average"
+
+
 def test_stand_ins() -> None:
     paper = read_claims(CLAIMS)[0]
     runs = {name: {} for name in ("base", "a", "b", "mid", "cpt-400M")}

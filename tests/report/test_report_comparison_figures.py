@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from report_experiment import PUBLISHED, build, write_tables
+from report_tasks import TASKS, add_tasks
 
 from cpt.errors import UserError
 from cpt.report.comparisons import read_comparisons
-from cpt.report.score_figures import base_comparisons, draw_differences, draw_letters, read_letters
+from cpt.report.score_figures import (
+    base_comparisons,
+    draw_changes,
+    draw_differences,
+    draw_letters,
+    height_of_differences,
+    read_letters,
+)
+from cpt.report.scores import AVERAGE, read_published
 
 LETTERS = """run,tokens,task,letter,items,gold,answered,right
 base,0,mmlu,A,100,20,70,15
@@ -70,3 +80,27 @@ def test_letters_of_no_or_of_unlike_items_are_refused(tmp_path: Path, text: str,
     (tmp_path / "letters.csv").write_text(text)
     with pytest.raises(UserError, match=r"letters\.csv: expected \w+ with the same items"):
         read_letters(tmp_path / "letters.csv", task)
+
+
+def test_figures_take_what_they_can_draw(tmp_path: Path) -> None:
+    """Figure 2 tasks whose items are right or wrong, Figure 4 all scores between 0 and 1."""
+    made = build(tmp_path)
+    add_tasks(tmp_path, made, TASKS)
+    scores = write_tables(tmp_path, made)
+    rows = base_comparisons(read_comparisons(tmp_path / "comparisons.csv"))
+    assert set(rows) == {*made["metrics"], AVERAGE} - {"lambada_openai", "wikitext", "wmt"}
+    groups = {"mixed": ["piqa", "gsm8k", "reading"], "none": ["wikitext", "wmt"]}
+    drawn = Figure()
+    draw_changes(drawn, scores, groups, made["runs"], read_published(PUBLISHED), 0)
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels == ["mixed (2 tasks)"]
+    empty = Figure()
+    draw_changes(empty, scores, {"none": groups["none"]}, made["runs"], read_published(PUBLISHED), 0)
+    assert not empty.legends
+
+
+def test_without_accuracies_figure_4_says_so() -> None:
+    drawn = Figure()
+    draw_differences(drawn, {}, {})
+    assert [text.get_text() for text in drawn.texts] == ["no task has scores between 0 and 1"]
+    assert height_of_differences({}) > 0.5

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from report_experiment import summary_of, write_json
 
 from comparisons import comparisons
 from cpt.errors import UserError
+from cpt.files import read_json
 from cpt.report.comparisons import COLUMNS, read_comparisons
 from cpt.report.letters import letter_rows
 from cpt.report.samples import Answers, pair, read_answers
@@ -33,22 +35,36 @@ def write(folder: Path, run: str, right: list[int], gold: list[int], leaf: str =
             "predicted": (answer + 1 - correct) % 4,
             "acc": correct,
             "acc_norm": None,
+            "loglikelihoods": [-1.0] * 4,
+            "bits_per_byte": 1.0,
             "choice_characters": [1, 9, 1, 9],
             **other,
         }
         for item, (correct, answer) in enumerate(zip(right, gold, strict=True))
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_json(
+        path.with_name("mmlu.json"), summary_of("mmlu", {"acc": sum(right) / len(right)}, len(right), 14042)
+    )
     return path
+
+
+def read(path: Path) -> Answers:
+    """The answers in a file that `write` wrote."""
+    return read_answers(path, read_json(path.with_name("mmlu.json")))
+
+
+def compare_all(samples: list[Path], table: Path) -> None:
+    comparisons(samples, [path.with_name("mmlu.json") for path in samples], table, RUNS, METRICS, ["mmlu"])
 
 
 def test_pairs_by_hand(tmp_path: Path) -> None:
     """Eight items of two subjects, in another order in the second file."""
     gold = [0] * 8
-    one = read_answers(write(tmp_path, "base", [1, 1, 0, 0, 1, 0, 1, 0], gold))
+    one = read(write(tmp_path, "base", [1, 1, 0, 0, 1, 0, 1, 0], gold))
     path = write(tmp_path, "a", [1, 0, 1, 0, 1, 1, 0, 0], gold)
     path.write_text("\n".join(reversed(path.read_text().splitlines())) + "\n")
-    even, odd = pair(one, read_answers(path), "acc")
+    even, odd = pair(one, read(path), "acc")
     assert (even, odd) == (Pairs(2, 1, 1, 0), Pairs(0, 1, 1, 2))
 
 
@@ -56,9 +72,9 @@ def test_comparisons_by_hand(tmp_path: Path) -> None:
     gold = [0] * 40
     right = {"base": [1] * 10 + [0] * 30, "a": [1] * 20 + [0] * 20, "b": [0] * 2 + [1] * 16 + [0] * 22}
     samples = [write(tmp_path, run, answers, gold) for run, answers in right.items()]
-    comparisons(samples, tmp_path / "comparisons.csv", RUNS, METRICS, ["mmlu"])
-    read = read_comparisons(tmp_path / "comparisons.csv")
-    assert [(row["reference"], row["run"], row["task"], row["family"]) for row in read] == [
+    compare_all(samples, tmp_path / "comparisons.csv")
+    rows = read_comparisons(tmp_path / "comparisons.csv")
+    assert [(row["reference"], row["run"], row["task"], row["family"]) for row in rows] == [
         ("base", "a", "mmlu", "base"),
         ("base", "a", "average", "base"),
         ("base", "b", "mmlu", "base"),
@@ -66,7 +82,7 @@ def test_comparisons_by_hand(tmp_path: Path) -> None:
         ("a", "b", "mmlu", "runs"),
         ("a", "b", "average", "runs"),
     ]
-    to_a, to_b, between = (row for row in read if row["task"] == "mmlu")
+    to_a, to_b, between = (row for row in rows if row["task"] == "mmlu")
     assert (to_a["gained"], to_a["lost"], to_a["difference"]) == (10, 0, 0.25)
     assert to_a["p"] == pytest.approx(2 / 2**10, rel=1e-5)
     assert (to_b["gained"], to_b["lost"]) == (8, 2)
@@ -74,11 +90,11 @@ def test_comparisons_by_hand(tmp_path: Path) -> None:
     assert [to_a["p_holm"], to_b["p_holm"]] == pytest.approx(holm([2 / 2**10, mcnemar_p(8, 2)]), rel=1e-5)
     assert (between["gained"], between["lost"], between["p_holm"]) == (0, 4, 0.125)
     assert to_a["ci_low"] < 0.25 < to_a["ci_high"]
-    average = read[1]  # of one task: the same difference, tested by sign flips
+    average = rows[1]  # of one task: the same difference, tested by sign flips
     assert (average["difference"], average["test"]) == (0.25, "sign_flips")
     assert average["detectable_difference"] == to_a["detectable_difference"]
     assert average["p"] == pytest.approx(to_a["p"], abs=1e-3)
-    assert tuple(read[0]) == COLUMNS
+    assert tuple(rows[0]) == COLUMNS
 
 
 def test_other_prompts_are_refused(tmp_path: Path) -> None:
@@ -87,19 +103,19 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
     hashes = {"base": "same", "a": "same", "b": "other"}
     samples = [write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash=found) for run, found in hashes.items()]
     with pytest.raises(UserError, match=r"b/mmlu\.samples\.jsonl: 4 of its items have another text, prompt"):
-        comparisons(samples, tmp_path / "comparisons.csv", RUNS, METRICS, ["mmlu"])
+        compare_all(samples, tmp_path / "comparisons.csv")
 
 
 def test_nulls_by_hand(tmp_path: Path) -> None:
     gold = [0, 1, 1, 1, 2, 3, 1, 0]
-    answers = read_answers(write(tmp_path, "base", [1, 0, 0, 0, 0, 0, 0, 0], gold, leaf="mmlu"))
-    scores = null_scores(answers)
+    answers = read(write(tmp_path, "base", [1, 0, 0, 0, 0, 0, 0, 0], gold, leaf="mmlu"))
+    scores = null_scores(answers.choices)
     assert scores == {
         **{"chance": 0.25, "majority": 0.5},
         **{"always_A": 0.25, "always_B": 0.5, "always_C": 0.125, "always_D": 0.125},
         "longest": 0.5,  # the first of the two longest
     }
-    null = strongest_null(answers, "acc")
+    null = strongest_null(answers.choices, answers.right("acc"))
     # One item right, four by always answering B, none by both: McNemar of 1 against 4.
     assert null == {
         **{"null": "always_B", "null_score": 0.5, "null_test": "mcnemar"},
@@ -117,11 +133,11 @@ def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
     """A task of one's own: its best answer may be any letter, and from the 27th choice on a number."""
     gold = [29, 29, 29, 0, 7, 25]
     choices = {"predicted": 9, "choice_characters": [1] * 30}
-    answers = read_answers(write(tmp_path, "base", [0] * 6, gold, **choices))
-    scores = null_scores(answers)
+    answers = read(write(tmp_path, "base", [0] * 6, gold, **choices))
+    scores = null_scores(answers.choices)
     assert (scores["majority"], scores["always_30"]) == (0.5, 0.5)
     assert scores["always_A"] == scores["always_H"] == scores["always_Z"] == pytest.approx(1 / 6)
-    assert strongest_null(answers, "acc")["null"] == "always_30"
+    assert strongest_null(answers.choices, answers.right("acc"))["null"] == "always_30"
     rows = letter_rows({"base": 0}, {("base", "own"): answers})
     assert [row["letter"] for row in rows[7:10] + rows[24:28]] == ["H", "I", "J", "Y", "Z", "27", "28"]
     assert sum(row["gold"] for row in rows) == sum(row["answered"] for row in rows) == 6
@@ -130,13 +146,15 @@ def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
 
 def test_a_clear_score_is_above_the_nulls_and_chance_is_tested_by_its_own_test(tmp_path: Path) -> None:
     gold = [0, 1, 2, 3] * 25
-    good = strongest_null(read_answers(write(tmp_path, "good", [1] * 70 + [0] * 30, gold)), "acc")
+    clear = read(write(tmp_path, "good", [1] * 70 + [0] * 30, gold))
+    good = strongest_null(clear.choices, clear.right("acc"))
     assert (good["null"], good["null_score"], good["null_test"]) == ("always_A", 0.25, "mcnemar")
     assert good["above_null"]
-    even = read_answers(write(tmp_path, "even", [1] * 70 + [0] * 30, gold, choice_characters=[1] * 4))
-    assert even.longest is None
-    fewer = even._replace(choices=np.full(100, 2), gold=np.array([2] * 100))  # chance above every letter
-    null = strongest_null(fewer, "acc")
+    even = read(write(tmp_path, "even", [1] * 70 + [0] * 30, gold, choice_characters=[1] * 4))
+    assert even.choices.longest is None
+    # Chance above every letter.
+    fewer = even.choices._replace(number=np.full(100, 2), gold=np.array([2] * 100))
+    null = strongest_null(fewer, even.right("acc"))
     assert (null["null"], null["null_score"], null["null_test"]) == ("chance", 0.5, "binomial")
     assert null["above_null"]
 
@@ -148,7 +166,7 @@ def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
     answers: dict[tuple[str, str], Answers] = {}
     for run, shift in {"base": 0.0, "a": 0.1, "a-2": 0.12, "a-3": -0.1}.items():
         path = write(tmp_path, run, [int(value) for value in likely < 0.5 + shift], gold)
-        answers[run, "mmlu"] = read_answers(path)
+        answers[run, "mmlu"] = read(path)
     rows = seed_rows({"a": ["a", "a-2", "a-3"]}, "base", METRICS, answers)
     score, difference = rows
     assert (score["quantity"], difference["quantity"], score["runs"]) == ("score", "difference", 3)

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from report_experiment import build, write_tables
+from report_tasks import TASKS, add_tasks
 
 from cpt.config import Config, load
 from cpt.config_sections import HubModel, RandomModel
 from cpt.model.gguf_file import write_gguf
 from cpt.model.tiny import load_random
+from cpt.report.likelihoods import read_verdicts
 from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
 from release import release
 
@@ -57,7 +60,7 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     config.write_text(yaml.safe_dump(configured(experiment).model_dump(mode="json", exclude_none=True)))
     root = experiment.root
     files = (config, root / "models" / "base.json", root / "scores.csv", [tmp_path / "run.json"])
-    release("cpt-25K", model, *files, tmp_path / "released", [gguf], [report], losses)
+    release("cpt-25K", model, *files, tmp_path / "released", [gguf], [report], losses, root / "answers.md")
     files = {path.name for path in (tmp_path / "released").iterdir()}
     kept = {path.name for path in model.iterdir()} - {".snakemake_timestamp", "training_state"}
     assert files == kept | {"README.md", "Modelfile", "cpt-25K-Q8_0.gguf"}
@@ -84,7 +87,34 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     assert "Loads in transformers 4.57 and 5, which give the same logits and token ids." in card.text
     row = "| `cpt-25K-Q8_0.gguf` | 1.5 | 2.0012 (+0.0012) | 3.5000 (-0.0000) | 15 Q8_0, 5 F32 |"
     assert row in card.text and "\n\nllama.cpp rounds.\n" in card.text
+    verdict = read_verdicts(root / "answers.md")["cpt-25K"]
+    assert f"Log-probabilities of the answers, item by item: {verdict}" in card.text
+    assert "Zero-shot, compared with the base model on the same items" in card.text
     assert "Only a random subset" in card.text and "25,600 tokens of continued pre-training" in card.text
+
+
+def test_card_has_scores_of_all_kinds(summary: dict, tmp_path: Path) -> None:
+    """With worked examples, perplexities, a metric without test; wikitext's bits are no held-out text."""
+    made = build(tmp_path)
+    add_tasks(tmp_path, made, TASKS)
+    scores = write_tables(tmp_path, made, compare=False)
+    config = configured(SimpleNamespace(**made))
+    card = ModelCard(model_card("cpt-25K", config, {}, scores, [summary]))
+    by_key = {(result.dataset_type, result.metric_type): result for result in card.data.eval_results}
+    assert by_key["gsm8k", "exact_match,strict-match"].dataset_args == {"num_few_shot": 5}
+    assert by_key["wikitext", "bits_per_byte"].dataset_name == "Wikitext (60 of 60 items)"
+    lines = {
+        line.split("|")[1].strip(): line.split("|")[-3:-1] for line in card.text.splitlines() if "|" in line
+    }
+    assert [cell.strip() for cell in lines["Wmt"]] == ["", ""]
+    assert "to" in lines["Wikitext \N{DOWNWARDS ARROW}"][0]
+    for text in (
+        "Zero-shot but for worked examples before each question (gsm8k 5), compared",
+        "Where items aren't right or wrong, p is that of random sign flips as well.",
+        "Without p: the metric is computed from all items at once, and has no test.",
+        "\N{DOWNWARDS ARROW}: lower is better.",
+    ):
+        assert text in card.text
 
 
 def test_card_of_the_papers_model_names_repositories_and_licences(
@@ -147,7 +177,7 @@ def test_card_names_the_text_of_the_runs_that_a_run_started_from(
 
 def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
     """The hub merges what has the same data set, configuration and split, below the first one's name."""
-    row = {"items_of_full": 14042, "n": 14042, "score": 0.25}
+    row = {"items_of_full": 14042, "n": 14042, "score": 0.25, "shots": 0}
     rows = [{**row, "task": "mmlu", "metric": "acc"}, {**row, "task": "own", "metric": "acc"}]
     rows += [{**row, "task": "mmlu_continuation", "metric": metric} for metric in ("acc", "acc_norm")]
     letters, own, *cloze = evaluation_results(rows, {"mmlu": "MMLU"})

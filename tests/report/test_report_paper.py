@@ -13,13 +13,15 @@ import pytest
 import typst
 import yaml
 from report_experiment import CLAIMS, FULL, PUBLISHED, REPOSITORY, build, write_tables
+from report_tasks import TASKS, add_tasks
 
 from cpt.errors import UserError
+from cpt.report.likelihoods import read_verdicts
 from cpt.report.scores import COLUMNS
 from cpt.report.typesetting import lay_out, typeset
 from paper import paper
 
-RESULTS = ("scores", "comparisons", "letters", "claims", "runs")
+RESULTS = ("scores", "comparisons", "letters", "answers", "touched", "claims", "runs")
 NOTHING: tuple[dict, list] = ({"runs": [], "ledgers": []}, [])  # no runs, mixtures and figures
 
 
@@ -32,6 +34,7 @@ def required(root: Path) -> dict[str, Path]:
         "claims.yaml": CLAIMS,
         "config.yaml": root / "config.yaml",
         **{f"{name}.csv": root / f"{name}.csv" for name in RESULTS},
+        "answers.md": root / "answers.md",
         "base.json": root / "models" / "base.json",
         "statistics.csv": root / "corpora" / "statistics.csv",
     }
@@ -46,7 +49,8 @@ def lists(root: Path) -> dict[str, list[Path]]:
 
 def figures(folder: Path) -> list[Path]:
     """Pictures in place of all figures."""
-    files = [folder / f"figure{number}.svg" for number in range(1, 7)]
+    names = [*(f"figure{number}" for number in range(1, 7)), "answers", "exam"]
+    files = [folder / f"{name}.svg" for name in names]
     for file in files:
         file.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>')
     return files
@@ -174,7 +178,8 @@ def test_pdf_is_equal_byte_for_byte(experiment: SimpleNamespace, tmp_path: Path)
             references=REPOSITORY / "paper" / "references.bib",
             published=PUBLISHED,
             config=root / "config.yaml",
-            **{result: root / f"{result}.csv" for result in ("scores", "comparisons", "letters", "claims")},
+            **{result: root / f"{result}.csv" for result in RESULTS if result != "runs"},
+            answers_text=root / "answers.md",
             claims_source=CLAIMS,
             runs_table=root / "runs.csv",
             base=root / "models" / "base.json",
@@ -235,6 +240,45 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
     assert f"{domain} 85 % , {general} 15 %" in " ".join(shown.split())
     assert "H.Swag" not in shown
     assert "those of the runs that a run starts from" in " ".join(shown.split())
+
+
+def test_tasks_of_all_kinds_compile(tmp_path: Path) -> None:
+    """With another average, worked examples, cut items, perplexities, and what has no test."""
+    made = build(tmp_path)
+    add_tasks(tmp_path, made, TASKS)
+    write_tables(tmp_path, made)
+    (tmp_path / "out").mkdir()
+    lay_out(tmp_path / "out", required(tmp_path), lists(tmp_path), figures(tmp_path))
+    text = " ".join(text_of(tmp_path / "out").split())
+    for said in (
+        "Lambada_openai ↓",
+        "5 for Gsm8k",
+        "4 items of Gsm8k",
+        "the test is by random sign flips",
+        "Metrics that are computed from all items at once have no test.",
+        "of tasks with choices",
+        "share 13 words in a row with a document of the training text",
+        "of PIQA",
+        "chance, the base model without and with the document in its context",
+    ):
+        assert said in text, said
+    with (tmp_path / "answers.csv").open() as file:
+        tasks = {row["task"] for row in csv.DictReader(file)}
+    assert tasks == {*FULL, "choice", "average"} - {"mmlu_continuation"}
+    for sentences in read_verdicts(tmp_path / "answers.md").values():
+        assert " ".join(sentences.split()[:6]) in text
+
+
+def test_only_perplexities_compile(tmp_path: Path) -> None:
+    made = build(tmp_path)
+    made["table_tasks"], made["metrics"] = {}, {}
+    made["config"]["evaluate"] |= {"tasks": {}, "groups": {}}
+    add_tasks(tmp_path, made, ["wikitext", "wmt"])
+    write_tables(tmp_path, made)
+    (tmp_path / "out").mkdir()
+    lay_out(tmp_path / "out", required(tmp_path), lists(tmp_path), [])
+    text = text_of(tmp_path / "out")
+    assert "unweighted mean" not in text and "Wikitext ↓" in text
 
 
 def test_an_experiment_without_training_compiles(experiment: SimpleNamespace, tmp_path: Path) -> None:

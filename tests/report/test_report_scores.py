@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from report_experiment import PUBLISHED, evaluation_files, write_json
+from report_experiment import PUBLISHED, evaluation_files, summary_of, write_json
 
 from cpt.errors import UserError
 from cpt.report.samples import read_answers
@@ -16,6 +16,7 @@ from scores import scores
 
 RUNS = {"base": 0, "cpt-400M": 400_000_000}
 METRICS = {"piqa": "acc_norm"}
+SUMMARY = summary_of("piqa", {"acc": 0.5}, 2, 1838)
 
 
 def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -> dict:
@@ -27,12 +28,13 @@ def sample(item: int, acc: int, acc_norm: int | None = None, choices: int = 2) -
         "gold": 0,
         "predicted": 0 if acc else 1,
         "loglikelihoods": [-1.0] * choices,
+        "bits_per_byte": 1.0,
         "choice_characters": [9, 3, 3, 3][:choices],
     }
 
 
 def write_task(folder: Path, run: str, samples: list[dict], metrics: dict[str, float]) -> None:
-    summary = {"task": "piqa", "n": len(samples), "items_of_full": 1838, "metrics": metrics}
+    summary = summary_of("piqa", metrics, len(samples), 1838)
     folder = folder / "evaluations" / run
     write_json(folder / "piqa.json", summary)
     (folder / "piqa.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
@@ -165,10 +167,10 @@ def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", r"line 2: expected an item"),
-        ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'acc'"),
+        ('{"task": "piqa", "item": 1}', r"line 2: expected an item.*'gold'"),
         (
-            json.dumps(sample(1, 1) | {"acc": 0.5}),
-            r"line 2: acc and acc_norm must be 0 or 1, .*; evaluate again",
+            json.dumps(sample(1, 1) | {"acc": "yes"}),
+            r"samples\.jsonl: expected numbers of every item for acc .*yes.*evaluate again",
         ),
         (json.dumps(sample(0, 1)), r"line 2: .* occurs twice; evaluate again"),
     ],
@@ -177,13 +179,13 @@ def test_broken_samples_are_named(tmp_path: Path, line: str, message: str) -> No
     path = tmp_path / "piqa.samples.jsonl"
     path.write_text(json.dumps(sample(0, 1)) + "\n" + line + "\n")
     with pytest.raises(UserError, match=message):
-        read_answers(path)
+        read_answers(path, SUMMARY)
 
 
 def test_no_items_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "piqa.samples.jsonl").write_text("")
     with pytest.raises(UserError, match=r"no items; check evaluate\.items and evaluate again"):
-        read_answers(tmp_path / "piqa.samples.jsonl")
+        read_answers(tmp_path / "piqa.samples.jsonl", SUMMARY)
 
 
 def test_no_base_run_is_an_error(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ def table1(experiment: SimpleNamespace, folder: Path, **others: Any) -> subproce
 
 def test_stages_write_their_tables(experiment: SimpleNamespace, tmp_path: Path) -> None:
     samples = evaluation_files(experiment.root, experiment.runs, experiment.metrics, ".samples.jsonl")
+    summaries = evaluation_files(experiment.root, experiment.runs, experiment.metrics, ".json")
     groups = {"cpt-10K": ["cpt-10K", "cpt-25K"]}
-    seeds(samples, tmp_path / "seeds.csv", experiment.runs, experiment.metrics, groups, "base")
+    table = tmp_path / "seeds.csv"
+    seeds(samples, summaries, table, experiment.runs, experiment.metrics, groups, "base")
     quantities = [row["quantity"] for row in read_rows(tmp_path / "seeds.csv", ("run", "task"))]
     assert quantities == ["score", "difference"] * len(experiment.metrics)
     data(experiment.root / "corpora" / "statistics.csv", tmp_path / "data.csv")

@@ -17,6 +17,7 @@ IN_ORDER = {
         "4 Training runs",
         "5 All scores",
         "6 Letters answered",
+        "7 Right and wrong answers",
     ],
     "3 Figures": [
         "Figure 1: training loss",
@@ -25,12 +26,14 @@ IN_ORDER = {
         "Figure 4: differences from the base model",
         "Figure 5: letters answered",
         "Figure 6: data waterfall",
+        "Right and wrong answers",
     ],
     "4 Data": [
         "1 What each stage leaves",
         "2 Each rule and mixture",
         "3 What was dropped, with examples",
         "4 Token-level quality",
+        "5 Evaluation items in the training text",
     ],
     "5 Models": ["cpt-16K", "cpt-40K"],
 }

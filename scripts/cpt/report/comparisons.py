@@ -1,13 +1,15 @@
 """Every pair of runs on the same items: differences, tests, intervals, and what could be detected."""
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
 
-from cpt.report.resampling import difference_interval, mean_difference_p
+from cpt.report.measures import Measure, Paired, Values, whole_of
+from cpt.report.resampling import difference_error, difference_interval, mean_difference_p
 from cpt.report.rows import Row, read_typed
-from cpt.report.samples import Answers, check_metric, pair
-from cpt.report.scores import AVERAGE
+from cpt.report.samples import Answers, averaged_tasks, chosen_metrics, pair
+from cpt.report.scores import AVERAGE, MCNEMAR, SIGN_FLIPS
 from cpt.report.statistics import (
     Pairs,
     detectable_difference,
@@ -20,57 +22,72 @@ from cpt.report.statistics import (
 COLUMNS = (
     *("reference", "reference_tokens", "run", "tokens", "family", "task", "metric", "shown", "n"),
     *("reference_score", "score", "difference", "standard_error", "ci_low", "ci_high", "gained", "lost"),
-    *("discordant", "test", "p", "p_holm", "detectable_difference"),
+    *("discordant", "test", "p", "p_holm", "detectable_difference", "higher_is_better", "averaged"),
 )
 
 
-def compare(strata: list[Pairs], seed: int) -> Row:
-    """The statistics of one pair of runs on one task; `strata` are the subjects of MMLU, or one."""
-    row = _statistics([strata], seed)
-    return row | {"test": "mcnemar", "p": mcnemar_p(row["gained"], row["lost"])}
+def compare(paired: Paired, seed: int) -> Row:
+    """The statistics of one pair of runs on one task: of counts in its strata, or of its items' values."""
+    row = _statistics([paired], seed)
+    if isinstance(paired, Values):
+        return row | {"test": SIGN_FLIPS, "p": mean_difference_p([paired], seed)}
+    return row | {"test": MCNEMAR, "p": mcnemar_p(row["gained"], row["lost"])}
 
 
-def compare_average(tasks: list[list[Pairs]], seed: int) -> Row:
+def compare_scores(reference: Measure, run: Measure, n: int) -> Row:
+    """The same where there is nothing per item, and so no test."""
+    scores = {"reference_score": reference.score, "score": run.score}
+    known = None not in scores.values()
+    return {"n": n, **scores, "difference": run.score - reference.score if known else None, "test": ""}
+
+
+def compare_average(tasks: list[Paired], seed: int) -> Row:
     """The same of the unweighted mean over tasks."""
-    p = mean_difference_p([pooled(strata) for strata in tasks], seed)
-    return _statistics(tasks, seed) | {"test": "sign_flips", "p": p}
+    p = mean_difference_p([whole_of(paired) for paired in tasks], seed)
+    return _statistics(tasks, seed) | {"test": SIGN_FLIPS, "p": p}
 
 
-def _statistics(tasks: list[list[Pairs]], seed: int) -> Row:
+def _statistics(tasks: list[Paired], seed: int) -> Row:
     """Scores, difference and its uncertainty, in the mean over tasks, whose errors are independent."""
-    whole = [pooled(strata) for strata in tasks]
-    total = pooled(whole)
+    whole = [whole_of(paired) for paired in tasks]
     low, high = difference_interval(tasks, seed)
-    return {
-        "n": total.n,
-        "reference_score": mean([pairs.base_score for pairs in whole]),
-        "score": mean([pairs.run_score for pairs in whole]),
-        "difference": mean([pairs.difference for pairs in whole]),
-        "standard_error": error_of_mean([paired_standard_error(pairs) for pairs in whole]),
+    errors, reach = zip(*(_errors(each, seed) for each in whole), strict=True)
+    row = {
+        "n": sum(each.n for each in whole),
+        "reference_score": mean([each.base_score for each in whole]),
+        "score": mean([each.run_score for each in whole]),
+        "difference": mean([each.difference for each in whole]),
+        "standard_error": error_of_mean(errors),
         "ci_low": low,
         "ci_high": high,
-        "gained": total.gained,
-        "lost": total.lost,
-        "discordant": total.discordant,
-        "detectable_difference": error_of_mean(
-            [detectable_difference(pairs.discordant, pairs.n) for pairs in whole]
-        ),
+        "detectable_difference": error_of_mean(reach),
     }
+    if counted := [each for each in whole if isinstance(each, Pairs)]:
+        total = pooled(counted)
+        row |= {"gained": total.gained, "lost": total.lost, "discordant": total.discordant}
+    return row
 
 
-def mean(values: list[float]) -> float:
+def _errors(whole: Pairs | Values, seed: int) -> tuple[float, float]:
+    """The standard error of a task's difference, and the smallest difference that it could detect."""
+    if isinstance(whole, Values):
+        return difference_error(whole, seed), whole.detectable_difference
+    return paired_standard_error(whole), detectable_difference(whole.discordant, whole.n)
+
+
+def mean(values: Sequence[float]) -> float:
     """Unweighted mean."""
     return math.fsum(values) / len(values)
 
 
-def error_of_mean(errors: list[float]) -> float:
+def error_of_mean(errors: Sequence[float]) -> float:
     """The standard error (or what is proportional to it) of a mean of independent values."""
     return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
 
 
 def comparison_rows(
     runs: dict[str, int],
-    metrics: dict[str, str],
+    metrics: dict[str, str | None],
     table_tasks: list[str],
     answers: dict[tuple[str, str], Answers],
     seed: int,
@@ -78,11 +95,12 @@ def comparison_rows(
     """All rows of comparisons.csv: each pair of runs in the order of the config, each task and metric.
 
     There are four Holm families: the shown metrics of all runs against the base model, those of runs
-    against one another, and the averages of either. Metrics that Table 1 doesn't show are in none.
+    against one another, and the averages of either. Metrics that Table 1 doesn't show are in none, and
+    metrics without values per item have no test.
 
     Args:
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows.
+        metrics: the metric of each task that Table 1 shows; None for its first one.
         table_tasks: the tasks that are columns of Table 1.
         answers: of each run to each task.
         seed: of the resampling.
@@ -91,24 +109,33 @@ def comparison_rows(
         UserError: runs weren't scored on the same items.
     """
     rows: list[Row] = []
+    chosen = chosen_metrics(metrics, runs, answers)
+    averaged = averaged_tasks(chosen, table_tasks, answers)
     for reference, run in combinations(runs, 2):
         names = {
             **{"reference": reference, "reference_tokens": runs[reference], "run": run, "tokens": runs[run]},
             "family": "runs" if runs[reference] else "base",
         }
-        shown: list[list[Pairs]] = []
-        for task, shown_metric in metrics.items():
-            mine = answers[run, task]
-            check_metric(mine, task, shown_metric)
-            for metric in mine.right:
-                strata = pair(answers[reference, task], mine, metric)
+        shown: list[Paired] = []
+        for task, shown_metric in chosen.items():
+            theirs, mine = answers[reference, task], answers[run, task]
+            for metric, measure in mine.measures.items():
+                paired = pair(theirs, mine, metric)
                 in_table = metric == shown_metric and task in table_tasks
                 row = {**names, "task": task, "metric": metric, "shown": in_table}
-                rows.append(row | compare(strata, seed))
-                if in_table:
-                    shown.append(strata)
-        row = {**names, "task": AVERAGE, "metric": AVERAGE, "shown": True}
-        rows.append(row | compare_average(shown, seed))
+                row["higher_is_better"] = measure.higher_is_better
+                row["averaged"] = in_table and task in averaged
+                if paired is None:
+                    row |= compare_scores(theirs.measures[metric], measure, len(mine.keys))
+                else:
+                    row |= compare(paired, seed)
+                rows.append(row)
+                if row["averaged"]:
+                    shown.append(paired)
+        if shown:
+            kind = dict.fromkeys(("shown", "higher_is_better", "averaged"), True)
+            row = {**names, "task": AVERAGE, "metric": AVERAGE, **kind}
+            rows.append(row | compare_average(shown, seed))
     shown_rows = [row for row in rows if row["shown"]]
     for family, average in product(("base", "runs"), (False, True)):
         members = [row for row in shown_rows if row["family"] == family]
@@ -117,11 +144,12 @@ def comparison_rows(
 
 
 def adjust(family: list[Row], column: str) -> None:
-    """Add Holm's adjustment of the p values in a column, as {column}_holm."""
+    """Add Holm's adjustment of the p values in a column, as {column}_holm, where there is one."""
+    family = [row for row in family if row.get(column) is not None]
     for row, adjusted in zip(family, holm([row[column] for row in family]), strict=True):
         row[f"{column}_holm"] = adjusted
 
 
 def read_comparisons(path: Path) -> list[Row]:
-    """Read comparisons.csv: numbers as int and float, `shown` as bool, empty cells as None."""
+    """Read comparisons.csv: numbers as int and float, yes and no as bool, empty cells as None."""
     return read_typed(path, COLUMNS, {"reference", "run", "family", "task", "metric", "test"})

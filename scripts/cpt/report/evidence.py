@@ -193,18 +193,27 @@ class FromResults(Evidence):
         return self._row("base", task)["n"]
 
     def majority(self, task: str) -> float:
-        return self._row("base", task)["majority"]
+        if (majority := self._row("base", task)["majority"]) is None:
+            raise Unknown(f"{task} has no choices here")
+        return majority
 
     def score(self, run: str, task: str) -> Measured:
         row = self._row(run, task)
         return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
 
     def average(self, run: str) -> Measured:
+        if self._name(run) not in self.averages:
+            raise Unknown("there is no average")
+        if {task for (_, task), row in self.rows.items() if row["averaged"]} != set(self.paper["items"]):
+            raise Unknown("the average is over other tasks")
         row = self.averages[self._name(run)]
         return Measured(row["score"], (row["ci_low"], row["ci_high"]), row["n"])
 
     def change(self, run: str, tasks: list[str]) -> Measured:
-        pairs = [pairs_of(self._row(run, task)) for task in tasks]
+        rows = [self._row(run, task) for task in tasks]
+        if any(row["gained"] is None for row in rows):
+            raise Unknown("some of its tasks have another metric")
+        pairs = [pairs_of(row) for row in rows]
         before, after = (sum(getattr(each, name) for each in pairs) for name in ("base_score", "run_score"))
         if not before:
             raise Unknown("the base model answers nothing right")

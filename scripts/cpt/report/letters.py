@@ -19,11 +19,12 @@ def letter(number: int) -> str:
 def letter_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers]) -> list[Row]:
     """All rows of letters.csv: of each run and task, how often a letter is right, and how often answered.
 
-    Answers are those of the plain log-likelihood (acc).
+    Answers are those of the plain log-likelihood (acc). Tasks without choices have none.
     """
     rows = []
-    for (run, task), given in answers.items():
-        for number in range(given.choices.max()):
+    of_choices = {key: given.choices for key, given in answers.items() if given.choices}
+    for (run, task), given in of_choices.items():
+        for number in range(given.number.max()):
             gold, answered = given.gold == number, given.predicted == number
             rows.append(
                 {

@@ -15,8 +15,9 @@ from cpt.config_sections import BaseSource, Corpus
 from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.report.labels import count_label, model_name
 from cpt.report.rows import Row
-from cpt.report.scores import AVERAGE, BITS_PER_BYTE
+from cpt.report.scores import AVERAGE, BITS_PER_BYTE, LOWER, SIGN_FLIPS
 
+_CORPUS = f"{BITS_PER_BYTE}."
 METRIC_NAMES = {
     "acc": "accuracy",
     "acc_norm": "accuracy, log-likelihoods divided by length",
@@ -62,11 +63,11 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
     """The scores of one run for the card's model-index; a subset is named as one."""
     results = []
     for row in rows:
-        if row["task"] == AVERAGE:
+        if row["task"] == AVERAGE or row["score"] is None:
             continue
         full, task = row["items_of_full"], row["task"]
-        if row["metric"] == BITS_PER_BYTE:
-            task = task.removeprefix(f"{BITS_PER_BYTE}.")
+        if row["metric"] == BITS_PER_BYTE and task.startswith(_CORPUS):
+            task = task.removeprefix(_CORPUS)
             label = f"held-out text of {task}"
         else:
             label = labels.get(task, task)
@@ -82,7 +83,7 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
                 dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
                 dataset_config=known.configuration if known else None,
                 dataset_split=known.split if known else None,
-                dataset_args={"num_few_shot": 0} if full else None,
+                dataset_args={"num_few_shot": row["shots"]} if full else None,
                 metric_type=row["metric"],
                 metric_name=metric,
                 metric_value=round(row["score"], 4),
@@ -98,6 +99,7 @@ def model_card(
     scores: list[Row],
     summaries: list[dict[str, Any]],
     use: Sequence[str] = (),
+    verdict: str = "",
 ) -> str:
     """The card of a trained model, or of a sum of models.
 
@@ -108,6 +110,7 @@ def model_card(
         scores: rows of scores.csv, of all runs.
         summaries: run.json of the run, or of all runs that a sum of models went through.
         use: further paragraphs of the last section.
+        verdict: what the likelihoods of right and wrong answers show.
     """
     base = config.base
     stated = base.license or base_report.get("licence")
@@ -143,6 +146,7 @@ def model_card(
         _what_it_is(title, config, config.runs[name], tokens, sum(last.values())),
         "## Scores",
         *_scores(mine, labels),
+        *([f"Log-probabilities of the answers, item by item: {verdict}"] if verdict else []),
         "## Training data",
         _corpora(trained, config),
         "## Training",
@@ -193,32 +197,52 @@ def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
         "| --- | --- | ---: | ---: | ---: | ---: | :---: | ---: |",
     ]
     held_out = ["| held-out text | base model | this model |", "| --- | ---: | ---: |"]
+    tested = [row for row in rows if row["metric"] != BITS_PER_BYTE or not row["task"].startswith(_CORPUS)]
     for row in rows:
-        if row["metric"] == BITS_PER_BYTE:
-            corpus = row["task"].removeprefix(f"{BITS_PER_BYTE}.")
+        if row not in tested:
+            corpus = row["task"].removeprefix(_CORPUS)
             held_out.append(f"| {corpus} | {row['base_score']:.3f} | {row['score']:.3f} |")
-            continue
-        label = "**Average** of the shown metrics" if row["task"] == AVERAGE else labels[row["task"]]
-        metric = "" if row["task"] == AVERAGE else row["metric"]
-        p = row["mcnemar_p"]
-        cells = [
-            *(label, metric, f"{row['n']:,} of {row['items_of_full']:,}"),
-            *(f"{row['base_score']:.4f}", f"{row['score']:.4f}", f"{row['difference']:+.4f}"),
-            f"{row['difference_ci_low']:+.4f} to {row['difference_ci_high']:+.4f}",
-            "" if p is None else f"{p:.3f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(_score_cells(row, labels))} |" for row in tested if row["score"] is not None]
     note = (
-        "Zero-shot, compared with the base model on the same items: the interval is of the difference, p of "
-        "the exact McNemar test, for the average of random sign flips; neither is adjusted for the number of "
-        "tests. Where the interval holds zero, the difference may be chance."
+        f"{_shots(tested)}, compared with the base model on the same items: the interval is of the "
+        "difference, p of the exact McNemar test, for the average of random sign flips; neither is adjusted "
+        "for the number of tests. Where the interval holds zero, the difference may be chance."
     )
+    if any(row["test"] == SIGN_FLIPS and row["task"] != AVERAGE for row in tested):
+        note += " Where items aren't right or wrong, p is that of random sign flips as well."
+    if any(not row["test"] for row in tested):
+        note += " Without p: the metric is computed from all items at once, and has no test."
+    if any(not row["higher_is_better"] for row in tested):
+        note += f" {LOWER}: lower is better."
     if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
         note += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
     parts = ["\n".join(lines), note]
     if len(held_out) > 2:
         parts += ["Bits per byte of text that no run has seen (lower is better):", "\n".join(held_out)]
     return parts
+
+
+def _score_cells(row: Row, labels: dict[str, str]) -> list[str]:
+    label = "**Average** of the shown metrics" if row["task"] == AVERAGE else labels[row["task"]]
+    metric = "" if row["task"] == AVERAGE else row["metric"]
+    low, high, p = row["difference_ci_low"], row["difference_ci_high"], row["mcnemar_p"]
+    return [
+        label if row["higher_is_better"] else f"{label} {LOWER}",
+        *(metric, f"{row['n']:,} of {row['items_of_full']:,}"),
+        "" if row["base_score"] is None else f"{row['base_score']:.4f}",
+        f"{row['score']:.4f}",
+        "" if row["difference"] is None else f"{row['difference']:+.4f}",
+        "" if low is None else f"{low:+.4f} to {high:+.4f}",
+        "" if p is None else f"{p:.3f}",
+    ]
+
+
+def _shots(rows: list[Row]) -> str:
+    counts = {row["shots"] for row in rows if row["task"] != AVERAGE}
+    if counts <= {0}:
+        return "Zero-shot"
+    named = [f"{row['task']} {row['shots']}" for row in rows if row["shots"]]
+    return f"Zero-shot but for worked examples before each question ({', '.join(dict.fromkeys(named))})"
 
 
 def _source(corpus: Corpus) -> str:

@@ -8,12 +8,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cpt.data_sets import CLOZE
 from cpt.errors import UserError
-from cpt.files import one_for_each
+from cpt.files import one_for_each, read_json
+from cpt.report.measures import Measure, Paired, Values, measures_of
 from cpt.report.statistics import Pairs
 
 Item = tuple[str, int]
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
+CHOICE_KEYS = ("gold", "predicted", "choice_characters", "loglikelihoods", "bits_per_byte")
+
+
+class Choices(NamedTuple):
+    """Which choices of a multiple-choice task are right, and which a run takes.
+
+    Attributes:
+        gold: int64 [items], number of the right choice, from 0.
+        predicted: int64 [items], number of the choice with the highest log-likelihood.
+        number: int64 [items], number of choices.
+        longest: int64 [items], number of the choice with the most characters (the first of them); None if
+            all choices of every item are equally long.
+        loglikelihoods: float64 [items, most choices], in nats; NaN beyond an item's own choices.
+        bits_per_byte: float64 [items], of the right choice.
+    """
+
+    gold: np.ndarray
+    predicted: np.ndarray
+    number: np.ndarray
+    longest: np.ndarray | None
+    loglikelihoods: np.ndarray
+    bits_per_byte: np.ndarray
 
 
 class Answers(NamedTuple):
@@ -23,39 +47,46 @@ class Answers(NamedTuple):
         path: the file that they were read from, for messages.
         keys: leaf task and number of each item; MMLU has a leaf task per subject.
         leaf: int64 [items], which of the sorted leaf tasks an item belongs to.
-        right: bool [items] by metric; a metric that the task doesn't have is absent.
-        gold: int64 [items], number of the right choice, from 0.
-        predicted: int64 [items], number of the choice with the highest log-likelihood.
-        choices: int64 [items], number of choices.
-        longest: int64 [items], number of the choice with the most characters (the first of them); None if
-            all choices of every item are equally long.
+        measures: the task's metrics, its first one first.
+        choices: None unless the task is multiple choice.
         hashes: of each item's document, prompt and target.
     """
 
     path: Path
     keys: list[Item]
     leaf: np.ndarray
-    right: dict[str, np.ndarray]
-    gold: np.ndarray
-    predicted: np.ndarray
-    choices: np.ndarray
-    longest: np.ndarray | None
+    measures: dict[str, Measure]
+    choices: Choices | None
     hashes: list[tuple[str | None, ...]]
+
+    def right(self, metric: str) -> np.ndarray | None:
+        """Bool [items]: which are right; None for a metric of other values than right and wrong."""
+        measure = self.measures[metric]
+        return measure.values == 1 if measure.binary else None
 
 
 def read_all_answers(
-    samples: Sequence[Path], runs: Iterable[str], tasks: Iterable[str]
+    samples: Sequence[Path], summaries: Sequence[Path], runs: Iterable[str], tasks: Iterable[str]
 ) -> dict[tuple[str, str], Answers]:
     """The answers of each run to each task, from files in the order runs x tasks."""
-    return {key: read_answers(path) for key, path in one_for_each(product(runs, tasks), samples)}
+    files = zip(samples, summaries, strict=True)
+    return {
+        key: read_answers(path, read_json(summary))
+        for key, (path, summary) in one_for_each(product(runs, tasks), list(files))
+    }
 
 
-def read_answers(path: Path) -> Answers:
-    """Read {task}.samples.jsonl. Raises UserError on a broken line, a repeated item or an empty file."""
+def read_answers(path: Path, summary: dict[str, Any]) -> Answers:
+    """Read {task}.samples.jsonl with the {task}.json beside it.
+
+    Raises UserError on a broken line, a repeated item or an empty file.
+    """
+    choice = summary["output_type"] == "multiple_choice"
+    needed = ("task", "item", *(CHOICE_KEYS if choice else ()))
     samples: dict[Item, dict[str, Any]] = {}
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
-            sample = _sample(line, f"{path}, line {number}")
+            sample = _sample(line, needed, f"{path}, line {number}")
             key = (sample["task"], sample["item"])
             if key in samples:
                 raise UserError(f"{path}, line {number}: item {key} occurs twice; evaluate again")
@@ -64,54 +95,105 @@ def read_answers(path: Path) -> Answers:
         raise UserError(f"{path}: no items; check evaluate.items and evaluate again")
     keys = sorted(samples)
     ordered = [samples[key] for key in keys]
-    right = {}
-    for metric in ("acc", "acc_norm"):
-        if all(sample[metric] is not None for sample in ordered):
-            right[metric] = np.array([sample[metric] == 1 for sample in ordered])
-    lengths = [sample["choice_characters"] for sample in ordered]
-    differ = any(len(set(of_item)) > 1 for of_item in lengths)
+    try:
+        measures = measures_of(ordered, summary)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected numbers of every item for {', '.join(summary['aggregations'])} ({error!r}); "
+            "delete the file and evaluate again"
+        ) from None
     return Answers(
         path,
         keys,
         np.unique([leaf for leaf, _ in keys], return_inverse=True)[1],
-        right,
-        np.array([sample["gold"] for sample in ordered]),
-        np.array([sample["predicted"] for sample in ordered]),
-        np.array([len(of_item) for of_item in lengths]),
-        np.array([of_item.index(max(of_item)) for of_item in lengths]) if differ else None,
+        measures,
+        _choices(ordered) if choice else None,
         [tuple(sample.get(name) for name in HASHES) for sample in ordered],
     )
 
 
-def _sample(line: str, where: str) -> dict[str, Any]:
-    needed = ("task", "item", "acc", "acc_norm", "gold", "predicted", "choice_characters")
+def _sample(line: str, needed: Sequence[str], where: str) -> dict[str, Any]:
     try:
         sample = json.loads(line)
-        outcomes = [sample[name] for name in needed][2:4]
+        for name in needed:
+            sample[name]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(
             f"{where}: expected an item with {', '.join(needed)} ({error!r}); "
             "delete the file and evaluate again"
         ) from None
-    if outcomes[0] not in (0, 1) or outcomes[1] not in (0, 1, None):
-        raise UserError(f"{where}: acc and acc_norm must be 0 or 1, but are {outcomes}; evaluate again")
     return sample
+
+
+def _choices(samples: list[dict[str, Any]]) -> Choices:
+    lengths = [sample["choice_characters"] for sample in samples]
+    differ = any(len(set(of_item)) > 1 for of_item in lengths)
+    number = np.array([len(of_item) for of_item in lengths])
+    loglikelihoods = np.full((len(samples), number.max()), np.nan)
+    for row, sample in zip(loglikelihoods, samples, strict=True):
+        row[: len(sample["loglikelihoods"])] = sample["loglikelihoods"]
+    return Choices(
+        np.array([sample["gold"] for sample in samples]),
+        np.array([sample["predicted"] for sample in samples]),
+        number,
+        np.array([of_item.index(max(of_item)) for of_item in lengths]) if differ else None,
+        loglikelihoods,
+        np.array([sample["bits_per_byte"] for sample in samples], float),
+    )
+
+
+def chosen_metrics(
+    metrics: dict[str, str | None], runs: Iterable[str], answers: dict[tuple[str, str], Answers]
+) -> dict[str, str]:
+    """The metric of each task that Table 1 shows: the config's, or the task's first one.
+
+    Raises UserError if a task doesn't have it in some run.
+    """
+    runs = list(runs)
+    chosen = {task: metric or next(iter(answers[runs[0], task].measures)) for task, metric in metrics.items()}
+    for run, (task, metric) in product(runs, chosen.items()):
+        check_metric(answers[run, task], task, metric)
+    return chosen
+
+
+def averaged_tasks(
+    metrics: dict[str, str], table_tasks: list[str], answers: dict[tuple[str, str], Answers]
+) -> list[str]:
+    """The columns of Table 1 that its average is over: their metric is like an accuracy in every run, and no
+    column before them asks the same questions."""
+    runs = list(dict.fromkeys(run for run, _ in answers))
+    shares = [
+        task
+        for task, metric in metrics.items()
+        if task in table_tasks and all(answers[run, task].measures[metric].share for run in runs)
+    ]
+    return distinct({task: answers[runs[0], task] for task in shares})
+
+
+def distinct(answers: dict[str, Answers]) -> list[str]:
+    """The tasks without those of whose questions some are in a task before them: with other worked examples,
+    or as cloze. The errors of the others are independent."""
+    seen: set[Item] = set()
+    found = []
+    for task, given in answers.items():
+        questions = {(leaf.removesuffix(CLOZE), item) for leaf, item in given.keys}
+        if not questions & seen:
+            found.append(task)
+        seen |= questions
+    return found
 
 
 def check_metric(answers: Answers, task: str, metric: str) -> None:
     """Raises UserError if a task doesn't have the metric that Table 1 shows of it."""
-    if metric not in answers.right:
+    if metric not in answers.measures:
         raise UserError(
             f"evaluate.tasks.{task}.metric: {metric} isn't measured for this task; choose one of "
-            f"{', '.join(answers.right)}"
+            f"{', '.join(answers.measures)}"
         )
 
 
-def pair(reference: Answers, run: Answers, metric: str) -> list[Pairs]:
-    """Count how two runs answered the same items, for each leaf task on its own.
-
-    Raises UserError, which names the run's file, if items, prompts or targets differ.
-    """
+def require_same_items(reference: Answers, run: Answers) -> None:
+    """Raises UserError, which names the run's file, if items, prompts or targets differ."""
     if reference.keys != run.keys:
         ours, theirs = set(run.keys), set(reference.keys)
         raise UserError(
@@ -125,8 +207,22 @@ def pair(reference: Answers, run: Answers, metric: str) -> list[Pairs]:
             f"{run.path}: {differing} of its items have another text, prompt or target than in the run it is "
             "compared with; evaluate both with the same benchmarks and the same lm-eval"
         )
+
+
+def pair(reference: Answers, run: Answers, metric: str) -> Paired | None:
+    """How two runs answered the same items: counts for each leaf task where answers are right or wrong, else
+    the items' values; None for a metric without values per item.
+
+    Raises UserError, which names the run's file, if items, prompts or targets differ.
+    """
+    require_same_items(reference, run)
+    ours, theirs = run.measures[metric], reference.measures[metric]
+    if ours.values is None:
+        return None
+    if not (ours.binary and theirs.binary):
+        return Values(ours.values, theirs.values, ours.weights, run.leaf, ours.aggregation)
     # The 2 x 2 tables [leaf tasks, outcomes]: an outcome is both, gained, lost or neither, as in Pairs.
-    outcome = 2 * ~run.right[metric] + ~reference.right[metric]
+    outcome = 2 * (ours.values != 1) + (theirs.values != 1)
     leaf_tasks = run.leaf.max() + 1
     table = np.bincount(4 * run.leaf + outcome, minlength=4 * leaf_tasks).reshape(leaf_tasks, 4)
     return [Pairs(*map(int, row)) for row in table]

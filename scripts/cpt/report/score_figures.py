@@ -87,10 +87,16 @@ def draw_changes(
 ) -> None:
     """Figure 2: change of each group's mean score against base, ours left, the paper's right.
 
-    The horizontal axis is the token budget; where budgets repeat, the runs stand side by side by name.
+    The horizontal axis is the token budget; where budgets repeat, the runs stand side by side by name. Tasks
+    whose items aren't right or wrong are left aside, and so are groups without any other.
     """
     ours, paper = drawn.subplots(1, 2, sharey=True)
     rows, base = shown_rows(scores), base_run(runs)
+    counted = {
+        group: [task for task in tasks if all(rows[run, task]["gained"] is not None for run in runs)]
+        for group, tasks in groups.items()
+    }
+    groups = {group: tasks for group, tasks in counted.items() if tasks}
     names, budgets = list(runs), list(runs.values())
     distinct = len(set(budgets)) == len(budgets)  # else a line over tokens would join unlike runs
     positions = budgets if distinct else list(range(len(runs)))
@@ -118,12 +124,14 @@ def draw_changes(
         axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
         axes.margins(y=0.18)  # room for the numbers beside the points
     handles, labels = paper.get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=len(groups))
+    if groups:
+        drawn.legend(handles, labels, loc="outside lower center", ncols=len(groups))
 
 
 def base_comparisons(comparisons: list[Row]) -> dict[str, dict[str, Row]]:
-    """The shown rows against the base model, by task and run, in the order of the file."""
-    chosen = [row for row in comparisons if row["shown"] and row["family"] == "base"]
+    """The rows against the base model that the average is over, and its own, by task and run, in the order of
+    the file."""
+    chosen = [row for row in comparisons if row["averaged"] and row["family"] == "base"]
     return {task: {row["run"]: row for row in rows} for task, rows in grouped(chosen, "task").items()}
 
 
@@ -138,6 +146,9 @@ def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dic
     A filled marker is a difference whose p, adjusted after Holm, is under 0.05. `labels` are the names of the
     tasks.
     """
+    if not rows:
+        drawn.text(0.5, 0.5, "no task has scores between 0 and 1", ha="center", va="center")
+        return
     axes = drawn.subplots()
     position, ticks, names = 0.0, [], []
     for task, of_task in rows.items():

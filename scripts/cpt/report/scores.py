@@ -15,11 +15,14 @@ COLUMNS = (
     *("gained", "lost", "mcnemar_p", "mcnemar_p_holm", "detectable_difference"),
     *("chance", "majority", "longest"),
     *("null", "null_score", "null_test", "null_p", "above_null", "published"),
+    *("test", "higher_is_better", "averaged", "shots", "cut_items"),
 )
 ALWAYS = "always_"  # and a letter: the columns of those who always answer it
 FEWEST_LETTERS = "ABCDE"  # that scores.csv has columns for: no item of the seven benchmarks has more choices
 AVERAGE = "average"  # the task, and its metric, of the unweighted mean over the tasks as Table 1 shows them
 BITS_PER_BYTE = "bits_per_byte"
+LOWER = "\N{DOWNWARDS ARROW}"  # behind the name of a metric that is better when lower
+MCNEMAR, SIGN_FLIPS = "mcnemar", "sign_flips"  # tests of a difference
 PUBLISHED_MODEL = "facebook/MobileLLM-125M"
 
 
@@ -48,9 +51,9 @@ def write_scores(path: Path, rows: list[Row]) -> None:
 
 
 def read_scores(path: Path) -> list[Row]:
-    """Read the COLUMNS of scores.csv: numbers as int and float, `shown` and `above_null` as bool, empty cells
-    as None."""
-    return read_typed(path, COLUMNS, {"run", "task", "metric", "null", "null_test"})
+    """Read the COLUMNS of scores.csv: numbers as int and float, `shown`, `above_null`, `higher_is_better` and
+    `averaged` as bool, empty cells as None."""
+    return read_typed(path, COLUMNS, {"run", "task", "metric", "null", "null_test", "test"})
 
 
 def shown_rows(scores: list[Row]) -> dict[tuple[str, str], Row]:
@@ -64,6 +67,6 @@ def averages(scores: list[Row]) -> dict[str, Row]:
 
 
 def pairs_of(row: Row) -> Pairs:
-    """The 2 x 2 table behind a row of scores.csv."""
+    """The 2 x 2 table behind a row of scores.csv whose items are right or wrong (`gained` is known)."""
     both = round(row["score"] * row["n"]) - row["gained"]
     return Pairs(both, row["gained"], row["lost"], row["n"] - both - row["gained"] - row["lost"])

@@ -8,15 +8,23 @@ import numpy as np
 
 from cpt.errors import UserError
 from cpt.files import read_json
-from cpt.report.comparisons import adjust, compare, compare_average, error_of_mean, mean
+from cpt.report.comparisons import (
+    adjust,
+    compare,
+    compare_average,
+    compare_scores,
+    error_of_mean,
+    mean,
+)
 from cpt.report.letters import letter
+from cpt.report.measures import Measure, Paired, Values, whole_of
+from cpt.report.resampling import score_interval
 from cpt.report.rows import Row
-from cpt.report.samples import Answers, check_metric, pair
+from cpt.report.samples import Answers, Choices, averaged_tasks, chosen_metrics, pair
 from cpt.report.scores import ALWAYS, AVERAGE, BITS_PER_BYTE, base_run
 from cpt.report.statistics import (
     SIGNIFICANT,
     Z_95,
-    Pairs,
     binomial_p,
     mcnemar_p,
     pooled,
@@ -27,7 +35,7 @@ from cpt.report.statistics import (
 
 def score_rows(
     runs: dict[str, int],
-    metrics: dict[str, str],
+    metrics: dict[str, str | None],
     table_tasks: list[str],
     answers: dict[tuple[str, str], Answers],
     summaries: dict[tuple[str, str], dict[str, Any]],
@@ -38,11 +46,11 @@ def score_rows(
     """All rows of scores.csv by run: each task and metric, the average, bits per byte of each corpus.
 
     The Holm family is every shown metric of every trained run; the averages, which sum these up, are a family
-    of their own (their p is that of random sign flips).
+    of their own (their p is that of random sign flips). Metrics without values per item have no test.
 
     Args:
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows.
+        metrics: the metric of each task that Table 1 shows; None for its first one.
         table_tasks: the tasks that are columns of Table 1.
         answers: of each run to each task.
         summaries: {task}.json of each run and task.
@@ -55,31 +63,36 @@ def score_rows(
     """
     base = base_run(runs)
     corpora = dict.fromkeys(corpus for _, corpus in bits)
+    chosen = chosen_metrics(metrics, runs, answers)
+    averaged = averaged_tasks(chosen, table_tasks, answers)
     rows: list[Row] = []
     for run, tokens in runs.items():
         paper = published.get(run, {})
-        shown: list[tuple[Row, list[Pairs]]] = []
-        for task, metric in metrics.items():
-            _check_count(answers[run, task], task, summaries[run, task]["n"])
-            check_metric(answers[run, task], task, metric)
-            for row, strata in _task_rows(answers[base, task], answers[run, task], seed if tokens else None):
+        shown: list[tuple[Row, Paired]] = []
+        for task, metric in chosen.items():
+            summary = summaries[run, task]
+            _check_count(answers[run, task], task, summary["n"])
+            for row, paired in _task_rows(answers[base, task], answers[run, task], seed, tokens > 0):
                 in_table = row["metric"] == metric and task in table_tasks
                 rows.append(
                     {
                         **{"run": run, "tokens": tokens, "task": task, "shown": in_table, **row},
-                        "items_of_full": summaries[run, task]["items_of_full"],
+                        "averaged": in_table and task in averaged,
+                        "items_of_full": summary["items_of_full"],
+                        "shots": summary["shots"],
+                        "cut_items": summary["cut"]["items"],
                         "published": paper.get(task) if row["metric"] == metric else None,
                     }
                 )
-                if in_table:
-                    shown.append((rows[-1], strata))
-        rows.append(_average_row(shown, seed) | {"published": paper.get(AVERAGE)})
+                if rows[-1]["averaged"]:
+                    shown.append((rows[-1], paired))
+        if shown:
+            rows.append(_average_row(shown, seed) | {"published": paper.get(AVERAGE)})
         for corpus in corpora:
             row = _bits_per_byte_row(corpus, bits[run, corpus], bits[base, corpus])
             rows.append({"run": run, "tokens": tokens, **row})
-    tested = [row for row in rows if "mcnemar_p" in row]
-    adjust([row for row in tested if row["shown"]], "mcnemar_p")
-    adjust([row for row in tested if row["task"] == AVERAGE], "mcnemar_p")
+    adjust([row for row in rows if row["shown"]], "mcnemar_p")
+    adjust([row for row in rows if row["task"] == AVERAGE], "mcnemar_p")
     return rows
 
 
@@ -91,29 +104,46 @@ def _check_count(answers: Answers, task: str, n: int) -> None:
         )
 
 
-def _task_rows(base: Answers, run: Answers, seed: int | None) -> Iterator[tuple[Row, list[Pairs]]]:
-    """What a run's answers to a task give by metric, beside the base model's; `seed` is None for itself."""
-    nulls = null_scores(run)
-    for metric in run.right:
-        strata = pair(base, run, metric)
-        pairs = pooled(strata)
-        correct = pairs.both + pairs.gained
-        low, high = wilson_interval(correct, pairs.n)
-        row = {
-            "metric": metric,
-            "n": pairs.n,
-            "score": pairs.run_score,
-            "standard_error": standard_error(correct, pairs.n),
-            "ci_low": low,
-            "ci_high": high,
-            "base_score": pairs.base_score,
-            "difference": pairs.difference,
-            "gained": pairs.gained,
-            "lost": pairs.lost,
-            **nulls,
-            **strongest_null(run, metric),
+def _task_rows(base: Answers, run: Answers, seed: int, compared: bool) -> Iterator[tuple[Row, Paired | None]]:
+    """What a run's answers to a task give by metric, and if `compared` how they differ from the base's."""
+    nulls = null_scores(run.choices) if run.choices else {}
+    for metric, measure in run.measures.items():
+        paired = pair(base, run, metric)
+        row = {"metric": metric, "n": len(run.keys), "higher_is_better": measure.higher_is_better}
+        row |= _score(measure, paired, seed)
+        if paired is None:
+            change = compare_scores(base.measures[metric], measure, row["n"])
+            row |= {"base_score": change["reference_score"], "difference": change["difference"]}
+        else:
+            whole = whole_of(paired)
+            row |= {"base_score": whole.base_score, "difference": whole.difference}
+            row |= _difference(compare(paired, seed)) if compared else {}
+        if isinstance(paired, list):
+            row |= {"gained": pooled(paired).gained, "lost": pooled(paired).lost}
+            row |= nulls | (strongest_null(run.choices, run.right(metric)) if run.choices else {})
+        yield row, paired
+
+
+def _score(measure: Measure, paired: Paired | None, seed: int) -> Row:
+    """A run's score with its error and interval: Wilson's of a share, of other values a bootstrap's, and
+    without values per item that of lm-eval's standard error."""
+    if paired is None:
+        row = {"score": measure.score, "standard_error": measure.standard_error}
+        if None in row.values():
+            return row
+        half = Z_95 * measure.standard_error
+        return row | {"ci_low": row["score"] - half, "ci_high": row["score"] + half}
+    if isinstance(paired, Values):
+        low, high = score_interval(paired, seed)
+        return {
+            **{"score": paired.run_score, "standard_error": measure.standard_error},
+            **{"ci_low": low, "ci_high": high},
         }
-        yield row | (_difference(compare(strata, seed)) if seed is not None else {}), strata
+    pairs = pooled(paired)
+    correct = pairs.both + pairs.gained
+    low, high = wilson_interval(correct, pairs.n)
+    error = standard_error(correct, pairs.n)
+    return {"score": pairs.run_score, "standard_error": error, "ci_low": low, "ci_high": high}
 
 
 def _difference(compared: Row) -> Row:
@@ -122,23 +152,25 @@ def _difference(compared: Row) -> Row:
         "difference_ci_low": compared["ci_low"],
         "difference_ci_high": compared["ci_high"],
         "mcnemar_p": compared["p"],
+        "test": compared["test"],
         "detectable_difference": compared["detectable_difference"],
     }
 
 
-def _average_row(shown: list[tuple[Row, list[Pairs]]], seed: int) -> Row:
-    """The unweighted mean over the shown rows of one run, with the interval of its own paired difference."""
+def _average_row(shown: list[tuple[Row, Paired]], seed: int) -> Row:
+    """The unweighted mean over the averaged rows of one run, with the interval of its own difference."""
     rows = [row for row, _ in shown]
     row: Row = {name: rows[0][name] for name in ("run", "tokens")}
-    row |= {"task": AVERAGE, "metric": AVERAGE, "shown": False}
+    row |= {"task": AVERAGE, "metric": AVERAGE, "shown": False, "higher_is_better": True}
     for name in ("n", "items_of_full", "gained", "lost"):
-        row[name] = sum(each[name] for each in rows)
+        row[name] = sum(each.get(name, 0) for each in rows)
     for name in ("score", "base_score", "difference", "chance", "majority"):
-        row[name] = mean([each[name] for each in rows])
+        values = [each.get(name) for each in rows]
+        row[name] = None if None in values else mean(values)  # tasks without choices have no chance
     error = row["standard_error"] = error_of_mean([each["standard_error"] for each in rows])
     row |= {"ci_low": row["score"] - Z_95 * error, "ci_high": row["score"] + Z_95 * error}
     if row["tokens"]:
-        row |= _difference(compare_average([strata for _, strata in shown], seed))
+        row |= _difference(compare_average([paired for _, paired in shown], seed))
     return row
 
 
@@ -158,31 +190,31 @@ def _bits_per_byte_row(corpus: str, path: Path, base_path: Path) -> Row:
     }
 
 
-def null_answers(answers: Answers) -> dict[str, np.ndarray]:
+def null_answers(choices: Choices) -> dict[str, np.ndarray]:
     """Bool [items] by null: what always answering one letter, or the longest choice, gets right.
 
     An item without such a letter counts as wrong. `longest` is absent where all choices are equally long
     (MMLU's are letters, and WinoGrande's two sentences end alike).
     """
-    nulls = {f"{ALWAYS}{letter(number)}": answers.gold == number for number in range(answers.choices.max())}
-    return nulls if answers.longest is None else {**nulls, "longest": answers.gold == answers.longest}
+    nulls = {f"{ALWAYS}{letter(number)}": choices.gold == number for number in range(choices.number.max())}
+    return nulls if choices.longest is None else {**nulls, "longest": choices.gold == choices.longest}
 
 
-def chance_of(answers: Answers) -> float:
+def chance_of(choices: Choices) -> float:
     """Expected score of a uniform guess: the mean of 1 / number of choices."""
-    return float((1 / answers.choices).mean())
+    return float((1 / choices.number).mean())
 
 
-def null_scores(answers: Answers) -> dict[str, float]:
+def null_scores(choices: Choices) -> dict[str, float]:
     """What can be scored without reading the question: `chance`, `always_A` ..., `majority` (the best of
     these), and if there is one `longest`."""
-    scores = {name: float(right.mean()) for name, right in null_answers(answers).items()}
+    scores = {name: float(right.mean()) for name, right in null_answers(choices).items()}
     majority = max(score for name, score in scores.items() if name.startswith(ALWAYS))
-    return {"chance": chance_of(answers), "majority": majority, **scores}
+    return {"chance": chance_of(choices), "majority": majority, **scores}
 
 
-def strongest_null(answers: Answers, metric: str) -> Row:
-    """The null with the highest score, and the test of a run's answers against it.
+def strongest_null(choices: Choices, right: np.ndarray) -> Row:
+    """The null with the highest score, and the test of a run's answers (`right`, bool [items]) against it.
 
     Which letter is the best to answer always is only known from the gold answers, so this null is a bit
     stronger than a fair one; if a score differs significantly from it, it differs from all of them.
@@ -192,7 +224,7 @@ def strongest_null(answers: Answers, metric: str) -> Row:
         (`mcnemar`, exact, on the same items, or for chance, which has no answers of its own, `binomial`,
         exact), its two-sided p, and above_null: the run's score is higher, and p is below 0.05.
     """
-    right, nulls, chance = answers.right[metric], null_answers(answers), chance_of(answers)
+    nulls, chance = null_answers(choices), chance_of(choices)
     null = max(nulls, key=lambda name: float(nulls[name].mean()))
     score = float(nulls[null].mean())
     if score < chance:  # items with another number of choices make this binomial test a bit too careful

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cpt.report.rows import Row
-from cpt.report.samples import Answers, check_metric, pair
+from cpt.report.samples import Answers, chosen_metrics, require_same_items
 
 COLUMNS = (
     *("run", "runs", "task", "metric", "n", "quantity", "mean", "between_seeds", "item_error", "seed_error"),
@@ -14,14 +14,19 @@ COLUMNS = (
 
 
 def seed_rows(
-    groups: dict[str, list[str]], base: str, metrics: dict[str, str], answers: dict[tuple[str, str], Answers]
+    groups: dict[str, list[str]],
+    base: str,
+    metrics: dict[str, str | None],
+    answers: dict[tuple[str, str], Answers],
 ) -> list[Row]:
     """All rows of seeds.csv: for each group of runs and each task the score, and its difference from base.
+
+    Only of metrics that are means over items.
 
     Args:
         groups: the runs of each group, by its name.
         base: name of the base model's run.
-        metrics: of each task.
+        metrics: of each task; None for its first one.
         answers: of each run to each task.
 
     Raises:
@@ -29,15 +34,18 @@ def seed_rows(
     """
     rows = []
     for name, runs in groups.items():
-        for task, metric in metrics.items():
+        for task, metric in chosen_metrics(metrics, [base, *runs], answers).items():
             reference = answers[base, task]
             for run in runs:
-                check_metric(answers[run, task], task, metric)
-                pair(reference, answers[run, task], metric)  # for its check that the items are the same
-            scores = np.array([answers[run, task].right[metric].astype(float) for run in runs])
+                require_same_items(reference, answers[run, task])
+            measures = [answers[run, task].measures[metric] for run in (base, *runs)]
+            if measures[0].aggregation != "mean":
+                continue
+            limit = 1.0 if all(measure.share for measure in measures) else math.inf
+            of_base, *scores = [measure.values for measure in measures]
             for quantity, values, limits in (
-                ("score", scores, (0.0, 1.0)),
-                ("difference", scores - reference.right[metric], (-1.0, 1.0)),
+                ("score", np.array(scores), (0.0 if limit == 1 else -limit, limit)),
+                ("difference", np.array(scores) - of_base, (-limit, limit)),
             ):
                 rows.append(
                     {

@@ -130,5 +130,10 @@ def detectable_difference(discordant: float, n: int) -> float:
 
 
 def relative_change(run_scores: Sequence[float], base_scores: Sequence[float]) -> float:
-    """Change in % of the unweighted mean of the run's scores against that of the base model's."""
+    """Change in % of the unweighted mean of the run's scores against that of the base model's.
+
+    NaN where the base model answers nothing right.
+    """
+    if not sum(base_scores):
+        return math.nan
     return 100 * (sum(run_scores) / sum(base_scores) - 1)

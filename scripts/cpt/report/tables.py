@@ -1,13 +1,15 @@
 """Table 1 as the paper prints it: one row per token budget, one column per task, the mean at the end."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from cpt.config_runs import Task
+from cpt.config_evaluate import Task
 from cpt.files import write_text
 from cpt.report.labels import MINUS, count_label, run_labels
 from cpt.report.rows import Row, write_rows
-from cpt.report.scores import AVERAGE, averages, shown_rows
+from cpt.report.scores import AVERAGE, LOWER, SIGN_FLIPS, averages, shown_rows
 from cpt.report.statistics import SIGNIFICANT
 
 MARK, NONE = "*", "\N{EN DASH}"
@@ -38,10 +40,24 @@ class Table1:
         self.runs, self.tasks, self.model, self.published = runs, tasks, model, published
         self.rows = shown_rows(scores)
         self.averages = averages(scores)
+        self.base = {task: self.rows[next(iter(runs)), task] for task in tasks}
+        # The mean is over metrics like an accuracy; there may be none.
+        self.columns = [*tasks, *([AVERAGE] if self.averages else [])]
+
+    @property
+    def averaged(self) -> list[str]:
+        """The columns that the average is over."""
+        return [task for task, row in self.base.items() if row["averaged"]]
+
+    def title(self, task: str) -> str:
+        """Title of a column."""
+        if task == AVERAGE:
+            return "Avg"
+        return self.tasks[task].label + ("" if self.base[task]["higher_is_better"] else f" {LOWER}")
 
     def header(self) -> list[str]:
         """Column titles."""
-        return ["CPT tokens", *(task.label for task in self.tasks.values()), "Avg"]
+        return ["CPT tokens", *map(self.title, self.columns)]
 
     def row_of(self, run: str, task: str) -> Row:
         """The row of scores.csv behind a cell; of the last column, that of the average."""
@@ -52,23 +68,24 @@ class Table1:
         Holm's adjustment; half the width of their 95 % intervals; the same of the changes."""
         lines = []
         for run, label in run_labels(self.runs).items():
-            cells = [self.row_of(run, task) for task in (*self.tasks, AVERAGE)]
+            cells = [self.row_of(run, task) for task in self.columns]
             lines.append([label, *(_score(row) for row in cells)])
-            lines.append(["  95 % CI", *(_half(row["ci_low"], row["ci_high"]) for row in cells)])
+            lines.append(["  95 % CI", *(_half(row, "ci_low", "ci_high") for row in cells)])
             if self.runs[run]:
-                widths = [_half(row["difference_ci_low"], row["difference_ci_high"]) for row in cells]
-                lines.append(["  change", *(f"{row['difference']:+.4f}" for row in cells)])
+                widths = [_half(row, "difference_ci_low", "difference_ci_high") for row in cells]
+                lines.append(["  change", *map(_change, cells)])
                 lines.append(["  95 % CI", *widths])
         return [[cell.replace("-", MINUS) for cell in line] for line in lines]
 
     def null_body(self) -> list[list[str]]:
         """What answering without reading the question scores."""
         base = next(iter(self.runs))
-        rows = [self.row_of(base, task) for task in (*self.tasks, AVERAGE)]
+        rows = [self.row_of(base, task) for task in self.columns]
         names = {"chance": "chance", "majority": "same choice", "longest": "longest"}
         return [
             [label, *(NONE if row[name] is None else f"{row[name]:.4f}" for row in rows)]
             for name, label in names.items()
+            if any(row["chance"] is not None for row in rows)
         ]
 
     def published_body(self) -> list[list[str]]:
@@ -77,42 +94,22 @@ class Table1:
         lines = []
         for published in self.published.values():
             scores = [published.get(task, math.nan) for task in self.tasks]
-            scores.append(sum(scores) / len(scores))
+            if self.averages:
+                averaged = [published.get(task, math.nan) for task in self.averaged]
+                scores.append(sum(averaged) / len(averaged))
             label = f"≈ {count_label(published['tokens'])}" if published["tokens"] else "0 (base)"
             lines.append([label, *(NONE if math.isnan(score) else f"{score:.4f}" for score in scores)])
         return lines
 
     def notes(self) -> list[str]:
         """Sentences on what the table shows: model, metrics, items, uncertainty, size of the budgets."""
-        rows = list(self.rows.values())
-        notes = [f"Base model: {self.model}. Zero-shot."]
-        labels: dict[str, list[str]] = {}
-        for task in self.tasks.values():
-            labels.setdefault(task.metric, []).append(task.label)
-        named = [f"{metric} for {', '.join(tasks)}" for metric, tasks in sorted(labels.items())]
-        notes.append(f"Metric: {'; '.join(named)}. Avg: unweighted mean over the tasks.")
-        half_width = max((row["ci_high"] - row["ci_low"]) / 2 for row in rows)
-        uncertainty = f"95 % confidence intervals of single scores reach ± {half_width:.3f}"
-        if any(row["n"] < row["items_of_full"] for row in rows):
-            subsets = {
-                self.tasks[row["task"]].label: f"{row['n']:,} of {row['items_of_full']:,}" for row in rows
-            }
-            listed = ", ".join(f"{label} {subset}" for label, subset in subsets.items())
+        notes = [f"Base model: {self.model}. {self._shots()}", self._metrics()]
+        notes += [self._limited(), *self._cut(), *self._tests()]
+        if any(row["majority"] is not None for row in self.base.values()):
             notes.append(
-                f"Limited evaluation: a fixed random subset of each task was scored (items: {listed}). "
-                f"{uncertainty}, so smaller differences between rows may be chance."
+                "Same choice: always giving the one (letter, position) that is right most often. Longest: "
+                "always giving the answer with the most characters."
             )
-        else:
-            notes.append(f"All items of every task. {uncertainty}.")
-        notes.append(
-            f"{MARK}: differs from the base model on the same items (McNemar's exact test, p below "
-            f"{SIGNIFICANT} after Holm's adjustment over all runs and tasks; Avg: random sign flips). "
-            "Intervals: half their width, of scores after Wilson, of changes by a paired bootstrap."
-        )
-        notes.append(
-            "Same choice: always giving the one (letter, position) that is right most often. Longest: always "
-            "giving the answer with the most characters."
-        )
         if unlike := self._not_above():
             notes.append(
                 f"Not above the best score without reading (exact tests, p below {SIGNIFICANT}): {unlike}."
@@ -126,37 +123,136 @@ class Table1:
             )
         return notes
 
+    def _labels(self, tasks: Iterable[str]) -> str:
+        return ", ".join(self.tasks[task].label for task in tasks)
+
+    def _grouped(self, column: str) -> dict[Any, str]:
+        """The labels of the tasks by what their rows have in a column."""
+        groups: dict[Any, list[str]] = {}
+        for task, row in self.base.items():
+            groups.setdefault(row[column], []).append(task)
+        return {value: self._labels(groups[value]) for value in sorted(groups)}
+
+    def _shots(self) -> str:
+        shots = self._grouped("shots")
+        if list(shots) == [0]:
+            return "Zero-shot."
+        named = [f"{count or 'none'} for {labels}" for count, labels in shots.items()]
+        return f"Worked examples before each question (shots): {'; '.join(named)}."
+
+    def _metrics(self) -> str:
+        named = [f"{metric} for {labels}" for metric, labels in self._grouped("metric").items()]
+        note = f"Metric: {'; '.join(named)}."
+        if not self.averages:
+            return f"{note} No average: it is over scores between 0 and 1."
+        averaged = self.averaged
+        if len(averaged) == len(self.tasks):
+            return f"{note} Avg: unweighted mean over the tasks."
+        others = self._labels(task for task in self.tasks if task not in averaged)
+        return (
+            f"{note} Avg: unweighted mean over {self._labels(averaged)}; {others} {_verb(others)} not in it, "
+            "which has scores of items between 0 and 1 alone, and each question once. "
+            f"{LOWER}: lower is better."
+        )
+
+    def _limited(self) -> str:
+        """How many items were scored, and how far scores are from certain."""
+        rows = list(self.rows.values())
+        widths = [(row["ci_high"] - row["ci_low"]) / 2 for row in rows if row["averaged"]]
+        uncertainty = (
+            f" 95 % confidence intervals of single scores reach ± {max(widths):.3f}" if widths else ""
+        )
+        if all(row["n"] == row["items_of_full"] for row in rows):
+            return f"All items of every task.{uncertainty}{'.' if uncertainty else ''}"
+        subsets = {self.tasks[row["task"]].label: f"{row['n']:,} of {row['items_of_full']:,}" for row in rows}
+        listed = ", ".join(f"{label} {subset}" for label, subset in subsets.items())
+        smaller = f"{uncertainty}, so smaller differences between rows may be chance." if widths else ""
+        return (
+            f"Limited evaluation: a fixed random subset of each task was scored (items: {listed}).{smaller}"
+        )
+
+    def _cut(self) -> list[str]:
+        """Items whose beginning was cut off, because they are longer than the model's context."""
+        cut = [
+            f"{self.tasks[task].label} {row['cut_items']:,} of {row['n']:,}"
+            for task, row in self.base.items()
+            if row["cut_items"]
+        ]
+        return [f"Cut at their beginning, to fit into the context: {', '.join(cut)} items."] if cut else []
+
+    def _tests(self) -> list[str]:
+        """What the mark says, how it was tested, and where nothing was."""
+        rows = [row for row in self.rows.values() if row["tokens"]]
+        tests = {row["task"]: row["test"] for row in rows}
+        flipped = self._labels(task for task, test in tests.items() if test == SIGN_FLIPS)
+        single = self._labels(task for task, test in tests.items() if not test)
+        by_flips = ", ".join(filter(None, ["Avg" if self.averages else "", flipped]))
+        notes = [
+            f"{MARK}: differs from the base model on the same items (McNemar's exact test, p below "
+            f"{SIGNIFICANT} after Holm's adjustment over all runs and tasks"
+            f"{f'; {by_flips}: random sign flips' if by_flips else ''}). "
+            "Intervals: half their width, of scores after Wilson, of changes by a paired bootstrap."
+        ]
+        if flipped:
+            notes.append(f"Intervals of scores of {flipped}: by a bootstrap over items.")
+        if single:
+            notes.append(
+                f"Not tested: {single}. The metric is computed from all items at once, so there are no "
+                "values of single items to compare; the interval is that of lm-eval's standard error."
+            )
+        return notes
+
     def _not_above(self) -> str:
         """The scores that aren't above the strongest null, by task: `MMLU (0 (base), 400M; always D)`."""
         labels = run_labels(self.runs)
         tasks = []
         for task, settings in self.tasks.items():
-            rows = [self.rows[run, task] for run in labels if not self.rows[run, task]["above_null"]]
+            rows = [self.rows[run, task] for run in labels if self.rows[run, task]["above_null"] is False]
             if rows:
                 null = rows[0]["null"].replace("_", " ")
                 tasks.append(f"{settings.label} ({', '.join(labels[row['run']] for row in rows)}; {null})")
         return ", ".join(tasks)
 
 
+def _verb(labels: str) -> str:
+    return "are" if ", " in labels else "is"
+
+
+def _digits(row: Row) -> int:
+    """Decimals of a score: four, fewer of one above 10 (a perplexity)."""
+    return max(0, 4 - max(0, math.floor(math.log10(max(1, abs(row["score"] or 0))))))
+
+
+def _change(row: Row) -> str:
+    return NONE if row["difference"] is None else f"{row['difference']:+.{_digits(row)}f}"
+
+
 def _score(row: Row) -> str:
+    if row["score"] is None:
+        return NONE
     p = row["mcnemar_p_holm"]
-    return f"{row['score']:.4f}" + (MARK if p is not None and p < SIGNIFICANT else "")
+    return f"{row['score']:.{_digits(row)}f}" + (MARK if p is not None and p < SIGNIFICANT else "")
 
 
-def _half(low: float, high: float) -> str:
-    return f"\N{PLUS-MINUS SIGN}{(high - low) / 2:.3f}"
+def _half(row: Row, low: str, high: str) -> str:
+    """Half an interval's width, with a decimal less than the score."""
+    if row[low] is None:
+        return NONE
+    return f"\N{PLUS-MINUS SIGN}{(row[high] - row[low]) / 2:.{max(0, _digits(row) - 1)}f}"
 
 
 def write_csv(path: Path, table: Table1) -> None:
     """Write run, tokens, one column per task, average; then, for each of these, its interval, the change
     against the base model with its interval and Holm's p, the best score without reading, and the published
     score where this is the same model."""
-    columns = [*table.tasks, AVERAGE]
+    columns = table.columns
     rows = []
     for run, tokens in table.runs.items():
         cells = {task: table.row_of(run, task) for task in columns}
         row: Row = {"run": run, "tokens": tokens}
-        row |= {task: f"{cell['score']:.4f}" for task, cell in cells.items()}
+        row |= {
+            task: None if cell["score"] is None else f"{cell['score']:.4f}" for task, cell in cells.items()
+        }
         for task, cell in cells.items():
             row |= {f"{task}_{name}": cell[name] for name in OF_SCORE}
         rows.append(row)
@@ -193,6 +289,7 @@ def write_markdown(path: Path, table: Table1) -> None:
 
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≈": r"$\approx$"}
+    | {LOWER: r"$\downarrow$"}
     | {"±": r"$\pm$", MINUS: "$-$", NONE: "--"}
     | {character: "\\" + character for character in "&%$#_{}"}
 )

@@ -1,0 +1,72 @@
+"""summary.txt: what moved, in 80 columns."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_report_exam import make
+
+from cpt.report.exam import read_exam
+from cpt.report.likelihoods import read_verdicts
+from cpt.report.summary import WIDTH, grid, summary_text
+from summary import summary
+
+ROLES = {"scientific_python": "domain", "standard_library": "general"}
+
+
+def write(experiment: SimpleNamespace, folder: Path, **others: Any) -> str:
+    """The summary of the made-up demo."""
+    labels = {task: settings["label"] for task, settings in experiment.tasks.items()}
+    root, text = experiment.root, folder / "summary.txt"
+    summary(root / "scores.csv", root / "answers.md", text, experiment.runs, labels, ROLES, **others)
+    return text.read_text()
+
+
+def test_it_names_what_moved_in_80_columns(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    text = write(experiment, tmp_path)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    bits = {(r["run"], r["task"]): r for r in experiment.scores if r["metric"] == "bits_per_byte"}
+    row = bits["cpt-25K", "bits_per_byte.scientific_python"]
+    change = f"{100 * row['difference'] / row['base_score']:+.1f} %".replace("-", "\N{MINUS SIGN}")
+    line = next(line for line in text.splitlines() if line.startswith("scientific_python (domain)"))
+    assert f"{row['base_score']:.3f}" in line and f"{row['score']:.3f} ({change})" in line
+    for run, sentences in read_verdicts(experiment.root / "answers.md").items():
+        assert f"{run}: {' '.join(sentences.split()[:4])}" in text
+    for row in experiment.scores:
+        if row["shown"] or row["task"] == "average":
+            assert f"{row['score']:.4f}" in text
+    assert "Exam" not in text
+
+
+def test_the_exam_has_its_four_kinds_of_rows(experiment: SimpleNamespace, tmp_path: Path) -> None:
+    make(tmp_path)
+    text = write(experiment, tmp_path, exam=tmp_path / "exam.csv")
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "Exam: 60 questions on 17 held-out documents" in text
+    for name in ("chance", "base model", "base, document in context", "cpt-10K"):
+        assert any(line.startswith(name) for line in text.splitlines())
+    first = next(row for row in read_exam(tmp_path / "exam.csv") if row["run"] == "cpt-10K")
+    assert f"{first['difference']:+.3f}*" in text
+
+
+def test_many_runs_with_long_names_stand_in_blocks() -> None:
+    names = ["a task with a name that is much longer than any column has room for", "short"]
+    columns = {f"a-run-with-a-long-name-{number}": ["0.1234*", "0.9"] for number in range(7)}
+    lines = grid(names, columns)
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(line.count("0.1234*") for line in lines) == 7
+    assert sum(line.startswith("short") for line in lines) == len(lines) // 3
+    assert "…" in lines[1]
+
+
+@pytest.mark.parametrize("kind", ["perplexity", "without runs"])
+def test_parts_that_there_are_not_are_skipped(experiment: SimpleNamespace, kind: str) -> None:
+    rows = [row for row in experiment.scores if row["run"] == "base" and row["metric"] != "bits_per_byte"]
+    if kind == "perplexity":
+        rows = [{**row, "higher_is_better": False, "score": 23.456} for row in rows if row["task"] == "piqa"]
+    labels = {task: settings["label"] for task, settings in experiment.tasks.items()}
+    text = summary_text(rows, [], {}, {"base": 0}, labels, {})
+    assert text.startswith("Scores") and ("Average" in text) == (kind == "without runs")
+    if kind == "perplexity":
+        assert "PIQA \N{DOWNWARDS ARROW}" in text and "23.5" in text
