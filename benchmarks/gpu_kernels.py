@@ -1,5 +1,6 @@
 import contextlib
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -45,6 +46,25 @@ def pretend() -> None:
     config.cpu_backend, config.fx_graph_cache, config.compile_threads = "triton", False, 1
 
 
+def multiply_floats() -> None:
+    """Let Triton's interpreter multiply values of bfloat16: it multiplies their bits, as if integers."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    dot = interpreter.InterpreterBuilder.create_dot
+
+    def widened(matrix: Any) -> Any:
+        if matrix.dtype.scalar != tl.bfloat16:
+            return matrix
+        bits = matrix.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    interpreter.InterpreterBuilder.create_dot = lambda builder, left, right, *others: dot(
+        builder, widened(left), widened(right), *others
+    )
+
+
 def check() -> None:
     """Print losses and the gradients' largest relative difference, with and without kernels."""
     os.environ["TRITON_INTERPRET"] = "1"
@@ -55,22 +75,24 @@ def check() -> None:
     from training import settings_of
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cpt.train import losses
-    from cpt.train.plain_engine import PlainEngine
+    from cpt.train import losses, plain_engine
 
     def interpreted(name: str, *values: Any) -> Any:
         return getattr(triton.language, name)(*values)
 
     for name in MATHEMATICS:  # of CUDA's library, which the interpreter doesn't have
         setattr(triton_helpers.libdevice, name, partial(interpreted, name))
+    multiply_floats()
     losses.LOGIT_ROWS["cpu"] = 40  # a whole piece and a smaller one
     ids = torch.randint(0, 80, (2, 32), generator=torch.Generator().manual_seed(0))
     weights = torch.ones(2, 31)
     separate = torch.cat([torch.arange(20), torch.arange(12)])[None]
+    cases = (("causal", None, False), ("documents", separate, False), ("causal, fused products", None, True))
     print("| precision | mask | losses | compiled | gradients differ by |")
     print("| --- | --- | ---: | ---: | ---: |")
     for precision in ("float32", "bf16"):
-        for mask, positions in (("causal", None), ("documents", separate)):
+        for mask, positions, fused in cases:
+            plain_engine.fuses = lambda *_, fused=fused: fused
             losses_by_kind, gradients = [], []
             for compiled in (False, True):
                 torch.compiler.reset()
@@ -78,7 +100,9 @@ def check() -> None:
                 heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
                 model = LlamaForCausalLM(LlamaConfig(**SMALL, **heads)).train()
                 settings = settings_of("ours-ddp", {"precision": precision}).model_dump()
-                engine = PlainEngine(model, settings | {"compile": compiled}, torch.device("cpu"), 1)
+                engine = plain_engine.PlainEngine(
+                    model, settings | {"compile": compiled}, torch.device("cpu"), 1
+                )
                 steps = []
                 for step in range(2):
                     loss = engine.loss(ids, positions, weights) / weights.sum()
@@ -129,7 +153,7 @@ def traffic() -> None:
     pretend()
     import torch
     from torch._functorch import config
-    from torch._inductor import compile_fx, graph, scheduler
+    from torch._inductor import compile_fx, graph, ir, scheduler
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
     from cpt.train.compiled_layers import join_products, keep_residual_in_bfloat16
@@ -148,13 +172,22 @@ def traffic() -> None:
         print(f"kept for the backward pass: {sum(kept.values()) / SEQUENCES / LENGTH / 1e3:.1f} KB per token")
         return parts
 
+    def unread(node: Any) -> int:
+        """Bytes that PyTorch counts of tensors of which a product or attention reads a part."""
+        parts: dict[str, list[int]] = {}
+        for view in (part for part in node.node.inputs if isinstance(part, ir.ReinterpretView)):
+            sizes = (math.prod(each.get_size()) * each.get_dtype().itemsize for each in (view.data, view))
+            whole, part = map(int, sizes)
+            parts.setdefault(view.get_name(), [whole]).append(part)
+        return sum(max(0, whole - sum(read)) for whole, *read in parts.values())
+
     def count_bytes(graph: Any) -> Any:
-        EXTERNAL.extend(
-            node.get_read_write_buffers_sizes()
-            for node in graph.scheduler.nodes
-            if isinstance(node, scheduler.ExternKernelSchedulerNode)
-        )
-        return count(graph)
+        total, *others = count(graph)
+        for node in graph.scheduler.nodes:
+            if isinstance(node, scheduler.ExternKernelSchedulerNode):
+                EXTERNAL.append(node.get_read_write_buffers_sizes() - unread(node))
+                total -= unread(node)
+        return total, *others
 
     count, graph.GraphLowering.count_bytes = graph.GraphLowering.count_bytes, count_bytes
     min_cut = compile_fx.min_cut_rematerialization_partition
@@ -164,11 +197,16 @@ def traffic() -> None:
     config.force_non_lazy_backward_lowering = True
     torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted
 
-    def ours(model: Any) -> None:
-        join_products(model)
+    def ours(model: Any, fused: bool = False) -> None:
+        join_products(model, fused)
         keep_residual_in_bfloat16(model)
 
-    for name, change in (("transformers' layer", lambda model: None), ("our layer", ours)):
+    layers = {
+        "transformers' layer": lambda model: None,
+        "our layer": ours,
+        "our fused layer": partial(ours, fused=True),
+    }
+    for name, change in layers.items():
         print(f"{name}: {counted(partial(one_layer, change), SEQUENCES * LENGTH)}")
     print(f"softmax, loss and gradient: {counted(one_softmax, SEQUENCES * LENGTH)}")
 
@@ -229,8 +267,9 @@ def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
 
     `traffic` counts, for a layer of MobileLLM-125M's shape in bfloat16, the kernels of its forward and
     backward pass, and the bytes per token that these and the matrix products read and write, for
-    transformers' layer in autocast and for ours (cpt.train.compiled_layers), and how many of these bytes are
-    of products and attention, which nothing fuses; the same for the loss without its products;
+    transformers' layer in autocast, for ours (cpt.train.compiled_layers), and for ours with fused products
+    (cpt.train.gated_kernels), and how many of these bytes are of products and attention; the same for the
+    loss without its products;
     and the bytes per token that a layer keeps for its backward pass, its own input included. Nothing is run;
     what a kernel reads or writes counts once, whatever caches hold.
 

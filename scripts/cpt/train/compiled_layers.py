@@ -7,9 +7,12 @@ are, so that state dicts don't change; they are put side by side in each forward
 
 import importlib.util
 import logging
+import statistics
+import time
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import linear
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -22,6 +25,8 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from cpt import compilers
+
+TIMED_TOKENS, TIMED_RUNS = 16_384, 9
 
 
 def compiles(settings: dict[str, Any], device: torch.device) -> bool:
@@ -38,6 +43,57 @@ def can_compile(device: torch.device) -> bool:
     if error:
         logging.warning("compile: auto compiles nothing, so steps take longer: %s", error)
     return not error
+
+
+def fuses(model: nn.Module, settings: dict[str, Any], device: torch.device) -> bool:
+    """Whether a Llama's feed-forward products are those of cpt.train.gated_kernels, which is measured.
+
+    They move less memory than cuBLAS and what lies between its products, but may multiply more slowly. The
+    first process's GPU decides. settings["products"] becomes `fused` or `cublas`.
+    """
+    layer = next((module for module in model.modules() if type(module) is LlamaDecoderLayer), None)
+    possible = settings["precision"] == "bf16" and not settings["gradient_checkpointing"]
+    if device.type != "cuda" or layer is None or not possible or not can_fuse(layer):
+        return False
+    answer = [None]
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            seconds = [feed_forward_seconds(layer, kind, device) for kind in (JoinedLayer, FusedLayer)]
+            times = (1e3 * each for each in seconds)
+            logging.info("feed-forward part: %.2f ms by cuBLAS, %.2f ms fused", *times)
+            answer = [seconds[1] < seconds[0]]
+        except Exception as error:  # of Triton's compiler, which names many: the run can do without
+            logging.warning("feed-forward part by cuBLAS, as this GPU can't compute it fused: %s", error)
+            answer = [False]
+    if dist.is_initialized():
+        dist.broadcast_object_list(answer, src=0)
+    settings["products"] = "fused" if answer[0] else "cublas"
+    return answer[0]
+
+
+def can_fuse(layer: LlamaDecoderLayer) -> bool:
+    """Whether cpt.train.gated_kernels computes a layer's feed-forward part."""
+    return layer.mlp.gate_proj.bias is None and layer.mlp.config.hidden_act == "silu"
+
+
+def feed_forward_seconds(layer: LlamaDecoderLayer, kind: type, device: torch.device) -> float:
+    """Seconds of a GPU for the compiled feed-forward part of a layer like `layer`, forward and backward.
+
+    `kind` is JoinedLayer or FusedLayer. The median of a few runs over TIMED_TOKENS.
+    """
+    timed = kind(layer.mlp.config, 0).to(device)
+    forward = torch.compile(timed.feed_forward, dynamic=False)
+    hidden = torch.ones(1, TIMED_TOKENS, timed.hidden_size, device=device, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(TIMED_RUNS):
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16):
+            result = forward(hidden.requires_grad_())
+        result.backward(result.detach())
+        torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[2:])  # the first ones compile
 
 
 def compile_layers(model: nn.Module) -> None:
@@ -58,11 +114,14 @@ def keep_residual_in_bfloat16(model: nn.Module) -> None:
     model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.bfloat16())
 
 
-def join_products(model: nn.Module) -> None:
-    """Give a Llama's layers the forward pass of this module; others, and those with biases, stay."""
+def join_products(model: nn.Module, fused: bool = False) -> None:
+    """Give a Llama's layers the forward pass of this module; others, and those with biases, stay.
+
+    `fused`: SwiGLU and the residual sum are computed by the products' kernels.
+    """
     for module in model.modules():
         if type(module) is LlamaDecoderLayer and module.mlp.gate_proj.bias is None:
-            module.__class__ = JoinedLayer
+            module.__class__ = FusedLayer if fused and can_fuse(module) else JoinedLayer
         elif type(module) is LlamaAttention and module.q_proj.bias is None:
             module.__class__ = JoinedAttention
         elif type(module) is LlamaRotaryEmbedding and not module.config.attention_bias:
@@ -87,12 +146,34 @@ class JoinedLayer(LlamaDecoderLayer):
         **arguments: Any,
     ) -> torch.Tensor:
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **arguments)
-        hidden_states = hidden_states + attended
-        norm, mlp = self.post_attention_layernorm, self.mlp
-        scale = torch.rsqrt(hidden_states.float().square().mean(-1, keepdim=True) + norm.variance_epsilon)
-        weights = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * norm.weight
-        gate, up = (part * scale for part in linear(hidden_states, weights).chunk(2, dim=-1))
-        return hidden_states + mlp.down_proj((mlp.act_fn(gate) * up).to(hidden_states.dtype))
+        return self.feed_forward(hidden_states + attended)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The sum of hidden_states [batch, length, width] and the feed-forward part's output."""
+        scale = torch.rsqrt(hidden_states.float().square().mean(-1, keepdim=True) + self.epsilon)
+        gate, up = (part * scale for part in linear(hidden_states, self.gate_up_weights()).chunk(2, dim=-1))
+        return hidden_states + self.mlp.down_proj((self.mlp.act_fn(gate) * up).to(hidden_states.dtype))
+
+    @property
+    def epsilon(self) -> float:
+        return self.post_attention_layernorm.variance_epsilon
+
+    def gate_up_weights(self) -> torch.Tensor:
+        """Of gate and up, [2 inner, width], times the norm's."""
+        weights = torch.cat([self.mlp.gate_proj.weight, self.mlp.up_proj.weight])
+        return weights * self.post_attention_layernorm.weight
+
+
+class FusedLayer(JoinedLayer):
+    """JoinedLayer whose feed-forward products are kernels of cpt.train.gated_kernels."""
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        from cpt.train.gated_kernels import GatedFeedForward  # needs Triton
+
+        dtype = hidden_states.dtype
+        weights, down = self.gate_up_weights().to(dtype), self.mlp.down_proj.weight.to(dtype)
+        result, *_ = GatedFeedForward.apply(hidden_states.flatten(0, 1), weights, down, self.epsilon)
+        return result.view_as(hidden_states)
 
 
 class JoinedAttention(LlamaAttention):

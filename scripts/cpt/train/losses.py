@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from cpt.train.selection import chosen_targets
 from cpt.train.softmax import Softmax, softmax
 
 ADDED_ROWS = 4096
+# As LOGIT_ROWS, of logits in bfloat16 on a CPU, and of their float32 softmax.
+SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 64
 
 
 class LossModel(nn.Module):
@@ -160,8 +163,22 @@ def target_losses(
     return torch.cat(losses)
 
 
+def softmax_by_rows(
+    softmax: Softmax, logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`softmax` of logits [n, vocabulary], `SOFTMAX_ROWS` at a time; the gradient takes the logits' place."""
+    losses = []
+    for some, theirs in zip(logits.split(SOFTMAX_ROWS), targets.split(SOFTMAX_ROWS), strict=True):
+        found, gradient = softmax(some, theirs)
+        some.copy_(gradient)
+        losses.append(found)
+    return torch.cat(losses), logits
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """Sum of weight x cross-entropy of a linear head, `LOGIT_ROWS` positions at a time.
+
+    In bfloat16 on a CPU it is more positions, since adding up the pieces' gradients takes longer there.
 
     The logits [positions, vocabulary] never exist whole: the forward pass computes the gradients along
     with the loss, whose derivative by the logits is weight x (softmax - one-hot), and the backward pass
@@ -183,10 +200,15 @@ class LinearCrossEntropy(torch.autograd.Function):
         Softmax, loss and the sum of the gradients over the pieces are float32.
         """
         wanted = ctx.needs_input_grad
-        at_once = LOGIT_ROWS[hidden.device.type]
+        kind, short = hidden.device.type, weight.dtype != torch.float32
+        at_once = LOGIT_ROWS[kind]
+        if short and kind == "cpu":
+            at_once, softmax = SHORT_LOGIT_ROWS, partial(softmax_by_rows, softmax)
+        single = short and len(hidden) <= at_once  # one product is the weights' gradient
         loss = torch.zeros((), device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+        summed = wanted[1] and not single
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if summed else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
         buffer = hidden.new_empty(min(at_once, len(hidden)), len(weight))
         for start in range(0, len(hidden), at_once):
@@ -205,12 +227,14 @@ class LinearCrossEntropy(torch.autograd.Function):
             its_weights = its_weights[:, None].to(weight.dtype)
             if hidden_gradient is not None:
                 torch.mm(gradient, weight, out=hidden_gradient[piece]).mul_(its_weights)
-            if weight_gradient is not None and weight.dtype == torch.float32:
+            if single and wanted[1]:
+                weight_gradient = gradient.T @ (rows * its_weights)
+            elif summed and not short:
                 weight_gradient.addmm_(gradient.T, rows * its_weights)
-            elif weight_gradient is not None:
+            elif summed:
                 products = gradient.T @ (rows * its_weights)
                 # Some rows at a time, since a CPU makes float32 copies of what it adds.
-                some = ADDED_ROWS if hidden.device.type == "cpu" else len(weight)
+                some = ADDED_ROWS if kind == "cpu" else len(weight)
                 for total, added in zip(weight_gradient.split(some), products.split(some), strict=True):
                     total += added
         gradients = (hidden_gradient, weight_gradient, bias_gradient)

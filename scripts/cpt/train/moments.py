@@ -11,7 +11,8 @@ down to 2^-15, the second no sign and ratios down to 2^-31; below, the first bec
 at that ratio, so that no step is divided by 0. Vectors (norms, biases) keep float32.
 
 The random bits are a function of the run's seed, the update, the parameter and the place in it. So a run that
-resumes, or has another number of processes, rounds the same way.
+resumes, or has another number of processes, rounds the same way. On a CPU, where drawing them would take most
+of an update's time, each update draws a pool of them, and each parameter goes round it from its own place.
 """
 
 import hashlib
@@ -22,7 +23,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.optim.adamw import adamw
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCALES = "_scales"  # the largest value of each row is kept under the moment's name with this at its end
@@ -32,6 +32,7 @@ ONE = 0x3F800000 >> DROPPED["8bit"]  # what is left of the bits of 1.0
 # Elements updated at once, whose moments exist in float32: few enough for a CPU's cache, and on a GPU as many
 # as keep it busy.
 PIECE = {"cpu": 2**17, "cuda": 2**24}
+POOL = 2**17  # random bits of an update on a CPU, int32
 
 State = dict[str, torch.Tensor]
 
@@ -167,33 +168,48 @@ class PackedAdamW(torch.optim.AdamW):
                     state |= adamw_state(0, parameter.detach(), self.form)
                 if updates is None:
                     updates = int(state["step"].item())
-                text = f"{self.seed} {updates} {number}"
-                key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-                self._update(group, parameter, state, key)
+                    drawn = self._drawn(self._key(updates), 0, torch.empty(POOL))
+                    self._pool = [bits.repeat(2) for bits in drawn]  # all around it from any place
+                self._update(group, parameter, state, self._key(updates, number))
+
+    def _key(self, *numbers: int) -> int:
+        text = " ".join(map(str, (self.seed, *numbers)))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+    def _drawn(self, key: int, first: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is added to the bits of the two moments, from `first` on of something: int32 like `like`."""
+        bits, dropped = random_bits(key, first, like), DROPPED[self.form]
+        return bits.bitwise_and((1 << dropped) - 1), _shifted(bits, 32 - dropped)
+
+    def _added(self, key: int, first: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
+        """As `_drawn`; on a CPU from the pool."""
+        if like.device.type != "cpu":
+            yield from self._drawn(key, first, like)
+            return
+        begin = (key + first) % POOL
+        end = begin + like.numel()
+        for bits in self._pool:
+            around = bits if end <= len(bits) else bits.repeat(-(-end // len(bits)))
+            yield around[begin:end].view_as(like)
 
     def _update(self, group: dict[str, Any], parameter: nn.Parameter, state: State, key: int) -> None:
         columns = parameter.shape[-1] if parameter.ndim > 1 else 1
         first = _first_row(parameter) * columns if parameter.ndim > 1 else 0
         tensors = {name: _local(tensor) for name, tensor in moments_of(state).items()}
         tensors |= {"weights": _local(parameter), "gradients": _local(parameter.grad).contiguous()}
+        step = state["step"] + 1
+        options = {name: group[name] for name in ("lr", "weight_decay", "eps", "maximize")}
+        options |= {"beta1": group["betas"][0], "beta2": group["betas"][1], "amsgrad": False}
         for begin, piece in _pieces(tensors, columns):
             moments = [unpacked(piece[name], piece.get(name + SCALES)) for name in MOMENTS]
-            adamw(
-                *([piece["weights"]], [piece["gradients"]], [moments[0]], [moments[1]], []),
-                [state["step"].clone()],
-                fused=True,
-                amsgrad=False,
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                **{name: group[name] for name in ("lr", "weight_decay", "eps", "maximize")},
-            )
+            lists = [[tensor] for tensor in (piece["weights"], piece["gradients"], *moments)]
+            torch._fused_adamw_(*lists, [], [step], **options)
             if parameter.ndim < 2:
                 continue  # float32, updated where it is
-            bits, dropped = random_bits(key, first + begin, moments[0]), DROPPED[self.form]
-            added = bits.bitwise_and((1 << dropped) - 1), _shifted(bits, 32 - dropped)
+            added = self._added(key, first + begin, moments[0])
             for name, values, its in zip(MOMENTS, moments, added, strict=True):
                 pack(values, its, piece[name], piece.get(name + SCALES))
-        state["step"] += 1
+        state["step"].copy_(step)
 
 
 def _pieces(tensors: State, columns: int) -> Iterator[tuple[int, State]]:

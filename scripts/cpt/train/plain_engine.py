@@ -13,9 +13,11 @@ from cpt.train.checkpoints import TensorsByName
 from cpt.train.compiled_layers import (
     compile_layers,
     compiles,
+    fuses,
     join_products,
     keep_residual_in_bfloat16,
 )
+from cpt.train.cpu_layers import use_cpu_layers
 from cpt.train.losses import LossModel
 from cpt.train.moments import moments_of
 from cpt.train.optimizer import (
@@ -39,14 +41,16 @@ class PlainEngine:
         self.form = settings["moments"]
         self.autocast = settings["precision"] == "bf16"
         self.device = device
-        if compiles(settings, device):
-            join_products(self.model)
+        compiled = compiles(settings, device)
+        if compiled:
+            join_products(self.model, fuses(self.model, settings, device))
             if self.autocast:
                 keep_residual_in_bfloat16(self.model)
             compile_layers(self.model)
-        self.loss_model: nn.Module = LossModel(
-            self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)
-        )
+        save_memory = settings["gradient_checkpointing"]
+        if self.autocast and device.type == "cpu" and not compiled and use_cpu_layers(self.model):
+            save_memory = save_memory is True  # they keep what `selective` does
+        self.loss_model: nn.Module = LossModel(self.model, save_memory, chosen_softmax(settings, device))
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)

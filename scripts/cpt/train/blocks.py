@@ -1,0 +1,70 @@
+"""Causal attention on a CPU in bfloat16: by products, a block of queries at a time.
+
+On a processor without matrix units, PyTorch's fused kernel takes 1.5 times as long for 2,000 tokens and more
+than twice as long for 256 (docs/performance.md). Scores and probabilities are bfloat16, as in transformers'
+`eager` attention in autocast; softmax computes in float32.
+"""
+
+import torch
+
+QUERIES = 128  # of a block, for each head
+
+
+def attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """softmax(queries keys^T) values, of each query and the keys up to it.
+
+    Args:
+        queries: scaled, [batch * key heads, group, length, head]; a group shares its keys.
+        keys, values: [batch * key heads, length, head].
+        mask: bool [batch or 1, 1, length, length]: which keys a query attends to; None: all up to it.
+
+    Returns: as queries.
+    """
+    attended = torch.empty_like(queries)
+    for begin in range(0, queries.shape[2], QUERIES):
+        rows, probabilities = _probabilities(queries, keys, mask, begin)
+        end = probabilities.shape[-1]
+        attended[:, :, begin:end] = torch.bmm(probabilities, values[:, :end]).unflatten(1, rows)
+    return attended
+
+
+def attend_backward(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    gradient: torch.Tensor,
+) -> list[torch.Tensor]:
+    """Gradients of `attend` by queries (bfloat16), keys and values (float32)."""
+    of_queries = torch.empty_like(queries)
+    of_keys, of_values = (torch.zeros_like(part, dtype=torch.float32) for part in (keys, values))
+    for begin in range(0, queries.shape[2], QUERIES):
+        rows, probabilities = _probabilities(queries, keys, mask, begin)
+        end = probabilities.shape[-1]
+        here = gradient[:, :, begin:end].flatten(1, 2)
+        of_values[:, :end] += torch.bmm(probabilities.transpose(1, 2), here)
+        of_probabilities = torch.bmm(here, values[:, :end].transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
+        of_queries[:, :, begin:end] = torch.bmm(of_scores, keys[:, :end]).unflatten(1, rows)
+        of_keys[:, :end] += torch.bmm(of_scores.transpose(1, 2), queries[:, :, begin:end].flatten(1, 2))
+    return [of_queries, of_keys, of_values]
+
+
+def _probabilities(
+    queries: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, begin: int
+) -> tuple[tuple[int, int], torch.Tensor]:
+    """Of the queries from `begin` on: (group, queries) and [batch * key heads, group * queries, keys]."""
+    both, group, length, _ = queries.shape
+    end = min(length, begin + QUERIES)
+    scores = torch.bmm(queries[:, :, begin:end].flatten(1, 2), keys[:, :end].transpose(1, 2))
+    rows = group, end - begin
+    apart = scores.view(both, *rows, end)
+    if mask is None:
+        hidden = torch.ones(rows[1], rows[1], dtype=torch.bool).triu_(1)
+        apart[..., begin:].masked_fill_(hidden, -torch.inf)
+    else:
+        seen = mask[:, 0, begin:end, :end]  # [batch or 1, queries, keys]
+        apart.view(len(seen), -1, *rows[1:], end).masked_fill_(~seen[:, None], -torch.inf)
+    return rows, torch.softmax(scores, -1)

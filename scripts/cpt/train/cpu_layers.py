@@ -1,0 +1,225 @@
+"""Llama's layers in bfloat16 on a CPU: one function of autograd each, which keeps what `selective` keeps.
+
+Selective checkpointing goes through Python for each operation (docs/performance.md). Here queries, keys and
+values come from one product, gate and up from another, and the backward pass computes norms, rotation and
+SwiGLU again by a few operations. Weights, norms and what layers pass on are float32, the rest is bfloat16, as
+in autocast.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import silu
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from cpt.train.blocks import attend, attend_backward
+
+aten = torch.ops.aten
+
+
+class Sizes(NamedTuple):
+    """Of a layer's attention, and what its norms add to the mean square."""
+
+    heads: int
+    key_heads: int
+    head: int
+    scaling: float
+    epsilon: float
+
+
+def use_cpu_layers(model: nn.Module) -> bool:
+    """Give a Llama's layers the forward pass of this module; whether all layers could have it."""
+    layers = getattr(model.base_model, "layers", [])
+    fit = [type(layer) is LlamaDecoderLayer and _fits(layer) for layer in layers]
+    if not fit or not all(fit):
+        return False
+    for layer in layers:
+        layer.__class__ = CpuLayer
+    return True
+
+
+def _fits(layer: LlamaDecoderLayer) -> bool:
+    config = layer.mlp.config
+    plain = not (config.attention_bias or config.mlp_bias or config.attention_dropout)
+    return plain and config.hidden_act == "silu" and config._attn_implementation == "sdpa"
+
+
+class CpuLayer(LlamaDecoderLayer):
+    """LlamaDecoderLayer.forward without a cache, in bfloat16."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """hidden_states float32 [batch, length, width]; the mask is True where a query sees a key."""
+        attention, mlp, config = self.self_attn, self.mlp, self.mlp.config
+        sizes = Sizes(
+            *(config.num_attention_heads, config.num_key_value_heads, attention.head_dim, attention.scaling),
+            self.input_layernorm.variance_epsilon,
+        )
+        with torch.autocast("cpu", enabled=False):
+            return LayerFunction.apply(
+                hidden_states,
+                *(module.weight for module in (self.input_layernorm, attention.q_proj, attention.k_proj)),
+                *(module.weight for module in (attention.v_proj, attention.o_proj)),
+                *(module.weight for module in (self.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)),
+                mlp.down_proj.weight,
+                *(position_embeddings[0], position_embeddings[1], attention_mask, sizes),
+            )
+
+
+class LayerFunction(torch.autograd.Function):
+    """A layer's output, float32 [batch, length, width], and its gradients by input and weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        norm1: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        out: torch.Tensor,
+        norm2: torch.Tensor,
+        gate: torch.Tensor,
+        up: torch.Tensor,
+        down: torch.Tensor,
+        cosine: torch.Tensor,
+        sine: torch.Tensor,
+        mask: torch.Tensor | None,
+        sizes: Sizes,
+    ) -> torch.Tensor:
+        """cosine, sine: [batch or 1, length, head]; mask: bool [batch or 1, 1, length, length] or None."""
+        residual = hidden.flatten(0, 1)  # [tokens, width]
+        products = _normed(residual, norm1, sizes)[0] @ _bfloat16(query, key, value).T
+        states = _rotated_heads(products, cosine, sine, hidden.shape[:2], sizes)
+        attended = _tokens(attend(*states, mask), sizes)
+        added = attended @ out.bfloat16().T
+        residual = residual + added
+        gate_up = _normed(residual, norm2, sizes)[0] @ _bfloat16(gate, up).T
+        gates, ups = gate_up.chunk(2, dim=-1)
+        residual += silu(gates).mul_(ups) @ down.bfloat16().T
+        ctx.sizes = sizes
+        ctx.save_for_backward(
+            *(hidden, norm1, query, key, value, out, norm2, gate, up, down, cosine, sine, mask),
+            *(*states, attended, added, gate_up),
+        )
+        return residual.view_as(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        hidden, norm1, query, key, value, out, norm2, gate, up, down, cosine, sine, mask = saved[:13]
+        *states, attended, added, gate_up = saved[13:]
+        sizes, residual, gradient = ctx.sizes, hidden.flatten(0, 1), gradient.flatten(0, 1)
+
+        # Feed-forward part.
+        short = gradient.bfloat16()
+        gates, ups = gate_up.chunk(2, dim=-1)
+        activated = silu(gates)
+        of_down = short.T @ (activated * ups)
+        of_product = short @ down.bfloat16()
+        of_gate_up = torch.empty_like(gate_up)
+        inner = len(gate)
+        torch.mul(of_product, activated, out=of_gate_up[:, inner:])
+        of_gate_up[:, :inner] = aten.silu_backward(of_product.mul_(ups), gates)
+        middle = residual + added
+        normed, factors = _normed(middle, norm2, sizes)
+        of_gate, of_up = (of_gate_up.T @ normed).split(inner)
+        change, of_norm2 = _norm_backward(of_gate_up @ _bfloat16(gate, up), middle, factors, norm2)
+        gradient = change.add_(gradient)
+
+        # Attention.
+        short = gradient.bfloat16()
+        of_out = short.T @ attended
+        of_attended = _heads(short @ out.bfloat16(), states[0].shape)
+        of_states = attend_backward(*states, mask, of_attended)
+        of_products = _products(of_states, cosine, sine, hidden.shape[:2], sizes)
+        normed, factors = _normed(residual, norm1, sizes)
+        of_weights = (of_products.T @ normed).split([len(query), len(key), len(value)])
+        weights = _bfloat16(query, key, value)
+        change, of_norm1 = _norm_backward(of_products @ weights, residual, factors, norm1)
+        gradient = change.add_(gradient).view_as(hidden)
+        return gradient, of_norm1, *of_weights, of_out, of_norm2, of_gate, of_up, of_down, *[None] * 4
+
+
+def _bfloat16(*weights: torch.Tensor) -> torch.Tensor:
+    """Matrices of equal width below one another, in bfloat16."""
+    joined = weights[0].new_empty(sum(map(len, weights)), weights[0].shape[1], dtype=torch.bfloat16)
+    for part, weight in zip(joined.split([len(weight) for weight in weights]), weights, strict=True):
+        part.copy_(weight)
+    return joined
+
+
+def _normed(states: torch.Tensor, weight: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor]:
+    """RMS norm (Zhang and Sennrich 2019) of float32 [tokens, width] in bfloat16; its factors per token."""
+    squares = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_()
+    factors = squares.div_(states.shape[-1]).add_(sizes.epsilon).rsqrt_()
+    return (states * factors).mul_(weight).bfloat16(), factors
+
+
+def _norm_backward(
+    gradient: torch.Tensor, states: torch.Tensor, factors: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of `_normed` by its states and weights, float32, from bfloat16 [tokens, width]."""
+    gradient, unit = gradient.float(), states * factors
+    along = gradient * unit
+    of_weight = along.sum(0)
+    means = along.mul_(weight).mean(-1, keepdim=True)
+    return gradient.mul_(weight).sub_(unit.mul_(means)).mul_(factors), of_weight
+
+
+def _rotated_heads(
+    products: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, shape: torch.Size, sizes: Sizes
+) -> list[torch.Tensor]:
+    """Queries [batch * key heads, group, length, head], keys and values [batch * key heads, length, head].
+
+    Rotary position embedding (Su et al. 2021); queries are scaled. `products`: bfloat16 [tokens, all heads].
+    """
+    heads, keys = sizes.heads, sizes.key_heads
+    parts = products.view(*shape, -1, sizes.head).transpose(1, 2)  # [batch, heads, length, head]
+    rotated = _rotate(parts[:, : heads + keys], cosine, sine)
+    rotated[:, :heads] *= sizes.scaling
+    batch, _, length, head = rotated.shape
+    queries = rotated[:, :heads].bfloat16().reshape(batch * keys, heads // keys, length, head)
+    others = (rotated[:, heads:].bfloat16(), parts[:, heads + keys :])
+    return [queries, *(part.reshape(batch * keys, length, head) for part in others)]
+
+
+def _products(
+    states: list[torch.Tensor], cosine: torch.Tensor, sine: torch.Tensor, shape: torch.Size, sizes: Sizes
+) -> torch.Tensor:
+    """The reverse of `_rotated_heads`, of gradients."""
+    parts = [part.reshape(shape[0], -1, shape[1], sizes.head) for part in states]
+    rotated = torch.cat([parts[0].float().mul_(sizes.scaling), parts[1]], dim=1)
+    heads = torch.cat([_rotate(rotated, cosine, -sine).bfloat16(), parts[2].bfloat16()], dim=1)
+    return heads.transpose(1, 2).reshape(shape.numel(), -1)
+
+
+def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """[batch, heads, length, head], float32: component i is paired with i + half, as Llama does."""
+    half = heads.shape[-1] // 2
+    cosine, sine = cosine[:, None, :, :half].float(), sine[:, None, :, :half].float()
+    first, second = heads.float().split(half, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def _tokens(heads: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+    """[batch * key heads, group, length, head] as [tokens, heads * head]."""
+    _, group, length, head = heads.shape
+    apart = heads.view(-1, sizes.key_heads, group, length, head)
+    return apart.permute(0, 3, 1, 2, 4).reshape(-1, sizes.heads * head)
+
+
+def _heads(tokens: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The reverse of `_tokens`."""
+    both, group, length, head = shape
+    keys = tokens.shape[1] // (group * head)
+    apart = tokens.view(both // keys, length, keys, group, head)
+    return apart.permute(0, 2, 3, 1, 4).reshape(shape)
