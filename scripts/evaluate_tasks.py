@@ -2,13 +2,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.command import run
-from cpt.config_evaluate import EXAM_TASKS, ScoredTask, Scoring, in_benchmarks
-from cpt.data_sets import CLOZE
+from cpt.config_evaluate import EXAM_TASKS, ScoredTask, Scoring
 from cpt.evaluate.answers import Answers, answers_file, remove_former
 from cpt.evaluate.model import Device, load_model, out_of_memory_explained
 from cpt.evaluate.scorer import Scorer
-from cpt.evaluate.tasks import evaluate_task, write_samples
-from cpt.files import read_json, sha256_of, write_json
+from cpt.evaluate.tasks import content_of, evaluate_task, write_samples
+from cpt.files import write_json
 from cpt.model_folders import weights_digest
 from cpt.provenance import provenance
 
@@ -54,7 +53,7 @@ def evaluate_tasks(
     for (column, asked), result_file, samples_file in zip(columns.items(), scores, samples, strict=True):
         task, items = asked.task, settings.items if asked.items is None else asked.items
         if exam and task in EXAM_TASKS:
-            place = {"include_path": exam}
+            place, items = {"include_path": exam}, asked.items  # it has a size of its own
         else:
             place = {"fetched": fetched, "include_path": include_path, "task_code": task_code}
         kept = answers_file(answers, column, digest, settings)
@@ -72,15 +71,6 @@ def evaluate_tasks(
         }
         write_json(result_file, result)
         remove_former(kept, column)
-
-
-def content_of(asked: ScoredTask, manifest: Path, fetched: Path | None, exam: Path | None) -> str | None:
-    """SHA-256 of the content that a column's items are from."""
-    if exam and asked.task in EXAM_TASKS:
-        return sha256_of(exam / "exam.jsonl")
-    if in_benchmarks(asked.task, asked.shots):
-        return read_json(manifest)["tasks"].get(asked.task.removesuffix(CLOZE), {}).get("content_sha256")
-    return read_json(fetched / f"{asked.task}.json")["content_sha256"]
 
 
 if __name__ == "__main__":

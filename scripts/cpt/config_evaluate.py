@@ -55,7 +55,9 @@ class ScoredTask(Section):
     shots: Annotated[int, Field(ge=0)] | None = Field(
         None, description="worked examples before each question; null: as the task's definition says"
     )
-    items: Count | None = Field(None, description="size of a fixed random subset; null: evaluate.items")
+    items: Count | None = Field(
+        None, description="size of a fixed random subset; null: evaluate.items, or all of the exam"
+    )
 
 
 class Task(ScoredTask):

@@ -100,7 +100,9 @@ READERS = {
     "no BOS": (Reader(), COLUMNS),
     "BOS first, short context": (
         Reader(bos=True, add_bos_token=True, context=300),
-        columns("sciq blimp_adjunct_island truthfulqa_mc2 lambada_openai wikitext c4 triviaqa:1 drop"),
+        columns(
+            "sciq blimp_adjunct_island truthfulqa_mc2 lambada_openai wikitext c4 gsm8k:1 mgsm_direct_de:1"
+        ),
     ),
     "BOS not first": (
         Reader(bos=True),

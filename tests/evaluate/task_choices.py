@@ -52,13 +52,6 @@ def _wic(f: Fact, n: int) -> Row:
     )
 
 
-def _record(f: Fact, n: int) -> Row:
-    query = f.sentence.replace(f.right, "@placeholder")
-    return {"passage": f"{f.sentence}\n@highlight\nNews of {f.wrong[1]}", "query": query} | (
-        {"entities": f.options(n), "answers": [f.right], "idx": {"passage": n, "query": n}}
-    )
-
-
 def _mathqa(s: Sum, n: int) -> Row:
     options = [str(s.a + s.b + k - n % 5) for k in range(5)]
     listed = " , ".join(f"{letter} ) {value}" for letter, value in zip("abcde", options, strict=True))
@@ -193,7 +186,6 @@ CHOICES: Sources = {
         ENGLISH,
         USUAL,
     ),
-    ("aps/super_glue", "record"): (_record, ENGLISH, USUAL),
     ("nyu-mll/glue", "rte"): (lambda f, n: pair(f, n, "sentence1", "sentence2"), ENGLISH, USUAL),
     ("nyu-mll/glue", "wnli"): (lambda f, n: pair(f, n, "sentence1", "sentence2", (1, 0)), ENGLISH, USUAL),
     ("nyu-mll/glue", "mrpc"): (lambda f, n: pair(f, n, "sentence1", "sentence2", (1, 0)), ENGLISH, USUAL),

@@ -20,18 +20,8 @@ from task_facts import (
     Sources,
     Sum,
     abcd,
-    letter,
     rows_of,
 )
-
-
-def _coqa(f: Fact, n: int) -> Row:
-    turns = {"input_text": ["Is it true?", f.question], "turn_id": [1, 2]}
-    answers = {"input_text": ["yes", f.right], "turn_id": [1, 2]}
-    other = {"input_text": ["it is", f"It is {f.right}"], "turn_id": [1, 2]}
-    return {"id": str(n), "story": f.sentence, "questions": turns, "answers": answers} | (
-        {"additional_answers": {"0": other, "1": answers, "2": other}}
-    )
 
 
 def _drop(s: Sum, n: int) -> Row:
@@ -50,14 +40,7 @@ def _eq(f: Fact, n: int) -> Row:
     return {"prompt": prompt, "reference_answer_fullscale": repr(feelings | scores)}
 
 
-def _mmlu_pro(f: Fact, n: int) -> Row:
-    cot = f"A: Let's think step by step. {f.sentence} The answer is ({letter(n)})."
-    return {"question": f.question, "options": [*f.options(n), "none of these"], "answer": letter(n)} | (
-        {"answer_index": n % 4, "cot_content": cot, "category": "biology" if n % 5 else "law", "src": ""}
-    )
-
-
-def _cloze(f: Fact, sides: int = 1) -> Row:
+def _cloze(f: Fact, _: int) -> Row:
     """A passage that ends with its right answer, which it has said before."""
     return {"text": f"{f.sentence} {f.sentence} {f.question} It was {f.right}"}
 
@@ -109,7 +92,7 @@ FURTHER: Sources = {
     ("EleutherAI/lambada_openai", "default"): (_cloze, ENGLISH, ("test",)),
     ("EleutherAI/lambada_openai", "de"): (_cloze, GERMAN, ("test",)),
     ("cimec/lambada", "default"): (
-        lambda f, n: {"text": _cloze(f)["text"].lower().replace(".", " ."), "domain": "farm"},
+        lambda f, n: {"text": _cloze(f, n)["text"].lower().replace(".", " ."), "domain": "farm"},
         ENGLISH,
         ("train", "validation", "test"),
     ),
@@ -142,7 +125,6 @@ FURTHER: Sources = {
         ENGLISH,
         USUAL,
     ),
-    ("EleutherAI/coqa", "default"): (_coqa, ENGLISH, USUAL),
     ("EleutherAI/drop", "default"): (_drop, SUMS, USUAL),
     ("hazyresearch/based-squad", "default"): (
         lambda f, n: (
@@ -179,29 +161,10 @@ FURTHER: Sources = {
         ("validation",),
     ),
     ("juletxara/mgsm", "de"): (_mgsm, SUMS, ("train", "test")),
-    ("TIGER-Lab/MMLU-Pro", "default"): (_mmlu_pro, ENGLISH, ("validation", "test")),
-    ("google/xquad", "xquad.de"): (
-        lambda f, n: (
-            {"id": str(n), "context": f.sentence, "question": f.question}
-            | {"answers": {"text": [f.right], "answer_start": [f.sentence.index(f.right)]}}
-        ),
-        GERMAN,
-        ("validation",),
-    ),
     ("wmt/wmt16", "ro-en"): (
         lambda f, n: {"translation": {"en": f.sentence, "ro": f.sentence.upper()}},
         ENGLISH,
         ALL,
-    ),
-    ("google/IFEval", "default"): (
-        lambda f, n: {
-            "key": n,
-            "prompt": f.question,
-            "instruction_id_list": ["punctuation:no_comma"],
-            "kwargs": [{"num_words": None}],
-        },
-        ENGLISH,
-        ("train",),
     ),
 }
 

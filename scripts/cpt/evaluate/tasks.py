@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 from lm_eval.api.model import LM
 
-from cpt.config_evaluate import in_benchmarks
+from cpt.config_evaluate import EXAM_TASKS, ScoredTask, in_benchmarks
 from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.errors import UserError
 from cpt.evaluate.task_data import quiet, read_directly, saved_in
 from cpt.evaluate.task_definitions import FEWSHOT_SEED, LoadedTask, build, folders_of, naming, with_data
 from cpt.evaluate.task_items import right_answers
 from cpt.evaluate.task_results import Sample, ask, samples_of, scores_of
-from cpt.files import read_json, write_text
+from cpt.files import read_json, sha256_of, write_text
 
 DEFINITIONS = {  # folder of lm-eval's definition
     "mmlu": "mmlu/default",
@@ -227,3 +227,12 @@ def _described(leaves: dict[str, LoadedTask]) -> dict[str, Any]:
 def write_samples(path: Path, samples: list[Sample]) -> None:
     """Write one JSON object per line, atomically."""
     write_text(path, "".join(json.dumps(sample) + "\n" for sample in samples))
+
+
+def content_of(asked: ScoredTask, manifest: Path, fetched: Path | None, exam: Path | None) -> str | None:
+    """SHA-256 of the content that a column's items are from."""
+    if exam and asked.task in EXAM_TASKS:
+        return sha256_of(exam / "exam.jsonl")
+    if in_benchmarks(asked.task, asked.shots):
+        return read_json(manifest)["tasks"].get(asked.task.removesuffix(CLOZE), {}).get("content_sha256")
+    return read_json(fetched / f"{asked.task}.json")["content_sha256"]

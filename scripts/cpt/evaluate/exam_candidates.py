@@ -1,0 +1,317 @@
+"""Candidates for an exam's items: what each asks about, the text around it, and answers of the same kind.
+
+Everything here follows from the held-out text alone. cpt.evaluate.exam chooses among the candidates.
+"""
+
+import hashlib
+import json
+import re
+from bisect import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpt.errors import UserError
+from cpt.evaluate.exam_text import GLOSSARY, KINDS, Span, Words, cased_share, lines_of, spans_of, words_of
+from cpt.files import write_text
+
+TITLE_CHARACTERS = 120
+BEFORE_CHARACTERS, AFTER_CHARACTERS = 200, 80  # of text around a blank
+PASSAGE_CHARACTERS = 300  # before and after a sentence
+CONTEXT_WORDS = 3  # next to a blank: an answer that stands beside the same ones elsewhere may be right
+PROPOSED = 4  # candidates for each item wanted
+POOL = 8  # wrong answers to choose three from
+CONTENT_LETTERS = 4  # a word that a question must not share with an answer
+MOST_DOCUMENTS = 2  # that have the same heading, or explain the same term
+CASED = 0.5  # share of letters with capitals from which names are looked for
+YEAR = re.compile(r"1[0-9]{3}|20[0-9]{2}")
+Neighbours = tuple[tuple[str, ...], tuple[str, ...]]  # the words before and after a blank
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A question and its possible answers: `pool` has the right one first, `counts` how often each is met.
+
+    `before`, `space`, an answer and `after` make the text of the document again.
+    """
+
+    kind: str
+    document: str
+    url: str | None
+    before: str
+    space: str
+    after: str
+    passage: str
+    pool: list[str]
+    counts: list[int]
+
+
+class Place(NamedTuple):
+    """A blank: its span, its document's number, its answer and the words next to it."""
+
+    number: int
+    span: Span
+    answer: str
+    neighbours: Neighbours
+
+
+def digest(*parts: object) -> bytes:
+    """What orders candidates and answers: uniform, and the same on every machine."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+
+
+def corpus_digest(documents: Iterable[dict[str, Any]]) -> str:
+    """SHA-256 (hex) of held-out documents, in their order: id and text of each."""
+    found = hashlib.sha256()
+    for document in documents:
+        found.update(digest(document["id"], document["text"]))
+    return found.hexdigest()
+
+
+def held_out_documents(path: Path) -> list[dict[str, Any]]:
+    """The held-out documents of a corpus: id, url and text of each. Raises UserError if it can't be read."""
+    try:
+        return pq.read_table(path, columns=["id", "url", "text"]).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: no held-out documents ({error}); delete it and run again") from None
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object per line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+class Shown(NamedTuple):
+    """The text of a question, in lower case, and its words."""
+
+    text: str
+    words: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> "Shown":
+        return cls(text.casefold(), frozenset(words_of(text)))
+
+    def has(self, answer: str) -> bool:
+        """Whether a word of an answer that means something stands here: a long one, or a number.
+
+        Of an answer without spaces between words (Chinese, Thai, ...), whether it stands here as a whole.
+        """
+        words = words_of(answer)
+        if all(len(word) == 1 for word in words):
+            return answer.casefold() in self.text
+        return any(word in self.words for word in words if len(word) >= CONTENT_LETTERS or word.isdigit())
+
+
+def form_of(kind: str, answer: str) -> tuple:
+    """What answers have in common that fit into the same blank."""
+    if kind == "number":
+        whole, _, decimals = answer.partition(".")
+        zeros = len(whole) - len(whole.rstrip("0"))
+        return bool(YEAR.fullmatch(answer)), len(whole), len(decimals), "," in answer, zeros
+    size = len(words_of(answer))
+    return min(size, 3), answer.isupper(), answer[0].isupper(), answer.endswith("s"), "_" in answer
+
+
+def _number(answer: str) -> float:
+    return float(answer.replace(",", ""))
+
+
+def _starts_with_vowel(answer: str) -> bool:
+    return answer[:1].casefold() in "aeiou"
+
+
+class Index:
+    """Where answers stand in the held-out text: all places in order, and answers by form and neighbour."""
+
+    def __init__(self, documents: Sequence[dict[str, Any]]):
+        self.texts = [document["text"] for document in documents]
+        words = Words(self.texts)
+        self.cased = cased_share(self.texts) >= CASED
+        self.lines = Counter(line for text in self.texts for line in _distinct_lines(text))
+        self.counts: dict[str, Counter] = {kind: Counter() for kind in KINDS}
+        self.neighbours: set[tuple[str, str, tuple[str, ...]]] = set()
+        self.places: list[Place] = []
+        answers: dict[tuple, set[str]] = defaultdict(set)
+        for number, text in enumerate(self.texts):
+            for span in spans_of(text, words, self.cased):
+                place = Place(number, span, text[span.begin : span.end], _neighbours(text, span))
+                self.places.append(place)
+                self.counts[span.kind][place.answer] += 1
+                for side, near in enumerate(place.neighbours):
+                    self.neighbours.add((place.answer.casefold(), str(side), near))
+                if not self.is_generic(place):
+                    for key in self._keys(place):
+                        answers[key].add(place.answer)
+        order = {kind: _number if kind == "number" else digest for kind in KINDS}
+        self.answers = {
+            key: sorted(found, key=lambda answer, key=key: (order[key[0]](answer), answer))
+            for key, found in answers.items()
+        }
+
+    def notices(self, corpus: str) -> list[str]:
+        """What the language of the corpus keeps from being asked, in words."""
+        if self.cased:
+            return []
+        return [
+            f"evaluate.exam: {corpus} is written without capitals, by which names are found; the exam asks "
+            "about numbers, headings and explained terms alone"
+        ]
+
+    def is_generic(self, place: Place) -> bool:
+        """Whether an answer that opens a line, such as a heading, does so in many documents."""
+        opens = place.span.sentence[0] == place.span.begin
+        return opens and self.lines[place.answer.casefold()] > MOST_DOCUMENTS
+
+    def _keys(self, place: Place) -> list[tuple]:
+        """Where answers of the same form are listed: those after the same word, then all."""
+        key = (place.span.kind, form_of(place.span.kind, place.answer))
+        return [(*key, place.neighbours[0][-1:]), key]
+
+    def alike(self, place: Place) -> Iterator[str]:
+        """Answers of the form of a place's own, from a point on that depends on it; numbers of its size."""
+        *near, everywhere = (self.answers[key] for key in self._keys(place) if key in self.answers)
+        if place.span.kind == "number":  # one of another size is easily ruled out
+            at = bisect(everywhere, _number(place.answer), key=_number)
+            close = everywhere[max(0, at - 2 * POOL) : at + 2 * POOL]
+            yield from sorted(close, key=lambda answer: digest(place.answer, place.neighbours, answer))
+            return
+        for answers in (*near, everywhere):
+            start = int.from_bytes(digest(place.answer, place.neighbours)[:8]) % len(answers)
+            yield from islice(chain(answers[start:], answers[:start]), 50 * POOL)
+
+    def pool(self, place: Place, shown: Shown) -> list[str]:
+        """Wrong answers to a blank that pass every check, at most POOL."""
+        own, (left, right) = set(words_of(place.answer)), place.neighbours
+        article = left[-1:] in (("a",), ("an",))
+
+        def fits(other: str) -> bool:
+            name = other.casefold()
+            return (
+                own.isdisjoint(words_of(other))
+                and not shown.has(other)
+                and (name, "0", left) not in self.neighbours
+                and (name, "1", right) not in self.neighbours
+                and not (article and _starts_with_vowel(other) != _starts_with_vowel(place.answer))
+            )
+
+        # Half of them as frequent as the right answer: it must not be known by that.
+        count = self.counts[place.span.kind][place.answer]
+        frequent: dict[str, str] = {}
+        others: dict[str, str] = {}
+        for other in self.alike(place):
+            name, often = other.casefold(), self.counts[place.span.kind][other] >= count
+            half = frequent if often else others
+            if name not in frequent and name not in others and len(half) < POOL and fits(other):
+                half[name] = other
+                if len(frequent) >= POOL // 2 and len(frequent) + len(others) >= POOL:
+                    break
+        chosen = list(frequent.values())[: max(POOL // 2, POOL - len(others))]
+        return [*chosen, *others.values()][:POOL]
+
+
+def _distinct_lines(text: str) -> set[str]:
+    """The lines of a document, each once, up to the colon or dash after what it explains."""
+    lines = (text[begin:end] for begin, end in lines_of(text))
+    return {(match[1] if (match := GLOSSARY.match(line)) else line).casefold() for line in lines}
+
+
+def _neighbours(text: str, span: Span) -> Neighbours:
+    left = words_of(text[max(0, span.begin - 80) : span.begin])[-CONTEXT_WORDS:]
+    return tuple(left), tuple(words_of(text[span.end : span.end + 80])[:CONTEXT_WORDS])
+
+
+def _question(text: str, span: Span) -> tuple[str, str]:
+    """The text before a blank, with the document's first line above it, and the text after it."""
+    begin = max(0, span.begin - BEFORE_CHARACTERS)
+    line = text.rfind("\n", 0, span.sentence[0]) + 1
+    if span.sentence[0] == span.begin:
+        begin = text.find("\n", begin, span.begin) + 1 or begin
+    elif line >= begin:
+        begin = line
+    else:  # from the first sentence on that is near enough
+        end = re.search(r"[.!?\u3002\uff01\uff1f]\s*", text[begin : span.sentence[0]])
+        begin = begin + end.end() if end else span.sentence[0]
+    before = text[begin : span.begin].lstrip()
+    title = text.strip().partition("\n")[0].strip()
+    if title and len(title) <= TITLE_CHARACTERS and begin > text.find(title) + len(title):
+        before = f"{title}\n\n{before}"
+    after = text[span.end : span.sentence[1]]
+    if len(after) > AFTER_CHARACTERS:
+        cut = after.rfind(" ", 0, AFTER_CHARACTERS)
+        after = after[: cut if cut > 0 else AFTER_CHARACTERS]
+    return before, after.rstrip()
+
+
+def passage_around(text: str, begin: int, end: int) -> str:
+    """The document around a sentence, from one space to another."""
+    first, last = begin - PASSAGE_CHARACTERS, end + PASSAGE_CHARACTERS
+    first = text.find(" ", first, begin) + 1 or begin if first > 0 else 0
+    last = text.rfind(" ", end, last) if last < len(text) else len(text)
+    return text[first : max(last, end)].strip()
+
+
+def _in_turn(places: Iterable[Place], documents: Sequence[dict[str, Any]]) -> Iterator[Place]:
+    """Places in the order in which they are tried: kinds in turn, and in each of them documents in turn."""
+    rank: Counter = Counter()
+    by_kind: dict[str, list[tuple[int, bytes, Place]]] = defaultdict(list)
+    keyed = ((digest(documents[place.number]["id"], place.span), place) for place in places)
+    for key, place in sorted(keyed, key=lambda entry: entry[0]):
+        rank[place.span.kind, place.number] += 1
+        by_kind[place.span.kind].append((rank[place.span.kind, place.number], key, place))
+    turns = zip_longest(*(sorted(by_kind[kind]) for kind in KINDS if kind in by_kind))
+    return (entry[2] for entry in chain.from_iterable(turns) if entry is not None)
+
+
+def propose(documents: Sequence[dict[str, Any]], index: Index, refused: Counter) -> Iterator[Candidate]:
+    """Candidates in the order in which they are used; `refused` counts the other places by reason."""
+    sentences: set[tuple[int, int, int]] = set()
+    questions: set[tuple[str, ...]] = set()
+    for place in _in_turn(index.places, documents):
+        candidate, reason = _candidate(documents[place.number], place, index)
+        sentence = (place.number, *place.span.sentence)
+        asked = index.texts[place.number][place.span.sentence[0] : place.span.begin]
+        question = tuple(words_of(asked + candidate.after)) if candidate else ()
+        if candidate and sentence in sentences:
+            reason = "its sentence has a question already"
+        elif candidate and question in questions:
+            reason = "the same question was asked already"
+        if candidate is None or reason:
+            refused[reason] += 1
+            continue
+        sentences.add(sentence)
+        questions.add(question)
+        yield candidate
+
+
+def _candidate(document: dict[str, Any], place: Place, index: Index) -> tuple[Candidate | None, str | None]:
+    text, answer = index.texts[place.number], place.answer
+    if index.is_generic(place):
+        return None, "many documents have the same heading or term"
+    before, after = _question(text, place.span)
+    shown = Shown.of(f"{before} {after}")
+    if len(words_of(before)) < CONTEXT_WORDS:
+        return None, "too little text before the blank"
+    if shown.has(answer) or answer.casefold() in shown.text:
+        return None, "a word of the answer stands in the question"
+    pool = index.pool(place, shown)
+    if len(pool) < 3:
+        return None, "fewer than three wrong answers of its kind"
+    stripped = before.rstrip()
+    candidate = Candidate(
+        kind=place.span.kind,
+        document=document["id"],
+        url=document["url"],
+        before=stripped,
+        space=before[len(stripped) :],
+        after=after,
+        passage=passage_around(text, *place.span.sentence),
+        pool=[answer, *pool],
+        counts=[index.counts[place.span.kind][each] for each in (answer, *pool)],
+    )
+    return candidate, None
