@@ -96,7 +96,8 @@ class LayerFunction(torch.autograd.Function):
     ) -> torch.Tensor:
         """cosine, sine: [batch or 1, length, head]; mask: bool [batch or 1, 1, length, length] or None."""
         residual = hidden.flatten(0, 1)  # [tokens, width]
-        products = _normed(residual, norm1, sizes)[0] @ _bfloat16(query, key, value).T
+        weights = _bfloat16(_paired(query, sizes), _paired(key, sizes), value)
+        products = _normed(residual, norm1, sizes)[0] @ weights.T
         states = _rotated_heads(products, cosine, sine, hidden.shape[:2], sizes)
         attended = _tokens(attend(*states, mask), sizes)
         added = attended @ out.bfloat16().T
@@ -128,7 +129,7 @@ class LayerFunction(torch.autograd.Function):
         of_gate_up = torch.empty_like(gate_up)
         inner = len(gate)
         torch.mul(of_product, activated, out=of_gate_up[:, inner:])
-        of_gate_up[:, :inner] = aten.silu_backward(of_product.mul_(ups), gates)
+        aten.silu_backward.grad_input(of_product.mul_(ups), gates, grad_input=of_gate_up[:, :inner])
         middle = residual + added
         normed, factors = _normed(middle, norm2, sizes)
         of_gate, of_up = (of_gate_up.T @ normed).split(inner)
@@ -142,19 +143,34 @@ class LayerFunction(torch.autograd.Function):
         of_states = attend_backward(*states, mask, of_attended)
         of_products = _products(of_states, cosine, sine, hidden.shape[:2], sizes)
         normed, factors = _normed(residual, norm1, sizes)
-        of_weights = (of_products.T @ normed).split([len(query), len(key), len(value)])
-        weights = _bfloat16(query, key, value)
+        of_query, of_key, of_value = (of_products.T @ normed).split([len(query), len(key), len(value)])
+        of_weights = (_unpaired(of_query, sizes), _unpaired(of_key, sizes), of_value)
+        weights = _bfloat16(_paired(query, sizes), _paired(key, sizes), value)
         change, of_norm1 = _norm_backward(of_products @ weights, residual, factors, norm1)
         gradient = change.add_(gradient).view_as(hidden)
         return gradient, of_norm1, *of_weights, of_out, of_norm2, of_gate, of_up, of_down, *[None] * 4
 
 
 def _bfloat16(*weights: torch.Tensor) -> torch.Tensor:
-    """Matrices of equal width below one another, in bfloat16."""
-    joined = weights[0].new_empty(sum(map(len, weights)), weights[0].shape[1], dtype=torch.bfloat16)
-    for part, weight in zip(joined.split([len(weight) for weight in weights]), weights, strict=True):
-        part.copy_(weight)
+    """Matrices [..., width] below one another, in bfloat16."""
+    rows = [weight.shape[:-1].numel() for weight in weights]
+    joined = weights[0].new_empty(sum(rows), weights[0].shape[-1], dtype=torch.bfloat16)
+    for part, weight in zip(joined.split(rows), weights, strict=True):
+        part.view(weight.shape).copy_(weight)
     return joined
+
+
+def _paired(weight: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+    """Rows of queries or keys with those next to one another that rotation pairs: [heads, half, 2, width].
+
+    Llama pairs component i of a head with i + half. Scores don't depend on the components' order.
+    """
+    return weight.view(-1, 2, sizes.head // 2, weight.shape[-1]).transpose(1, 2)
+
+
+def _unpaired(gradient: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+    """The reverse of `_paired`, of gradients: [heads * head, width]."""
+    return gradient.view(-1, sizes.head // 2, 2, gradient.shape[-1]).transpose(1, 2).flatten(0, 2)
 
 
 def _normed(states: torch.Tensor, weight: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,8 +187,8 @@ def _norm_backward(
     gradient, unit = gradient.float(), states * factors
     along = gradient * unit
     of_weight = along.sum(0)
-    means = along.mul_(weight).mean(-1, keepdim=True)
-    return gradient.mul_(weight).sub_(unit.mul_(means)).mul_(factors), of_weight
+    means = (along @ weight).div_(len(weight))[:, None]
+    return gradient.mul_(weight).addcmul_(unit, means, value=-1).mul_(factors), of_weight
 
 
 def _rotated_heads(
@@ -184,30 +200,34 @@ def _rotated_heads(
     """
     heads, keys = sizes.heads, sizes.key_heads
     parts = products.view(*shape, -1, sizes.head).transpose(1, 2)  # [batch, heads, length, head]
-    rotated = _rotate(parts[:, : heads + keys], cosine, sine)
-    rotated[:, :heads] *= sizes.scaling
-    batch, _, length, head = rotated.shape
-    queries = rotated[:, :heads].bfloat16().reshape(batch * keys, heads // keys, length, head)
-    others = (rotated[:, heads:].bfloat16(), parts[:, heads + keys :])
-    return [queries, *(part.reshape(batch * keys, length, head) for part in others)]
+    rotated = _rotate(parts[:, : heads + keys].float(), cosine, sine, sizes)
+    three = (rotated[:, :heads], rotated[:, heads:], parts[:, heads + keys :])
+    states = [products.new_empty(part.shape).copy_(part) for part in three]
+    return [states[0].view(-1, heads // keys, *states[0].shape[2:]), *(s.flatten(0, 1) for s in states[1:])]
 
 
 def _products(
     states: list[torch.Tensor], cosine: torch.Tensor, sine: torch.Tensor, shape: torch.Size, sizes: Sizes
 ) -> torch.Tensor:
     """The reverse of `_rotated_heads`, of gradients."""
-    parts = [part.reshape(shape[0], -1, shape[1], sizes.head) for part in states]
-    rotated = torch.cat([parts[0].float().mul_(sizes.scaling), parts[1]], dim=1)
-    heads = torch.cat([_rotate(rotated, cosine, -sine).bfloat16(), parts[2].bfloat16()], dim=1)
-    return heads.transpose(1, 2).reshape(shape.numel(), -1)
+    queries, keys, values = (part.view(shape[0], -1, shape[1], sizes.head) for part in states)
+    rotated = keys.new_empty(shape[0], sizes.heads + sizes.key_heads, *keys.shape[2:])
+    rotated[:, : sizes.heads], rotated[:, sizes.heads :] = queries, keys
+    products = queries.new_empty(*shape, rotated.shape[1] + sizes.key_heads, sizes.head)
+    parts = products.transpose(1, 2)
+    parts[:, : rotated.shape[1]] = _rotate(rotated, cosine, -sine, sizes)
+    parts[:, rotated.shape[1] :] = values
+    return products.view(shape.numel(), -1)
 
 
-def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """[batch, heads, length, head], float32: component i is paired with i + half, as Llama does."""
-    half = heads.shape[-1] // 2
-    cosine, sine = cosine[:, None, :, :half].float(), sine[:, None, :, :half].float()
-    first, second = heads.float().split(half, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+    """[batch, heads, length, head], float32, in place; two components side by side are a complex number."""
+    half = sizes.head // 2
+    turn = torch.complex(cosine[:, None, :, :half].float(), sine[:, None, :, :half].float())
+    numbers = torch.view_as_complex(heads.unflatten(-1, (half, 2)))
+    numbers[:, : sizes.heads] *= turn * sizes.scaling
+    numbers[:, sizes.heads :] *= turn
+    return heads
 
 
 def _tokens(heads: torch.Tensor, sizes: Sizes) -> torch.Tensor:

@@ -79,7 +79,7 @@ def pack(
     if stored.dtype == torch.float32:
         stored.copy_(values)
     elif scales is None:
-        bits = values.view(torch.int32).add(added).bitwise_and_(-1 << DROPPED["bf16"])
+        bits = values.view(torch.int32).add_(added).bitwise_and_(-1 << DROPPED["bf16"])
         stored.copy_(bits.view(torch.float32))
     else:
         largest = torch.iinfo(stored.dtype).max
