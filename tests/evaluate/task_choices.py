@@ -291,11 +291,23 @@ CHOICES: Sources = {
         ENGLISH,
         ALL,
     ),
-    ("nyu-mll/blimp", "adjunct_island"): (
-        lambda f, n: {"sentence_good": f.sentence, "sentence_bad": " ".join(f.sentence.split()[::-1])},
-        ENGLISH,
-        ("train",),
-    ),
+    **{
+        ("nyu-mll/blimp", name): (
+            lambda f, n: dict(
+                zip(
+                    ("sentence_bad", "sentence_good") if n % 3 == 2 else ("sentence_good", "sentence_bad"),
+                    (f.sentence, " ".join(f.sentence.split()[::-1])),
+                    strict=True,
+                )
+            ),
+            pool,
+            ("train",),
+        )
+        for name, pool in (
+            *(("adjunct_island", ENGLISH), ("wh_island", ENGLISH[::-1])),  # as many items
+            *(("passive_1", ENGLISH[:5]), ("passive_2", ENGLISH[3:6]), ("causative", ENGLISH[7:9])),
+        )
+    },
     ("hails/agieval-lsat-ar", "default"): (
         lambda f, n: {"query": f"{f.sentence} Q: {f.question} A:", "choices": f.options(n), "gold": [n % 4]},
         ENGLISH,

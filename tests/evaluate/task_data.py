@@ -126,14 +126,17 @@ FURTHER: Sources = {
         USUAL,
     ),
     ("EleutherAI/drop", "default"): (_drop, SUMS, USUAL),
-    ("hazyresearch/based-squad", "default"): (
-        lambda f, n: (
-            {"doc_id": str(n), "title": "", "context": f.sentence, "question": f.question, "value": f.right}
-            | {"text": f"{f.sentence} {f.sentence.split(f.right)[0]}"}
-        ),
-        ENGLISH,
-        ("validation",),
-    ),
+    **{
+        (f"hazyresearch/based-{name}", "default"): (
+            lambda f, n: (
+                {"doc_id": str(n), "title": "", "context": f.sentence, "question": f.question}
+                | {"value": f.right, "text": f"{f.sentence} {f.sentence.split(f.right)[0]}"}
+            ),
+            ENGLISH,
+            ("validation",),
+        )
+        for name in ("squad", "fda", "swde-v2")
+    },
     **{
         ("SaylorTwift/bbh", name): (
             lambda f, n: {"input": f"not ( {n % 2 == 0} ) and True is", "target": str(n % 2 == 1)},

@@ -7,6 +7,9 @@ import pytest
 import task_table
 from any_task import COLUMNS, READERS, REFUSED
 
+from cpt.evaluate.task_results import BY_TASK
+from cpt.report.samples import pair, read_answers
+
 CASES = [(kind, column) for kind, (_, columns) in READERS.items() for column in columns]
 
 SUBSETS = any_task.columns("arc_challenge:5 gsm8k:2 belebele_deu_Latn:2 mmlu:5")
@@ -36,6 +39,7 @@ def test_tasks_are_many_and_of_all_types_of_output(compared):
     runs = compared["no BOS"][0].values()
     kinds = Counter(run.result["output_type"] for run in runs)
     assert len({column.task for column in COLUMNS}) > 60 and len(kinds) == 4 and min(kinds.values()) >= 4
+    assert {len(run.result["benchmark_sha256"]) for run in runs} == {64}
     aggregations = {name for run in runs for name in run.result["aggregations"].values()}
     assert {"mean", "perplexity", "weighted_perplexity", "bits_per_byte", "bleu"} <= aggregations
     # Neither all right nor all wrong, or equal scores would say little.
@@ -69,6 +73,36 @@ def test_a_subset_has_the_prompts_and_answers_of_the_whole(task_hub, proof, comp
         same = whole[sample["task"], sample["item"]]
         computed = {key: same[key] for key in ("loglikelihoods", "bits_per_byte") if key in same}
         assert sample == same | {key: pytest.approx(value, abs=1e-4) for key, value in computed.items()}
+
+
+GROUPS = {  # with a group inside that lm-eval doesn't ask about its own weights
+    "unequal": "[blimp_adjunct_island, {group: passives, task: [blimp_passive_1, blimp_passive_2],"
+    " aggregate_metric_list: [{metric: acc, weight_by_size: true}]}, blimp_causative]",
+    "equal": "[blimp_adjunct_island, blimp_wh_island]",
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_that_average_their_tasks_whatever_their_size(task_hub, proof, tmp_path, name):
+    weights = "aggregate_metric_list: [{metric: acc, weight_by_size: false}]"
+    (tmp_path / "group.yaml").write_text(f"group: {name}\ntask: {GROUPS[name]}\n{weights}\n")
+    reader, column = READERS["no BOS"][0], any_task.Column(name)
+    with task_hub.online():
+        other = any_task.theirs(any_task.lm_evals_own(proof, reader), [column], tmp_path)[name]
+    run = any_task.ours(task_hub, proof, reader, [column], own=tmp_path)[name]
+    assert not run.error and any_task.differences(column, run, other) == []
+    scored = proof / "scores" / reader.name / "None" / f"{name}.samples.jsonl"
+    answers = read_answers(scored, run.result)  # the report's
+    measure, tested = answers.measures["acc"], pair(answers, answers, "acc")
+    metrics, sizes = run.result["metrics"], Counter(sample["task"] for sample in run.samples)
+    if name == "equal":
+        assert set(sizes.values()) == {10} and measure.aggregation == "mean"
+        assert measure.values.mean() == pytest.approx(metrics["acc"]) and len(tested) == 2
+    else:  # of no value per item: the report has a score and an error, but no paired test
+        assert len(set(sizes.values())) > 1 and measure.aggregation == BY_TASK and tested is None
+        by_item = sum(sample["acc"] for sample in run.samples) / len(run.samples)
+        assert metrics["acc"] != pytest.approx(by_item)
+        assert metrics["acc_stderr"] == pytest.approx(other["results"][name]["acc_stderr,none"])
 
 
 def test_what_does_not_fit_into_the_context_is_counted(compared):

@@ -19,9 +19,15 @@ from cpt.evaluate.task_definitions import (
     with_data,
 )
 from cpt.evaluate.task_items import check_items, right_answers
+from cpt.evaluate.task_sources import splits_of
 
 COMMIT = "0123456789" * 4
-HUB = {"allenai/sciq": COMMIT, "openai/gsm8k": COMMIT, "EleutherAI/arithmetic": COMMIT}
+HUB = {
+    "hazyresearch/based-swde-v2": COMMIT,
+    "allenai/sciq": COMMIT,
+    "openai/gsm8k": COMMIT,
+    "EleutherAI/arithmetic": COMMIT,
+}
 OWN = """
 task: capitals
 dataset_path: json
@@ -103,17 +109,17 @@ def test_names_are_found_where_lm_eval_finds_them():
     ("task", "message"),
     [
         ("siq", r"x: lm-eval has no task or group siq, and .* the nearest names: sciq.*; fix its name"),
+        ("scrolls", "lm-eval has no task or group scrolls, and .* the nearest names: scrolls_[a-z]+, "),
         ("lambada", "evaluate.revisions: lambada_.* reads .*lambada.*, which isn't pinned; add a commit"),
         (
             "squadv2",
-            "squadv2 is defined by a Python class, and only YAML definitions are scored; leave it out",
+            r"squadv2 computes its metrics by code from the hub \(`evaluate`\), of which no commit can be",
         ),
         (
             "minerva_math_algebra",
             "isn't installed .*; install it with `pip install [a-z0-9=.-]+`, or leave the task",
         ),
         ("humaneval", r"runs code that the model has written \(unsafe_code\), which isn't done; leave it"),
-        ("blimp", r"group blimp averages acc over its tasks whatever their size \(weight_by_size: false\)"),
         ("truthfulqa", r"different output types \(generate_until, multiple_choice\), which one column can't"),
         ("glue", "its tasks have no metric in common; name its tasks as columns"),
         ("openllm", "several tasks of the group openllm have the one name mmlu, so lm-eval would score one"),
@@ -218,6 +224,108 @@ def test_examples_are_refused_where_lm_eval_gives_none(own):
     folder = own(rolling, remove="output_type")
     with pytest.raises(UserError, match=r"x\.shots: capitals measures running text .* no examples; remove"):
         inspected("capitals", folder, shots=2)
+
+
+CLASS = """
+from lm_eval.api.task import ConfigurableTask, Task
+
+class Capitals(ConfigurableTask):
+    DATASET_PATH = "json"
+
+    def __init__(self):
+        settings = {"output_type": "generate_until", "test_split": "test", "fewshot_split": "train"}
+        files = {"data_files": {"test": "FOLDER/test.jsonl", "train": "FOLDER/train.jsonl"}}
+        super().__init__(config={**settings, "dataset_kwargs": files})
+
+    def doc_to_text(self, doc, _=None):
+        return doc["country"] + ":"
+
+    def doc_to_target(self, doc, _=None):
+        return doc["capital"]
+
+    def process_results(self, doc, results):
+        return {"length": len(results[0])}
+
+    def aggregation(self):
+        return {"length": max}
+
+    def higher_is_better(self):
+        return {"length": False}
+
+class Pictures(Capitals):
+    MULTIMODAL = True
+
+class Coded(Capitals):
+    UNSAFE_CODE = True
+
+class Made(Capitals):
+    def download(self, *_, **__):
+        self.dataset = {}
+
+class Sampled(Capitals):
+    def __init__(self, config):
+        super(Capitals, self).__init__(config={"generation_kwargs": {"do_sample": True}})
+
+class Old(Task):
+    pass
+"""
+
+
+@pytest.fixture
+def own_class(tmp_path):
+    """own_class(name): a folder with a task that is defined by this class of CLASS."""
+
+    def make(name):
+        write_rows(tmp_path)
+        (tmp_path / "code.py").write_text(CLASS.replace("FOLDER", str(tmp_path)))
+        (tmp_path / "own.yaml").write_text(f"task: capitals\nclass: !function code.{name}\n")
+        return tmp_path
+
+    return make
+
+
+def test_a_python_class_is_read_as_it_says(own_class, tmp_path):
+    folder = own_class("Capitals")
+    with pytest.raises(UserError, match=r"set evaluate\.task_code: true to allow it"):
+        inspected("capitals", folder)
+    facts = inspected("capitals", folder, task_code=True, metric="length", shots=1)
+    assert facts["own"] and [file.rpartition("/")[2] for file in facts["files"]] == [
+        "test.jsonl",
+        "train.jsonl",
+    ]
+    kind = with_data(read_directly(tmp_path / "cache"))
+    leaf = build(["capitals"], [], kind, folder, task_code=True)["tasks"]["capitals"]
+    assert splits_of(leaf) == {"test", "train"}
+    leaf.dataset = read_directly(tmp_path / "cache")(leaf)
+    check_items(leaf)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Pictures", r"capitals asks about pictures or sound \(MULTIMODAL\), and only text is scored; leave"),
+        (
+            "Coded",
+            r"runs code that the model has written \(UNSAFE_CODE\), which isn't done; leave the task out",
+        ),
+        (
+            "Made",
+            r"capitals makes its data by code \(Made\.download\), of which no commit can be pinned; leave",
+        ),
+        ("Sampled", "capitals draws its answers at random"),
+        ("Old", "is defined by Python code that isn't a ConfigurableTask of lm-eval; write it as one"),
+    ],
+)
+def test_python_classes_that_are_refused(own_class, name, message):
+    with pytest.raises(UserError, match=message):
+        inspected("capitals", own_class(name), task_code=True)
+
+
+def test_examples_are_refused_where_lm_eval_fails_to_give_them():
+    with pytest.raises(
+        UserError, match=r"x\.shots: lm-eval can't give examples to swde, as its Python class"
+    ):
+        inspected("swde", shots=1)
 
 
 def test_code_of_an_own_folder_runs_only_if_it_is_allowed(own):

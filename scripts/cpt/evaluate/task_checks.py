@@ -4,7 +4,7 @@ import ast
 import contextlib
 import importlib.util
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ class Definition(ConfigurableTask):
             raise UserError(f"{config['task']} {reason}")
         with contextlib.suppress(Stop):
             super().__init__(config=config)
+        if "class" in config:  # which has settings of its own
+            self.config.metadata = {**(self.config.metadata or {}), **config["metadata"]}
+            if reason := next(refusals({**vars(self.config), "class": config["class"]}), None):
+                raise UserError(f"{config['task']} {reason}")
 
     def download(self, *_: Any, **__: Any) -> None:
         raise Stop
@@ -81,6 +85,7 @@ def refusals(config: dict[str, Any]) -> Iterator[str]:
     yield from _metric_refusals(config, kind)
     yield from _generation_refusals(config, kind)
     yield from _shot_refusals(config)
+    yield from _class_refusals(config.get("class"))
     if missing := sorted(_missing_packages(config)):
         names = " ".join(PIP_NAMES.get(name, name) for name in missing)
         yield (
@@ -142,6 +147,18 @@ def _shot_refusals(config: dict[str, Any]) -> Iterator[str]:
         yield f"has sampler: {sampler}; lm-eval knows {', '.join(SAMPLER_REGISTRY)}"
 
 
+def _class_refusals(own: type[ConfigurableTask] | None) -> Iterator[str]:
+    if getattr(own, "MULTIMODAL", False):
+        yield "asks about pictures or sound (MULTIMODAL), and only text is scored; leave the task out"
+    if getattr(own, "UNSAFE_CODE", False):
+        yield "runs code that the model has written (UNSAFE_CODE), which isn't done; leave the task out"
+    if own is not None and (file := _file_of(own)) and "evaluate" in _imports(file):
+        yield (
+            "computes its metrics by code from the hub (`evaluate`), of which no commit can be pinned; "
+            "leave the task out"
+        )
+
+
 def _missing_packages(config: dict[str, Any]) -> set[str]:
     """Modules that the definition's functions import, even late, and that aren't installed."""
     functions = [value for value in _values(config) if callable(value)]
@@ -193,12 +210,6 @@ def _group_refusals(groups: Iterable[Group]) -> Iterator[str]:
                 "score one of them; name its tasks one by one"
             )
         for metric in group.aggregate_metric_list or []:
-            if not metric.weight_by_size:
-                yield (
-                    f"the group {group.name} averages {metric.metric} over its tasks whatever their size "
-                    "(weight_by_size: false), and items are compared here one by one; name its tasks as "
-                    "columns, or define the group with weight_by_size: true in evaluate.include_path"
-                )
             if callable(metric.aggregation):
                 yield f"the group {group.name} aggregates {metric.metric} by code; name its tasks as columns"
 
@@ -258,7 +269,7 @@ def inspect_task(
 def names_of_metrics(leaf: ConfigurableTask) -> list[str]:
     """lm-eval's names of a leaf task's metrics: with the filter, if answers are filtered in several ways."""
     filters = [entry["name"] for entry in leaf.config.filter_list or []]
-    metrics = list(leaf._metric_fn_list)
+    metrics = list(leaf.aggregation())
     return [f"{m},{name}" for name in filters for m in metrics] if len(filters) > 1 else metrics
 
 
@@ -281,6 +292,18 @@ def _check_column(column: str, asked: Task, leaves: list[ConfigurableTask], metr
                 f"evaluate.tasks.{column}.shots: {leaf.config.task} is defined with num_fewshot: 0, which "
                 "lm-eval never overrides; remove it"
             )
+        if not all(map(_takes_examples, (leaf.doc_to_text, leaf.doc_to_target))):
+            raise UserError(
+                f"evaluate.tasks.{column}.shots: lm-eval can't give examples to {leaf.config.task}, as its "
+                "Python class takes the item alone in doc_to_text or doc_to_target; remove it"
+            )
+
+
+def _takes_examples(function: Callable[..., Any]) -> bool:
+    """Whether lm-eval can call it with an example, and what the definition says of examples."""
+    with contextlib.suppress(TypeError):
+        return inspect.signature(function).bind({}, None) is not None
+    return False
 
 
 def _in_benchmarks(leaf: ConfigurableTask, source: Source) -> bool:

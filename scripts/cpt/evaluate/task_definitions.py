@@ -20,7 +20,7 @@ import numpy as np
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager, _factory, _yaml_loader
-from lm_eval.tasks._index import Entry, Kind, TaskIndex
+from lm_eval.tasks._index import Entry, TaskIndex
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from cpt.errors import UserError
@@ -100,7 +100,7 @@ def _index(folders: Iterable[str], include_path: Path | None) -> dict[str, Entry
 def folders_of(task: str, include_path: Path | None) -> list[str]:
     """The folders in lm-eval's tasks that must be indexed to load a task, group or tag; none for an own one.
 
-    Raises UserError with the nearest names if there is no such task, or if it isn't defined in YAML.
+    Raises UserError with the nearest names if there is no such task, or if it runs code of the model.
     """
     own = TaskIndex.build([include_path]) if include_path else {}
     folders: set[str] = set()
@@ -117,10 +117,6 @@ def folders_of(task: str, include_path: Path | None) -> list[str]:
         entry = own.get(name) or index.get(name)
         if entry is None and name == task:
             raise UserError(_unknown(task, include_path, [*own, *defining_folders()]))
-        if entry is not None and entry.kind is Kind.PY_TASK:
-            raise UserError(
-                f"{name} is defined by a Python class, and only YAML definitions are scored; leave it out"
-            )
         if entry is not None and (entry.cfg or {}).get("unsafe_code"):
             raise UserError(
                 f"{name} runs code that the model has written (unsafe_code), which isn't done; leave it out"
@@ -131,6 +127,7 @@ def folders_of(task: str, include_path: Path | None) -> list[str]:
 
 
 def _unknown(task: str, include_path: Path | None, names: list[str]) -> str:
+    names = [name for name in names if name != task]
     near = difflib.get_close_matches(task, names, 5, 0.7)
     near += [name for name in sorted(names) if name.startswith(f"{task}_")][: 5 - len(near)]
     where = (
@@ -146,7 +143,7 @@ def _unknown(task: str, include_path: Path | None, names: list[str]) -> str:
 @contextlib.contextmanager
 def _built_as(kind: type[ConfigurableTask], task_code: bool) -> Iterator[None]:
     """lm-eval builds its tasks as `kind`, and takes Python code from its own folder, or also from others."""
-    imported = _yaml_loader._import_func_in_yml
+    imported, read = _yaml_loader._import_func_in_yml, _factory.TaskFactory._load_full_config
 
     def import_function(name: str, folder: Path) -> Any:
         if not task_code and not folder.resolve().is_relative_to(LM_EVAL_TASKS.resolve()):
@@ -156,11 +153,40 @@ def _built_as(kind: type[ConfigurableTask], task_code: bool) -> Iterator[None]:
             )
         return imported(name, folder)
 
+    def read_config(factory: Any, entry: Entry, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        config = read(factory, entry, overrides)
+        return {**config, "class": _class_of(kind, config)} if "class" in config else config
+
     _factory.ConfigurableTask, _yaml_loader._import_func_in_yml = kind, import_function
+    _factory.TaskFactory._load_full_config = read_config
     try:
         yield
     finally:
         _factory.ConfigurableTask, _yaml_loader._import_func_in_yml = ConfigurableTask, imported
+        _factory.TaskFactory._load_full_config = read
+
+
+def _class_of(kind: type[ConfigurableTask], config: dict[str, Any]) -> type[ConfigurableTask]:
+    """A task's own Python class, built as `kind`. Raises UserError for what can't be."""
+    own, task = config["class"], config["task"]
+    if not (isinstance(own, type) and issubclass(own, ConfigurableTask)):
+        raise UserError(
+            f"{task} is defined by Python code that isn't a ConfigurableTask of lm-eval; write it as one or "
+            "in YAML, or leave the task out"
+        )
+    if own.download is not ConfigurableTask.download:
+        raise UserError(
+            f"{task} makes its data by code ({own.__name__}.download), of which no commit can be pinned; "
+            "leave the task out"
+        )
+
+    class Own(own):
+        def __init__(self, config: dict[str, Any]) -> None:
+            given = {"config": config} if _factory._ctor_accepts_config(own) else {}
+            super().__init__(**given)
+
+    # What `kind` overrides comes before what the class does.
+    return type(own.__name__, (kind, Own), {"__module__": own.__module__})
 
 
 def build(

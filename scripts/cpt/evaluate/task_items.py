@@ -123,10 +123,14 @@ def _made_up(leaf: ConfigurableTask, doc: dict[str, Any]) -> list[Any]:
         return [(-1.0, False)]
     if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
         return [-1.0]
-    answer = Instance("generate_until", doc, ("", {}), 0, (leaf.config.task, 0, leaf.config.repeats))
-    answer.resps = [""] * leaf.config.repeats
-    leaf._filters[0].apply([answer])
-    return [next(iter(answer.filtered_resps.values()))]
+    made = {"generate_until": "", "loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0}
+    place = (leaf.config.task, 0, leaf.config.repeats)
+    asked = leaf.construct_requests(doc, "", metadata=place, apply_chat_template=False, chat_template=None)
+    requests = [asked] if isinstance(asked, Instance) else list(asked)  # a Python class may ask several
+    for request in requests:
+        request.resps = [made[request.request_type]] * leaf.config.repeats
+    leaf._filters[0].apply(requests)
+    return [next(iter(request.filtered_resps.values())) for request in requests]
 
 
 def _try_aggregations(leaf: ConfigurableTask, scores: dict[str, list[Any]]) -> None:

@@ -4,12 +4,14 @@ import contextlib
 import io
 import math
 import os
+from collections import Counter
 from importlib import metadata
 from typing import Any
 
 import lm_eval
 import numpy as np
-from lm_eval.api.metrics import mean, mean_stderr, pooled_sample_stderr
+from lm_eval.api.group import Group
+from lm_eval.api.metrics import mean, mean_stderr, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.api.model import LM
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 
@@ -18,17 +20,17 @@ from cpt.evaluate.task_items import right_answers
 
 NAMES = {np.mean: "mean"} | {function: name for name, function in AGGREGATION_REGISTRY.items()}
 RESAMPLES = 1_000  # for the standard error of what is no mean over items
+BY_TASK = "mean of tasks"  # aggregation of a group's score over leaf tasks of different sizes
 Sample = dict[str, Any]
 
 
 def ask(model: LM, leaves: dict[str, LoadedTask]) -> dict[str, Any]:
     """lm-eval's results of a model on leaf tasks."""
-    means = all(function is mean for leaf in leaves.values() for function in leaf.aggregation().values())
     os.environ["DISABLE_MULTIPROC"] = "1"  # resample in this process
     with contextlib.redirect_stdout(io.StringIO()):  # lm-eval says that it resamples
         # Not simple_evaluate, which describes the machine at length for seconds.
         return lm_eval.evaluate(
-            lm=model, task_dict={"tasks": leaves, "groups": {}}, bootstrap_iters=0 if means else RESAMPLES
+            lm=model, task_dict={"tasks": leaves, "groups": {}}, bootstrap_iters=RESAMPLES
         )
 
 
@@ -104,8 +106,17 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, str)) or value is None else str(value)
 
 
-def scores_of(leaves: dict[str, LoadedTask], results: dict[str, Any], samples: list[Sample]) -> Sample:
-    """The scores of a task, out of lm-eval's results and the samples of its leaf tasks."""
+def scores_of(
+    leaves: dict[str, LoadedTask],
+    results: dict[str, Any],
+    samples: list[Sample],
+    group: Group | None = None,
+) -> Sample:
+    """The scores of a task, out of lm-eval's results and the samples of its leaf tasks.
+
+    `group` is lm-eval's, if the task is one. Where it gives its tasks equal weights and their numbers of
+    items differ, a score is no mean over items, and its aggregation is called BY_TASK.
+    """
     scores: dict[str, Any] = {"n": len(samples), "metrics": {}, "aggregations": {}, "higher_is_better": {}}
     several = any(len(leaf._filters) > 1 for leaf in leaves.values())
     for key in _metric_keys(results, leaves):
@@ -116,7 +127,10 @@ def scores_of(leaves: dict[str, LoadedTask], results: dict[str, Any], samples: l
         scores["aggregations"][shown] = NAMES.get(function, "a function of the task")
         # lm-eval takes more for better where a definition doesn't say.
         scores["higher_is_better"][shown] = first.higher_is_better().get(metric) is not False
-        if NAMES.get(function) == "mean":
+        if _counts_tasks(group, key) and _differ_in_size(samples, shown):
+            scores["aggregations"][shown] = BY_TASK
+            score, error = _summed(key, leaves, results)
+        elif NAMES.get(function) == "mean":
             values = [sample[shown] for sample in samples if sample.get(shown) is not None]
             score = mean(values) if values else None
             error = mean_stderr(values) if len(values) > 1 else None
@@ -136,20 +150,38 @@ def scores_of(leaves: dict[str, LoadedTask], results: dict[str, Any], samples: l
     }
 
 
-def _summed(
-    key: str, leaves: dict[str, LoadedTask], results: dict[str, Any], samples: list[Sample]
-) -> tuple[float | None, float | None]:
-    """A metric that is no mean over items, and its standard error by resampling, as lm-eval has them.
+def _counts_tasks(group: Group | None, key: str) -> bool:
+    """Whether lm-eval's score of a group is the mean over its leaf tasks whatever their size. Those of groups
+    inside it count alike, too, whatever these groups' own settings are."""
+    metric, _, filtered = key.partition(",")
+    return any(
+        entry.metric == metric and not entry.weight_by_size and filtered in (entry.filter_list or [filtered])
+        for entry in (group.aggregate_metric_list if group else None) or []
+    )
 
-    Over several leaf tasks it is the mean weighted by their items (lm-eval's weight_by_size).
+
+def _differ_in_size(samples: list[Sample], metric: str) -> bool:
+    """Whether some leaf tasks have more items with this metric than others."""
+    return len(set(Counter(s["task"] for s in samples if s.get(metric) is not None).values())) > 1
+
+
+def _summed(
+    key: str, leaves: dict[str, LoadedTask], results: dict[str, Any], samples: list[Sample] | None = None
+) -> tuple[float | None, float | None]:
+    """A metric that is no mean over items, and its standard error, as lm-eval has them.
+
+    Over several leaf tasks it is the mean weighted by their items in `samples` (lm-eval's weight_by_size), or
+    without samples the mean in which all leaf tasks count alike.
     """
     metric, _, filtered = key.partition(",")
-    sizes = [sum(sample["task"] == name for sample in samples) for name in leaves]
+    sizes = [sum(sample["task"] == name for sample in samples or []) or 1 for name in leaves]
     score = float(np.average([results["results"][name][key] for name in leaves], weights=sizes))
     errors = [results["results"][name].get(f"{metric}_stderr,{filtered}") for name in leaves]
     if not all(isinstance(error, float) for error in errors):
         return _plain(score), None
-    error = errors[0] if len(errors) == 1 else pooled_sample_stderr(errors, sizes)
+    if len(errors) == 1:
+        return _plain(score), _plain(errors[0])
+    error = pooled_sample_stderr(errors, sizes) if samples else unweighted_mean_stderr(errors)
     return _plain(score), _plain(float(error))
 
 

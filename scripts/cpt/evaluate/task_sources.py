@@ -1,5 +1,6 @@
 """Where a task's data are: a repository on the hub, or files on this disk; and which splits it reads."""
 
+import contextlib
 import glob
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,17 @@ from cpt.digest import settings_digest
 from cpt.errors import UserError
 
 HUB_FILES = "hf://datasets/"
+
+
+class _Asked(dict[str, Any]):
+    """A data set that has no split, and keeps the names of those that were asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __missing__(self, split: str) -> None:
+        self.names.add(split)
+        raise KeyError(split)
 
 
 class Source(NamedTuple):
@@ -95,12 +107,12 @@ def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
 def splits_of(leaf: ConfigurableTask) -> set[str]:
     """The splits that a leaf task reads: the scored one, and that of its examples, which lm-eval reads even
     if it gives none."""
-    config = leaf.config
-    scored = config.test_split or config.validation_split
-    examples = leaf.fewshot_cfg.split
-    if examples is None and leaf.fewshot_cfg.samples is None:
-        examples = config.training_split or config.validation_split or config.test_split
-    return {split for split in (scored, examples) if split}
+    leaf.dataset = asked = _Asked()
+    with contextlib.suppress(KeyError, ValueError):  # ValueError: lm-eval says that nothing is scored
+        _ = leaf.eval_docs
+    with contextlib.suppress(KeyError):
+        leaf.fewshot_docs()
+    return asked.names
 
 
 def require_commit(task: str, repository: str, commits: dict[str, str]) -> str:

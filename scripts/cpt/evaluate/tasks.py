@@ -75,8 +75,9 @@ def load_benchmark(benchmarks: Path, task: str, leaves: Iterable[str], cache: Pa
 
 def load_further(
     task: str, fetched: Path | None, include_path: Path | None, task_code: bool, cache: Path
-) -> dict[str, LoadedTask]:
-    """lm-eval's leaf tasks of any name, on the data of fetch_task, or on files as they lie on this disk.
+) -> dict[str, Any]:
+    """lm-eval's leaf tasks and groups of any name, on the data of fetch_task, or on files as they lie on this
+    disk.
 
     Raises UserError if there is no such task, or it can't be loaded.
     """
@@ -85,7 +86,7 @@ def load_further(
         kind = with_data(saved_in(fetched / task))
     else:
         folders, kind = folders_of(task, include_path), with_data(read_directly(cache))
-    return build([task], folders, kind, include_path, task_code)["tasks"]
+    return build([task], folders, kind, include_path, task_code)
 
 
 def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
@@ -107,7 +108,8 @@ def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
     there = len(leaf.sampler.df) - (examples.split == config.test_split)
     if asked > there:
         raise UserError(f"{key}: {config.task} has {there} examples, but {asked} are asked for; lower it")
-    if not (examples.split or examples.samples or config.training_split or config.validation_split):
+    others = examples.split or examples.samples or config.training_split or config.validation_split
+    if config.test_split and not others:
         logging.warning(
             f"{key}: {config.task} draws its examples from the items that are scored, as lm-eval does, so an "
             "item may be among its own; name a fewshot_split in a YAML file of your own"
@@ -171,7 +173,7 @@ def evaluate_task(
     Raises:
         UserError: something can't be loaded or scored; it names the column, or leaf task and item.
     """
-    column = column or task
+    column, group = column or task, None
     quiet()
     with naming(column), tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
         if in_benchmarks(task, shots):
@@ -179,7 +181,8 @@ def evaluate_task(
             chosen = choose_items(pool, items, seed)
             leaves = load_benchmark(benchmarks, task, chosen, Path(cache))
         else:
-            leaves = load_further(task, fetched, include_path, task_code, Path(cache))
+            built = load_further(task, fetched, include_path, task_code, Path(cache))
+            leaves, group = built["tasks"], built["groups"].get(task)
             pool = [(name, item) for name, leaf in leaves.items() for item in range(len(leaf.task_docs))]
             chosen = choose_items(pool, items, seed)
             leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
@@ -196,7 +199,7 @@ def evaluate_task(
     ]
     samples.sort(key=lambda sample: (sample["task"], sample["item"]))
     result = {"task": column, "lm_eval_task": task, **_described(leaves), "items_of_full": len(pool)}
-    result |= scores_of(leaves, results, samples)
+    result |= scores_of(leaves, results, samples, group)
     if task.removesuffix(CLOZE) == "mmlu":
         result["per_subject"] = _per_subject(samples)
     return result, samples
