@@ -177,7 +177,7 @@ class _Moved:
         found = sorted(row["detectable_difference"] for row in self.tasks if row.get("p") is not None)
         if not found:
             return "no change at all (single items)"
-        low, high = f"{found[0]:.2g}", f"{found[-1]:.2g}"
+        low, high = _rounded(found[0]), _rounded(found[-1])
         return f"{low} nats" if low == high else f"{low} to {high} nats"
 
     def least_p(self) -> str:
@@ -243,8 +243,13 @@ def _p(value: float, sign: str) -> str:
     return "< 0.001" if value < 0.001 else f"{sign} {value:.2g}"
 
 
+def _rounded(value: float, sign: str = "-") -> str:
+    """Two digits, or whole nats from 100 on; `sign` as in a format."""
+    return f"{value:{sign}.0f}" if abs(value) >= 99.5 else f"{value:{sign}.2g}"
+
+
 def _signed(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "\N{MINUS SIGN}")
+    return _rounded(value, "+").replace("-", "\N{MINUS SIGN}")
 
 
 def text_of(rows: list[Row], labels: dict[str, str]) -> str:
@@ -268,7 +273,7 @@ def text_of(rows: list[Row], labels: dict[str, str]) -> str:
             *(run, names[task], f"{margin['n']:,}", *(starred.pop(name) for name in (RIGHT, WRONG, MARGIN))),
             f"{_signed(margin['ci_low'])} to {_signed(margin['ci_high'])}" if tested else "",
             f"{margin['p_holm']:.3g}" if tested else "",
-            f"{margin['detectable_difference']:.2g}" if tested else "",
+            _rounded(margin["detectable_difference"]) if tested else "",
             *starred.values(),
         ]
         lines.append(f"| {' | '.join(cells)} |")
