@@ -113,6 +113,10 @@ def test_missing_key():
             "evaluate: tasks: Table 1 needs at least one task without in_table: false; add one",
         ),
         (
+            {"evaluate": {"tasks": {"mmlu9": {"task": "mmlu", "shots": 9}}}},
+            "evaluate: tasks.mmlu9.shots: MMLU has 5 worked examples of each subject, but 9 are asked for; lower",
+        ),
+        (
             {"mixtures": {"domain": {"fineweb_edu": 0.9}}},
             "mixtures.domain: the shares add up to 0.9 instead of 1; fix them",
         ),

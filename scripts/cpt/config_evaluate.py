@@ -19,6 +19,7 @@ BENCHMARK_TASKS = {  # with what lm-eval measures
     "piqa": NORMALISED,
     "mmlu_continuation": NORMALISED,
 }
+MMLU_EXAMPLES = 5  # of each subject
 EXAM = "exam"  # lm-eval's name of the domain's own exam
 EXAM_TASKS = (EXAM, "exam_open_book")
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
@@ -131,6 +132,11 @@ class Evaluate(Section):
                 raise ValueError(
                     f"tasks.{name}.metric: lm-eval measures no {task.metric} of {task.task}; choose one of "
                     f"{', '.join(measured)}"
+                )
+            if task.shots and in_benchmarks(task.task, task.shots) and task.shots > MMLU_EXAMPLES:
+                raise ValueError(
+                    f"tasks.{name}.shots: MMLU has {MMLU_EXAMPLES} worked examples of each subject, but "
+                    f"{task.shots} are asked for; lower their number"
                 )
         if all(not task.in_table for task in self.tasks.values()):
             raise ValueError("tasks: Table 1 needs at least one task without in_table: false; add one")
