@@ -114,7 +114,7 @@ def test_missing_key():
         ),
         (
             {"evaluate": {"tasks": {"mmlu9": {"task": "mmlu", "shots": 9}}}},
-            "evaluate: tasks.mmlu9.shots: MMLU has 5 worked examples of each subject, but 9 are asked for; lower",
+            "evaluate: tasks.mmlu9.shots: MMLU has 5 worked examples of each subject, but 9 are asked for",
         ),
         (
             {"mixtures": {"domain": {"fineweb_edu": 0.9}}},
