@@ -72,7 +72,7 @@ def test_https_goes_on_after_faults(server, tmp_path, faults, waits):
     assert fetch(tmp_path / "faulty", url)[0] == told_first[0]
     assert not server.faults
     assert server.waits == waits
-    assert told_first[0]["url"][0] == url
+    assert told_first[0]["url"][0] == f"{url}:0"
     assert len(told_first[0]["text"]) == 3000
     (entry,) = told_first[1]["files"]
     assert (entry["name"], entry["bytes"]) == (url, len(server.files["part.jsonl.gz"]))

@@ -173,7 +173,8 @@ def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lam
     everything = [texts for parts in shards.values() for texts in parts]
     kinds = {"documents": ".parquet", "signatures": ".npy"}
     lists = {name: [root / f"{n}{end}" for n in range(len(everything))] for name, end in kinds.items()}
-    lists |= {name: [root / corpus / name for corpus in shards] for name in ("unique", "keep")}
+    lists |= {"unique": [root / corpus / "deduplicated" for corpus in shards]}
+    lists |= {"keep": [root / corpus / "keep" for corpus in shards]}
     corpora = {corpus: len(parts) for corpus, parts in shards.items()}
     for folder in lists["unique"]:
         folder.mkdir(parents=True)
@@ -281,7 +282,7 @@ def test_exact_duplicates_count_once(save_table, tmp_path):
     assert (tmp_path / "again.npy").read_bytes() == files["signatures"][2].read_bytes()
     assert not list(tmp_path.rglob(".*"))
     np.save(files["unique"][1] / "00000.keep.npy", np.ones(2, bool))
-    with pytest.raises(UserError, match=r"fit the 3 documents of .*; delete .*/b/unique and run again"):
+    with pytest.raises(UserError, match=r"fit the 3 documents of .*; delete .*/b/deduplicated and run again"):
         near_duplicates(**files)
 
 

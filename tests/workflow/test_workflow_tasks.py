@@ -22,6 +22,8 @@ SCORES = [f"results/smoke/evaluations/base/{column}.json" for column in TASKS]
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     with TaskHub(tmp_path_factory.mktemp("hub")) as hub, pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            patch.delenv(name, raising=False)  # scoring's tests set them
         patch.setenv("HF_ENDPOINT", hub.url)
         patch.setenv("HF_HOME", str(hub.cache))
         hub.main = False  # only the pinned commits are there
