@@ -10,7 +10,7 @@
 # over its time stops none after it.
 set -u
 cd "$(dirname "$0")/.."
-export PYTHONPATH=scripts HF_HUB_OFFLINE=1
+export PYTHONPATH=scripts${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1
 python=${PYTHON:-python3} device=${DEVICE:-cuda} size=${SIZE:-full} out=${OUT:-results/gpu-first-run}
 table=$out/gpu_first_run.md
 mkdir -p "$out"

@@ -38,7 +38,9 @@ class LossModel(nn.Module):
         self.last_places = (model.config.max_position_embeddings, original_length(model.config))
         rotate_by_document(model)
         if save_memory:
-            model.activation_checkpointing_enable(checkpointing(save_memory))
+            # Up to transformers 5.17 it has the other name.
+            name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+            getattr(model, f"{name}_checkpointing_enable")(checkpointing(save_memory))
 
     def forward(
         self,
