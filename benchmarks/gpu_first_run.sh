@@ -31,31 +31,38 @@ train() { # STEP SECONDS: a task of gpu_training.py
 }
 
 systems() { # MICRO-BATCH SECONDS: benchmarks/training.py with the systems there are, and its rows
-    local shape=(--shape 125m --steps 4 --warm-up-steps 2) printed=$out/systems-$1.log
-    [ "$size" = tiny ] && shape=(--shape small --sequence-length 32 --steps 1 --systems ours-ddp)
+    local shape=(--shape 125m --steps 8 --warm-up-steps 3) printed=$out/systems-$1.log
+    local systems=(ours-compiled hf-trainer-checkpointing ours-checkpointing ours-zero3-offload-checkpointing)
+    [ "$1" = 16 ] && systems=(ours-compiled hf-trainer ours-liger ours-ddp "${systems[@]:1}") # others need more memory
+    [ "$size" = tiny ] && shape=(--shape small --sequence-length 32 --steps 1) systems=(ours-ddp)
     if ! "$python" -c "import pydantic" 2>/dev/null; then
         echo "| systems-$1 | skipped | pydantic isn't installed | |" | tee -a "$table"
         return
     fi
     log=$printed limited "systems-$1" "$2" "$python" benchmarks/training.py --device "$device" --micro-batch "$1" \
-        "${shape[@]}" --repeats 1 --table "$out/systems-$1.csv"
+        "${shape[@]}" --systems "${systems[@]}" --no-logits --repeats 1 --table "$out/systems-$1.csv"
     limited "systems-$1" 10 "$python" benchmarks/gpu_training.py --task systems --folder "$out" --table "$table" \
         --printed "$printed" --micro-batch "$1" --size "$size"
 }
 
 step() {
     case $1 in
-    probe) limited probe 45 "$python" benchmarks/gpu_probe.py --table "$table" --device "$device" --size "$size" ;;
-    systems-*) systems "${1#systems-}" 185 ;;
-    compiled) train compiled 72 ;;
-    uncompiled | interrupted) train "$1" 39 ;;
-    fsdp) train fsdp 30 ;;
-    deepspeed) train deepspeed 62 ;; # with its optimizer's compilation
-    profile) train profile 20 ;;
+    probe) limited probe 30 "$python" benchmarks/gpu_probe.py --table "$table" --device "$device" --size "$size" ;;
+    systems-*) systems "${1#systems-}" 215 ;;
+    compiled) train compiled 68 ;;
+    interrupted) train interrupted 62 ;;
+    fsdp) train fsdp 38 ;;
+    profile) train profile 30 ;;
+    deepspeed) train deepspeed 70 ;;
     first) for each in probe systems-16 systems-80; do step "$each"; done ;;
-    second) for each in compiled uncompiled interrupted fsdp deepspeed profile; do step "$each"; done ;;
+    second)
+        # DeepSpeed compiles its optimizer for about a minute, on the CPU: beside the steps before it.
+        [ "$device" = cuda ] && "$python" -c "$COMPILE" >"$out/optimizer.log" 2>&1 &
+        for each in compiled interrupted fsdp profile deepspeed; do step "$each"; done
+        ;;
     *) echo "$1: no such step" >&2 && return 2 ;;
     esac
 }
 
+COMPILE="from cpt.train.deepspeed_engine import compile_cpu_adam; compile_cpu_adam()"
 for each in "${@:-first}"; do step "$each"; done

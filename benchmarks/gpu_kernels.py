@@ -87,12 +87,11 @@ def check() -> None:
     ids = torch.randint(0, 80, (2, 32), generator=torch.Generator().manual_seed(0))
     weights = torch.ones(2, 31)
     separate = torch.cat([torch.arange(20), torch.arange(12)])[None]
-    cases = (("causal", None, False), ("documents", separate, False), ("causal, fused products", None, True))
+    cases = (("causal", None), ("documents", separate))
     print("| precision | mask | losses | compiled | gradients differ by |")
     print("| --- | --- | ---: | ---: | ---: |")
     for precision in ("float32", "bf16"):
-        for mask, positions, fused in cases:
-            plain_engine.fuses = lambda *_, fused=fused: fused
+        for mask, positions in cases:
             losses_by_kind, gradients = [], []
             for compiled in (False, True):
                 torch.compiler.reset()
@@ -197,14 +196,13 @@ def traffic() -> None:
     config.force_non_lazy_backward_lowering = True
     torch._logging.set_logs(inductor_metrics=True)  # or bytes aren't counted
 
-    def ours(model: Any, fused: bool = False) -> None:
-        join_products(model, fused)
+    def ours(model: Any) -> None:
+        join_products(model)
         keep_residual_in_bfloat16(model)
 
     layers = {
         "transformers' layer": lambda model: None,
         "our layer": ours,
-        "our fused layer": partial(ours, fused=True),
     }
     for name, change in layers.items():
         print(f"{name}: {counted(partial(one_layer, change), SEQUENCES * LENGTH)}")
@@ -267,11 +265,10 @@ def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
 
     `traffic` counts, for a layer of MobileLLM-125M's shape in bfloat16, the kernels of its forward and
     backward pass, and the bytes per token that these and the matrix products read and write, for
-    transformers' layer in autocast, for ours (cpt.train.compiled_layers), and for ours with fused products
-    (cpt.train.gated_kernels), and how many of these bytes are of products and attention; the same for the
-    loss without its products;
-    and the bytes per token that a layer keeps for its backward pass, its own input included. Nothing is run;
-    what a kernel reads or writes counts once, whatever caches hold.
+    transformers' layer in autocast and for ours (cpt.train.compiled_layers); how many of these bytes are of
+    products and attention; the same for the loss without its products; and the bytes per token that a layer
+    keeps for its backward pass, its own input included. Nothing is run; what a kernel reads or writes counts
+    once, whatever caches hold.
 
     Args:
         task: what to check.

@@ -21,9 +21,9 @@ HEADS, HEAD_SIZE = 9, 64  # of MobileLLM-125M
 # By size: sequences and length of attention, edge of the square product, elements of a copy, repeats.
 SIZES = {"full": (16, 2_000, 8_192, 2**30, 20), "tiny": (1, 64, 64, 2**12, 2)}
 EXPECTED = {
-    "copy": "2.6 to 4 TB/s",
-    "square": "600 to 790 TFLOP/s",
-    "narrow": "250 to 500 TFLOP/s",
+    "copy": "2.6 to 4.4 TB/s",
+    "square": "600 to 800 TFLOP/s",
+    "narrow": "250 to 600 TFLOP/s",
     "flash": ("150 to 300 TFLOP/s", "150 to 250 TFLOP/s"),
     "cudnn": ("250 to 500 TFLOP/s", "200 to 400 TFLOP/s"),
 }

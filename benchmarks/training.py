@@ -116,8 +116,10 @@ def finished(task: str, job: dict[str, Any], folder: Path) -> bool:
     return status == 0
 
 
-def measured(system: str, settings: Train, job: dict[str, Any], root: Path) -> dict[str, Any] | None:
-    """One run of a system, with the peak memory of its loss alone; None if memory isn't enough for it."""
+def measured(
+    system: str, settings: Train, job: dict[str, Any], root: Path, logits: bool
+) -> dict[str, Any] | None:
+    """One run of a system, with `logits` the peak memory of its loss alone; None if memory isn't enough."""
     folder = Path(tempfile.mkdtemp(dir=root))
     own = job | {"system": system, "settings": settings.model_dump()}
     ledger = read_json(Path(job["packed"]) / "ledger.json")
@@ -126,7 +128,7 @@ def measured(system: str, settings: Train, job: dict[str, Any], root: Path) -> d
     write_json(folder / "plan.json", plan)
     result = None
     if finished("train", own, folder):
-        logits_mb = read_json(folder / "logits.json") if finished("logits", own, folder) else 0.0
+        logits_mb = read_json(folder / "logits.json") if logits and finished("logits", own, folder) else 0.0
         result = read_json(folder / "result.json") | {"logits_mb": logits_mb}
     shutil.rmtree(folder)
     return result
@@ -242,6 +244,7 @@ def training(
     threads: int = 1,
     systems: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
+    logits: bool = True,
 ) -> None:
     """Measure speed and memory of training: from the paper's settings to ours, and the Hugging Face Trainer.
 
@@ -279,8 +282,9 @@ def training(
         repeats: runs of each system.
         processes: of every system; one per GPU.
         threads: per process, on a CPU.
-        systems: which are measured; default: all that fit the device.
+        systems: which are measured, in this order; default: all that fit the device.
         settings: train settings for all systems.
+        logits: tell the loss's memory from activations, by one more process per run.
     """
     if warm_up_steps < 1 or steps < 1 or repeats < 1:
         raise UserError("--steps, --warm-up-steps and --repeats: 1 or more each")
@@ -314,7 +318,7 @@ def training(
         finished("prepare", job, root)
         for repeat in range(repeats):
             for system in list(runs):
-                if result := measured(system, fitting[system], job, root):
+                if result := measured(system, fitting[system], job, root, logits):
                     runs[system].append(result)
                     logging.info("repeat %d, %s: %s", repeat + 1, system, json.dumps(result))
                 else:

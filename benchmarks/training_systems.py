@@ -138,6 +138,7 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
         model=folder / "trained",
         metrics=folder / "metrics.csv",
         held_out_losses=folder / "held_out.csv",
+        document_losses=folder / "held_out_documents.csv",
         summary=folder / "run.json",
         device=device.type,
     )

@@ -13,15 +13,12 @@ from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cpt.errors import UserError
-from cpt.train import compiled_layers
 from cpt.train import losses as losses_module
 from cpt.train.automatic import resolve
 from cpt.train.compiled_layers import (
-    FusedLayer,
     JoinedAttention,
     JoinedLayer,
     can_compile,
-    fuses,
     join_products,
     keep_residual_in_bfloat16,
 )
@@ -103,47 +100,11 @@ def test_joined_products_are_those_of_the_layers(documents):
         assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
-@pytest.mark.parametrize(("milliseconds", "products"), [((3.1, 2.4), "fused"), ((2.4, 3.1), "cublas")])
-def test_a_gpu_takes_fused_products_where_they_are_faster(milliseconds, products, monkeypatch, caplog):
-    caplog.set_level(logging.INFO)
-    seconds = dict(zip((JoinedLayer, FusedLayer), (time / 1e3 for time in milliseconds), strict=True))
-    monkeypatch.setattr(compiled_layers, "feed_forward_seconds", lambda layer, kind, device: seconds[kind])
-    model, settings = random_llama(), {"precision": "bf16", "gradient_checkpointing": False}
-    assert fuses(model, settings, torch.device("cuda")) == (products == "fused")
-    assert settings["products"] == products
-    assert "feed-forward part: {:.2f} ms by cuBLAS, {:.2f} ms fused".format(*milliseconds) in caplog.text
-    join_products(model, products == "fused")
-    kinds = {type(layer) for layer in model.model.layers}
-    assert kinds == {FusedLayer if products == "fused" else JoinedLayer}
-
-
-def test_a_gpu_that_cannot_fuse_products_trains_without(monkeypatch, caplog):
-    def fail(*_):
-        raise RuntimeError("out of resource: shared memory")
-
-    monkeypatch.setattr(compiled_layers, "feed_forward_seconds", fail)
-    settings = {"precision": "bf16", "gradient_checkpointing": False}
-    assert not fuses(random_llama(), settings, torch.device("cuda")) and settings["products"] == "cublas"
-    assert "this GPU can't compute it fused: out of resource: shared memory" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"precision": "float32"},
-        {"gradient_checkpointing": "selective"},
-        {"hidden_act": "gelu"},
-        {"mlp_bias": True},
-    ],
-)
-def test_products_that_cannot_be_fused_are_not_measured(changes, monkeypatch):
-    monkeypatch.setattr(compiled_layers, "feed_forward_seconds", None)
-    settings = {"precision": "bf16", "gradient_checkpointing": False} | changes
-    of_model = {key: value for key, value in changes.items() if key in ("hidden_act", "mlp_bias")}
-    model = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, **of_model))
-    assert not fuses(model, settings, torch.device("cuda")) and "products" not in settings
-    join_products(model, fused=True)
-    assert of_model == {} or not any(isinstance(module, FusedLayer) for module in model.modules())
+def test_layers_with_another_activation_keep_their_feed_forward_part():
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, hidden_act="gelu"))
+    join_products(model)
+    kinds = [type(module) for module in model.modules()]
+    assert JoinedAttention in kinds and JoinedLayer not in kinds
 
 
 def test_layers_with_biases_stay_as_they_are():

@@ -37,9 +37,7 @@ def interpreted(task: str) -> list[list[str]]:
 def test_those_of_compiled_layers_and_loss():
     rows = interpreted("check")
     assert [row[:2] for row in rows] == [
-        [precision, mask]
-        for precision in ("float32", "bf16")
-        for mask in ("causal", "documents", "causal, fused products")
+        [precision, mask] for precision in ("float32", "bf16") for mask in ("causal", "documents")
     ]
     for precision, _, plain, compiled, gradients in rows:
         tolerance = 1e-6 if precision == "float32" else 1e-4
@@ -61,6 +59,5 @@ def test_bytes_that_our_layer_moves_and_keeps():
     text = printed("traffic")
     kept = re.findall(r"kept for the backward pass: ([\d.]+) KB", text)
     moved = dict(re.findall(r"(.*layer): \d+ kernels, ([\d.]+) KB", text))
-    assert len(kept) == 3 and max(map(float, kept[1:])) <= 17.5 < float(kept[0])
-    assert float(moved["our layer"]) <= 114.5 < float(moved["transformers' layer"])
-    assert float(moved["our fused layer"]) <= 100
+    assert float(kept[1]) <= 14.5 < float(kept[0])
+    assert float(moved["our layer"]) <= 119.5 < float(moved["transformers' layer"])

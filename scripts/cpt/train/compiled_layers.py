@@ -1,20 +1,17 @@
-"""Layers that torch.compile fuses; in Llama's, products of the same factor become one first.
+"""Layers that torch.compile fuses; Llama's get a forward pass that moves less memory.
 
-Queries, keys and values come from one product, gate and up from another: the input is read twice instead of
-five times a layer, and its gradient is one product instead of a sum of several. The weights stay where they
-are, so that state dicts don't change; they are put side by side in each forward pass.
+Queries, keys and values come from one product: the input is read once instead of three times, and its
+gradient is one product instead of a sum. The weights stay where they are, so that state dicts don't change;
+they are put side by side in each forward pass.
 """
 
 import importlib.util
 import logging
-import statistics
-import time
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, silu
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
@@ -25,8 +22,6 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from cpt import compilers
-
-TIMED_TOKENS, TIMED_RUNS = 16_384, 9
 
 
 def compiles(settings: dict[str, Any], device: torch.device) -> bool:
@@ -43,57 +38,6 @@ def can_compile(device: torch.device) -> bool:
     if error:
         logging.warning("compile: auto compiles nothing, so steps take longer: %s", error)
     return not error
-
-
-def fuses(model: nn.Module, settings: dict[str, Any], device: torch.device) -> bool:
-    """Whether a Llama's feed-forward products are those of cpt.train.gated_kernels, which is measured.
-
-    They move less memory than cuBLAS and what lies between its products, but may multiply more slowly. The
-    first process's GPU decides. settings["products"] becomes `fused` or `cublas`.
-    """
-    layer = next((module for module in model.modules() if type(module) is LlamaDecoderLayer), None)
-    possible = settings["precision"] == "bf16" and not settings["gradient_checkpointing"]
-    if device.type != "cuda" or layer is None or not possible or not can_fuse(layer):
-        return False
-    answer = [None]
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        try:
-            seconds = [feed_forward_seconds(layer, kind, device) for kind in (JoinedLayer, FusedLayer)]
-            times = (1e3 * each for each in seconds)
-            logging.info("feed-forward part: %.2f ms by cuBLAS, %.2f ms fused", *times)
-            answer = [seconds[1] < seconds[0]]
-        except Exception as error:  # of Triton's compiler, which names many: the run can do without
-            logging.warning("feed-forward part by cuBLAS, as this GPU can't compute it fused: %s", error)
-            answer = [False]
-    if dist.is_initialized():
-        dist.broadcast_object_list(answer, src=0)
-    settings["products"] = "fused" if answer[0] else "cublas"
-    return answer[0]
-
-
-def can_fuse(layer: LlamaDecoderLayer) -> bool:
-    """Whether cpt.train.gated_kernels computes a layer's feed-forward part."""
-    return layer.mlp.gate_proj.bias is None and layer.mlp.config.hidden_act == "silu"
-
-
-def feed_forward_seconds(layer: LlamaDecoderLayer, kind: type, device: torch.device) -> float:
-    """Seconds of a GPU for the compiled feed-forward part of a layer like `layer`, forward and backward.
-
-    `kind` is JoinedLayer or FusedLayer. The median of a few runs over TIMED_TOKENS.
-    """
-    timed = kind(layer.mlp.config, 0).to(device)
-    forward = torch.compile(timed.feed_forward, dynamic=False)
-    hidden = torch.ones(1, TIMED_TOKENS, timed.hidden_size, device=device, dtype=torch.bfloat16)
-    seconds = []
-    for _ in range(TIMED_RUNS):
-        torch.cuda.synchronize(device)
-        began = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16):
-            result = forward(hidden.requires_grad_())
-        result.backward(result.detach())
-        torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[2:])  # the first ones compile
 
 
 def compile_layers(model: nn.Module) -> None:
@@ -114,14 +58,11 @@ def keep_residual_in_bfloat16(model: nn.Module) -> None:
     model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.bfloat16())
 
 
-def join_products(model: nn.Module, fused: bool = False) -> None:
-    """Give a Llama's layers the forward pass of this module; others, and those with biases, stay.
-
-    `fused`: SwiGLU and the residual sum are computed by the products' kernels.
-    """
+def join_products(model: nn.Module) -> None:
+    """Give a Llama's layers the forward pass of this module; others, and those with biases, stay."""
     for module in model.modules():
-        if type(module) is LlamaDecoderLayer and module.mlp.gate_proj.bias is None:
-            module.__class__ = FusedLayer if fused and can_fuse(module) else JoinedLayer
+        if type(module) is LlamaDecoderLayer and _is_gated_by_silu(module):
+            module.__class__ = JoinedLayer
         elif type(module) is LlamaAttention and module.q_proj.bias is None:
             module.__class__ = JoinedAttention
         elif type(module) is LlamaRotaryEmbedding and not module.config.attention_bias:
@@ -131,12 +72,12 @@ def join_products(model: nn.Module, fused: bool = False) -> None:
             )
 
 
-class JoinedLayer(LlamaDecoderLayer):
-    """LlamaDecoderLayer.forward without a cache, the feed-forward part written out.
+def _is_gated_by_silu(layer: LlamaDecoderLayer) -> bool:
+    return layer.mlp.gate_proj.bias is None and layer.mlp.config.hidden_act == "silu"
 
-    Its RMSNorm is linear but for a factor per token, so the norm's weights go into the product's and the
-    factor into the kernel after it: normalised states are neither written, nor kept for the backward pass.
-    """
+
+class JoinedLayer(LlamaDecoderLayer):
+    """LlamaDecoderLayer.forward without a cache, with a feed-forward part of ours (GatedFeedForward)."""
 
     def forward(
         self,
@@ -146,34 +87,55 @@ class JoinedLayer(LlamaDecoderLayer):
         **arguments: Any,
     ) -> torch.Tensor:
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **arguments)
-        return self.feed_forward(hidden_states + attended)
-
-    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The sum of hidden_states [batch, length, width] and the feed-forward part's output."""
-        scale = torch.rsqrt(hidden_states.float().square().mean(-1, keepdim=True) + self.epsilon)
-        gate, up = (part * scale for part in linear(hidden_states, self.gate_up_weights()).chunk(2, dim=-1))
-        return hidden_states + self.mlp.down_proj((self.mlp.act_fn(gate) * up).to(hidden_states.dtype))
-
-    @property
-    def epsilon(self) -> float:
-        return self.post_attention_layernorm.variance_epsilon
-
-    def gate_up_weights(self) -> torch.Tensor:
-        """Of gate and up, [2 inner, width], times the norm's."""
-        weights = torch.cat([self.mlp.gate_proj.weight, self.mlp.up_proj.weight])
-        return weights * self.post_attention_layernorm.weight
+        hidden_states = hidden_states + attended  # [batch, length, width]
+        dtype, norm = hidden_states.dtype, self.post_attention_layernorm
+        return GatedFeedForward.apply(
+            hidden_states.flatten(0, 1),
+            (self.mlp.gate_proj.weight * norm.weight).to(dtype),
+            (self.mlp.up_proj.weight * norm.weight).to(dtype),
+            self.mlp.down_proj.weight.to(dtype),
+            norm.variance_epsilon,
+        ).view_as(hidden_states)
 
 
-class FusedLayer(JoinedLayer):
-    """JoinedLayer whose feed-forward products are kernels of cpt.train.gated_kernels."""
+class GatedFeedForward(torch.autograd.Function):
+    """hidden + down(silu(gate) x up) of RMS-normalised hidden states (Shazeer 2020), to be compiled.
 
-    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        from cpt.train.gated_kernels import GatedFeedForward  # needs Triton
+    The norm is linear but for a factor per token, `scale`, so its weights are part of `gate` and `up`, and
+    the factor follows the products: normalised states are neither written nor kept. The factor's gradient
+    follows from that of `hidden` through the products (Zhang and Sennrich 2019, equation 4), which is
+    narrower than the products' results. `gate` and `up` stay apart, so that one kernel reads what both
+    gradients need.
+    """
 
-        dtype = hidden_states.dtype
-        weights, down = self.gate_up_weights().to(dtype), self.mlp.down_proj.weight.to(dtype)
-        result, *_ = GatedFeedForward.apply(hidden_states.flatten(0, 1), weights, down, self.epsilon)
-        return result.view_as(hidden_states)
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        gate_weights: torch.Tensor,
+        up_weights: torch.Tensor,
+        down_weights: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        """hidden [n, width], weights of gate and up [inner, width], of down [width, inner]: one dtype."""
+        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + epsilon)  # [n, 1]
+        gate, up = hidden @ gate_weights.T, hidden @ up_weights.T  # [n, inner]
+        ctx.save_for_backward(hidden, gate_weights, up_weights, down_weights, scale, gate, up)
+        product = (silu(gate * scale) * (up * scale)).to(hidden.dtype)
+        return hidden + product @ down_weights.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, gate_weights, up_weights, down_weights, scale, gate, up = ctx.saved_tensors
+        gate, up, of_product = gate * scale, up * scale, gradient @ down_weights  # [n, inner]
+        share = torch.sigmoid(gate)
+        product = (gate * share * up).to(hidden.dtype)
+        of_gate = (scale * of_product * up * share * (1 + gate * (1 - share))).to(hidden.dtype)
+        of_up = (scale * of_product * gate * share).to(hidden.dtype)
+        of_normed = (of_gate @ gate_weights).float() + of_up @ up_weights  # [n, width]
+        along = (of_normed * hidden).mean(-1, keepdim=True) * scale.square()
+        of_hidden = (gradient + of_normed - hidden * along).to(hidden.dtype)
+        return of_hidden, of_gate.T @ hidden, of_up.T @ hidden, gradient.T @ product, None
 
 
 class JoinedAttention(LlamaAttention):

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpt.train.checkpoints import TensorsByName
-from cpt.train.compiled_layers import compile_layers, compiles, fuses, join_products
+from cpt.train.compiled_layers import compile_layers, compiles, join_products
 from cpt.train.losses import LossModel
 from cpt.train.moments import adamw_state, moments_of
 from cpt.train.optimizer import BytesByDevice, bytes_by_device, make_adamw
@@ -36,7 +36,7 @@ class FsdpEngine:
         self.clip = settings["gradient_clip"]
         self.form = settings["moments"]
         if compiles(settings, device):
-            join_products(model, fuses(model, settings, device))
+            join_products(model)
             compile_layers(model)
         self.loss_model = LossModel(
             model, settings["gradient_checkpointing"], chosen_softmax(settings, device)

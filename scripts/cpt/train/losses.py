@@ -19,7 +19,7 @@ from cpt.train.softmax import Softmax, softmax
 
 ADDED_ROWS = 4096
 # As LOGIT_ROWS, of logits in bfloat16 on a CPU, and of their float32 softmax.
-SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 64
+SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 512, 64
 
 
 class LossModel(nn.Module):
@@ -62,10 +62,11 @@ class LossModel(nn.Module):
 
         Returns:
             float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
-            which has no gradient.
+            which has no gradient. Where gradients are off, float32 [sequences]: each one's sum.
         """
         hidden = self.hidden(token_ids, positions, document_starts)
-        return self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
+        loss = self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
+        return loss if torch.is_grad_enabled() else loss.view(target_weights.shape).sum(1)
 
     def hidden(
         self,
@@ -132,7 +133,8 @@ class HeadLoss(nn.Module):
         """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n].
 
         With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to find
-        out which targets are chosen; the rest of its work is left out for those that aren't.
+        out which targets are chosen; the rest of its work is left out for those that aren't. Where gradients
+        are off, [n]: the weighted loss of each target.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
@@ -141,6 +143,8 @@ class HeadLoss(nn.Module):
             weight, bias = weight.detach(), None if bias is None else bias.detach()
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
             hidden = hidden.to(dtype)
+            if not torch.is_grad_enabled():
+                return target_losses(hidden, weight, bias, targets) * weights
             if not selection:
                 return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, self.softmax)
             losses = target_losses(hidden, weight, bias, targets)

@@ -13,7 +13,6 @@ from cpt.train.checkpoints import TensorsByName
 from cpt.train.compiled_layers import (
     compile_layers,
     compiles,
-    fuses,
     join_products,
     keep_residual_in_bfloat16,
 )
@@ -43,7 +42,7 @@ class PlainEngine:
         self.device = device
         compiled = compiles(settings, device)
         if compiled:
-            join_products(self.model, fuses(self.model, settings, device))
+            join_products(self.model)
             if self.autocast:
                 keep_residual_in_bfloat16(self.model)
             compile_layers(self.model)
