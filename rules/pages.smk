@@ -26,8 +26,8 @@ if cfg.release.gguf and cfg.base.source == "local" and Path(cfg.base.path, "conf
 # By page: what it shows, label, category; the report sorts by the last two.
 PAGES = {
     "table1": (f"{R}/table1.md", "1 Scores by budget (Table 1)", "2 Tables"),
+    "bits_per_byte": (f"{R}/bits_per_byte.md", "0 Bits per byte of held-out text", "2 Tables"),
     "comparisons": (f"{R}/comparisons.csv", "2 Differences between runs", "2 Tables"),
-    "claims": (f"{R}/claims.csv", "3 Claims of the paper", "2 Tables"),
     "runs": (f"{R}/runs.csv", "4 Training runs", "2 Tables"),
     "scores": (f"{R}/scores.csv", "5 All scores", "2 Tables"),
     "letters": (f"{R}/letters.csv", "6 Letters answered", "2 Tables"),
@@ -37,10 +37,14 @@ PAGES = {
     "drops": (f"{R}/corpora/drops.md", "3 What was dropped, with examples", "4 Data"),
     "touched": (f"{R}/touched.csv", "5 Evaluation items in the training text", "4 Data"),
 }
+if cfg.shows_claims:
+    PAGES["claims"] = (f"{R}/claims.csv", "3 Claims of the paper", "2 Tables")
 if EXAMS:
     PAGES["exam"] = (f"{R}/exam.csv", "8 The domain's own exam", "2 Tables")
 if cfg.replicates:
     PAGES["seeds"] = (f"{R}/seeds.csv", "9 Several seeds", "2 Tables")
+if cfg.release.compare_to:
+    PAGES["compare"] = (f"{R}/compare.md", "10 The release that came before", "2 Tables")
 PAGES |= {f"card-{run}": (f"{R}/released/{run}", run, "5 Models") for run in RELEASED_RUNS}
 
 
@@ -71,8 +75,9 @@ rule quantisation:
             f"{R}/corpora/{{corpus}}/held_out.{cfg.evaluate.held_out_tokens}.npz",
             corpus=cfg.domain_and_general,
         ),
-        scores=expand(
-            f"{R}/evaluations/{{{{run}}}}/bits_per_byte.{{corpus}}.json", corpus=cfg.domain_and_general
+        losses=expand(
+            f"{R}/evaluations/{{{{run}}}}/bits_per_byte.{{corpus}}.documents.csv",
+            corpus=cfg.domain_and_general,
         ),
     output:
         table=f"{R}/gguf/{{run}}/quantisation.csv",
@@ -89,6 +94,7 @@ rule quantisation:
         sequence_length=cfg.packing.sequence_length,
         batch_size=cfg.evaluate.batch_size,
         device=SCORING_DEVICE,
+        seed=cfg.evaluate.seed,
     message:
         "loss of quantisation: {wildcards.run}"
     shell:
@@ -102,6 +108,7 @@ rule release:
         base=rules.base_model.output.report,
         scores=rules.scores.output.table,
         answers=rules.answers.output.text,
+        evaluations=expand(f"{R}/evaluations/{{{{run}}}}/{{task}}.json", task=TASKS),
         # Of the run, or of all whose training a sum of models went through.
         summaries=lambda wildcards: expand(
             f"{R}/runs/{{run}}/run.json",

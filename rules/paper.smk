@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS
 #   paper/paper.typ, paper/references.bib, paper/published.csv
-#   scores, comparisons, letters, answers, touched items, claims, table of runs, figures, statistics, run
+#   scores, comparisons, letters, answers, touched items, claims (if shown), table of runs, figures, statistics, run
 #   summaries, and the merged config
 # OUTPUTS
 #   {R}/paper.pdf
@@ -24,8 +24,8 @@ rule paper:
         answers=rules.answers.output.table,
         answers_text=rules.answers.output.text,
         touched=rules.touched.output.table,
-        claims=rules.claims.output.table,
-        claims_source=CLAIMS,
+        claims=rules.claims.output.table if cfg.shows_claims else [],
+        claims_source=CLAIMS if cfg.shows_claims else [],
         runs_table=rules.runs.output.table,
         base=rules.base_model.output.report,
         statistics=rules.corpus_statistics.output.table,

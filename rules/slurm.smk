@@ -94,8 +94,8 @@ def asked_of_slurm(gpus, nodes=1, options=()):
 
 
 def run_of(wildcards):
-    """The settings of the run that a job trains."""
-    return cfg.runs[wildcards.run]
+    """The settings of the run, or proxy, that a job trains."""
+    return cfg.run_of(wildcards.run)
 
 
 def place_of(run, options=()):
@@ -159,12 +159,15 @@ def corpus_disk_mb(bytes_per_token):
 
 
 def training_disk_mb(wildcards, input):
-    """Disk of a run's checkpoints, one more than are kept, and its model, once the start model is there.
+    """Disk of a run's checkpoints, one more than are kept, and its model, once the start model is there. A state
+    for branches is there three times in the end: as a checkpoint, in the work folder's model and in the model.
 
     The file that is read has at least 2 bytes per parameter.
     """
     train = cfg.train_settings(wildcards.run)
-    checkpoints = sizes.checkpoint_bytes_per_parameter(train.moments) * (train.keep_checkpoints + 1)
+    run = run_of(wildcards)
+    states = train.keep_checkpoints + 1 + (3 * ((run.tokens - 1) // run.keep_every) if run.keep_every else 0)
+    checkpoints = sizes.checkpoint_bytes_per_parameter(train.moments) * states
     parameter = checkpoints + sizes.MODEL_BYTES_PER_PARAMETER
     return round(parameter / 2 * size_mb(Path(str(input.start)).glob("model*.safetensors")))
 

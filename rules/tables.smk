@@ -9,6 +9,7 @@
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
+#   {R}/bits_per_byte.md          held-out text: bits per byte and changes with intervals, and what they rest on
 #   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
 #   {R}/letters.csv               how often each run answers A, B, C, ...
 #   {R}/answers.csv, .md          likelihood of right and wrong answers against the base model, and what it shows
@@ -17,7 +18,7 @@
 #   {R}/runs.csv                  per training run: tokens, steps, hours, speed, memory, losses
 #   {R}/data.csv                  documents and tokens of each corpus after each data stage
 #   {R}/seeds.csv                 runs that differ only in their seed: spread between them, if there are any
-#   {R}/claims.csv                each claim: stated, recomputed from the paper's numbers, measured, verdict
+#   {R}/claims.csv                each claim: does it follow from the paper's numbers, does it hold here
 #   {R}/table1.csv, .md, .tex
 #   {R}/summary.txt               what moved, in 80 columns: shown on the terminal at the end
 
@@ -50,7 +51,7 @@ rule scores:
         published=PUBLISHED,
         summaries=SUMMARIES,
         samples=SAMPLES,
-        bits=expand(rules.bits_per_byte.output.scores, run=RUNS, corpus=cfg.measured_corpora),
+        losses=expand(rules.bits_per_byte.output.losses, run=RUNS, corpus=cfg.measured_corpora),
     output:
         table=f"{R}/scores.csv",
     log:
@@ -62,6 +63,24 @@ rule scores:
         corpora=cfg.measured_corpora,
         repo=getattr(cfg.base, "repo", None),
         seed=cfg.evaluate.seed,
+    shell:
+        STAGE
+
+
+# What a corpus is, by its name.
+ROLES = {corpus: "domain" if corpus == cfg.domain else "general" for corpus in cfg.domain_and_general}
+
+
+rule held_out_table:
+    """Held-out text: bits per byte and their changes with intervals, and what they rest on."""
+    input:
+        scores=rules.scores.output.table,
+    output:
+        text=f"{R}/bits_per_byte.md",
+    log:
+        f"{R}/logs/held_out_table.log",
+    params:
+        roles=ROLES,
     shell:
         STAGE
 
@@ -193,6 +212,7 @@ rule seeds:
     params:
         runs=cfg.budgets,
         metrics=METRICS,
+        table_tasks=list(cfg.evaluate.table_tasks),
         groups=cfg.replicates,
         base=BASE_RUN,
     shell:
@@ -200,7 +220,7 @@ rule seeds:
 
 
 rule claims:
-    """The paper's claims: stated, recomputed from its own numbers, measured here."""
+    """The paper's claims: do they follow from its own numbers, do they hold here."""
     input:
         claims=CLAIMS,
         published=PUBLISHED,
@@ -223,6 +243,8 @@ rule table1:
         rules.merged_config.output,
         scores=rules.scores.output.table,
         published=PUBLISHED,
+        base=rules.base_model.output.report,
+        choices=expand(rules.choose_summands.output.report, run=GREEDY_RUNS),
     output:
         csv=f"{R}/table1.csv",
         markdown=f"{R}/table1.md",
@@ -233,6 +255,7 @@ rule table1:
         runs=cfg.budgets,
         tasks=cfg.evaluate.table_tasks,
         model=model_name(cfg.base.model_dump()),
+        merges={run: cfg.summands(run) for run in cfg.merged_runs},
     message:
         "Table 1"
     shell:
@@ -252,7 +275,7 @@ rule summary:
     params:
         runs=cfg.budgets,
         labels=LABELS,
-        roles={corpus: "domain" if corpus == cfg.domain else "general" for corpus in cfg.domain_and_general},
+        roles=ROLES,
     shell:
         STAGE
 
@@ -262,13 +285,14 @@ rule tables:
     input:
         rules.table1.output.csv,
         rules.scores.output.table,
+        rules.held_out_table.output.text,
         rules.comparisons.output.table,
         rules.letters.output.table,
         rules.answers.output.table,
         rules.touched.output.table,
         rules.runs.output.table,
         rules.data.output.table,
-        rules.claims.output.table,
+        rules.claims.output.table if cfg.shows_claims else [],
         rules.summary.output.text,
         rules.seeds.output.table if cfg.replicates else [],
         rules.exam_scores.output.table if EXAMS else [],

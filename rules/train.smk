@@ -9,9 +9,11 @@
 #   {R}/runs/{run}/schedule.csv   its learning rates
 #   {R}/runs/{run}/metrics.csv    one row per step
 #   {R}/runs/{run}/held_out.csv   loss on held-out text along the run (only a header unless configured)
+#   {R}/runs/{run}/held_out_documents.csv   the same for each document
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model, or a sum of models
 #   {R}/merges/{run}.json         a sum's imported models fit the base model: training waits for it
+#   {R}/merges/{run}.greedy.json  of a greedy mean: the models in it, chosen by held-out loss
 #   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed goes on from its newest checkpoint.
@@ -22,15 +24,17 @@ IMPORTED_IN = {
     run: [name for name in cfg.runs[run].merge if name in cfg.reference_models] for run in cfg.merged_runs
 }
 CHECKED_MERGES = [run for run in cfg.merged_runs if IMPORTED_IN[run]]
+GREEDY_RUNS = [run for run in cfg.merged_runs if cfg.runs[run].greedy]
 
 
 rule plan_run:
     input:
-        packed=lambda wildcards: packed_for(wildcards.run),
+        lambda wildcards: [f"{folder}.json" for folder in packed_for(wildcards.run)],
+        packed=lambda wildcards: ancient(packed_for(wildcards.run)),
         base=rules.base_model.output.report,
         continued=lambda wildcards: (
-            f"{R}/runs/{cfg.runs[wildcards.run].start_from}/plan.json"
-            if cfg.runs[wildcards.run].continues
+            f"{R}/runs/{split_point(run_of(wildcards).start_from)[0]}/plan.json"
+            if run_of(wildcards).continues
             else []
         ),
     output:
@@ -49,6 +53,8 @@ rule plan_run:
         ),
         train=lambda wildcards: cfg.train_settings(wildcards.run),
         switch_at=lambda wildcards: run_of(wildcards).switch and run_of(wildcards).switch.at,
+        point=lambda wildcards: split_point(run_of(wildcards).start_from or "")[1],
+        keep_every=lambda wildcards: run_of(wildcards).keep_every,
     shell:
         STAGE
 
@@ -56,7 +62,8 @@ rule plan_run:
 # Only asked for with train.selection.
 rule reference_losses:
     input:
-        packed=f"{R}/packed/{{mixture}}",
+        f"{R}/packed/{{mixture}}.json",
+        packed=ancient(f"{R}/packed/{{mixture}}"),
         model=lambda wildcards: reference_model(wildcards.reference),
     output:
         losses=directory(f"{R}/reference_losses/{{mixture}}/{{reference}}/{{scope}}"),
@@ -87,15 +94,18 @@ rule train:
         # Only waited for: another way to score the base model is no reason to train again.
         ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
         ancient(expand(f"{R}/merges/{{run}}.json", run=CHECKED_MERGES)),
+        ancient(f"{R}/preregistration.json") if cfg.preregister else [],
+        # The plan has the digests of the sequences. Held-out text that changes alone is no reason to train again.
         plan=rules.plan_run.output.plan,
-        packed=lambda wildcards: packed_for(wildcards.run),
+        packed=lambda wildcards: ancient(packed_for(wildcards.run)),
         start=lambda wildcards: start_model(wildcards.run),
-        held_out=lambda wildcards: held_out_for(wildcards.run),
+        held_out=lambda wildcards: ancient(held_out_for(wildcards.run)),
         reference_losses=lambda wildcards: reference_losses_for(wildcards.run),
     output:
         model=directory(f"{R}/models/{{run}}"),
         metrics=f"{R}/runs/{{run}}/metrics.csv",
         held_out_losses=f"{R}/runs/{{run}}/held_out.csv",
+        document_losses=f"{R}/runs/{{run}}/held_out_documents.csv",
         summary=f"{R}/runs/{{run}}/run.json",
     log:
         f"{R}/logs/train/{{run}}.log",
@@ -112,6 +122,7 @@ rule train:
         work=lambda wildcards: Untracked(f"{R}/checkpoints/{wildcards.run}"),
         corpora=lambda wildcards: cfg.measured_corpora if held_out_for(wildcards.run) else [],
         keep_optimizer=lambda wildcards: wildcards.run in cfg.continued_runs,
+        point=lambda wildcards: split_point(run_of(wildcards).start_from or "")[1],
         device=lambda wildcards: device(run_of(wildcards)),
     shell:
         LAUNCHED_STAGE
@@ -134,8 +145,37 @@ rule check_merge:
         STAGE
 
 
+# Only asked for with runs.X.greedy.
+rule choose_summands:
+    """Of the models that a run may be the mean of, those that lower the held-out loss of the domain."""
+    input:
+        models=lambda wildcards: [reference_model(name) for name in cfg.summands(wildcards.run)],
+        held_out=f"{R}/corpora/{cfg.domain}/held_out.{cfg.evaluate.held_out_tokens}.npz",
+    output:
+        report=f"{R}/merges/{{run}}.greedy.json",
+    log:
+        f"{R}/logs/choose_summands/{{run}}.log",
+    wildcard_constraints:
+        run=one_of(GREEDY_RUNS),
+    resources:
+        **SCORING_PLACE,
+        runtime=minutes(120),
+    params:
+        names=lambda wildcards: list(cfg.summands(wildcards.run)),
+        corpus=cfg.domain,
+        sequence_length=cfg.packing.sequence_length,
+        batch_size=cfg.evaluate.batch_size,
+        precision=cfg.evaluate.precision,
+        device=Untracked("cuda" if ON_GPU else "cpu"),
+    shell:
+        STAGE
+
+
 rule merge:
     input:
+        chosen=lambda wildcards: (
+            f"{R}/merges/{wildcards.run}.greedy.json" if wildcards.run in GREEDY_RUNS else []
+        ),
         models=lambda wildcards: [reference_model(name) for name in cfg.summands(wildcards.run)],
     output:
         model=directory(f"{R}/models/{{run}}"),

@@ -4,7 +4,7 @@ from cpt.command import run
 from cpt.cpu import set_up_products
 from cpt.evaluate import bits
 from cpt.evaluate.model import Device, load_model, out_of_memory_explained
-from cpt.files import write_json
+from cpt.files import write_json, write_text
 from cpt.model_folders import weights_digest
 from cpt.provenance import provenance
 from cpt.token_windows import load_held_out
@@ -14,6 +14,7 @@ def bits_per_byte(
     model: Path,
     held_out: Path,
     scores: Path,
+    losses: Path,
     corpus: str,
     sequence_length: int,
     batch_size: int,
@@ -27,6 +28,7 @@ def bits_per_byte(
         model: Hugging Face model folder.
         held_out: held-out tokens (.npz).
         scores: result (JSON) to write.
+        losses: loss of each document (CSV), to write.
         corpus: its name, for the result.
         sequence_length: tokens that a window of a document has at most.
         batch_size: windows at once.
@@ -37,15 +39,17 @@ def bits_per_byte(
     set_up_products()
     loaded, _ = load_model(model, precision, threads, device)
     with out_of_memory_explained("evaluate.batch_size", batch_size):
-        measured = bits.bits_per_byte(loaded, load_held_out(held_out), sequence_length, batch_size)
+        tokens = load_held_out(held_out)
+        found = bits.document_losses(loaded, tokens, sequence_length, batch_size)
     settings = {"sequence_length": sequence_length, "batch_size": batch_size, "precision": precision}
     result = {
         "corpus": corpus,
-        **measured,
+        **bits.summary(tokens, found),
         "settings": settings,
         "model_sha256": weights_digest(model),
         "provenance": provenance({**settings, "corpus": corpus}),
     }
+    write_text(losses, bits.table_of(tokens, found))
     write_json(scores, result)
 
 

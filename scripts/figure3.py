@@ -1,34 +1,48 @@
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from cpt.command import run
 from cpt.files import one_for_each
 from cpt.report import style
-from cpt.report.training_figures import draw_forgetting, read_curves, read_points
+from cpt.report.forgetting import curves_of, draw_forgetting, read_measured, read_points
 
 
 def figure3(
     held_out_losses: Sequence[Path],
+    document_losses: Sequence[Path],
+    held_out: Sequence[Path],
     origins: dict[str, str],
     corpora: list[str],
     merges: dict[str, dict[str, float]],
     figure: Sequence[Path],
-    bits: Sequence[Path] = (),
+    losses: Sequence[Path] = (),
+    seed: int = 0,
 ) -> None:
     """Draw Figure 3: domain and general bits per byte along training, and one over the other (forgetting).
 
     Args:
         held_out_losses: held_out.csv of each run.
+        document_losses: held_out_documents.csv of each run.
+        held_out: held-out tokens (.npz) of all runs and corpora, in the order runs x corpora.
         origins: for each run, in the same order, the one at the beginning of its chain of `start_from`.
         corpora: the domain, then the general corpus if there is one.
         merges: coefficients of each sum of models.
         figure: files to write, in the formats of their suffixes.
-        bits: bits per byte of the base model, then of each sum of models, for each corpus.
+        losses: bits_per_byte.{corpus}.documents.csv of the base model, then of each sum of models, for each
+            corpus.
+        seed: of the resampling.
     """
-    curves = {run: read_curves(path) for run, path in one_for_each(origins, held_out_losses)}
-    points = read_points(bits, merges, corpora)
-    with style.figure(3.6 if len(corpora) > 1 else 2.6, figure) as drawn:
-        draw_forgetting(drawn, curves, origins, corpora, points)
+    tokens = dict(one_for_each(product(origins, corpora), held_out))
+    by_document = dict(one_for_each(origins, document_losses))
+    measured = {
+        run: read_measured(along, by_document[run], {corpus: tokens[run, corpus] for corpus in corpora})
+        for run, along in one_for_each(origins, held_out_losses)
+    }
+    curves = curves_of(measured, origins, seed)
+    points = read_points(losses, merges, corpora, seed)
+    with style.figure(3.8 if len(corpora) > 1 else 2.8, figure) as drawn:
+        draw_forgetting(drawn, curves, corpora, points)
 
 
 if __name__ == "__main__":

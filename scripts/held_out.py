@@ -10,7 +10,7 @@ from cpt.files import atomic
 
 
 def held_out(corpus: str, shards: Sequence[Path], documents: Path) -> None:
-    """Gather a corpus's held-out documents from its shards, in an order of which any prefix is a fair sample.
+    """Gather a corpus's held-out documents from its shards; any prefix of them is a sample across groups.
 
     Args:
         corpus: its name in the config.

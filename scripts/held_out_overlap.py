@@ -56,8 +56,7 @@ def held_out_overlap(
             stays, limit = keeps[lists].copy(), splits[corpus].drop_overlap
             for document in documents_of(path, keeps[lists], splits[corpus]) if corpus in trained else ():
                 if not document.held_out:
-                    share = held_out.compare(document)
-                    stays[document.position] = limit is None or share <= limit
+                    stays[document.position] = held_out.compare(document, limit)
                 progress.advance()
             gone = keeps[lists] & ~stays
             dropped[corpus]["documents"] += int(gone.sum())
@@ -68,7 +67,8 @@ def held_out_overlap(
     shared, ngrams = int(held_out.shared().sum()), int(held_out.sizes.sum())
     facts = {"held_out_documents": len(held_out.names), "ngram": NGRAM, "ngrams": ngrams, "shared": shared}
     settings = {"splits": splits, "measured": measured, "trained": trained}
-    write_json(report, {**facts, "dropped": dropped, "provenance": provenance(settings)})
+    facts |= {"corpora": held_out.counts(measured), "dropped": dropped}
+    write_json(report, {**facts, "provenance": provenance(settings)})
     if shared:
         worst = int(np.argmax(held_out.closest))
         logging.log(

@@ -20,9 +20,11 @@ def held_out_tokens(
         conversations: the documents are conversations, in which only the answers count.
     """
     if conversations:
-        first_answers(documents, ConversationTokenizer(model), tokens).save(held_out)
+        found = first_answers(documents, ConversationTokenizer(model), tokens)
     else:
-        first_tokens(documents, ModelTokenizer(model), tokens).save(held_out)
+        found = first_tokens(documents, ModelTokenizer(model), tokens)
+    found.warn_of_few_groups(documents)
+    found.save(held_out)
 
 
 if __name__ == "__main__":

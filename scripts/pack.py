@@ -19,7 +19,9 @@ def pack(
     manifests: Sequence[Path],
     packing: Packing,
     packed: Path,
+    contents: Path,
     masks: Sequence[Path] = (),
+    subsample: float | None = None,
 ) -> None:
     """Pack the tokens of a mixture into shuffled sequences of one length (paper 3.2.4).
 
@@ -32,7 +34,9 @@ def pack(
         manifests: counts and hashes (.json).
         packing: the config's `packing`, with the mixture's seed.
         packed: the folder to write.
+        contents: what is in it, to write (JSON): the same bytes for the same sequences.
         masks: of the shards with conversations: which tokens are the assistant's; named as their tokens are.
+        subsample: share of each corpus's sequences that is packed; None: all.
     """
     allow_open_files(4 * len(tokens) + 100)
     mask_of = {mask.with_suffix(".tokens"): mask for mask in masks}
@@ -42,7 +46,7 @@ def pack(
         for corpus, share in shares.items()
         if share > 0
     ]
-    mixed = Mixture(sources, shares, packing)
+    mixed = Mixture(sources, shares, packing, subsample or 1.0)
     with atomic(packed) as folder:
         folder.mkdir()
         mixed.write(folder, mixture)
@@ -52,10 +56,12 @@ def pack(
             "sequences": mixed.sequences,
             "sequence_length": packing.sequence_length,
             "strategy": packing.strategy,
+            **({"subsample": subsample} if subsample else {}),
             **mixed.ledger(),
-            "provenance": provenance({"packing": packing, "mixture": shares}, {"packing": packing.seed}),
         }
-        write_json(folder / "ledger.json", ledger)
+        origin = provenance({"packing": packing, "mixture": shares}, {"packing": packing.seed})
+        write_json(folder / "ledger.json", {**ledger, "provenance": origin})
+    write_json(contents, ledger)
 
 
 if __name__ == "__main__":

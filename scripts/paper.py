@@ -16,12 +16,12 @@ def paper(
     answers: Path,
     answers_text: Path,
     touched: Path,
-    claims: Path,
-    claims_source: Path,
     runs_table: Path,
     base: Path,
     statistics: Path,
     pdf: Path,
+    claims: Path | None = None,
+    claims_source: Path | None = None,
     packed: Sequence[Path] = (),
     summaries: Sequence[Path] = (),
     figures: Sequence[Path] = (),
@@ -39,12 +39,12 @@ def paper(
         answers: answers.csv.
         answers_text: answers.md.
         touched: touched.csv.
-        claims: claims.csv.
-        claims_source: paper/claims.yaml.
         runs_table: runs.csv.
         base: models/base.json.
         statistics: corpora/statistics.csv.
         pdf: paper to write.
+        claims: claims.csv; without it the paper doesn't compare itself with the original study.
+        claims_source: paper/claims.yaml.
         packed: folders of the packed mixtures, each with its ledger.json.
         summaries: run.json of each run.
         figures: figure1.svg, figure2.svg, ...; the template shows those that there are.
@@ -60,12 +60,12 @@ def paper(
         "answers.csv": answers,
         "answers.md": answers_text,
         "touched.csv": touched,
-        "claims.csv": claims,
-        "claims.yaml": claims_source,
         "runs.csv": runs_table,
         "base.json": base,
         "statistics.csv": statistics,
     }
+    if claims and claims_source:
+        files |= {"claims.csv": claims, "claims.yaml": claims_source}
     ledgers = [folder / "ledger.json" for folder in packed]
     typeset(pdf, files, {"runs": summaries, "ledgers": ledgers}, figures)
 

@@ -19,6 +19,8 @@ def plan_run(
     schedule: Path,
     switch_at: float | None = None,
     continued: Path | None = None,
+    point: int = 0,
+    keep_every: int = 0,
 ) -> None:
     """Turn a run's token budget into sequences and steps, and check it against the packed data.
 
@@ -33,12 +35,17 @@ def plan_run(
         schedule: learning rate of each step to write (CSV).
         switch_at: share of the steps before the second mixture.
         continued: plan of the run that this one continues.
+        point: tokens of that run after which this one branches off; 0: its end.
+        keep_every: tokens between states that are kept; 0: none.
     """
     report = read_json(base)
     require_separate_documents(run, train, report)
     ledgers = [read_json(folder / "ledger.json") for folder in packed]
     before = continued and read_json(continued)
-    planned = make_plan(run, tokens, processes, train, ledgers, report["context_length"], switch_at, before)
+    planned = make_plan(
+        *(run, tokens, processes, train, ledgers, report["context_length"], switch_at, before),
+        **{"point": point, "keep_every": keep_every},
+    )
     write_text(schedule, schedule_csv(planned))
     write_json(plan, planned)
 

@@ -1,13 +1,18 @@
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copyfile
 
 import yaml
 
 from cpt.command import run
-from cpt.files import read_json, write_json
+from cpt.files import atomic, read_json, write_json
 from cpt.report.crate import crate_metadata
 from cpt.report.record import experiment_record, stage_results
 from cpt.report.timings import summed_timings
+
+# What of the project makes the workflow.
+COPIED = ("Snakefile", "config.yaml", "rules/*.smk", "scripts/**/*.py", "envs/requirements.txt", "paper/*.*")
+COPIED += ("LICENSE", "CITATION.cff")
 
 
 def provenance(
@@ -17,8 +22,11 @@ def provenance(
     manifests: Sequence[Path],
     results: Path,
     timings: Path,
+    citation: Path,
+    project: Path,
     record: Path,
     crate: Path,
+    workflow: Path,
     packed: Sequence[Path] = (),
     summaries: Sequence[Path] = (),
     evaluations: Sequence[Path] = (),
@@ -34,8 +42,11 @@ def provenance(
         manifests: of each raw shard.
         results: folder of the results, which becomes the crate.
         timings: folder of the benchmark files; a rule's file or folder in it has the rule's name.
+        citation: CITATION.cff: authors and licence.
+        project: folder of the workflow, of which a copy becomes part of the crate.
         record: provenance.json to write.
         crate: ro-crate-metadata.json to write.
+        workflow: the copy of the workflow: folder to write.
         packed: folders of the packed mixtures, each with its ledger.json.
         summaries: run.json of each run.
         evaluations: scores of each run.
@@ -54,8 +65,14 @@ def provenance(
         timings=summed_timings(measured, timings),
     )
     write_json(record, content)
+    with atomic(workflow) as copy:
+        for pattern in COPIED:
+            for path in sorted(project.glob(pattern)):
+                (target := copy / path.relative_to(project)).parent.mkdir(parents=True, exist_ok=True)
+                copyfile(path, target)
     name = yaml.safe_load(config.read_text(encoding="utf-8"))["name"]
-    write_json(crate, crate_metadata(name, [*files, record], results, content))
+    cited = yaml.safe_load(citation.read_text(encoding="utf-8"))
+    write_json(crate, crate_metadata(name, [*files, record], results, content, cited, workflow))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def scores(
     metrics: dict[str, str | None],
     table_tasks: list[str],
     corpora: Sequence[str] = (),
-    bits: Sequence[Path] = (),
+    losses: Sequence[Path] = (),
     repo: str | None = None,
     seed: int = 0,
 ) -> None:
@@ -36,7 +36,7 @@ def scores(
         metrics: the metric of each task that Table 1 shows; None for its first one.
         table_tasks: the tasks that are columns of Table 1.
         corpora: those measured in bits per byte.
-        bits: bits_per_byte.{corpus}.json of all runs and corpora, in the order runs x corpora.
+        losses: bits_per_byte.{corpus}.documents.csv of all runs and corpora, in the order runs x corpora.
         repo: repository of the base model.
         seed: of the resampling.
     """
@@ -46,7 +46,7 @@ def scores(
         table_tasks,
         read_all_answers(samples, summaries, runs, metrics),
         {key: read_json(path) for key, path in one_for_each(product(runs, metrics), summaries)},
-        dict(one_for_each(product(runs, corpora), bits)),
+        dict(one_for_each(product(runs, corpora), losses)),
         # Scores of another model are no published values of these runs, whatever the runs are called.
         read_published(published) if repo == PUBLISHED_MODEL else {},
         seed,

@@ -12,6 +12,7 @@ def seeds(
     table: Path,
     runs: dict[str, int],
     metrics: dict[str, str | None],
+    table_tasks: list[str],
     groups: dict[str, list[str]],
     base: str,
 ) -> None:
@@ -23,12 +24,12 @@ def seeds(
         table: seeds.csv to write.
         runs: training tokens of each run.
         metrics: the metric of each task that Table 1 shows; None for its first one.
+        table_tasks: the tasks that are columns of Table 1.
         groups: the runs that repeat one another, by the run that the others name.
         base: name of the base model's run.
     """
-    write_rows(
-        table, COLUMNS, seed_rows(groups, base, metrics, read_all_answers(samples, summaries, runs, metrics))
-    )
+    answers = read_all_answers(samples, summaries, runs, metrics)
+    write_rows(table, COLUMNS, seed_rows(groups, base, metrics, table_tasks, answers))
 
 
 if __name__ == "__main__":

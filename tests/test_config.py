@@ -51,6 +51,18 @@ def test_counts_with_units(text, count):
     assert parse_count(text) == count
 
 
+def test_claims_are_those_of_the_papers_base_model():
+    """Another base model is another experiment, unless the config says that it follows the paper."""
+    assert load(merged()).shows_claims
+    assert not load(merged({"claims": False})).shows_claims
+    other = {"base": {"repo": "facebook/MobileLLM-350M"}}
+    assert not load(merged(other)).shows_claims
+    assert load(merged(other, {"claims": True})).shows_claims
+    for name, shown in (("demo", True), ("own", False), ("smoke", False), ("seeds", True)):
+        overlay = yaml.safe_load((ROOT / "experiments" / f"{name}.yaml").read_text())
+        assert load(merged(overlay)).shows_claims == shown
+
+
 @pytest.mark.parametrize("text", ["4X", "-1", "", "M", True, None, "1e3"])
 def test_what_is_no_count(text):
     with pytest.raises(ValueError, match=r"expected a count such as 400M, 1\.5B or 2_000, but .* was given"):

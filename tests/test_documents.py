@@ -30,7 +30,7 @@ INLINE = {  # commands inside a sentence
     )
 }
 RULE_FILES = "".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
-RULES = set(re.findall(r"^rule (\w+):", RULE_FILES, re.MULTILINE))
+RULES = set(re.findall(r"^(?:rule|checkpoint) (\w+):", RULE_FILES, re.MULTILINE))
 
 
 def test_there_are_commands():

@@ -120,6 +120,20 @@ def test_an_upload_without_a_repository_is_refused_at_the_start(snakemake):
     snakemake("push", "--dry-run", "--config", 'release={repo: "me/{run}"}', fails=False)
 
 
+def test_advice_without_a_grid_or_a_run_of_it_is_refused_at_the_start(snakemake):
+    assert "advise: not set; say what to weigh, such as" in snakemake("advise", "--dry-run")
+    grid = "advise={tokens: [163840], shares: [0.25, 0.5], learning_rates: [0.001, 0.003], replay: [0, 0.1]}"
+    assert "predictions: no run of this config has" in snakemake("predictions", "--dry-run", "--config", grid)
+    snakemake("advise", "--dry-run", "--config", grid, fails=False)
+
+
+def test_a_release_that_is_not_named_or_not_there_is_refused(snakemake):
+    assert "release.name: not set; name the release" in snakemake("freeze", "--dry-run")
+    assert "release.compare_to: not set; name a release that" in snakemake("compare", "--dry-run")
+    printed = snakemake("all", "--dry-run", "--config", "release={compare_to: first}")
+    assert "release.compare_to: no results/smoke/releases/first/release.json; name a release" in printed
+
+
 def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakemake):
     planned = []
     for where in ("language: {in: [en]}", "similarity: {minimum: 0.5}", "edu_score: {minimum: 3}"):

@@ -10,12 +10,24 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from cpt.config_advise import Advised
 from cpt.config_chat import Chat, check_chat
 from cpt.config_errors import describe, require_known
 from cpt.config_evaluate import Evaluate
 from cpt.config_finetune import check_finetune, with_mixtures
-from cpt.config_origins import check_origins, made_from, row_order, trained_by, trained_tokens
+from cpt.config_nulls import without_nulls
+from cpt.config_origins import (
+    check_continued,
+    check_kept,
+    check_origins,
+    made_from,
+    reach,
+    row_order,
+    tokens_by_run,
+    with_averages,
+)
 from cpt.config_release import Release, check_release
+from cpt.config_robustness import Preregister
 from cpt.config_runs import Run, Train
 from cpt.config_sections import (
     BaseSource,
@@ -28,7 +40,6 @@ from cpt.config_sections import (
     Name,
     Packing,
     RandomModel,
-    Section,
     Share,
 )
 from cpt.config_similarity import check_edu_score, check_similarity
@@ -36,14 +47,19 @@ from cpt.errors import UserError
 from cpt.mixtures import default_mixture
 from cpt.sizes import over_context
 
+PAPER_MODEL = "facebook/MobileLLM-125M"
 
-class Config(Section):
+
+class Config(Advised):
     name: Name
     results: str
     base: BaseSource
     corpora: dict[Name, Corpus]
     domain: str = Field(description="the corpus that the model is adapted to")
     general: str | None = Field(None, description="a corpus on which forgetting is measured; null: none")
+    claims: bool | None = Field(
+        None, description="report the paper's claims; null: where the base model is the paper's"
+    )
     classifier: Classifier | None = Field(None, description="what gives documents their `edu_score`")
     held_out: HeldOut
     filters: Filters
@@ -59,11 +75,12 @@ class Config(Section):
     evaluate: Evaluate
     release: Release = Release()
     chat: Chat = Chat()
+    preregister: Preregister | None = Field(None, description="null: training waits for no record of the plan")
 
     @model_validator(mode="before")
     @classmethod
     def _mixtures_of_finetuning(cls, given: Any) -> Any:
-        return with_mixtures(given)
+        return with_averages(with_mixtures(given))
 
     @field_validator("runs")
     @classmethod
@@ -104,6 +121,7 @@ class Config(Section):
         for name in self.reference_models:
             if name in self.runs or name == "base":
                 raise ValueError(f"reference_models.{name}: a run has this name; rename the one or the other")
+        self.check_advise()
         check_release(self.release, self.released_runs)
         check_chat(self.chat, self.runs)
         for group, tasks in self.evaluate.groups.items():
@@ -122,7 +140,7 @@ class Config(Section):
             defaults = {key: field.default for key, field in Run.model_fields.items()}
             given = sorted(
                 key
-                for key in run.model_fields_set - {"merge"}
+                for key in run.model_fields_set - {"merge", "greedy"}
                 if getattr(run, key) != defaults[key]  # the merged config beside the results has them all
             )
             if given:
@@ -158,13 +176,9 @@ class Config(Section):
             require_known(run.switch.mixture, self.mixtures, where, "mixtures")
             if run.switch.mixture == self.mixture_of(name):
                 raise ValueError(f"{where}: the run trains on {run.switch.mixture} before; name another one")
-        if run.continues and run.start_from is None:
-            raise ValueError(f"runs.{name}.continues: has no effect without start_from; name a run there")
-        if run.continues and not self.runs[run.start_from].tokens:
-            raise ValueError(
-                f"runs.{name}.start_from: {run.start_from} isn't trained, so there is nothing to continue; "
-                "name a run with tokens, or leave out `continues`"
-            )
+        if run.continues:
+            check_continued(name, self.runs, {run: self.train_settings(run) for run in self.trained_runs})
+        check_kept(name, run, self.train_settings(name), self.packing.sequence_length)
         if run.tokens < self.packing.sequence_length:
             raise ValueError(
                 f"runs.{name}.tokens: {run.tokens} is less than one sequence "
@@ -244,10 +258,14 @@ class Config(Section):
         """
         optional = {key for key, field in Train.model_fields.items() if field.default is None}
         own = {
-            key: value for key, value in self.runs[run].train.items() if value is not None or key in optional
+            key: value
+            for key, value in self.run_of(run).train.items()
+            if value is not None or key in optional
         }
         # Conversations are kept apart, unless the run says otherwise.
-        section = self.train.model_dump() | ({"document_masking": True} if self.runs[run].finetune else {})
+        section = self.train.model_dump() | (
+            {"document_masking": True} if self.run_of(run).finetune else {}
+        )
         try:
             return Train.model_validate({**section, **own})
         except ValidationError as error:
@@ -266,12 +284,13 @@ class Config(Section):
 
     def mixture_of(self, run: str) -> str:
         """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
-        return self.runs[run].mixture or default_mixture(self.mixtures)
+        return self.run_of(run).mixture or default_mixture(self.mixtures)
 
     def packing_settings(self, mixture: str) -> Packing:
-        """The `packing` section for one mixture, with its own seed if it has one."""
+        """The `packing` section for one mixture, with its own seed if it has one, and a proxy's epochs."""
         seed = self.packing.seeds.get(mixture, self.packing.seed)
-        return self.packing.model_copy(update={"seed": seed, "seeds": {}})
+        epochs = (mixture in self.proxy_shares and self.advise.maximum_epochs) or self.packing.maximum_epochs
+        return self.packing.model_copy(update={"seed": seed, "seeds": {}, "maximum_epochs": epochs})
 
     def held_out_settings(self, corpus: str) -> HeldOut:
         """The `held_out` section for one corpus, with its own share if it has one."""
@@ -280,18 +299,12 @@ class Config(Section):
 
     def mixtures_of(self, run: str) -> list[str]:
         """The names of the mixtures that a run trains on, in their order."""
-        switch = self.runs[run].switch
+        switch = self.run_of(run).switch
         return [self.mixture_of(run), *([switch.mixture] if switch else [])]
 
     def reach_of(self, run: str) -> dict[str, Fraction]:
         """How many tokens of each mixture a run and those that it continues go through, by name."""
-        settings = self.runs[run]
-        found = self.reach_of(settings.start_from) if settings.continues else {}
-        # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
-        first = Fraction(str(settings.switch.at)) if settings.switch else Fraction(1)
-        for mixture, share in zip(self.mixtures_of(run), (first, 1 - first), strict=False):
-            found[mixture] = found.get(mixture, Fraction(0)) + settings.tokens * share
-        return found
+        return reach(self.runs, run, self.mixtures_of)
 
     def shards_of(self, corpus: str) -> int:
         """How many shards of a corpus are used: as many as it says, or as the largest need of a run asks for.
@@ -306,8 +319,8 @@ class Config(Section):
             for run in self.trained_runs
             for mixture, tokens in self.reach_of(run).items()
         ]
-        per_shard = source.tokens_per_shard * self.packing.maximum_epochs
-        return max(1, math.ceil(max(needs, default=Fraction(0)) / per_shard))
+        need = max(max(needs, default=Fraction(0)) / self.packing.maximum_epochs, self.advised_need(corpus))
+        return max(1, math.ceil(need / source.tokens_per_shard))
 
     @property
     def trained_runs(self) -> list[str]:
@@ -328,12 +341,12 @@ class Config(Section):
         """Coefficients of a merged run by model, in the order in which they are summed: first a trained run,
         from which the sum has its dtypes, then as they are written."""
         merge = self.runs[run].merge
-        first = next(model for model in merge if trained_by(self.runs, model))
+        first = next(model for model in merge if tokens_by_run(self.runs, model))
         return {first: merge[first], **merge}
 
     def trained_by(self, run: str) -> list[str]:
         """The runs whose training a model went through, each once and after those that it is made from."""
-        return trained_by(self.runs, run)
+        return list(tokens_by_run(self.runs, run))
 
     @property
     def released_runs(self) -> list[str]:
@@ -344,7 +357,12 @@ class Config(Section):
     def budgets(self) -> dict[str, int]:
         """For each run the training tokens that went into its model: its own, and those of every run that it
         is made from, each once."""
-        return {name: trained_tokens(self.runs, name) for name in self.runs}
+        return {name: sum(tokens_by_run(self.runs, name).values()) for name in self.runs}
+
+    @property
+    def shows_claims(self) -> bool:
+        """Whether this is the paper's experiment, or like it: its claims are reported beside the results."""
+        return getattr(self.base, "repo", None) == PAPER_MODEL if self.claims is None else self.claims
 
     @property
     def domain_and_general(self) -> list[str]:
@@ -368,29 +386,13 @@ class Config(Section):
         return [name for name in self.corpora if name in used]
 
 
-def _without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
-    """Drop null entries, but for those of a run's own `train`, which lie over the section `train`, and those
-    of `filters.repetition`, which take an n-gram's rule away.
-
-    Snakemake hands over the nulls of `--config` as text.
-    """
-    if not isinstance(value, dict):
-        return value
-    found = {
-        key: None if inner == "null" else _without_nulls(inner, (*path, key)) for key, inner in value.items()
-    }
-    if len(path) == 3 and ((path[0], path[2]) == ("runs", "train") or path[:2] == ("filters", "repetition")):
-        return found
-    return {key: inner for key, inner in found.items() if inner is not None}
-
-
 def load(merged: dict[str, Any]) -> Config:
     """Validate a merged config.
 
     Raises UserError with every problem: the key's path, what was given, what is allowed, and for an
     unknown key the nearest known one.
     """
-    merged = _without_nulls(merged)
+    merged = without_nulls(merged)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

@@ -1,57 +1,119 @@
 """What a run's model is made from: the run that it starts from, or the models that it is a sum of."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
+from typing import Any
 
 from cpt.config_errors import require_known
-from cpt.config_runs import Run
+from cpt.config_runs import Run, Train, split_point
+from cpt.config_sections import parse_count
+from cpt.sizes import sequences_per_step
 
 Runs = dict[str, Run]
 
 
 def made_from(run: Run) -> list[str]:
     """Names of the models that a run's model is made from; none: the base model alone."""
-    return [*(run.merge or {}), *([run.start_from] if run.start_from else [])]
+    models = [*(run.merge or {}), *([run.start_from] if run.start_from else [])]
+    return list(dict.fromkeys(split_point(model)[0] for model in models))
 
 
-def trained_by(runs: Runs, name: str) -> list[str]:
-    """The runs whose training a model went through, each once and after those that it is made from.
+def tokens_by_run(runs: Runs, name: str) -> dict[str, int]:
+    """The runs whose training a model went through, after those that they are made from, and how many of
+    each one's tokens: what it had trained on where it was left last.
 
     Unknown names and circles, which `check_origins` refuses, end it.
     """
-    found: list[str] = []
-    seen: set[str] = set()
+    found: dict[str, int] = {}
 
-    def visit(name: str) -> None:
-        if name in runs and name not in seen:
-            seen.add(name)
-            for before in made_from(runs[name]):
-                visit(before)
-            found.extend([name] if runs[name].tokens else [])
+    def visit(model: str, above: tuple[str, ...]) -> None:
+        run, point = split_point(model)
+        if run not in runs or run in above:
+            return
+        for before in [*(runs[run].merge or {}), *filter(None, [runs[run].start_from])]:
+            visit(before, (*above, run))
+        if tokens := point or runs[run].tokens:
+            found[run] = max(found.get(run, 0), tokens)
 
-    visit(name)
+    visit(name, ())
     return found
 
 
-def trained_tokens(runs: Runs, name: str) -> int:
-    """The training tokens that went into a model: of each run that it went through, once."""
-    return sum(runs[run].tokens for run in trained_by(runs, name))
+def reach(runs: Runs, model: str, mixtures_of: Callable[[str], list[str]]) -> dict[str, Fraction]:
+    """How many tokens of each mixture a run, or RUN@TOKENS, and those that it continues go through, by name;
+    `mixtures_of` are those of a run in their order."""
+    run, point = split_point(model)
+    settings = runs[run]
+    found = reach(runs, settings.start_from, mixtures_of) if settings.continues else {}
+    # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
+    before = settings.tokens * (Fraction(str(settings.switch.at)) if settings.switch else Fraction(1))
+    tokens = point or settings.tokens
+    for mixture, part in zip(mixtures_of(run), (min(before, tokens), max(0, tokens - before)), strict=False):
+        found[mixture] = found.get(mixture, Fraction(0)) + part
+    return found
 
 
 def row_order(runs: Runs, name: str) -> tuple[int, float, bool]:
     """What rows of Table 1 are sorted by: tokens; between the base model and a run the run's coefficient, so
     that these models come before the run; other sums come after it."""
-    merge = runs[name].merge
-    return trained_tokens(runs, name), 1 - merge.get("base", 0.0) if merge else 1.0, bool(merge)
+    merge, tokens = runs[name].merge, sum(tokens_by_run(runs, name).values())
+    return tokens, 1 - merge.get("base", 0.0) if merge else 1.0, bool(merge)
+
+
+def with_averages(given: Any) -> Any:
+    """A config as it is written, in which each `{last_checkpoints: K, of: RUN}` is the mean of the run's
+    model and the K - 1 states that it keeps before its end (Kaddour 2022, arXiv 2209.14981).
+
+    Raises ValueError if there aren't as many.
+    """
+    runs = given.get("runs") if isinstance(given, Mapping) else None
+    if not isinstance(runs, Mapping):
+        return given
+    new = dict(runs)
+    for name, run in runs.items():
+        merge = run.get("merge") if isinstance(run, Mapping) else None
+        if isinstance(merge, Mapping) and "last_checkpoints" in merge:
+            new[name] = {**run, "merge": _average(f"runs.{name}.merge", merge, runs)}
+    return {**given, "runs": new}
+
+
+def _average(where: str, merge: Mapping[str, Any], runs: Mapping[str, Any]) -> dict[str, str]:
+    count, of = merge["last_checkpoints"], merge.get("of")
+    if set(merge) != {"last_checkpoints", "of"} or type(count) is not int or count < 2:
+        raise ValueError(
+            f"{where}: expected {{last_checkpoints: 2 or more, of: a run}}, but {dict(merge)!r} was given"
+        )
+    require_known(of, runs, f"{where}.of", "runs")
+    settings = runs[of] if isinstance(runs[of], Mapping) else {}
+    tokens, every = (parse_count(settings.get(key) or 0) for key in ("tokens", "keep_every"))
+    kept = range(every, tokens, every) if every else ()
+    if len(kept) < count - 1:
+        raise ValueError(
+            f"{where}: {of} leaves {len(kept) + 1} of {count} checkpoints; set runs.{of}.keep_every to "
+            f"{max(1, tokens // count):,} tokens or fewer"
+        )
+    models = [of, *(f"{of}@{point}" for point in reversed(kept[len(kept) - count + 1 :]))]
+    return dict.fromkeys(models, f"1/{count}")
 
 
 def check_origins(name: str, runs: Runs, reference_models: Collection[str]) -> None:
     """Check what a run's model is made from. Raises ValueError that names the key."""
     run = runs[name]
     if run.start_from is not None:
-        require_known(run.start_from, runs, f"runs.{name}.start_from", "runs")
+        require_known(split_point(run.start_from)[0], runs, f"runs.{name}.start_from", "runs")
+        _check_point(f"runs.{name}.start_from", run.start_from, runs)
     if run.merge is not None:
         _check_merge(name, runs, reference_models)
+    if run.greedy and (run.merge is None or len(run.merge) < 2 or min(run.merge.values()) <= 0):
+        raise ValueError(
+            f"runs.{name}.greedy: chooses among models to be averaged; set runs.{name}.merge to two or more, "
+            "with equal coefficients"
+        )
+    if run.greedy and not math.isclose(min(run.merge.values()), max(run.merge.values())):
+        raise ValueError(
+            f"runs.{name}.greedy: averages in equal parts; give all models of merge the same share"
+        )
     ways, seen = [[name]], set()
     while ways:
         way = ways.pop()
@@ -66,6 +128,70 @@ def check_origins(name: str, runs: Runs, reference_models: Collection[str]) -> N
                 ways.append([*way, before])
 
 
+def _check_point(where: str, model: str, runs: Runs) -> None:
+    """That RUN@TOKENS is a state that the run keeps."""
+    name, tokens = split_point(model)
+    if "@" not in model:
+        return
+    every, end = (runs[name].keep_every, runs[name].tokens) if name in runs else (0, 0)
+    if not every or not 0 < tokens < end or tokens % every:
+        kept = list(range(every, end, every))[-5:] if every else []
+        raise ValueError(
+            f"{where}: {name} keeps no state after {tokens:,} tokens"
+            + (f"; the last that it keeps: {', '.join(f'{name}@{point}' for point in kept)}" if kept else "")
+            + f"; set runs.{name}.keep_every to tokens that divide it"
+        )
+
+
+def check_kept(name: str, run: Run, train: Train, sequence_length: int) -> None:
+    """That a run keeps states between its first step and its end. Raises ValueError."""
+    batch = train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, run.processes)
+    step = batch * sequence_length
+    if run.keep_every and not step <= run.keep_every < run.tokens:
+        raise ValueError(
+            f"runs.{name}.keep_every: {run.keep_every:,} tokens, but a step has {step:,} and the run "
+            f"{run.tokens:,}; set a number between them"
+        )
+
+
+def check_continued(name: str, runs: Runs, trains: dict[str, Train]) -> None:
+    """Check a run that continues another; `trains` are the `train` sections of all trained runs.
+
+    A branch, which leaves its trunk before the end, must leave it where the rate is constant and begin at
+    that rate: then it equals a run that was planned so from the start. Raises ValueError.
+    """
+    run = runs[name]
+    if run.start_from is None:
+        raise ValueError(f"runs.{name}.continues: has no effect without start_from; name a run there")
+    trunk, tokens = split_point(run.start_from)
+    if not runs[trunk].tokens:
+        raise ValueError(
+            f"runs.{name}.start_from: {trunk} isn't trained, so there is nothing to continue; name a run "
+            "with tokens, or leave out `continues`"
+        )
+    if not tokens:
+        return
+    before, after = trains[trunk], trains[name]
+    done = tokens / runs[trunk].tokens
+    if before.schedule not in ("warmup_stable_decay", "infinite") or not (
+        before.warmup + (before.cooldown or 0) <= done <= 1 - before.decay
+    ):
+        raise ValueError(
+            f"runs.{name}.start_from: the learning rate of {trunk} isn't constant after {tokens:,} tokens; "
+            f"give {trunk} schedule: warmup_stable_decay with decay: 0, and branch from it after its warmup"
+        )
+    if after.warmup or after.cooldown or _constant_rate(after) != _constant_rate(before):
+        raise ValueError(
+            f"runs.{name}.train: a branch begins at the rate of {trunk}, {_constant_rate(before):g}; set "
+            "warmup: 0, no cooldown and the same learning rate"
+        )
+
+
+def _constant_rate(train: Train) -> float:
+    """The rate before a schedule decays; without warmup and cooldown every schedule begins at it."""
+    return train.constant_learning_rate if train.schedule == "infinite" else train.learning_rate
+
+
 def _check_merge(name: str, runs: Runs, reference_models: Collection[str]) -> None:
     where, merge = f"runs.{name}.merge", runs[name].merge
     if not merge:
@@ -74,14 +200,15 @@ def _check_merge(name: str, runs: Runs, reference_models: Collection[str]) -> No
         )
     for model in merge:
         known = dict.fromkeys(["base", *runs, *reference_models])
-        require_known(model, known, where, "runs or reference_models")
+        require_known(split_point(model)[0], known, where, "runs or reference_models")
+        _check_point(where, model, runs)
     if not math.isclose(total := math.fsum(merge.values()), 1, abs_tol=1e-9):
         raise ValueError(
             f"{where}: the coefficients add up to {total:g} instead of 1, so all weights would be {total:g} "
             f"times as large; fix them, such as {{base: 0.5, {_example(runs)}: 0.5}} between two models, or "
             f"{{{_example(runs)}: 1, instruct: 1, pretrained: -1}} for a difference added to a model"
         )
-    if not trained_by(runs, name):
+    if not tokens_by_run(runs, name):
         raise ValueError(
             f"{where}: none of {', '.join(merge)} was trained here, so its row of Table 1 has no tokens; "
             "name a run with tokens"

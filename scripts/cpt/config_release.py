@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Collection
+from datetime import date
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cpt.config_errors import require_known
 from cpt.config_sections import Name, Revision, Section
@@ -15,7 +17,14 @@ RUN = "{run}"  # stands for a run's name in release.repo
 class Release(Section):
     """What the folders in released/ hold beside weights and card, and where they are uploaded."""
 
+    name: Name | None = Field(None, description="of the release that `snakemake freeze` keeps: 2026-11")
+    compare_to: str | None = Field(
+        None,
+        description="a frozen release, by its name or its folder's path: compare.md has its models, these "
+        "and the base model on the same text and items",
+    )
     gguf: list[GgufType] = Field([], description="files for llama.cpp and Ollama; [] for none")
+    code: str | None = Field(None, description="address of the repository with this workflow, for the card")
     repo: str | None = Field(
         None, description="of `snakemake push`: OWNER/NAME on the hub; {run} in it is the run's name"
     )
@@ -24,8 +33,14 @@ class Release(Section):
         "main", description="that `snakemake push` commits to; created if it isn't there"
     )
     runs: list[Name] | None = Field(
-        None, description="that `snakemake push` uploads; null: all released ones"
+        None, description="that `snakemake push` uploads and `freeze` keeps; null: all released ones"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        """`release: 2026-11` is a release's name; YAML reads a whole date as such."""
+        return {"name": str(given)} if isinstance(given, str | date) else given
 
     @field_validator("gguf")
     @classmethod
@@ -41,7 +56,10 @@ class Release(Section):
 
 
 def check_release(release: Release, released: Collection[str]) -> None:
-    """Raise ValueError if a run to be uploaded isn't one, or several would go to one repository."""
+    """Raise ValueError if a release is compared with itself, a run to be uploaded isn't one, or several would
+    go to one repository."""
+    if release.name is not None and release.compare_to == release.name:
+        raise ValueError(f"release.compare_to: {release.name} is this release itself; name an earlier one")
     for run in release.runs or []:
         require_known(run, released, "release.runs", "runs that have a model of their own")
     pushed = released if release.runs is None else release.runs

@@ -8,15 +8,16 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cpt.config_sections import (
     Count,
-    Name,
     Positive,
     Section,
     Share,
+    parse_count,
 )
 
 # The keys that a schedule needs besides learning_rate, minimum_learning_rate and warmup.
 SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
     "cosine": (),
+    "linear": (),
     "infinite": ("constant_learning_rate", "cooldown", "decay"),
     "warmup_stable_decay": ("decay",),
 }
@@ -55,6 +56,7 @@ class Train(Section):
     optimizer: Literal["adamw"]
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    decay_embeddings: bool = Field(True, description="false: weight decay spares the embeddings")
     beta1: float = Field(ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
     epsilon: float = Field(gt=0)
@@ -64,7 +66,7 @@ class Train(Section):
     l2_to_start: float = Field(
         0.0, ge=0, description="coefficient of half the squared distance from the start model's weights"
     )
-    schedule: Literal["cosine", "infinite", "warmup_stable_decay"]
+    schedule: Literal["cosine", "linear", "infinite", "warmup_stable_decay"]
     minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
     constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
     warmup: Share = Field(description="share of the steps")
@@ -191,6 +193,14 @@ def parse_coefficient(value: Any) -> float:
 
 
 Coefficient = Annotated[float, BeforeValidator(parse_coefficient)]
+# A name, or `RUN@TOKENS`: what a run with `keep_every` was after so many tokens.
+Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9][0-9_.]*[KMBT]?)?$")]
+
+
+def split_point(model: str) -> tuple[str, int]:
+    """`trunk@200M` as ("trunk", 200000000); a name alone with 0. Raises ValueError if the count isn't one."""
+    name, _, tokens = model.partition("@")
+    return name, parse_count(tokens) if tokens else 0
 
 
 class Switch(Section):
@@ -214,15 +224,26 @@ class Run(Section):
         "masked unless train.document_masking says otherwise",
     )
     switch: Switch | None = Field(None, description="another mixture for the last steps; null: none")
-    start_from: str | None = Field(None, description="the run whose model this one starts from; null: base")
+    start_from: Model | None = Field(
+        None,
+        description="the run whose model this one starts from, or RUN@TOKENS, a state that the run keeps; "
+        "null: base",
+    )
     continues: bool = Field(
         False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
     )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
-    merge: dict[Name, Coefficient] | None = Field(
+    keep_every: Count = Field(
+        0, description="training tokens between states that are kept, to branch from and to merge; 0: none"
+    )
+    merge: dict[Model, Coefficient] | None = Field(
         None,
         description="instead of training: a sum of models, weight by weight; their coefficients by name (a "
-        "run, `base`, one of `reference_models`), which add up to 1",
+        "run, RUN@TOKENS, `base`, one of `reference_models`), which add up to 1; or {last_checkpoints: 3, "
+        "of: RUN} for the mean of its last states",
+    )
+    greedy: bool = Field(
+        False, description="of `merge`, only the models that lower the held-out loss of `domain`, equally"
     )
     replicate_of: str | None = Field(
         None, description="the run that this one repeats with another seed; both count as one in seeds.csv"

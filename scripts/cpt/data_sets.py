@@ -22,3 +22,4 @@ DATA_SETS = {
     "mmlu": DataSet("mmlu", "cais/mmlu", "all", "test"),
 }
 CLOZE = "_continuation"  # lm-eval's ending of the tasks that score the text of MMLU's answers, not letters
+BY_TASK = "mean of tasks"  # aggregation of a group's score over leaf tasks of different sizes

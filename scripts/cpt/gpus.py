@@ -40,6 +40,11 @@ def _visible() -> tuple[str, list[str]]:
     return VARIABLES[0], []
 
 
+def gpu_names() -> list[str]:
+    """The names of the GPUs that may be used here; none where there are none."""
+    return _visible()[1]
+
+
 def _lock(name: str) -> TextIO | None:
     """The locked file that stands for a GPU, or None if another process of this user has it."""
     # With the machine's name: the temporary folder may be one that all nodes of a job share.

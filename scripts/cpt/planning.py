@@ -1,6 +1,7 @@
 """What lets Snakemake plan thousands of jobs in time that grows with their number, not with its square."""
 
 import gc
+from collections.abc import Awaitable, Callable
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,31 @@ NEW_OBJECTS = 50_000  # between two looks for garbage; Python's 700 look through
 
 
 def plan_fast() -> None:
-    """Change Snakemake in this process: planning takes time in proportion to the jobs.
+    """Change Snakemake in this process: planning takes time in proportion to the jobs, and a second plan,
+    after a checkpoint, has only the jobs that are still needed.
 
     Its own checks of groups go through everything upstream from each job of each group.
     """
     from snakemake.dag import DAG  # not at the top: Snakemake's modules import one another in a circle
 
+    DAG.update_needrun = needed_now(DAG.update_needrun)
     DAG.validate_group = lambda dag, group: None
     DAG._check_groups = check_groups
     overwrite_function_params(Resource.evaluate, get_function_params(Resource.evaluate))  # found out once
     gc.set_threshold(NEW_OBJECTS)
+
+
+def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """`DAG.update_needrun` without what an earlier plan found: jobs that wait for one that turned out not to
+    be needed would still be done."""
+
+    async def planned(dag: "DAG", create_inventory: bool = False) -> None:
+        for job in dag.needrun_jobs():
+            if dag._group.get(job, job) not in dag._running:
+                dag.reason(job).clear()
+        await plan(dag, create_inventory)
+
+    return planned
 
 
 def check_groups(dag: "DAG") -> None:

@@ -23,6 +23,8 @@ DROPPED_EVENTS = {LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.J
 DROPPED_STARTS = (
     "Assuming unrestricted shared filesystem usage",
     "Building DAG of jobs",
+    "Updating checkpoint dependencies",
+    "DAG of jobs will be updated after completion",
     "Using shell",
     "Select jobs to execute",
     "Execute ",

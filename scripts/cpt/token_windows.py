@@ -1,5 +1,7 @@
 """Tokens of held-out documents on disk: written once per corpus, read by training and by evaluation."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -9,6 +11,8 @@ import numpy as np
 from cpt.errors import UserError
 from cpt.files import atomic
 
+FEWEST_GROUPS = 30  # below it, an interval from resampled groups is too narrow
+
 
 @dataclass
 class HeldOut:
@@ -17,23 +21,45 @@ class HeldOut:
     Attributes:
         tokens: uint32 [tokens], the documents' ids one after the other, without EOS.
         ends: int64 [documents], where in them each document ends.
-        bytes: UTF-8 bytes that all of them, or of conversations the answers, stand for.
+        bytes: int64 [documents], UTF-8 bytes that each, or of a conversation its answers, stands for.
         start_token: the id that each document is read after: BOS where documents have it, else EOS. It isn't
             predicted, so that only text counts.
         targets: of conversations: bool [tokens], which tokens are the assistant's. Only these are predicted,
             and nothing is put before a conversation. None: documents of text.
+        groups: int64 [documents]; documents of one number share what the split goes by, such as their file.
+            None: each is a group of its own.
     """
 
     tokens: np.ndarray
     ends: np.ndarray
-    bytes: int
+    bytes: np.ndarray
     start_token: int
     targets: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups is None:
+            self.groups = np.arange(len(self.ends))
 
     @property
-    def predicted(self) -> int:
-        """How many tokens the loss is measured on."""
-        return len(self.tokens) if self.targets is None else int(self.targets.sum())
+    def predicted(self) -> np.ndarray:
+        """How many tokens of each document the loss is measured on: int64 [documents]."""
+        counted = np.ones(len(self.tokens), np.int64) if self.targets is None else self.targets
+        return np.diff(np.cumsum(counted)[self.ends - 1], prepend=0)
+
+    @property
+    def group_count(self) -> int:
+        """How many groups the documents are of."""
+        return len(np.unique(self.groups))
+
+    def warn_of_few_groups(self, name: object) -> None:
+        """Log a warning, which begins with `name`, if figures would rest on too few groups."""
+        if self.group_count < FEWEST_GROUPS:
+            logging.warning(
+                "%s: %d documents of %d groups, and below %d groups no interval can be trusted; raise "
+                "held_out.share, or measure on more tokens (evaluate.held_out_tokens, train.held_out.tokens)",
+                *(name, len(self.ends), self.group_count, FEWEST_GROUPS),
+            )
 
     def windows(self, length: int) -> list[np.ndarray]:
         """Cut the documents into windows (uint32) of at most `length` predicted tokens after one of context.
@@ -42,20 +68,25 @@ class HeldOut:
         each token is predicted exactly once. (lm-eval's rolling log-likelihood with a context of one token.)
         """
         before = [self.start_token] if self.targets is None else []
-        return self._cut(self.tokens.astype(np.uint32), before, length)
+        return [window for _, window in self._cut(self.tokens.astype(np.uint32), before, length)]
+
+    def owners(self, length: int) -> list[int]:
+        """Of each window, the number of its document."""
+        before = [self.start_token] if self.targets is None else []
+        return [document for document, _ in self._cut(self.tokens, before, length)]
 
     def counted(self, length: int) -> list[np.ndarray]:
         """Of each window, which of its predicted tokens count: bool [tokens of the window - 1]."""
         if self.targets is None:
             return [np.ones(len(window) - 1, bool) for window in self.windows(length)]
-        return [window[1:] for window in self._cut(self.targets, [], length)]
+        return [window[1:] for _, window in self._cut(self.targets, [], length)]
 
-    def _cut(self, values: np.ndarray, before: list[int], length: int) -> list[np.ndarray]:
-        cut = []
-        for begin, end in zip([0, *self.ends[:-1]], self.ends, strict=True):
+    def _cut(self, values: np.ndarray, before: list[int], length: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Windows over `values` [tokens], each with the number of its document."""
+        for document, (begin, end) in enumerate(zip([0, *self.ends[:-1]], self.ends, strict=True)):
             stream = np.concatenate([np.array(before, values.dtype), values[begin:end]])
-            cut += [stream[start : start + length + 1] for start in range(0, len(stream) - 1, length)]
-        return cut
+            for start in range(0, len(stream) - 1, length):
+                yield document, stream[start : start + length + 1]
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
@@ -67,9 +98,7 @@ def load_held_out(path: Path) -> HeldOut:
     """Read what `HeldOut.save` wrote. Raises UserError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            targets = file.get("targets")
-            return HeldOut(
-                file["tokens"], file["ends"], int(file["bytes"]), int(file["start_token"]), targets
-            )
+            tokens, ends, sizes, groups = (file[name] for name in ("tokens", "ends", "bytes", "groups"))
+            return HeldOut(tokens, ends, sizes, int(file["start_token"]), file.get("targets"), groups)
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not held-out tokens ({error}); delete it and run again") from None

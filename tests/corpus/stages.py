@@ -127,7 +127,8 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
     lists = {key: over("tokens", TOKENIZED[key]) for key in ("tokens", "ends")}
     lists["manifests"] = over("tokens", TOKENIZED["manifest"])
     packed = base / "packed" / "mixture"
-    add("pack", {**settings, **lists, "packing": packing}, packed=packed)
+    contents = packed.with_suffix(".json")
+    add("pack", {**settings, **lists, "packing": packing}, packed=packed, contents=contents)
     lists = {"drops": over("filtered", ".drops.csv"), "contamination": reports}
     lists["token_drops"] = over("tokens", ".drops.csv")
     examples = {"examples": over("filtered", ".examples.jsonl")}

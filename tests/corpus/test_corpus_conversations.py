@@ -321,7 +321,16 @@ def test_conversations_are_packed_whole_or_cut_after_an_answer(turns, length, st
             write(root, "c", [[length] * 40], 1)
         masks = [root / "chat" / "tokens" / f"{number:05d}.mask" for number in range(2)]
         packing = Packing(sequence_length=length, strategy=strategy, maximum_epochs=1, seed=3)
-        pack("m", shares, shards, **lists_of(root, shards), packing=packing, packed=root / "o", masks=masks)
+        pack(
+            "m",
+            shares,
+            shards,
+            **lists_of(root, shards),
+            packing=packing,
+            packed=root / "o",
+            contents=root / "o.json",
+            masks=masks,
+        )
         packed = PackedSequences(root / "o", document_masking=True)
         ledger = packed.ledger
         bits = np.unpackbits(packed.loss_mask, axis=1, count=length)
@@ -356,7 +365,16 @@ def test_not_one_answer_fits(tmp_path):
     with pytest.raises(
         UserError, match=r"corpus chat: not one of its 1 conversations has an answer that ends"
     ):
-        pack("m", {"chat": 1.0}, {"chat": 1}, **lists, packing=packing, packed=tmp_path / "o", masks=masks)
+        pack(
+            "m",
+            {"chat": 1.0},
+            {"chat": 1},
+            **lists,
+            packing=packing,
+            packed=tmp_path / "o",
+            contents=tmp_path / "o.json",
+            masks=masks,
+        )
 
 
 @pytest.mark.parametrize(
@@ -420,11 +438,12 @@ def test_from_rows_to_masks(tmp_path, filters):
     held_out_tokens(made["held_out"], model, 300, tmp_path / "held.npz", conversations=True)
     found = load_held_out(tmp_path / "held.npz")
     answers = [messages_of(text)[1].content for text in held["text"][: len(found.ends)]]
-    assert found.bytes == sum(map(len, answers)) and len(found.tokens) >= 300
+    assert found.bytes.tolist() == list(map(len, answers)) and len(found.tokens) >= 300
     assert plain.decode(found.tokens[found.targets]) == "".join(f"{answer}<|im_end|>" for answer in answers)
     windows, counted = found.windows(32), found.counted(32)
     assert [len(window) - 1 for window in windows] == [len(which) for which in counted]
-    assert sum(map(np.sum, counted)) == found.predicted
+    sums = np.bincount(found.owners(32), weights=[which.sum() for which in counted])
+    assert sums.tolist() == found.predicted.tolist() and found.group_count == len(answers)
     assert max(map(len, windows)) == 33 and windows[0][0] == found.tokens[0]
 
 

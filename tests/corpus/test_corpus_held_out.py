@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpt.config_sections import HeldOut as HeldOutSettings
-from cpt.corpus.split import first_tokens, is_held_out, split_key
+from cpt.corpus.split import first_tokens, gathered, is_held_out, split_key
 from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
 from cpt.token_windows import HeldOut, load_held_out
@@ -38,18 +38,20 @@ def test_the_tokens_are_the_models_and_special_strings_stay_text(model_folder, h
     found = first_tokens(held_out, tokenizer, 10_000)
     texts = [text for text in TEXTS if text]
     assert pieces(found) == [ids.tolist() for ids in tokenizer.encode(texts)]
-    assert found.bytes == sum(len(text.encode()) for text in texts)
+    assert found.bytes.tolist() == [len(text.encode()) for text in texts]
+    assert found.groups.tolist() == [0, 2, 3, 4]
     assert found.start_token == tokenizer.eos_token_id not in found.tokens.tolist()
 
 
-def test_the_last_document_is_cut_at_a_character(model_folder, held_out):
+def test_the_last_document_is_cut_at_a_character(model_folder, held_out, monkeypatch):
+    monkeypatch.setattr("cpt.corpus.split.DOCUMENTS", 1)
     tokenizer = ModelTokenizer(model_folder)
     (first,) = tokenizer.encode(TEXTS[:1])
     for more in range(1, 12):
         found = first_tokens(held_out, tokenizer, len(first) + more)
         last = tokenizer.tokenizer.decode(pieces(found)[1], skip_special_tokens=False)
         assert TEXTS[2].startswith(last) and "\ufffd" not in last
-        assert found.bytes == len((TEXTS[0] + last).encode())
+        assert found.bytes.tolist() == [len(TEXTS[0]), len(last.encode())]
         assert abs(len(found.tokens) - len(first) - more) <= 3
     assert len(first_tokens(held_out, tokenizer, len(first)).ends) == 1
 
@@ -61,9 +63,12 @@ def test_a_document_of_a_hundred_megabytes_is_only_read_as_far_as_needed(model_f
 
 
 def test_each_token_is_predicted_once_after_at_least_one_token():
-    found = HeldOut(np.array([1, 2, 3, 4, 5, 6, 7, 8, 9], np.uint32), np.array([5, 7, 9]), 9, 0)
+    found = HeldOut(
+        np.array([1, 2, 3, 4, 5, 6, 7, 8, 9], np.uint32), np.array([5, 7, 9]), np.array([5, 2, 2]), 0
+    )
     cut = [window.tolist() for window in found.windows(2)]
     assert cut == [[0, 1, 2], [2, 3, 4], [4, 5], [0, 6, 7], [0, 8, 9]]
+    assert found.owners(2) == [0, 0, 0, 1, 2]
     assert [window.tolist() for window in found.windows(100)] == [[0, 1, 2, 3, 4, 5], [0, 6, 7], [0, 8, 9]]
 
 
@@ -75,7 +80,70 @@ def test_the_stage_writes_the_same_bytes_each_time(model_folder, held_out, tmp_p
         load_held_out(tmp_path / "a.npz"),
         first_tokens(held_out, ModelTokenizer(model_folder), 20),
     )
-    assert pieces(found) == pieces(expected) and found.bytes == expected.bytes
+    assert pieces(found) == pieces(expected) and found.bytes.tolist() == expected.bytes.tolist()
+    assert found.groups.tolist() == expected.groups.tolist()
+
+
+# ------------------------------------------------------------------------------------- sampled across groups
+@pytest.fixture
+def one_huge_group(save_table, tmp_path):
+    """Shards of 40 held-out files with one document each, and a file with 500."""
+    documents = [(n, f"single {n}", paragraph(n, 12)) for n in range(40)]
+    documents += [(40, f"huge {n:03}", paragraph(1_000 + n, 12)) for n in range(500)]
+    random.Random(1).shuffle(documents)
+    keys = [is_held_out(f"file {group}".encode(), 1.0)[1] for group in range(41)]
+
+    def shards(count: int) -> list[Path]:
+        paths = []
+        for number in range(count):
+            mine = documents[number::count]
+            columns = {
+                "order": np.array([keys[group] for group, *_ in mine], np.uint64),
+                "id": [name for _, name, _ in mine],
+                "url": [f"file {group}" for group, *_ in mine],
+                "text": [text for *_, text in mine],
+            }
+            paths.append(save_table(tmp_path / f"{count}-{number}.parquet", columns))
+        return paths
+
+    return shards
+
+
+def test_any_prefix_has_one_document_of_each_group_first(one_huge_group):
+    table = gathered(one_huge_group(3), "manuals")
+    rows = table.to_pylist()
+    assert len({row["group"] for row in rows[:41]}) == 41 and len(rows) == 540
+    groups = [row["group"] for row in rows]
+    assert groups[:41] == list(range(41)) and len(set(groups[41:])) == 1
+    assert {row["url"] for row in rows[41:]} == {"file 40"}
+    # Neither the order of the names nor how they are spread over shards decides which document comes first.
+    assert [row["id"] for row in rows[41:]] != sorted(row["id"] for row in rows[41:])
+    for count in (1, 7):
+        assert gathered(one_huge_group(count), "manuals").equals(table)
+
+
+def test_no_document_takes_more_than_a_sixtieth_where_there_are_enough(model_folder, save_table, tmp_path):
+    texts = [paragraph(n, 2_000 if n % 2 else 20) for n in range(100)]
+    path = save_table(tmp_path / "held_out.parquet", {"group": np.arange(100), "text": texts})
+    tokenizer = ModelTokenizer(model_folder)
+    found = first_tokens(path, tokenizer, 1_500)
+    assert max(found.predicted) <= 25 and found.predicted.sum() == pytest.approx(1_500, abs=3)
+    assert found.group_count >= 60
+    for text, ids, size in zip(texts, pieces(found), found.bytes, strict=False):
+        assert tokenizer.tokenizer.decode(ids) == text.encode()[:size].decode()
+    # Of few documents each gives more, until the tokens are reached.
+    path = save_table(tmp_path / "few.parquet", {"text": texts[1:10:2]})
+    found = first_tokens(path, tokenizer, 1_500)
+    assert len(found.ends) == 4 and found.predicted.tolist()[:3] == [400, 400, 400]
+
+
+def test_few_groups_are_a_warning(model_folder, save_table, tmp_path, caplog):
+    for groups, warned in ((29, True), (30, False)):
+        columns = {"group": np.arange(60) % groups, "text": [paragraph(n, 20) for n in range(60)]}
+        path = save_table(tmp_path / "held_out.parquet", columns)
+        caplog.clear()
+        held_out_tokens(path, model_folder, 10_000, tmp_path / "a.npz")
+        assert (f"60 documents of {groups} groups, and below 30 groups" in caplog.text) == warned
 
 
 def test_bad_files_are_told(model_folder, tmp_path):
@@ -173,6 +241,7 @@ def test_overlap_is_measured_by_document_and_over_all(save_table, tmp_path):
     assert [row["closest"] for row in found] == [training[0], training[1], ""]
     assert [float(row["closest_share"]) for row in found] == [1, 18 / 48, 0]
     assert (report["ngrams"], report["shared"]) == (144, 74)
+    assert report["corpora"] == {"one": {"documents": 3, "ngrams": 144, "shared": 74}}
     assert report["dropped"] == {"one": {"documents": 0, "bytes": 0}}
 
 
@@ -184,10 +253,12 @@ def test_what_overlaps_is_taken_out_of_training(save_table, tmp_path):
         "one": [(out[0], text), (training[0], most), (training[1], little)],
         "two": [(training[2], text)],
     }
-    for limit, stay in ((0.5, {out[0], training[1]}), (0.1, {out[0]})):
+    for limit, stay, shared in ((0.5, {out[0], training[1]}, 8), (0.1, {out[0]}, 0)):
         split = HeldOutSettings(share=0.2, group_by="url", drop_overlap=limit)
         _, report, stays = overlap_of(save_table, tmp_path / str(limit), corpora, split, measured=["one"])
         assert stays == stay
+        # What is taken out of training isn't in training text any more.
+        assert report["corpora"] == {"one": {"documents": 1, "ngrams": 48, "shared": shared}}
         dropped = report["dropped"]
         assert dropped["two"] == {"documents": 1, "bytes": len(text)}
         assert dropped["one"]["documents"] == 3 - len(stay)

@@ -82,7 +82,15 @@ def test_stream_over_shards(tmp_path):
 
 def pack(root, mixture, shards, output, length=8):
     packing = Packing(sequence_length=length, strategy="concatenate", maximum_epochs=1, seed=0)
-    stage.pack("m", mixture, shards, **lists_of(root, shards), packing=packing, packed=output)
+    stage.pack(
+        "m",
+        mixture,
+        shards,
+        **lists_of(root, shards),
+        packing=packing,
+        packed=output,
+        contents=output.with_suffix(".json"),
+    )
 
 
 def test_packs_and_accounts(tmp_path):
@@ -96,6 +104,9 @@ def test_packs_and_accounts(tmp_path):
     for name in ("sequences.bin", "boundaries.npy", "boundary_offsets.npy", "lengths.npy"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
     ledger = json.loads((tmp_path / "x" / "ledger.json").read_text())
+    contents = (tmp_path / "x.json").read_text()
+    assert contents == (tmp_path / "y.json").read_text()
+    assert json.loads(contents) == {key: value for key, value in ledger.items() if key != "provenance"}
     sequences = np.fromfile(tmp_path / "x" / "sequences.bin", "<u2").reshape(-1, 8)
     boundaries = np.load(tmp_path / "x" / "boundaries.npy")
     offsets = np.load(tmp_path / "x" / "boundary_offsets.npy")

@@ -82,7 +82,15 @@ def run_pack(
     """The packed sequences [n, length], the documents' starts in each, and the ledger."""
     packing = Packing(sequence_length=length, strategy=strategy, maximum_epochs=epochs, seed=3)
     folder = root / output
-    pack("m", mixture, shards, **lists_of(root, shards), packing=packing, packed=folder)
+    pack(
+        "m",
+        mixture,
+        shards,
+        **lists_of(root, shards),
+        packing=packing,
+        packed=folder,
+        contents=folder.with_suffix(".json"),
+    )
     ledger = json.loads((folder / "ledger.json").read_text())
     offsets = np.load(folder / "boundary_offsets.npy").tolist()
     starts = np.load(folder / "boundaries.npy").tolist()

@@ -7,7 +7,7 @@ import pytest
 import task_table
 from any_task import COLUMNS, READERS, REFUSED
 
-from cpt.evaluate.task_results import BY_TASK
+from cpt.data_sets import BY_TASK
 from cpt.report.samples import pair, read_answers
 
 CASES = [(kind, column) for kind, (_, columns) in READERS.items() for column in columns]
@@ -98,10 +98,11 @@ def test_groups_that_average_their_tasks_whatever_their_size(task_hub, proof, tm
     if name == "equal":
         assert set(sizes.values()) == {10} and measure.aggregation == "mean"
         assert measure.values.mean() == pytest.approx(metrics["acc"]) and len(tested) == 2
-    else:  # of no value per item: the report has a score and an error, but no paired test
-        assert len(set(sizes.values())) > 1 and measure.aggregation == BY_TASK and tested is None
+    else:  # a value counts as its task's size says
+        assert len(set(sizes.values())) > 1 and measure.aggregation == BY_TASK
         by_item = sum(sample["acc"] for sample in run.samples) / len(run.samples)
         assert metrics["acc"] != pytest.approx(by_item)
+        assert tested.run_score == pytest.approx(metrics["acc"]) and tested.difference == 0
         assert metrics["acc_stderr"] == pytest.approx(other["results"][name]["acc_stderr,none"])
 
 

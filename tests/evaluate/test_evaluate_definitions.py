@@ -8,8 +8,8 @@ from lm_eval.tasks import TaskManager
 
 from cpt.config_evaluate import Task
 from cpt.errors import UserError
-from cpt.evaluate.task_checks import inspect_task
-from cpt.evaluate.task_data import read_directly
+from cpt.evaluate.task_checks import Definition, inspect_task
+from cpt.evaluate.task_data import read_directly, save, saved_in
 from cpt.evaluate.task_definitions import (
     LM_EVAL_TASKS,
     _index,
@@ -227,6 +227,7 @@ def test_examples_are_refused_where_lm_eval_gives_none(own):
 
 
 CLASS = """
+from datasets import concatenate_datasets
 from lm_eval.api.task import ConfigurableTask, Task
 
 class Capitals(ConfigurableTask):
@@ -266,6 +267,10 @@ class Sampled(Capitals):
     def __init__(self, config):
         super(Capitals, self).__init__(config={"generation_kwargs": {"do_sample": True}})
 
+class Several(Capitals):
+    def test_docs(self):
+        return concatenate_datasets([self.dataset[split] for split in ("test", "train", "more")])
+
 class Old(Task):
     pass
 """
@@ -297,6 +302,20 @@ def test_a_python_class_is_read_as_it_says(own_class, tmp_path):
     leaf = build(["capitals"], [], kind, folder, task_code=True)["tasks"]["capitals"]
     assert splits_of(leaf) == {"test", "train"}
     leaf.dataset = read_directly(tmp_path / "cache")(leaf)
+    check_items(leaf)
+
+
+def test_a_python_class_may_read_several_splits(own_class, tmp_path):
+    folder = own_class("Several")
+    code = folder / "code.py"
+    code.write_text(code.read_text().replace('"test": "', '"more": "FOLDER/test.jsonl", "test": "', 1))
+    code.write_text(code.read_text().replace("FOLDER", str(tmp_path)))
+    (defined,) = build(["capitals"], [], Definition, folder, task_code=True)["tasks"].values()
+    saved = save([defined], {}, tmp_path / "saved", tmp_path / "cache")
+    assert [sorted(entry["splits"]) for entry in saved.values()] == [["more", "test", "train"]]
+    kind = with_data(saved_in(tmp_path / "saved"))
+    leaf = build(["capitals"], [], kind, folder, task_code=True)["tasks"]["capitals"]
+    assert len(leaf.task_docs) == 3 * len(ROWS)
     check_items(leaf)
 
 

@@ -1,7 +1,9 @@
 """Models as GGUF files: llama.cpp itself reads them, with the ids and logits of the folder they come from."""
 
+import csv
 import ctypes
 import json
+import math
 import random
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from cpt import model_folders
 from cpt.errors import UserError
+from cpt.evaluate.bits import document_losses, table_of
 from cpt.gguf_types import ARCHITECTURES, gguf_name
 from cpt.model.gguf_file import ends_of_generation, read_back, tensor_type, write_gguf
 from cpt.model.gguf_vocabulary import PATTERNS, SPACE
@@ -36,7 +39,9 @@ from cpt.model.loaded import fast_tokenizer
 from cpt.model.ollama import modelfile, preferred, recognised
 from cpt.model.pieces import tokenizer_of_pieces
 from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
+from cpt.token_windows import HeldOut
 from cpt.train.results import save_model
+from quantisation import quantisation
 
 LLAMA = Path(sys.prefix) / "llama" / "xllamacpp" / "xllamacpp.abi3.so"  # of `make test`
 READER = Path(__file__).with_name("llama_cpp.py")
@@ -130,6 +135,28 @@ def test_llama_cpp_computes_the_same(name, tmp_path, llama_cpp):
     texts, found, ends = llama_cpp(file, ["héllo 12"], IDS)
     assert np.abs(found - expected).max() < 0.008 and expected.std() > 0.4
     assert texts == [list("héllo 12".encode())] and ends == [256]
+
+
+def test_what_a_file_lost_has_an_interval_by_group(tmp_path):
+    """Against the losses of the model itself on the same documents, here three in two groups."""
+    folder, file = tmp_path / "model", tmp_path / "model.gguf"
+    model = saved(folder, MODELS["SmolLM2"])
+    write_gguf(folder, "q8_0", file, "run")
+    ids = torch.randint(0, 256, (90,), generator=torch.Generator().manual_seed(2)).numpy().astype(np.uint32)
+    held_out = HeldOut(ids, np.array([20, 50, 90]), np.array([20, 30, 40]), 256, groups=np.array([0, 1, 1]))
+    held_out.save(tmp_path / "tokens.npz")
+    nats = document_losses(model, held_out, 64, 2)
+    (tmp_path / "losses.csv").write_text(table_of(held_out, nats))
+    files = ([file], [tmp_path / "tokens.npz"], [tmp_path / "losses.csv"], tmp_path / "table.csv")
+    quantisation(folder, *files, ["q8_0"], ["bytes"], 64, 2, device="cpu")
+    (row,) = csv.DictReader((tmp_path / "table.csv").open())
+    assert float(row["bits_per_byte_of_model"]) == pytest.approx(nats.sum() / math.log(2) / 90)
+    lost = document_losses(read_back(file, folder), held_out, 64, 2) - nats
+    low, high = (float(row[f"difference_ci_{end}"]) for end in ("low", "high"))
+    by_group = [lost[:1].sum() / math.log(2) / 20, lost[1:].sum() / math.log(2) / 70]
+    # Of two groups the interval reaches from the one to the other.
+    assert (low, high) == pytest.approx((min(by_group), max(by_group)), abs=1e-6)
+    assert (row["documents"], row["groups"]) == ("3", "2")
 
 
 def test_all_architectures_are_tried():

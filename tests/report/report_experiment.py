@@ -17,6 +17,7 @@ from cpt.config_sections import Filters
 from cpt.report.claims import claim_rows, read_claims
 from cpt.report.runs import read_runs
 from cpt.report.scores import read_published, read_scores
+from cpt.token_windows import HeldOut
 from letters import letters
 from runs import runs as table_of_runs
 from scores import scores
@@ -35,6 +36,8 @@ FULL = {
     "piqa": 1838,
     "mmlu_continuation": 14042,
 }
+MEASURED = {"scientific_python": -0.02, "standard_library": 0.003}  # change of bits per byte along a run
+DOCUMENTS = 34  # of each corpus that runs are measured on while they train, of 120 bytes
 CHOICES = {"mmlu": 4, "arc_challenge": 4, "arc_easy": 4, "hellaswag": 4, "mmlu_continuation": 4}
 NORMED = ("arc_challenge", "arc_easy", "hellaswag", "piqa", "mmlu_continuation")
 TARGETS = {  # shares answered right: base, first run, second run
@@ -141,15 +144,50 @@ def write_bits_per_byte(
                 + 0.11 * number
                 - (0.03 if number == 0 else -0.004) * math.log1p(3 * index)
             )
+            folder, name = root / "evaluations" / run, f"bits_per_byte.{corpus}"
+            groups = np.arange(41 + number + other) // (1 + number)
+            size = np.full(len(groups), 4 * tokens // len(groups))
+            size[0] += 4 * tokens - size.sum()
+            nats = size * document_rates(len(groups), run, number)
+            nats *= bits * math.log(2) * size.sum() / nats.sum()
+            write_losses(folder / f"{name}.documents.csv", groups, size, nats)
             value = {
                 "corpus": corpus,
-                "documents": 29 + number + other,
+                "documents": len(groups),
+                "groups": len(set(groups)),
                 "tokens": tokens,
                 "bytes": 4 * tokens,
                 "loss": bits * math.log(2) * 4,
                 "bits_per_byte": bits,
             }
-            write_json(root / "evaluations" / run / f"bits_per_byte.{corpus}.json", value)
+            write_json(folder / f"{name}.json", value)
+
+
+def document_rates(documents: int, run: str, number: int) -> np.ndarray:
+    """How hard each document is, float64 [documents]: nearly the same for every run."""
+    hardness = np.random.default_rng(number).normal(1, 0.15, documents)
+    return hardness + np.random.default_rng([number, *run.encode()]).normal(0, 0.01, documents)
+
+
+def write_losses(path: Path, groups: Iterable[int], size: Iterable[int], nats: Iterable[float]) -> None:
+    """bits_per_byte.{corpus}.documents.csv: a line for each document."""
+    lines = ["document,group,bytes,tokens,nats"]
+    rows = zip(groups, size, nats, strict=True)
+    lines += [
+        f"{document},{group},{bytes_},{bytes_ // 4},{float(loss)!r}"
+        for document, (group, bytes_, loss) in enumerate(rows)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_held_out(path: Path, groups: int) -> None:
+    """Held-out tokens of documents that are in so many groups."""
+    ends = 30 * np.arange(1, DOCUMENTS + 1)
+    size = np.full(DOCUMENTS, 120)
+    HeldOut(
+        np.zeros(ends[-1], np.uint32), ends, size, start_token=0, groups=np.arange(DOCUMENTS) % groups
+    ).save(path)
 
 
 def write_run(root: Path, run: str, tokens: int, batch: int, length: int, device: str, speed: float) -> None:
@@ -167,12 +205,18 @@ def write_run(root: Path, run: str, tokens: int, batch: int, length: int, device
         loss = 2.0 + 0.35 * math.exp(-4 * step / steps) + spread * generator.standard_normal()
         lines.append(f"{step},{step * batch * length},{loss:.6f},0.0001,1.1,{speed},0.031,1820.5")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
-    measured = ["step,tokens,corpus,loss,bits_per_byte"]
+    measured, by_document = ["step,tokens,corpus,loss,bits_per_byte"], ["step,corpus,document,nats"]
     for step in range(0, steps + 1, max(1, steps // 5)):
-        for corpus, change in (("scientific_python", -0.02), ("standard_library", 0.003)):
-            bits = 1.1 + change * math.log1p(step)
+        for number, corpus in enumerate(MEASURED):
+            bits = 1.1 + MEASURED[corpus] * math.log1p(step)
             measured.append(f"{step},{step * batch * length},{corpus},{4 * bits},{bits}")
+            hardness = document_rates(DOCUMENTS, f"{run} at {step}" if step else "base", number)
+            nats = bits * math.log(2) * 120 * DOCUMENTS * hardness / hardness.sum()
+            by_document += [
+                f"{step},{corpus},{document},{loss!r}" for document, loss in enumerate(nats.tolist())
+            ]
     (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
+    (folder / "held_out_documents.csv").write_text("\n".join(by_document) + "\n")
     summary = {
         "run": run,
         "tokens": tokens,
@@ -218,7 +262,7 @@ def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
             kept = 125 * (count - gone)
             lines += [f"{corpus},packing,{rule},domain,,,{tokens}," for rule, tokens in left.items()]
             lines.append(f"{corpus},packed,,domain,,,{kept - 17},")
-    (root / "corpora").mkdir(parents=True)
+    (root / "corpora").mkdir(parents=True, exist_ok=True)
     (root / "corpora" / "statistics.csv").write_text("\n".join(lines) + "\n")
     bins = ["corpus,measure,from,to,documents"]
     for corpus in corpora:
@@ -256,6 +300,8 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
     trained = {run: tokens for run, tokens in budgets.items() if tokens}
     for (run, tokens), (batch, device, speed) in zip(trained.items(), shapes, strict=True):
         write_run(root, run, tokens, batch, length, device, speed)
+    for corpus, groups in zip(MEASURED, (DOCUMENTS, 12), strict=True):
+        write_held_out(root / "corpora" / corpus / "held_out.1024.npz", groups)
     write_corpora(root, corpora, 5230 + 1000 * other if demo else 1_450_000)
     base = {
         "source": config["base"],
@@ -264,6 +310,8 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
         "context_length": 8192 + other,
         "vocab_size": 49152 + 1000 * other,
         "loss_on_known_text": 2.272298 + 0.3 * other,
+        "weights_were": ["F32", "Q4_1", "Q8_0"],
+        "chat_templates": ["default"],
     }
     write_json(root / "models" / "base.json", base)
     ledger = {
@@ -309,7 +357,9 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
         published=PUBLISHED,
         summaries=summaries,
         samples=samples,
-        bits=evaluation_files(root, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".json"),
+        losses=evaluation_files(
+            root, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".documents.csv"
+        ),
         corpora=corpora,
         repo=made["config"]["base"].get("repo"),
         table=root / "scores.csv",

@@ -1,9 +1,11 @@
 """Answers side by side: escaped, with length and ending, in 80 columns; counts with their tests."""
 
 import json
+import math
 
 import pytest
 from markdown_it import MarkdownIt
+from report_experiment import write_losses
 from scipy.stats import binomtest
 
 from chat import chat
@@ -98,14 +100,18 @@ def test_counts_are_tested_against_the_base_model(tmp_path):
     bits = []
     for run in given:
         for corpus in ("law", "news"):
-            bits.append(tmp_path / f"{run}.{corpus}.json")
-            bits[-1].write_text(json.dumps({"bits_per_byte": len(bits) / 10}))
+            bits.append(tmp_path / f"{run}.{corpus}.csv")
+            nats = [10 * math.log(2) * (len(bits) / 10 + shift) for shift in (-0.01, 0, 0.01)]
+            write_losses(bits[-1], range(3), [10] * 3, nats)
     tokens = {"base": 0, "cpt": 5, "same": 9}
     chat_scores(write(tmp_path, given), bits, tmp_path / "chat_scores.csv", tokens, ["law", "news"])
     first, second, last = read_rows(tmp_path / "chat_scores.csv", ("run", "bits_per_byte_news"))
     assert (first["stopped"], first["stopped_share"], first["stopped_p"]) == ("18", "0.900000", "")
     assert (second["stopped"], second["followed"], second["n"]) == ("6", "10", "20")
     assert float(second["mean_answer_tokens"]) == 30 and second["bits_per_byte_news"] == "0.400000"
+    assert (second["documents_news"], second["groups_news"]) == ("3", "3")
+    assert second["relative_change_news"] == "100.000000" and first["relative_change_low_news"] == ""
+    assert float(second["bits_per_byte_low_news"]) == pytest.approx(0.39, abs=0.002)
     interval = binomtest(6, 20).proportion_ci(method="wilson")
     assert float(second["stopped_low"]) == pytest.approx(interval.low, abs=1e-6)
     assert float(second["stopped_p"]) == pytest.approx(2 * 0.5**12, rel=1e-4)  # 12 lost, none gained

@@ -2,23 +2,32 @@
 
 import csv
 import math
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from report_experiment import CLAIMS, PUBLISHED, build, claims_of, write_tables
 
+from cpt.config import PAPER_MODEL
 from cpt.errors import UserError
 from cpt.report import resampling
-from cpt.report.claims import (
-    INCONSISTENT,
-    NOT_REPRODUCED,
-    NOT_TESTED,
-    REPRODUCED,
-    read_claims,
+from cpt.report.claims import CONSISTENT, INCONSISTENT, UNCHECKED, read_claims
+from cpt.report.evidence import FromPaper
+from cpt.report.replication import (
+    INCONCLUSIVE,
+    NO_CLAIM,
+    NOT_REPLICATED,
+    NOT_TESTABLE,
+    OTHER,
+    REPLICATED,
+    margin_of,
+    replication,
+    seed_names,
+    stand_ins,
 )
-from cpt.report.evidence import FromPaper, stand_ins
 from cpt.report.scores import PUBLISHED_MODEL, read_published
 
 
@@ -71,6 +80,13 @@ def demo(experiment: SimpleNamespace) -> dict[str, dict[str, Any]]:
         ("steps-cpt-400M", 417),
         ("steps-cpt-1B", 521),
         ("utilization-cpt-400M", 12345.68 * (6 * 124635456 + 6 * 30 * 576 * 2000) / 312e12),
+        ("gpu-hours", 100 * (24 / 9 - 1)),
+        ("outweigh", 25.476 / 8.2034),  # relative gains over losses, by hand from Table 1
+        ("early-share", 100 * 0.02690 / 0.03520),
+        ("others-fall", 0),
+        ("most-rise", 5),
+        ("educational-group", 1),
+        ("general-group", 0),
         ("items-mmlu", 3235),
         ("items-arc_challenge", 285),
         ("items-arc_easy", 985),
@@ -78,7 +94,6 @@ def demo(experiment: SimpleNamespace) -> dict[str, dict[str, Any]]:
         ("items-hellaswag", 3832),
         ("items-boolq", 1973),
         ("items-piqa", 1197),
-        ("counts-mmlu", 1),
         ("over-majority-boolq", 0.5719 - 2033 / 3270),
         ("over-majority-mmlu", 0.2490 - 3776 / 14042),
     ],
@@ -89,8 +104,81 @@ def test_recomputed_from_the_papers_numbers(demo: dict[str, Any], claim: str, re
 
 def test_what_is_inconsistent_in_the_source(demo: dict[str, Any]) -> None:
     """Figure 2's general losses don't follow from Table 1, and the global batch doubles between the runs."""
-    found = {name for name, row in demo.items() if row["verdict"] == INCONSISTENT}
-    assert found == {"general-400M", "general-1B", "same-settings"}
+    found = {name for name, row in demo.items() if row["source"] == INCONSISTENT}
+    assert found == {"general-1B", "general-group", "same-settings"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "reading"),
+    [
+        ("general-400M", CONSISTENT, "change of the mean: \N{MINUS SIGN}1.98 % (inconsistent)"),
+        ("general-400M", CONSISTENT, "mean of the relative changes: \N{MINUS SIGN}2.05 % (consistent)"),
+        ("general-1B", INCONSISTENT, "mean of the relative changes: \N{MINUS SIGN}2.83 % (inconsistent)"),
+        ("scaling", UNCHECKED, "the 4 hours cover all 1B tokens: 93.8 %"),
+        ("scaling", UNCHECKED, "the 4 hours cover the 600M tokens more: 56.2 %"),
+        ("time-increase", CONSISTENT, "come on top: 133.3 % (inconsistent); GPU-hours: 166.7 %"),
+        ("arc-easy-steady", CONSISTENT, "items more at 1B than at 400M tokens: 1 item;"),
+        ("arc-easy-steady", CONSISTENT, "share of the rise in the first 400M tokens: 98.4 %"),
+        ("consistent-improvement", CONSISTENT, "each benchmark at each of 8 steps: 7 steps (inconsistent)"),
+        ("consistent-improvement", CONSISTENT, "400M to 1B tokens: \N{MINUS SIGN}3 items"),
+        ("outweigh", CONSISTENT, "MMLU against BoolQ which the sentence omits: 1.55 times (consistent)"),
+        ("outweigh", CONSISTENT, "the same in points, not relative: 0.59 times (inconsistent)"),
+        ("loss-below", UNCHECKED, "only a drawing has the curves; the final losses agree"),
+        ("loss-below", UNCHECKED, "tokens seen by the 1B run at an equal step: 2 times"),
+        ("hours-cpt-1B", UNCHECKED, "a measurement from which nothing else in the paper follows"),
+        ("table1-base-mmlu", UNCHECKED, "any score of four decimals is a share of 14,042 items"),
+        ("table1-base-piqa", CONSISTENT, ""),
+    ],
+)
+def test_readings_of_the_source(demo: dict[str, Any], claim: str, verdict: str, reading: str) -> None:
+    assert demo[claim]["source"] == verdict
+    assert reading in demo[claim]["source_note"]
+
+
+def test_no_group_of_benchmarks_gives_both_general_changes(demo: dict[str, Any]) -> None:
+    """By another way than the code's: all subsets, bounds of every score as it was rounded."""
+    scores = read_published(PUBLISHED)
+    names = [task for task in scores["base"] if task not in ("tokens", "average")]
+
+    def reachable(group: tuple[str, ...], run: str, relative: bool) -> tuple[float, float]:
+        ends = []
+        for shift in (-5e-5, 5e-5):
+            now = np.array([scores[run][task] + shift for task in group])
+            then = np.array([scores["base"][task] - shift for task in group])
+            ends.append(100 * ((now / then).mean() if relative else now.sum() / then.sum()) - 100)
+        return ends[0], ends[1]
+
+    def fitting(stated: dict[str, float]) -> list[tuple[str, ...]]:
+        groups = [group for size in range(1, 8) for group in combinations(names, size)]
+        return [
+            group
+            for group in groups
+            for relative in (False, True)
+            if all(
+                low - 0.05 <= value <= high + 0.05
+                for run, value in stated.items()
+                for low, high in [reachable(group, run, relative)]
+            )
+        ]
+
+    assert fitting({"cpt-400M": -2.1, "cpt-1B": -2.9}) == []
+    assert ("mmlu", "arc_challenge", "arc_easy", "hellaswag") in fitting({"cpt-400M": 4.9, "cpt-1B": 6.6})
+    changes = {claim["id"]: claim for claim in read_claims(CLAIMS)[1]}
+    for group in ("general", "educational"):  # the group's numbers are those of the single claims
+        stated = {run: changes[f"{group}-{run[4:]}"]["value"] for run in ("cpt-400M", "cpt-1B")}
+        assert changes[f"{group}-group"]["by"]["changes"] == stated
+    assert "percentage points: 0 subsets" in demo["general-group"]["source_note"]
+
+
+def test_what_the_paper_does_not_say_is_marked(demo: dict[str, Any]) -> None:
+    for row in demo.values():
+        if row["kind"] == "inferred":
+            assert (row["quote"], row["source"], row["replication"]) == (None, "", NO_CLAIM)
+            assert row["stated"] is None
+        if row["kind"] == "setting":
+            assert (row["replication"], row["replication_note"]) == (NO_CLAIM, "setting")
+    assert demo["net-effect"]["stated"] is None and demo["net-effect"]["condition"] == "> 0"
+    assert demo["general-1B"]["assumes"] == "general are WinoGrande, BoolQ and PIQA"
 
 
 def test_every_score_of_table_1_is_a_whole_number_of_items_of_the_full_split(demo: dict[str, Any]) -> None:
@@ -102,6 +190,7 @@ def test_every_score_of_table_1_is_a_whole_number_of_items_of_the_full_split(dem
             row = demo[f"table1-{run}-{task}"]
             assert row["stated"] == published[run][task] == round(row["recomputed"], 4)
             assert row["recomputed"] * items == pytest.approx(round(row["recomputed"] * items), abs=0.01)
+            assert row["source"] == (UNCHECKED if items > 10_000 else CONSISTENT)
 
 
 def test_noise_is_the_two_sample_z(demo: dict[str, Any]) -> None:
@@ -111,32 +200,118 @@ def test_noise_is_the_two_sample_z(demo: dict[str, Any]) -> None:
 
 
 def test_a_demo_is_never_held_against_the_paper(demo: dict[str, Any]) -> None:
-    assert {row["verdict"] for row in demo.values()} == {NOT_TESTED, INCONSISTENT}
+    assert {row["replication"] for row in demo.values()} == {OTHER, NO_CLAIM, NOT_TESTABLE}
     row = demo["mmlu-change"]
     assert (row["runs"], row["n"]) == ("cpt-25K base", 40) and row["measured"] is not None
-    assert row["note"] == "another base model: HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert row["replication_note"] == "another base model: HuggingFaceTB/SmolLM2-135M-Instruct"
     assert demo["hours-cpt-400M"]["runs"] == "cpt-10K"
     assert "save" in demo["memory-saving"]["says"] and demo["memory-saving"]["measured"] is None
 
 
-def test_the_papers_experiment_is_held_against_it(papers: SimpleNamespace) -> None:
+def test_one_run_of_the_papers_experiment_tests_nothing(papers: SimpleNamespace) -> None:
+    """Without seeds nobody knows by how much a true repeat differs; only the untrained model can be held."""
     rows = by_id(claims_of(papers.config, papers.runs, papers.scores, papers.root / "runs.csv"))
-    assert rows["mmlu-change"]["verdict"] == REPRODUCED
-    assert rows["mmlu-change"]["ci_low"] < 8.1 < rows["mmlu-change"]["ci_high"]
-    assert rows["winogrande-change"]["verdict"] == NOT_REPRODUCED
-    assert "no change as well" in rows["winogrande-change"]["note"]
-    assert rows["steps-cpt-1B"]["verdict"] == rows["batch-cpt-400M"]["verdict"] == REPRODUCED
-    assert rows["hours-cpt-400M"]["verdict"] == REPRODUCED  # 37,100 tokens/s on three A100
-    assert rows["loss-gap"]["verdict"] == NOT_REPRODUCED
-    assert rows["general-1B"]["verdict"] == INCONSISTENT
-    assert {row["verdict"] for row in rows.values()} == {
-        *(REPRODUCED, NOT_REPRODUCED),
-        *(NOT_TESTED, INCONSISTENT),
-    }
-    assert {name for name, row in rows.items() if row["verdict"] == NOT_TESTED} == {
-        "memory-saving",
-        *(name for name in rows if name.startswith("counts-")),
-    }
+    row = rows["mmlu-change"]
+    assert (row["replication"], row["replication_note"], row["seeds"]) == (NOT_TESTABLE, "no seeds", 1)
+    assert row["ci_low"] < row["measured"] < row["ci_high"] and row["margin"] is None
+    assert rows["table1-base-mmlu"]["replication_note"] == "no seed changes it"
+    assert rows["table1-base-mmlu"]["replication"] == NOT_REPLICATED  # made-up scores
+    assert {row["replication"] for row in rows.values()} == {NOT_TESTABLE, NO_CLAIM, NOT_REPLICATED}
+
+
+def with_seeds(papers: SimpleNamespace, tmp_path: Path, noise: list[float]) -> dict[str, dict[str, Any]]:
+    """The claims where the paper's two runs are repeated, with all scores and losses shifted by `noise`."""
+    config, budgets = {**papers.config, "runs": dict(papers.config["runs"])}, dict(papers.runs)
+    scores = list(papers.scores)
+    with (papers.root / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    for run in ("cpt-400M", "cpt-1B"):
+        for number, shift in enumerate(noise):
+            name = f"{run}-{number}"
+            config["runs"][name] = {**config["runs"][run], "replicate_of": run}
+            budgets[name] = budgets[run]
+            of_run = [row for row in papers.scores if row["run"] == run]
+            # A whole number of items, so that gained and lost remain a table of counts.
+            moved = [{**row, "run": name, "score": row["score"] + shift} for row in of_run]
+            for row in moved:
+                more = round(shift * row["n"]) if row["gained"] is not None else 0
+                row["gained"] = None if row["gained"] is None else max(0, row["gained"] + more)
+            scores += moved
+            original = next(row for row in runs if row["run"] == run)
+            runs.append({**original, "run": name, "last_loss": float(original["last_loss"]) + shift})
+    with (tmp_path / "runs.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(runs[0]))
+        writer.writeheader()
+        writer.writerows(runs)
+    return by_id(claims_of(config, budgets, scores, tmp_path / "runs.csv"))
+
+
+def test_seeds_give_the_margin(papers: SimpleNamespace, tmp_path: Path) -> None:
+    noise = [0.004, -0.003]
+    rows = with_seeds(papers, tmp_path, noise)
+    row = rows["table1-cpt-1B-mmlu"]
+    first = next(r["score"] for r in papers.scores if (r["run"], r["task"]) == ("cpt-1B", "mmlu"))
+    values = [first, first + noise[0], first + noise[1]]
+    half = 4.302653 * np.std(values, ddof=1) * math.sqrt(4 / 3)  # t with 2 degrees of freedom
+    assert row["seeds"] == 3 and row["margin"] == pytest.approx(half, rel=1e-5)
+    assert row["measured"] == pytest.approx(np.mean(values))
+    assert row["runs"] == "cpt-1B cpt-1B-0 cpt-1B-1"
+    near = abs(np.mean(values) - 0.2490) <= half + 0.00005
+    assert row["replication"] == (REPLICATED if near else NOT_REPLICATED)
+    assert rows["table1-cpt-1B-boolq"]["ci_low"] is None  # of one run's items: not the error of a repeat
+    assert rows["last-loss-cpt-1B"]["replication"] in (REPLICATED, NOT_REPLICATED)
+    assert rows["loss-below"]["replication"] in (REPLICATED, INCONCLUSIVE, NOT_REPLICATED)
+    assert rows["memory-saving"]["replication"] == NOT_TESTABLE
+    assert rows["mmlu-change"]["seeds"] == 3 and rows["average-cpt-1B"]["margin"] > 0
+
+
+def test_two_seeds_are_too_few(papers: SimpleNamespace, tmp_path: Path) -> None:
+    row = with_seeds(papers, tmp_path, [0.004])["mmlu-change"]
+    assert (row["replication"], row["replication_note"]) == (NOT_TESTABLE, "2 seeds of 3")
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_19_of_20_true_repeats_replicate(seeds: int) -> None:
+    """The paper's value and ours are of the same seeds: 95 % lie within the margin, whatever their spread."""
+    generator = np.random.default_rng(0)
+    for spread in (0.003, 0.03):
+        passed = 0
+        for paper, *ours in generator.normal(0.25, spread, (4000, 1 + seeds)):
+            span = (paper - 5e-5, paper + 5e-5)
+            passed += replication(ours, True, lambda value: False, span, False)[0] == REPLICATED
+        assert passed / 4000 == pytest.approx(0.95, abs=0.01)
+
+
+def test_five_percent_of_the_value_fails_most_true_repeats() -> None:
+    """Of MMLU's +8.1 %, with a spread of 0.003 between seeds (docs/statistics.md)."""
+    paper, ours = np.random.default_rng(0).normal(0.2490, 0.003, (2, 100_000))
+    changes = 100 * (np.array([paper, ours]) / 0.2304 - 1)
+    failed = np.abs(changes[0] - changes[1]) > 0.05 * 8.1
+    assert failed.mean() == pytest.approx(0.83, abs=0.01)
+
+
+def test_other_results_do_not_replicate() -> None:
+    ours = [0.251, 0.249, 0.250]
+    assert margin_of(ours) == pytest.approx(4.302653 * 0.001 * math.sqrt(4 / 3), rel=1e-5)
+    nothing = lambda value: False  # noqa: E731
+    assert replication(ours, True, nothing, (0.26, 0.26), False)[0] == NOT_REPLICATED
+    # A change that is within the margin of the seeds, as no change is: nobody can tell.
+    assert replication([1.0, -1.0, 0.5], True, nothing, (0.4, 0.4), True)[0] == INCONCLUSIVE
+    rises = lambda value: value > 0  # noqa: E731
+    assert replication([1.0, 1.1, 0.9], True, rises, None, True)[0] == REPLICATED
+    assert replication([1.0, -1.0, 0.5], True, rises, None, True)[0] == INCONCLUSIVE
+    assert replication([-1.0, -1.1, -0.9], True, rises, None, True)[0] == NOT_REPLICATED
+    assert replication([0.23], False, lambda value: True, (0.23, 0.23), False)[0] == REPLICATED
+
+
+def test_seeds_of_two_runs_go_in_pairs() -> None:
+    names = {"base": "base", "cpt-400M": "a", "cpt-1B": "b"}
+    runs = {"base": None, "a": {}, "b": {}, "a2": {"replicate_of": "a"}, "b2": {"replicate_of": "b"}}
+    config = {"runs": {**runs, "a3": {"replicate_of": "a"}}}
+    both = seed_names(config, names, ["cpt-1B", "cpt-400M"])
+    assert [(each["cpt-400M"], each["cpt-1B"]) for each in both] == [("a", "b"), ("a2", "b2")]
+    assert [each["cpt-400M"] for each in seed_names(config, names, ["cpt-400M"])] == ["a", "a2", "a3"]
+    assert seed_names(config, names, ["base"]) == [names]
 
 
 def altered(papers: SimpleNamespace, tmp_path: Path, column: str, value: str) -> dict[str, Any]:
@@ -154,9 +329,11 @@ def altered(papers: SimpleNamespace, tmp_path: Path, column: str, value: str) ->
 
 def test_other_devices_measure_scores_but_no_times(papers: SimpleNamespace, tmp_path: Path) -> None:
     rows = altered(papers, tmp_path, "device", "NVIDIA H100 80GB HBM3")
-    assert rows["hours-cpt-400M"]["verdict"] == rows["speed-cpt-1B"]["verdict"] == NOT_TESTED
-    assert rows["hours-cpt-400M"]["note"] == "cpt-400M ran on 3 x NVIDIA H100 80GB HBM3 with deepspeed"
-    assert rows["mmlu-change"]["verdict"] == REPRODUCED
+    assert rows["hours-cpt-400M"]["replication"] == OTHER
+    assert rows["hours-cpt-400M"]["replication_note"] == (
+        "cpt-400M ran on 3 x NVIDIA H100 80GB HBM3 with deepspeed"
+    )
+    assert rows["mmlu-change"]["replication"] == NOT_TESTABLE
 
 
 @pytest.mark.parametrize(
@@ -178,18 +355,18 @@ def test_another_setting_is_another_experiment(
         config[key] = {**config[key], **values}
     runs = {run: config["runs"][run]["tokens"] for run in papers.runs}
     row = by_id(claims_of(config, runs, papers.scores, papers.root / "runs.csv"))["mmlu-change"]
-    assert row["verdict"] == NOT_TESTED
-    assert note in row["note"]
+    assert row["replication"] == OTHER
+    assert note in row["replication_note"]
 
 
 def test_published_scores_are_those_of_the_claims_base_model() -> None:
-    assert read_claims(CLAIMS)[0]["base"] == PUBLISHED_MODEL
+    assert read_claims(CLAIMS)[0]["base"] == PUBLISHED_MODEL == PAPER_MODEL
 
 
 def test_a_subset_of_the_items_measures_nothing(papers: SimpleNamespace) -> None:
     scores = [{**row, "n": row["n"] - 1} if row["task"] == "piqa" else row for row in papers.scores]
     rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
-    assert rows["mmlu-change"]["note"] == "a subset of the items"
+    assert rows["mmlu-change"]["replication_note"] == "a subset of the items"
 
 
 def test_other_tasks_and_metrics_measure_other_things(papers: SimpleNamespace) -> None:
@@ -198,14 +375,15 @@ def test_other_tasks_and_metrics_measure_other_things(papers: SimpleNamespace) -
     def notes(**changes: Any) -> dict[str, str]:
         scores = [{**row, **changes} if row["task"] == "piqa" else row for row in papers.scores]
         rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
-        return {name: row["note"] for name, row in rows.items()}
+        return {name: row["replication_note"] for name, row in rows.items()}
 
     assert notes(averaged=False)["average-cpt-1B"] == "the average is over other tasks"
-    assert notes(majority=None)["over-majority-piqa"] == "piqa has no choices here"
+    piqa = notes(majority=None)
+    assert piqa["over-majority-piqa"] == "inferred"  # which nothing is held against
     assert "some of its tasks have another metric" in notes(gained=None).values()
     scores = [row for row in papers.scores if row["task"] != "average"]
     rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
-    assert rows["average-cpt-1B"]["note"] == "there is no average"
+    assert rows["average-cpt-1B"]["replication_note"] == "there is no average"
 
 
 def test_stand_ins() -> None:
@@ -227,6 +405,18 @@ def test_stand_ins() -> None:
         (
             "{paper: {}, claims: [{id: a, where: b, says: c, unit: d, by: {function: eval}}]}",
             r"by\.function is 'eval'; choose one of score,",
+        ),
+        (
+            "{paper: {}, claims: [{id: a, where: b, says: c, unit: d, kind: guess}]}",
+            "kind is 'guess'; choose one of stated, setting, inferred",
+        ),
+        (
+            "{paper: {}, claims: [{id: a, where: b, says: c, unit: d, readings: [{as: e}]}]}",
+            "each of readings needs as and by, and may have as, by,",
+        ),
+        (
+            "{paper: {}, claims: [{id: a, where: b, says: c, unit: d, condition: rises}]}",
+            r"condition is 'rises'; write one of >= <= > < =, a space and a number, such as '> 0'",
         ),
         (
             "{paper: {}, claims: [{id: a, where: b, says: c, unit: d}, {id: a, where: b, says: c, unit: d}]}",

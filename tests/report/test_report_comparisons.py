@@ -167,8 +167,10 @@ def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
     for run, shift in {"base": 0.0, "a": 0.1, "a-2": 0.12, "a-3": -0.1}.items():
         path = write(tmp_path, run, [int(value) for value in likely < 0.5 + shift], gold)
         answers[run, "mmlu"] = read(path)
-    rows = seed_rows({"a": ["a", "a-2", "a-3"]}, "base", METRICS, answers)
-    score, difference = rows
+    rows = seed_rows({"a": ["a", "a-2", "a-3"]}, "base", METRICS, ["mmlu"], answers)
+    score, difference, *average = rows
+    names = {"task": "average", "metric": "average"}
+    assert average == [score | names, difference | names]  # of one task
     assert (score["quantity"], difference["quantity"], score["runs"]) == ("score", "difference", 3)
     each = [np.mean(likely < 0.5 + shift) for shift in (0.1, 0.12, -0.1)]
     assert score["mean"] == pytest.approx(np.mean(each))

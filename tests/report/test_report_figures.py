@@ -31,14 +31,20 @@ def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
     if stage == "figure1":
         figure1([root / "runs" / run / "metrics.csv" for run in trained], trained, files)
     elif stage == "figure2":
-        figure2(root / "scores.csv", PUBLISHED, experiment.runs, config["evaluate"]["groups"], 0, files)
+        figure2(root / "scores.csv", experiment.runs, config["evaluate"]["groups"], 0, files, PUBLISHED)
     elif stage == "figure3":
         first, second = trained
         names = product([first, second], experiment.corpora)  # of two models; the first stands for the base
-        bits = [root / "evaluations" / run / f"bits_per_byte.{corpus}.json" for run, corpus in names]
-        losses = [root / "runs" / run / "held_out.csv" for run in trained]
+        of_sums = [
+            root / "evaluations" / run / f"bits_per_byte.{corpus}.documents.csv" for run, corpus in names
+        ]
+        losses, by_document = (
+            [root / "runs" / run / f"held_out{part}.csv" for run in trained] for part in ("", "_documents")
+        )
+        tokens = [root / "corpora" / corpus / "held_out.1024.npz" for corpus in experiment.corpora]
         origins = {first: first, second: first}
-        figure3(losses, origins, experiment.corpora, {"between": {"base": 0.5, first: 0.5}}, files, bits)
+        sums = {"between": {"base": 0.5, first: 0.5}}
+        figure3(losses, by_document, 2 * tokens, origins, experiment.corpora, sums, files, of_sums)
     elif stage == "figure4":
         labels = {name: task["label"] for name, task in experiment.tasks.items()}
         figure4(root / "comparisons.csv", labels, files)
@@ -125,17 +131,19 @@ def test_both_panels_show_what_their_titles_say(experiment: SimpleNamespace) -> 
     assert container.has_yerr
 
 
-def test_many_budgets_get_round_ticks(experiment: SimpleNamespace) -> None:
-    runs = {f"r{i}": i * 1_300_000 for i in range(7)}
+def test_each_budget_has_a_tick_and_a_label_where_there_is_room(experiment: SimpleNamespace) -> None:
+    runs = {f"r{i}": i * 1_000_000 for i in range(14)}
     rows = [row for row in experiment.scores if row["run"] == "base"]
     scores = [{**row, "run": run, "tokens": tokens} for run, tokens in runs.items() for row in rows]
     drawn = Figure()
     groups = experiment.config["evaluate"]["groups"]
-    draw_changes(drawn, scores, groups, runs, experiment.published, seed=0)
+    draw_changes(drawn, scores, groups, runs, {}, seed=0)
+    (axes,) = drawn.axes  # without the paper's
     drawn.canvas.draw()
-    labels = [tick.get_text() for tick in drawn.axes[0].get_xticklabels()]
-    assert "2M" in labels
-    assert len(labels) <= 7
+    assert axes.get_xticks().tolist() == list(runs.values())
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert [label for label in labels if label] == ["0", "2M", "4M", "6M", "8M", "10M", "13M"]
+    assert "This experiment" in axes.get_title() and len(drawn.legends[0].texts) == len(groups)
 
 
 def test_runs_of_equal_budget_stand_side_by_side(experiment: SimpleNamespace) -> None:

@@ -1,6 +1,7 @@
 """Model cards: metadata that the hub reads, scores as they are in scores.csv, and licences."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,16 +15,18 @@ from cpt.config import Config, load
 from cpt.config_sections import HubModel, RandomModel
 from cpt.model.gguf_file import write_gguf
 from cpt.model.tiny import load_random
+from cpt.report.card_facts import licence_file, package_facts
 from cpt.report.likelihoods import read_verdicts
 from cpt.report.model_card import HUB_LICENSES, evaluation_results, license_fields, model_card
 from release import release
 
 SETTINGS = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.005, "learning_rate": 1e-4, "precision": "bf16"}
-SETTINGS |= {"schedule": "cosine"}
+SETTINGS |= {"schedule": "cosine", "gradient_clip": 1.0, "seed": 3}
 TINY = RandomModel(source="random", hidden_size=32, layers=2, heads=4, context_length=256, seed=0)
 REPORT = {"kind": "q8_0", "bytes": 1_500_000, "notes": ["llama.cpp rounds"]}
-LOSSES = "kind,megabytes,corpus,bits_per_byte,bits_per_byte_of_model\n"
-LOSSES += "q8_0,1.5,domain,2.00123,2.0\nq8_0,1.5,general,3.5,3.50001\n"
+LOSSES = "kind,megabytes,corpus,bits_per_byte,bits_per_byte_of_model,difference_ci_low,difference_ci_high,"
+LOSSES += "documents,groups\n"
+LOSSES += "q8_0,1.5,domain,2.00123,2.0,0.0004,0.0021,74,60\nq8_0,1.5,general,3.5,3.50001,,,3,1\n"
 
 
 @pytest.fixture
@@ -60,7 +63,11 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     config.write_text(yaml.safe_dump(configured(experiment).model_dump(mode="json", exclude_none=True)))
     root = experiment.root
     files = (config, root / "models" / "base.json", root / "scores.csv", [tmp_path / "run.json"])
-    release("cpt-25K", model, *files, tmp_path / "released", [gguf], [report], losses, root / "answers.md")
+    scored = {"lm_eval": "0.4.13", "task_versions": ["1.0"], "task": "arc_easy"}
+    scored["settings"] = {"items": 40, "seed": 0, "add_bos_token": False, "precision": "float32"}
+    (tmp_path / "arc_easy.json").write_text(json.dumps(scored))
+    more = ([gguf], [report], losses, root / "answers.md", [tmp_path / "arc_easy.json"])
+    release("cpt-25K", model, *files, tmp_path / "released", *more)
     files = {path.name for path in (tmp_path / "released").iterdir()}
     kept = {path.name for path in model.iterdir()} - {".snakemake_timestamp", "training_state"}
     assert files == kept | {"README.md", "Modelfile", "cpt-25K-Q8_0.gguf"}
@@ -79,18 +86,38 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     result = in_card["allenai/ai2_arc", "ARC-Easy", "acc_norm"]
     assert result.metric_value == round(shown["score"], 4)
     assert (result.dataset_name, result.dataset_split) == ("ARC Easy (40 of 2,376 items)", "test")
+    subset = {"subset": "random", "items": 40, "items_of_full": 2376, "seed": 0}
+    assert result.dataset_args == {"num_few_shot": 0, **subset}
+    held_out = in_card["scientific_python", None, "bits_per_byte"]
+    row = next(row for row in rows if row["task"] == "bits_per_byte.scientific_python")
+    assert held_out.dataset_args == {"documents": row["n"], "groups": row["groups"]}
+    assert (
+        f"| scientific_python (domain) | {row['n']} | {row['groups']} | cpt-25K | {row['score']:.3f} |"
+        in card.text
+    )
+    assert f"| scientific_python (domain) | {row['n']} | {row['groups']} | base | " in card.text
     assert "| **Average** of the shown metrics |" in card.text
     assert (
         f"| ARC Easy | acc_norm | 40 of 2,376 | {shown['base_score']:.4f} | {shown['score']:.4f} |"
         in card.text
     )
     assert "Loads in transformers 4.57 and 5, which give the same logits and token ids." in card.text
-    row = "| `cpt-25K-Q8_0.gguf` | 1.5 | 2.0012 (+0.0012) | 3.5000 (-0.0000) | 15 Q8_0, 5 F32 |"
+    bits = "2.0012 (+0.0012; +0.0004 to +0.0021) | 3.5000 (-0.0000)"
+    row = f"| `cpt-25K-Q8_0.gguf` | 1.5 | {bits} | 15 Q8_0, 5 F32 |"
+    assert "(domain: 74 documents of 60 groups; general: 3 documents of 1 group)" in card.text
     assert row in card.text and "\n\nllama.cpp rounds.\n" in card.text
     verdict = read_verdicts(root / "answers.md")["cpt-25K"]
     assert f"Log-probabilities of the answers, item by item: {verdict}" in card.text
     assert "Zero-shot, compared with the base model on the same items" in card.text
     assert "Only a random subset" in card.text and "25,600 tokens of continued pre-training" in card.text
+    assert (
+        "Scored with lm-eval 0.4.13 on a fixed random subset of at most 40 items of each task (seed 0), "
+        "without BOS, in float32. Versions of the tasks: arc_easy 1.0." in card.text
+    )
+    assert "| gradient clipping | norm at most 1 |" in card.text
+    assert "| seeds | training 3, order of the sequences 0 |" in card.text
+    for heading in ("Intended use", "Limitations"):
+        assert f"\n\n## {heading}\n\n" in card.text
 
 
 def test_card_has_scores_of_all_kinds(summary: dict, tmp_path: Path) -> None:
@@ -101,7 +128,7 @@ def test_card_has_scores_of_all_kinds(summary: dict, tmp_path: Path) -> None:
     config = configured(SimpleNamespace(**made))
     card = ModelCard(model_card("cpt-25K", config, {}, scores, [summary]))
     by_key = {(result.dataset_type, result.metric_type): result for result in card.data.eval_results}
-    assert by_key["gsm8k", "exact_match,strict-match"].dataset_args == {"num_few_shot": 5}
+    assert by_key["gsm8k", "exact_match,strict-match"].dataset_args["num_few_shot"] == 5
     assert by_key["wikitext", "bits_per_byte"].dataset_name == "Wikitext (60 of 60 items)"
     lines = {
         line.split("|")[1].strip(): line.split("|")[-3:-1] for line in card.text.splitlines() if "|" in line
@@ -177,13 +204,14 @@ def test_card_names_the_text_of_the_runs_that_a_run_started_from(
 
 def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
     """The hub merges what has the same data set, configuration and split, below the first one's name."""
-    row = {"items_of_full": 14042, "n": 14042, "score": 0.25, "shots": 0}
+    row = {"items_of_full": 14042, "n": 14042, "score": 0.25, "shots": 0, "groups": None}
     rows = [{**row, "task": "mmlu", "metric": "acc"}, {**row, "task": "own", "metric": "acc"}]
     rows += [{**row, "task": "mmlu_continuation", "metric": metric} for metric in ("acc", "acc_norm")]
-    letters, own, *cloze = evaluation_results(rows, {"mmlu": "MMLU"})
+    letters, own, *cloze = evaluation_results(rows, {"mmlu": "MMLU"}, 0)
     assert (own.dataset_type, own.dataset_config, own.dataset_split) == ("own", None, None)
     assert {result.unique_identifier for result in cloze} == {letters.unique_identifier}
     assert (letters.dataset_type, letters.dataset_config) == ("cais/mmlu", "all")
+    assert letters.dataset_args == {"num_few_shot": 0}  # all items
     assert [result.metric_name for result in (letters, *cloze)] == [
         "accuracy",
         "accuracy (cloze)",
@@ -205,3 +233,44 @@ def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
 def test_licence_is_an_identifier_of_the_hub(stated: str | None, fields: dict) -> None:
     assert license_fields(stated, "a/b") == fields
     assert fields["license"] in HUB_LICENSES
+
+
+def test_card_says_what_the_base_model_is(experiment: SimpleNamespace, summary: dict) -> None:
+    config = configured(experiment, release={"code": "https://example.org/workflow"})
+    origin = {"git_commit": "abc", "versions": {"torch": "2", "numpy": "3"}}
+    report = {"weights_were": ["F32", "Q4_1", "Q8_0"], "chat_templates": ["default"], "licence": "apache-2.0"}
+    card = ModelCard(model_card("cpt-25K", config, report, [], [{**summary, "provenance": origin}]))
+    for text in (
+        "The base model, HuggingFaceTB/SmolLM2-135M-Instruct, is dequantised from a 4-bit GGUF file of an "
+        "instruction-tuned model. Its weights were stored as Q4_1, Q8_0, so they differ",
+        "no tuning to follow instructions came after this training",
+        "Differences are from the base model's dequantised weights",
+        "| code | commit `abc` of https://example.org/workflow |",
+        "Its text isn't beside this card: put it there as `LICENSE`",
+    ):
+        assert text in card.text
+    plain = ModelCard(
+        model_card("cpt-25K", config, {"weights_were": ["F16"]}, [], [summary], (), "", (), "L")
+    )
+    assert "dequantised" not in plain.text and "has no chat template" in plain.text
+    assert "Its text is in the file `L` beside this card." not in plain.text  # without a licence
+
+
+def test_packages_have_the_licences_that_their_metadata_state(
+    experiment: SimpleNamespace, summary: dict
+) -> None:
+    assert package_facts("sklearn") == (f"scikit-learn {version('scikit-learn')}", "BSD-3-Clause")
+    assert package_facts("matplotlib")[1] == "Python Software Foundation License"
+    assert package_facts("no_such_package") == ("no_such_package (not installed here)", "not stated")
+    assert package_facts("python")[1] == "PSF-2.0"
+    card = model_card("cpt-25K", configured(experiment), {}, [], [summary])
+    assert f"| matplotlib {version('matplotlib')} | Python Software Foundation License |" in card
+    assert "BSD kind" not in card and f"documentation of numpy {version('numpy')}, " in card
+
+
+def test_licence_is_the_base_models_file_or_apaches_text(tmp_path: Path) -> None:
+    assert licence_file("mit", tmp_path) is None and not list(tmp_path.iterdir())
+    assert licence_file("apache-2.0", tmp_path) == "LICENSE"
+    assert "Version 2.0, January 2004" in (tmp_path / "LICENSE").read_text()
+    (tmp_path / "LICENSE").rename(tmp_path / "License.md")
+    assert licence_file("mit", tmp_path) == "License.md"

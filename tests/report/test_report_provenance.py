@@ -68,6 +68,9 @@ def make(root: Path) -> tuple[dict, ROCrate]:
         manifests=[root / "corpora" / "own" / "raw" / "00000.json"],
         results=root,
         timings=root / "timings",
+        citation=ROOT / "CITATION.cff",
+        project=ROOT,
+        workflow=root / "workflow",
         record=root / "provenance.json",
         crate=root / "ro-crate-metadata.json",
         packed=[root / "packed" / "domain"],
@@ -116,16 +119,61 @@ def test_crate_is_read_back_with_files_inputs_and_the_run(tmp_path):
     _, crate = make(root := results_folder(tmp_path / "results"))
     assert crate.name == "Continued pre-training: small"
     described = {entity.id for entity in crate.data_entities}
-    assert {"config.yaml", "provenance.json", "table1.csv", "runs/cpt/run.json", "released/cpt/"} == described
+    made_there = {
+        "provenance.json",
+        "table1.csv",
+        "runs/cpt/run.json",
+        "evaluations/cpt/piqa.json",
+        "released/cpt/",
+    }
+    workflow = {"workflow/", "workflow/Snakefile"}
+    assert described == {"config.yaml", *made_there, *workflow}
     assert all((root / name).exists() for name in described)
     table = crate.get("table1.csv")
     assert table["sha256"] == sha256_of(root / "table1.csv") and table["contentSize"] == "8"
     run = crate.get("#run")
     assert run["instrument"]["version"] == "abc"
-    assert [entity["name"] for entity in run["object"]] == ["base model: m/n", "corpus own: a/b"]
-    assert {entity.id for entity in run["result"]} == described
+    inputs = [entity["name"] for entity in run["object"]]
+    assert inputs == ["the merged config that made these results", "base model: m/n", "corpus own: a/b"]
+    assert {entity.id for entity in run["result"]} == made_there
     crate.write(tmp_path / "copy")  # complete: the package finds every file that it describes
     assert (tmp_path / "copy" / "table1.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_crate_is_a_workflow_run_with_author_and_licence(tmp_path):
+    """What the profiles Process Run, Workflow Run (0.5) and Workflow RO-Crate (1.0) require."""
+    make(root := results_folder(tmp_path))
+    graph = json.loads((root / "ro-crate-metadata.json").read_text())["@graph"]
+    entities = {entity["@id"]: entity for entity in graph}
+
+    def named(value):
+        """The entities that a property refers to."""
+        return [entities[each["@id"]] for each in (value if isinstance(value, list) else [value])]
+
+    descriptor, top = entities["ro-crate-metadata.json"], entities["./"]
+    assert {"@id": "https://w3id.org/ro/crate/1.1"} in descriptor["conformsTo"]
+    profiles = {profile["@id"]: profile for profile in named(top["conformsTo"])}
+    assert set(profiles) == {
+        "https://w3id.org/ro/wfrun/process/0.5",
+        "https://w3id.org/ro/wfrun/workflow/0.5",
+        "https://w3id.org/workflowhub/workflow-ro-crate/1.0",
+    }
+    assert all(profile["@type"] == "CreativeWork" and profile["version"] for profile in profiles.values())
+    assert all(top[key] for key in ("name", "description", "datePublished", "author"))
+    (licence,) = named(top["license"])
+    assert licence["@id"] == "https://spdx.org/licenses/MIT" and licence["name"] == "MIT"
+    (workflow,) = named(top["mainEntity"])
+    assert set(workflow["@type"]) == {"File", "SoftwareSourceCode", "ComputationalWorkflow"}
+    assert (root / workflow["@id"]).read_bytes() == (ROOT / "Snakefile").read_bytes()
+    (language,) = named(workflow["programmingLanguage"])
+    assert language["@type"] == "ComputerLanguage" and language["name"] == "Snakemake"
+    assert [author["name"] for author in named(workflow["creator"])] == ["The authors of this repository"]
+    (action,) = named(top["mentions"])
+    assert action["@type"] == "CreateAction" and named(action["instrument"]) == [workflow]
+    assert action["endTime"] and named(action["agent"]) == named(top["author"])
+    assert {"rules", "scripts", "config.yaml"} <= {path.name for path in (root / "workflow").iterdir()}
+    referred = [part for part in named(top["hasPart"]) if "File" in part["@type"]]
+    assert all(sha256_of(root / part["@id"]) == part["sha256"] for part in referred)
 
 
 def test_files_of_a_new_stage_need_no_telling(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from report_experiment import PUBLISHED, evaluation_files, summary_of, write_json
+from report_experiment import PUBLISHED, evaluation_files, summary_of, write_json, write_losses
 
 from cpt.errors import UserError
 from cpt.report.samples import read_answers
@@ -59,7 +59,7 @@ def rows_of(
         metrics,
         list(metrics) if table_tasks is None else table_tasks,
         corpora,
-        evaluation_files(folder, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".json"),
+        evaluation_files(folder, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".documents.csv"),
         repo,
     )
     return read_scores(folder / "scores.csv")
@@ -118,6 +118,8 @@ def test_written_and_read_back(experiment: SimpleNamespace) -> None:
     for row in experiment.scores:
         if row["metric"] == "bits_per_byte":
             assert row["difference"] == pytest.approx(row["score"] - row["base_score"], abs=2e-6)
+            assert row["ci_low"] < row["score"] < row["ci_high"] and row["n"] // row["groups"] in (1, 2)
+            assert (row["relative_ci_low"] is None) == (row["run"] == "base")
             assert (row["mcnemar_p"], row["shown"], row["published"]) == (None, False, None)
             continue
         if row["task"] == "average":
@@ -195,10 +197,12 @@ def test_no_base_run_is_an_error(tmp_path: Path) -> None:
 
 def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace, tmp_path: Path) -> None:
     shutil.copytree(experiment.root / "evaluations", tmp_path / "evaluations")
-    path = tmp_path / "evaluations" / "cpt-10K" / "bits_per_byte.scientific_python.json"
-    write_json(path, {**json.loads(path.read_text()), "bytes": 1})
+    path = tmp_path / "evaluations" / "cpt-10K" / "bits_per_byte.scientific_python.documents.csv"
+    write_losses(path, [0, 1], [4, 5], [2.0, 3.0])
     with pytest.raises(
-        UserError, match=r"/cpt-10K/bits_per_byte\.scientific_python\.json: measured on 29 .* of 1 bytes, but"
+        UserError,
+        match=r"/cpt-10K/bits_per_byte\.scientific_python\.documents\.csv: measured on 2 documents of 9 "
+        "bytes, and not on the 41 of 32768 bytes in ",
     ):
         rows_of(tmp_path, experiment.runs, experiment.metrics, corpora=experiment.corpora)
 

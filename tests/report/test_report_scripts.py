@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import yaml
 from report_experiment import PUBLISHED, REPOSITORY, evaluation_files
 
@@ -20,7 +21,8 @@ def table1(experiment: SimpleNamespace, folder: Path, **others: Any) -> subproce
     """Run table1.py as its rule does, with `others` in place of some of its parameters."""
     values = {"scores": experiment.root / "scores.csv", "published": PUBLISHED, "csv": folder / "table1.csv"}
     values |= {"markdown": folder / "table1.md", "latex": folder / "table1.tex", "runs": experiment.runs}
-    values |= {"tasks": experiment.table_tasks, "model": "model", "log": folder / "log.txt", **others}
+    values["base"] = experiment.root / "models" / "base.json"
+    values |= {"tasks": experiment.table_tasks, "model": "the model", "log": folder / "log.txt", **others}
     command = [sys.executable, REPOSITORY / "scripts" / "table1.py", *arguments(**values)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -30,9 +32,13 @@ def test_stages_write_their_tables(experiment: SimpleNamespace, tmp_path: Path) 
     summaries = evaluation_files(experiment.root, experiment.runs, experiment.metrics, ".json")
     groups = {"cpt-10K": ["cpt-10K", "cpt-25K"]}
     table = tmp_path / "seeds.csv"
-    seeds(samples, summaries, table, experiment.runs, experiment.metrics, groups, "base")
-    quantities = [row["quantity"] for row in read_rows(tmp_path / "seeds.csv", ("run", "task"))]
-    assert quantities == ["score", "difference"] * len(experiment.metrics)
+    shown = list(experiment.table_tasks)
+    seeds(samples, summaries, table, experiment.runs, experiment.metrics, shown, groups, "base")
+    rows = read_rows(tmp_path / "seeds.csv", ("run", "task"))
+    assert [row["quantity"] for row in rows] == ["score", "difference"] * (len(experiment.metrics) + 1)
+    assert [row["task"] for row in rows[::2]] == [*experiment.metrics, "average"]
+    averages = [row["score"] for row in experiment.scores if row["task"] == "average" and row["tokens"]]
+    assert float(rows[-2]["mean"]) == pytest.approx(sum(averages) / 2, abs=1e-6)
     data(experiment.root / "corpora" / "statistics.csv", tmp_path / "data.csv")
     corpora = {row["corpus"] for row in read_rows(tmp_path / "data.csv", ("step", "tokens"))}
     assert corpora == set(experiment.corpora)
@@ -43,6 +49,8 @@ def test_stages_write_their_tables(experiment: SimpleNamespace, tmp_path: Path) 
 def test_a_process_is_silent_or_ends_in_one_message(experiment: SimpleNamespace, tmp_path: Path) -> None:
     result = table1(experiment, tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    said = "Base model: the model, dequantised from a 4-bit GGUF file of a model with a chat template."
+    assert said in (tmp_path / "table1.md").read_text()
     assert all((tmp_path / f"table1.{kind}").stat().st_size > 1000 for kind in ("csv", "md", "tex"))
     (tmp_path / "scores.csv").write_text("run\nbase\n")
     result = table1(experiment, tmp_path, scores=tmp_path / "scores.csv", csv=tmp_path / "other.csv")

@@ -28,9 +28,16 @@ def test_it_names_what_moved_in_80_columns(experiment: SimpleNamespace, tmp_path
     assert max(map(len, text.splitlines())) <= WIDTH
     bits = {(r["run"], r["task"]): r for r in experiment.scores if r["metric"] == "bits_per_byte"}
     row = bits["cpt-25K", "bits_per_byte.scientific_python"]
-    change = f"{100 * row['difference'] / row['base_score']:+.1f} %".replace("-", "\N{MINUS SIGN}")
-    line = next(line for line in text.splitlines() if line.startswith("scientific_python (domain)"))
-    assert f"{row['base_score']:.3f}" in line and f"{row['score']:.3f} ({change})" in line
+    lines = text.splitlines()
+    block = lines[lines.index("scientific_python (domain): 41 documents of 41 groups") + 1 :]
+    cells = [f"{row['ci_low']:.3f} to {row['ci_high']:.3f}", f"{row['relative_change']:+.1f} %"]
+    cells.append(f"{row['relative_ci_low']:+.1f} to {row['relative_ci_high']:+.1f}")
+    shown = [cell.replace("-", "\N{MINUS SIGN}") for cell in cells]
+    assert " ".join(block[3].split()) == f"cpt-25K {row['score']:.3f} {' '.join(shown)}"
+    assert f"base {row['base_score']:.3f}" in " ".join(block[1].split())
+    assert "No run trained on this text; the base model may have." in text
+    warning = "Warning: standard_library has only 42 documents of 21 groups."
+    assert warning in text and "Warning: scientific_python" not in text  # 41 groups
     for run, sentences in read_verdicts(experiment.root / "answers.md").items():
         assert f"{run}: {' '.join(sentences.split()[:4])}" in text
     for row in experiment.scores:

@@ -45,6 +45,16 @@ def test_run_labels_tell_equal_budgets_apart() -> None:
     ]
 
 
+def test_a_hyphen_in_the_name_of_a_run_is_no_minus(experiment: SimpleNamespace) -> None:
+    runs = dict(experiment.runs)
+    first, *names = runs
+    scores = [{**row, "run": "at-5K" if row["run"] == names[0] else row["run"]} for row in experiment.scores]
+    runs = {first: 0, "at-5K": 5000, **dict.fromkeys(names[1:], 5000)}
+    body = table_of(experiment, scores=scores, runs=runs).body()
+    assert "5K (at-5K)" in [line[0] for line in body]
+    assert not any("-" in cell for line in body for cell in line[1:])
+
+
 @pytest.mark.parametrize(
     ("base", "name"),
     [

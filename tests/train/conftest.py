@@ -115,6 +115,7 @@ class Training:
             model=self.folder / "model",
             metrics=self.folder / "metrics.csv",
             held_out_losses=self.folder / "held_out.csv",
+            document_losses=self.folder / "held_out_documents.csv",
             summary=self.folder / "run.json",
             device="cpu",
             log=self.folder / "log",

@@ -55,7 +55,8 @@ def held_out(tmp_path_factory) -> Path:
     targets = np.cumsum(generator.integers(0, 6, len(tokens)) == 0) % 2 == 1
     targets[np.cumsum([0, *sizes[:-1]])] = False
     path = tmp_path_factory.mktemp("held_out") / "chat.npz"
-    HeldOut(tokens, np.cumsum(sizes), 3 * int(targets.sum()), 100, targets).save(path)
+    answers = np.array([part.sum() for part in np.split(targets, np.cumsum(sizes)[:-1])])
+    HeldOut(tokens, np.cumsum(sizes), 3 * answers, 100, targets).save(path)
     return path
 
 

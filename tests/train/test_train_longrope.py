@@ -81,7 +81,7 @@ def test_without_masking_a_sequence_is_what_transformers_makes_of_it(kind, rope)
 def test_held_out_windows_are_measured_as_if_alone(kind, rope, tmp_path):
     lengths = [60, 30, ORIGINAL + 1, ORIGINAL, ORIGINAL - 1, 7]
     tokens = np.random.default_rng(1).integers(0, 99, sum(lengths)).astype(np.uint32)
-    held_out = HeldOut(tokens, np.cumsum(lengths), sum(lengths), 0)
+    held_out = HeldOut(tokens, np.cumsum(lengths), np.array(lengths), 0)
     held_out.save(tmp_path / "text.npz")
     model = random_model(kind, rope).eval()
     with torch.no_grad():
@@ -97,6 +97,7 @@ def test_held_out_windows_are_measured_as_if_alone(kind, rope, tmp_path):
         model,
         torch.device("cpu"),
         tmp_path / "found.csv",
+        tmp_path / "documents.csv",
         0,
     )
     measured.after(0, 0, 0)

@@ -4,17 +4,22 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from choose_summands import choose_summands
 from cpt.errors import UserError
+from cpt.evaluate.bits import bits_per_byte
 from cpt.files import read_json, write_json
 from cpt.model.loaded import fast_tokenizer
 from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
 from cpt.model_folders import weights_digest
+from cpt.token_windows import HeldOut
 from cpt.train import merging
+from cpt.train.continuation import point_folder
 from cpt.train.merging import merged_model
 from merge import merge
 
@@ -101,6 +106,55 @@ def test_one_model_alone_gives_its_bytes(models, tmp_path):
         names = {path.name for path in folder.iterdir()}
         assert names == {path.name for path in (tmp_path / name).iterdir()}
         assert all((tmp_path / name / file).read_bytes() == (folder / file).read_bytes() for file in names)
+
+
+@pytest.fixture
+def trunk(models, tmp_path) -> Path:
+    """A run whose end is `plain`, and which was `run` after 64 tokens."""
+    folder = shutil.copytree(models["plain"], tmp_path / "trunk")
+    shutil.copytree(models["run"], point_folder(folder, 64))
+    return folder
+
+
+def test_a_state_that_a_run_kept_is_summed_by_its_name(models, trunk, tmp_path):
+    coefficients = {"trunk@64": 0.25, "trunk": 0.75}
+    merge("mean", [trunk, trunk], tmp_path / "mean", tmp_path / "mean.json", coefficients)
+    run, plain, mean = (tensors(folder) for folder in (models["run"], models["plain"], tmp_path / "mean"))
+    for name, tensor in mean.items():
+        assert torch.equal(tensor, (0.25 * run[name].double() + 0.75 * plain[name].double()).float())
+    assert list(read_json(tmp_path / "mean.json")["sha256"]) == ["trunk@64", "trunk", "mean"]
+    assert not (tmp_path / "mean" / "training_state").exists()
+
+
+def test_a_greedy_mean_is_of_the_models_that_lower_the_held_out_loss(models, trunk, tmp_path):
+    """One with large weights, whose predictions are bad, isn't in it."""
+    far = save(tmp_path / "far", 5)
+    changed_tensors(lambda found: [tensor.mul_(9) for tensor in found.values()])(far)
+    text = np.random.default_rng(0).integers(0, 256, 300, np.uint32)
+    held_out = HeldOut(text, np.array([100, 300]), np.array([100, 200]), 256)
+    held_out.save(tmp_path / "text.npz")
+    folders = {"far": far, "trunk": trunk, "trunk@64": trunk}
+    given = {"corpus": "law", "sequence_length": 32, "batch_size": 2, "precision": "float32", "device": "cpu"}
+    files = {"held_out": tmp_path / "text.npz", "report": tmp_path / "soup.greedy.json"}
+    choose_summands("soup", list(folders), list(folders.values()), **files, **given)
+    report = read_json(tmp_path / "soup.greedy.json")
+    alone = {tried["models"][0]: tried["loss"] for tried in report["tried"][:3]}
+    for name, folder in (("far", far), ("trunk", trunk), ("trunk@64", models["run"])):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        assert alone[name] == pytest.approx(bits_per_byte(model, held_out, 32, 2)["bits_per_byte"])
+    assert (report["documents"], report["groups"], report["corpus"]) == (2, 2, "law")
+    assert report["chosen"][0] == min(alone, key=alone.get) and "far" not in report["chosen"]
+    merge(
+        *("soup", list(folders.values()), tmp_path / "soup", tmp_path / "soup.json"),
+        *(dict.fromkeys(folders, 1 / 3), tmp_path / "soup.greedy.json"),
+    )
+    share = 1 / len(report["chosen"])
+    assert read_json(tmp_path / "soup.json")["coefficients"] == dict.fromkeys(report["chosen"], share)
+    soup = AutoModelForCausalLM.from_pretrained(tmp_path / "soup", dtype=torch.float32)
+    assert bits_per_byte(soup, held_out, 32, 2)["bits_per_byte"] == pytest.approx(
+        min(tried["loss"] for tried in report["tried"])
+    )
+    assert not list(tmp_path.glob(".soup*"))
 
 
 def change_config(folder: Path) -> None:

@@ -118,6 +118,15 @@ def test_cosine_by_hand():
     assert rates("cosine", 12, warmup=2 / 12, minimum_learning_rate=0.2)[7] == pytest.approx(0.6)
 
 
+def test_linear_by_hand():
+    found = rates("linear", 12, warmup=2 / 12)
+    assert found[:3] == [0.5, 1.0, 1.0]
+    assert found[7] == pytest.approx(0.5)  # half of the ten steps after warmup
+    assert found[11] == pytest.approx(0.1)  # one step short of 0
+    assert rates("linear", 10, warmup=0, minimum_learning_rate=0.2)[5] == pytest.approx(0.6)
+    assert rates("linear", 3, warmup=1) == pytest.approx([1 / 3, 2 / 3, 1])
+
+
 def test_infinite_by_hand():
     found = rates(
         "infinite",

@@ -10,9 +10,16 @@ from cpt.config import load
 from cpt.train import costs
 from cpt.train.costs import KNOWN_MODELS, shape_of, state_bytes, step_bytes
 from cpt.train.plan import ExperimentPlan
+from cpt.train.plan_checks import access_warnings, gpu_warnings, scoring_hours
 from cpt.train.recommendation import FILLED, GPU_GIGABYTES, recommended
 
 MOBILE = KNOWN_MODELS["facebook/MobileLLM-125M"]
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch):
+    """An access token of the hub: without one, the paper's gated model is warned of."""
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
 
 
 def plan_of(*overlays: dict, local_bytes: dict | None = None) -> ExperimentPlan:
@@ -243,3 +250,64 @@ def test_every_experiment_can_be_planned(overlay):
     assert all(f"| {run} | " in page for run in plan.config.trained_runs)
     wrong = [line for line in plan.warnings() if "which is expected to have" in line]
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize(
+    ("rate", "warning"),
+    [
+        (5e-7, "runs.cpt-1B.train.learning_rate: 5e-07 is below 1e-06, at which a model hardly changes"),
+        (1e-6, None),
+        (1e-3, None),
+        (
+            2e-3,
+            "runs.cpt-1B.train.learning_rate: 0.002 is over 0.001, at which continued pre-training mostly",
+        ),
+    ],
+)
+def test_an_unusual_learning_rate_is_warned_of(rate, warning):
+    warnings = plan_of({"runs": {"cpt-1B": {"train": {"learning_rate": rate}}}}).warnings()
+    found = [line for line in warnings if "learning_rate" in line]
+    assert len(found) == (warning is not None) and all(line.startswith(warning) for line in found)
+
+
+def test_runs_that_ask_for_more_gpus_than_there_are_are_warned_of():
+    config = load(merged())
+    (warning,) = gpu_warnings(config, 4, cluster=False)
+    assert "this machine has 4 GPUs and no Slurm, and the runs ask for more (cpt-1B 6)" in warning
+    assert gpu_warnings(config, 6, cluster=False) == gpu_warnings(config, 0, cluster=True) == []
+    assert warning in ExperimentPlan(config, MOBILE, {}, gpus=4).markdown()
+
+
+def test_a_gated_model_without_a_token_is_warned_of(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    config = load(merged())
+    (warning,) = access_warnings(config)
+    assert warning.startswith(
+        "base.repo: facebook/MobileLLM-125M is gated, and there is no access token here"
+    )
+    (tmp_path / "token").write_text("hf_x")
+    assert access_warnings(config) == []
+    (tmp_path / "token").unlink()
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert access_warnings(config) == []
+
+
+def test_the_time_of_scoring_follows_from_items_runs_and_parameters():
+    whole = scoring_hours(load(merged()), KNOWN_MODELS["HuggingFaceTB/SmolLM2-135M"])
+    # Three runs; MMLU is scored twice, as letters and as text.
+    assert whole == pytest.approx(3 * 3.3 * (34_007 + 14_042) / 34_007)
+    fewer = load(merged({"evaluate": {"items": 100}, "runs": {"cpt-1B": None}}))
+    assert scoring_hours(fewer, MOBILE) == pytest.approx(2 * 3.3 * 124.6 / 134.5 * 800 / 34_007, rel=1e-3)
+    assert "Scoring all runs: about " in plan_of().markdown()
+
+
+def test_proxies_have_their_hours():
+    overlay = {
+        "corpora": {"web": {"source": "local", "files": "web/*", "shards": 1}},
+        "general": "web",
+        "advise": {"tokens": ["1B"], "learning_rates": [3e-5, 1e-4, 3e-4], "replay": [0], "like": "cpt-400M"},
+    }
+    plan = plan_of(overlay)
+    hours = plan.hours("cpt-400M") * 110 / 400
+    assert f"4 proxies: 110M tokens, about {hours:.3g} device-hours." in plan.markdown()

@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounter
 from train_settings import BOTH, SETTINGS, planned, several
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from cpt.evaluate.bits import bits_per_byte
+from cpt.evaluate.bits import bits_per_byte, document_losses
 from cpt.token_windows import HeldOut, load_held_out
 from cpt.train.fsdp_engine import FsdpEngine
 from cpt.train.metrics import MetricsFile
@@ -39,7 +39,7 @@ STEPS = [0, 1, 3, 5, 7]  # 600 tokens are reached in step 3, 1,200 in step 5
 def held_out(seed: int, lengths: list[int]) -> HeldOut:
     generator = np.random.default_rng(seed)
     tokens = np.cumsum(generator.integers(0, 3 + 40 * seed, sum(lengths))) % 101
-    return HeldOut(tokens.astype(np.uint32), np.cumsum(lengths), 3 * sum(lengths), 100)
+    return HeldOut(tokens.astype(np.uint32), np.cumsum(lengths), 3 * np.array(lengths), 100)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, files, gpu) -> Path:
 def test_values_are_those_of_bits_per_byte_and_training_is_the_same(trained, model_folder, files, name):
     measured, plain = trained / name / "measured", trained / name / "plain"
     found = pd.read_csv(measured / "held_out.csv")
+    by_document = pd.read_csv(measured / "held_out_documents.csv")
     metrics = pd.read_csv(measured / "metrics.csv")
     assert list(found.step) == [step for step in STEPS for _ in files]
     assert list(found.corpus) == list(files) * len(STEPS)
@@ -95,19 +96,25 @@ def test_values_are_those_of_bits_per_byte_and_training_is_the_same(trained, mod
             (row,) = found[(found.step == step) & (found.corpus == corpus)].itertuples()
             assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
             assert row.bits_per_byte == pytest.approx(expected["bits_per_byte"], abs=1e-5)
+            losses = document_losses(model, load_held_out(Path(path)), LENGTH, 3)
+            along = by_document[(by_document.step == step) & (by_document.corpus == corpus)]
+            assert list(along.document) == list(range(len(losses)))
+            assert list(along.nats) == pytest.approx(losses, rel=1e-4)
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (measured, plain)]
     assert weights[0] == weights[1]
     assert list(metrics.loss) == list(pd.read_csv(plain / "metrics.csv").loss)
     assert (plain / "held_out.csv").read_text() == "step,tokens,corpus,loss,bits_per_byte\n"
+    assert (plain / "held_out_documents.csv").read_text() == "step,corpus,document,nats\n"
     assert json.loads((plain / "run.json").read_text())["held_out_seconds"] == 0
 
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_resumed_run_leaves_the_same_bytes(trained, name):
-    one, other = (trained / name / kind / "held_out.csv" for kind in ("measured", "resumed"))
+    one, other = (trained / name / kind for kind in ("measured", "resumed"))
     summary = json.loads((trained / name / "resumed" / "run.json").read_text())
     assert summary["resumed_after_step"] == 4
-    assert one.read_bytes() == other.read_bytes()
+    for file in ("held_out.csv", "held_out_documents.csv"):
+        assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
 def losses(tmp_path, model, files, make_engine=PlainEngine, **settings) -> HeldOutLosses:
@@ -115,7 +122,8 @@ def losses(tmp_path, model, files, make_engine=PlainEngine, **settings) -> HeldO
     device = torch.device("cpu")
     engine = make_engine(model, SETTINGS | settings, device, 1)
     paths = {corpus: Path(path) for corpus, path in files.items()}
-    return HeldOutLosses(paths, plan, 3, engine, model, device, tmp_path / "held_out.csv", 0)
+    curves = (tmp_path / "held_out.csv", tmp_path / "held_out_documents.csv")
+    return HeldOutLosses(paths, plan, 3, engine, model, device, *curves, 0)
 
 
 def test_windows_as_long_as_the_context_without_dropout_or_random_numbers(tmp_path, files):

@@ -42,13 +42,15 @@ def planned(
     *packed: Path,
     switch_at: float | None = None,
     continued: dict[str, Any] | None = None,
+    point: int = 0,
+    keep_every: int = 0,
     **changes: Any,
 ) -> dict[str, Any]:
     """The plan of a run named test on one or two packed mixtures, with changed settings."""
     ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in packed]
     compiles = changes.pop("compile", "auto")
     train = Train.model_validate(SETTINGS | changes)
-    plan = make_plan("test", tokens, 1, train, ledgers, CONTEXT, switch_at, continued)
+    plan = make_plan("test", tokens, 1, train, ledgers, CONTEXT, switch_at, continued, point, keep_every)
     plan["execution"]["compile"] = compiles  # with DeepSpeed, too, where the config refuses it
     return plan
 

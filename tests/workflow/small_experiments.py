@@ -60,6 +60,13 @@ def _tokens(budget: Any) -> int:
     return step * max(1, round(tokens / (SHRINK if tokens > SMALL_BUDGET else 1) / step))
 
 
+def _kept(settings: dict[str, Any]) -> dict[str, Any]:
+    """Which states a run keeps, and from which one it branches off, shrunk as budgets are."""
+    found = {"keep_every": _tokens(settings["keep_every"])} if "keep_every" in settings else {}
+    trunk, _, point = settings.get("start_from", "").partition("@")
+    return found | ({"start_from": f"{trunk}@{_tokens(point)}"} if point else {})
+
+
 def made_small(name: str) -> dict[str, Any]:
     """An overlay over an experiment's own: each corpus a file in `TEXT`, the smoke experiment's model."""
     smoke, config = overlay("smoke"), merged(overlay(name))
@@ -83,6 +90,7 @@ def made_small(name: str) -> dict[str, Any]:
         "train": {key: smoke["train"][key] for key in SIZES},
         "runs": {
             run: {"tokens": _tokens(settings["tokens"]), "gpus": None, "nodes": None, "cpus": 1}
+            | _kept(settings)
             for run, settings in runs.items()
             if settings and "tokens" in settings
         },

@@ -29,12 +29,14 @@ PLANNED = {  # command: some of the jobs that its plan has
         "download": 3,
     },
     "snakemake --configfile experiments/schedules.yaml -n -- results/schedules/figures/schedules.pdf": {
-        "plan_run": 3,
+        "plan_run": 4,
         "schedules": 1,
     },
     "snakemake --configfile experiments/own.yaml -n": {"filter_documents": 2, "train": 1},
     "snakemake --configfile experiments/own.yaml --cores 2": {"document_list": 1, "train": 1},
     "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "evaluate_tasks_1": 5},
+    "snakemake --configfile experiments/robustness.yaml --cores 2 "
+    "results/robustness/figures/robustness.svg": {"preregister": 1, "train": 9, "robustness": 1},
     "snakemake chat --cores 2 --configfile experiments/demo.yaml": {"chat_answers": 3, "train": 2},
     "snakemake chat_scores --cores 2 --configfile experiments/demo.yaml": {"chat_instructions": 3},
 }
@@ -69,6 +71,7 @@ ELSEWHERE = {  # command: the file that types it, and where
     "snakemake --profile slurm results/table1.csv": ON_SLURM,
 }
 TEST = "make test"
+VERIFY = "make verify RESULTS=results/demo"
 REDRAW = "snakemake figure2 --forcerun figure2 --cores 1 --configfile experiments/demo.yaml"
 UPLOAD = "snakemake push --cores 1 --configfile experiments/demo.yaml --config "
 UPLOAD += """'release={repo: "OWNER/NAME-{run}"}'"""
@@ -88,7 +91,7 @@ def on_smoke(command: str) -> str:
 
 
 def test_each_command_is_typed_by_a_test():
-    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, REDRAW, UPLOAD}
+    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, VERIFY, REDRAW, UPLOAD}
     assert {command.removeprefix(".venv/bin/") for command in COMMANDS} == known
     for command, (file, call) in ELSEWHERE.items():
         assert call in (ROOT / file).read_text(), command
@@ -136,6 +139,15 @@ def test_one_figure_is_made_again_from_copied_results(project, tmp_path):
     shutil.rmtree(results)
     printed = typed(clone, on_smoke(REDRAW), "-n", "--quiet", "rules")
     assert re.search(r"^train +2$", printed, re.MULTILINE), printed
+
+
+def test_numbers_of_the_finished_experiment_are_computed_again(project):
+    printed = project.make(*on_smoke(VERIFY).split()[1:])
+    assert re.search(
+        r"^- \[x\] [\d,]+ numbers of 6 tables were computed again from the samples: 0 differ", printed, re.M
+    )
+    found = (project.folder / "results/smoke/verification.md").read_text()
+    assert found.rstrip() in printed and "no golden values for this experiment" in found
 
 
 def test_models_are_uploaded_with_their_cards(project, monkeypatch, tmp_path):

@@ -107,9 +107,10 @@ def check_replay(found: Finished) -> None:
 
 
 def check_schedules(found: Finished) -> None:
-    cosine, infinite, stable = (
-        found.column(f"{run}-400M", "learning_rate") for run in ("cpt", "infinite", "stable")
+    cosine, infinite, stable, linear = (
+        found.column(f"{run}-400M", "learning_rate") for run in ("cpt", "infinite", "stable", "linear")
     )
+    assert linear[1:] == pytest.approx([1e-4, *(1e-4 * (1 - step / 14) for step in range(14))])
     assert cosine[:2] == [5e-5, 1e-4] and cosine[1:] == sorted(cosine[1:], reverse=True)
     assert infinite.count(5e-5) > 4 and 5e-6 < infinite[-1] < 5e-5
     assert stable.count(1e-4) > 8 and 0 < stable[-1] < stable[-2] < 1e-4
@@ -130,6 +131,30 @@ def check_continue(found: Finished) -> None:
     assert (found.folder / "models" / "first-400M" / "training_state" / "optimizer.safetensors").is_file()
     rates = found.column("first-400M", "learning_rate") + found.column("then-600M", "learning_rate")
     assert rates[7:37] == [5e-5] * 30 and 5e-6 < rates[-1] < rates[-2] < 5e-5
+
+
+def check_branches(found: Finished) -> None:
+    trunk, kept = found.plan("trunk"), {str(step * 2048): step for step in (8, 16, 24, 32)}
+    assert trunk["kept"] == kept and trunk["steps"] == 40
+    begins = {
+        run: found.plan(run)["stages"][0]["first_sequence"] for run in ("at-220M", "at-440M", "at-1060M")
+    }
+    assert begins == {"at-220M": 64, "at-440M": 128, "at-1060M": 320}
+    for run in begins:
+        rates = found.column(run, "learning_rate")
+        assert rates[0] == 1e-4 and rates == sorted(rates, reverse=True)
+    states = [f"trunk/training_state/at-{tokens}" for tokens in (49152, 65536)]
+    one, two, end, mean = (found.weights(model) for model in (*states, "trunk", "last-3"))
+    for name, tensor in mean.items():
+        assert tensor.sub((one[name] + two[name] + end[name]) / 3).abs().max() < 1e-6
+    choice = found.json("merges/soup.greedy.json")
+    alone = {tried["models"][0]: tried["loss"] for tried in choice["tried"] if len(tried["models"]) == 1}
+    assert choice["chosen"][0] == min(alone, key=alone.get) and set(alone) == set(begins)
+    assert list(found.json("models/soup.json")["coefficients"]) == choice["chosen"]
+    assert found.bits("soup", "fineweb_edu") == pytest.approx(min(tried["loss"] for tried in choice["tried"]))
+    notes = (found.folder / "table1.md").read_text()
+    assert f"(soup): {'the mean of ' if choice['chosen'][1:] else ''}{', '.join(choice['chosen'])}" in notes
+    assert "(last-3): 0.333 trunk + 0.333 trunk@65536 + 0.333 trunk@49152, a sum of models" in notes
 
 
 def check_interpolation(found: Finished) -> None:
@@ -198,6 +223,15 @@ def check_seeds(found: Finished) -> None:
     assert len({found.column(run, "loss")[0] for run in runs}) == 3
 
 
+def check_robustness(found: Finished) -> None:
+    record = found.json("preregistration.json")
+    assert record["runs_with_results"] == []
+    assert sorted(record["plan"]["runs"]) == sorted(found.config.trained_runs)
+    assert (found.folder / "figures" / "robustness.svg").stat().st_size > 1000
+    losses = {run: found.column(run, "loss")[-1] for run in found.config.trained_runs}
+    assert len(set(losses.values())) == 9  # neither order nor learning rate is without effect
+
+
 def check_scaling(found: Finished) -> None:
     runs = found.config.trained_runs
     found.require_prefixes(runs)
@@ -230,6 +264,7 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
     config = small_config(name)
     (project.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
     targets = ["table1.csv", "data.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
+    targets += ["figures/robustness.svg"] if config.preregister else []
     project.snakemake(
         *(f"{RESULTS}/{target}" for target in targets),
         *("--configfile", *overlays, "small.yaml"),

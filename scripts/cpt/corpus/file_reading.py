@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpt.config_sections import HubCorpus, LocalCorpus
+from cpt.config_sections import HubCorpus, LocalCorpus, PackageCorpus
 from cpt.corpus.conversation_rows import conversations_in
 from cpt.corpus.documents import Document
 from cpt.corpus.encodings import valid_text
@@ -26,7 +26,7 @@ def entry_of(path: Path, name: str) -> dict[str, Any]:
 class FileReading:
     """Files of a corpus that are read. Attribute: `entries`, what the manifest says of each."""
 
-    def __init__(self, source: HubCorpus | LocalCorpus, columns: Sequence[str]):
+    def __init__(self, source: HubCorpus | LocalCorpus | PackageCorpus, columns: Sequence[str]):
         self.source, self.columns = source, columns
         self.entries: list[dict[str, Any]] = []
 
@@ -60,7 +60,7 @@ class FileReading:
                     "documents_with_replaced_characters": replaced,
                 }
                 _warn(name, entry)
-        if unreadable and self.source.unreadable == "stop":
+        if unreadable and getattr(self.source, "unreadable", "stop") == "stop":
             listed = "\n  ".join(unreadable[:MOST_LISTED])
             more = f"\n  and {len(unreadable) - MOST_LISTED:,} more" if len(unreadable) > MOST_LISTED else ""
             raise UserError(

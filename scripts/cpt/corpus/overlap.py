@@ -6,7 +6,7 @@ the keys of the split alone, before tokenization, so that what overlaps can be t
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,18 +103,32 @@ class HeldOutText:
         self.closest = np.zeros(len(self.names))
         self.closest_id: list[str | None] = [None] * len(self.names)
 
-    def compare(self, document: Document) -> float:
-        """The largest share of one held-out document's n-grams that a training document has."""
+    def compare(self, document: Document, limit: float | None = None) -> bool:
+        """Whether a training document has no more than `limit` of any held-out document's n-grams.
+
+        Only what it has then is counted by `shared` and `closest`: the others aren't trained on.
+        """
         numbers = np.unique(_found(self.slots, self.different, ngram_hashes(document.text)))
         if not len(numbers):
-            return 0.0
-        self.seen[numbers] = True
+            return True
         owners = np.concatenate([self.owners[self.starts[n] : self.starts[n + 1]] for n in numbers])
         who, counts = np.unique(owners, return_counts=True)
         shares = counts / self.sizes[who]
+        if limit is not None and shares.max() > limit:
+            return False
+        self.seen[numbers] = True
         for one in np.flatnonzero(shares > self.closest[who]).tolist():
             self.closest[who[one]], self.closest_id[who[one]] = shares[one], document.id
-        return float(shares.max())
+        return True
+
+    def counts(self, corpora: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Of each corpus, its held-out documents, their n-grams, and how many of these are `shared`."""
+        shared, owners = self.shared(), np.array([corpus for corpus, *_ in self.names])
+        columns = {"documents": np.ones_like(shared), "ngrams": self.sizes, "shared": shared}
+        return {
+            corpus: {name: int(values[owners == corpus].sum()) for name, values in columns.items()}
+            for corpus in corpora
+        }
 
     def shared(self) -> np.ndarray:
         """How many of each document's n-grams some training document has: int64 [documents]."""

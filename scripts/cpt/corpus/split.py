@@ -7,11 +7,20 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from cpt.corpus.documents import BATCH_ROWS, HELD_OUT_SCHEMA, open_parquet, read_rows, require_columns
+from cpt.corpus.documents import (
+    BATCH_ROWS,
+    HELD_OUT_SCHEMA,
+    column_of,
+    open_parquet,
+    read_rows,
+    require_columns,
+    utf8_of,
+)
 from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
-from cpt.token_windows import HeldOut
+from cpt.token_windows import FEWEST_GROUPS, HeldOut
 
+DOCUMENTS = 2 * FEWEST_GROUPS  # that are measured at least, if there are as many
 LONGEST_TOKEN = 64  # characters; a longer document is cut at so many times the tokens still wanted
 
 
@@ -34,7 +43,14 @@ def split_key(group_by: str, url: np.ndarray, text: np.ndarray) -> np.ndarray:
 
 
 def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
-    """The held-out documents of a corpus's shards in their order. Raises UserError if there are none."""
+    """The held-out documents of a corpus's shards: `group` (int32), `id`, `url` and `text`.
+
+    A group is what shares a key of the split. One document of each group comes before a second one of any, so
+    that every prefix is a sample across groups. Groups are ordered by the hash of their key, the documents of
+    a group by the hash of their text: the order depends on neither shards nor the documents' names.
+
+    Raises UserError if there are none.
+    """
     files = [open_parquet(path, HELD_OUT_SCHEMA.names) for path in shards]
     batches = (batch for file in files for batch in file.iter_batches(BATCH_ROWS, use_threads=False))
     table = pa.Table.from_batches(batches, HELD_OUT_SCHEMA)
@@ -46,37 +62,64 @@ def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
     # Rows may move far: 64-bit offsets, so that the sorted text may exceed 2 GiB.
     wide = [pa.large_string() if pa.types.is_string(kind) else kind for kind in table.schema.types]
     table = table.cast(pa.schema(list(zip(table.schema.names, wide, strict=True))))
-    return table.sort_by([("order", "ascending"), ("id", "ascending")])
+    orders = np.concatenate([np.from_dlpack(part) for part in table.column("order").chunks])
+    keys, groups = np.unique(orders, return_inverse=True)
+    texts = (text for part in table.column("text").chunks for text in utf8_of(part))
+    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(groups))
+    # Which document of its group each one is, from 0 on.
+    inside = np.lexsort((hashes, groups))
+    sizes = np.bincount(groups, minlength=len(keys))
+    rounds = np.empty(len(groups), np.int64)
+    rounds[inside] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    table = table.drop_columns(["order"]).add_column(0, "group", column_of(groups, pa.int32()))
+    return table.take(column_of(np.lexsort((groups, rounds)), pa.int64()))
 
 
 def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
     """Take documents in the file's order until there are `tokens` tokens.
 
-    The document that goes over is cut at the end of a character and encoded again, so that its bytes are
-    exactly those of its tokens; the count can miss `tokens` by a few.
+    None gives more than a 60th of them (`DOCUMENTS`), or one long document would be all that is measured; of
+    longer ones the beginning counts. Only if the file would have too few tokens then, the limit is doubled.
+    A document is cut at the end of a character and encoded again, so that its bytes are exactly those of its
+    tokens; the count can miss `tokens` by a few.
 
     Raises UserError if the file isn't parquet with a `text` column, or has no text.
     """
     require_columns(path, open_parquet(path).schema_arrow, "text")
-    found: list[np.ndarray] = []
-    size, left = 0, tokens
-    for (raw,) in read_rows(path, ["text"]):
-        text = raw.decode()[: LONGEST_TOKEN * left]
-        (ids,) = tokenizer.encode([text])
-        if len(ids) > left:
-            offsets = tokenizer.tokenizer.encode(text, add_special_tokens=False).offsets
-            text = text[: offsets[left - 1][1]]
-            (ids,) = tokenizer.encode([text])
-        if len(ids):
-            found.append(ids.astype(np.uint32))
-            size += len(text.encode())
-            left -= len(ids)
-        if left <= 0:
-            break
+    most = max(1, tokens // DOCUMENTS)
+    found = _beginnings(path, tokenizer, tokens, most)
+    while most < tokens and sum(len(ids) for _, ids, _ in found) < tokens:
+        most *= 2
+        found = _beginnings(path, tokenizer, tokens, most)
     if not found:
         raise UserError(
             f"{path}: no text to score; raise held_out.share, so that documents of this corpus are held out"
         )
-    ends = np.cumsum([len(ids) for ids in found]).astype(np.int64)
+    groups, parts, sizes = zip(*found, strict=True)
+    ends = np.cumsum([len(ids) for ids in parts]).astype(np.int64)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    return HeldOut(np.concatenate(found), ends, size, start)
+    return HeldOut(
+        np.concatenate(parts), ends, np.array(sizes, np.int64), start, groups=np.array(groups, np.int64)
+    )
+
+
+def _beginnings(
+    path: Path, tokenizer: ModelTokenizer, tokens: int, most: int
+) -> list[tuple[int, np.ndarray, int]]:
+    """Group, ids (uint32) and bytes of the first documents, each of at most `most` tokens."""
+    found: list[tuple[int, np.ndarray, int]] = []
+    left = tokens
+    for number, (group, raw) in enumerate(read_rows(path, ["group", "text"])):
+        limit = min(most, left)
+        text = raw.decode()[: LONGEST_TOKEN * limit]
+        (ids,) = tokenizer.encode([text])
+        if len(ids) > limit:
+            offsets = tokenizer.tokenizer.encode(text, add_special_tokens=False).offsets
+            text = text[: offsets[limit - 1][1]]
+            (ids,) = tokenizer.encode([text])
+        if len(ids):
+            found.append((number if group is None else group, ids.astype(np.uint32), len(text.encode())))
+            left -= len(ids)
+        if left <= 0:
+            break
+    return found

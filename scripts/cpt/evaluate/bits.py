@@ -16,47 +16,75 @@ TOKENS_PER_PASS = 2_048  # bounds the logits: 2,048 x 50,000 x 4 bytes = 0.4 GB
 
 
 @torch.inference_mode()
-def _negative_log_likelihood(model: PreTrainedModel, batch: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Sum over all tokens that count of a batch of windows (HeldOut.windows, HeldOut.counted), in nats."""
-    windows = [torch.from_numpy(window.astype(np.int64)) for window, _ in batch]
-    ids = pad_sequence(windows, batch_first=True, padding_value=-100).to(model.device)
-    counted = pad_sequence([torch.from_numpy(which) for _, which in batch], batch_first=True)
+def _negative_log_likelihood(
+    model: PreTrainedModel, windows: list[np.ndarray], which: list[np.ndarray]
+) -> list[float]:
+    """Of each window of a batch, the sum over its tokens that count, in nats.
+
+    `windows` and `which` are those of HeldOut.windows and HeldOut.counted.
+    """
+    rows = [torch.from_numpy(window.astype(np.int64)) for window in windows]
+    ids = pad_sequence(rows, batch_first=True, padding_value=-100).to(model.device)  # [windows, longest]
+    counted = pad_sequence([torch.from_numpy(each) for each in which], batch_first=True)
     targets = ids[:, 1:].masked_fill(~counted.to(model.device), -100)
     # Padding stands at the end, where causal attention hides it.
     logits = model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
     )
-    return losses.double().sum().item()
+    return losses.double().view_as(targets).sum(1).tolist()
+
+
+def document_losses(
+    model: PreTrainedModel, held_out: HeldOut, sequence_length: int, batch_size: int
+) -> np.ndarray:
+    """Loss of each held-out document, summed over its tokens that count: float64 [documents], in nats.
+
+    Each document is on its own after its start token (BOS or EOS).
+    """
+    length = min(sequence_length, model.config.max_position_embeddings)
+    cut = list(zip(held_out.windows(length), held_out.counted(length), held_out.owners(length), strict=True))
+    cut.sort(key=lambda part: len(part[0]), reverse=True)
+    losses, start = np.zeros(len(held_out.ends)), 0
+    with Progress("bits per byte", int(held_out.predicted.sum()), "token") as bar:
+        while start < len(cut):
+            rows = max(1, min(batch_size, TOKENS_PER_PASS // len(cut[start][0])))
+            lengths = [len(window) - 1 for window, *_ in cut[start : start + rows]]
+            rows = len(grouped_by_frequencies(lengths, model.config)[0])
+            windows, which, owners = map(list, zip(*cut[start : start + rows], strict=True))
+            np.add.at(losses, owners, _negative_log_likelihood(model, windows, which))
+            bar.advance(sum(int(each.sum()) for each in which))
+            start += rows
+    return losses
+
+
+def summary(held_out: HeldOut, losses: np.ndarray) -> dict[str, Any]:
+    """What `document_losses` come to: documents, groups, tokens, bytes, loss (nats per token), bits_per_byte.
+
+    The last is the sum of -log2 p over all tokens, divided by the UTF-8 bytes (Gao et al. 2020, The Pile,
+    section 3.1); it compares models with different tokenizers.
+    """
+    tokens, size, total = int(held_out.predicted.sum()), int(held_out.bytes.sum()), math.fsum(losses)
+    return {
+        "documents": len(held_out.ends),
+        "groups": held_out.group_count,
+        "tokens": tokens,
+        "bytes": size,
+        "loss": total / tokens,
+        "bits_per_byte": total / (math.log(2) * size),
+    }
 
 
 def bits_per_byte(
     model: PreTrainedModel, held_out: HeldOut, sequence_length: int, batch_size: int
 ) -> dict[str, Any]:
-    """Score `model` on held-out documents, each on its own after their start token (BOS or EOS).
+    """Score `model` on held-out documents: the `summary` of their `document_losses`."""
+    return summary(held_out, document_losses(model, held_out, sequence_length, batch_size))
 
-    Returns documents, tokens, bytes (UTF-8), loss (nats per token) and bits_per_byte, which is the sum of
-    -log2 p over all tokens, divided by the bytes (Gao et al. 2020, The Pile, section 3.1); it compares
-    models with different tokenizers.
-    """
-    length = min(sequence_length, model.config.max_position_embeddings)
-    cut = list(zip(held_out.windows(length), held_out.counted(length), strict=True))
-    cut.sort(key=lambda part: len(part[0]), reverse=True)
-    total, start = 0.0, 0
-    tokens = held_out.predicted
-    with Progress("bits per byte", tokens, "token") as bar:
-        while start < len(cut):
-            rows = max(1, min(batch_size, TOKENS_PER_PASS // len(cut[start][0])))
-            lengths = [len(window) - 1 for window, _ in cut[start : start + rows]]
-            rows = len(grouped_by_frequencies(lengths, model.config)[0])
-            batch = cut[start : start + rows]
-            total += _negative_log_likelihood(model, batch)
-            bar.advance(sum(int(which.sum()) for _, which in batch))
-            start += rows
-    return {
-        "documents": len(held_out.ends),
-        "tokens": tokens,
-        "bytes": held_out.bytes,
-        "loss": total / tokens,
-        "bits_per_byte": total / (math.log(2) * held_out.bytes),
-    }
+
+def table_of(held_out: HeldOut, losses: np.ndarray) -> str:
+    """A CSV with a row for each document: its number, group, bytes, tokens that count, and loss in nats."""
+    columns = (held_out.groups, held_out.bytes, held_out.predicted, losses)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    lines = [",".join(map(repr, (number, *row))) for number, row in enumerate(rows)]
+    return "\n".join(["document,group,bytes,tokens,nats", *lines, ""])

@@ -18,7 +18,7 @@ from cpt.config_evaluate import Task
 from cpt.data_sets import CLOZE
 from cpt.errors import UserError
 from cpt.evaluate.task_definitions import LM_EVAL_TASKS, PIP_NAMES, build, folders_of, naming, own_names
-from cpt.evaluate.task_sources import Source, require_commit, source_of, splits_of
+from cpt.evaluate.task_sources import Source, any_split, require_commit, source_of, splits_of
 
 # What lm-eval computes of a type of output, if a task doesn't have a function of its own for it.
 COMPUTED = {
@@ -312,4 +312,5 @@ def _in_benchmarks(leaf: ConfigurableTask, source: Source) -> bool:
         source.repository == "cais/mmlu"
         and leaf.config.task.removesuffix(CLOZE) == f"mmlu_{leaf.DATASET_NAME}"
         and splits_of(leaf) <= {"test", "dev"}
+        and not any_split(leaf)
     )

@@ -20,7 +20,15 @@ from lm_eval.api.task import ConfigurableTask
 from cpt.errors import UserError
 from cpt.evaluate.task_checks import is_own
 from cpt.evaluate.task_definitions import Data
-from cpt.evaluate.task_sources import Source, key_of, pinned, require_commit, source_of, splits_of
+from cpt.evaluate.task_sources import (
+    Source,
+    any_split,
+    key_of,
+    pinned,
+    require_commit,
+    source_of,
+    splits_of,
+)
 
 
 def quiet() -> None:
@@ -34,9 +42,9 @@ def saved_in(folder: Path) -> Data:
     """The data of a folder that `save` wrote."""
 
     def data(leaf: ConfigurableTask) -> dict[str, datasets.Dataset]:
-        return {
-            split: datasets.load_from_disk(str(folder / key_of(leaf) / split)) for split in splits_of(leaf)
-        }
+        kept = folder / key_of(leaf)
+        splits = [path.name for path in sorted(kept.iterdir())] if any_split(leaf) else splits_of(leaf)
+        return {split: datasets.load_from_disk(str(kept / split)) for split in splits}
 
     return data
 
@@ -64,7 +72,7 @@ def save(
     cache: Path,
     benchmarks: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Read the data of leaf tasks and write the splits that they use into `folder`, each once.
+    """Read the data of leaf tasks and write the splits that they may use into `folder`, each once.
 
     They come from the hub at `commits` (by repository), from files on this disk, or all from `benchmarks`,
     the folder of fetch_benchmarks. Returns for each data set where it is from, and for each split the number
@@ -73,12 +81,11 @@ def save(
     Raises UserError for whatever the user can fix: a repository without a commit, no access, no network, a
     split that isn't there.
     """
-    wanted: dict[str, tuple[ConfigurableTask, set[str]]] = {}
+    wanted: dict[str, list[ConfigurableTask]] = {}
     for leaf in leaves:
-        splits = wanted.get(key_of(leaf), (leaf, set()))[1]
-        wanted[key_of(leaf)] = (leaf, splits | splits_of(leaf))
+        wanted.setdefault(key_of(leaf), []).append(leaf)
     saved = {}
-    for key, (leaf, splits) in sorted(wanted.items()):
+    for key, (leaf, *others) in sorted(wanted.items()):
         source = source_of(leaf, is_own(leaf.config.metadata))
         origin: dict[str, Any] = {"files": list(source.files)}
         if benchmarks:
@@ -90,7 +97,8 @@ def save(
                 origin = {"repository": source.repository, "commit": commit}
             data = _read(leaf, source, origin.get("commit"), cache)
         counts = {}
-        for split in sorted(splits):
+        splits = splits_of(leaf).union(*map(splits_of, others))
+        for split in sorted(splits | set(data) if any(map(any_split, (leaf, *others))) else splits):
             if split not in data:
                 raise UserError(
                     f"{leaf.config.task}: {source.repository or leaf.DATASET_PATH} has no split {split}; it "

@@ -181,6 +181,8 @@ def _class_of(kind: type[ConfigurableTask], config: dict[str, Any]) -> type[Conf
         )
 
     class Own(own):
+        by_code = True
+
         def __init__(self, config: dict[str, Any]) -> None:
             given = {"config": config} if _factory._ctor_accepts_config(own) else {}
             super().__init__(**given)

@@ -15,12 +15,12 @@ from lm_eval.api.metrics import mean, mean_stderr, pooled_sample_stderr, unweigh
 from lm_eval.api.model import LM
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 
+from cpt.data_sets import BY_TASK
 from cpt.evaluate.task_definitions import LoadedTask
 from cpt.evaluate.task_items import right_answers
 
 NAMES = {np.mean: "mean"} | {function: name for name, function in AGGREGATION_REGISTRY.items()}
 RESAMPLES = 1_000  # for the standard error of what is no mean over items
-BY_TASK = "mean of tasks"  # aggregation of a group's score over leaf tasks of different sizes
 Sample = dict[str, Any]
 
 
@@ -115,7 +115,7 @@ def scores_of(
     """The scores of a task, out of lm-eval's results and the samples of its leaf tasks.
 
     `group` is lm-eval's, if the task is one. Where it gives its tasks equal weights and their numbers of
-    items differ, a score is no mean over items, and its aggregation is called BY_TASK.
+    items differ, the aggregation of a metric that is a mean over a leaf task's items is called BY_TASK.
     """
     scores: dict[str, Any] = {"n": len(samples), "metrics": {}, "aggregations": {}, "higher_is_better": {}}
     several = any(len(leaf._filters) > 1 for leaf in leaves.values())
@@ -128,7 +128,8 @@ def scores_of(
         # lm-eval takes more for better where a definition doesn't say.
         scores["higher_is_better"][shown] = first.higher_is_better().get(metric) is not False
         if _counts_tasks(group, key) and _differ_in_size(samples, shown):
-            scores["aggregations"][shown] = BY_TASK
+            kind = scores["aggregations"][shown]
+            scores["aggregations"][shown] = BY_TASK if kind == "mean" else f"{BY_TASK}: {kind}"
             score, error = _summed(key, leaves, results)
         elif NAMES.get(function) == "mean":
             values = [sample[shown] for sample in samples if sample.get(shown) is not None]

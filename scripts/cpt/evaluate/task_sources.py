@@ -104,9 +104,14 @@ def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
     return arguments if files is None else {**arguments, "data_files": at_commit(files)}
 
 
+def any_split(leaf: ConfigurableTask) -> bool:
+    """Whether a leaf task may read any split of its data set, as its own Python class chooses them."""
+    return getattr(leaf, "by_code", False)
+
+
 def splits_of(leaf: ConfigurableTask) -> set[str]:
     """The splits that a leaf task reads: the scored one, and that of its examples, which lm-eval reads even
-    if it gives none."""
+    if it gives none. Of a Python class that reads several at once (`any_split`), the first."""
     leaf.dataset = asked = _Asked()
     with contextlib.suppress(KeyError, ValueError):  # ValueError: lm-eval says that nothing is scored
         _ = leaf.eval_docs

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.gguf_types import gguf_name
+from cpt.report.held_out_text import count_text
 
 # A test loads models of these types with both versions: logits and token ids are equal.
 OLDER, CURRENT = "4.57", "5"
@@ -81,14 +82,19 @@ def gguf_parts(run: str, reports: Sequence[dict[str, Any]], losses: Sequence[dic
         for corpus in corpora:
             row = bits[report["kind"], corpus]
             score, before = float(row["bits_per_byte"]), float(row["bits_per_byte_of_model"])
-            cells.append(f"{score:.4f} ({score - before:+.4f})")
+            low, high = row["difference_ci_low"], row["difference_ci_high"]
+            interval = f"; {float(low):+.4f} to {float(high):+.4f}" if low else ""
+            cells.append(f"{score:.4f} ({score - before:+.4f}{interval})")
         types = ", ".join(f"{count} {kind}" for kind, count in report["types"].items())
         name = gguf_name(run, report["kind"])
         lines.append(f"| `{name}` | {report['bytes'] / 1e6:,.1f} | {' | '.join(cells)} | {types} |")
+    counts = {row["corpus"]: count_text(int(row["documents"]), int(row["groups"])) for row in losses}
+    counted = "; ".join(f"{corpus}: {count}" for corpus, count in counts.items())
     notes = list(dict.fromkeys(note for report in reports for note in report["notes"]))
     text = (
         "For llama.cpp, and for Ollama: `ollama create NAME -f Modelfile`. In parentheses: the difference "
-        "from the weights in safetensors, on held-out text, computed in float32 with the weights as stored. "
+        "from the weights in safetensors, on held-out text, computed in float32 with the weights as stored; "
+        f"with its 95 % interval by a bootstrap over groups of documents ({counted}). "
         "Rows whose length isn't a multiple of 256 have Q5_0 instead of Q4_K and Q8_0 instead of Q6_K, as in "
         "llama.cpp."
     )

@@ -11,15 +11,26 @@ COUNTED = ("stopped", "followed")
 SHARES = ("", "_share", "_low", "_high", "_difference", "_p", "_p_holm", "_detectable")
 COLUMNS = ("run", "tokens", "template", "n", "mean_answer_tokens")
 COLUMNS += tuple(f"{what}{part}" for what in COUNTED for part in SHARES)
+# Of each corpus, and the columns of scores.csv that they are.
+HELD_OUT = {
+    "documents": "n",
+    "groups": "groups",
+    "bits_per_byte": "score",
+    "bits_per_byte_low": "ci_low",
+    "bits_per_byte_high": "ci_high",
+    "relative_change": "relative_change",
+    "relative_change_low": "relative_ci_low",
+    "relative_change_high": "relative_ci_high",
+}
 
 
 def columns_of(corpora: Sequence[str]) -> tuple[str, ...]:
     """The columns of the table, those of held-out text last."""
-    return (*COLUMNS, *(f"bits_per_byte_{corpus}" for corpus in corpora))
+    return (*COLUMNS, *(f"{column}_{corpus}" for corpus in corpora for column in HELD_OUT))
 
 
 def chat_score_rows(
-    answers: Answers, tokens: Mapping[str, int], bits: Mapping[str, Mapping[str, float]]
+    answers: Answers, tokens: Mapping[str, int], held_out: Mapping[str, Mapping[str, Row]]
 ) -> list[Row]:
     """A row for each run; the first one is the base model, which the others are compared with.
 
@@ -30,7 +41,7 @@ def chat_score_rows(
     Args:
         answers: of each run to the prompts with an instruction.
         tokens: training tokens of each run.
-        bits: bits per byte of held-out text, by run and corpus.
+        held_out: rows of held-out text (cpt.report.held_out), by corpus and run.
     """
     base = next(iter(answers))
     rows = []
@@ -44,7 +55,8 @@ def chat_score_rows(
         }
         for what in COUNTED:
             row |= _counted(what, given, None if run == base else answers[base])
-        row |= {f"bits_per_byte_{corpus}": value for corpus, value in bits[run].items()}
+        for corpus, of_runs in held_out.items():
+            row |= {f"{column}_{corpus}": of_runs[run].get(name) for column, name in HELD_OUT.items()}
         rows.append(row)
     tests = [(row, what) for row in rows for what in COUNTED if f"{what}_p" in row]
     adjusted = holm([row[f"{what}_p"] for row, what in tests])

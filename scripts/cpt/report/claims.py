@@ -1,6 +1,9 @@
-"""The paper's quantitative claims: recomputed from its own numbers, beside what was measured here."""
+"""The ledger of the paper's claims: its own arithmetic in one column, their replication here in the other."""
 
 import itertools
+import re
+from collections.abc import Callable
+from operator import ge, gt, le, lt
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +11,37 @@ import yaml
 
 from cpt.errors import UserError
 from cpt.report.evidence import FromPaper, FromResults, Measured, Unknown
+from cpt.report.labels import MINUS
+from cpt.report.replication import (
+    CHANGING,
+    NO_CLAIM,
+    NOT_TESTABLE,
+    OTHER,
+    replication,
+    seed_names,
+    stand_ins,
+)
 from cpt.report.rows import Row
 
 COLUMNS = (
-    *("claim", "kind", "where", "says", "unit", "stated", "stated_high", "recomputed"),
-    *("measured", "ci_low", "ci_high", "n", "runs", "verdict", "note"),
+    *("claim", "kind", "where", "quote", "says", "unit", "stated", "stated_high", "condition"),
+    *("recomputed", "source", "source_note", "assumes"),
+    *("measured", "ci_low", "ci_high", "n", "runs", "seeds", "margin", "replication", "replication_note"),
 )
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-NOT_TESTED, INCONSISTENT = "not tested here", "inconsistent in the source"
-AGREEMENT = 5.0  # % of a value that a measurement without an interval may lie from it
-KEYS = {"id", "kind", "where", "says", "for", "unit", "value", "tolerance", "agreement", "by", "hardware"}
-KEYS |= {"note", "of_paper_alone"}
-
-
+CONSISTENT, INCONSISTENT, UNCHECKED = "consistent", "inconsistent", "cannot be checked"
+STATED, SETTING, INFERRED = KINDS = ("stated", "setting", "inferred")
 FUNCTIONS = (  # methods of Evidence
-    *("score", "average", "average_difference", "change", "risen", "early_share", "run_value", "difference"),
-    *("ratio", "percent_of", "increase", "decrease", "items_right", "possible_counts", "standard_errors"),
-    "over_majority",
+    *("score", "average", "average_difference", "change", "mean_change", "points", "rises", "mean_rises"),
+    *("clear_rises", "gains_over_losses", "early_share", "items_gained", "items_right", "standard_errors"),
+    *("over_majority", "fitting_groups", "scaling", "run_value", "difference", "ratio", "percent_of"),
+    *("increase", "decrease"),
 )
+NEEDED = {"id", "where", "says", "unit"}
+KEYS = NEEDED | {"kind", "quote", "for", "value", "tolerance", "condition", "reading", "readings", "by"}
+KEYS |= {"assumes", "cannot", "hardware", "of_paper_alone"}
+READING_KEYS = {"as", "by", "unit", "value", "tolerance", "condition", "fact"}
+CONDITION = re.compile(r"(>=|<=|>|<|=) (-?\d+(?:\.\d+)?)")
+COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
 
 
 def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -37,18 +53,7 @@ def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise UserError(f"{path}: expected the keys paper and claims ({error!r})") from None
     claims = []
     for entry in entries:
-        where = f"{path}, claim {entry.get('id')!r}"
-        unknown = sorted(set(entry) - KEYS)
-        if unknown or not {"id", "where", "says", "unit"} <= set(entry):
-            raise UserError(
-                f"{where}: needs id, where, says and unit, and may have {', '.join(sorted(KEYS))}; "
-                f"unknown: {', '.join(unknown) or 'none'}"
-            )
-        if "by" in entry and entry["by"].get("function") not in FUNCTIONS:
-            raise UserError(
-                f"{where}: by.function is {entry['by'].get('function')!r}; choose one of "
-                f"{', '.join(FUNCTIONS)}"
-            )
+        _check(entry, f"{path}, claim {entry.get('id')!r}")
         loops = entry.pop("for", {})
         claims += [
             _filled(entry, dict(zip(loops, chosen, strict=True)))
@@ -58,6 +63,32 @@ def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: the claim {repeated[0]!r} occurs twice; give each an id of its own")
     return paper, claims
+
+
+def _check(entry: dict[str, Any], where: str) -> None:
+    if entry.keys() - KEYS or NEEDED - entry.keys():
+        raise UserError(
+            f"{where}: needs id, where, says and unit, and may have {', '.join(sorted(KEYS))}; "
+            f"unknown: {', '.join(sorted(entry.keys() - KEYS)) or 'none'}"
+        )
+    if entry.get("kind", STATED) not in KINDS:
+        raise UserError(f"{where}: kind is {entry['kind']!r}; choose one of {', '.join(KINDS)}")
+    for reading in entry.get("readings", []):
+        if reading.keys() - READING_KEYS or not {"as", "by"} <= reading.keys():
+            raise UserError(
+                f"{where}: each of readings needs as and by, and may have {', '.join(sorted(READING_KEYS))}"
+            )
+    for part in (entry, *entry.get("readings", [])):
+        if "by" in part and part["by"].get("function") not in FUNCTIONS:
+            raise UserError(
+                f"{where}: by.function is {part['by'].get('function')!r}; choose one of "
+                f"{', '.join(FUNCTIONS)}"
+            )
+        if "condition" in part and not CONDITION.fullmatch(part["condition"]):
+            raise UserError(
+                f"{where}: condition is {part['condition']!r}; write one of {' '.join(COMPARE)} =, a space "
+                "and a number, such as '> 0'"
+            )
 
 
 def _filled(value: Any, chosen: dict[str, str]) -> Any:
@@ -73,9 +104,11 @@ def _filled(value: Any, chosen: dict[str, str]) -> Any:
 def runs_of(claim: dict[str, Any]) -> list[str]:
     """The paper's runs that a claim is about; changes are against its base model."""
     by = claim.get("by", {})
-    runs = [by[key] for key in ("run", "reference", "last") if key in by]
-    against_base = by.get("function") in ("change", "early_share", "standard_errors")
-    return list(dict.fromkeys([*runs, *(["base"] if against_base else [])]))
+    runs = [by[key] for key in ("run", "reference", "last") if key in by] + by.get("runs", [])
+    against_base = {"change", "mean_change", "points", "clear_rises", "gains_over_losses", "early_share"}
+    if by.get("function") in {*against_base, "standard_errors"}:
+        runs.append("base")
+    return list(dict.fromkeys(runs))
 
 
 def _stated(
@@ -93,30 +126,106 @@ def _stated(
     return float(low), float(high)
 
 
-def _verdict(
-    claim: dict[str, Any],
-    stated: tuple[float, float] | None,
-    recomputed: float | None,
-    measured: Measured | None,
-    obstacle: str,
-) -> tuple[str, str]:
-    """The verdict and a note. `obstacle`: why nothing is held against the claim, or empty."""
-    tolerance = claim.get("tolerance", 0.0) * (1 + 1e-9) + 1e-12
-    if stated and recomputed is not None and not stated[0] - tolerance <= recomputed <= stated[1] + tolerance:
-        return INCONSISTENT, "the paper's own numbers give another value"
-    if measured is None or obstacle:
-        return NOT_TESTED, obstacle
-    if stated is None and recomputed is None:
-        return NOT_TESTED, "no number to hold a measurement against"
-    low, high = stated or (recomputed, recomputed)
-    if measured.interval is None:
-        room = max(tolerance, claim.get("agreement", AGREEMENT) / 100 * max(abs(low), abs(high)))
-        near = low - room <= measured.value <= high + room
-        return (REPRODUCED, "") if near else (NOT_REPRODUCED, "")
-    covered = measured.interval[0] - tolerance <= high and low <= measured.interval[1] + tolerance
-    if covered and claim["by"]["function"] == "change" and measured.interval[0] <= 0 <= measured.interval[1]:
-        return NOT_REPRODUCED, "the interval covers the claim, but no change as well"
-    return (REPRODUCED, "") if covered else (NOT_REPRODUCED, "")
+def _span(claim: dict[str, Any], stated: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The values that agree with a claim's number, as they round to it; None for one without a number."""
+    room = claim.get("tolerance", 0.0) * (1 + 1e-9) + 1e-12
+    if stated is None and claim.get("condition", "").startswith("= "):
+        stated = (float(claim["condition"][2:]),) * 2
+    return (stated[0] - room, stated[1] + room) if stated else None
+
+
+def _holds(claim: dict[str, Any], stated: tuple[float, float] | None) -> Callable[[float], bool] | None:
+    """Whether a value agrees with a claim's number or condition; None if it has neither."""
+    if span := _span(claim, stated):
+        return lambda value: span[0] <= value <= span[1]
+    if "condition" not in claim:
+        return None
+    sign, number = CONDITION.fullmatch(claim["condition"]).groups()
+    return lambda value: COMPARE[sign](value, float(number))
+
+
+def amount(value: float, unit: str) -> str:
+    """A value with its unit, as a sentence shows it."""
+    value = round(value, 9)  # 93.75, not 93.74999
+    if unit == "% change":
+        text = f"{value:+.2f} %"
+    elif unit == "points":
+        text = f"{value:+.2f} points"
+    elif unit == "%":
+        text = f"{value:.1f} %"
+    elif unit == "score":
+        text = f"{value:.4f}"
+    else:
+        unit = unit.removesuffix("s") if abs(value) == 1 else unit
+        text = f"{value:,.0f} {unit}" if value == round(value) else f"{value:.3g} {unit}"
+    return text.replace("-", MINUS)
+
+
+def _source(
+    claim: dict[str, Any], stated: tuple[float, float] | None, from_paper: FromPaper
+) -> tuple[float | None, str, str]:
+    """The first column: recomputed value, verdict, and what each reading gives.
+
+    A claim is consistent if one reading of it follows from the paper's own numbers.
+    """
+    if "by" not in claim:
+        return None, UNCHECKED, claim.get("cannot", "")
+    if claim["by"]["function"] == "score":
+        items = from_paper.items(claim["by"]["task"])
+        if 1 / items < 2 * claim["tolerance"]:
+            claim = claim | {"cannot": f"any score of four decimals is a share of {items:,} items"}
+    value, notes, agree = None, [claim["cannot"]] if "cannot" in claim else [], []
+    first = {"as": claim.get("reading", ""), **claim, "fact": "cannot" in claim}
+    for reading in (first, *({**claim, **part} for part in claim.get("readings", []))):
+        by = dict(reading["by"])
+        number = getattr(from_paper, by.pop("function"))(**by).value
+        value = number if reading is first else value
+        holds = None if reading.get("fact") else _holds(reading, stated)
+        verdict = "" if holds is None else CONSISTENT if holds(number) else INCONSISTENT
+        agree += [verdict] if verdict else []
+        if reading["as"]:
+            shown = f"{reading['as']}: {amount(number, reading['unit'])}"
+            notes.append(shown + (f" ({verdict})" if verdict else ""))
+    if claim.get("kind") == INFERRED:
+        return value, "", "; ".join(notes)
+    verdict = UNCHECKED if "cannot" in claim else CONSISTENT if CONSISTENT in agree else INCONSISTENT
+    return (None if claim.get("value") == "stated" else value), verdict, "; ".join(notes)
+
+
+def _measured(claim: dict[str, Any], of_seeds: list[FromResults]) -> list[Measured]:
+    by = dict(claim["by"])
+    function = by.pop("function")
+    return [getattr(results, function)(**by) for results in of_seeds]
+
+
+def _replication(
+    claim: dict[str, Any], stated: tuple[float, float] | None, of_seeds: list[FromResults]
+) -> Row:
+    """The second column, from the results with each seed."""
+    wanted, names = runs_of(claim), of_seeds[0].names
+    row: Row = {"replication": NO_CLAIM, "replication_note": claim.get("kind", STATED)}
+    if claim.get("of_paper_alone") or "by" not in claim:
+        alone = "about the paper's numbers alone" if "by" in claim else claim["cannot"]
+        return {**row, "replication": NO_CLAIM if "by" in claim else NOT_TESTABLE, "replication_note": alone}
+    try:
+        measured = _measured(claim, of_seeds)
+    except Unknown as error:
+        return row if claim.get("kind") else row | {"replication": OTHER, "replication_note": str(error)}
+    values = [each.value for each in measured]
+    interval = measured[0].interval if len(measured) == 1 else None
+    row |= dict(zip(("ci_low", "ci_high"), interval or (None, None), strict=True))
+    row |= {"measured": sum(values) / len(values), "n": measured[0].n, "seeds": len(values)}
+    row["runs"] = " ".join(results.names[run] for results in of_seeds for run in wanted if run in names)
+    if claim.get("kind"):
+        return row
+    obstacles = [results.obstacle(wanted, claim.get("hardware", False)) for results in of_seeds]
+    if obstacle := next(filter(None, obstacles), ""):
+        return row | {"replication": OTHER, "replication_note": obstacle}
+    if (holds := _holds(claim, stated)) is None:
+        return row | {"replication": NOT_TESTABLE, "replication_note": "no number to hold it against"}
+    trained, changing = wanted != ["base"], claim["by"]["function"] in CHANGING
+    verdict, note, margin = replication(values, trained, holds, _span(claim, stated), changing)
+    return row | {"replication": verdict, "replication_note": note, "margin": margin}
 
 
 def claim_rows(
@@ -138,38 +247,21 @@ def claim_rows(
         scores, runs: rows of scores.csv and, by run, of runs.csv.
     """
     from_paper = FromPaper(paper, published)
-    from_results = FromResults(config, budgets, paper, scores, runs)
-    names, rows = from_results.names, []
+    names, rows = stand_ins(config, budgets, paper), []
     for claim in claims:
-        by = dict(claim.get("by", {}))
-        function = by.pop("function", "")
-        wanted = runs_of(claim)
-        measured, why = None, claim.get("note", "")
-        recomputed = getattr(from_paper, function)(**by).value if function else None
-        if function and not claim.get("of_paper_alone"):
-            try:
-                measured = getattr(from_results, function)(**by)
-                why = from_results.obstacle(wanted, claim.get("hardware", False))
-            except Unknown as error:
-                why = str(error)
         stated = _stated(claim, paper, published)
-        verdict, note = _verdict(claim, stated, recomputed, measured, why)
-        interval = (measured.interval if measured else None) or (None, None)
+        recomputed, source, note = _source(claim, stated, from_paper)
+        seeds = seed_names(config, names, runs_of(claim))
+        of_seeds = [FromResults(config, paper, scores, runs, chosen) for chosen in seeds]
         rows.append(
             {
-                "claim": claim["id"],
-                "kind": claim.get("kind", "stated"),
-                **{key: claim[key] for key in ("where", "says", "unit")},
+                **{"claim": claim["id"], "kind": claim.get("kind", STATED)},
+                **{key: claim.get(key) for key in ("where", "quote", "says", "unit", "condition", "assumes")},
                 "stated": stated[0] if stated else None,
                 "stated_high": stated[1] if stated and stated[1] != stated[0] else None,
-                "recomputed": recomputed,
-                "measured": measured.value if measured else None,
-                "ci_low": interval[0],
-                "ci_high": interval[1],
-                "n": measured.n if measured else None,
-                "runs": " ".join(names[run] for run in wanted if run in names) if measured else "",
-                "verdict": verdict,
-                "note": note,
+                **{"recomputed": recomputed, "source": source, "source_note": note},
+                **dict.fromkeys(("measured", "ci_low", "ci_high", "n", "runs", "seeds", "margin")),
+                **_replication(claim, stated, of_seeds),
             }
         )
     return rows

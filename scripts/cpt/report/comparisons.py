@@ -13,6 +13,7 @@ from cpt.report.scores import AVERAGE, MCNEMAR, SIGN_FLIPS
 from cpt.report.statistics import (
     Pairs,
     detectable_difference,
+    detectable_mean_difference,
     holm,
     mcnemar_p,
     paired_standard_error,
@@ -30,8 +31,10 @@ def compare(paired: Paired, seed: int) -> Row:
     """The statistics of one pair of runs on one task: of counts in its strata, or of its items' values."""
     row = _statistics([paired], seed)
     if isinstance(paired, Values):
-        return row | {"test": SIGN_FLIPS, "p": mean_difference_p([paired], seed)}
-    return row | {"test": MCNEMAR, "p": mcnemar_p(row["gained"], row["lost"])}
+        row |= {"test": SIGN_FLIPS, "p": mean_difference_p([paired], seed)}
+        return row | {"detectable_difference": paired.detectable_difference}
+    row |= {"test": MCNEMAR, "p": mcnemar_p(row["gained"], row["lost"])}
+    return row | {"detectable_difference": detectable_difference(row["discordant"], row["n"])}
 
 
 def compare_scores(reference: Measure, run: Measure, n: int) -> Row:
@@ -43,24 +46,26 @@ def compare_scores(reference: Measure, run: Measure, n: int) -> Row:
 
 def compare_average(tasks: list[Paired], seed: int) -> Row:
     """The same of the unweighted mean over tasks."""
-    p = mean_difference_p([whole_of(paired) for paired in tasks], seed)
-    return _statistics(tasks, seed) | {"test": SIGN_FLIPS, "p": p}
+    whole = [whole_of(paired) for paired in tasks]
+    reach = detectable_mean_difference(
+        [(each.mean_square_change, each.n) for each in whole], all(isinstance(each, Pairs) for each in whole)
+    )
+    row = _statistics(tasks, seed) | {"test": SIGN_FLIPS, "p": mean_difference_p(whole, seed)}
+    return row | {"detectable_difference": reach}
 
 
 def _statistics(tasks: list[Paired], seed: int) -> Row:
     """Scores, difference and its uncertainty, in the mean over tasks, whose errors are independent."""
     whole = [whole_of(paired) for paired in tasks]
     low, high = difference_interval(tasks, seed)
-    errors, reach = zip(*(_errors(each, seed) for each in whole), strict=True)
     row = {
         "n": sum(each.n for each in whole),
         "reference_score": mean([each.base_score for each in whole]),
         "score": mean([each.run_score for each in whole]),
         "difference": mean([each.difference for each in whole]),
-        "standard_error": error_of_mean(errors),
+        "standard_error": error_of_mean([_error(each, seed) for each in whole]),
         "ci_low": low,
         "ci_high": high,
-        "detectable_difference": error_of_mean(reach),
     }
     if counted := [each for each in whole if isinstance(each, Pairs)]:
         total = pooled(counted)
@@ -68,11 +73,9 @@ def _statistics(tasks: list[Paired], seed: int) -> Row:
     return row
 
 
-def _errors(whole: Pairs | Values, seed: int) -> tuple[float, float]:
-    """The standard error of a task's difference, and the smallest difference that it could detect."""
-    if isinstance(whole, Values):
-        return difference_error(whole, seed), whole.detectable_difference
-    return paired_standard_error(whole), detectable_difference(whole.discordant, whole.n)
+def _error(whole: Pairs | Values, seed: int) -> float:
+    """The standard error of a task's difference."""
+    return difference_error(whole, seed) if isinstance(whole, Values) else paired_standard_error(whole)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -81,7 +84,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def error_of_mean(errors: Sequence[float]) -> float:
-    """The standard error (or what is proportional to it) of a mean of independent values."""
+    """The standard error of a mean of independent values."""
     return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
 
 

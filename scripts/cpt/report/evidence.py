@@ -2,13 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 from cpt.mixtures import default_mixture
 from cpt.report.labels import count_label, model_name
 from cpt.report.resampling import relative_change_interval
 from cpt.report.rows import Row
-from cpt.report.scores import averages, base_run, pairs_of, shown_rows
+from cpt.report.scores import averages, pairs_of, shown_rows
 from cpt.sizes import sequences_per_step
 
 
@@ -21,6 +23,22 @@ class Measured:
 
     def __init__(self, value: float, interval: tuple[float, float] | None = None, n: int | None = None):
         self.value, self.interval, self.n = float(value), interval, n
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# What "benchmarks change by so many %" may mean: from the scores before and after to a number.
+CHANGES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "change": lambda before, after: 100 * (sum(after) / sum(before) - 1),
+    "mean_change": lambda before, after: _mean(
+        [100 * (now / then - 1) for then, now in zip(before, after, strict=True)]
+    ),
+    "points": lambda before, after: 100 * (_mean(after) - _mean(before)),
+}
+ROUNDING = 0.00005  # half of the last digit of Table 1's scores
+CLEAR = 2  # standard errors
 
 
 class Evidence(ABC):
@@ -50,22 +68,71 @@ class Evidence(ABC):
     def run_value(self, run: str, column: str) -> Measured:
         """A column of the table of runs."""
 
+    def _scores(self, run: str, tasks: Sequence[str]) -> list[float]:
+        return [self.score(run, task).value for task in tasks]
+
+    def mean_change(self, run: str, tasks: list[str]) -> Measured:
+        """Mean over tasks of the change in %, against the base model."""
+        before = self._scores("base", tasks)
+        if 0 in before:
+            raise Unknown("the base model answers nothing right")
+        return Measured(CHANGES["mean_change"](before, self._scores(run, tasks)))
+
+    def points(self, run: str, tasks: list[str]) -> Measured:
+        """Change of the mean score over tasks in percentage points, against the base model."""
+        return Measured(CHANGES["points"](self._scores("base", tasks), self._scores(run, tasks)))
+
     def average_difference(self, run: str, reference: str) -> Measured:
         """Average of a run less that of another."""
         return Measured(self.average(run).value - self.average(reference).value)
 
-    def risen(self, run: str, reference: str, tasks: list[str]) -> Measured:
-        """How many of the tasks have a higher score than in another run."""
-        return Measured(
-            sum(self.score(run, task).value > self.score(reference, task).value for task in tasks)
-        )
+    def rises(self, runs: list[str], tasks: list[str]) -> Measured:
+        """How often a score rises from one run to the next, over all tasks."""
+        by_run = [self._scores(run, tasks) for run in runs]
+        steps = [step for pair in pairwise(by_run) for step in zip(*pair, strict=True)]
+        return Measured(sum(after > before for before, after in steps))
 
-    def early_share(self, run: str, last: str) -> Measured:
-        """Share in % of the last run's gain in the average that an earlier run has already."""
-        whole = self.average_difference(last, "base").value
-        if whole <= 0:
-            raise Unknown("the average doesn't rise")
-        return Measured(100 * self.average_difference(run, "base").value / whole)
+    def mean_rises(self, runs: list[str], tasks: list[str]) -> Measured:
+        """How often the mean score over tasks rises from one run to the next."""
+        means = [_mean(self._scores(run, tasks)) for run in runs]
+        return Measured(sum(after > before for before, after in pairwise(means)))
+
+    def clear_rises(self, run: str, tasks: list[str]) -> Measured:
+        """How many tasks rise from the base model by two standard errors of independent scores, or more."""
+        return Measured(sum(self.standard_errors(run, task).value >= CLEAR for task in tasks))
+
+    def gains_over_losses(self, run: str, tasks: list[str], relative: bool = True) -> Measured:
+        """Sum of the gains over that of the losses, against the base model: in % of it, or in score."""
+        pairs = zip(self._scores("base", tasks), self._scores(run, tasks), strict=True)
+        changes = [(after - before) / (before or math.nan if relative else 1) for before, after in pairs]
+        losses = -sum(change for change in changes if change < 0)
+        if not losses:
+            raise Unknown("nothing is lost")
+        return Measured(sum(change for change in changes if change > 0) / losses)
+
+    def early_share(self, run: str, last: str, tasks: list[str]) -> Measured:
+        """Share in % of the last run's gain in the mean over tasks that an earlier run has already."""
+        base, early, late = (_mean(self._scores(name, tasks)) for name in ("base", run, last))
+        if late <= base:
+            raise Unknown("the mean score doesn't rise")
+        return Measured(100 * (early - base) / (late - base))
+
+    def items_gained(self, run: str, reference: str, task: str) -> Measured:
+        """Right answers of a run less those of another."""
+        now, before = (self.items_right(name, task).value for name in (run, reference))
+        return Measured(now - before, n=self.items(task))
+
+    def scaling(self, run: str, reference: str, extension: bool = False) -> Measured:
+        """Tokens per GPU-hour of a run in % of those of a smaller one.
+
+        With `extension`, its hours cover only the tokens that it has more than the smaller one.
+        """
+        tokens, hours = (
+            [self.run_value(name, column).value for name in (run, reference)]
+            for column in ("tokens", "device_hours")
+        )
+        covered = tokens[0] - tokens[1] if extension else tokens[0]
+        return Measured(100 * (covered / hours[0]) / (tokens[1] / hours[1]))
 
     def difference(self, run: str, reference: str, column: str) -> Measured:
         """Of two runs in a column."""
@@ -90,12 +157,6 @@ class Evidence(ABC):
     def items_right(self, run: str, task: str) -> Measured:
         """The whole number of items nearest to a score."""
         return Measured(round(self.score(run, task).value * self.items(task)), n=self.items(task))
-
-    def possible_counts(self, run: str, task: str) -> Measured:
-        """How many whole numbers of items give the score when it is rounded to four decimals."""
-        items, shown = self.items(task), round(self.score(run, task).value, 4)
-        near = range(math.floor((shown - 1e-4) * items), math.ceil((shown + 1e-4) * items) + 1)
-        return Measured(sum(round(count / items, 4) == shown for count in near), n=items)
 
     def standard_errors(self, run: str, task: str) -> Measured:
         """A run's difference from the base model over the standard error of two independent scores."""
@@ -133,9 +194,30 @@ class FromPaper(Evidence):
         scores = [self.published[run][task] for task in self.paper["items"]]
         return Measured(sum(scores) / len(scores))
 
+    def _scores(self, run: str, tasks: Sequence[str]) -> list[float]:
+        return [self.published[run][task] for task in tasks]  # as printed, which its text is likely to use
+
     def change(self, run: str, tasks: list[str]) -> Measured:
-        before, after = (sum(self.published[name][task] for task in tasks) for name in ("base", run))
-        return Measured(100 * (after / before - 1))
+        return Measured(CHANGES["change"](self._scores("base", tasks), self._scores(run, tasks)))
+
+    def fitting_groups(self, changes: dict[str, float], tolerance: float, how: str) -> Measured:
+        """How many subsets of the benchmarks give all `changes` (of runs, in %, to within `tolerance`).
+
+        Counts a subset if some scores that round to those of Table 1 give them. `how` is a key of CHANGES.
+        """
+        tasks = list(self.paper["items"])
+        groups = [group for size in range(1, len(tasks) + 1) for group in combinations(tasks, size)]
+
+        def fits(group: tuple[str, ...], run: str, stated: float) -> bool:
+            before, after = self._scores("base", group), self._scores(run, group)
+            low, high = (
+                CHANGES[how]([score - shift for score in before], [score + shift for score in after])
+                for shift in (-ROUNDING, ROUNDING)
+            )
+            return low - tolerance <= stated <= high + tolerance
+
+        found = sum(all(fits(group, run, stated) for run, stated in changes.items()) for group in groups)
+        return Measured(found, n=len(groups))
 
     def run_value(self, run: str, column: str) -> Measured:
         paper, stated = self.paper, self.paper["runs"][run]
@@ -149,6 +231,7 @@ class FromPaper(Evidence):
             "tokens_per_step": sequences * paper["sequence_length"],
             "steps": math.ceil(stated["tokens"] / paper["sequence_length"] / sequences),
             "tokens_per_second_per_process": per_process,
+            "device_hours": stated["hours"] * stated["processes"],
             "utilization": per_process * paper["flops_per_token"] / paper["peak_flops"],
         }
         return Measured(derived[column])
@@ -159,25 +242,21 @@ class FromResults(Evidence):
 
     Args:
         config: the merged one of the results.
-        budgets: training tokens of each run.
         paper: that part of claims.yaml.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
-
-    Attributes:
         names: the runs that stand for the paper's, by the paper's names.
     """
 
     def __init__(
         self,
         config: dict[str, Any],
-        budgets: dict[str, int],
         paper: dict[str, Any],
         scores: list[Row],
         runs: dict[str, Row],
+        names: dict[str, str],
     ):
-        self.config, self.paper, self.runs = config, paper, runs
+        self.config, self.paper, self.runs, self.names = config, paper, runs, names
         self.rows, self.averages = shown_rows(scores), averages(scores)
-        self.names = stand_ins(config, budgets, paper)
 
     def _name(self, run: str) -> str:
         if run not in self.names:
@@ -268,24 +347,3 @@ class FromResults(Evidence):
         if hardware and not (same_machine and row["processes"] == stated["processes"]):
             return f"{name} ran on {row['processes']} x {row['device']} with {row['engine']}"
         return ""
-
-
-def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, Any]) -> dict[str, str]:
-    """Which run of this experiment stands for each of the paper's runs, by the paper's name.
-
-    One of the same budget that was trained from the base model, by the paper's name if there is one; else
-    the smallest and the largest budget stand for the paper's two, so that their numbers can be shown (though
-    never held against the paper's).
-    """
-    runs = config["runs"]
-    trained = [run for run, tokens in budgets.items() if tokens and not runs[run].get("merge")]
-    names = {}
-    paper_budgets = {name: run["tokens"] for name, run in paper["runs"].items() if run["tokens"]}
-    ends = sorted(trained, key=budgets.__getitem__)
-    for position, (name, tokens) in enumerate(sorted(paper_budgets.items(), key=lambda item: item[1])):
-        same = [run for run in trained if budgets[run] == tokens and not runs[run].get("start_from")]
-        if same:
-            names[name] = name if name in same else same[0]
-        elif len({budgets[run] for run in trained}) > 1:
-            names[name] = ends[0] if position == 0 else ends[-1]
-    return {**names, "base": base_run(budgets)}

@@ -1,5 +1,6 @@
 """Names and counts as people read them in tables and figures."""
 
+import re
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
@@ -35,3 +36,25 @@ def model_name(base: dict[str, Any]) -> str:
         "random": lambda: f"random Llama ({base['layers']} layers, width {base['hidden_size']})",
     }
     return names[base["source"]]()
+
+
+def base_note(base: dict[str, Any], report: dict[str, Any]) -> str:
+    """What a reader of scores has to know of the base model beside its name; empty if there is nothing.
+
+    Args:
+        base: the `base` section of the config.
+        report: models/base.json: `weights_were` has the types of the tensors in a GGUF file, `chat_templates`
+            the names of those that the tokenizer has.
+    """
+    bits = [re.match(r"(?:I?Q|TQ|MXFP|NVFP)(\d)", kind) for kind in report.get("weights_were", [])]
+    quantised = min((int(match[1]) for match in bits if match), default=None)
+    kind = ""
+    names = [base.get(key) or "" for key in ("label", "repo", "path")] + [report.get("name") or ""]
+    if re.search(r"(?i)(?<![a-z])(instruct|chat|it)(?![a-z])", " ".join(names)):
+        kind = "an instruction-tuned model"
+    elif report.get("chat_templates"):
+        kind = "a model with a chat template"
+    if quantised:
+        article = "an" if quantised == 8 else "a"
+        return f"dequantised from {article} {quantised}-bit GGUF file of {kind or 'the model'}"
+    return kind

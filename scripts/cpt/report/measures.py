@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpt.data_sets import BY_TASK
 from cpt.report.statistics import Z_95, Z_POWER, Pairs, pooled
 
 SMALLEST_STRATUM = 30  # items; resampling inside strata of n items understates the variance by 1 / n
 # What a score is of the weighted mean of the items' values, by lm-eval's name of the aggregation
-# (lm_eval.api.metrics). The values of all but `mean` are log-likelihoods in nats.
+# (lm_eval.api.metrics). The values of all but the first two are log-likelihoods in nats.
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda mean: mean,
+    BY_TASK: lambda mean: mean,
     "perplexity": lambda mean: np.exp(-mean),
     "weighted_perplexity": lambda mean: np.exp(-mean),
     "bits_per_byte": lambda mean: -mean / math.log(2),
@@ -28,7 +30,7 @@ class Measure(NamedTuple):
         score: as the evaluation has it; None if it isn't a number.
         standard_error: the evaluation's; None if lm-eval gives none.
         values: float64 [items]; None where the aggregation is of no value per item (BLEU, F1 of a corpus), or
-            an item's isn't a number.
+            an item's isn't a number. Of BY_TASK they are scaled so that their mean is the score.
         weights: float64 [items], bytes or words; ones where every item counts alike.
     """
 
@@ -84,7 +86,7 @@ class Values(NamedTuple):
     def strata(self) -> np.ndarray:
         """Int64 [items]: the leaf tasks; all as one if a mean is over some of fewer than 30 items."""
         small = np.bincount(self.leaf).min() < SMALLEST_STRATUM
-        return np.zeros_like(self.leaf) if self.aggregation == "mean" and small else self.leaf
+        return np.zeros_like(self.leaf) if self.aggregation in ("mean", BY_TASK) and small else self.leaf
 
     def score_of(self, sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The score of the sums of values and weights in each stratum, [..., strata].
@@ -112,6 +114,11 @@ class Values(NamedTuple):
     def difference(self) -> float:
         """Score of the run less that of the other."""
         return self.run_score - self.base_score
+
+    @property
+    def mean_square_change(self) -> float:
+        """Mean square of the items' changes."""
+        return float(((self.run - self.base) ** 2).mean())
 
     @property
     def detectable_difference(self) -> float:
@@ -154,6 +161,8 @@ def measures_of(samples: list[dict], summary: dict) -> dict[str, Measure]:
             numbers = np.array(given, float)  # [items], or [items, 2] with weights
             values = numbers if numbers.ndim == 1 else numbers[:, 0]
             weights = np.ones(len(given)) if numbers.ndim == 1 else numbers[:, 1]
+            if aggregation == BY_TASK:
+                values = values * _shares([sample["task"] for sample in samples])
         found[metric] = Measure(
             aggregation,
             summary["higher_is_better"].get(metric) is not False,
@@ -163,3 +172,9 @@ def measures_of(samples: list[dict], summary: dict) -> dict[str, Measure]:
             weights,
         )
     return found
+
+
+def _shares(tasks: list[str]) -> np.ndarray:
+    """What an item's value counts for if tasks count alike: n / (tasks * n of its task), float64 [n]."""
+    _, task, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
+    return len(tasks) / (len(sizes) * sizes[task])

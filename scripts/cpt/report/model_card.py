@@ -4,20 +4,22 @@ The fields are those of https://huggingface.co/docs/hub/model-cards, written by 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from cpt.config import Config
-from cpt.config_runs import Run
+from cpt.config_origins import tokens_by_run
+from cpt.config_runs import Run, split_point
 from cpt.config_sections import BaseSource, Corpus
 from cpt.data_sets import CLOZE, DATA_SETS
-from cpt.report.labels import count_label, model_name
+from cpt.report.card_facts import base_facts, limits, package_facts, package_licences, scoring_facts, uses
+from cpt.report.held_out_text import corpus_of, held_out_markdown, is_held_out
+from cpt.report.labels import base_note, count_label, model_name
 from cpt.report.rows import Row
 from cpt.report.scores import AVERAGE, BITS_PER_BYTE, LOWER, SIGN_FLIPS
 
-_CORPUS = f"{BITS_PER_BYTE}."
 METRIC_NAMES = {
     "acc": "accuracy",
     "acc_norm": "accuracy, log-likelihoods divided by length",
@@ -36,6 +38,11 @@ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
 llama3.2 llama3.3 gemma unknown other
 """
 HUB_LICENSES = frozenset(_IDENTIFIERS.split())
+LOADING = (
+    "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+    "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
+    "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```"
+)
 REPOSITORY = r"[\w.-]+/[\w.-]+"  # of the hub: owner/name
 
 
@@ -59,20 +66,22 @@ def hub_repository(base: BaseSource) -> str | None:
     return name if re.fullmatch(REPOSITORY, name) else None
 
 
-def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResult]:
-    """The scores of one run for the card's model-index; a subset is named as one."""
+def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> list[EvalResult]:
+    """The scores of one run for the card's model-index. The name and the arguments of the data set say where
+    only a subset, drawn by `seed`, was scored, and how much held-out text."""
     results = []
     for row in rows:
         if row["task"] == AVERAGE or row["score"] is None:
             continue
         full, task = row["items_of_full"], row["task"]
-        if row["metric"] == BITS_PER_BYTE and task.startswith(_CORPUS):
-            task = task.removeprefix(_CORPUS)
+        if is_held_out(row):
+            task = corpus_of(row)
             label = f"held-out text of {task}"
         else:
             label = labels.get(task, task)
         known = DATA_SETS.get(task.removesuffix(CLOZE))
         metric = METRIC_NAMES.get(row["metric"], row["metric"])
+        arguments = {"documents": row["n"], "groups": row.get("groups")} if not full else _asked(row, seed)
         if known and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
             metric += " (cloze)"
         results.append(
@@ -83,13 +92,21 @@ def evaluation_results(rows: list[Row], labels: dict[str, str]) -> list[EvalResu
                 dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
                 dataset_config=known.configuration if known else None,
                 dataset_split=known.split if known else None,
-                dataset_args={"num_few_shot": row["shots"]} if full else None,
+                dataset_args=arguments,
                 metric_type=row["metric"],
                 metric_name=metric,
                 metric_value=round(row["score"], 4),
             )
         )
     return results
+
+
+def _asked(row: Row, seed: int) -> dict[str, Any]:
+    """How a task was scored, as arguments of its data set."""
+    asked = {"num_few_shot": row["shots"]}
+    if row["n"] < row["items_of_full"]:
+        asked |= {"subset": "random", "items": row["n"], "items_of_full": row["items_of_full"], "seed": seed}
+    return asked
 
 
 def model_card(
@@ -100,6 +117,8 @@ def model_card(
     summaries: list[dict[str, Any]],
     use: Sequence[str] = (),
     verdict: str = "",
+    evaluations: Sequence[dict[str, Any]] = (),
+    licence_file: str | None = None,
 ) -> str:
     """The card of a trained model, or of a sum of models.
 
@@ -111,6 +130,8 @@ def model_card(
         summaries: run.json of the run, or of all runs that a sum of models went through.
         use: further paragraphs of the last section.
         verdict: what the likelihoods of right and wrong answers show.
+        evaluations: {task}.json of the run.
+        licence_file: the file beside the card that has the licence's text.
     """
     base = config.base
     stated = base.license or base_report.get("licence")
@@ -122,48 +143,75 @@ def model_card(
         for corpus in config.mixtures[mixture]
     }
     last = {summary["run"]: summary["tokens"] for summary in summaries}
-    tokens = sum(last.get(run, config.runs[run].tokens) for run in trained)
-    mine = [row for row in scores if row["run"] == name]
-    labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
-    repository = hub_repository(base)
+    used = tokens_by_run(config.runs, name)
+    tokens = sum(min(count, last.get(run, count)) for run, count in used.items())
+    rows = [row for row in scores if row["run"] == name or not row["tokens"]]
     merge = config.runs[name].merge or {}
     summands = [source for model, source in config.reference_models.items() if model in merge]
-    named = [hub for hub in map(hub_repository, (base, *summands)) if hub]
-    data = ModelCardData(
-        model_name=name,
-        base_model=named[0] if len(named) == 1 else named or None,
-        datasets=[corpus.repo for corpus in corpora.values() if corpus.source == "hub"] or None,
-        language=sorted({corpus.language for corpus in corpora.values() if corpus.language}) or None,
-        **license_fields(stated, repository),
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["continued-pretraining", "domain-adaptation", *(["merge"] if merge else [])],
-        eval_results=evaluation_results(mine, labels),
-    )
+    data = _metadata(name, config, list(corpora.values()), license_fields(stated, hub_repository(base)), rows)
     title = _title(base)
     parts = [
         f"# {name}",
         _what_it_is(title, config, config.runs[name], tokens, sum(last.values())),
+        base_facts(title, base_note(base.model_dump(), base_report), base_report),
+        f"## Intended use\n\n{uses(config.domain)}",
+        f"## Limitations\n\n{limits(data.language or [], base_report)}",
         "## Scores",
-        *_scores(mine, labels),
+        *_measured(name, config, rows, evaluations),
         *([f"Log-probabilities of the answers, item by item: {verdict}"] if verdict else []),
-        "## Training data",
-        _corpora(trained, config),
+        f"## Training data\n\n{_corpora(trained, config)}",
+        *_packages(corpora.values()),
         "## Training",
-        *_trainings(summaries, base_report.get("adds_bos", False)),
-        "## Licence",
-        _licence(title, stated, data.license, summands),
-        "## Use",
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        "model = AutoModelForCausalLM.from_pretrained(folder_or_repository)\n"
-        "tokenizer = AutoTokenizer.from_pretrained(folder_or_repository)\n```",
+        *_trainings(summaries, base_report.get("adds_bos", False), config),
+        f"## Licence\n\n{_licence(title, stated, licence_file, summands)}",
+        f"## Use\n\n{LOADING}",
         *use,
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
+def _metadata(
+    name: str, config: Config, corpora: list[Corpus], licence: dict[str, str], rows: list[Row]
+) -> ModelCardData:
+    """The card's header. `rows` are those of scores.csv of this run and of the base model."""
+    merge = config.runs[name].merge or {}
+    sources = [config.base, *(source for model, source in config.reference_models.items() if model in merge)]
+    named = [hub for hub in map(hub_repository, sources) if hub]
+    labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
+    mine = [row for row in rows if row["run"] == name]
+    return ModelCardData(
+        model_name=name,
+        base_model=named[0] if len(named) == 1 else named or None,
+        datasets=[corpus.repo for corpus in corpora if corpus.source == "hub"] or None,
+        language=sorted({corpus.language for corpus in corpora if corpus.language}) or None,
+        **licence,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["continued-pretraining", "domain-adaptation", *(["merge"] if merge else [])],
+        eval_results=evaluation_results(mine, labels, config.evaluate.seed),
+    )
+
+
+def _measured(
+    name: str, config: Config, rows: list[Row], evaluations: Sequence[dict[str, Any]]
+) -> Iterator[str]:
+    """The section about scores: benchmarks, how they were made, held-out text. Arguments as above."""
+    labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
+    yield from _scores([row for row in rows if row["run"] == name], labels)
+    yield from [scoring_facts(evaluations)] if evaluations else []
+    roles = dict.fromkeys(config.domain_and_general, "general") | {config.domain: "domain"}
+    yield from held_out_markdown(rows, roles)
+
+
 def _what_it_is(title: str, config: Config, run: Run, tokens: int, last: int) -> str:
     trained = f"{tokens:,} tokens of continued pre-training"
+    if run.greedy:
+        names = ", ".join(_named(model, title, config) for model in run.merge)
+        return (
+            f"This is the mean, weight by weight, of those among {names} that lower the loss on held-out "
+            f"text of {config.domain} (a greedy soup, Wortsman et al. 2022). {trained} went into them; it "
+            "was not trained itself."
+        )
     if run.merge:
         parts = [f"{share:g} times {_named(model, title, config)}" for model, share in run.merge.items()]
         return (
@@ -187,21 +235,16 @@ def _named(model: str, title: str, config: Config) -> str:
     """What a summand is, in words."""
     if model in config.reference_models:
         return _title(config.reference_models[model])
-    return f"the run {model}" if config.budgets.get(model) else title
+    return f"the run {model}" if config.budgets.get(split_point(model)[0]) else title
 
 
 def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
-    """Two tables, of benchmarks and of held-out text, with what they don't tell."""
+    """A table of benchmarks with what it doesn't show."""
     lines = [
         "| task | metric | items | base model | this model | difference | 95 % CI | p |",
         "| --- | --- | ---: | ---: | ---: | ---: | :---: | ---: |",
     ]
-    held_out = ["| held-out text | base model | this model |", "| --- | ---: | ---: |"]
-    tested = [row for row in rows if row["metric"] != BITS_PER_BYTE or not row["task"].startswith(_CORPUS)]
-    for row in rows:
-        if row not in tested:
-            corpus = row["task"].removeprefix(_CORPUS)
-            held_out.append(f"| {corpus} | {row['base_score']:.3f} | {row['score']:.3f} |")
+    tested = [row for row in rows if not is_held_out(row)]
     lines += [f"| {' | '.join(_score_cells(row, labels))} |" for row in tested if row["score"] is not None]
     note = (
         f"{_shots(tested)}, compared with the base model on the same items: the interval is of the "
@@ -216,10 +259,7 @@ def _scores(rows: list[Row], labels: dict[str, str]) -> list[str]:
         note += f" {LOWER}: lower is better."
     if any(row["items_of_full"] and row["n"] < row["items_of_full"] for row in rows):
         note += " Only a random subset of the items was scored, so these aren't leaderboard numbers."
-    parts = ["\n".join(lines), note]
-    if len(held_out) > 2:
-        parts += ["Bits per byte of text that no run has seen (lower is better):", "\n".join(held_out)]
-    return parts
+    return ["\n".join(lines), note]
 
 
 def _score_cells(row: Row, labels: dict[str, str]) -> list[str]:
@@ -251,7 +291,9 @@ def _source(corpus: Corpus) -> str:
         address = f"https://huggingface.co/datasets/{corpus.repo}"
         return f"[{corpus.repo}]({address}), revision `{corpus.revision}`"
     if corpus.source == "documentation":
-        return f"documentation of the Python packages {', '.join(corpus.packages)}"
+        return f"documentation of {', '.join(package_facts(name)[0] for name in corpus.packages)}"
+    if corpus.source == "package":
+        return f"files of the Python package {corpus.package} {corpus.version}"
     return "own files"
 
 
@@ -269,16 +311,24 @@ def _corpora(trained: dict[str, list[str]], config: Config) -> str:
     return "\n".join(lines)
 
 
-def _trainings(summaries: list[dict[str, Any]], adds_bos: bool) -> Iterator[str]:
+def _packages(corpora: Iterable[Corpus]) -> list[str]:
+    """The licences of documented packages, if there are any."""
+    names = [name for corpus in corpora if corpus.source == "documentation" for name in corpus.packages]
+    return ["Licences as the packages' metadata state them:", package_licences(names)] if names else []
+
+
+def _trainings(summaries: list[dict[str, Any]], adds_bos: bool, config: Config) -> Iterator[str]:
     """A table for each run, below its name where there are several."""
     for summary in summaries:
         yield from [f"### {summary['run']}"] if len(summaries) > 1 else []
-        yield _training(summary, adds_bos)
+        yield _training(summary, adds_bos, config)
 
 
-def _training(summary: dict[str, Any], adds_bos: bool) -> str:
+def _training(summary: dict[str, Any], adds_bos: bool, config: Config) -> str:
     """A table of how the run was trained: the last one, if it started from another."""
     settings, loss = summary["settings"], summary["final_loss"]
+    mixtures = dict.fromkeys(stage["mixture"] for stage in summary["stages"])
+    orders = ", ".join(str(config.packing_settings(mixture).seed) for mixture in mixtures)
     facts = {
         "tokens": f"{summary['tokens']:,}",
         "sequences": f"{summary['sequences']:,} of {summary['sequence_length']:,} tokens",
@@ -288,13 +338,16 @@ def _training(summary: dict[str, Any], adds_bos: bool) -> str:
         f"weight decay {settings['weight_decay']:g}",
         "learning rate": f"{settings['learning_rate']:g}, {settings['schedule'].replace('_', ' ')}, "
         f"warmup over {summary['warmup_steps']:,} steps",
+        "gradient clipping": f"norm at most {settings['gradient_clip']:g}",
+        "seeds": f"training {settings['seed']}, order of the sequences {orders}",
         "precision": settings["precision"],
         "engine": f"{summary['engine']}, {summary['processes']} processes ({summary['device']})",
         "last training loss": "not known" if loss is None else f"{loss:.4f} nats per token",
         "parameters": count_label(summary["parameters"]),
     }
     if origin := summary.get("provenance"):
-        facts["code"] = f"commit `{origin['git_commit']}`"
+        where = f" of {config.release.code}" if config.release.code else ""
+        facts["code"] = f"commit `{origin['git_commit']}`{where}"
         facts["versions"] = ", ".join(
             f"{package} {version}"
             for package, version in origin["versions"].items()
@@ -303,15 +356,17 @@ def _training(summary: dict[str, Any], adds_bos: bool) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
 
 
-def _licence(title: str, stated: str | None, identifier: str, summands: list[BaseSource]) -> str:
+def _licence(title: str, stated: str | None, file: str | None, summands: list[BaseSource]) -> str:
     if not stated:
         return (
             f"**Not known.** The licence of {title} isn't stated where the workflow could read it. "
             "Find it out, and set `base.license`, before this model is passed on."
         )
     terms = f"The weights derive from {title} and stay under its licence: {stated}."
-    if identifier == "other":
-        terms += " The hub expects its text in a file `LICENSE` beside this card."
+    if file:
+        terms += f" Its text is in the file `{file}` beside this card."
+    else:
+        terms += " Its text isn't beside this card: put it there as `LICENSE` before the model is passed on."
     for source in summands:
         terms += f" They also derive from {_title(source)}: {source.license or 'its licence is not stated'}."
     return terms + " The licences of the training text are in the table above."

@@ -1,4 +1,4 @@
-"""Intervals and tests by resampling: paired bootstrap over items, random sign flips.
+"""Intervals and tests by resampling: bootstrap over items or groups of documents, random sign flips.
 
 Formulas and sources are in docs/statistics.md.
 """
@@ -49,12 +49,27 @@ def _resample_values(values: Values, generator: np.random.Generator) -> tuple[np
         step = max(1, DRAWN // len(rows))
         for begin in range(0, RESAMPLES, step):
             draws = min(step, RESAMPLES - begin)
-            drawn = generator.integers(len(rows), size=(draws, len(rows)))  # [draws, items]
-            drawn += len(rows) * np.arange(draws)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=draws * len(rows)).reshape(draws, len(rows))
-            sums[:, begin : begin + draws, stratum] = (counts @ rows).T
+            sums[:, begin : begin + draws, stratum] = (_counts(len(rows), draws, generator) @ rows).T
     run, base, weights = sums
     return values.score_of(run, weights), values.score_of(base, weights)
+
+
+def _counts(items: int, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each item is drawn where as many are drawn, with replacement: int64 [draws, items]."""
+    drawn = generator.integers(items, size=(draws, items))
+    drawn += items * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * items).reshape(draws, items)
+
+
+def resampled_sums(parts: np.ndarray, seed: int) -> np.ndarray:
+    """Sums, float64 [10,000, quantities], over groups drawn with replacement.
+
+    `parts` [groups, quantities] is what each group adds to each quantity; all are summed over the same draws.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, DRAWN // len(parts))
+    sizes = [min(step, RESAMPLES - begin) for begin in range(0, RESAMPLES, step)]
+    return np.concatenate([_counts(len(parts), draws, generator) @ parts for draws in sizes])
 
 
 def score_interval(values: Values, seed: int) -> tuple[float, float]:

@@ -50,13 +50,15 @@ def published_changes(published: dict[str, dict[str, float]], tasks: list[str]) 
 
 
 def _token_axis(axes: Axes, tokens: list[float]) -> None:
-    ticks = sorted(set(tokens))
-    if len(ticks) <= 4 and min(np.diff(ticks), default=1) > 0.15 * ticks[-1]:
-        axes.set_xticks(ticks)
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: count_label(value))
-    axes.set_xlim(-0.08 * ticks[-1], 1.12 * ticks[-1])
+    """A tick at each budget; one without room for its label has none."""
+    *between, most = sorted(set(tokens))
+    labelled = [most]
+    for tick in between:  # the base model first
+        if all(abs(tick - other) > 0.15 * most for other in labelled):
+            labelled.append(tick)
+    ticks = [*between, most]
+    axes.set_xticks(ticks, [count_label(tick) if tick in labelled else "" for tick in ticks])
+    axes.set_xlim(-0.08 * most, 1.12 * most)
     axes.set_xlabel("Tokens of continued pre-training")
 
 
@@ -85,12 +87,12 @@ def draw_changes(
     published: dict[str, dict[str, float]],
     seed: int,
 ) -> None:
-    """Figure 2: change of each group's mean score against base, ours left, the paper's right.
+    """Figure 2: change of each group's mean score against base, ours left, the paper's (if any) right.
 
     The horizontal axis is the token budget; where budgets repeat, the runs stand side by side by name. Tasks
     whose items aren't right or wrong are left aside, and so are groups without any other.
     """
-    ours, paper = drawn.subplots(1, 2, sharey=True)
+    ours, *others = drawn.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
     rows, base = shown_rows(scores), base_run(runs)
     counted = {
         group: [task for task in tasks if all(rows[run, task]["gained"] is not None for run in runs)]
@@ -111,19 +113,21 @@ def draw_changes(
         x = [position + (shift if budget else 0) for position, budget in zip(positions, budgets, strict=True)]
         line = "-" if distinct else "none"
         ours.errorbar(x, changes, np.maximum(errors, 0), capsize=2.5, elinewidth=1, linestyle=line, **look)
-        _draw_published(paper, of_budgets, published_changes(published, tasks), look)
+        for paper in others:
+            _draw_published(paper, of_budgets, published_changes(published, tasks), look)
     ours.set_title(f"This experiment\n{_items(rows)}, 95 % CI")
-    paper.set_title("Published\nfrom the paper's Table 1")
     ours.set_ylabel("Change of the mean score\nagainst the base model (%)")
-    _token_axis(paper, of_budgets)
+    for paper in others:
+        paper.set_title("Published\nfrom the paper's Table 1")
+        _token_axis(paper, of_budgets)
     if distinct:
         _token_axis(ours, budgets)
     else:
         ours.set_xticks(positions, names, rotation=40, ha="right", rotation_mode="anchor")
-    for axes in (ours, paper):
+    for axes in (ours, *others):
         axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
         axes.margins(y=0.18)  # room for the numbers beside the points
-    handles, labels = paper.get_legend_handles_labels()
+    handles, labels = ours.get_legend_handles_labels()
     if groups:
         drawn.legend(handles, labels, loc="outside lower center", ncols=len(groups))
 

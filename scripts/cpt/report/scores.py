@@ -16,6 +16,7 @@ COLUMNS = (
     *("chance", "majority", "longest"),
     *("null", "null_score", "null_test", "null_p", "above_null", "published"),
     *("test", "higher_is_better", "averaged", "shots", "cut_items"),
+    *("groups", "relative_change", "relative_ci_low", "relative_ci_high"),  # of held-out text
 )
 ALWAYS = "always_"  # and a letter: the columns of those who always answer it
 FEWEST_LETTERS = "ABCDE"  # that scores.csv has columns for: no item of the seven benchmarks has more choices

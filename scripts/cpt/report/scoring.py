@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cpt.errors import UserError
-from cpt.files import read_json
 from cpt.report.comparisons import (
     adjust,
     compare,
@@ -16,6 +15,7 @@ from cpt.report.comparisons import (
     error_of_mean,
     mean,
 )
+from cpt.report.held_out import held_out_rows, read_losses
 from cpt.report.letters import letter
 from cpt.report.measures import Measure, Paired, Values, whole_of
 from cpt.report.resampling import score_interval
@@ -39,7 +39,7 @@ def score_rows(
     table_tasks: list[str],
     answers: dict[tuple[str, str], Answers],
     summaries: dict[tuple[str, str], dict[str, Any]],
-    bits: dict[tuple[str, str], Path],
+    losses: dict[tuple[str, str], Path],
     published: dict[str, dict[str, float]],
     seed: int = 0,
 ) -> list[Row]:
@@ -54,15 +54,15 @@ def score_rows(
         table_tasks: the tasks that are columns of Table 1.
         answers: of each run to each task.
         summaries: {task}.json of each run and task.
-        bits: the file bits_per_byte.{corpus}.json of each run and corpus.
+        losses: the file bits_per_byte.{corpus}.documents.csv of each run and corpus.
         published: scores of the paper's runs, if they are of the same model.
         seed: of the resampling.
 
     Raises:
-        UserError: runs weren't scored on the same items.
+        UserError: runs weren't scored on the same items or documents.
     """
     base = base_run(runs)
-    corpora = dict.fromkeys(corpus for _, corpus in bits)
+    held_out = _held_out_rows(losses, base, seed)
     chosen = chosen_metrics(metrics, runs, answers)
     averaged = averaged_tasks(chosen, table_tasks, answers)
     rows: list[Row] = []
@@ -88,9 +88,7 @@ def score_rows(
                     shown.append((rows[-1], paired))
         if shown:
             rows.append(_average_row(shown, seed) | {"published": paper.get(AVERAGE)})
-        for corpus in corpora:
-            row = _bits_per_byte_row(corpus, bits[run, corpus], bits[base, corpus])
-            rows.append({"run": run, "tokens": tokens, **row})
+        rows += [{"run": run, "tokens": tokens, **of_run[run]} for of_run in held_out]
     adjust([row for row in rows if row["shown"]], "mcnemar_p")
     adjust([row for row in rows if row["task"] == AVERAGE], "mcnemar_p")
     return rows
@@ -174,20 +172,16 @@ def _average_row(shown: list[tuple[Row, Paired]], seed: int) -> Row:
     return row
 
 
-def _bits_per_byte_row(corpus: str, path: Path, base_path: Path) -> Row:
-    measured, base = read_json(path), read_json(base_path)
-    if (measured["documents"], measured["bytes"]) != (base["documents"], base["bytes"]):
-        raise UserError(
-            f"{path}: measured on {measured['documents']} documents of {measured['bytes']} bytes, but the "
-            f"base model on {base['documents']} of {base['bytes']}; measure both again"
-        )
-    return {
-        **{"task": f"{BITS_PER_BYTE}.{corpus}", "metric": BITS_PER_BYTE, "shown": False},
-        "n": measured["documents"],
-        "score": measured[BITS_PER_BYTE],
-        "base_score": base[BITS_PER_BYTE],
-        "difference": measured[BITS_PER_BYTE] - base[BITS_PER_BYTE],
-    }
+def _held_out_rows(losses: dict[tuple[str, str], Path], base: str, seed: int) -> list[dict[str, Row]]:
+    """Of each corpus the rows of all runs, by run."""
+    tables = []
+    for corpus in dict.fromkeys(corpus for _, corpus in losses):
+        files = {run: path for (run, other), path in losses.items() if other == corpus}
+        runs = [base, *(run for run in files if run != base)]
+        found = held_out_rows([read_losses(files[run]) for run in runs], seed)
+        names = {"task": f"{BITS_PER_BYTE}.{corpus}", "metric": BITS_PER_BYTE, "shown": False}
+        tables.append({run: {**names, **row} for run, row in zip(runs, found, strict=True)})
+    return tables
 
 
 def null_answers(choices: Choices) -> dict[str, np.ndarray]:

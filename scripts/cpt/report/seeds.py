@@ -1,11 +1,13 @@
 """Runs that differ only in their seed: what is due to the seed, and what to the choice of items."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from cpt.report.rows import Row
-from cpt.report.samples import Answers, chosen_metrics, require_same_items
+from cpt.report.samples import Answers, averaged_tasks, chosen_metrics, require_same_items
+from cpt.report.scores import AVERAGE
 
 COLUMNS = (
     *("run", "runs", "task", "metric", "n", "quantity", "mean", "between_seeds", "item_error", "seed_error"),
@@ -17,9 +19,11 @@ def seed_rows(
     groups: dict[str, list[str]],
     base: str,
     metrics: dict[str, str | None],
+    table_tasks: list[str],
     answers: dict[tuple[str, str], Answers],
 ) -> list[Row]:
-    """All rows of seeds.csv: for each group of runs and each task the score, and its difference from base.
+    """All rows of seeds.csv: for each group of runs and each task the score, and its difference from base;
+    last those of the average over the tasks that Table 1's average is over.
 
     Only of metrics that are means over items.
 
@@ -27,6 +31,7 @@ def seed_rows(
         groups: the runs of each group, by its name.
         base: name of the base model's run.
         metrics: of each task; None for its first one.
+        table_tasks: the tasks that are columns of Table 1.
         answers: of each run to each task.
 
     Raises:
@@ -34,71 +39,87 @@ def seed_rows(
     """
     rows = []
     for name, runs in groups.items():
-        for task, metric in chosen_metrics(metrics, [base, *runs], answers).items():
+        chosen = chosen_metrics(metrics, [base, *runs], answers)
+        averaged = averaged_tasks(chosen, table_tasks, answers)
+        in_average = []
+        for task, metric in chosen.items():
             reference = answers[base, task]
             for run in runs:
                 require_same_items(reference, answers[run, task])
             measures = [answers[run, task].measures[metric] for run in (base, *runs)]
             if measures[0].aggregation != "mean":
                 continue
+            values = np.array([measure.values for measure in measures])  # [base and runs, items]
+            if task in averaged:
+                in_average.append(values)
             limit = 1.0 if all(measure.share for measure in measures) else math.inf
-            of_base, *scores = [measure.values for measure in measures]
-            for quantity, values, limits in (
-                ("score", np.array(scores), (0.0 if limit == 1 else -limit, limit)),
-                ("difference", np.array(scores) - of_base, (-limit, limit)),
-            ):
-                rows.append(
-                    {
-                        **{"run": name, "runs": len(runs), "task": task, "metric": metric},
-                        **{"n": values.shape[1], "quantity": quantity},
-                        **spread(values, limits),
-                    }
-                )
+            rows += _rows({"run": name, "task": task, "metric": metric}, [values], limit)
+        if in_average:
+            rows += _rows({"run": name, "task": AVERAGE, "metric": AVERAGE}, in_average, 1.0)
     return rows
 
 
-def spread(values: np.ndarray, limits: tuple[float, float]) -> dict[str, float]:
-    """Mean and variance of float64 [runs, items], at least two of each, with both of them random.
+def _rows(names: Row, tasks: Sequence[np.ndarray], limit: float) -> list[Row]:
+    """The rows of the score and of its difference: of one task, or of the mean over several.
 
-    The two-way layout without repetition: the variance of the mean is (MS_runs + MS_items - MS_rest) /
-    (runs * items), with Satterthwaite's degrees of freedom (Searle, Casella and McCulloch 1992, chapter 4.7;
-    Satterthwaite 1946). The items' part alone is MS_items / (runs * items).
+    `tasks` are float64 [base and runs, items], with an absolute value of at most `limit`, which is 1 for
+    shares.
+    """
+    known = {"runs": len(tasks[0]) - 1, "n": sum(values.shape[1] for values in tasks)}
+    return [
+        {**names, **known, "quantity": quantity, **spread(values, limits)}
+        for quantity, values, limits in (
+            ("score", [values[1:] for values in tasks], (0.0 if limit == 1 else -limit, limit)),
+            ("difference", [values[1:] - values[0] for values in tasks], (-limit, limit)),
+        )
+    ]
 
-    MS_rest is taken away in the variance, so the degrees can come out far below those of any of the mean
-    squares: they are at least the smallest, min(runs, items) - 1. They stay Satterthwaite's where the items'
-    part is the larger variance: items - 1, as if the seeds were known to change nothing, covers less (two
-    runs that differ by 0.03, 400 items: 91.4 % instead of 93.6 %), because two runs that differ are often
-    alike by chance.
+
+def spread(tasks: Sequence[np.ndarray], limits: tuple[float, float]) -> dict[str, float]:
+    """Mean over tasks of float64 [runs, items], at least two of each, with both runs and items random.
+
+    A task is a two-way layout without repetition: of the variance of its mean, MS_items / (runs * items) is
+    the items' part and MS_rest / (runs * items) is in the variance between the runs' means as well. Of the
+    mean over k tasks, whose items are independent, these are the sums over k^2. The seeds' part is the
+    variance between the runs' scores, over their number, less the rest's (Searle, Casella and McCulloch 1992,
+    chapter 4.7); not below 0.
+
+    The interval's half width is sqrt(t_runs^2 * variance between the scores / runs + sum of t_items^2 * (each
+    task's items' part less its rest)), with Student's 97.5 % quantiles for runs - 1 and items - 1 degrees of
+    freedom: Banerjee (1960, Sankhya 22, page 357) proved that such an interval covers at least 95 %. The rest
+    stays in the first term, where it has few degrees: taken away there, it left 86 % with two seeds.
+    Satterthwaite's degrees for the whole left 90 %: two runs that differ are often alike by chance.
 
     `limits` are the smallest and the largest value that the mean can have; the interval ends there.
 
     Returns:
-        Columns of seeds.csv: mean, over runs and items; between_seeds, the standard deviation of the runs'
-        scores; item_error and seed_error, standard errors of the mean from the choice of items and from that
-        of seeds (0 where the runs differ by no more than their items would let them); standard_error, from
-        both; ci_low and ci_high, the 95 % confidence interval of the mean.
+        Columns of seeds.csv: mean, over tasks, runs and items; between_seeds, the standard deviation of the
+        runs' scores; item_error and seed_error, standard errors of the mean from the choice of items and from
+        that of seeds (0 where the runs differ by no more than their items would let them); standard_error,
+        from both; ci_low and ci_high, the 95 % confidence interval of the mean.
     """
     from scipy.stats import t  # here, since it takes a second to load
 
-    runs, items = values.shape
-    size = runs * items
-    mean = values.mean()
-    of_runs, of_items = values.mean(1), values.mean(0)
-    degrees = np.array([runs - 1, items - 1, (runs - 1) * (items - 1)])
-    of_rest = ((values - of_runs[:, None] - of_items + mean) ** 2).sum() / degrees[2]
-    squares = np.array([items * of_runs.var(ddof=1), runs * of_items.var(ddof=1), of_rest])
-    of_seeds, of_choice, rest = squares / size
-    # Never less than the items' own part: with few seeds, the difference can come out too small by chance.
-    variance = max(of_seeds + of_choice - rest, of_choice)
-    parts = ((squares / size) ** 2 / degrees).sum()
-    least = min(runs, items) - 1
-    half = t.ppf(0.975, max(least, variance**2 / parts)) * math.sqrt(variance) if parts else 0.0
+    scores = np.mean([values.mean(1) for values in tasks], 0)  # [runs]
+    runs = len(scores)
+    of_items = of_rest = items_reach = 0.0  # variances of the mean; the last one times t^2
+    for values in tasks:
+        items, over_runs = values.shape[1], values.mean(0)
+        rest = values - values.mean(1)[:, None] - over_runs + values.mean()
+        of_choice = over_runs.var(ddof=1) / items / len(tasks) ** 2
+        left = (rest**2).sum() / ((runs - 1) * (items - 1) * runs * items) / len(tasks) ** 2
+        of_items += of_choice
+        of_rest += left
+        items_reach += t.ppf(0.975, items - 1) ** 2 * max(0.0, of_choice - left)
+    mean, of_runs = scores.mean(), scores.var(ddof=1) / runs
+    of_seeds = max(0.0, of_runs - of_rest)
+    half = math.sqrt(t.ppf(0.975, runs - 1) ** 2 * of_runs + items_reach)
     return {
         "mean": float(mean),
-        "between_seeds": float(of_runs.std(ddof=1)),
-        "item_error": math.sqrt(of_choice),
-        "seed_error": math.sqrt(max(0.0, of_seeds - rest)),
-        "standard_error": math.sqrt(variance),
+        "between_seeds": float(scores.std(ddof=1)),
+        "item_error": math.sqrt(of_items),
+        "seed_error": math.sqrt(of_seeds),
+        "standard_error": math.sqrt(of_items + of_seeds),
         "ci_low": float(max(limits[0], mean - half)),
         "ci_high": float(min(limits[1], mean + half)),
     }

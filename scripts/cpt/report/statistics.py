@@ -43,6 +43,11 @@ class Pairs(NamedTuple):
         return (self.gained + self.lost) / self.n
 
     @property
+    def mean_square_change(self) -> float:
+        """Mean square of the items' changes, which are -1, 0 or 1: the share that differs."""
+        return self.discordant
+
+    @property
     def difference(self) -> float:
         """Score of the run less that of the base model."""
         return (self.gained - self.lost) / self.n
@@ -117,15 +122,41 @@ def detectable_difference(discordant: float, n: int) -> float:
 
     Returns at most 1, which says that so few items detect nothing.
     """
+    return _connor(discordant, n, at_most=discordant)
+
+
+def detectable_mean_difference(tasks: Sequence[tuple[float, int]], counted: bool) -> float:
+    """The smallest difference of the mean over tasks that sign flips at 5 % (two-sided) find with 80 % power,
+    if every task changes by as much.
+
+    Of a task, `tasks` has the mean square of its items' changes q (of right and wrong answers the share that
+    differs) and their number n. The mean over k tasks has the variance sum(q / n) / k^2 without a difference
+    and sum((q - d^2) / n) / k^2 with one of d: Connor's equation with n' = k^2 / sum(1 / n) and q' = sum(q /
+    n) / sum(1 / n). `counted` says that all answers are right or wrong, where d can't exceed q'.
+
+    The tasks' own detectable differences say nothing about it: of a task too small to find its own, that is
+    d = q, many times what the task adds to the noise of the mean.
+    """
+    inverse = math.fsum(1 / n for _, n in tasks)
+    changed = math.fsum(square / n for square, n in tasks) / inverse
+    return _connor(changed, len(tasks) ** 2 / inverse, at_most=changed if counted else math.inf)
+
+
+def _connor(changed: float, n: float, at_most: float) -> float:
+    """The d of Connor's equation; the d with `changed` = d where it isn't below `at_most`."""
     found = (
-        math.sqrt(discordant)
+        math.sqrt(changed)
         * (Z_95 * math.sqrt(n) + Z_POWER * math.sqrt(max(0.0, n - Z_95**2 + Z_POWER**2)))
         / (n + Z_POWER**2)
     )
-    if found >= discordant:
-        found = 1.0
-        for _ in range(100):  # the right side falls with d, and slowly: this converges
-            found = min(1.0, (Z_95 + Z_POWER * math.sqrt(1 - found)) ** 2 / n)
+    if found >= at_most:
+        low, found = 0.0, 1.0
+        for _ in range(60):  # bisection: the right side falls with d, so there is one solution
+            middle = (low + found) / 2
+            if (Z_95 + Z_POWER * math.sqrt(1 - middle)) ** 2 / n > middle:
+                low = middle
+            else:
+                found = middle
     return min(1.0, found)
 
 

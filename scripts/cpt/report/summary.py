@@ -4,9 +4,21 @@ import textwrap
 from collections.abc import Sequence
 
 from cpt.report.exam import BASE, CHANCE, TRAINED, WITH_DOCUMENT
+from cpt.report.held_out_text import (
+    SEEN,
+    bits_interval,
+    bits_text,
+    change_interval,
+    change_text,
+    corpus_of,
+    count_text,
+    few_groups_warnings,
+    is_held_out,
+    named,
+)
 from cpt.report.labels import MINUS
-from cpt.report.rows import Row
-from cpt.report.scores import BITS_PER_BYTE, LOWER, averages, base_run, shown_rows
+from cpt.report.rows import Row, grouped
+from cpt.report.scores import LOWER, averages, base_run, shown_rows
 from cpt.report.statistics import SIGNIFICANT
 
 WIDTH = 80  # columns
@@ -37,24 +49,27 @@ def grid(names: Sequence[str], columns: dict[str, Sequence[str]]) -> list[str]:
     return [line.rstrip() for block in blocks for line in block]
 
 
-def bits_lines(scores: list[Row], runs: dict[str, int], roles: dict[str, str]) -> list[str]:
-    """Bits per byte of held-out text: each corpus, and its change by each run. `roles` says what each is."""
-    found = {(row["run"], row["task"]): row for row in scores if row["task"].startswith(f"{BITS_PER_BYTE}.")}
-    tasks = list(dict.fromkeys(task for _, task in found))
-    if not tasks:
+def bits_lines(scores: list[Row], roles: dict[str, str]) -> list[str]:
+    """Bits per byte of held-out text: each corpus with the base model and its change by each run, with what
+    it rests on. `roles` says what a corpus is."""
+    rows = [row for row in scores if is_held_out(row)]
+    if not rows:
         return []
-    names = [_named(task.removeprefix(f"{BITS_PER_BYTE}."), roles) for task in tasks]
-
-    def cell(row: Row, tokens: int) -> str:
-        change = 100 * row["difference"] / row["base_score"]
-        return f"{row['score']:.3f}" + (f" ({_signed(change, 1)} %)" if tokens else "")
-
-    columns = {run: [cell(found[run, task], tokens) for task in tasks] for run, tokens in runs.items()}
-    return ["Held-out text, bits per byte (lower is better)", *grid(names, columns)]
-
-
-def _named(corpus: str, roles: dict[str, str]) -> str:
-    return f"{corpus} ({roles[corpus]})" if corpus in roles else corpus
+    lines = ["Held-out text, bits per byte (lower is better)"]
+    for of_corpus in grouped(rows, "task").values():
+        first = of_corpus[0]
+        title = f"{named(corpus_of(first), roles)}: {count_text(first['n'], first['groups'])}"
+        lines += textwrap.wrap(title, WIDTH, break_on_hyphens=False)
+        columns = {
+            "bits": [bits_text(row) for row in of_corpus],
+            "95 % CI": [bits_interval(row) for row in of_corpus],
+            "change": [change_text(row) for row in of_corpus],
+            "95 % CI (%)": [change_interval(row) for row in of_corpus],
+        }
+        lines += grid([row["run"] for row in of_corpus], columns)
+    for sentence in (SEEN, *few_groups_warnings(rows)):
+        lines += textwrap.wrap(sentence, WIDTH, break_on_hyphens=False)
+    return lines
 
 
 def exam_lines(exam: list[Row]) -> list[str]:
@@ -126,7 +141,7 @@ def summary_text(
         roles: what a corpus is, by its name: the domain, general text.
     """
     parts = [
-        bits_lines(scores, runs, roles),
+        bits_lines(scores, roles),
         exam_lines(exam),
         verdict_lines(verdicts),
         score_lines(scores, runs, labels),

@@ -1,7 +1,7 @@
 """Table 1 as the paper prints it: one row per token budget, one column per task, the mean at the end."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Table1:
         tasks: those that are columns.
         model: name of the base model.
         published: scores of each run of the paper.
+        sums: sentences on the runs that are sums of models.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Table1:
         tasks: dict[str, Task],
         model: str,
         published: dict[str, dict[str, float]],
+        sums: Sequence[str] = (),
     ):
+        self.sums = sums
         self.runs, self.tasks, self.model, self.published = runs, tasks, model, published
         self.rows = shown_rows(scores)
         self.averages = averages(scores)
@@ -75,7 +78,7 @@ class Table1:
                 widths = [_half(row, "difference_ci_low", "difference_ci_high") for row in cells]
                 lines.append(["  change", *map(_change, cells)])
                 lines.append(["  95 % CI", *widths])
-        return [[cell.replace("-", MINUS) for cell in line] for line in lines]
+        return [[label, *(cell.replace("-", MINUS) for cell in cells)] for label, *cells in lines]
 
     def null_body(self) -> list[list[str]]:
         """What answering without reading the question scores."""
@@ -104,7 +107,7 @@ class Table1:
     def notes(self) -> list[str]:
         """Sentences on what the table shows: model, metrics, items, uncertainty, size of the budgets."""
         notes = [f"Base model: {self.model}. {self._shots()}", self._metrics()]
-        notes += [self._limited(), *self._cut(), *self._tests()]
+        notes += [*self.sums, self._limited(), *self._cut(), *self._tests()]
         if any(row["majority"] is not None for row in self.base.values()):
             notes.append(
                 "Same choice: always giving the one (letter, position) that is right most often. Longest: "

@@ -1,26 +1,19 @@
-"""Figures along training: losses (1), bits per byte of domain and general text (3), learning rates."""
+"""Figures along training: losses (1), learning rates."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from cpt.errors import UserError
-from cpt.files import read_json
 from cpt.report import style
 from cpt.report.labels import count_label
-from cpt.report.rows import grouped, read_rows
+from cpt.report.rows import read_rows
 
 # Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
 WINDOWS = ((50, 21), (12, 5))
-# Sums of models: on the way from the base model to a run, and any others.
-BETWEEN = {"marker": "o", "markerfacecolor": "white", "markersize": 4.5, "linestyle": "none"}
-ELSEWHERE = {**BETWEEN, "marker": "s", "color": style.GREY}
 
 
 def read_losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -96,158 +89,3 @@ def draw_schedules(
     axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=True)
     axes.xaxis.set_major_formatter(lambda value, _: count_label(round(value)))
     style.legend(drawn, min(3, len(runs)))
-
-
-class Curve(NamedTuple):
-    """Bits per byte of one corpus along a run.
-
-    Attributes:
-        tokens: int64 [measurements], training tokens before each; begins with 0.
-        bits: float64 [measurements].
-    """
-
-    tokens: np.ndarray
-    bits: np.ndarray
-
-
-class Point(NamedTuple):
-    """Changes in bits per byte of a sum of models against the base model.
-
-    Attributes:
-        name: of the sum.
-        run: at the other end, if it lies between the base model and one run.
-        share: that run's coefficient.
-    """
-
-    name: str
-    run: str | None
-    share: float
-    domain: float
-    general: float
-
-
-def read_curves(path: Path) -> dict[str, Curve]:
-    """The curves of a run's held_out.csv, by corpus. Raises UserError for a file without measurements."""
-    curves = {}
-    for corpus, rows in grouped(read_rows(path, ("tokens", "corpus", "bits_per_byte")), "corpus").items():
-        tokens = np.array([int(row["tokens"]) for row in rows])
-        curves[corpus] = Curve(tokens, np.array([float(row["bits_per_byte"]) for row in rows]))
-        if not np.isfinite(curves[corpus].bits).all():
-            raise UserError(f"{path}: bits per byte of {corpus} aren't finite; train the run again")
-    return curves
-
-
-def read_points(bits: Sequence[Path], merges: dict[str, dict[str, float]], corpora: list[str]) -> list[Point]:
-    """Changes of sums of models against the base model.
-
-    Args:
-        bits: files with bits per byte of the base model, then of each sum, for each corpus; or none.
-        merges: coefficients of each sum.
-        corpora: the domain and the general corpus.
-    """
-    if not merges:
-        return []
-    values = np.reshape([read_json(path)["bits_per_byte"] for path in bits], (-1, len(corpora)))
-    changes = values[1:] - values[0]  # [models, corpora]
-    points = []
-    for (name, merge), change in zip(merges.items(), changes, strict=True):
-        others = [model for model in merge if model != "base"]
-        between = len(others) == 1 and "base" in merge
-        points.append(Point(name, others[0] if between else None, merge[others[0]], *change))
-    return points
-
-
-def _look(index: int) -> dict[str, Any]:
-    """A run's line, with its marker at the last point."""
-    look = style.look(index, "color", "linestyle", "marker")
-    return {**look, "markevery": [-1], "markersize": 4.5, "linewidth": 1.2}
-
-
-def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: str) -> None:
-    """Bits per byte of one corpus over the tokens of every run, on a logarithm from the first step on."""
-    for index, (run, of_run) in enumerate(curves.items()):
-        axes.plot(of_run[corpus].tokens, of_run[corpus].bits, label=run, **_look(index))
-    all_tokens = np.concatenate([of_run[corpus].tokens for of_run in curves.values()])
-    first, most = all_tokens[all_tokens > 0].min(), all_tokens.max()
-    axes.set_xscale("symlog", linthresh=first, linscale=0.6)
-    axes.set_xlim(0, most * (most / first) ** 0.06)
-    powers = 10.0 ** np.arange(np.ceil(np.log10(first) + 0.2), np.log10(most) + 0.01)
-    axes.set_xticks([0, first, *powers])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: count_label(value))
-    axes.set_ylabel(f"{corpus}\nbits per byte", linespacing=1.4)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-
-
-def _draw_paths(
-    axes: Axes,
-    curves: dict[str, dict[str, Curve]],
-    origins: dict[str, str],
-    corpora: list[str],
-    points: list[Point],
-) -> None:
-    """Change of the general corpus over that of the domain, against the model that all began with."""
-    lines = {}
-    for index, (run, of_run) in enumerate(curves.items()):
-        start = curves.get(origins[run], of_run)
-        x, y = (of_run[corpus].bits - start[corpus].bits[0] for corpus in corpora)
-        (lines[run],) = axes.plot(x, y, **_look(index))
-    for run, line in lines.items():  # from the base model over the sums to the run, by the run's share
-        between = {point.share: (point.domain, point.general) for point in points if point.run == run}
-        if between:
-            way = sorted({**between, 0.0: (0.0, 0.0), 1.0: tuple(line.get_xydata()[-1])}.items())
-            axes.plot(
-                *zip(*(change for _, change in way), strict=True), ":", linewidth=0.8, color=line.get_color()
-            )
-            axes.plot(*zip(*between.values(), strict=True), **BETWEEN, color=line.get_color())
-    for point in points:
-        if point.run not in lines:
-            axes.plot(point.domain, point.general, **ELSEWHERE)
-            offset = {"xytext": (4, 3), "textcoords": "offset points"}
-            axes.annotate(point.name, (point.domain, point.general), fontsize=6, **offset)
-    for line in (axes.axhline, axes.axvline):
-        line(0, color=style.GREY, linewidth=0.7, zorder=1)
-    axes.set_xlabel(f"{corpora[0]}\nchange in bits per byte", linespacing=1.4)
-    axes.set_ylabel(f"{corpora[1]}\nchange in bits per byte", linespacing=1.4)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-
-
-def draw_forgetting(
-    drawn: Figure,
-    curves: dict[str, dict[str, Curve]],
-    origins: dict[str, str],
-    corpora: list[str],
-    points: list[Point],
-) -> None:
-    """Figure 3: left bits per byte over tokens, right the general corpus over the domain.
-
-    Args:
-        drawn: empty figure.
-        curves: of each run, by corpus.
-        origins: for each run the one at the beginning of its chain, which began with the base model.
-        corpora: the domain and, if there is one, the general corpus; without it only the left part is drawn.
-        points: sums of models.
-    """
-    if len(corpora) == 1:
-        (left,) = panels = [drawn.subplots()]
-        _draw_over_tokens(left, curves, corpora[0])
-    else:
-        domain, general = corpora
-        mosaic = drawn.subplot_mosaic([[general, "paths"], [domain, "paths"]])
-        panels = [mosaic[general], mosaic[domain]]
-        for axes, corpus in zip(panels, (general, domain), strict=True):
-            _draw_over_tokens(axes, curves, corpus)
-        panels[0].tick_params(labelbottom=False)
-        _draw_paths(mosaic["paths"], curves, origins, corpora, points)
-    drawn.align_ylabels(panels)
-    panels[-1].set_xlabel("Training tokens (logarithmic)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    between = {point.run in curves for point in points}
-    if True in between:
-        handles.append(Line2D([], [], **{**BETWEEN, "color": style.GREY}))
-        labels.append("between the base model and the run")
-    if False in between:
-        handles.append(Line2D([], [], **ELSEWHERE))
-        labels.append("other sums of models")
-    style.legend(drawn, 3, handles=handles, labels=labels)

@@ -1,5 +1,6 @@
 """Compile the paper with typst: results are laid out in one folder that the template reads."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ import yaml
 
 from cpt.errors import UserError
 from cpt.files import atomic, write_json
-from cpt.report.labels import model_name
+from cpt.report.labels import base_note, model_name
 
 
 def lay_out(
@@ -20,7 +21,7 @@ def lay_out(
 
     Args:
         folder: an empty one.
-        files: by their name in the folder; config.yaml and paper.typ are among them.
+        files: by their name in the folder; config.yaml, base.json and paper.typ are among them.
         lists: by their key in inputs.json; copied as numbered files.
         figures: listed in inputs.json under `figures`, each by its name without the suffix.
     """
@@ -36,6 +37,9 @@ def lay_out(
             shutil.copyfile(source, folder / name)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     inputs["model"] = model_name(config["base"])
+    report = json.loads((folder / "base.json").read_text(encoding="utf-8"))
+    inputs["base_note"] = base_note(config["base"], report)
+    inputs["study"] = "claims.csv" in files  # whether the original study stands beside the results
     write_json(folder / "inputs.json", inputs)
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,15 @@ def os_errors(path: Path) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
-def with_room(root: Path, write: Callable[[], None]) -> None:
-    """Call `write`; if the disk is full, remove all checkpoints but the newest and call it once more."""
+def with_room(root: Path, write: Callable[[], None], kept: Collection[int] = ()) -> None:
+    """Call `write`; if the disk is full, remove all checkpoints but the newest and call it once more.
+
+    Those after the steps in `kept` stay, here and in `save`: they are results (cpt.train.continuation).
+    """
     try:
         return write()
     except (OSError, UserError) as error:
-        older = _folders(root)[1:]
+        older = _passing(_folders(root)[1:], kept)
         numbers = {getattr(e, "errno", None) for e in (error, error.__cause__)}
         if not older or numbers.isdisjoint(NO_ROOM):
             raise
@@ -68,14 +71,15 @@ def save(
     weights: TensorsByName,
     moments: TensorsByName,
     keep: int,
+    kept: Collection[int] = (),
 ) -> None:
-    """Write the checkpoint after `step` steps and remove all but the newest `keep`.
+    """Write the checkpoint after `step` steps and remove all but the newest `keep` and those in `kept`.
 
     `weights` maps parameter names to float32 tensors, `moments` maps `exp_avg.NAME` and
     `exp_avg_sq.NAME` to float32 tensors of the same shapes; all on the CPU. `updates` is the number of steps
     whose update was made (cpt.train.bad_steps).
     """
-    with atomic(root / f"step-{step:08d}") as folder:
+    with atomic(checkpoint_folder(root, step)) as folder:
         folder.mkdir()
         for name, tensors in zip(FILES, (weights, moments), strict=True):
             with os_errors(folder / name):
@@ -84,16 +88,28 @@ def save(
         state = {"step": step, "updates": updates, "identity": identity.digest, "sha256": checksums}
         state["learned"] = identity.learned
         write_json(folder / "state.json", state)
-    for old in _folders(root)[keep:]:
+    for old in _passing(_folders(root)[keep:], kept):
         shutil.rmtree(old)
 
 
-def newest(root: Path, identity: Identity) -> Path | None:
+def checkpoint_folder(root: Path, step: int) -> Path:
+    """Of the checkpoint after `step` steps."""
+    return root / f"step-{step:08d}"
+
+
+def _passing(folders: list[Path], kept: Collection[int]) -> list[Path]:
+    """The folders of checkpoints that may be removed."""
+    names = {checkpoint_folder(Path(), step).name for step in kept}
+    return [folder for folder in folders if folder.name not in names]
+
+
+def newest(root: Path, identity: Identity, kept: Collection[int] = ()) -> Path | None:
     """The newest complete checkpoint of this run in `root`, or None.
 
     A corrupt one is removed with a warning, and so is what killed writers left. Checkpoints of another
     identity (other data, other settings, another start) are set aside with a warning; what was set aside of
-    this one comes back.
+    this one comes back. Where one of the steps in `kept` is missing, those after it are removed, so that
+    training comes by it again.
 
     Raises UserError if a checkpoint can't be read: it may be good, so it isn't passed over.
     """
@@ -104,6 +120,12 @@ def newest(root: Path, identity: Identity) -> Path | None:
         if state and state["identity"] != identity.digest and _sound(folder, checksums=True):
             set_aside(folder, state, identity)
     take_back(root, identity)
+    wanted = [checkpoint_folder(root, step) for step in sorted(kept)]
+    missing = next((path for path in wanted if not path.exists() or not _sound(path, checksums=True)), None)
+    for folder in _folders(root) if missing else []:
+        if folder.name > missing.name:
+            logging.warning("%s: removed, as %s is missing, which the run has to keep", folder, missing.name)
+            shutil.rmtree(folder)
     return next((folder for folder in _folders(root) if _sound(folder, checksums=True)), None)
 
 
@@ -145,10 +167,13 @@ class Writer:
         identity: of the run.
         keep: newest checkpoints to keep.
         good: the checkpoint that the run was continued from, if any.
+        kept: steps whose checkpoints stay, and must be written.
     """
 
-    def __init__(self, root: Path, identity: Identity, keep: int, good: Path | None):
-        self.root, self.identity, self.keep, self.good = root, identity, keep, good
+    def __init__(
+        self, root: Path, identity: Identity, keep: int, good: Path | None, kept: Collection[int] = ()
+    ):
+        self.root, self.identity, self.keep, self.good, self.kept = root, identity, keep, good, kept
         self.count = self.bytes_each = 0
         self.seconds_blocked = self.seconds_written = 0.0
         self._thread: threading.Thread | None = None
@@ -213,7 +238,8 @@ class Writer:
         try:
             with_room(
                 self.root,
-                lambda: save(self.root, step, updates, self.identity, weights, moments, self.keep),
+                lambda: save(self.root, step, updates, self.identity, weights, moments, self.keep, self.kept),
+                self.kept,
             )
         except (OSError, UserError) as error:
             reasons = (getattr(e, "strerror", None) for e in (error, error.__cause__))
@@ -223,7 +249,7 @@ class Writer:
                 f"{needed / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
                 "make room there (or raise your quota), or set `results` to a larger disk"
             )
-            if self.good is None:
+            if self.good is None or step in self.kept:
                 self._failure = UserError(f"{problem}, then run again")
             else:
                 logging.warning(
@@ -234,7 +260,7 @@ class Writer:
             self._failure = error
             return
         seconds = time.monotonic() - began
-        self.good = self.root / f"step-{step:08d}"
+        self.good = checkpoint_folder(self.root, step)
         self.count, self.bytes_each = self.count + 1, needed
         self.seconds_written += seconds
         logging.info(

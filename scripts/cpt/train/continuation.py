@@ -1,14 +1,17 @@
-"""What a run that continues another needs, beyond the model's weights: AdamW's moments."""
+"""What a run leaves for others: AdamW's moments beside its model, and states that it went through."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cpt.errors import UserError
 from cpt.files import atomic
+from cpt.train import checkpoints
 from cpt.train.checkpoints import TensorsByName
 from cpt.train.moments import in_form
+from cpt.train.results import save_model
 
 OPTIMIZER = Path("training_state") / "optimizer.safetensors"  # in the model's folder
 
@@ -32,3 +35,18 @@ def load_optimizer(model_folder: Path, form: str) -> tuple[TensorsByName, int]:
     with safe_open(path, "pt") as file:
         moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return in_form(moments, form), int(file.metadata()["updates"])
+
+
+def point_folder(model_folder: Path, point: int) -> Path:
+    """Where a run leaves the state that it had after `point` tokens, a model folder with its moments; 0: its
+    end."""
+    return model_folder / "training_state" / f"at-{point}" if point else model_folder
+
+
+def save_points(plan: dict[str, Any], checkpoint_root: Path, start_folder: Path, model_folder: Path) -> None:
+    """Leave the states that a plan keeps in the trained model's folder, from their checkpoints."""
+    for tokens, step in plan.get("kept", {}).items():
+        state, weights, moments = checkpoints.load(checkpoints.checkpoint_folder(checkpoint_root, step))
+        folder = point_folder(model_folder, int(tokens))
+        save_model(weights, start_folder, folder)
+        save_optimizer(folder, moments, state["updates"])

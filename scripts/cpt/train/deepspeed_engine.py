@@ -135,7 +135,7 @@ class DeepSpeedEngine:
         exact = {n: p.detach().to("cpu", copy=True) for n, p in model.named_parameters()} if bf16 else {}
         self.engine, *_ = deepspeed.initialize(
             model=LossModel(self.model, settings["gradient_checkpointing"], chosen_softmax(settings, device)),
-            model_parameters=parameter_groups(self.model, settings["weight_decay"]),
+            model_parameters=parameter_groups(self.model, settings),
             config={
                 "train_micro_batch_size_per_gpu": settings["micro_batch"],
                 "gradient_accumulation_steps": 1,  # the loop decides, by `last`

@@ -24,7 +24,7 @@ from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER
 from cpt.train import automatic, checkpoints, memory
 from cpt.train.bad_steps import BadSteps
 from cpt.train.batches import PackedSequences, micro_batches, on_device, rows_of_step
-from cpt.train.continuation import load_optimizer, save_optimizer
+from cpt.train.continuation import load_optimizer, save_optimizer, save_points
 from cpt.train.dropout import dropout_of, warn_of_dropout
 from cpt.train.engines import make_engine
 from cpt.train.flops import flops_per_token
@@ -62,7 +62,7 @@ def train(
         plan: plan.json of the run (cpt.train.plan_run).
         model_folder: Hugging Face folder that training starts from.
         sequences_folders: the packed mixture of each of the plan's stages.
-        work: for checkpoints, metrics.csv, held_out.csv and the final `model` folder.
+        work: for checkpoints, metrics.csv, held_out.csv, held_out_documents.csv and the final `model` folder.
         kind: of device, "cuda" or "cpu".
         held_out: held-out tokens (.npz) by corpus, to be measured on as the plan says.
         keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues this one.
@@ -88,7 +88,8 @@ def train(
     for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
         if any(found.ledger.get(digest) != stage.get(digest) for digest in PACKED_DIGESTS):
             raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
-    learned = {key: value for key, value in plan.items() if key != "execution"}
+    learned = {key: value for key, value in plan.items() if key not in ("execution", "kept")}
+    kept = set(plan.get("kept", {}).values())
     files = [weights_digest(model_folder)[:16]]
     files += [found.reference["losses_sha256"][:16] for found in packed if found.reference]
     digest = "-".join([settings_digest(learned), *files])
@@ -97,7 +98,7 @@ def train(
     # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
     torch.manual_seed(settings["seed"])
     checkpoint_root = work / "checkpoints"
-    checkpoint = checkpoints.newest(checkpoint_root, identity) if first else None
+    checkpoint = checkpoints.newest(checkpoint_root, identity, kept) if first else None
     if world_size > 1:
         shared = [checkpoint]
         dist.broadcast_object_list(shared, src=0)
@@ -144,8 +145,9 @@ def train(
     peak = peak_flops(device)
     metrics = MetricsFile(work / "metrics.csv", steps_done) if first else None
     micro_batch = settings["micro_batch"]
+    curves = (work / "held_out.csv", work / "held_out_documents.csv")
     held_out_losses = HeldOutLosses(
-        held_out or {}, plan, micro_batch, engine, model, device, work / "held_out.csv", steps_done
+        held_out or {}, plan, micro_batch, engine, model, device, *curves, steps_done
     )
     steps = plan["steps"]
     earlier = [rows_of_step(step, plan) for step in range(steps_done)]
@@ -153,7 +155,7 @@ def train(
     final_loss = None
     bad_steps = BadSteps(plan["run"], settings["on_bad_step"] == "skip", telling=first)
     writer = (
-        checkpoints.Writer(checkpoint_root, identity, settings["keep_checkpoints"], checkpoint)
+        checkpoints.Writer(checkpoint_root, identity, settings["keep_checkpoints"], checkpoint, kept)
         if first
         else None
     )
@@ -166,8 +168,9 @@ def train(
             step_began = time.monotonic()
 
             # Batch, forward, loss, backward: micro-batch by micro-batch. What chance decides, in a model with
-            # dropout, is a function of the step too.
-            torch.manual_seed((settings["seed"] * steps + step) * world_size + rank)
+            # dropout, is a function of the step too, counted from the start of the first run of a chain.
+            number_of_step = (settings["seed"] << 32) + plan.get("steps_before", 0) + step
+            torch.manual_seed((number_of_step * world_size + rank) % 2**63)
             stage, rows = rows_of_step(step, plan)
             tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
             selected = packed[stage].selected(rows)  # of the targets, those trained on: all, or a share
@@ -222,7 +225,8 @@ def train(
             held_out_losses.after(step + 1, tokens_done - tokens, tokens_done)
 
             # Checkpoint. Where the first process waits for the one before, the others wait for it here.
-            due = step + 1 < steps and (step + 1) % settings["checkpoint_every"] == 0
+            due = (step + 1) % settings["checkpoint_every"] == 0 or step + 1 in kept
+            due &= step + 1 < steps
             since = time.monotonic()
             if due and writer is not None:
                 writer.wait_turn(step + 1)
@@ -253,9 +257,11 @@ def train(
         return None
     metrics.close()
     held_out_losses.close()
-    checkpoints.with_room(checkpoint_root, lambda: save_model(weights, model_folder, work / "model"))
+    with_room = partial(checkpoints.with_room, checkpoint_root, kept=kept)
+    with_room(lambda: save_model(weights, model_folder, work / "model"))
     if keep_optimizer:
         save_optimizer(work / "model", moments, updates)
+    with_room(lambda: save_points(plan, checkpoint_root, model_folder, work / "model"))
     wall_seconds = time.monotonic() - began
     session_tokens = tokens_done - tokens_before
     return {

@@ -12,18 +12,29 @@ from cpt.train.moments import PackedAdamW, adamw_state, moments_of
 BytesByDevice = dict[str, int]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices only: vectors (norms, biases) aren't decayed, as in the Hugging Face Trainer."""
-    parameters = list(model.parameters())
+def parameter_groups(model: nn.Module, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Decay matrices only: vectors (norms, biases) aren't decayed, as in the Hugging Face Trainer.
+
+    With `decay_embeddings: false` embeddings aren't either, nor the output layer that shares their matrix:
+    decay makes them short, and gradients of the first layers large (OLMo et al. 2025, arXiv 2501.00656,
+    section 3; SmolLM3, Bakouch et al. 2025).
+    """
+    parameters, spared = list(model.parameters()), set()
+    if not settings.get("decay_embeddings", True):
+        spared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed = [p.ndim >= 2 and id(p) not in spared for p in parameters]
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p, mine in zip(parameters, decayed, strict=True) if mine is decays],
+            "weight_decay": settings["weight_decay"] if decays else 0.0,
+        }
+        for decays in (True, False)
     ]
 
 
 def make_adamw(model: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
     """PyTorch's fused AdamW over the model's parameters, its moments in the form that `moments` names."""
-    groups = parameter_groups(model, settings["weight_decay"])
+    groups = parameter_groups(model, settings)
     options = {
         "lr": settings["learning_rate"],
         "betas": (settings["beta1"], settings["beta2"]),

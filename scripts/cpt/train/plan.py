@@ -12,29 +12,13 @@ from cpt.config import Config
 from cpt.train import costs
 from cpt.train.assumptions import ASSUMPTIONS
 from cpt.train.costs import Shape
+from cpt.train.plan_checks import access_warnings, gpu_warnings, rate_warnings, scoring_hours
 from cpt.train.plan_run import global_batch, phases
+from cpt.train.plan_text import count, in_gigabytes, table
 from cpt.train.recommendation import FILLED, GPU_GIGABYTES, Setting, recommended
 
 FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
 COMMON_GIGABYTES, SMALL_GIGABYTES = 80, 24  # an A100's or H100's, and an RTX 4090's
-
-
-def _count(number: float) -> str:
-    """A number for people: 400M, 1.25B, 17.5K."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:.4g}{unit}"
-    return f"{number:.4g}"
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.3g}"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    marks = [" --- " if index == 0 else " ---: " for index in range(len(columns))]
-    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(marks)}|"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
 class ExperimentPlan:
@@ -45,6 +29,8 @@ class ExperimentPlan:
         shape: of the base model; None: not known yet.
         local_bytes: size of the files of each corpus of kind `local` that lie on this disk.
         adds_bos: whether BOS stands before each document; None: not known yet.
+        gpus: of this machine; None: not looked for.
+        cluster: whether Slurm is here.
     """
 
     def __init__(
@@ -53,7 +39,10 @@ class ExperimentPlan:
         shape: Shape | None,
         local_bytes: dict[str, int],
         adds_bos: bool | None = None,
+        gpus: int | None = None,
+        cluster: bool = False,
     ):
+        self.gpus, self.cluster = gpus, cluster
         self.config, self.shape, self.adds_bos = config, shape, adds_bos
         self.local_bytes = local_bytes
         self.length = config.packing.sequence_length
@@ -173,8 +162,8 @@ class ExperimentPlan:
             estimate, epochs = self.estimate(corpus), self.config.packing.maximum_epochs
             if estimate is not None and need > estimate * epochs:
                 found.append(
-                    f"runs.{run}.tokens: it takes {_count(need)} tokens of {corpus}, which is expected to "
-                    f"have {_count(estimate)}{f' in each of {epochs} epochs' if epochs > 1 else ''}; lower "
+                    f"runs.{run}.tokens: it takes {count(need)} tokens of {corpus}, which is expected to "
+                    f"have {count(estimate)}{f' in each of {epochs} epochs' if epochs > 1 else ''}; lower "
                     f"the budget, give the corpus more text (corpora.{corpus}.shards or files), or raise "
                     "packing.maximum_epochs"
                 )
@@ -187,6 +176,9 @@ class ExperimentPlan:
                 f"{'with' if self.adds_bos else 'without'} BOS before them (packing.add_bos); scores are "
                 "comparable with published ones only if those were measured so"
             )
+        found += access_warnings(self.config) + rate_warnings(self.train)
+        if self.gpus is not None:
+            found += gpu_warnings(self.config, self.gpus, self.cluster)
         for run in self.config.trained_runs:
             found += self._warnings_of(run)
         return found + self._unlike_batches()
@@ -197,8 +189,8 @@ class ExperimentPlan:
         planned = phases(train, steps)
         if settings.tokens // self.length < batch:
             found.append(
-                f"runs.{run}.tokens: {_count(settings.tokens)} don't fill one global batch of {batch} "
-                f"sequences ({_count(batch * self.length)} tokens); raise tokens or lower train.global_batch"
+                f"runs.{run}.tokens: {count(settings.tokens)} don't fill one global batch of {batch} "
+                f"sequences ({count(batch * self.length)} tokens); raise tokens or lower train.global_batch"
             )
         elif steps < FEW_STEPS:
             found.append(
@@ -224,12 +216,12 @@ class ExperimentPlan:
             better = self.recommended(run, COMMON_GIGABYTES)
             instead = (
                 f"with runs.{run}.train: {better.keys(self.global_batch(run))} they would be "
-                f"{_gigabytes(better.gpu_bytes)}"
+                f"{in_gigabytes(better.gpu_bytes)}"
                 if better
                 else "and no engine fits; take more GPUs, or lower packing.sequence_length"
             )
             return [
-                f"runs.{run}.train.micro_batch: about {_gigabytes(total)} GB per GPU are expected, and an "
+                f"runs.{run}.train.micro_batch: about {in_gigabytes(total)} GB per GPU are expected, and an "
                 f"A100 or H100 has {COMMON_GIGABYTES}; {instead}"
             ]
         train, least = self.train[run], self.recommended(run, SMALL_GIGABYTES)
@@ -258,7 +250,7 @@ class ExperimentPlan:
         config, shape = self.config, self.shape
         name = getattr(config.base, "repo", None) or config.base.label or config.base.source
         size = (
-            f"{_count(shape.parameters)} parameters, {shape.num_hidden_layers} layers of width "
+            f"{count(shape.parameters)} parameters, {shape.num_hidden_layers} layers of width "
             f"{shape.hidden_size}"
             if shape
             else "its size isn't known: ask for the plan again once it is imported "
@@ -281,9 +273,9 @@ class ExperimentPlan:
             rows.append(
                 [
                     run,
-                    _count(settings.tokens),
-                    _count(settings.tokens / self.shape.parameters) if self.shape else "?",
-                    f"{self.global_batch(run)} ({_count(self.global_batch(run) * self.length)})",
+                    count(settings.tokens),
+                    count(settings.tokens / self.shape.parameters) if self.shape else "?",
+                    f"{self.global_batch(run)} ({count(self.global_batch(run) * self.length)})",
                     str(self.steps(run)),
                     str(phases(self.train[run], self.steps(run))["warmup_steps"]),
                     f"{settings.processes} {device}",
@@ -294,7 +286,14 @@ class ExperimentPlan:
         columns = ["run", "tokens", "tokens per parameter", "sequences (tokens) per step", "steps", "warmup"]
         columns += ["processes", "device-hours", "hours"]
         summed = ", ".join(f"{hours:.3g} {device}-hours" for device, hours in total.items() if hours)
-        return [*_table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
+        found = [*table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
+        if self.shape and (proxies := self.config.proxies):
+            tokens = sum(proxy.tokens for proxy in proxies.values())
+            hours = self.hours(self.config.like) * tokens / self.config.runs[self.config.like].tokens
+            found += [f"{len(proxies)} proxies: {count(tokens)} tokens, about {hours:.3g} device-hours.", ""]
+        if self.shape and (scoring := scoring_hours(self.config, self.shape)):
+            found += [f"Scoring all runs: about {scoring:.3g} core-hours on CPUs, on top of these.", ""]
+        return found
 
     def _corpora(self) -> list[str]:
         needs = self.needs()
@@ -307,13 +306,13 @@ class ExperimentPlan:
                     corpus,
                     self.config.corpora[corpus].source,
                     str(self.config.shards_of(corpus)),
-                    "unknown" if estimate is None else _count(estimate),
-                    f"{_count(need)} ({run})" if need else run,
+                    "unknown" if estimate is None else count(estimate),
+                    f"{count(need)} ({run})" if need else run,
                     f"{need / estimate:.2g}" if estimate and need else "",
                 ]
             )
         columns = ["corpus", "source", "shards", "tokens expected", "most that a run takes", "epochs"]
-        return ["## Corpora", "", *_table(columns, rows)]
+        return ["## Corpora", "", *table(columns, rows)]
 
     def _engines(self) -> list[str]:
         if self.shape is None:
@@ -337,7 +336,7 @@ class ExperimentPlan:
                 label += f", offload {' and '.join(offload)}" if offload else ""
                 rows.append([f"**{label}** (set)" if engine == own else label])
                 rows[-1] += [
-                    _gigabytes(memory[part]) for part in ("state", "activations", "logits", "gpu", "cpu")
+                    in_gigabytes(memory[part]) for part in ("state", "activations", "logits", "gpu", "cpu")
                 ]
                 rows[-1].append(" / ".join(f"{self.hours(each, speed):.3g}" for each in runs))
             columns = ["engine", "state GB", "activations GB", "logits GB", "together GB", "offloaded GB"]
@@ -350,7 +349,7 @@ class ExperimentPlan:
                 f"{', '.join(runs)}: {settings.processes} {kind} processes, micro-batch {micro_batch} x "
                 f"{self.length} tokens, {checkpointing} gradient checkpointing:",
                 "",
-                *_table([*columns, f"{kind}-hours"], rows),
+                *table([*columns, f"{kind}-hours"], rows),
             ]
         return lines
 
@@ -380,19 +379,21 @@ class ExperimentPlan:
                     tokens = (self.config.runs[run].tokens for run in runs)
                     hours = [speed.hours(t, self.shape, self.length, found.checkpointing) for t in tokens]
                     row += [f"`{found.keys(batch)}`", str(math.ceil(batch / gpus / found.micro_batch))]
-                    row += [_gigabytes(found.gpu_bytes), _gigabytes(found.cpu_bytes)]
+                    row += [in_gigabytes(found.gpu_bytes), in_gigabytes(found.cpu_bytes)]
                     row.append(" / ".join(f"{each:.3g}" for each in hours))
                 else:
                     row += ["nothing fits: more GPUs, or a lower packing.sequence_length", *[""] * 4]
                 rows.append(row)
             columns = ["each GPU has", "settings", "micro-batches", "GB of it", "GB offloaded", "GPU-hours"]
-            lines += [f"{', '.join(runs)}, {gpus} GPU:", "", *_table(columns, rows)]
+            lines += [f"{', '.join(runs)}, {gpus} GPU:", "", *table(columns, rows)]
         return lines
 
     def _disk(self) -> list[str]:
         found = self.disk()
-        rows = [[kind, "unknown" if size is None else _gigabytes(size)] for kind, size in found.items()]
-        rows.append(["together, one run under way", _gigabytes(sum(size or 0.0 for size in found.values()))])
+        rows = [[kind, "unknown" if size is None else in_gigabytes(size)] for kind, size in found.items()]
+        rows.append(
+            ["together, one run under way", in_gigabytes(sum(size or 0.0 for size in found.values()))]
+        )
         unknown = [name for name in self.config.used_corpora if self.estimate(name) is None]
         note = [f"Without {', '.join(unknown)}, whose size isn't known.", ""] if unknown else []
-        return ["## Disk", "", *_table(["what", "GB"], rows), *note]
+        return ["## Disk", "", *table(["what", "GB"], rows), *note]

@@ -12,6 +12,7 @@ from cpt.config_runs import Train
 from cpt.errors import UserError
 from cpt.mixtures import PACKED_DIGESTS
 from cpt.sizes import over_context, sequences_per_step
+from cpt.train.schedules import learning_rate
 
 # What two mixtures of one run must have in common, in their ledger.json.
 PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
@@ -57,6 +58,8 @@ def make_plan(
     context_length: int,
     switch_at: float | None = None,
     continued: dict[str, Any] | None = None,
+    point: int = 0,
+    keep_every: int = 0,
 ) -> dict[str, Any]:
     """Resolve a run's budget.
 
@@ -71,16 +74,19 @@ def make_plan(
         context_length: of the model, in tokens.
         switch_at: share of the steps before the second mixture.
         continued: plan of the run that this one continues, so that it starts at the next rows.
+        point: tokens of that run after which this one branches off; 0: its end.
+        keep_every: tokens between states that are kept; 0: none.
 
     Returns:
         A JSON-ready dict: sequences, steps, warmup_steps, cooldown_steps, decay_steps, global_batch
         (sequences per step; the last step takes what is left), the stages (rows of a mixture), what is
         learned with, and the execution settings. `rows_used` says for each mixture how far the run and
-        those that it continues went.
+        those that it continues went, `steps_before` how many steps those made, and `kept` after which step
+        a state is kept, by tokens (rounded down to whole steps).
 
     Raises:
-        UserError: the budget is larger than the packed data, sequences don't fit the model, or the two
-            mixtures aren't packed alike.
+        UserError: the budget is larger than the packed data, sequences don't fit the model, the two
+            mixtures aren't packed alike, or a branch doesn't begin at its trunk's learning rate.
     """
     length = ledgers[0]["sequence_length"]
     if problem := over_context(length, context_length):
@@ -91,7 +97,10 @@ def make_plan(
     if switch_at is not None:
         before = _sequences_before_switch(run, steps, batch, switch_at, *ledgers)
         sizes = [before, sequences - before]
-    rows_used = dict(continued["rows_used"]) if continued else {}
+    steps_before = 0
+    if continued:
+        steps_before = continued["kept"][str(point)] if point else continued["steps"]
+    rows_used = _rows_used(continued, steps_before) if continued else {}
     stages = []
     for packed, size in zip(ledgers, sizes, strict=True):
         first = rows_used.get(packed["mixture"], 0)
@@ -115,7 +124,7 @@ def make_plan(
     # Sorted, so that the same settings give the same bytes.
     settings = json.loads(json.dumps(train.model_dump(mode="json"), sort_keys=True))
     del settings["global_batch"]
-    return {
+    planned = {
         "run": run,
         "continues": continued["run"] if continued else None,
         "tokens": sequences * length,
@@ -129,6 +138,35 @@ def make_plan(
         "learning": {key: value for key, value in settings.items() if key not in EXECUTION_KEYS},
         "execution": {key: settings[key] for key in EXECUTION_KEYS if settings[key] is not None},
     }
+    if keep_every:
+        points = range(keep_every, tokens, keep_every)
+        planned["kept"] = {str(kept): min(kept // (batch * length), steps - 1) for kept in points}
+    if continued:
+        planned["steps_before"] = continued.get("steps_before", 0) + steps_before
+        if point:
+            _require_same_rate(planned, continued, steps_before)
+    return planned
+
+
+def _rows_used(plan: dict[str, Any], steps: int) -> dict[str, int]:
+    """How far a planned run went in each mixture after so many of its steps."""
+    used, left = dict(plan["rows_used"]), steps * plan["global_batch"]
+    for stage in plan["stages"]:
+        seen = min(left, stage["sequences"])
+        used[stage["mixture"]] = stage["first_sequence"] + seen
+        left -= seen
+    return used
+
+
+def _require_same_rate(branch: dict[str, Any], trunk: dict[str, Any], steps: int) -> None:
+    """Raises UserError if a branch doesn't begin at the rate that its trunk has after so many steps."""
+    rates = learning_rate(steps, trunk), learning_rate(0, branch)
+    if rates[0] != rates[1]:
+        raise UserError(
+            f"runs.{branch['run']}: a branch begins at the learning rate of {trunk['run']}, {rates[0]:g} "
+            f"after step {steps:,}, not at {rates[1]:g}; branch off where the rate is constant, and set "
+            "warmup: 0"
+        )
 
 
 def _sequences_before_switch(

@@ -29,13 +29,14 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
         copy_companions(start_folder, folder)
 
 
-def write_run(
-    summary: dict[str, Any], work: Path, model: Path, metrics: Path, held_out: Path, run: Path
-) -> None:
-    """Move a finished run's results to where the workflow expects them; run.json comes last."""
+def write_run(summary: dict[str, Any], work: Path, model: Path, curves: dict[str, Path], run: Path) -> None:
+    """Move a finished run's results to where the workflow expects them; run.json comes last.
+
+    `curves` are the places for the files of CSV that are in `work`, by their names there.
+    """
     with atomic(model) as folder:
         shutil.copytree(work / "model", folder)
-    for name, output in (("metrics.csv", metrics), ("held_out.csv", held_out)):
+    for name, output in curves.items():
         with atomic(output) as file:
             shutil.copyfile(work / name, file)
     write_json(run, summary)

@@ -9,7 +9,7 @@ from typing import Any
 
 PREFIX = "set-aside-"
 KEPT = 2  # the newest checkpoint of each of so many other settings
-CURVES = ("metrics.csv", "held_out.csv")  # rows of the steps up to a checkpoint
+CURVES = ("metrics.csv", "held_out.csv", "held_out_documents.csv")  # rows of the steps up to a checkpoint
 MOST_SHOWN = 5
 
 

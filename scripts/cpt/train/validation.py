@@ -17,6 +17,8 @@ from cpt.train.engines import Engine
 from cpt.train.metrics import MetricsFile
 
 COLUMNS = ("step", "tokens", "corpus", "loss", "bits_per_byte")
+DOCUMENT_COLUMNS = ("step", "corpus", "document", "nats")
+Window = tuple[np.ndarray, np.ndarray, int]  # ids, which of them count, and the number of the document
 
 
 class HeldOutLosses:
@@ -33,6 +35,7 @@ class HeldOutLosses:
         engine, model: the engine, and the transformers model inside it.
         device: of this process.
         path: where rows are written (COLUMNS; loss in nats per token), by rank 0.
+        documents_path: the same for each document (DOCUMENT_COLUMNS; nats summed over the document's tokens).
         steps_done: rows after this step are cut; those before the first step are measured again.
 
     Attributes:
@@ -48,6 +51,7 @@ class HeldOutLosses:
         model: nn.Module,
         device: torch.device,
         path: Path,
+        documents_path: Path,
         steps_done: int,
     ):
         self.settings: dict[str, int] | None = plan["execution"].get("held_out")
@@ -62,13 +66,20 @@ class HeldOutLosses:
         length = min(plan["sequence_length"], model.config.max_position_embeddings)
         self.windows = {
             name: sorted(
-                zip(found.windows(length), found.counted(length), strict=True),
+                zip(found.windows(length), found.counted(length), found.owners(length), strict=True),
                 key=lambda part: len(part[0]),
                 reverse=True,
             )
             for name, found in self.corpora.items()
         }
-        self.file = MetricsFile(path, steps_done or -1, COLUMNS) if self.rank == 0 else None
+        self.files = (
+            [
+                MetricsFile(path, steps_done or -1, COLUMNS),
+                MetricsFile(documents_path, steps_done or -1, DOCUMENT_COLUMNS),
+            ]
+            if self.rank == 0
+            else []
+        )
         self.seconds = 0.0
 
     def after(self, step: int, tokens_before: int, tokens: int) -> None:
@@ -85,31 +96,41 @@ class HeldOutLosses:
         self.model.eval()
         for name, found in self.corpora.items():
             with torch.compiler.set_stance("force_eager"):
-                total = sum(map(self._negative_log_likelihood, self._groups(self.windows[name])))
-            if self.file is not None:
-                self.file.write(
-                    step=step,
-                    tokens=tokens,
-                    corpus=name,
-                    loss=total / found.predicted,
-                    bits_per_byte=total / (math.log(2) * found.bytes),
-                )
+                losses = self._document_losses(self.windows[name], len(found.ends))
+            if self.files:
+                self._write(name, step, tokens, losses)
         self.model.train()
         self.seconds += time.monotonic() - since
 
-    def _groups(
-        self, windows: list[tuple[np.ndarray, np.ndarray]]
-    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """Windows that may share a batch, each group in their order."""
-        lengths = [len(window) - 1 for window, _ in windows]
-        groups = grouped_by_frequencies(lengths, self.model.config)
-        return [[windows[number] for number in group] for group in groups]
+    def _write(self, corpus: str, step: int, tokens: int, losses: np.ndarray) -> None:
+        found, total = self.corpora[corpus], math.fsum(losses)
+        along, by_document = self.files
+        along.write(
+            step=step,
+            tokens=tokens,
+            corpus=corpus,
+            loss=total / int(found.predicted.sum()),
+            bits_per_byte=total / (math.log(2) * int(found.bytes.sum())),
+        )
+        for document, nats in enumerate(losses.tolist()):
+            by_document.write(step=step, corpus=corpus, document=document, nats=nats)
+
+    def _document_losses(self, windows: list[Window], documents: int) -> np.ndarray:
+        """Sum over all tokens of each document that count, in nats: float64 [documents]."""
+        lengths = [len(window) - 1 for window, *_ in windows]
+        losses = np.zeros(documents)
+        for numbers in grouped_by_frequencies(lengths, self.model.config):  # may share a batch
+            group = [windows[number] for number in numbers]
+            np.add.at(losses, [owner for *_, owner in group], self._window_losses(group))
+        return losses
 
     @torch.no_grad()
-    def _negative_log_likelihood(self, windows: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        """Sum over all tokens that count (HeldOut.counted), in nats. All processes make the same calls, with
-        equal shapes."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+    def _window_losses(self, windows: list[Window]) -> np.ndarray:
+        """Sum over the tokens of each window that count (HeldOut.counted), in nats: float64 [windows].
+
+        All processes make the same calls, with equal shapes.
+        """
+        losses = torch.zeros(len(windows), dtype=torch.float64, device=self.device)
         shares = micro_batches(range(len(windows)), self.rank, self.world_size, self.micro_batch)
         for number, (rows, weights) in enumerate(shares):
             # The longest window that any process has in this pass.
@@ -121,12 +142,13 @@ class HeldOutLosses:
                 window, which = windows[row][0][:width], windows[row][1][: width - 1]
                 ids[place, : len(window)] = window
                 counted[place, : len(which)] = weight * which
-            total += self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
+            found = self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
+            losses.index_add_(0, torch.from_numpy(rows).to(self.device), found)
         if self.world_size > 1:
-            dist.all_reduce(total)
-        return total.item()
+            dist.all_reduce(losses)
+        return losses.cpu().numpy()
 
     def close(self) -> None:
-        """Close the file."""
-        if self.file is not None:
-            self.file.close()
+        """Close the files."""
+        for file in self.files:
+            file.close()

@@ -1,0 +1,118 @@
+# Compare: a release that stays as it is, and later results beside it (docs/publishing.md).
+#
+# REQUIRED INPUTS
+#   {R}/released/{run}, scores, tables        of `snakemake freeze`
+#   the folder that release.compare_to names  made by an earlier `snakemake freeze`
+# OUTPUTS
+#   {R}/releases/{name}          models and their scores, never changed again (asked for by name only)
+#   {R}/compare.md, compare.csv  base, old and new models on the same held-out text and items
+
+
+FREEZING = f"{R}/releases/{cfg.release.name or 'NAME'}"
+MEASURES = {
+    "samples": "{task}.samples.jsonl",
+    "summaries": "{task}.json",
+    "losses": "bits_per_byte.{corpus}.documents.csv",
+    "bits": "bits_per_byte.{corpus}.json",
+}
+
+
+def measured(models, kind):
+    """What was measured of models, in the order models x tasks or models x corpora."""
+    pattern = f"{R}/evaluations/{{run}}/{MEASURES[kind]}"
+    return expand(pattern, run=models, task=TASKS, corpus=cfg.measured_corpora)
+
+
+def why_not_frozen():
+    """Why there can't be such a release; "" if there can."""
+    if cfg.release.name is None:
+        return "release.name: not set; name the release, such as --config 'release={name: 2026-11}'"
+    if Path(FREEZING).exists():
+        return f"release.name: {cfg.release.name} is frozen already ({FREEZING}); choose another name"
+    return ""
+
+
+def to_freeze(wildcards):
+    """The models of a release."""
+    if problem := why_not_frozen():
+        raise WorkflowError(problem)
+    return expand(rules.release.output.released, run=PUSHED_RUNS)
+
+
+# At once where they are asked for by name: Snakemake's errors about inputs are longer.
+if workflow.is_main_process and "freeze" in sys.argv and why_not_frozen():
+    raise WorkflowError(why_not_frozen())
+if workflow.is_main_process and "compare" in sys.argv and not FROZEN:
+    raise WorkflowError("release.compare_to: not set; name a release that `snakemake freeze` made")
+
+
+rule freeze:
+    """Keep the released models with their scores as release.name; later results don't change it."""
+    input:
+        released=to_freeze,
+        tables=[
+            rules.merged_config.output.merged,
+            rules.base_model.output.report,
+            rules.scores.output.table,
+            rules.comparisons.output.table,
+            rules.data.output.table,
+        ],
+        evaluations=[path for kind in MEASURES for path in measured([BASE_RUN, *PUSHED_RUNS], kind)],
+    output:
+        folder=directory(FREEZING),
+    log:
+        f"{R}/logs/freeze.log",
+    params:
+        name=cfg.release.name or "",
+        runs={run: cfg.budgets[run] for run in PUSHED_RUNS},
+        held_out={corpus: cfg.held_out_settings(corpus) for corpus in cfg.measured_corpora},
+    message:
+        f"freeze: {cfg.release.name}"
+    shell:
+        STAGE
+
+
+# By run, the name under which the release's model is scored beside it.
+PAIRS = {Path(folder).name: model for model, folder in FROZEN.items()}
+COMPARED = [BASE_RUN, *(model for new, old in PAIRS.items() for model in (old, new))]
+
+
+rule compare:
+    """A release and the runs of these results on the same held-out text and items."""
+    input:
+        record=f"{COMPARED_RELEASE}/release.json",
+        models=list(FROZEN.values()),
+        base_model=model_of(BASE_RUN),
+        samples=measured(COMPARED, "samples"),
+        summaries=measured(COMPARED, "summaries"),
+        losses=measured(COMPARED, "losses"),
+        data=rules.data.output.table,
+    output:
+        page=f"{R}/compare.md",
+        table=f"{R}/compare.csv",
+    log:
+        f"{R}/logs/compare.log",
+    params:
+        base=BASE_RUN,
+        pairs=PAIRS,
+        budgets={run: cfg.budgets[run] for run in PAIRS},
+        metrics=METRICS,
+        table_tasks=list(cfg.evaluate.table_tasks),
+        labels=LABELS,
+        corpora=cfg.measured_corpora,
+        held_out={corpus: cfg.held_out_settings(corpus) for corpus in cfg.measured_corpora},
+        seed=cfg.evaluate.seed,
+    shell:
+        STAGE
+
+
+def warn_of_replaced_models():
+    """Name the models of former results that this workflow may replace, unless a release holds them."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in ("train", "merge")]
+    models = {str(job.output.model) for job in jobs if Path(job.output.model).exists()}
+    lost = sorted(model for model in models if not holds(Path(R, "releases"), Path(model)))
+    if lost:
+        logger.warning(
+            f"warning: {', '.join(lost)} may be replaced, and the scores with them, where text or settings "
+            "changed. To keep them, stop now and run `snakemake freeze` with the former config (docs/publishing.md)."
+        )

@@ -1,0 +1,98 @@
+"""Bits per byte of held-out text in words and tables: for Markdown, the model card and the terminal."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from cpt.report.labels import MINUS
+from cpt.report.rows import Row, grouped
+from cpt.report.scores import BITS_PER_BYTE
+from cpt.token_windows import FEWEST_GROUPS
+
+NONE = "\N{EN DASH}"
+SEEN = "No run trained on this text; the base model may have."
+INTERVALS = (
+    "95 % confidence intervals: bootstrap over groups (documents of one page, file or folder), 10,000 "
+    "resamples, with both models on the same documents for a change."
+)
+_CORPUS = f"{BITS_PER_BYTE}."
+
+
+def is_held_out(row: Row) -> bool:
+    """Whether a row of scores.csv is of held-out text (and not of a benchmark in bits per byte)."""
+    return row["task"].startswith(_CORPUS)
+
+
+def corpus_of(row: Row) -> str:
+    """The corpus of a row of held-out text."""
+    return row["task"].removeprefix(_CORPUS)
+
+
+def named(corpus: str, roles: dict[str, str]) -> str:
+    """A corpus with its role (the domain, general text), if it has one."""
+    return f"{corpus} ({roles[corpus]})" if corpus in roles else corpus
+
+
+def bits_text(row: Row) -> str:
+    """Bits per byte: `0.931`."""
+    return f"{row['score']:.3f}"
+
+
+def bits_interval(row: Row) -> str:
+    """The interval of bits per byte: `0.880 to 0.984`; a dash where there is a single group."""
+    return _interval(row["ci_low"], row["ci_high"], ".3f")
+
+
+def change_text(row: Row) -> str:
+    """The change against the base model in percent: `-9.7 %`; a dash for the base model."""
+    return f"{row['relative_change']:+.1f} %".replace("-", MINUS) if row["tokens"] else NONE
+
+
+def change_interval(row: Row) -> str:
+    """The interval of the change in percent: `-10.6 to -8.8`; a dash for the base model or a single group."""
+    return _interval(row["relative_ci_low"], row["relative_ci_high"], "+.1f")
+
+
+def _interval(low: float | None, high: float | None, form: str) -> str:
+    return NONE if low is None or high is None else f"{low:{form}} to {high:{form}}".replace("-", MINUS)
+
+
+def count_text(documents: int, groups: int) -> str:
+    """What bits per byte rest on: `96 documents of 82 groups`."""
+    return (
+        f"{documents:,} document{'s' if documents > 1 else ''} of {groups:,} group{'s' if groups > 1 else ''}"
+    )
+
+
+def few_groups_warnings(rows: Iterable[Row]) -> list[str]:
+    """A sentence for each corpus with fewer than 30 groups."""
+    few = {corpus_of(row): row for row in rows if row["groups"] < FEWEST_GROUPS}
+    return [
+        f"Warning: {corpus} has only {count_text(row['n'], row['groups'])}. With fewer than {FEWEST_GROUPS} "
+        "groups intervals may be too narrow; raise held_out.share or evaluate.held_out_tokens."
+        for corpus, row in few.items()
+    ]
+
+
+def held_out_markdown(rows: Sequence[Row], roles: dict[str, str]) -> list[str]:
+    """A Markdown table of held-out text, the notes under it, and a warning where groups are few.
+
+    Args:
+        rows: of scores.csv; others than those of held-out text are skipped.
+        roles: what a corpus is, by its name: the domain, general text.
+
+    Returns:
+        Paragraphs; none without held-out text.
+    """
+    rows = [row for row in rows if is_held_out(row)]
+    if not rows:
+        return []
+    lines = [
+        "| held-out text | documents | groups | run | bits per byte | 95 % CI | change | 95 % CI (%) |",
+        "| --- | ---: | ---: | --- | ---: | :---: | ---: | :---: |",
+    ]
+    for row in chain.from_iterable(grouped(rows, "task").values()):
+        cells = [named(corpus_of(row), roles), f"{row['n']:,}", f"{row['groups']:,}", row["run"]]
+        cells += [bits_text(row), bits_interval(row), change_text(row), change_interval(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    note = f"Lower is better; a change is against the base model. {SEEN} {INTERVALS}"
+    return ["\n".join(lines), note, *few_groups_warnings(rows)]

@@ -1,0 +1,88 @@
+"""What a plan can foresee of learning rates, GPUs, access to the base model, and the time of scoring."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cpt.config import Config
+from cpt.config_runs import Train
+from cpt.train.costs import CPU, Shape
+
+USUAL_RATES = 1e-6, 1e-3  # peaks of AdamW in continued pre-training; most lie around 1e-5 to 3e-4
+# Hub repositories that ask for a licence first, by the beginning of their names.
+GATED = ("facebook/MobileLLM-", "meta-llama/", "google/gemma-")
+# Items of the full splits of the paper's test sets, and the core-hours that scoring all of them takes for a
+# model of 135M parameters (docs/performance.md).
+ITEMS = {
+    "mmlu": 14_042,
+    "arc_challenge": 1_172,
+    "arc_easy": 2_376,
+    "winogrande": 1_267,
+    "hellaswag": 10_042,
+    "boolq": 3_270,
+    "piqa": 1_838,
+}
+ALL_ITEMS_HOURS = 3.3
+
+
+def rate_warnings(train: Mapping[str, Train]) -> list[str]:
+    """Peak learning rates outside what is usual, by run."""
+    low, high = USUAL_RATES
+    return [
+        f"runs.{run}.train.learning_rate: {settings.learning_rate:g} is "
+        + (
+            f"over {high:g}, at which continued pre-training mostly forgets or diverges; lower it"
+            if settings.learning_rate > high
+            else f"below {low:g}, at which a model hardly changes; raise it"
+        )
+        for run, settings in train.items()
+        if not low <= settings.learning_rate <= high
+    ]
+
+
+def gpu_warnings(config: Config, gpus: int, cluster: bool) -> list[str]:
+    """Runs that ask for more GPUs on a machine than this one has, where no Slurm has others.
+
+    Args:
+        config: validated.
+        gpus: of this machine.
+        cluster: whether Slurm is here.
+    """
+    wanting = {run: config.runs[run].gpus // config.runs[run].nodes for run in config.trained_runs}
+    wanting = {run: count for run, count in wanting.items() if count > gpus}
+    if cluster or not wanting:
+        return []
+    listed = ", ".join(f"{run} {count}" for run, count in wanting.items())
+    return [
+        f"runs.*.gpus: this machine has {gpus} GPUs and no Slurm, and the runs ask for more ({listed}); "
+        "start Snakemake where they are (docs/clusters.md), or set runs.X.cpus instead of gpus"
+    ]
+
+
+def access_warnings(config: Config) -> list[str]:
+    """Models of the hub that are known to be gated, if no access token is found."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    if os.environ.get("HF_TOKEN") or (home / "token").is_file():
+        return []
+    sources = {
+        "base": config.base,
+        **{f"reference_models.{name}": source for name, source in config.reference_models.items()},
+    }
+    return [
+        f"{key}.repo: {source.repo} is gated, and there is no access token here; accept its licence on the "
+        "hub and set HF_TOKEN (or run `hf auth login`)"
+        for key, source in sources.items()
+        if source.source == "hub" and source.repo.startswith(GATED)
+    ]
+
+
+def scoring_hours(config: Config, shape: Shape) -> float:
+    """Core-hours of scoring all runs on the paper's test sets on CPUs, by those of a model of 135M
+    parameters; a GPU takes a small part of it."""
+    done = sum(
+        min(ITEMS[name], asked) if (asked := task.items or config.evaluate.items) else ITEMS[name]
+        for task in config.evaluate.tasks.values()
+        if (name := (task.task or "").removesuffix("_continuation")) in ITEMS
+    )
+    parameters = shape.parameters / CPU.shape.parameters
+    return len(config.runs) * ALL_ITEMS_HOURS * parameters * done / sum(ITEMS.values())

@@ -1,0 +1,59 @@
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cpt.command import run
+from cpt.files import atomic, link, sha256_of, write_json
+from cpt.frozen import RECORD
+from cpt.provenance import provenance
+
+
+def freeze(
+    folder: Path,
+    released: Sequence[Path],
+    tables: Sequence[Path],
+    evaluations: Sequence[Path],
+    name: str,
+    runs: dict[str, int],
+    held_out: dict[str, Any],
+) -> None:
+    """Keep models with the scores that they have now, whatever becomes of the results.
+
+    Weights are hard links, so that they take no room while the results still have them.
+
+    Args:
+        folder: of the release, to write.
+        released: folders of the models, with their cards.
+        tables: config.yaml, models/base.json and tables of the results.
+        evaluations: scores, answers and losses of the models and of the base model.
+        name: of the release.
+        runs: training tokens of each model.
+        held_out: how text is held out of each corpus.
+    """
+    with atomic(folder) as made:
+        for model in released:
+            for path in sorted(model.rglob("*")):
+                if path.is_file() and not path.name.startswith("."):
+                    kept = made / model.name / path.relative_to(model)
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    link(path, kept)
+        for path in tables:
+            shutil.copyfile(path, made / path.name)
+        for path in evaluations:
+            kept = made / "evaluations" / path.parent.name / path.name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept)
+        files = [path for path in sorted(made.rglob("*")) if path.is_file()]
+        record = {
+            "name": name,
+            "runs": runs,
+            "held_out": held_out,
+            "files": {path.relative_to(made).as_posix(): sha256_of(path) for path in files},
+            "provenance": provenance({"name": name, "runs": runs, "held_out": held_out}),
+        }
+        write_json(made / RECORD, record)
+
+
+if __name__ == "__main__":
+    run(freeze)
