@@ -75,7 +75,9 @@ class Config(Advised):
     evaluate: Evaluate
     release: Release = Release()
     chat: Chat = Chat()
-    preregister: Preregister | None = Field(None, description="null: training waits for no record of the plan")
+    preregister: Preregister | None = Field(
+        None, description="null: training waits for no record of the plan"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -263,9 +265,7 @@ class Config(Advised):
             if value is not None or key in optional
         }
         # Conversations are kept apart, unless the run says otherwise.
-        section = self.train.model_dump() | (
-            {"document_masking": True} if self.run_of(run).finetune else {}
-        )
+        section = self.train.model_dump() | ({"document_masking": True} if self.run_of(run).finetune else {})
         try:
             return Train.model_validate({**section, **own})
         except ValidationError as error:
