@@ -19,7 +19,7 @@ from cpt.train.softmax import Softmax, softmax
 
 ADDED_ROWS = 4096
 # As LOGIT_ROWS, of logits in bfloat16 on a CPU, and of their float32 softmax.
-SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 512, 64
+SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 64
 
 
 class LossModel(nn.Module):
