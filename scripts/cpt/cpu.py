@@ -18,22 +18,23 @@ PRODUCT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16", "i
 TIMED_ROWS, TIMED_SIZE, REPEATS = 1024, 1024, 4
 
 # glibc's malloc.h: what is free at the heap's end goes back to the system from this size on, and a block of
-# this size is asked of the system; and the most that they can be set to. By mallopt(3) the second has a limit
-# of 32 MB, which glibc 2.36 doesn't have.
+# this size is asked of the system. Larger blocks, of which a step has few, would leave holes in the heap. By
+# mallopt(3) the second has a limit of 32 MB, which glibc 2.36 doesn't have.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST, FORMER_LARGEST = 2**31 - 1, 2**25
+ALL, LARGE, FORMER_LARGEST = 2**31 - 1, 2**26, 2**25
 
 
 def keep_freed_memory() -> None:
-    """Let glibc use freed memory again instead of giving it back, as it does with large tensors.
+    """Let glibc use freed memory again instead of giving it back, as it does with tensors of 128 KB and more.
 
     What the system gives costs a page fault per 4 KB, which takes a fourth of a training step in bfloat16
-    (docs/performance.md). Other C libraries are left as they are.
+    (docs/performance.md). Only blocks of 64 MB and more still go back, such as logits and gradients of the
+    head. Other C libraries are left as they are.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
-        adjust(M_TRIM_THRESHOLD, LARGEST)
-        if not adjust(M_MMAP_THRESHOLD, LARGEST):
+        adjust(M_TRIM_THRESHOLD, ALL)
+        if not adjust(M_MMAP_THRESHOLD, LARGE):
             adjust(M_MMAP_THRESHOLD, FORMER_LARGEST)
 
 
