@@ -54,15 +54,11 @@ def compare(
     release = read_record(record.parent)
     require_tokenizer(release["name"], models, base_model)
     measured = Measured(base, pairs, metrics, table_tasks, corpora)
-    tokens = {base: 0, **release_tokens(pairs, release), **{new: budgets[new] for new in pairs}}
+    frozen_tokens = {old: release["runs"][new] for new, old in pairs.items()}
+    tokens = {base: 0, **frozen_tokens, **{new: budgets[new] for new in pairs}}
     rows = change_rows(measured, tokens, samples, summaries, losses, seed)
     write_rows(table, COLUMNS, rows)
     write_text(page, comparison_page(release, rows, labels, (record.parent / "data.csv", data), held_out))
-
-
-def release_tokens(pairs: dict[str, str], release: dict[str, Any]) -> dict[str, int]:
-    """Training tokens of the release's models, by the name under which they were scored."""
-    return {old: release["runs"][new] for new, old in pairs.items()}
 
 
 if __name__ == "__main__":

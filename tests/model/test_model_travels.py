@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -224,7 +225,8 @@ def test_released_folder_has_all_of_it_and_leaves_the_models_own_alone(published
     imported(source, tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("another card")
     (empty := tmp_path / "empty.json").write_text("{}")
-    for name, made in (("load", None), ("read_scores", []), ("model_card", "card")):
+    settings = SimpleNamespace(base=SimpleNamespace(license="apache-2.0"))
+    for name, made in (("load", settings), ("read_scores", []), ("model_card", "card")):
         monkeypatch.setattr(release, name, lambda *_, made=made: made)
     release.release("run", tmp_path / "model", *[empty] * 3, [empty], tmp_path / "released")
     folders = (tmp_path / "model", tmp_path / "released")

@@ -32,7 +32,7 @@ def _negative_log_likelihood(
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
     )
-    return losses.double().view_as(targets).sum(1).tolist()
+    return losses.double().view_as(targets).sum(1).cpu().tolist()
 
 
 def document_losses(
