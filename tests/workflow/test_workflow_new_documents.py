@@ -59,6 +59,7 @@ def project(tmp_path_factory) -> Project:
     return made
 
 
+@pytest.mark.experiments
 def test_new_documents_train_what_they_change_and_are_compared_with_the_release(project):
     results = project.folder / "results" / "weeks"
     ledgers = [results / f"packed/{name}/ledger.json" for name in ("old", "grown")]
