@@ -26,7 +26,7 @@ if cfg.release.gguf and cfg.base.source == "local" and Path(cfg.base.path, "conf
 # By page: what it shows, label, category; the report sorts by the last two.
 PAGES = {
     "table1": (f"{R}/table1.md", "1 Scores by budget (Table 1)", "2 Tables"),
-    "bits_per_byte": (f"{R}/bits_per_byte.md", "1 Text held out: bits per byte", "2 Tables"),
+    "bits_per_byte": (f"{R}/bits_per_byte.md", "3 Bits per byte of held-out text", "2 Tables"),
     "comparisons": (f"{R}/comparisons.csv", "2 Differences between runs", "2 Tables"),
     "runs": (f"{R}/runs.csv", "4 Training runs", "2 Tables"),
     "scores": (f"{R}/scores.csv", "5 All scores", "2 Tables"),

@@ -13,7 +13,7 @@ IN_ORDER = {
     "2 Tables": [
         "1 Scores by budget (Table 1)",
         "2 Differences between runs",
-        "3 Claims of the paper",
+        "3 Bits per byte of held-out text",
         "4 Training runs",
         "5 All scores",
         "6 Letters answered",
