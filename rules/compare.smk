@@ -8,37 +8,6 @@
 #   {R}/compare.md, compare.csv  base, old and new models on the same held-out text and items
 
 
-FREEZING = f"{R}/releases/{cfg.release.name or 'NAME'}"
-MEASURES = {
-    "samples": "{task}.samples.jsonl",
-    "summaries": "{task}.json",
-    "losses": "bits_per_byte.{corpus}.documents.csv",
-    "bits": "bits_per_byte.{corpus}.json",
-}
-
-
-def measured(models, kind):
-    """What was measured of models, in the order models x tasks or models x corpora."""
-    pattern = f"{R}/evaluations/{{run}}/{MEASURES[kind]}"
-    return expand(pattern, run=models, task=TASKS, corpus=cfg.measured_corpora)
-
-
-def why_not_frozen():
-    """Why there can't be such a release; "" if there can."""
-    if cfg.release.name is None:
-        return "release.name: not set; name the release, such as --config 'release={name: 2026-11}'"
-    if Path(FREEZING).exists():
-        return f"release.name: {cfg.release.name} is frozen already ({FREEZING}); choose another name"
-    return ""
-
-
-def to_freeze(wildcards):
-    """The models of a release."""
-    if problem := why_not_frozen():
-        raise WorkflowError(problem)
-    return expand(rules.release.output.released, run=PUSHED_RUNS)
-
-
 # At once where they are asked for by name: Snakemake's errors about inputs are longer.
 if workflow.is_main_process and "freeze" in sys.argv and why_not_frozen():
     raise WorkflowError(why_not_frozen())
@@ -104,15 +73,3 @@ rule compare:
         seed=cfg.evaluate.seed,
     shell:
         STAGE
-
-
-def warn_of_replaced_models():
-    """Name the models of former results that this workflow may replace, unless a release holds them."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in ("train", "merge")]
-    models = {str(job.output.model) for job in jobs if Path(job.output.model).exists()}
-    lost = sorted(model for model in models if not holds(Path(R, "releases"), Path(model)))
-    if lost:
-        logger.warning(
-            f"warning: {', '.join(lost)} may be replaced, and the scores with them, where text or settings "
-            "changed. To keep them, stop now and run `snakemake freeze` with the former config (docs/publishing.md)."
-        )
