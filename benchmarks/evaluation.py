@@ -16,8 +16,7 @@ import torch
 import yaml
 
 from cpt.command import run
-from cpt.data_sets import DATA_SETS
-from cpt.evaluate.benchmarks import COUNTS
+from cpt.data_sets import COUNTS, DATA_SETS
 from cpt.evaluate.model import load_model
 from cpt.evaluate.scorer import Scorer
 from cpt.files import write_text

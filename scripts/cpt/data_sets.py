@@ -23,3 +23,14 @@ DATA_SETS = {
 }
 CLOZE = "_continuation"  # lm-eval's ending of the tasks that score the text of MMLU's answers, not letters
 BY_TASK = "mean of tasks"  # aggregation of a group's score over leaf tasks of different sizes
+
+# Items of the paper's test sets in the split that lm-eval scores.
+COUNTS = {
+    "mmlu": 14_042,
+    "arc_challenge": 1_172,
+    "arc_easy": 2_376,
+    "winogrande": 1_267,
+    "hellaswag": 10_042,
+    "boolq": 3_270,
+    "piqa": 1_838,
+}

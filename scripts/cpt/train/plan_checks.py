@@ -6,22 +6,14 @@ from pathlib import Path
 
 from cpt.config import Config
 from cpt.config_runs import Train
+from cpt.data_sets import COUNTS
 from cpt.train.costs import CPU, Shape
 
 USUAL_RATES = 1e-6, 1e-3  # peaks of AdamW in continued pre-training; most lie around 1e-5 to 3e-4
 # Hub repositories that ask for a licence first, by the beginning of their names.
 GATED = ("facebook/MobileLLM-", "meta-llama/", "google/gemma-")
-# Items of the full splits of the paper's test sets, and the core-hours that scoring all of them takes for a
-# model of 135M parameters (docs/performance.md).
-ITEMS = {
-    "mmlu": 14_042,
-    "arc_challenge": 1_172,
-    "arc_easy": 2_376,
-    "winogrande": 1_267,
-    "hellaswag": 10_042,
-    "boolq": 3_270,
-    "piqa": 1_838,
-}
+# Core-hours that scoring all items of the paper's test sets takes for a model of 135M parameters
+# (docs/performance.md).
 ALL_ITEMS_HOURS = 3.3
 
 
@@ -80,9 +72,9 @@ def scoring_hours(config: Config, shape: Shape) -> float:
     """Core-hours of scoring all runs on the paper's test sets on CPUs, by those of a model of 135M
     parameters; a GPU takes a small part of it."""
     done = sum(
-        min(ITEMS[name], asked) if (asked := task.items or config.evaluate.items) else ITEMS[name]
+        min(COUNTS[name], asked) if (asked := task.items or config.evaluate.items) else COUNTS[name]
         for task in config.evaluate.tasks.values()
-        if (name := (task.task or "").removesuffix("_continuation")) in ITEMS
+        if (name := (task.task or "").removesuffix("_continuation")) in COUNTS
     )
     parameters = shape.parameters / CPU.shape.parameters
-    return len(config.runs) * ALL_ITEMS_HOURS * parameters * done / sum(ITEMS.values())
+    return len(config.runs) * ALL_ITEMS_HOURS * parameters * done / sum(COUNTS.values())
