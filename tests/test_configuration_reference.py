@@ -39,8 +39,5 @@ def test_values_types_and_comments_of_a_key_are_told():
     assert text.count(old) == 1
     changed = reference(text.replace(old, "sequence_length: 1_024 # in tokens"))
     assert "| `sequence_length` | integer > 0 | `1024` | in tokens |" in changed
-    assert (
-        "| `shards` | integer > 0 | *1* | number of shards that share the sorted files |"
-        in changed
-    )
+    assert "| `shards` | integer > 0 | *1* | number of shards that share the sorted files |" in changed
     assert "| `every` | count > 0 | `20M` | training tokens between two measurements |" in changed
