@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from,
 # CORES how many cores Snakemake may use, PIP_OPTIONS further options of pip. TORCH_INDEX is an index with another
-# build of PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/clusters.md); the environment
-# keeps it until another one is given.
+# build of PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/cluster-sites.md); the
+# environment keeps it until another one is given.
 PYTHON ?= python3
 CORES ?= all
 PIP_OPTIONS ?=
@@ -38,6 +38,7 @@ another-build:
 	$(PYTHON) -m venv $(CLEAR) .venv
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --index-url '$(TORCH_INDEX)' $$(grep ^torch== envs/requirements.txt))
 	$(BIN)/pip install --quiet $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --requirement envs/requirements.txt
+	install -m 755 envs/snakemake $(BIN)/snakemake
 	echo '$(TORCH_INDEX)' >$@
 
 demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figures and PDF
@@ -67,8 +68,8 @@ test: .venv/installed .venv/gpu/installed .venv/older/installed .venv/llama/inst
 test-slurm: .venv/installed ## everything on a real Slurm of this machine's own, the long tests too
 	$(BIN)/python -m pytest tests/slurm tests/train/test_train_launch.py --slurm-full
 
-test-experiments: .venv/installed ## the demo, and every experiment at smoke size, from raw text to Table 1
-	$(BIN)/python -m pytest tests/workflow/test_workflow_experiments.py --experiments
+test-experiments: .venv/installed .venv/gpu/installed ## before a release: the demo, every experiment at smoke size, other long tests
+	$(BIN)/python -m pytest -m experiments --experiments
 
 lint: .venv/installed ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check .
@@ -81,8 +82,8 @@ format: .venv/installed ## format all code
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-reference: .venv/installed ## write docs/configuration.md anew, after a change of the config's keys
-	$(BIN)/python scripts/configuration_reference.py --config config.yaml --page docs/configuration.md
+reference: .venv/installed ## write the pages docs/configuration*.md, after a change of the config's keys
+	$(BIN)/python scripts/configuration_reference.py --config config.yaml --folder docs
 
 clean: ## remove the results of the demo and the smoke experiment
 	rm -rf results/demo results/smoke

@@ -27,9 +27,9 @@ ONE_THREAD = dict.fromkeys(
 
 
 def copy_documents(files: Sequence[Path], shard: Path, megabytes: float, copies: int) -> None:
-    """Write about so many megabytes of text as one shard, and each document again for each further copy.
+    """Write about `megabytes` of text as one shard, and each document again for each further copy.
 
-    A line with its number tells a copy from the others, so that none is an exact duplicate.
+    Each copy has a line with its number, so that none is an exact duplicate.
     """
     from cpt.corpus.documents import RAW_SCHEMA, row_writer
     from cpt.corpus.sources import documents_in
@@ -94,7 +94,7 @@ def summary(runs: "pd.DataFrame", inputs: dict[str, tuple[int, int]]) -> "pd.Dat
 def log_ratios(table: "pd.DataFrame") -> None:
     """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
 
-    A system that drops documents has fewer to tokenize, so the ratio of what comes out is told as well.
+    A system that drops documents has fewer to tokenize, so the ratio by the tokens kept is logged too.
     """
     whole = table.xs("all", level="stage")
     for system, row in whole.iterrows():
@@ -158,7 +158,7 @@ def corpus(
     small: Sequence[str] = (),
     small_megabytes: float = 8.0,
 ) -> None:
-    """What the corpus pipeline costs per core, beside other ways to do it, on the same documents in one run.
+    """Measure what the corpus pipeline costs per core, beside other pipelines, on the same documents.
 
     Systems: `ours-gigatoken` and `ours-hf` (filter, deduplicate, tokenize, pack), `datasets-map` (tokenize
     and group with datasets.map, in the style of transformers' run_clm), `datatrove` (reader, Gopher
@@ -167,11 +167,11 @@ def corpus(
     imports; loading compiled code, loading the tokenizer and proving it count. The ratios are logged with
     start-up and imports as well. The systems take turns, and the medians of the repeats go into the table.
 
-    With `--benchmarks`, our `decontaminate` is measured too. It is no part of `all`, as no other system does
-    it.
+    With `--benchmarks`, our `decontaminate` is measured too. It isn't part of `all`, as no other system has
+    that stage.
 
-    The documents are one shard, as FineWeb-Edu's are: 64 MB of text by default, where its have about 3,500.
-    What a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much as there.
+    The documents are one shard of 64 MB of text by default; a shard of FineWeb-Edu has about 3,500 MB. So
+    what a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much here.
 
     All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence
     token per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into
@@ -180,8 +180,8 @@ def corpus(
     Args:
         raw: files of documents (.parquet).
         model: a model folder, for its tokenizer.
-        config: config.yaml, or one that is merged: the stages' settings.
-        table: what was measured (.csv), to write.
+        config: config.yaml, or a merged one, with the stages' settings.
+        table: CSV file to write.
         benchmarks: the folder with items.parquet, to decontaminate.
         megabytes: how much text to use.
         copies: how often to use it, each time with small edits.

@@ -180,7 +180,7 @@ def evaluation(
     batch_sizes: list[int] = (1, 2, 4, 8),
     threads: int = 1,
 ) -> None:
-    """How fast a model answers lm-eval, beside lm-eval's own model class, and whether both give the same.
+    """Measure how fast a model answers lm-eval, beside lm-eval's own model class, and how far answers differ.
 
     `ours` is cpt.evaluate.scorer, `lm-eval` its HFLM, with the same weights in float32. Both get the same
     requests, in one run and on one thread. What counts is the CPU time from the texts to the answers,
@@ -206,11 +206,11 @@ def evaluation(
         model: Hugging Face model folder.
         benchmarks: folder of fetch_benchmarks.
         table: CSV file to write.
-        items_per_task: how many.
-        repeats: how many.
+        items_per_task: of each zero-shot task.
+        repeats: of each system.
         seed: of the subset.
         batch_tokens: of ours, tokens through the model at once.
-        batch_sizes: of lm-eval's, that are tried.
+        batch_sizes: of lm-eval's, tried on some items.
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Documents per second on one core, our readers beside the libraries alone; and how much of a text survives.
+"""Documents per second on one core, our readers beside the libraries alone, and how much text survives.
 
 Makes HTML pages and PDF files of known text (or reads those of `--folder`), and prints a table: for each
 reader documents per second of processor time, the share of the library's speed, and peak memory of the

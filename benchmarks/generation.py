@@ -41,20 +41,20 @@ def generation(
     repeats: int = 3,
     threads: int = 1,
 ) -> None:
-    """How fast a model generates, beside lm-eval's own model class, and whether both give the same texts.
+    """Measure how fast a model generates, beside lm-eval's own model class, and whether the texts agree.
 
     `ours` is cpt.evaluate.generation, `lm-eval` the method generate_until of its HFLM, which calls
     transformers' `generate` on batches padded on the left. Both get the same texts through the model's chat
     template, in float32, the same weights and the same limit; systems take turns, and the medians of the
-    repeats count. Tokens are those of our answers, for both. On a CPU what counts is CPU time.
+    repeats count. Tokens are those of our answers, for both. Time is CPU time on a CPU, wall time on a GPU.
 
     Args:
         model: Hugging Face model folder.
         table: CSV file to write.
-        prompts: how many.
+        prompts: number of prompts.
         max_new_tokens: of an answer.
         batch_sizes: prompts at once.
-        repeats: how many.
+        repeats: of each system.
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -2,7 +2,7 @@ import contextlib
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ def multiply_floats() -> None:
     )
 
 
-def check() -> None:
+def check(precisions: Sequence[str]) -> None:
     """Print losses and the gradients' largest relative difference, with and without kernels."""
     os.environ["TRITON_INTERPRET"] = "1"
     pretend()
@@ -90,7 +90,7 @@ def check() -> None:
     cases = (("causal", None), ("documents", separate))
     print("| precision | mask | losses | compiled | gradients differ by |")
     print("| --- | --- | ---: | ---: | ---: |")
-    for precision in ("float32", "bf16"):
+    for precision in precisions:
         for mask, positions in cases:
             losses_by_kind, gradients = [], []
             for compiled in (False, True):
@@ -250,11 +250,13 @@ def one_softmax() -> None:
     torch.compile(fused_softmax, dynamic=False)(logits, targets)
 
 
-def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
+def gpu_kernels(
+    task: Literal["check", "liger", "traffic"], precisions: Sequence[str] = ("float32", "bf16")
+) -> None:
     """Check the kernels that a GPU gets, without a GPU: their results, and the memory traffic.
 
     Needs the packages of envs/interpreter.txt; Triton comes only with PyTorch's builds for GPUs. PyTorch
-    writes Triton kernels for tensors on the CPU, and Triton believes that it has an H100.
+    writes Triton kernels for tensors on the CPU, and Triton is made to see an H100.
 
     `check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints losses and
     gradients of two steps beside those without compilation. Two minutes. The interpreter truncates to
@@ -272,13 +274,14 @@ def gpu_kernels(task: Literal["check", "liger", "traffic"]) -> None:
 
     Args:
         task: what to check.
+        precisions: those that `check` takes.
     """
     if any(importlib.util.find_spec(package) is None for package in ("triton", "liger_kernel")):
         raise UserError(
             "gpu_kernels.py needs the packages of envs/interpreter.txt, which `make test` installs in "
             ".venv/gpu: PYTHONPATH=scripts:.venv/gpu .venv/bin/python benchmarks/gpu_kernels.py ..."
         )
-    {"check": check, "liger": liger, "traffic": traffic}[task]()
+    {"check": partial(check, precisions), "liger": liger, "traffic": traffic}[task]()
 
 
 if __name__ == "__main__":

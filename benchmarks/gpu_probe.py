@@ -120,7 +120,7 @@ def speeds(device: torch.device, size: str) -> Iterator[Row]:
 def gpu_probe(
     table: Path, device: Literal["cuda", "cpu"] = "cuda", size: Literal["full", "tiny"] = "full"
 ) -> None:
-    """Measure what training's speed rests on: versions, copy, products, attention, beside what is expected.
+    """Measure what training's speed rests on (versions, copy, products, attention), beside what is expected.
 
     The expected speeds are those of one H100 or H200, by data sheets and published measurements of these
     kernels. Needs torch alone.

@@ -56,7 +56,7 @@ TOKENS_PER_SECOND = {
     "hf-trainer": "130,000 to 165,000",
     "hf-trainer-checkpointing": "105,000 to 135,000",
 }
-# Counted without compilation (docs/performance.md, "Memory, counted"): GB at micro-batch 16 and 80.
+# Counted without compilation (docs/gpu-counted.md, "Memory"): GB at micro-batch 16 and 80.
 PEAK_GB = {
     "ours-zero3-offload-checkpointing": (2.74, 12.19),
     "ours-checkpointing": (5.24, 19.65),
@@ -262,10 +262,10 @@ def gpu_training(
     printed: Path | None = None,
     micro_batch: int = 16,
 ) -> None:
-    """Train on a GPU in ways that were never tried on one, and print what comes out beside what is expected.
+    """Train on a GPU in several ways, and print what is measured beside what is expected.
 
     Model and text are random, made in `folder` by the first task. Needs torch, transformers and numpy, and
-    DeepSpeed for that task. docs/gpu-first-run.md says where the expected figures are from.
+    DeepSpeed for that task. docs/gpu-first-run.md names the sources of the expected figures.
 
     Args:
         task: a training by scripts/train.py (`compiled` with 14 shapes of held-out text, `interrupted` by

@@ -52,7 +52,7 @@ def measured(options: Sequence[str]) -> Measured:
 
 
 def planning(table: Path, shards: Sequence[int] = (14, 200, 1_000, 2_000)) -> None:
-    """What planning the paper's experiment takes with many shards, and the start of one of their jobs.
+    """Measure planning of the paper's experiment with many shards, and the start of one of their jobs.
 
     CPU seconds of a dry run for Slurm and of one for this machine, the first one's peak memory, its number of
     jobs, and CPU seconds of the Snakemake that starts inside a Slurm job for one shard. Nothing is read.

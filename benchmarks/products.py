@@ -1,6 +1,6 @@
-"""How fast this CPU multiplies matrices: float32 by MKL and by oneDNN, and bfloat16, in a model's shapes.
+"""Measure how fast this CPU multiplies matrices of a model's shapes: float32 by MKL and oneDNN, bfloat16.
 
-It prints a table of GFLOP per CPU second on one thread, medians of seven. What oneDNN gives
+It prints a table of GFLOP per CPU second on one thread, medians of seven. oneDNN's figure
 for float32 counts only where `exact` is yes: on processors with matrix units it may round to bfloat16.
 """
 

@@ -1,7 +1,7 @@
 """The systems that corpus.py measures: what each of their stages does, in this process.
 
-Other systems' packages, and our stages, are imported where they are used, so that they don't weigh on a stage
-that does without them.
+Other systems' packages, and our stages, are imported where they are used, so that a stage
+without them doesn't pay for them.
 """
 
 import os
@@ -19,7 +19,7 @@ from cpt.config_sections import Decontaminate, Deduplicate, Filters, HeldOut, Pa
 from cpt.errors import UserError
 from cpt.files import read_json
 
-# What no other system does is measured, but isn't counted in a system's sum; its result isn't used.
+# A stage that no other system has: measured, but not counted in a system's sum, and its result isn't used.
 ASIDE = ("decontaminate",)
 BATCH = 1_000  # documents
 Result = dict[str, float]  # seconds and, where the stage knows it, tokens (that come out of it)

@@ -252,8 +252,8 @@ def training(
     torchrun): ours is scripts/train.py with a plan like any other. The systems take turns; the table holds
     the medians of the repeats. A step lasts from the end of the one before it; the first steps are skipped.
 
-    On a CPU that others use as well, wall time says little, so the table also gives tokens per CPU second of
-    a core, and the targets are about these. With several processes, memory and CPU time are the first one's.
+    On a CPU that others use too, wall time says little, so the table also gives tokens per CPU second of a
+    core, to which the targets apply. With several processes, memory and CPU time are the first one's.
 
     Peak memory lasts until the last step ends, so that saving the model doesn't count. On a CPU it is
     resident memory, of which `baseline_mb` was there before the model (Python, torch, transformers); on a GPU
@@ -265,7 +265,7 @@ def training(
     sheet's. On a CPU both count per CPU second of a core: each run ends with products of 2,048^3 matrices in
     its precision on the same number of threads, and the best of all runs in a precision is its peak.
 
-    On a CPU, `ours-bf16` has `precision: bf16`, with which training takes bfloat16 if it is faster on this
+    On a CPU, `ours-bf16` has `precision: bf16`, with which training uses bfloat16 if it is faster on this
     processor, and `hf-trainer-bf16` the Trainer's autocast on any. The column `precision` says what was used.
     `ours-bf16-moments-bf16` and `-8bit` differ from `ours-bf16` in `moments` alone.
 
@@ -284,7 +284,7 @@ def training(
         threads: per process, on a CPU.
         systems: which are measured, in this order; default: all that fit the device.
         settings: train settings for all systems.
-        logits: tell the loss's memory from activations, by one more process per run.
+        logits: measure the loss's memory apart from activations, by one more process per run.
     """
     if warm_up_steps < 1 or steps < 1 or repeats < 1:
         raise UserError("--steps, --warm-up-steps and --repeats: 1 or more each")

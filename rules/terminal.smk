@@ -1,8 +1,13 @@
 # What the terminal shows: one line per job, and the results at the end. A dry run, --verbose and --printshellcmds show
 # what Snakemake shows.
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cpt.terminal import be_calm, closing
+
+CORES = workflow.resource_settings.cores
+if workflow.is_main_process and CORES is not None and CORES < 1:  # Snakemake would wait for ever
+    raise WorkflowError(f"--cores {CORES}: no job can start; give at least 1, or all")
 
 OUTPUT = workflow.output_settings
 CALM = (

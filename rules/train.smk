@@ -16,7 +16,7 @@
 #   {R}/merges/{run}.greedy.json  of a greedy mean: the models in it, chosen by held-out loss
 #   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
-# attempt, and a run that was killed goes on from its newest checkpoint.
+# attempt, and a run that was killed resumes from its newest checkpoint.
 
 
 # The models in a sum that are imported; those made here fit the base model in any case.
@@ -94,7 +94,7 @@ rule train:
         # Only waited for: another way to score the base model is no reason to train again.
         ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
         ancient(expand(f"{R}/merges/{{run}}.json", run=CHECKED_MERGES)),
-        ancient(f"{R}/preregistration.json") if cfg.preregister else [],
+        lambda wildcards: ancient(registration(wildcards.run)),
         # The plan has the digests of the sequences. Held-out text that changes alone is no reason to train again.
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: ancient(packed_for(wildcards.run)),

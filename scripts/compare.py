@@ -13,6 +13,7 @@ def compare(
     record: Path,
     models: Sequence[Path],
     base_model: Path,
+    base_report: Path,
     samples: list[Path],
     summaries: list[Path],
     losses: Sequence[Path],
@@ -35,6 +36,7 @@ def compare(
         record: release.json.
         models: the release's models.
         base_model: folder of the base model.
+        base_report: models/base.json of these results.
         samples: {task}.samples.jsonl of the base model, then of each pair's old and new model, by task.
         summaries: {task}.json, in the same order.
         losses: bits_per_byte.{corpus}.documents.csv of the same models, by corpus.
@@ -58,7 +60,10 @@ def compare(
     tokens = {base: 0, **frozen_tokens, **{new: budgets[new] for new in pairs}}
     rows = change_rows(measured, tokens, samples, summaries, losses, seed)
     write_rows(table, COLUMNS, rows)
-    write_text(page, comparison_page(release, rows, labels, (record.parent / "data.csv", data), held_out))
+    reports = (record.parent / "base.json", base_report)
+    write_text(
+        page, comparison_page(release, rows, labels, reports, (record.parent / "data.csv", data), held_out)
+    )
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from cpt.config_reference import reference
 from cpt.files import write_text
 
 
-def configuration_reference(config: Path, page: Path) -> None:
-    """Write docs/configuration.md again after a change of the config's keys (`make reference`).
+def configuration_reference(config: Path, folder: Path) -> None:
+    """Write the pages of the configuration again after a change of the config's keys (`make reference`).
 
     Args:
         config: config.yaml.
-        page: the page (.md).
+        folder: where configuration.md and the pages of its sections are (docs/).
     """
-    write_text(page, reference(config.read_text(encoding="utf-8")))
+    for name, text in reference(config.read_text(encoding="utf-8")).items():
+        write_text(folder / name, text)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def similarity_model(
     )
     if facts["auc"] < LEAST_AUC:
         logging.warning(
-            "%s and %s can't be told apart by their words (AUC %.3f): corpora.%s.where.similarity drops "
+            "%s and %s have too similar words (AUC %.3f): corpora.%s.where.similarity drops "
             "documents nearly at random; remove it, or name another corpus in `to`",
             *(corpus, to, facts["auc"], corpus),
         )

@@ -12,7 +12,7 @@ TOGETHER = ("workflow", "slurm")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm-full", action="store_true", help="the long tests on a Slurm as well")
-    parser.addoption("--experiments", action="store_true", help="all experiments at smoke size as well")
+    parser.addoption("--experiments", action="store_true", help="the long tests of a release as well")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "slurm_full" in item.keywords and not config.getoption("--slurm-full"):
             item.add_marker(pytest.mark.skip(reason="one of the long ones on Slurm: make test-slurm"))
         if "experiments" in item.keywords and not config.getoption("--experiments"):
-            item.add_marker(pytest.mark.skip(reason="an experiment at smoke size: make test-experiments"))
+            item.add_marker(pytest.mark.skip(reason="one of the long ones: make test-experiments"))
     items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)  # stable: all else as collected
 
 

@@ -79,7 +79,7 @@ def test_missing_key():
         ),
         (
             {"runs": {"half": {"merge": {"cpt-1B": 1, "cpt-400M": 0.5}}}},
-            "runs.half.merge: the coefficients add up to 1.5 instead of 1, so all weights would be 1.5 times",
+            "runs.half.merge: the coefficients add up to 1.5 instead of 1; fix them, such as {base: 0.5, ",
         ),
         (
             {"runs": {"half": {"merge": {"cpt-1B": math.nan, "base": 1}}}},

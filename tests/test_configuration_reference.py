@@ -4,18 +4,26 @@ from pathlib import Path
 
 from cpt import config_evaluate, config_runs, config_sections
 from cpt.config import Config
-from cpt.config_reference import reference
+from cpt.config_reference import PAGES, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_page_is_the_one_that_would_be_made_now():
-    made = reference((ROOT / "config.yaml").read_text())
-    assert (ROOT / "docs/configuration.md").read_text() == made, "run `make reference`"
+def test_pages_are_those_that_would_be_made_now():
+    for name, text in reference((ROOT / "config.yaml").read_text()).items():
+        assert (ROOT / "docs" / name).read_text() == text, f"{name}: run `make reference`"
+        assert text.count("\n") <= 150, name
 
 
-def test_every_key_of_every_section_is_on_the_page():
-    page = (ROOT / "docs/configuration.md").read_text()
+def test_every_top_level_key_is_in_the_index_and_every_section_on_one_page():
+    sections = [name for _, _, names in PAGES.values() for name in names]
+    index = reference((ROOT / "config.yaml").read_text())["configuration.md"]
+    assert [name for name in Config.model_fields if f"\n| `{name}` |" not in index] == []
+    assert len(sections) == len(set(sections)) and set(sections) <= set(Config.model_fields)
+
+
+def test_every_key_of_every_section_is_on_a_page():
+    page = "".join((ROOT / "docs" / name).read_text() for name in ["configuration.md", *PAGES])
     sections = [
         found
         for found in (vars(config_sections) | vars(config_runs) | vars(config_evaluate)).values()
@@ -33,11 +41,11 @@ def test_every_key_of_every_section_is_on_the_page():
         ), section
 
 
-def test_values_types_and_comments_of_a_key_are_told():
+def test_pages_say_value_type_and_comment_of_a_key():
     text = (ROOT / "config.yaml").read_text()
     old = "sequence_length: 2_000 # tokens"
     assert text.count(old) == 1
-    changed = reference(text.replace(old, "sequence_length: 1_024 # in tokens"))
+    changed = "".join(reference(text.replace(old, "sequence_length: 1_024 # in tokens")).values())
     assert "| `sequence_length` | integer > 0 | `1024` | in tokens |" in changed
     assert "| `shards` | integer > 0 | *1* | number of shards that share the sorted files |" in changed
     assert "| `every` | count > 0 | `20M` | training tokens between two measurements |" in changed

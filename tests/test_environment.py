@@ -96,6 +96,7 @@ def test_another_build_of_pytorch(tmp_path):
     lock.parent.mkdir()
     lock.write_text("# The lock.\ntorch==2.13.0\n")
     (tmp_path / "Makefile").write_bytes((ENVS.parent / "Makefile").read_bytes())
+    (lock.parent / "snakemake").write_bytes((ENVS / "snakemake").read_bytes())
     pip_package = Path(find_spec("pip").origin).parent
     (tmp_path / "python").write_text(QUICK_PYTHON.format(python=sys.executable, pip=pip_package))
     (tmp_path / "python").chmod(0o755)

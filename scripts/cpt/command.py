@@ -156,7 +156,8 @@ def run(stage: Callable[..., None]) -> None:
         logging.error("error: %s", error)
         sys.exit(1)
     except OSError as error:
-        logging.info("traceback", exc_info=True)
+        if log:  # run by hand, with a file that isn't there, the one line says all
+            logging.info("traceback", exc_info=True)
         logging.error("error: %s: %s%s", error.filename or parser.prog, error.strerror or error, where)
         sys.exit(1)
     except Exception as error:

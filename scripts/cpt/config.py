@@ -76,7 +76,7 @@ class Config(Advised):
     release: Release = Release()
     chat: Chat = Chat()
     preregister: Preregister | None = Field(
-        None, description="null: training waits for no record of the plan"
+        None, description="question and prediction, on record before training; null: off"
     )
 
     @model_validator(mode="before")
@@ -256,7 +256,7 @@ class Config(Advised):
     def train_settings(self, run: str) -> Train:
         """The `train` section with this run's own keys over it. Raises ValueError if they don't fit.
 
-        null lies over the section's value where null has a meaning; elsewhere it is as if left out.
+        null replaces the section's value if null has a meaning; otherwise it counts as not set.
         """
         optional = {key for key, field in Train.model_fields.items() if field.default is None}
         own = {

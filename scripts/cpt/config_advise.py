@@ -27,12 +27,12 @@ class Advise(Section):
     shares: list[Part] = Field(
         [0.02, 0.05],
         min_length=2,
-        description="of a budget, and of the text: so large are the proxies. The smallest are trained at "
-        "every learning rate, larger ones at the middle one, to check what the smaller ones predict",
+        description="size of the proxies, as shares of a budget and of the text. The smallest are trained at "
+        "every learning rate; larger ones, at the middle rate, check what the smaller ones predict",
     )
-    learning_rates: list[Rate] = Field(min_length=1, description="peaks")
+    learning_rates: list[Rate] = Field(min_length=1, description="peak learning rates to try")
     replay: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        [0.0, 0.05, 0.25], min_length=1, description="shares of general text"
+        [0.0, 0.05, 0.25], min_length=1, description="shares of general text to try"
     )
     weight_decays: list[Annotated[float, Field(ge=0)]] = Field(
         [], description="tried on the largest of `tokens`, where text repeats most; []: only that of `train`"
@@ -112,7 +112,7 @@ class Advised(Section):
 
     @cached_property
     def proxy_points(self) -> list[dict[str, Any]]:
-        """Where each proxy lies in the grid, and the full run that it stands for.
+        """Where each proxy lies in the grid, and the full run that it predicts.
 
         Returns:
             For each: run (its name), packed (its mixture), share; of the full run tokens, rate (the peak),

@@ -15,7 +15,7 @@ class Chat(Section):
         None, description="a file: .txt with one prompt a line, or .jsonl with `messages`; null: no page"
     )
     runs: list[Name] | None = Field(None, description="that answer; null: all")
-    max_new_tokens: Positive = Field(200, description="of an answer, which is cut there")
+    max_new_tokens: Positive = Field(200, description="an answer is cut there")
     batch_size: Positive = Field(16, description="answers at once; they don't depend on it")
 
 

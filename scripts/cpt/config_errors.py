@@ -20,7 +20,7 @@ def nearest(name: str, among: Any) -> str:
 
 
 def _fields_at(annotation: Any, path: tuple) -> set[str]:
-    """Names of the keys allowed in the section at `path`, as far as the types tell."""
+    """Names of the keys allowed in the section at `path`, as far as the types say."""
     fields = getattr(annotation, "model_fields", None)
     if fields is None:  # a mapping, a union or an Annotated
         inner = getattr(annotation, "__args__", ())

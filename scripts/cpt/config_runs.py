@@ -14,7 +14,7 @@ from cpt.config_sections import (
     parse_count,
 )
 
-# The keys that a schedule needs besides learning_rate, minimum_learning_rate and warmup.
+# The keys that a schedule needs in addition to learning_rate, minimum_learning_rate and warmup.
 SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
     "cosine": (),
     "linear": (),
@@ -40,7 +40,7 @@ class HeldOutLoss(Section):
 
     every: Annotated[Count, Field(gt=0)] = Field(description="training tokens between two measurements")
     tokens: Annotated[Count, Field(gt=0)] = Field(description="held-out tokens of each corpus")
-    first_steps: int = Field(ge=0, description="measured after every one of the first so many steps, too")
+    first_steps: int = Field(ge=0, description="also measured after each of this many first steps")
 
 
 class Selection(Section):
@@ -62,12 +62,12 @@ class Train(Section):
     epsilon: float = Field(gt=0)
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
     document_masking: bool = Field(description="no attention and no loss across document boundaries")
-    selection: Selection | None = Field(None, description="null: trained on all targets")
+    selection: Selection | None = Field(None, description="null: on all targets")
     l2_to_start: float = Field(
         0.0, ge=0, description="coefficient of half the squared distance from the start model's weights"
     )
     schedule: Literal["cosine", "linear", "infinite", "warmup_stable_decay"]
-    minimum_learning_rate: float = Field(ge=0, description="where the schedule ends")
+    minimum_learning_rate: float = Field(ge=0, description="at which the schedule ends")
     constant_learning_rate: float | None = Field(None, gt=0, description="of the infinite schedule")
     warmup: Share = Field(description="share of the steps")
     cooldown: Share | None = Field(None, description="share of the steps; infinite: to the constant rate")
@@ -97,9 +97,9 @@ class Train(Section):
     )
     seed: int = Field(ge=0)
     checkpoint_every: Positive = Field(description="steps")
-    keep_checkpoints: Positive = Field(description="newest ones kept while a run is under way")
+    keep_checkpoints: Positive = Field(description="newest ones, while a run trains")
     on_bad_step: Literal["stop", "skip"] = Field(
-        description="a loss or gradient that isn't finite: stop the run, or leave out the update"
+        description="if a loss or gradient isn't finite: stop the run, or skip the update"
     )
     held_out: HeldOutLoss | None = Field(None, description="null: not measured while training")
 
@@ -213,7 +213,7 @@ class Switch(Section):
 class Run(Section):
     """One row of Table 1: a trained model, a sum of models, or (neither) the base model itself."""
 
-    tokens: Count = Field(0, description="to train on; those of `start_from` come on top of them")
+    tokens: Count = Field(0, description="to train on, without those of `start_from`")
     gpus: int = Field(0, ge=0, description="training processes, one per GPU")
     cpus: int = Field(0, ge=0, description="training processes of one thread each, without a GPU")
     nodes: Positive = Field(1, description="machines that the processes are spread over, on a cluster")
@@ -230,23 +230,23 @@ class Run(Section):
         "null: base",
     )
     continues: bool = Field(
-        False, description="take over AdamW's moments and the place in the mixture of `start_from` as well"
+        False, description="also continue with AdamW's moments and the place in the mixture of `start_from`"
     )
     train: dict[str, Any] = Field({}, description="keys of `train` that differ in this run")
     keep_every: Count = Field(
-        0, description="training tokens between states that are kept, to branch from and to merge; 0: none"
+        0, description="training tokens between two states that are kept, to branch from or to merge; 0: none"
     )
     merge: dict[Model, Coefficient] | None = Field(
         None,
-        description="instead of training: a sum of models, weight by weight; their coefficients by name (a "
-        "run, RUN@TOKENS, `base`, one of `reference_models`), which add up to 1; or {last_checkpoints: 3, "
-        "of: RUN} for the mean of its last states",
+        description="instead of training, a sum of models, weight by weight: coefficients that add up to 1, "
+        "by name (a run, RUN@TOKENS, `base`, one of `reference_models`); or {last_checkpoints: 3, of: RUN} "
+        "for the mean of a run's last three states",
     )
     greedy: bool = Field(
-        False, description="of `merge`, only the models that lower the held-out loss of `domain`, equally"
+        False, description="of `merge`: sum only the models that lower the held-out loss of `domain`, equally"
     )
     replicate_of: str | None = Field(
-        None, description="the run that this one repeats with another seed; both count as one in seeds.csv"
+        None, description="the run that this one repeats with another seed; seeds.csv takes both together"
     )
 
     @model_validator(mode="before")

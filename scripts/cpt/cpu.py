@@ -27,9 +27,9 @@ ALL, LARGE, FORMER_LARGEST = 2**31 - 1, 2**26, 2**25
 def keep_freed_memory() -> None:
     """Let glibc use freed memory again instead of giving it back, as it does with tensors of 128 KB and more.
 
-    What the system gives costs a page fault per 4 KB, which takes a fourth of a training step in bfloat16
-    (docs/performance.md). Only blocks of 64 MB and more still go back, such as logits and gradients of the
-    head. Other C libraries are left as they are.
+    Memory that comes from the system costs a page fault per 4 KB, a fourth of a training step in bfloat16
+    (docs/performance-bfloat16.md). Only blocks of 64 MB and more still go back, such as logits and gradients
+    of the head. Other C libraries are left as they are.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
@@ -48,12 +48,13 @@ def give_back_memory() -> None:
 def set_up_products() -> bool:
     """Let oneDNN compute float32 products where MKL, PyTorch's choice, takes half of the processor.
 
-    MKL uses AVX-512 on Intel's processors alone; on AMD's, oneDNN is 2.2 times as fast (docs/performance.md).
+    MKL uses AVX-512 on Intel's processors alone; on AMD's, oneDNN is 2.2 times as fast
+    (docs/performance-training.md).
     Its sums are rounded more coarsely, so it is for means over many tokens: tasks are scored as lm-eval does.
 
     PyTorch hands products to oneDNN if they may be rounded to bfloat16, which oneDNN does on processors with
     matrix units (AMX) only: `products_are_exact` makes sure of it. The choice follows from the processor, so
-    that a run goes on bit for bit.
+    that a run resumes bit for bit.
 
     Returns whether it was done.
     """

@@ -3,7 +3,7 @@
 `code_digest` follows the definitions that a script reaches, through `scripts/` only, and hashes their
 abstract syntax without docstrings. Comments, formatting and timestamps don't count; neither do
 functions of an imported module that the script never reaches. So editing a plotting function redraws
-the figures that use it and nothing else. (Snakemake by itself follows neither imports nor shell
+the figures that use it and nothing else. (Snakemake follows neither imports nor shell
 commands' scripts.)
 
 The closure is by name and errs on the safe side: every name and every attribute of an imported module

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A problem with the config, the data or the machine, told without a traceback.
+    """A problem with the config, the data or the machine, reported without a traceback.
 
     The message names the file, the row or the config key, says what was expected, and how to fix it.
     """

@@ -41,7 +41,7 @@ def _visible() -> tuple[str, list[str]]:
 
 
 def gpu_names() -> list[str]:
-    """The names of the GPUs that may be used here; none where there are none."""
+    """The names of the GPUs that may be used here; an empty list without any."""
     return _visible()[1]
 
 

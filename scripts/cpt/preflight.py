@@ -161,7 +161,7 @@ def check_submission(request: Request) -> Finding:
     reason = "; ".join(line.removeprefix("sbatch: ").strip() for line in trial.stderr.strip().splitlines())
     return False, (
         f"Slurm would refuse such a job: {reason}; correct the CPT_SLURM_ variable that it is about "
-        f"(docs/clusters.md). Tried: {shlex.join(command)}"
+        f"(docs/cluster-sites.md). Tried: {shlex.join(command)}"
     )
 
 

@@ -1,13 +1,13 @@
 """Sizes of files, models, sequences and steps, for plans and for what jobs ask Slurm for."""
 
-# Of FineWeb-Edu: 4.7 kB and 1,034 tokens per document (docs/performance.md); 2.15 GB per file for 600M
+# Of FineWeb-Edu: 4.7 kB and 1,034 tokens per document (docs/performance-corpus.md); 2.15 GB per file for 600M
 # training tokens (config.yaml).
 TEXT_BYTES_PER_TOKEN, PARQUET_BYTES_PER_TOKEN = 4.5, 3.6
 # Float32 weights, and AdamW's two moments by `train.moments`; a checkpoint has both.
 MODEL_BYTES_PER_PARAMETER = 4
 MOMENTS_BYTES_PER_PARAMETER = {"float32": 8, "bf16": 4, "8bit": 2}
-# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance.md); on a GPU, where
-# it isn't measured, fewer would spend the time on adding up the head's gradient.
+# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance-training.md); on a GPU,
+# where it isn't measured, fewer would spend the time on adding up the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
 

@@ -1,4 +1,4 @@
-"""What Slurm's commands tell of its jobs. Standard library only: rule files import it."""
+"""What Slurm's commands report of its jobs. Standard library only: rule files import it."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ JOB_PREFIX = "cpt"  # of job names; slurm-jobname-prefix in slurm/config.yaml
 
 
 def answer(*command: str, seconds: float = 30) -> str | None:
-    """What a command prints; None where it isn't installed, fails, or takes longer than so many seconds."""
+    """What a command prints; None where it isn't installed, fails, or takes longer than `seconds`."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -37,7 +37,7 @@ def stray_jobs(folder: Path) -> list[Job]:
 
     They are known by the prefix of their names and by their working directory.
 
-    Raises UserError where Slurm doesn't tell: jobs that can't be seen may write the same files.
+    Raises UserError where Slurm doesn't say: jobs that can't be seen may write the same files.
     """
     listed = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z")
     if listed is None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# After so many seconds a job that still runs is mentioned.
+# A job that still runs after this time is mentioned.
 LONG_SECONDS = 10.0
 DROPPED_EVENTS = {LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.JOB_STARTED}
 # Messages without an event of their own that say nothing to a user.
@@ -104,7 +104,7 @@ class CalmTerminal(logging.Formatter):
         self.jobs[record.jobid] = (name, time.monotonic(), mention)
 
     def _ended(self, job: int) -> None:
-        if job in self.jobs:  # with `--quiet rules` nothing is told of its start
+        if job in self.jobs:  # with `--quiet rules` its start is not reported
             name, began, mention = self.jobs.pop(job)
             mention.cancel()
             self.ended.append(f"{name} ({duration(time.monotonic() - began)})")

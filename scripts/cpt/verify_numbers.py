@@ -1,6 +1,6 @@
 """Published numbers computed a second time, from the samples: a short path of its own, without cpt.report.
 
-A table is checked row by row. A number that is drawn at random (bootstrap, sign flips) is drawn anew with
+A table is checked row by row. A number that is drawn at random (bootstrap, sign flips) is drawn again with
 another seed, and may differ by the error of both draws.
 """
 

@@ -1,6 +1,6 @@
 """Repetition rules against datatrove's GopherRepetitionFilter, an independent implementation.
 
-The verdicts on a document may only differ because of a definition that docs/filters.md lists. That is
+The verdicts on a document may only differ because of a definition that docs/filter-checks.md lists. That is
 checked by giving datatrove our definitions one by one: the fewest that make its verdict ours are the
 causes of the difference, and with all of them both must always agree, the rule included.
 """

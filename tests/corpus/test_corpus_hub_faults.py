@@ -25,11 +25,11 @@ from download import download
 TOKEN = "hf_aTokenThatMustNotBeSeen"
 NAME = "sample/10BT/001_00000.parquet"
 SOURCE = HubCorpus(source="hub", repo=REPO, revision=COMMIT, files="sample/10BT/*.parquet", shards=2)
-DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "download.md"
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "download-faults.md"
 
 
 class Case(NamedTuple):
-    """A row of the table in docs/download.md; `waits` before new tries in seconds, `message` of an error."""
+    """A row of the table in docs/download-faults.md: `waits` in seconds before new tries, an error's text."""
 
     fault: str
     faults: list[Fault]
@@ -66,8 +66,8 @@ CASES = [
     Case("silence on the list of files", [Fault("stall", "tree")], [1]),
     Case("body longer than the file", [Fault("longer")], [1]),
     Case("wrong ETag, on the address and on the file", [Fault("wrong-etag", "hub"), Fault("wrong-etag")]),
-    Case("wrong bytes, once", [Fault("wrong-bytes", at=1234)], outcome="fetched anew: same bytes"),
-    Case("a damaged part from before a kill", [Fault("cut", at=50_000)], [1], "fetched anew: same bytes"),
+    Case("wrong bytes, once", [Fault("wrong-bytes", at=1234)], outcome="fetched again: same bytes"),
+    Case("a damaged part from before a kill", [Fault("cut", at=50_000)], [1], "fetched again: same bytes"),
     Case("`Range` ignored after a cut", [Fault("cut", at=50_000), Fault("whole")], [1]),
     Case("another part than asked for", [Fault("cut", at=50_000), Fault("other-part")], [1, 2]),
     Case("416 on a part", [Fault("cut", at=50_000), status(416)], [1, 2]),
@@ -137,7 +137,7 @@ CASES = [
 
 
 def table() -> str:
-    """The table in docs/download.md."""
+    """The table in docs/download-faults.md."""
     lines = ["| fault | waits before the next try, s | outcome |", "| --- | --- | --- |"]
     for case in CASES[1:]:
         waits = ", ".join(f"{wait:g}" for wait in case.waits) or "none"
@@ -209,8 +209,8 @@ def test_fault(server, files, tmp_path, caplog, case):
         assert told["files"] == [{"name": NAME, "bytes": len(files[NAME]), "sha256": digest}]
         assert TOKEN not in manifest.read_text()
         assert sorted(path.name for path in output.parent.iterdir()) == ["00001.json", "00001.parquet"]
-        fetched_anew = sum(record.message.endswith("fetching them anew") for record in caplog.records)
-        assert fetched_anew == (case.outcome == "fetched anew: same bytes")
+        fetched_again = sum(record.message.endswith("fetching them again") for record in caplog.records)
+        assert fetched_again == (case.outcome == "fetched again: same bytes")
     assert not server.faults
     assert server.waits == pytest.approx(list(case.waits), abs=1.5 if "date" in case.fault else 0)
     assert TOKEN not in caplog.text
@@ -221,7 +221,7 @@ def test_fault(server, files, tmp_path, caplog, case):
 
 
 def test_the_table_is_in_the_documentation():
-    assert table() in DOCUMENTATION.read_text(), f"docs/download.md must hold this table:\n{table()}"
+    assert table() in DOCUMENTATION.read_text(), f"docs/download-faults.md must hold this table:\n{table()}"
 
 
 def test_each_part_is_asked_for_once(server, files, tmp_path):

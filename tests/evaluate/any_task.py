@@ -67,6 +67,14 @@ gsm8k gsm8k:2 triviaqa:2 nq_open:3 drop bbh_zeroshot_boolean_expressions bbh_cot
 hendrycks_math_algebra eq_bench babi anagrams1 mgsm_direct_de:2 qasper_freeform truthfulqa_gen
 mmlu_anatomy_generative wmt16-ro-en:1 squad_completion fda swde
 """)
+# One of each kind, for every commit: outputs, metrics, templates, groups, examples, filters of answers.
+DAILY = columns("""
+sciq sciq:5 arc_challenge:5 winogrande:3 mmlu:5 truthfulqa_mc2 cb multirc cola pubmedqa race
+blimp_adjunct_island xnli_fr belebele_deu_Latn:2 cmmlu_anatomy:5 qasper_bool webqs crows_pairs_english mutual
+wsc273 mc_taco lambada_openai lambada_openai_cloze_yaml arithmetic_2da wikitext pile_10k paloma_c4_en
+gsm8k gsm8k:2 triviaqa:2 drop bbh_cot_fewshot_navigate eq_bench mgsm_direct_de:2 truthfulqa_gen wmt16-ro-en:1
+squad_completion
+""")
 REFUSED = {  # with what the message says
     "coqa": "transformers.data.metrics",
     "record": "transformers.data.metrics",
@@ -93,9 +101,10 @@ class Reader(NamedTuple):
         return f"bos-{self.bos}-{self.add_bos_token}-{self.context}"
 
 
+Readers = dict[str, tuple[Reader, list[Column]]]
 # Columns by what reads them: all by a model without BOS; those where a BOS, an empty question, or a text
 # longer than the context makes a difference also by others.
-READERS = {
+READERS: Readers = {
     "no BOS": (Reader(), COLUMNS),
     "BOS first, short context": (
         Reader(bos=True, add_bos_token=True, context=300),
@@ -108,6 +117,7 @@ READERS = {
         columns("sciq:2 winogrande:1 blimp_adjunct_island xnli_fr wikitext qasper_freeform"),
     ),
 }
+READERS_DAILY: Readers = READERS | {"no BOS": (Reader(), DAILY)}
 
 
 class Recorder(Scorer):
@@ -165,6 +175,8 @@ def theirs(model: HFLM, columns: list[Column], own: Path | None = None) -> dict[
     options = {"task_manager": manager, "bootstrap_iters": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISABLE_MULTIPROC", "1")
+        # It describes the machine at length, by a dozen programs.
+        patch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
         return {
             column.name: lm_eval.simple_evaluate(
                 model, tasks=[column.task], num_fewshot=column.shots, **options

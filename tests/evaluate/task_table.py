@@ -7,28 +7,26 @@ from pathlib import Path
 import any_task
 import tiny_reader
 import torch
-from any_task import READERS, REFUSED, Column, Run
+from any_task import READERS, REFUSED, Column, Readers, Run
 from task_hub import TaskHub
 
 Compared = dict[str, tuple[dict[str, Run], dict[str, dict]]]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "evaluation-tasks.md"
-INTRODUCTION = """# Tasks that were run beside lm-eval's own model class
+INTRODUCTION = """# Tasks beside lm-eval's own model class
 
-Any task of the installed lm-eval can be a column ([evaluation](evaluation.md)). This page lists the tasks
-that a test runs at every commit, and tasks that are refused. Each goes the way of a user's task: the stages
-read its definition, fetch its data from a stand-in hub at a pinned commit, and score a tiny model offline.
-The data are made up: 8 to 12 rows for each split (of MMLU's subjects 5 and 2), in the data set's schema.
-lm-eval's `simple_evaluate` scores the same model with lm-eval's own class (HFLM).
-
-"Equal" means:
+After this page you know which tasks of lm-eval were tried as a [column](evaluation.md), and which Snakemake
+refuses. A test runs each as a user's task before a release, and one of each kind at every commit: the
+stages read its definition, fetch its data from a stand-in hub at a pinned commit, and score a tiny model
+offline. The data are made up, in the data set's schema: 8 to 12 rows for each split (of MMLU's subjects 5
+and 2). lm-eval's `simple_evaluate` scores the same model with its class HFLM. "Equal" means:
 
 - The hashes of all prompts, documents and targets are the same, and so are all generated texts.
-- All log-likelihoods lie within 1e-4 nats. Those of whole texts are sums in float32 in lm-eval's own class;
-  they lie within 2^-22 of their value.
-- All scores of single items lie as close. The task's scores agree to 5 digits, and so do the standard errors
-  of means, except those of groups.
+- All log-likelihoods lie within 1e-4 nats. HFLM sums those of whole texts in float32; they lie within
+  2^-22 of their value.
+- All scores of single items lie as close. The task's scores agree to 5 digits, and so do the standard
+  errors of means, except those of groups.
 
-`tests/evaluate/test_evaluate_any_task.py` is the test, `tests/evaluate/task_table.py` writes this page.
+<!-- Made by tests/evaluate/task_table.py; the test is tests/evaluate/test_evaluate_any_task.py. -->
 """
 REFUSALS = """## Refused
 
@@ -40,11 +38,11 @@ before it fetches anything.
 """
 
 
-def compare(hub: TaskHub, folder: Path) -> Compared:
+def compare(hub: TaskHub, folder: Path, readers: Readers = READERS) -> Compared:
     """{kind of reader: (what the workflow gives, what lm-eval gives)}, in a folder of `prepare`."""
     torch.set_num_threads(1)
     found = {}
-    for kind, (reader, columns) in READERS.items():
+    for kind, (reader, columns) in readers.items():
         with hub.online():
             other = any_task.theirs(any_task.lm_evals_own(folder, reader), columns)
         hub.main = False  # only the pinned commits are there
@@ -66,10 +64,10 @@ def refuse(hub: TaskHub, folder: Path) -> dict[str, Run]:
     return any_task.ours(hub, folder, READERS["no BOS"][0], [Column(task) for task in REFUSED])
 
 
-def tables(compared: Compared, refused: dict[str, Run]) -> str:
+def tables(compared: Compared, refused: dict[str, Run], readers: Readers = READERS) -> str:
     """The page's tables. Nothing in them depends on the machine."""
     lines = []
-    for kind, (reader, columns) in READERS.items():
+    for kind, (reader, columns) in readers.items():
         context = f"a context of {reader.context:,} tokens"
         begins = ", which every text begins with" if reader.add_bos_token else ""
         bos = "with a BOS" + begins if reader.bos else "without BOS"

@@ -113,14 +113,14 @@ def test_an_endpoint_that_fails_stops_with_one_message(endpoint, tmp_path, caplo
         client(server, tmp_path).ask("why?")
     text = str(error.value)
     assert text.startswith("evaluate.exam.writer: http") and "gave no answer for stand-in" in text
-    assert f"{KEY}, which is set" in text and SECRET not in text + caplog.text
+    assert f"variable {KEY} (set), then run" in text and SECRET not in text + caplog.text
     assert len(server.seen) == requests
 
 
 def test_nobody_there(endpoint, tmp_path, monkeypatch):
     monkeypatch.delenv(KEY)
     settings = Writer(endpoint="http://127.0.0.1:9/v1", model="m", attempts=1)
-    with pytest.raises(UserError, match=r"which is not set\. Answers so far are kept"):
+    with pytest.raises(UserError, match=r"\(not set\), then run again: answers so far are kept"):
         Client(settings, tmp_path / "written.jsonl").ask("why?")
 
 

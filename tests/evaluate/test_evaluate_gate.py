@@ -56,7 +56,7 @@ def test_the_better_metric_counts(tmp_path):
 
 def test_a_broken_import_is_named(tmp_path):
     near_chance = {**dict.fromkeys(FULL, 0.26), "winogrande": 0.5, "boolq": 0.42, "piqa": 0.53}
-    with pytest.raises(UserError, match=r"near chance, so the import is broken.*repaired: tokenizer: <s>"):
+    with pytest.raises(UserError, match=r"near chance, so weights are missing.*repaired: tokenizer: <s>"):
         check(tmp_path, near_chance)
     assert not (tmp_path / "out.json").exists()
 

@@ -111,7 +111,7 @@ def test_logits_that_training_would_get_wrong_are_refused(settings, tmp_path):
     save_random(tmp_path / "source", settings)
     loaded = load_folder(tmp_path / "source")
     loaded.save(tmp_path / "base")
-    with pytest.raises(UserError, match=f"{type(loaded.model).__name__} does more to its logits than apply"):
+    with pytest.raises(UserError, match=f"{type(loaded.model).__name__} scales, caps or otherwise"):
         describe(tmp_path / "base", loaded.model)
 
 

@@ -13,39 +13,30 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from tests.model.test_model_architectures import SIZE
+from tests.model.gguf_folders import IDS, LLAMA3_ROPE, TRAINED_ON, byte_pairs, logits, saved
 from tokenizers import (
-    AddedToken,
     Regex,
-    Tokenizer,
-    decoders,
-    models,
     normalizers,
     pre_tokenizers,
     processors,
-    trainers,
 )
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig
 
 from cpt import model_folders
 from cpt.errors import UserError
 from cpt.evaluate.bits import document_losses, table_of
-from cpt.gguf_types import ARCHITECTURES, gguf_name
-from cpt.model.gguf_file import ends_of_generation, read_back, tensor_type, write_gguf
+from cpt.gguf_types import ARCHITECTURES
+from cpt.model.gguf_file import read_back, tensor_type, write_gguf
 from cpt.model.gguf_vocabulary import PATTERNS, SPACE
 from cpt.model.k_quants import QUANTIZERS
-from cpt.model.loaded import fast_tokenizer
-from cpt.model.ollama import modelfile, preferred, recognised
 from cpt.model.pieces import tokenizer_of_pieces
-from cpt.model.tiny import END_OF_TEXT, byte_tokenizer
+from cpt.model.tiny import END_OF_TEXT
 from cpt.token_windows import HeldOut
 from cpt.train.results import save_model
 from quantisation import quantisation
 
 LLAMA = Path(sys.prefix) / "llama" / "xllamacpp" / "xllamacpp.abi3.so"  # of `make test`
 READER = Path(__file__).with_name("llama_cpp.py")
-LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 MODELS = {
     "SmolLM2": {"model_type": "llama", "tie_word_embeddings": True, "rope_theta": 100_000.0},
@@ -75,27 +66,6 @@ MODELS = {
     "Pythia": {"model_type": "gpt_neox", "rotary_pct": 0.25},
     "Pythia in sequence": {"model_type": "gpt_neox", "use_parallel_residual": False},
 }
-IDS = torch.randint(0, 256, (2, 60), generator=torch.Generator().manual_seed(1))
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-)
-CHATML += "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-
-
-def saved(folder, settings, backend=None, special=None, ends=None):
-    """A model's folder as training leaves it."""
-    size = {**SIZE, "hidden_size": 64, "intermediate_size": 128} | settings
-    backend = backend or byte_tokenizer()
-    config = AutoConfig.for_model(**size | ({"vocab_size": backend.get_vocab_size()} if special else {}))
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # biases and norms too
-    model.save_pretrained(folder)
-    fast_tokenizer(backend, special or {"eos_token": END_OF_TEXT}, 512).save_pretrained(folder)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends or 256}))
-    return model.eval()
 
 
 @pytest.fixture
@@ -118,11 +88,6 @@ def llama_cpp(tmp_path):
         )
 
     return ask
-
-
-def logits(model):
-    with torch.inference_mode():
-        return model(input_ids=IDS).logits.numpy()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -239,39 +204,6 @@ def test_types_of_q4_k_m_are_those_of_llama_cpp():
 
 
 # ------------------------------------------------------------------------------------------- tokenizers
-def byte_pairs(cut, ignore_merges=False, normalizer=None):
-    """A byte-level BPE tokenizer trained on prose, code and numbers."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    level = pre_tokenizers.ByteLevel(
-        add_prefix_space=False, use_regex=not isinstance(cut, str) or cut == "bytes"
-    )
-    steps = [level]
-    if cut == "digits, bytes":
-        steps = [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    elif cut != "bytes":
-        steps = [pre_tokenizers.Split(Regex(cut), "isolated"), level]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
-    tokenizer.decoder = decoders.ByteLevel()
-    if normalizer:
-        tokenizer.normalizer = normalizer
-    special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(TRAINED_ON, trainer)
-    tokenizer.add_tokens([AddedToken("[TOOL]", special=False, normalized=False)])
-    return tokenizer
-
-
-ODD = "naïve café, Größe, 漢字かな交じり, русский текст, 😀👩\u200d🔬 12345 1,000,000.50 it's we'LL"
-ODD += " I'd\n\n\n   x  = 3"
-TRAINED_ON = [Path(json.__file__).read_text(), ODD * 5]
-
-
 def texts(count=2_600):
     """Texts on which tokenizers tend to differ."""
     draw = random.Random(0)
@@ -362,68 +294,6 @@ def test_the_embedding_has_more_rows_than_the_tokenizer(tmp_path, llama_cpp):
     assert llama_cpp(tmp_path / "model.gguf", ["a"], IDS)[1].shape == (2, 60, 300)
 
 
-# --------------------------------------------------------------------------------------------- refusals
-REFUSED = {
-    "opt": (
-        {"model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 64},
-        r"model_type 'opt' .* only llama, mis",
-    ),
-    "activation": (
-        {"model_type": "llama", "hidden_act": "gelu"},
-        r"config\.json has hidden_act: 'gelu', but",
-    ),
-    "layers": ({"model_type": "smollm3", "no_rope_layer_interval": 2}, "has no_rope_layers: "),
-    "dynamic": (
-        {"model_type": "llama", "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
-        "rotary positions of the type 'dynamic'",
-    ),
-    "llama3": (
-        {"model_type": "qwen2", "rope_scaling": LLAMA3_ROPE | {"original_max_position_embeddings": 64}},
-        "type 'llama3', which can't be written as GGUF for a qwen2",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_model_that_llama_cpp_would_compute_otherwise_is_refused(name, tmp_path):
-    settings, message = REFUSED[name]
-    saved(tmp_path / "model", settings)
-    with pytest.raises(UserError, match=message):
-        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
-
-
-def test_a_weight_that_llama_cpp_lacks_is_named(tmp_path):
-    saved(tmp_path / "model", {"model_type": "llama"})
-    file = tmp_path / "model" / "model.safetensors"
-    save_file({**load_file(file), "model.layers.0.adapter.weight": torch.ones(2, 2)}, file, {"format": "pt"})
-    with pytest.raises(
-        UserError, match=r"the weight model\.layers\.0\.adapter\.weight has no place in a GGUF"
-    ):
-        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"pre_tokenizer": pre_tokenizers.Whitespace()}, "cuts text by 'Whitespace'"),
-        ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, "cuts text by 'ByteLevel'"),
-        ({"normalizer": normalizers.Lowercase()}, "normalizes text by Lowercase"),
-        (
-            {"model": models.WordLevel({"a": 0, END_OF_TEXT: 1}, unk_token="a")},
-            "is of the type WordLevel, not BPE",
-        ),
-    ],
-    ids=str,
-)
-def test_a_tokenizer_that_llama_cpp_lacks_is_refused(change, message, tmp_path):
-    backend = byte_pairs("bytes")
-    for name, value in change.items():
-        setattr(backend, name, value)
-    saved(tmp_path / "model", {"model_type": "llama"}, backend, {"eos_token": END_OF_TEXT}, [1])
-    with pytest.raises(UserError, match=f"the tokenizer {message}"):
-        write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
-
-
 def test_attention_windows_bound_the_context(tmp_path):
     saved(tmp_path / "model", {"model_type": "mistral", "sliding_window": 128})
     write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
@@ -440,77 +310,3 @@ def test_weights_in_several_files_make_the_same_file(tmp_path, monkeypatch):
     assert files[0].name == "model.safetensors.index.json" and len(files) > 3
     write_gguf(tmp_path / "shards", "q8_0", tmp_path / "several.gguf", "run")
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "several.gguf").read_bytes()
-
-
-# ----------------------------------------------------------------------------------------------- Ollama
-def chatting(template, ends=("<|im_end|>",), bos=None):
-    backend = byte_tokenizer()
-    backend.add_special_tokens([*ends, *([bos] if bos else [])])
-    settings = {"eos_token": END_OF_TEXT, "chat_template": template}
-    return fast_tokenizer(backend, settings | ({"bos_token": bos} if bos else {}), 512)
-
-
-ZEPHYR = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '</s>\n' }}{% endfor %}"
-ZEPHYR += "{{ '<|assistant|>\n' }}"
-GEMMA = (
-    "{{ bos_token }}{% set start = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}"
-)
-GEMMA += (
-    "{% for m in messages if m.role != 'system' %}{{ '<start_of_turn>' + m.role.replace('assistant', 'model')"
-)
-GEMMA += " + '\n' + (start if loop.first else '') + m.content + '<end_of_turn>\n' }}{% endfor %}"
-GEMMA += "{{ '<start_of_turn>model\n' }}"
-LLAMA_3 = "{% for m in messages %}{{ (bos_token if loop.first else '') + '<|start_header_id|>' + m.role +"
-LLAMA_3 += " '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}{% endfor %}"
-LLAMA_3 += "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
-
-
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
-        (CHATML, "chatml"),
-        (ZEPHYR, "zephyr"),
-        (GEMMA, "gemma"),
-        (LLAMA_3, "llama3"),
-        ("{{ messages[0].content }}", None),
-    ],
-    ids=str,
-)
-def test_a_chat_template_is_recognised_by_what_it_writes(template, name):
-    assert recognised(chatting(template, bos="<bos>")) == name
-
-
-def test_modelfile_of_a_chat_model_names_template_stops_and_sampling(tmp_path):
-    default = "{% if messages[0].role != 'system' %}<|im_start|>system\nI help.<|im_end|>\n{% endif %}"
-    chatting(default + CHATML).save_pretrained(tmp_path)
-    generation = {"eos_token_id": [256, 257], "temperature": 0.6, "top_p": 0.9, "do_sample": True}
-    (tmp_path / "generation_config.json").write_text(json.dumps(generation))
-    assert ends_of_generation(tmp_path) == [256, 257]
-    assert modelfile(tmp_path, "run-Q8_0.gguf", [256, 257]).splitlines() == [
-        "FROM ./run-Q8_0.gguf",
-        "",
-        'TEMPLATE """{{- range .Messages }}<|im_start|>{{ .Role }}',
-        "{{ .Content }}<|im_end|>",
-        "{{ end }}<|im_start|>assistant",
-        '"""',
-        'SYSTEM """I help."""',
-        "",
-        "PARAMETER temperature 0.6",
-        "PARAMETER top_p 0.9",
-        'PARAMETER stop "<|endoftext|>"',
-        'PARAMETER stop "<|im_end|>"',
-    ]
-
-
-def test_modelfile_of_other_models(tmp_path):
-    chatting(None).save_pretrained(tmp_path / "base")
-    assert 'TEMPLATE "{{ .Prompt }}"' in modelfile(tmp_path / "base", "x.gguf", [256])
-    chatting("{{ raise_exception('no') }}").save_pretrained(tmp_path / "odd")
-    text = modelfile(tmp_path / "odd", "x.gguf", [256])
-    assert "\nTEMPLATE" not in text and "# Ollama compares the chat template" in text
-    assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "odd").chat_template
-
-
-def test_the_file_to_run():
-    names = [gguf_name("a-F16", kind) for kind in ("f16", "q4_k_m", "q8_0")]
-    assert preferred(names) == "a-F16-Q8_0.gguf" and preferred(names[:2]) == "a-F16-Q4_K_M.gguf"

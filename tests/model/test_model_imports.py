@@ -207,14 +207,14 @@ def test_a_refusal_names_its_cause(name, llama, tmp_path, import_base):
 
 
 ARCHITECTURES = {
-    "Granite 3": ({"model_type": "granite", "logits_scaling": 8.0}, "does more to its logits"),
-    "Cohere": ({"model_type": "cohere", "logit_scale": 0.0625}, "does more to its logits"),
-    "Gemma 2": ({"model_type": "gemma2", "head_dim": 8}, "does more to its logits"),
+    "Granite 3": ({"model_type": "granite", "logits_scaling": 8.0}, "otherwise changes its logits"),
+    "Cohere": ({"model_type": "cohere", "logit_scale": 0.0625}, "otherwise changes its logits"),
+    "Gemma 2": ({"model_type": "gemma2", "head_dim": 8}, "otherwise changes its logits"),
     "Falcon-H1": (
         {"model_type": "falcon_h1", "lm_head_multiplier": 0.5, "mamba_d_ssm": 32, "mamba_n_heads": 4}
         | {"mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "projectors_bias": False}
         | {"time_step_limit": [0.0, {"__float__": "Infinity"}]},
-        "does more to its logits",
+        "otherwise changes its logits",
     ),
     "Mixtral": ({"model_type": "mixtral", "num_local_experts": 2}, "has 2 experts"),
     "Bloom": (

@@ -14,8 +14,8 @@ import pytest
 import torch
 from tests.model import older_transformers
 from tests.model.conftest import TEMPLATES
+from tests.model.gguf_folders import ODD, byte_pairs
 from tests.model.test_model_architectures import save_random
-from tests.model.test_model_gguf_out import ODD, byte_pairs
 from tokenizers import normalizers
 from transformers import AutoModelForCausalLM
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tests.model.test_model_gguf_out import logits, saved
+from tests.model.gguf_folders import logits, saved
 from transformers import AutoModelForCausalLM
 
 from cpt import model_folders

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-NEEDS_NO_CUDA = "a GPU that isn't there needs a PyTorch built without CUDA (docs/performance.md)"
+NEEDS_NO_CUDA = "a GPU that isn't there needs a PyTorch built without CUDA (docs/gpu-counted.md)"
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parents[1] / "scripts"
 

@@ -30,10 +30,12 @@ def release(experiment: SimpleNamespace, tmp_path: Path) -> Path:
     (model / "additional_chat_templates" / "tools.jinja").write_text("x")
     data = tmp_path / "data.csv"
     data.write_text("corpus,step,documents,tokens\nours,read,200,900\nours,kept,150,700\nours,packed,,600\n")
+    base = tmp_path / "base.json"
+    base.write_text('{"sha256": {"model.safetensors": "0123456789abcdef"}}')
     scored = evaluation_files(experiment.root, ["base", "cpt-10K"], ["piqa"], ".json")
     folder = tmp_path / "releases" / "first"
     runs, held_out = {"cpt-25K": 10_240}, {"ours": {"share": 0.05}}
-    freeze(folder, [model], [data, experiment.root / "scores.csv"], scored, "first", runs, held_out)
+    freeze(folder, [model], [data, base, experiment.root / "scores.csv"], scored, "first", runs, held_out)
     return folder
 
 
@@ -70,7 +72,8 @@ def compared(release: Path, experiment: SimpleNamespace, tmp_path: Path):
         data.write_text("corpus,step,documents,tokens\nours,kept,1150,7700\nnew,kept,20,100\n")
         arguments = {
             **{"record": release / "release.json", "models": [release / "cpt-25K"]},
-            **{"base_model": release / "cpt-25K", "data": data, "base": "base"},
+            **{"base_model": release / "cpt-25K", "base_report": release / "base.json"},
+            **{"data": data, "base": "base"},
             **{"page": tmp_path / "compare.md", "table": tmp_path / "compare.csv"},
             "samples": evaluation_files(root, models, metrics, ".samples.jsonl"),
             "summaries": evaluation_files(root, models, metrics, ".json"),
@@ -122,6 +125,14 @@ def test_text_held_out_in_another_way_is_warned_of(compared) -> None:
         "Warning: text is held out of ours in another way than for first"
         in compared(held_out={"ours": {"share": 0.1}})[1]
     )
+
+
+def test_another_base_model_is_warned_of(compared, tmp_path: Path) -> None:
+    assert "another base model" not in compared()[1]
+    other = tmp_path / "other.json"
+    other.write_text('{"sha256": {"model.safetensors": "fedcba9876543210"}}')
+    page = compared(base_report=other)[1]
+    assert "Warning: first was trained from another base model (weights 0123456789ab) than these" in page
 
 
 def test_another_tokenizer_or_other_documents_are_refused(

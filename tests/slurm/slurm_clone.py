@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ("--configfile", "experiments/smoke.yaml", "tests/slurm/experiment.yaml")
 TABLE1 = "results/table1.csv"
 RUNS = ("one-node", "two-nodes", "zero-3")
-# The site's values (docs/clusters.md), and answers within seconds rather than minutes.
+# The site's values (docs/cluster-sites.md), and answers within seconds rather than minutes.
 SITE = {
     "CPT_SLURM_PARTITION": "cpu",
     "CPT_SLURM_GPU_PARTITION": "gpu",
@@ -80,11 +80,11 @@ class Clone:
         process = self.start(cluster, *arguments, **site)
         assert process.wait() == 0, self.printed()[-6000:] + cluster.logs()
 
-    def resume(self, cluster: Cluster, *options: str) -> subprocess.Popen:
+    def resume(self, cluster: Cluster, *options: str, targets: Sequence[str] = (TABLE1,)) -> subprocess.Popen:
         """Start `make resume` in the background, with this environment instead of the clone's own."""
         if not (self.folder / ".venv").exists():
             (self.folder / ".venv").symlink_to(sys.prefix)
-        asked = " ".join(["--profile", "slurm", TABLE1, *EXPERIMENT, "--latency-wait", "5"])
+        asked = " ".join(["--profile", "slurm", *targets, *EXPERIMENT, "--latency-wait", "5"])
         command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={asked}", *options]
         with open(self.folder / "printed", "a") as printed:
             return subprocess.Popen(
@@ -200,9 +200,14 @@ def hold(clone: Clone, *runs: str, processes: int = 2, after: int = 0) -> list[H
     return [held[run] for run in runs]
 
 
-def assert_as_undisturbed(clone: Clone, finished: Clone, *runs: str) -> None:
-    """Table 1 and the models are the same, byte by byte."""
-    for run in runs or RUNS:
+def assert_same_models(clone: Clone, finished: Clone) -> None:
+    """The models are the same, byte by byte."""
+    for run in RUNS:
         model = f"models/{run}/model.safetensors"
         assert (clone.results / model).read_bytes() == (finished.results / model).read_bytes(), run
+
+
+def assert_as_undisturbed(clone: Clone, finished: Clone) -> None:
+    """Table 1 and the models are the same, byte by byte."""
+    assert_same_models(clone, finished)
     assert (clone.folder / TABLE1).read_bytes() == (finished.folder / TABLE1).read_bytes()

@@ -7,7 +7,16 @@ from contextlib import suppress
 import psutil
 import pytest
 from cluster import Cluster, missing
-from slurm_clone import RUNS, SITE, TABLE1, assert_as_undisturbed, hold, jobs, wait_for
+from slurm_clone import (
+    RUNS,
+    SITE,
+    TABLE1,
+    assert_as_undisturbed,
+    assert_same_models,
+    hold,
+    jobs,
+    wait_for,
+)
 
 
 def snakemake_of(process: subprocess.Popen) -> psutil.Process:
@@ -21,8 +30,9 @@ def snakemake_of(process: subprocess.Popen) -> psutil.Process:
 
 def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluster):
     """Three runs train at once. One's job is cancelled, one loses a node; when they are through, Snakemake is
-    killed while the third trains on. `make resume` waits for that and goes on: nothing is done twice."""
-    workflow = untrained.start(cluster, TABLE1)
+    killed while the third trains on. `make resume` waits for that and resumes: nothing is done twice."""
+    models = [f"results/models/{run}" for run in RUNS]
+    workflow = untrained.start(cluster, *models)
     one, two, zero = hold(untrained, *RUNS)
     cluster.run("scancel", str(untrained.training_jobs("one-node")[0]))
     wait_for(one.told_to_stop, "the cancelled job is told to stop")
@@ -44,13 +54,13 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
     # Unlocked by hand, Snakemake would start the third run once more beside the job that trains it.
     environment = cluster.environment() | SITE
     subprocess.run(untrained.command(cluster, "--unlock"), env=environment, check=True)
-    assert untrained.start(cluster, TABLE1).wait() != 0
+    assert untrained.start(cluster, *models).wait() != 0
     assert "Slurm jobs of an earlier workflow in this folder" in untrained.printed()
-    resumed = untrained.resume(cluster)
+    resumed = untrained.resume(cluster, targets=models)
     wait_for(lambda: "waiting for job" in untrained.printed(), "resume finds the job")
     zero.release()
     assert resumed.wait() == 0, untrained.printed()[-5000:]
-    assert_as_undisturbed(untrained, finished)
+    assert_same_models(untrained, finished)
     assert [len(untrained.training_jobs(run)) for run in RUNS] == [2, 2, 1]
 
 

@@ -51,7 +51,6 @@ def test_finds_this_cluster_fit_but_for_gpus(clone, cluster):
             {},
             "the most GPUs of model fake on a node are 2; set runs.one-node.nodes",
         ),
-        ((), {"CPT_SLURM_PARTITION": "nowhere"}, "set CPT_SLURM_PARTITION to one of cpu, gpu, urgent"),
         ((), {"CPT_SLURM_TRAIN_MINUTES": "9999"}, "set CPT_SLURM_MAX_MINUTES=1440"),
     ],
 )

@@ -1,42 +1,21 @@
-"""A tiny model, packed data and a plan to train on, and a way to start scripts/train.py for real."""
+"""A tiny model and packed data to train on, trainings that nothing disturbs, and a GPU that isn't there."""
 
-import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pretended_gpu
-import psutil
 import pytest
 import setuptools  # noqa: F401 (what compiles needs it, and it can't be loaded once other tests have loaded distutils)
 import torch
+from one_training import VOCABULARY, Training
 from packed_mixture import LENGTH, write_packed
-from train_settings import TRAIN, planned
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt.files import write_json
-from cpt.stage import arguments
-
-without_cuda = pytest.mark.skipif(
-    torch.version.cuda is not None, reason=f"NOT TESTED: {pretended_gpu.NEEDS_NO_CUDA}"
-)
-
-SEQUENCES, VOCABULARY = 150, 101
-
-
-def end(processes: list[psutil.Process]) -> None:
-    """SIGKILL; some may be gone."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=60)
+SEQUENCES = 150
 
 
 @pytest.fixture(scope="session")
@@ -86,105 +65,6 @@ def documents() -> list[list[list[int]]]:
 def packed_documents(tmp_path_factory, documents) -> Path:
     """The documents packed, with padding in nearly every sequence."""
     return write_packed(tmp_path_factory.mktemp("packed_documents"), documents)
-
-
-class Training:
-    """One run of scripts/train.py in its own folder."""
-
-    def __init__(self, folder: Path, model: Path, packed: Path, **changes):
-        self.folder, self.model, self.packed = folder, model, packed
-        self.changed(**changes)
-
-    def changed(self, tokens: int = 118 * LENGTH, **changes) -> "Training":
-        """Plan again with other settings."""
-        write_json(self.folder / "plan.json", planned(tokens, self.packed, **changes))
-        return self
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "work" / "checkpoints").glob("step-*"))
-
-    @property
-    def command(self) -> list[str]:
-        """The script and its arguments."""
-        words = arguments(
-            plan=self.folder / "plan.json",
-            packed=[self.packed],
-            start=self.model,
-            work=self.folder / "work",
-            model=self.folder / "model",
-            metrics=self.folder / "metrics.csv",
-            held_out_losses=self.folder / "held_out.csv",
-            document_losses=self.folder / "held_out_documents.csv",
-            summary=self.folder / "run.json",
-            device="cpu",
-            log=self.folder / "log",
-        )
-        return [str(TRAIN), *words]
-
-    @property
-    def last_step(self) -> int:
-        """The last whole row of the growing metrics.csv."""
-        path = self.folder / "work" / "metrics.csv"
-        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-        return int(number) if (number := whole.rpartition("\n")[2].split(",")[0]).isdigit() else 0
-
-    def remove_outputs(self) -> None:
-        """As Snakemake does before an attempt."""
-        shutil.rmtree(self.folder / "model", ignore_errors=True)
-        for output in ("metrics.csv", "run.json"):
-            (self.folder / output).unlink(missing_ok=True)
-
-    def start(self, processes: int) -> psutil.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--"]
-        command = [sys.executable, *(launcher if processes > 1 else []), *self.command]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return psutil.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-    def finish(self, processes: int = 1) -> "Training":
-        process = self.start(processes)
-        errors = process.communicate(timeout=240)[1]
-        assert process.returncode == 0, errors + (self.folder / "log").read_text()[-3000:]
-        return self
-
-    def hold(
-        self, step: int, start: Callable[["Training", int], psutil.Popen], processes: int
-    ) -> list[psutil.Process]:
-        """Suspend the run after the checkpoint of a step: what start(self, processes) gave, its children.
-
-        The whole run takes less than a second: where it got too far meanwhile, it starts from nothing.
-        """
-        checkpoint = self.folder / "work" / "checkpoints" / f"step-{step:08d}"
-        for _ in range(5):
-            started, deadline = start(self, processes), time.monotonic() + 240
-            while not checkpoint.exists() and started.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
-            everyone = [started]
-            with suppress(psutil.NoSuchProcess):
-                everyone += started.children(recursive=True)
-                for process in everyone:
-                    process.suspend()
-                if checkpoint.exists() and self.last_step <= step + 10:
-                    return everyone
-            end(everyone)
-            shutil.rmtree(self.folder / "work", ignore_errors=True)
-            self.remove_outputs()
-        raise AssertionError(f"not held after step {step}: " + (self.folder / "log").read_text()[-3000:])
-
-    def kill(self, processes: int, step: int, orphans: bool = False) -> None:
-        """SIGKILL all processes after the checkpoint of a step, or with `orphans` the launcher alone."""
-        launcher, *others = self.hold(step, Training.start, processes)
-        end([launcher] if orphans else [launcher, *others])
-        for orphan in others if orphans else []:
-            orphan.resume()
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        return pd.read_csv(self.folder / "metrics.csv")
-
-    @property
-    def weights(self) -> bytes:
-        return (self.folder / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="session")

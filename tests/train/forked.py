@@ -35,7 +35,7 @@ class Session:
     """One start of a Training, on one or more processes; a context manager that leaves none of them.
 
     Args:
-        training: see conftest. Its outputs are removed first.
+        training: see one_training.py. Its outputs are removed first.
         processes: training processes.
         limits: as setrlimit takes them. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
         environment: further variables.

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import VOCABULARY, Training
 from forked import Session, kill_after
+from one_training import VOCABULARY, Training
 from train_settings import DEEPSPEED, SETTINGS
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from packed_mixture import LENGTH, write_packed
-from train_settings import ENGINES, SETTINGS, planned, several
+from train_settings import SETTINGS, SPREAD, planned, several
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import UserError
@@ -23,7 +23,6 @@ from cpt.train.selection import SelectiveSequences
 TOKENS = 35 * LENGTH  # five global batches of 6, and one of 5, which two processes can't share evenly
 MEASURED = {"every": 6 * LENGTH, "tokens": 300, "first_steps": 1}
 RESUMED = ("ddp", "zero 3, all offloaded")
-SPREAD = {name: ENGINES[name] for name in ("ddp", "fsdp", "zero 2", "zero 3, all offloaded")}
 
 
 @pytest.fixture(scope="module")

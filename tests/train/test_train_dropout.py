@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Training
 from forked import Session
+from one_training import Training
 from transformers import GPT2Config, GPTNeoConfig, LlamaConfig
 
 from cpt.train.dropout import dropout_of

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import without_cuda
 from filelock import FileLock
+from one_training import without_cuda
 from packed_mixture import LENGTH
 from safetensors.torch import load_file
 from train_settings import ENGINES, SETTINGS, TRAIN, planned, several
@@ -33,18 +33,22 @@ CHAIN = [
     (1, "fsdp, all offloaded", 2),
     (1, "zero 1", None),
 ]
-RESUMED = ("fsdp", "zero 2")  # on two processes; zero 3 and ddp are killed in test_train_runs.py
+RESUMED = ("fsdp", "zero 2")  # on two processes; zero 3 is killed in tests/workflow, ddp in many places
+# All engines run on two processes. Alone: ddp, the reference, and what CHAIN doesn't have there.
+ALONE = ("ddp", "fsdp", "zero 2", "zero 3, optimizer offloaded")
+# On a GPU that isn't there: each way to offload.
+ON_GPU = ("ddp", "fsdp, all offloaded", "zero 2, optimizer offloaded", "zero 3", "zero 3, all offloaded")
 STEPS = 20
 SEQUENCES = 119  # 19 global batches of 6, and one of 5, which two processes can't share evenly
 
 
-def case(number: int, processes: int) -> dict:
-    """Micro-batch and checkpointing of the engine of that number. Of 6 sequences per step, three go to each
-    of two processes: in three micro-batches, in one and a smaller one, or in one.
+def case(name: str, processes: int) -> dict:
+    """Micro-batch and checkpointing of an engine. Of 6 sequences per step, three go to each of two processes:
+    in three micro-batches, in one and a smaller one, or in one.
 
-    Over all, each engine runs on one and two processes, with two of three kinds of checkpointing and of three
-    micro-batches, and these three settings meet in all pairs.
+    The numbers of processes, the kinds of checkpointing and the micro-batches meet in all pairs.
     """
+    number = list(ENGINES).index(name)
     return {
         "micro_batch": 1 + (number + processes) % 3,
         "gradient_checkpointing": ("selective", False, True)[(number // 2 + processes) % 3],
@@ -53,7 +57,7 @@ def case(number: int, processes: int) -> dict:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
-    """A folder with the finished trainings of all engines, as `ENGINE/PROCESSES` and `ENGINE/GPU` (of one
+    """A folder with the finished trainings of the engines, as `ENGINE/PROCESSES` and `ENGINE/GPU` (of one
     process on a GPU that isn't there), and with `chain`."""
     root = tmp_path_factory.mktemp("engines")
 
@@ -68,8 +72,8 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
 
     for processes in (2, 1):
         listed = [
-            training(root / name / str(processes), **settings, **case(number, processes))
-            for number, (name, settings) in enumerate(ENGINES.items())
+            training(root / name / str(processes), **ENGINES[name], **case(name, processes))
+            for name in (ENGINES if processes == 2 else ALONE)
         ]
         listed += [
             training(root / "chain", last, **ENGINES[name])
@@ -77,16 +81,12 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
             if there == processes
         ]
         if processes == 2:
-            for number, name in enumerate(ENGINES):
-                if name in RESUMED:
-                    settings = ENGINES[name] | case(number, processes)
-                    listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
+            for name in RESUMED:
+                settings = ENGINES[name] | case(name, processes)
+                listed += [training(root / name / "resumed", steps, **settings) for steps in (8, None)]
         several(listed, processes, root)
     if gpu is not None:
-        listed = [
-            training(root / name / "GPU", **settings, **case(number, 1))
-            for number, (name, settings) in enumerate(ENGINES.items())
-        ]
+        listed = [training(root / name / "GPU", **ENGINES[name], **case(name, 1)) for name in ON_GPU]
         several(listed, 1, root, gpu())
     return root
 
@@ -99,15 +99,21 @@ def assert_same_curve(work: Path, reference: Path) -> None:
 
 
 def test_settings_meet_in_all_pairs():
-    cases = [(p, *case(n, p).values()) for n in range(len(ENGINES)) for p in (1, 2)]
+    cases = [(p, *case(name, p).values()) for p, names in ((1, ALONE), (2, ENGINES)) for name in names]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert len({(c[one], c[other]) for c in cases}) == len({c[one] for c in cases}) * len(
             {c[other] for c in cases}
         )
 
 
-@pytest.mark.parametrize("processes", [1, 2, pytest.param("GPU", marks=without_cuda)])
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [
+        *((name, 2) for name in ENGINES),
+        *((name, 1) for name in ALONE),
+        *(pytest.param(name, "GPU", marks=without_cuda) for name in ON_GPU),
+    ],
+)
 def test_same_curve_and_a_model_that_loads(trained, name, processes):
     reference, work = trained / "ddp" / "1", trained / name / str(processes)
     assert_same_curve(work, reference)

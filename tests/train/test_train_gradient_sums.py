@@ -12,7 +12,7 @@ from train_settings import ENGINES, SETTINGS
 MICRO_BATCHES = 5
 SMALL = 2.0**-9  # less than half a unit in the last place of bfloat16: added to 1 it is lost
 WHOLE = 1 + SMALL + 2 * (MICRO_BATCHES - 1) * SMALL
-# DeepSpeed's stage 1 without offload (docs/architecture.md, "Engines"): process 0 loses all but its first.
+# DeepSpeed's stage 1 without offload (docs/engines.md): process 0 loses all but its first.
 EXPECTED = {name: 1 + MICRO_BATCHES * SMALL if name == "zero 1" else WHOLE for name in ENGINES}
 
 

@@ -1,7 +1,7 @@
 """Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
 
 Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. Each test goes on until a number of kills ended a running process: 54 together.
+random delay. Each test goes on until a number of kills ended a running process: 51 together.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from conftest import Training
 from forked import Session, kill, repeat
+from one_training import Training
 
 from cpt.train.processes import EXIT_INTERRUPTED
 
@@ -120,7 +120,7 @@ def test_killed_between_the_last_step_and_the_end(victim, undisturbed, tmp_path)
             shutil.copytree(tmp_path / "kept", run.folder / "work")
         return hit
 
-    repeat(8, attempt)
+    repeat(len(events), attempt)
     assert_as_undisturbed(run, undisturbed)
 
 

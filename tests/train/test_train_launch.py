@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Training
+from one_training import Training
 from tests.slurm.cluster import Cluster, missing
 from train_settings import TRAIN
 
@@ -58,9 +58,7 @@ def start(run: Training, processes: int, nodes: int = 1, seconds: float = 0) -> 
 
 
 @pytest.mark.parametrize(("nodes", "to_all"), [(1, False), (2, True)])
-def test_two_processes_asked_to_stop_on_a_slow_disk_and_started_again(
-    training, reference_of_two, nodes, to_all
-):
+def test_two_processes_asked_to_stop_on_a_slow_disk(training, nodes, to_all):
     """The launcher alone gets the signal, or every process at once, as Slurm does. None ends before the
     checkpoint is there: torchrun kills the others 30 seconds later, and srun after KillWait."""
     run = training(checkpoint_every=5)
@@ -81,8 +79,6 @@ def test_two_processes_asked_to_stop_on_a_slow_disk_and_started_again(
     stopped = int(re.search(r"interrupted after step (\d+).*; start again to resume", log)[1])
     assert run.checkpoints[-1].name == f"step-{stopped:08d}" and stopped > 5
     assert "process 0 of 2 runs on no.invalid" in log
-    assert start(run, 2, nodes).wait(timeout=240) == 0
-    assert run.weights == reference_of_two.weights
 
 
 def test_killed_launcher_leaves_no_process(training):

@@ -82,7 +82,7 @@ def test_offload_and_stages_divide_sixteen_bytes_per_parameter():
 
 
 def test_activations_are_near_what_was_measured():
-    # docs/performance.md, ours-ddp of SmolLM2-135M's shape: 3,293 MB beside weights, gradients and optimizer.
+    # docs/performance-planning.md, `135m`: 3,293 MB beside weights, gradients and optimizer.
     smol = KNOWN_MODELS["HuggingFaceTB/SmolLM2-135M"]
     whole = step_bytes(smol, 1, 2000, False, "float32", gpu=False)
     assert sum(whole.values()) == pytest.approx(3.293e9, rel=0.1)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import without_cuda
 from forked import kill_after
+from one_training import without_cuda
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.stage import arguments
@@ -53,7 +53,6 @@ def test_preflight_tries_it(on_gpu, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"gradient_checkpointing": True, "micro_batch": "auto"},
         {"document_masking": True, "l2_to_start": 0.1, "loss_kernel": "pytorch"},
     ],
@@ -113,6 +112,7 @@ def test_memory_runs_out(training, on_gpu, reference):
     np.testing.assert_allclose(found.metrics.loss, reference.metrics.loss, rtol=0, atol=1e-5)
 
 
+@pytest.mark.experiments
 def test_the_papers_batch_takes_less_than_a_third_of_the_trainers_memory(gpu, tmp_path):
     """At most 30 %, all with gradient checkpointing. And `plan` expects about what is counted."""
     systems = ["ours-checkpointing", "ours-zero3-offload-checkpointing"]

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import without_cuda
 from forked import Session, kill_after, repeat
+from one_training import without_cuda
 from packed_mixture import LENGTH, write_packed
 from torch.nn.functional import cross_entropy
 from train_settings import TRAIN

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import without_cuda
+from one_training import without_cuda
 from packed_mixture import LENGTH
 from torch._dynamo.testing import CompileCounter
 from train_settings import BOTH, SETTINGS, planned, several
@@ -25,8 +25,6 @@ from cpt.train.validation import HeldOutLosses
 ENGINES = {
     "ddp": {"engine": "ddp"},
     "fsdp": {"engine": "fsdp"},
-    "zero 0": {"engine": "deepspeed", "zero_stage": 0},
-    "zero 1": {"engine": "deepspeed", "zero_stage": 1},
     "zero 2, offloaded": {"engine": "deepspeed", "zero_stage": 2, "offload": ["optimizer"]},
     "zero 3, offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }

@@ -36,22 +36,37 @@ def test_embeddings_of_positions_are_spared_too():
     assert spared == {"transformer.wte.weight", "transformer.wpe.weight"}
 
 
-@pytest.mark.parametrize("engine", ["ddp", "fsdp", "zero 1"])
-def test_rows_of_tokens_that_never_occur_stay(engine, tmp_path, model_folder, packed_folder):
-    """They have no gradient but that of the output layer, which is untied here."""
-    start = tmp_path / "start"
+TRAINED = ("ddp", "fsdp", "zero 1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, model_folder, packed_folder):
+    """The start of trainings whose output layer is untied, and ENGINE/all and ENGINE/spared."""
+    root = tmp_path_factory.mktemp("decayed")
+    start = root / "start"
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     LlamaForCausalLM(
         LlamaConfig(**{**model.config.to_dict(), "tie_word_embeddings": False, "vocab_size": 120})
     ).save_pretrained(start)
     listed = []
-    for name, changes in (("all", {}), ("spared", {"decay_embeddings": False})):
-        plan = planned(12 * 64, packed_folder, weight_decay=0.5, **(ENGINES[engine] | changes))
-        listed.append({"plan": plan, "model_folder": str(start), "work": str(tmp_path / name)})
-        listed[-1] |= {"sequences_folders": [str(packed_folder)], "stop_after": None}
-    several(listed, 1, tmp_path)
+    for engine in TRAINED:
+        for name, changes in (("all", {}), ("spared", {"decay_embeddings": False})):
+            plan = planned(12 * 64, packed_folder, weight_decay=0.5, **(ENGINES[engine] | changes))
+            listed.append({"plan": plan, "model_folder": str(start), "work": str(root / engine / name)})
+            listed[-1] |= {"sequences_folders": [str(packed_folder)], "stop_after": None}
+    several(listed, 1, root)
+    return root
+
+
+@pytest.mark.parametrize("engine", TRAINED)
+def test_rows_of_tokens_that_never_occur_stay(trained, engine):
+    """They have no gradient but that of the output layer."""
     before, every, spared = (
         load_file(folder / "model.safetensors")["model.embed_tokens.weight"][101:]  # ids that don't occur
-        for folder in (start, tmp_path / "all" / "model", tmp_path / "spared" / "model")
+        for folder in (
+            trained / "start",
+            trained / engine / "all" / "model",
+            trained / engine / "spared" / "model",
+        )
     )
     assert torch.equal(spared, before) and not torch.equal(every, before)

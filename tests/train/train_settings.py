@@ -35,6 +35,8 @@ ENGINES = {
     "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
     "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
+# One of each kind, where test_train_engines.py shows that all train alike.
+SPREAD = {name: ENGINES[name] for name in ("ddp", "fsdp", "zero 2", "zero 3, all offloaded")}
 
 
 def planned(

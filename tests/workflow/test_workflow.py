@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from string import ascii_letters
 
 import pytest
 import yaml
-from conftest import SMOKE
+from project_copy import SMOKE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 RESULTS = "results/smoke"
@@ -37,12 +38,12 @@ def test_papers_experiment_is_planned_fast_without_network_or_data(project):
     assert processor_seconds() - before < 10  # about 3.5 alone; whatever else the machine does
     assert jobs["train"] == 2 and jobs["download"] == 2 and jobs["check_base"] == 1
     assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 3
+    assert not {"minhash", "near_duplicates"} & set(jobs)  # which are planned where they are configured
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
 
 
-def test_near_duplicates_are_only_planned_where_configured(project):
+def test_near_duplicates_are_planned_where_configured(project):
     near = "deduplicate={near: {ngram: 5, bands: 14, rows: 8, seed: 0}}"
-    assert not {"minhash", "near_duplicates"} & set(project.planned(config=()))
     jobs = project.planned("--config", near)
     assert (jobs["minhash"], jobs["near_duplicates"], jobs["decontaminate"]) == (3, 1, 3)
     assert not {"download", "filter_documents", "deduplicate"} & set(jobs) and jobs["corpus_statistics"] == 1
@@ -146,6 +147,16 @@ def test_trained_model_loads_with_transformers(project):
     assert tokenizer("graph")["input_ids"]
 
 
+def test_numbers_of_the_finished_experiment_are_computed_again(project):
+    """Before a run is interrupted: its speed would be that of its last session."""
+    printed = project.make("verify", f"RESULTS={RESULTS}")
+    assert re.search(
+        r"^- \[x\] [\d,]+ numbers of 6 tables were computed again from the samples: 0 differ", printed, re.M
+    )
+    found = (results(project) / "verification.md").read_text()
+    assert found.rstrip() in printed and "no golden values for this experiment" in found
+
+
 def test_every_job_left_a_log_and_timings(project):
     logs = {path.parts[-2] for path in (results(project) / "logs").rglob("*.log")}
     assert {"networkx", "cpt-16K", "base"} <= logs
@@ -156,12 +167,11 @@ def test_every_job_left_a_log_and_timings(project):
 
 
 # --------------------------------------------------------------------------------------- being killed
-@pytest.mark.parametrize("run", ["cpt-16K", "cpt-40K"])
-def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, run):
+def test_killed_in_mid_training_and_started_again_gives_the_same_model(project):
+    """By DeepSpeed on two processes, which read and write most; tests/train kills the other engines."""
+    run = "cpt-40K"
     target = f"{RESULTS}/models/{run}"
     before = (project.folder / target / "model.safetensors").read_bytes()
-    keep = project.folder / "kept"
-    shutil.copytree(project.folder / target, keep)
     checkpoint = results(project) / "checkpoints" / run / "checkpoints" / "step-00000004"
     force = (target, "--forcerun", "train", "--quiet", "all", *SMOKE)
     project.kill_when(checkpoint, *force)
@@ -173,7 +183,6 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project, 
     assert "continuing after step" in (results(project) / "logs" / "train" / f"{run}.log").read_text()
     assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4
     assert not checkpoint.parent.exists()
-    shutil.rmtree(keep)
     project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # same bytes: nothing must follow
 
 
@@ -191,19 +200,6 @@ def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
 
 
 # ------------------------------------------------------------------------------------------ bad input
-def test_unknown_key_stops_before_any_job(project):
-    printed = project.snakemake(*SMOKE, "--config", "train={learnin_rate: 1}", check=False)
-    assert "train.learnin_rate: unknown key; did you mean 'learning_rate'?" in printed
-    assert "Traceback" not in printed and "Building DAG" not in printed
-
-
-def test_missing_own_files_stop_before_any_job(project):
-    corpus = "corpora={own: {source: local, files: nowhere/*.md}}"
-    printed = project.snakemake(*SMOKE, "--config", corpus, "general=own", check=False)
-    assert "corpora.own.files: no file matches nowhere/*.md" in printed
-    assert "Building DAG" not in printed
-
-
 def test_budget_over_the_corpus_stops_before_training(project):
     runs = "runs={huge: {tokens: 1B, cpus: 2}}"
     target = f"{RESULTS}/models/huge"
@@ -215,16 +211,9 @@ def test_budget_over_the_corpus_stops_before_training(project):
     assert not (results(project) / "checkpoints" / "huge").exists()
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ([], "there is not one document in it"),
-        (["short"], "not one of its 1 documents is left; change the thresholds"),
-    ],
-)
-def test_own_corpus_that_is_empty_or_filtered_to_nothing(project, lines, message):
+def test_own_corpus_that_is_filtered_to_nothing(project):
     (project.folder / "own").mkdir(exist_ok=True)
-    (project.folder / "own" / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in lines))
+    (project.folder / "own" / "a.jsonl").write_text('{"text": "short"}\n')
     config = (
         "corpora={own: {source: local, files: own/*.jsonl}}",
         "mixtures={domain: null, own: {own: 1.0}}",
@@ -233,7 +222,7 @@ def test_own_corpus_that_is_empty_or_filtered_to_nothing(project, lines, message
     )
     target = "results/empty/packed/own"
     printed = project.snakemake(target, "--quiet", "all", *SMOKE, "--config", *config, check=False)
-    assert message in printed and "own" in printed
+    assert "not one of its 1 documents is left; change the thresholds" in printed and "own" in printed
     assert "Traceback" not in printed
     assert not (project.folder / target).exists()
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SMOKE, Project
+from project_copy import Project
 from tests.test_documents import COMMANDS, ROOT
 from upload_server import UploadServer
 
@@ -34,6 +34,7 @@ PLANNED = {  # command: some of the jobs that its plan has
     },
     "snakemake --configfile experiments/own.yaml -n": {"filter_documents": 2, "train": 1},
     "snakemake --configfile experiments/own.yaml --cores 2": {"document_list": 1, "train": 1},
+    "snakemake chat --cores 2 --configfile experiments/own.yaml": {"chat_answers": 2, "train": 1},
     "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "evaluate_tasks_1": 5},
     "snakemake --configfile experiments/robustness.yaml --cores 2 "
     "results/robustness/figures/robustness.svg": {"preregister": 1, "train": 9, "robustness": 1},
@@ -64,8 +65,31 @@ MADE = {  # command: what it makes, on the smoke experiment
 }
 ON_SLURM = ("tests/slurm/test_slurm_run.py", 'for command in COMMANDS if "--profile slurm" in command')
 FIRST_RUN = ("tests/train/test_train_gpu_first_run.py", '[("first", 5, 480), ("second", 5, 270)]')
-ELSEWHERE = {  # command: the file that types it, and where
+ON_DEMO = "tests/workflow/test_workflow_commands.py"
+ELSEWHERE = {  # command: the file that types it, or its like, and where
     "make demo": ("tests/workflow/conftest.py", 'project.make("demo", '),
+    "make verify RESULTS=results/demo": (
+        "tests/workflow/test_workflow.py",
+        'project.make("verify", f"RESULTS={RESULTS}")',
+    ),
+    "make environment TORCH_INDEX=https://download.pytorch.org/whl/cpu": (
+        "tests/test_environment.py",
+        'environment(f"TORCH_INDEX={others.url}")',
+    ),
+    "snakemake results/own/plan.md --cores 1 --configfile experiments/own.yaml": (
+        ON_DEMO,
+        "typed(project, PLAN)",
+    ),
+    "snakemake freeze --cores 2 --configfile experiments/own.yaml --config 'release={name: 2026-11}'": (
+        ON_DEMO,
+        '"snakemake freeze --cores 2 --configfile experiments/demo.yaml',
+    ),
+    "snakemake report --cores 1 --configfile experiments/own.yaml": (
+        "tests/workflow/test_workflow_report.py",
+        'project.snakemake("report", *SMOKE)',
+    ),
+    "snakemake push --cores 1 --configfile experiments/own.yaml --config "
+    """'release={repo: "OWNER/NAME-{run}"}'""": (ON_DEMO, "typed(clone, on_smoke(UPLOAD), "),
     "snakemake report --cores 1 --configfile experiments/demo.yaml": (
         "tests/workflow/test_workflow_report.py",
         'project.snakemake("report", *SMOKE)',
@@ -77,7 +101,6 @@ ELSEWHERE = {  # command: the file that types it, and where
     "snakemake --profile slurm results/table1.csv": ON_SLURM,
 }
 TEST = "make test"
-VERIFY = "make verify RESULTS=results/demo"
 REDRAW = "snakemake figure2 --forcerun figure2 --cores 1 --configfile experiments/demo.yaml"
 UPLOAD = "snakemake push --cores 1 --configfile experiments/demo.yaml --config "
 UPLOAD += """'release={repo: "OWNER/NAME-{run}"}'"""
@@ -97,7 +120,7 @@ def on_smoke(command: str) -> str:
 
 
 def test_each_command_is_typed_by_a_test():
-    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, VERIFY, REDRAW, UPLOAD}
+    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, REDRAW, UPLOAD}
     assert {command.removeprefix(".venv/bin/") for command in COMMANDS} == known
     for command, (file, call) in ELSEWHERE.items():
         assert call in (ROOT / file).read_text(), command
@@ -145,18 +168,6 @@ def test_one_figure_is_made_again_from_copied_results(project, tmp_path):
     shutil.rmtree(results)
     printed = typed(clone, on_smoke(REDRAW), "-n", "--quiet", "rules")
     assert re.search(r"^train +2$", printed, re.MULTILINE), printed
-
-
-def test_numbers_of_the_finished_experiment_are_computed_again(project):
-    # A test before this one may have interrupted a run: its speed is that of its last session. All that
-    # depends on the table is made again too, the RO-Crate's digests among it.
-    project.snakemake("--forcerun", "runs", "--cores", "2", *SMOKE)
-    printed = project.make(*on_smoke(VERIFY).split()[1:])
-    assert re.search(
-        r"^- \[x\] [\d,]+ numbers of 6 tables were computed again from the samples: 0 differ", printed, re.M
-    )
-    found = (project.folder / "results/smoke/verification.md").read_text()
-    assert found.rstrip() in printed and "no golden values for this experiment" in found
 
 
 def test_models_are_uploaded_with_their_cards(project, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""The worked examples of docs/adding-a-stage.md: applied to a copy of the project, counted, and run."""
+"""The worked examples of the pages on additions: applied to a copy of the project, counted, and run."""
 
 import re
 import shutil
@@ -7,14 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMOKE, Project
+from project_copy import ROOT, SMOKE, Project
 
 MOST_FILES = 6
-EXAMPLES = re.split(r"^## Example: ", (ROOT / "docs" / "adding-a-stage.md").read_text(), flags=re.MULTILINE)
+PAGES = [ROOT / "docs" / name for name in ("adding-a-stage.md", "adding-a-filter.md")]
+EXAMPLES = re.split(r"^## Example: ", "".join(page.read_text() for page in PAGES), flags=re.MULTILINE)
 BLOCK = re.compile(
     r"^\*\*`(.+?)`\*\*(?: \(new\)|, (above|below|instead of) `(.+?)`):\n\n```\w+\n(.*?)```$",
     re.MULTILINE | re.DOTALL,
 )
+
+
+def configuration_pages(project: Project) -> dict[str, str]:
+    """The pages that `make reference` writes, by their path in the project."""
+    pages = (project.folder / "docs").glob("configuration*.md")
+    return {f"docs/{page.name}": page.read_text() for page in pages}
 
 
 def apply(title: str, project: Project) -> set[str]:
@@ -40,10 +47,11 @@ def apply(title: str, project: Project) -> set[str]:
             path.write_text(before.replace(line, new[place]))
         touched.add(name)
     if "make reference" in example:
-        before = (project.folder / "docs/configuration.md").read_text()
+        before = configuration_pages(project)
         project.make("reference")
-        assert (project.folder / "docs/configuration.md").read_text() != before
-        touched.add("docs/configuration.md")
+        changed = {name for name, text in configuration_pages(project).items() if text != before[name]}
+        assert len(changed) == 1, changed
+        touched |= changed
     assert 4 <= len(touched) <= MOST_FILES, sorted(touched)
     tests = [name for name in touched if name.startswith("tests/")]
     command = [sys.executable, "-m", "pytest", "-n", "0", "--rootdir", str(project.folder), *tests]

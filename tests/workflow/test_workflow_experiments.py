@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Project
+from project_copy import Project
 from safetensors.torch import load_file
 from small_experiments import (
     RESULTS,

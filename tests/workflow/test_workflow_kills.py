@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import SMOKE
+from project_copy import SMOKE
 
 KILLS = 2
 RESULTS = "results/killed"

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 import yaml
-from conftest import Project
+from project_copy import Project
 from small_experiments import TASKS, overlay
 from tests.test_config import merged
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import Project
+from project_copy import Project
 from small_experiments import overlay
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "corpus"))

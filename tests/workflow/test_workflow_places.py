@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from conftest import SMOKE
+from project_copy import SMOKE
 
 FILTERED = "out put/corpora/pydantic/filtered/00000.parquet"
 # Neither the clone nor the environment can be written to.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import SMOKE, Project
+from project_copy import SMOKE, Project
 
 SCORES = "results/smoke/evaluations/base/{}.json"
 OWN = """

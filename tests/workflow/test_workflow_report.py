@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, DRIVER, Browser
-from conftest import SMOKE
+from project_copy import SMOKE
 
 RESULTS = "results/smoke"
 IN_ORDER = {

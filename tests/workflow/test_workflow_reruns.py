@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from conftest import ROOT, SMOKE, Project
+from project_copy import ROOT, SMOKE, Project
 
 PAGE = (ROOT / "docs" / "reruns.md").read_text()
 OWN_FOLDER = ROOT / "tests" / "workflow" / "own_tasks"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMOKE, Project
+from project_copy import SMOKE, Project
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "evaluate"))
 from task_hub import TaskHub

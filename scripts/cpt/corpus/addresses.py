@@ -61,10 +61,12 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
         system, path = fsspec.core.url_to_fs(pattern)
     except (ImportError, ValueError):
         known = known_implementations.get(scheme, {}).get("err")
-        told = (
+        problem = (
             f"the driver is not installed ({known})" if known else f"fsspec knows no driver for {scheme}://"
         )
-        raise UserError(f"{where}: {told}; add it to the environment, or fetch the files yourself") from None
+        raise UserError(
+            f"{where}: {problem}; add it to the environment, or fetch the files yourself"
+        ) from None
     wildcards = "*" if pattern.startswith(HTTP) else "*?["
     named = not any(sign in path for sign in wildcards)
     if not named and not pattern.startswith(HTTP):  # a file's name may have such signs in it
@@ -78,18 +80,18 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
 
 
 def fetch_address(address: Address, folder: Path, corpus: str) -> Path:
-    """Copy a file into `folder`, going on after what an earlier try left; its size is what is verified.
+    """Copy a file into `folder`, resuming after what an earlier try left; its size is what is verified.
 
-    What the driver tells of the file (size, ETag, time of change) is part of its name here, so bytes of a
-    file that has changed since are never gone on with. Raises UserError if it can't be had.
+    What the driver says of the file (size, ETag, time of change) is part of its name here, so a file
+    that has changed since is fetched from its beginning. Raises UserError if it can't be had.
     """
     where = f"corpora.{corpus}.files: {address.url}"
     info = _asked(where, lambda: address.system.info(address.path))
     size = info.get("size")
     if info["type"] != "file" or size is None:
         raise UserError(f"{where}: not a file of known size; fetch it yourself and give its path here")
-    told = json.dumps([address.url, info], sort_keys=True, default=str)
-    path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-{address.name}"
+    identity = json.dumps([address.url, info], sort_keys=True, default=str)
+    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}-{address.name}"
     try:
         if address.url.startswith(HTTP):
             stream_file(address.url, {}, path, size, where)

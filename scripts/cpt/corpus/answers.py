@@ -14,7 +14,7 @@ from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.templates import chat_template
 
-# What templates write to tell turns apart, if it isn't a special token: <|user|>, [INST].
+# What templates write to separate turns, if it isn't a special token: <|user|>, [INST].
 MARKUP = re.compile(r"<\|?[^<>\s]+\|?>|\[/?[A-Z_]+\]")
 REASONING = {"<think>", "</think>"}  # a part of answers
 STAND_IN = re.compile("\ue000(\\d+)\ue001")  # of a message's content, in private characters
@@ -31,7 +31,7 @@ class ConversationTokenizer(ModelTokenizer):
     """A model's tokenizer with its chat template.
 
     Attributes: `template` (cpt.templates.ChatTemplate), `control` (what no message may contain: strings of
-    special tokens, and what else the template writes to tell turns apart).
+    special tokens, and what else the template writes to separate turns).
 
     Raises UserError if the model's folder has no template, or one that doesn't render a plain conversation.
     """
@@ -75,8 +75,8 @@ class ConversationTokenizer(ModelTokenizer):
         answers = [number for number, message in enumerate(messages) if message.role == "assistant"]
         if [number for number in numbers if number in answers] != answers:
             raise UserError(
-                f"{where}: the chat template ({self.template.file}) doesn't write each answer once, in its "
-                "place; correct the template, or take the conversation out"
+                f"{where}: the chat template ({self.template.file}) doesn't write each answer once and in "
+                "order; correct the template, or remove the conversation"
             )
         last = self.end.match(between[-1])
         ends = self.ends | ({last[1]} if last else set())

@@ -32,8 +32,18 @@ def best_fit(starts: np.ndarray, total: int, length: int) -> tuple[np.ndarray, n
 @njit(cache=True)
 def _best_fit(starts, total, length, order):
     """See `best_fit`; `order` [documents] is work space and gives the type that numbers documents."""
+    full, rests = _order_by_rest(starts, total, length, order)
+    chosen, counts, sequences = _choose_sequences(starts, total, length, order, rests)
+    return _lay_out(starts, total, length, full, rests, chosen, counts, sequences)
+
+
+@njit(cache=True)
+def _order_by_rest(starts, total, length, order):
+    """Fill `order` with the documents that leave a rest, by decreasing rest (counting sort).
+
+    Returns the number of full pieces and that of rests.
+    """
     documents = len(starts)
-    # Counting sort of the documents by decreasing rest.
     places = np.zeros(length + 1, np.int64)
     full = 0
     for document in range(documents):
@@ -50,9 +60,17 @@ def _best_fit(starts, total, length, order):
         if rest:
             order[places[rest]] = document
             places[rest] += 1
+    return full, rests
 
-    # A tree over rooms: how many sequences have a room of the leaf, or of the leaves below a node. Those
-    # with the same room are a chain: the newest is `chains[room]`, after it comes `chained[sequence]`.
+
+@njit(cache=True)
+def _choose_sequences(starts, total, length, order, rests):
+    """The sequence of each document's rest (-1: no rest), the rests in each sequence, how many sequences.
+
+    A tree over rooms: how many sequences have a room of the leaf, or of the leaves below a node. Those with
+    the same room are a chain: the newest is `chains[room]`, after it comes `chained[sequence]`.
+    """
+    documents = len(starts)
     leaves = 1
     while leaves < length + 1:
         leaves *= 2
@@ -93,8 +111,13 @@ def _best_fit(starts, total, length, order):
         while node:
             tree[node] += 1
             node //= 2
+    return chosen, counts, sequences
 
-    # Full pieces are sequences of their own and come first.
+
+@njit(cache=True)
+def _lay_out(starts, total, length, full, rests, chosen, counts, sequences):
+    """See `best_fit`. Full pieces are sequences of their own and come first."""
+    documents = len(starts)
     offsets = np.empty(full + sequences + 1, np.int64)
     for sequence in range(full + 1):
         offsets[sequence] = sequence

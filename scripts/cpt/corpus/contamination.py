@@ -303,7 +303,7 @@ def _index(content, offsets, letters, n, shortest):
 
 @njit(cache=True)
 def _empty_filter(count):
-    """A Bloom filter with at least `FILTER_BITS` for each of so many entries: uint64 [2**k].
+    """A Bloom filter with at least `FILTER_BITS` for each of this number of entries: uint64 [2**k].
 
     An entry sets three bits of one word (a blocked Bloom filter: a look-up reads one cache line).
     """

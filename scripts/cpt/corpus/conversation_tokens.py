@@ -21,8 +21,8 @@ from cpt.token_windows import HeldOut
 class ConversationTokenization:
     """Writes the tokens of conversations and which are the assistant's; sets the held-out ones aside.
 
-    Nothing stands between two conversations but what the template writes. Conversations with the same first
-    question stay on one side of the split. One whose messages contain what the template tells turns apart by
+    Nothing is between two conversations but what the template writes. Conversations with the same first
+    question stay on one side of the split. One whose messages contain what separates turns in the template
     (`control_text`) is dropped: its tokens would be read as turns that nobody wrote.
 
     Attributes: `table` and `histogram` (what was dropped, and measures of the others), `ends` (of the

@@ -7,7 +7,7 @@ import numpy as np
 
 from cpt.corpus.drops import Drop
 
-# In a document's text: what stands before each message but the first, and between its role and its content.
+# In a document's text: what comes before each message but the first, and between its role and its content.
 NEXT, THEN = "\x1e", "\x1f"
 
 

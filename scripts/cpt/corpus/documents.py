@@ -266,7 +266,7 @@ class RowWriter:
         self.size = self.count = 0
 
     def add(self, *values: Any) -> None:
-        """Append a row; the values stand in the schema's order."""
+        """Append a row of values in the schema's order."""
         self.rows.append(values)
         self.count += 1
         self.size += sum(4 * len(value) for value in values if isinstance(value, str))

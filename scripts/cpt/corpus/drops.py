@@ -132,7 +132,7 @@ class DropTable:
 
 
 def read_table(path: Path, names: int) -> list[list]:
-    """The rows of a table below its header: cells of text, so many as `names` says, then whole numbers.
+    """The rows of a table below its header: a cell of text for each of `names`, then whole numbers.
 
     Raises DamagedFileError if the table isn't complete.
     """
@@ -258,7 +258,7 @@ def _example(entry: dict[str, Any]) -> str:
 
 
 def _entry(name: str | None, remark: str, text: str) -> str:
-    """A list item; the text in a code block, so that nothing in it is taken for Markdown."""
+    """A list item; the text in a code block, so that nothing in it is read as Markdown."""
     shown = " ".join(text[:SHOWN_CHARACTERS].split())
     return f"- `{(name or 'no id').replace('`', ' ')}`: {remark}\n\n      {shown}\n"
 

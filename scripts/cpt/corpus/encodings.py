@@ -46,7 +46,7 @@ def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
 
 
 def pointed_to(beginning: bytes) -> str | None:
-    """What to do about a file that only stands for another one in a repository; None for any other file."""
+    """What to do about a file that only points to another one, such as Git LFS; None for any other file."""
     for mark, (tool, command) in _POINTERS.items():
         if beginning.startswith(mark):
             return f"a pointer of {tool}, not the file itself; run `{command}` where the files lie"

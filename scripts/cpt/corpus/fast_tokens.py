@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
-# gigatoken remembers every word it meets, in about 40 bytes each: after so many bytes it is loaded anew.
+# gigatoken remembers every word it meets, in about 40 bytes each: after this many bytes it is loaded again.
 RENEWED_AFTER = 2**26
 DIGITS = frozenset("0123456789")
 # White space in UTF-8 (Unicode's property White_Space), and in ASCII.
@@ -29,13 +29,13 @@ _IS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))
 
 
 class NotSuitedError(Exception):
-    """Why gigatoken can't stand in for a tokenizer."""
+    """Why gigatoken can't replace a tokenizer."""
 
 
 class FastEncoder:
     """gigatoken, made from the content of a tokenizer.json so that special strings in text stay text.
 
-    Raises NotSuitedError if gigatoken isn't installed or refuses the tokenizer. `name` tells the version.
+    Raises NotSuitedError if gigatoken isn't installed or refuses the tokenizer. `name` has the version.
     """
 
     def __init__(self, definition: dict[str, Any]):
@@ -56,7 +56,7 @@ class FastEncoder:
         (int64 [texts]); and which texts (bool) must be left to the model's own tokenizer.
 
         These are the ones with a byte that the vocabulary lacks (Hugging Face tokenizers leave it out and
-        may merge what stands around it), or with a run of more than `LONGEST_RUN` characters without white
+        may merge what is around it), or with a run of more than `LONGEST_RUN` characters without white
         space (on such a run the two were once seen to differ).
         """
         sizes = np.array([len(text) for text in texts], np.int64)
@@ -209,7 +209,7 @@ def hostile_strings(special: Iterable[str]) -> list[str]:
 def first_difference(
     encoder: FastEncoder, reference: Callable[[list[str]], list[np.ndarray]], texts: list[str]
 ) -> str | None:
-    """What tells the encoder from the reference on these texts, as a phrase; None if nothing does.
+    """How the encoder differs from the reference on these texts, as a phrase; None if it doesn't.
 
     Raises NotSuitedError if the encoder fails on one of them.
     """

@@ -82,7 +82,7 @@ class FileReading:
 
 
 def _warn(name: str, entry: dict[str, Any]) -> None:
-    """Log what of a file is lost, or may be."""
+    """Log what is lost of a file, or may be."""
     if "error" in entry:
         logging.warning("skipped: %s", entry["error"])
     if replaced := entry["documents_with_replaced_characters"]:

@@ -1,8 +1,8 @@
 """Which documents are worth training on: length and repetition (paper 3.2.1).
 
 The repetition rules are Gopher's (Rae et al. 2021, Table A1), computed as datatrove's
-GopherRepetitionFilter does, but for the definitions of line, paragraph and word; docs/filters.md lists
-the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
+GopherRepetitionFilter does, but for the definitions of line, paragraph and word; docs/filter-checks.md
+lists the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 import math
@@ -172,7 +172,7 @@ def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop |
         for (name, minimum, maximum), value in zip(limits, row, strict=True):
             if value is None or not minimum <= value <= maximum:
                 known = None if value is None or math.isnan(value) else float(value)
-                # Of two bounds a missing number is told the lower.
+                # Of two bounds the lower is reported for a missing number.
                 over = known is not None and known > maximum
                 drop = Drop(name, known, maximum if over or math.isinf(minimum) else minimum)
                 break
@@ -210,7 +210,7 @@ class Rules:
         empty: no text, or only white space. minimum_lines: fewer non-blank lines than `minimum_lines`.
         short_lines: share of the non-blank lines with at most `short_line_characters` characters.
         duplicate_*: share of the lines (paragraphs) that equal an earlier one, and of all characters that
-        stand in them. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
+        are in them. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
         A document is dropped when a share is over its maximum.
         """
         data = as_utf8(text)

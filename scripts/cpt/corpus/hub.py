@@ -1,7 +1,7 @@
 """Files of a dataset repository on the Hugging Face hub, at a pinned revision, verified.
 
 Names, sizes, hashes, addresses, access and redirects are the official client's business. The loop over a
-file's bytes is ours (cpt.corpus.remote): the client begins a file anew in each process, and holds back up to
+file's bytes is ours (cpt.corpus.remote): the client begins a file again in each process, and holds back up to
 10 MB that a broken connection then loses.
 """
 
@@ -46,7 +46,7 @@ def fetch_hub_file(
 
     `source` is the corpus's entry in the config, of which `shards` files are used; their raw shards lie
     beside `output`. Patterns mean what they mean to the hub's own client (`*` matches "/" as well).
-    Before the first byte a notice tells sizes and free space. A download that was cut off goes on from
+    Before the first byte a notice states sizes and free space. A download that was cut off resumes from
     what lies in the folder of parts, where the file comes to lie. Size and hash must equal the hub's own
     record: SHA-256 for large files, git's blob hash for small ones. Bytes that don't are fetched once
     more, from the beginning.
@@ -96,7 +96,7 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
 
 
 def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards: int) -> None:
-    """UserError unless so many files match, and all that are used have a reader."""
+    """UserError if fewer files match than are asked for, or one that is used has no reader."""
     if not files:
         raise UserError(
             f"corpora.{corpus}.files: no file of {source.repo} at {source.revision} matches "
@@ -104,9 +104,9 @@ def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards
         )
     if shards > len(files):
         raise UserError(
-            f"corpora.{corpus}.shards: {shards} shards are asked for (or follow from tokens_per_shard and "
-            f"the runs' budgets), but {len(files)} files of {source.repo} match {source.files!r}; "
-            f"lower shards or the budgets, or widen corpora.{corpus}.files"
+            f"corpora.{corpus}.shards: {shards} are needed (set, or from tokens_per_shard and budgets), but "
+            f"{len(files)} files of {source.repo} match {source.files!r}; lower shards or the budgets, or "
+            f"widen corpora.{corpus}.files"
         )
     require_readers((file.path for file in files[:shards]), f"corpora.{corpus}.files", ("parquet", "jsonl"))
 
@@ -114,7 +114,7 @@ def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards
 def _announce(
     files: list[RepoFile], shard: int, shards: int, output: Path, corpus: str, rows: int | None
 ) -> None:
-    """Tell what will be fetched and how much space there is; UserError if what is missing doesn't fit."""
+    """Log what will be fetched and how much space there is; UserError if what is missing doesn't fit."""
     output.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output.parent).free
     # Sizes after the free space: what other jobs write in between makes the need smaller, not larger.
@@ -131,9 +131,9 @@ def _announce(
     )
     if missing > free:
         raise UserError(
-            f"corpora.{corpus}: {name} ({size}) and the other files that are still to come need "
-            f"{_amount(missing)}, but only {_amount(free)} are free in {output.parent}; free some space, set "
-            f"`results` to a folder on a larger disk, or lower corpora.{corpus}.shards (or the budgets)"
+            f"corpora.{corpus}: {name} ({size}) and later files need {_amount(missing)}, but only "
+            f"{_amount(free)} are free in {output.parent}; free space, set `results` to a folder on a larger "
+            f"disk, or lower corpora.{corpus}.shards or the budgets"
         )
 
 
@@ -148,7 +148,7 @@ def _missing(record: RepoFile, output: Path, number: int) -> int:
 
 
 def _part(record: RepoFile, raw: Path) -> Path:
-    """Where a file is fetched to. The name has its hash, so that other bytes are never gone on with."""
+    """Where a file is fetched to. The name has its hash, so no other bytes are ever continued."""
     return folder_of_parts(raw) / f"{_hash_of(record)}-{PurePosixPath(record.path).name}"
 
 
@@ -196,7 +196,9 @@ def _verified_file(url: str, record: RepoFile, path: Path, what: str) -> tuple[P
             return path, digest
         path.unlink()
         if not last:
-            logging.warning("%s: the bytes don't have the hash that the hub states; fetching them anew", what)
+            logging.warning(
+                "%s: the bytes differ from the hash that the hub states; fetching them again", what
+            )
     raise UserError(
         f"{what}: it arrived damaged twice (the hub states {record.size:,} bytes with the hash {expected}); "
         "it was removed; look for a proxy or mirror between here and the hub, then run again"

@@ -31,7 +31,7 @@ def write_keep_lists(
     keep: Sequence[Path],
     table: Path,
 ) -> None:
-    """Write the keep-list of every shard, and a table of what is kept no longer.
+    """Write the keep-list of every shard, and a table of what this stage drops.
 
     Args:
         corpora: corpus: number of shards; the lists have an entry per shard, in this order.
@@ -39,7 +39,7 @@ def write_keep_lists(
         before: which documents came into the stage, bool [documents] of each shard.
         kept: which documents of all shards stay, bool; those that didn't come in don't count.
         keep: the folders to write, one for each corpus.
-        table: corpus, shard, documents, what is kept no longer (the column is named after the file), bytes.
+        table: corpus, shard, documents, those dropped (the column is named after the file), bytes.
 
     All are renamed into place only when all are written.
     """

@@ -83,7 +83,7 @@ def hash_bytes(data, begin, end):
 
 @njit(cache=True)
 def table_size(count):
-    """A power of two (uint64) that leaves a hash table of so many entries at least half empty."""
+    """A power of two (uint64) that leaves a hash table with this number of entries at least half empty."""
     size = np.uint64(16)
     while size < count << ONE:
         size = size << ONE

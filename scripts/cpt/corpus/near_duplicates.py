@@ -19,7 +19,7 @@ from cpt.corpus.kernels import START, STEP
 from cpt.corpus.words import hash_words
 
 BLOCK = 1_024  # n-grams whose permuted hashes are in memory at a time: 8 bytes for each and each permutation
-SAMPLED = 8  # one of so many n-grams is looked at for containment
+SAMPLED = 8  # one n-gram in this many is looked at for containment
 FEWEST = 8  # of these in a document: one of fewer is contained in nothing
 COMMON = 20  # documents; an n-gram in more of them says little
 SORTED = 2**24  # band hashes that are sorted at a time, about

@@ -168,7 +168,7 @@ def _found(slots, different, hashes):
 
 
 def table_of(found: HeldOutText) -> str:
-    """A CSV of the held-out documents, those first of which most is in the training text."""
+    """A CSV of the held-out documents, sorted by the share that is in the training text."""
     shared = found.shared()
     shares = shared / np.maximum(found.sizes, 1)
     text = io.StringIO()

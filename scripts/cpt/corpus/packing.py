@@ -86,7 +86,7 @@ class Supply:
         self.used += len(lengths)
 
     def entry(self) -> dict[str, Any]:
-        """What the ledger tells of the source, in the end: it takes the sequences that are left.
+        """The source's entry in the ledger, in the end: it takes the sequences that are left.
 
         packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
         repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
@@ -130,7 +130,7 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarr
     left = [available[corpus] for corpus in shares]
     deficits = [0] * len(weights)
     chosen = bytearray()
-    # Deficits are whole multiples of the unit after so many sequences, and less than one: all are 0 again.
+    # After this many sequences deficits are whole multiples of the unit, and less than one: all are 0 again.
     while len(chosen) < unit or sum(weights) != unit:
         deficits = [deficit + weight for deficit, weight in zip(deficits, weights, strict=True)]
         source = deficits.index(max(deficits))

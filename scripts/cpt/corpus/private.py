@@ -21,7 +21,7 @@ _LONGEST_LOCAL, _LONGEST_DOMAIN = 128, 255  # characters
 _IPV4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}")
 # Of the addresses that are given out so far, 2000::/3: a::b is code.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
-# International numbers, those of North America, and what is said to be a number of a phone.
+# International numbers, those of North America, and what follows a word such as `Tel:`.
 _GAP = r"[ .\-\u00a0/]?"
 _PHONES = re.compile(
     rf"(?<![\w+.])\+[1-9]\d{{0,2}}(?:{_GAP}\(\d{{1,4}}\))?(?:{_GAP}\d{{1,5}}){{2,6}}(?!\w)"
@@ -146,8 +146,8 @@ class PrivateData:
         return None
 
     def mask(self, text: str) -> tuple[str, dict[str, tuple[int, int]]]:
-        """The text with what is to be masked replaced; for each kind how many there were, and how many bytes
-        (of UTF-8) fewer the text has for it.
+        """The text with its private data replaced; for each kind how many there were, and by how many bytes
+        of UTF-8 the text got shorter.
 
         The replacements of a kind take turns, from the first in each text, so that a text doesn't depend on
         those before it.

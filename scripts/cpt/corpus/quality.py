@@ -1,4 +1,4 @@
-"""What token ids tell of a document's quality, and how that is spread over a corpus (paper 3.2.3)."""
+"""Measures of a document's quality from its token ids, and their spread over a corpus (paper 3.2.3)."""
 
 import csv
 from pathlib import Path

@@ -36,7 +36,7 @@ class ReadWork(NamedTuple):
 
 
 class ReadingProcess:
-    """One process for many files; a new one follows where it had to be ended. Use it in `with`."""
+    """One process for many files; a new one replaces it where it had to be ended. Use it in `with`."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS):
         self.memory_bytes, self.seconds = memory_bytes, seconds

@@ -1,4 +1,4 @@
-"""Bytes from an unreliable network: bounded tries, back-off, and files that go on where they were cut off."""
+"""Bytes from an unreliable network: bounded tries, back-off, files that resume where they were cut off."""
 
 import logging
 import shutil
@@ -20,7 +20,7 @@ from cpt.progress import Progress
 
 TRIES = 8
 FIRST_WAIT = 1.0
-# The hub counts requests in windows of five minutes; whoever asks for more than this is not waited for.
+# The hub counts requests in windows of five minutes; a server that asks for more isn't waited for.
 LONGEST_WAIT = 600.0
 # A try that brought this much is no failure: a large file may take any number of tries, a stuck one may not.
 PROGRESS_BYTES = 2**20
@@ -121,7 +121,7 @@ def folder_of_parts(raw: Path) -> Path:
 
 
 def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
-    """Bring `path` to `size` bytes by tries that each go on from its end; the content isn't checked.
+    """Bring `path` to `size` bytes by tries that each resume at its end; the content isn't checked.
 
     Raises UserError if the disk is too small or full, and the last try's error if the tries are used up.
     """
@@ -137,7 +137,7 @@ def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], 
             "make room or set `results` to a larger disk"
         )
     if present:
-        logging.info("%s: goes on after %s of %s bytes", what, f"{present:,}", f"{size:,}")
+        logging.info("%s: resumes after %s of %s bytes", what, f"{present:,}", f"{size:,}")
     with writing(path), Progress(what, total=size, unit="bytes", done=present) as progress:
 
         def attempt() -> None:

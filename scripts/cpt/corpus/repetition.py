@@ -3,8 +3,8 @@
 A line is what line feeds separate, stripped of white space; a paragraph is what blank lines separate,
 stripped. Neither is empty. A 64-bit hash distinguishes them. A line is short by its width: an ideograph is as
 wide as three letters, kana and Korean syllables as two, since a word of English takes six with its space, and
-one of these scripts two and three. What counts of n-grams is computed as datatrove's GopherRepetitionFilter
-does; `cpt.corpus.words` says what a word is.
+one of these scripts two and three. N-grams count as in datatrove's GopherRepetitionFilter;
+`cpt.corpus.words` says what a word is.
 """
 
 from collections.abc import Collection
@@ -137,10 +137,10 @@ def ngram_characters(
     counts as well, so texts of very few words have a high share.
 
     duplicate: characters, white space not counted, of the n-grams that occurred before. Read from the
-    left: an n-gram met before counts and is jumped over; any other is remembered, and reading goes on
+    left: an n-gram seen before counts and is skipped; any other is remembered, and reading continues
     at the next word.
 
-    `text` may be its UTF-8 as well (uint8). Takes about 40 bytes of memory per word, besides the text's
+    `text` may be its UTF-8 as well (uint8). Takes about 40 bytes of memory per word, beside the text's
     bytes, of `PART_WORDS` words at most: the parts of a longer text are counted one by one and summed.
     """
     lengths = [*top, *duplicate]
@@ -152,6 +152,34 @@ def ngram_characters(
         tops += part[0]
         duplicates += part[1]
     return {n: int(tops[n]) for n in top}, {n: int(duplicates[n]) for n in duplicate}
+
+
+@njit(cache=True)
+def _find_equal(words, n, count, positions, ngrams, compared, table, first, occurrences):
+    """Fill `first` and `occurrences` of the n-grams at the first `count` positions, by a table of hashes."""
+    mask = np.uint64(len(table)) - ONE
+    for number in range(count):
+        ngram, end = ngrams[number], positions[number] + n
+        key = np.uint64(ngram)
+        for back in range(ONE, compared + ONE):
+            key = (key * START ^ words[end - back]) * STEP
+        slot = key >> np.uint64(32) & mask
+        first[number], occurrences[number] = number, 1
+        while True:
+            if table[slot] == 0:
+                table[slot] = number + ONE
+                break
+            other = table[slot] - ONE
+            if ngrams[other] == ngram:
+                other_end = positions[other] + n
+                back = ONE
+                while back <= compared and words[other_end - back] == words[end - back]:
+                    back += ONE
+                if back > compared:
+                    first[number] = other
+                    occurrences[other] += np.uint32(1)
+                    break
+            slot = slot + ONE & mask
 
 
 @njit(cache=True)
@@ -179,29 +207,7 @@ def _ngram_characters(words, ends, shortest, longest):
             count -= ONE
         size = table_size(count)
         table[:size] = 0
-        mask = size - ONE
-        for number in range(count):
-            ngram, end = ngrams[number], positions[number] + n
-            key = np.uint64(ngram)
-            for back in range(ONE, compared + ONE):
-                key = (key * START ^ words[end - back]) * STEP
-            slot = key >> np.uint64(32) & mask
-            first[number], occurrences[number] = number, 1
-            while True:
-                if table[slot] == 0:
-                    table[slot] = number + ONE
-                    break
-                other = table[slot] - ONE
-                if ngrams[other] == ngram:
-                    other_end = positions[other] + n
-                    back = ONE
-                    while back <= compared and words[other_end - back] == words[end - back]:
-                        back += ONE
-                    if back > compared:
-                        first[number] = other
-                        occurrences[other] += np.uint32(1)
-                        break
-                slot = slot + ONE & mask
+        _find_equal(words, n, count, positions, ngrams, compared, table[:size], first, occurrences)
         compared = ONE
         most, where = np.uint32(1), np.uint64(0)
         kept = np.uint64(0)

@@ -103,8 +103,8 @@ def sample(texts: Iterable[np.ndarray]) -> list[Features]:
 
 
 def learn(own: Sequence[Features], general: Sequence[Features]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Weights that tell `own` from `general`, with the intercept last (float32 [FEATURES + 1]), and how well
-    they do on every fifth document of both, which they don't learn from.
+    """Weights that separate `own` from `general`, with the intercept last (float32 [FEATURES + 1]), and how
+    well they do on every fifth document of both, which they don't learn from.
 
     Both classes count the same, whatever their numbers. Raises UserError if there are too few documents.
     """

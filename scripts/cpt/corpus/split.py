@@ -21,7 +21,7 @@ from cpt.errors import UserError
 from cpt.token_windows import FEWEST_GROUPS, HeldOut
 
 DOCUMENTS = 2 * FEWEST_GROUPS  # that are measured at least, if there are as many
-LONGEST_TOKEN = 64  # characters; a longer document is cut at so many times the tokens still wanted
+LONGEST_TOKEN = 64  # characters; a longer document is cut at this many times the tokens still wanted
 
 
 def is_held_out(key: bytes | np.ndarray, share: float) -> tuple[bool, int]:

@@ -1,4 +1,4 @@
-"""How the stream of a corpus becomes sequences: cut every so many tokens, or documents kept whole.
+"""How the stream of a corpus becomes sequences: cut at a fixed length, or documents kept whole.
 
 Conversations are always kept whole, or cut after an answer.
 """
@@ -142,7 +142,7 @@ STRATEGIES: dict[str, type[Strategy]] = {"concatenate": Concatenate, "best_fit":
 def cut_by_concatenation(source: TokenSource, length: int) -> int:
     """How many documents have tokens in more than one sequence if all are concatenated and cut.
 
-    What is left behind the last full sequence counts as one more.
+    What remains after the last full sequence counts as one more.
     """
     return sum(
         int(np.count_nonzero(starts // length != (ends - 1) // length)) for starts, ends in source.spans()

@@ -19,7 +19,7 @@ BLOCK_DOCUMENTS = 2**20  # looked at together
 class TokenSource:
     """The tokens of a corpus: its shards, memory-mapped, as one stream. Nothing is held per document.
 
-    A corpus of conversations has masks besides: a byte for each token, 1 where it is the assistant's.
+    A corpus of conversations has masks too: a byte for each token, 1 where it is the assistant's.
 
     Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `folder` (of the shards),
     `arrays` and `masks` (of the shards; no masks: all tokens count).

@@ -31,7 +31,7 @@ class ModelTokenizer:
     """The tokenizer in a model folder, set up for text that is data: no special token is added, and the
     strings of special tokens inside the text stay text.
 
-    Attributes: `eos_token_id` and `vocab_size` (from config.json), `bos_token_id` (None: no BOS stands before
+    Attributes: `eos_token_id` and `vocab_size` (from config.json), `bos_token_id` (None: no BOS comes before
     a document, as the folder's tokenizer adds none to a text), `unknown_id` (None: it has none), `dtype`
     (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (what encodes: Hugging Face
     tokenizers, unless `use_fast` has put gigatoken in front of it; the ids are the same).

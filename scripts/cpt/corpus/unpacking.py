@@ -85,7 +85,7 @@ def _opened(path: Path) -> BinaryIO:
 def unpacked(path: Path) -> Iterator[BinaryIO]:
     """A stream of a file's content, unpacked if it is gzip, zstd (any window), bzip2 or xz.
 
-    Raises UserError, also while it is read, if the file is damaged, or stands for another one (Git LFS).
+    Raises UserError, also while it is read, if the file is damaged, or only points to another one.
     """
     try:
         with _opened(path) as stream:

@@ -3,14 +3,14 @@ r"""Words of a text as an array of hashes, so that counting n-grams is comparing
 A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`) and of the
 marks and invisible characters after them. Other characters between two such runs join them (don't, 3.14,
 x.y/z), except commas, hyphens and dashes; every other character that isn't white space is a word of its
-own. This comes close to spaCy's words, on which the published filters count n-grams; docs/filters.md says
-how close.
+own. This comes close to spaCy's words, on which the published filters count n-grams;
+docs/filter-checks.md says how close.
 
 Some scripts are written without spaces. There a run of letters is cut after a letter where a hash of it and
 of the next one says so, on average once every 2 letters (ideographs), 3 (kana) or 4 (Thai, Lao, Khmer,
 Burmese and the like), which is the length of a word in these scripts. A cut depends on two neighbours
-alone, so the same passage has the same words in any document. docs/filters.md compares this with
-dictionaries. `cpt.corpus.kernels` has the hash of a word.
+alone, so the same passage has the same words in any document. docs/filter-checks.md compares this
+with dictionaries. `cpt.corpus.kernels` has the hash of a word.
 """
 
 import re
@@ -93,7 +93,7 @@ def classes() -> np.ndarray:
 
 
 def _set_of(*kinds: int) -> str:
-    """The code points of some classes, as they stand inside the brackets of a regular expression."""
+    """The code points of some classes, for the brackets of a regular expression."""
     inside = np.isin(classes(), kinds)
     edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)).tolist()
     return "".join(
@@ -180,7 +180,7 @@ def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.nda
 
     `text` may be its UTF-8 as well (uint8). Ends are counted in characters, those between words not
     counted, so words i to j have ends[j + 1] - ends[i] characters. `punctuation` as for `each_word`. Takes 12
-    bytes of memory for each word, besides the text's bytes. Raises UserError for a text of 2 GiB or more.
+    bytes of memory for each word, beside the text's bytes. Raises UserError for a text of 2 GiB or more.
     """
     return next(hash_words_in_parts(text, LARGEST, punctuation))
 
@@ -197,6 +197,63 @@ def hash_words_in_parts(
         yield hashes, ends
         if position == len(data):
             return
+
+
+@njit(cache=True)
+def _read_word(data, classes, punctuation, place, code, width):
+    """Hash of the word at `place`, whose first character is `code`; its characters, and the position after it."""
+    length, kind = np.uint64(len(data)), classes[code]
+    value, packed = START, ONE
+    end = place + width
+    characters = letters = 1  # letters: of a script without spaces
+    while True:
+        while place < end:
+            value, packed = with_byte(value, packed, np.uint64(data[place]))
+            place += ONE
+        if kind != WORD and kind < IDEOGRAPH:
+            break
+        if kind == WORD:
+            while place < length:  # most words are ASCII throughout
+                byte = data[place]
+                if byte >= 0x80 or classes[byte] != WORD:
+                    break
+                value, packed = with_byte(value, packed, np.uint64(byte))
+                place += ONE
+                characters += 1
+        if place == length or classes[data[place]] == SPACE:  # most words end so; no lead byte is a space
+            break
+        # Marks belong to the word, and so does another word character and joining ones before it.
+        joining = 0
+        end = place
+        following, width = character(data, end)
+        after = classes[following]
+        if after == INVISIBLE and not punctuation:
+            place += width
+            continue
+        if after in (MARK, INVISIBLE):
+            end += width
+            characters += 1
+            continue
+        if kind >= IDEOGRAPH:
+            usual = letters_per_word(kind)
+            if after < IDEOGRAPH or letters >= LONGEST * usual or is_cut(code, following, usual):
+                break
+            code, kind = following, after
+            letters += 1
+        else:
+            if after == JOINING and punctuation:
+                while after in (JOINING, MARK, INVISIBLE):
+                    end += width
+                    joining += 1
+                    if end == length:
+                        break
+                    following, width = character(data, end)
+                    after = classes[following]
+            if after != WORD:
+                break
+        end += width
+        characters += joining + 1
+    return mixed_in(value, packed), characters, place
 
 
 @njit(cache=True)
@@ -218,58 +275,8 @@ def _hash_words(data, classes, punctuation, position, limit):
             continue
         if words == limit:
             break
-        value, packed = START, ONE
-        end = place + width
-        characters += 1
-        letters = 1  # of a script without spaces
-        while True:
-            while place < end:
-                value, packed = with_byte(value, packed, np.uint64(data[place]))
-                place += ONE
-            if kind != WORD and kind < IDEOGRAPH:
-                break
-            if kind == WORD:
-                while place < length:  # most words are ASCII throughout
-                    byte = data[place]
-                    if byte >= 0x80 or classes[byte] != WORD:
-                        break
-                    value, packed = with_byte(value, packed, np.uint64(byte))
-                    place += ONE
-                    characters += 1
-            if place == length or classes[data[place]] == SPACE:  # most words end so; no lead byte is a space
-                break
-            # Marks belong to the word, and so does another word character and joining ones before it.
-            joining = 0
-            end = place
-            following, width = character(data, end)
-            after = classes[following]
-            if after == INVISIBLE and not punctuation:
-                place += width
-                continue
-            if after in (MARK, INVISIBLE):
-                end += width
-                characters += 1
-                continue
-            if kind >= IDEOGRAPH:
-                usual = letters_per_word(kind)
-                if after < IDEOGRAPH or letters >= LONGEST * usual or is_cut(code, following, usual):
-                    break
-                code, kind = following, after
-                letters += 1
-            else:
-                if after == JOINING and punctuation:
-                    while after in (JOINING, MARK, INVISIBLE):
-                        end += width
-                        joining += 1
-                        if end == length:
-                            break
-                        following, width = character(data, end)
-                        after = classes[following]
-                if after != WORD:
-                    break
-            end += width
-            characters += joining + 1
-        hashes[words] = mixed_in(value, packed)
+        hashes[words], size, place = _read_word(data, classes, punctuation, place, code, width)
+        characters += size
         words += 1
         ends[words] = characters
     return hashes[:words], ends[: words + 1], np.int64(place)

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-SHARE = 1 / 3  # of what the tokenizer saves on ordinary text of a script; less is no text (docs/filters.md)
+SHARE = 1 / 3  # of what a tokenizer saves on ordinary text; less is no text (docs/filter-checks.md)
 LOOKED_AT = 100_000  # characters of a document
 LATIN = "Latin"
 # Blocks of Unicode, first and last code point of each. Chinese and Japanese are one group.

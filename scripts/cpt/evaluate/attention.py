@@ -17,7 +17,7 @@ TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
 class Place(NamedTuple):
-    """Where a tree stands in its row, and what its tokens behind the trunk see.
+    """Where a tree is in its row, and what its tokens behind the trunk see.
 
     `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None if there are none. With a stem
     it has a row for each token of the tree, and the stem's tokens are its first columns.
@@ -99,7 +99,7 @@ def hidden_states(
 ) -> torch.Tensor:
     """The last hidden states, [tokens, width], of a row of trees in a model with attention NAME.
 
-    The trees stand behind a `stem`, if there is one. `kept` gets the keys and values of the row.
+    The trees come after a `stem`, if there is one. `kept` gets the keys and values of the row.
     """
     like = model.get_input_embeddings().weight
     before = next(iter(stem.values()))[0].shape[2] if stem else 0

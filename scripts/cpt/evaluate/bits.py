@@ -27,7 +27,7 @@ def _negative_log_likelihood(
     ids = pad_sequence(rows, batch_first=True, padding_value=-100).to(model.device)  # [windows, longest]
     counted = pad_sequence([torch.from_numpy(each) for each in which], batch_first=True)
     targets = ids[:, 1:].masked_fill(~counted.to(model.device), -100)
-    # Padding stands at the end, where causal attention hides it.
+    # Padding is at the end, where causal attention hides it.
     logits = model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"

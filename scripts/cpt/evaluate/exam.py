@@ -164,7 +164,7 @@ def filling(candidate: Candidate, answer: str) -> str:
 
 
 def rows_of(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The exam's rows. The right answer stands in each place equally often, in an order without pattern."""
+    """The exam's rows. The right answer is in each place equally often, in an order without pattern."""
     order = sorted(range(len(items)), key=lambda number: digest(items[number].candidate.before, number))
     place = {number: rank % CHOICES for rank, number in enumerate(order)}
     rows = []

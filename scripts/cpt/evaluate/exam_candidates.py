@@ -24,7 +24,7 @@ from cpt.files import write_text
 TITLE_CHARACTERS = 120
 BEFORE_CHARACTERS, AFTER_CHARACTERS = 200, 80  # of text around a blank
 PASSAGE_CHARACTERS = 300  # before and after a sentence
-CONTEXT_WORDS = 3  # next to a blank: an answer that stands beside the same ones elsewhere may be right
+CONTEXT_WORDS = 3  # next to a blank: an answer next to the same words elsewhere may be right
 PROPOSED = 4  # candidates for each item wanted
 POOL = 8  # wrong answers to choose three from
 CONTENT_LETTERS = 4  # a word that a question must not share with an answer
@@ -98,9 +98,9 @@ class Shown(NamedTuple):
         return cls(text.casefold(), frozenset(words_of(text)))
 
     def has(self, answer: str) -> bool:
-        """Whether a word of an answer that means something stands here: a long one, or a number.
+        """Whether a word of an answer that means something occurs here: a long one, or a number.
 
-        Of an answer without spaces between words (Chinese, Thai, ...), whether it stands here as a whole.
+        Of an answer without spaces between words (Chinese, Thai, ...), whether it occurs here as a whole.
         """
         words = words_of(answer)
         if all(len(word) == 1 for word in words):
@@ -127,7 +127,7 @@ def _starts_with_vowel(answer: str) -> bool:
 
 
 class Index:
-    """Where answers stand in the held-out text: all places in order, and answers by form and neighbour."""
+    """Where answers occur in the held-out text: all places in order, and answers by form and neighbour."""
 
     def __init__(self, documents: Sequence[dict[str, Any]]):
         self.texts = [document["text"] for document in documents]

@@ -18,7 +18,7 @@ def null_scores(candidate: Candidate, likelihoods: Sequence[float]) -> np.ndarra
 
     Args:
         candidate: the question and its answers.
-        likelihoods: log-probability of each answer where nothing stands before it, in nats.
+        likelihoods: log-probability of each answer with no text before it, in nats.
     """
     shown = set(words_of(f"{candidate.before} {candidate.after}"))
     length = np.array([len(answer) for answer in candidate.pool], float)

@@ -135,9 +135,9 @@ class Client:
                 problem = f"{type(error).__name__}: {error}"
             logging.info("%s: %s", address, problem)
         raise UserError(
-            f"evaluate.exam.writer: {address} gave no answer for {self.settings.model}: {problem}; check "
-            f"endpoint and model, and the key in the environment variable {KEY}, which is "
-            f"{'set' if key else 'not set'}. Answers so far are kept: run again for the rest"
+            f"evaluate.exam.writer: {address} gave no answer for {self.settings.model}: {problem}. Check "
+            f"endpoint, model and the environment variable {KEY} ({'set' if key else 'not set'}), then run "
+            "again: answers so far are kept"
         )
 
 

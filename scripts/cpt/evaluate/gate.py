@@ -93,7 +93,7 @@ def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, rep
     missed = [row for row in rows if not row.reached]
     if not missed:
         return
-    told = "; ".join(
+    missed_tasks = "; ".join(
         f"{row.tasks} {row.score:.3f} ({row.metric}), published {row.published:.3f}, at least "
         f"{row.least:.3f} expected, chance {row.chance:.3f}"
         for row in missed
@@ -101,21 +101,19 @@ def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, rep
     telling = [row for row in rows if row.published - row.chance > 0.08]
     if telling and all(row.near_chance for row in telling):
         cause = (
-            "Nearly everything is near chance, so the import is broken: weights that are missing or belong "
-            "to another architecture (an embedding that isn't tied, a bad conversion to safetensors), or "
-            "another model's tokenizer. Compare loss_on_known_text in models/base.json with a working "
-            "model's (about 3), and take the authors' own weight files"
+            "Nearly all is near chance, so weights are missing or of another architecture, or the tokenizer "
+            "is another model's. Compare loss_on_known_text in models/base.json with a working model's "
+            "(about 3), and take the authors' own weight files"
         )
     else:
         other = "false" if add_bos_token else "true"
         cause = (
-            "The model works, but less well than published. Likely causes: the beginning-of-sequence token "
-            f"(try evaluate.add_bos_token: {other}), a tokenizer that splits text in another way than the "
-            "one it was trained with, a wrong number in config.json such as rope_theta, quantised weights, "
-            "or another version of the model (base.revision)"
+            "The model works, but less well than published. Check the beginning-of-sequence token (try "
+            f"evaluate.add_bos_token: {other}), the tokenizer, numbers in config.json such as rope_theta, "
+            "whether weights are quantised, and the version of the model (base.revision)"
         )
     files = f" What the import repaired: {'; '.join(repairs)}." if repairs else ""
     raise UserError(
-        f"the base model misses the scores published for {model}: {told}. {cause}.{files} Nothing was "
-        "trained. To train it all the same, set base.expected_scores: none"
+        f"the base model misses the scores published for {model}: {missed_tasks}. {cause}.{files} Nothing "
+        "was trained. To train it all the same, set base.expected_scores: none"
     )

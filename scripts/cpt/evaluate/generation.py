@@ -29,7 +29,7 @@ from cpt.rotary import original_length
 # Two logits that are closer than this share of the largest one are a tie: other tokens in the batch may have
 # rounded them otherwise. The largest differences met are a tenth of it in float32 (docs/using.md).
 TIES = {torch.float32: 3e-5, torch.bfloat16: 2e-2}
-JOINING = 4  # waiting prompts join a batch as soon as one row in so many is free
+JOINING = 4  # waiting prompts join a batch as soon as one row in four is free
 LEAST_SAVED = 256  # tokens that reading a common beginning of prompts once must save
 # Settings in generation_config.json that change what greedy generation gives.
 PROCESSORS = {

@@ -24,7 +24,7 @@ FENCES = ("```json", "```Json", "```JSON", "```")
 
 
 class Kind(NamedTuple):
-    """An instruction, and what tells whether an answer follows it."""
+    """An instruction, and the check whether an answer follows it."""
 
     instruction: str
     follows: Callable[[str], bool]

@@ -43,7 +43,7 @@ class Scorer(TemplateLM):
     stood there alone, and whatever begins alike is computed once. Trees are packed into rows of at most
     `batch_tokens` tokens without padding; a longer beginning that many share, such as a task's examples,
     is read once before their rows. Logits exist only where an answer's token is predicted. The
-    probabilities are those of separate passes, but for rounding (docs/evaluation.md).
+    probabilities are those of separate passes, but for rounding (docs/scoring.md).
 
     `label` names the task under way, `answers` keeps what it was answered; by (task, number of the item),
     `cuts` has the tokens that didn't fit into the context and `endings` what ended a generation. Whoever
@@ -93,7 +93,7 @@ class Scorer(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: BOS, or EOS in a tokenizer without one."""
+        """What comes before a text without context: BOS, or EOS in a tokenizer without one."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else bos
 
@@ -318,7 +318,7 @@ class Scorer(TemplateLM):
 
     def _alone(self, row: list[Tree]) -> torch.Tensor:
         """The hidden states of trees of one path each, from padded rows and the model's own attention."""
-        # Padding stands at the end, where causal attention hides it.
+        # Padding is at the end, where causal attention hides it.
         ids = pad_sequence([torch.tensor(tree.tokens, device=self.device) for tree in row], batch_first=True)
         states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return torch.cat([states[number, : len(tree)] for number, tree in enumerate(row)])

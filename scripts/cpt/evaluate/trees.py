@@ -47,7 +47,7 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int, stem: int = 0) -> list[Tree]:
     """Trees that hold every sequence once, in lexicographic order; equal sequences share a path.
 
-    `stem` tokens stand before each sequence, outside the trees.
+    `stem` tokens come before each sequence, outside the trees.
 
     In that order a sequence has its longest common beginning with its neighbour. It joins the neighbour's
     tree if the tokens saved are worth the attention lost to tokens that don't see each other

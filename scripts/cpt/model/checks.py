@@ -51,9 +51,9 @@ def check_dense(model: PreTrainedModel) -> None:
                 pending.append(value)
             elif EXPERTS.search(str(key)) and isinstance(value, int) and value > 1:
                 raise UserError(
-                    f"base: {model.config.model_type} has {value} experts ({key} in its config.json); "
-                    "the training loss here has no term that keeps the experts evenly used, so routing could "
-                    "collapse unseen. Choose a dense model, such as a Llama, Qwen2, Qwen3, OLMo2 or GPT-NeoX"
+                    f"base: {model.config.model_type} has {value} experts ({key} in its config.json), and "
+                    "the training loss has no term that keeps them evenly used; choose a dense model, such "
+                    "as a Llama, Qwen2, Qwen3, OLMo2 or GPT-NeoX"
                 )
 
 
@@ -152,15 +152,15 @@ def check_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
             same = False
     if not same:
         raise UserError(
-            f"base: {type(model).__name__} does more to its logits than apply the output matrix to the last "
-            "hidden states (it scales or caps them, say), which the training loss doesn't do; choose an "
-            "architecture without that, such as Llama, Qwen2, Qwen3, OLMo, OLMo2 or GPT-NeoX"
+            f"base: {type(model).__name__} scales, caps or otherwise changes its logits, which the training "
+            "loss doesn't do; choose an architecture without that, such as Llama, Qwen2, Qwen3, OLMo, OLMo2 "
+            "or GPT-NeoX"
         )
     return logits
 
 
 def restarts(model: PreTrainedModel, ids: torch.Tensor) -> bool:
-    """Whether positions that restart at 0 begin a new document, which doesn't see what stands before it.
+    """Whether positions that restart at 0 begin a new document, which doesn't see what precedes it.
 
     transformers makes such masks from `position_ids` for most architectures; some (OPT, Falcon, state
     space models) take the argument and mask nothing. `model` is float32, `ids` int64 [1, tokens].
@@ -197,8 +197,7 @@ def check_loss(loss: float, limit: float, other: str = "") -> None:
     if not loss < limit:
         raise UserError(
             f"base: the model has a loss of {loss:.2f} nats per token on ordinary English{other}; a working "
-            f"one is under {limit:.2f} (guessing gives {limit / MAXIMUM_LOSS_SHARE:.2f}). The weights are "
-            "broken, or don't belong to this tokenizer. Check that config.json, weights and tokenizer come "
-            "from one release, that tie_word_embeddings is right, and that no weight file is a bad "
-            "conversion (try pytorch_model.bin instead of model.safetensors)"
+            f"one is under {limit:.2f} (guessing gives {limit / MAXIMUM_LOSS_SHARE:.2f}). Check that "
+            "config.json, weights and tokenizer come from one release, that tie_word_embeddings is right, "
+            "and that model.safetensors isn't a bad conversion (try pytorch_model.bin)"
         )

@@ -122,9 +122,9 @@ def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrain
     for name in ("vocab_size", "max_position_embeddings"):
         if not isinstance(getattr(config, name, None), int):
             raise UserError(
-                f"{folder / 'config.json'}: model_type {kind!r} has no {name}; only language models with a "
-                "fixed context can be continued, and of models of text and pictures only the text part; "
-                "choose another base model, or write there the length of text that it was trained on"
+                f"{folder / 'config.json'}: model_type {kind!r} has no {name}, as a model of text and "
+                "pictures or one without a fixed context; choose another base model, or add the number that "
+                "it was trained with"
             )
     return config
 
@@ -153,9 +153,8 @@ def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTra
             "that has them in one of these formats"
         )
     raise UserError(
-        f"base: the weights in {folder} can't be used. {'. '.join(problems)}. Missing weights would stay "
-        "random; check tie_word_embeddings in config.json, and that all files are complete and of one "
-        "release, best as *.safetensors"
+        f"base: the weights in {folder} can't be used. {'. '.join(problems)}; check tie_word_embeddings in "
+        "config.json, and that all files are complete and of one release, best as *.safetensors"
     )
 
 

@@ -152,8 +152,8 @@ def _write_rotary(writer: GGUFWriter, architecture: str, config: PreTrainedConfi
         writer.add_rope_scaling_yarn_beta_slow(rope.get("beta_slow", 1))
     elif kind != "default" and not (kind == "llama3" and architecture == "llama"):
         raise UserError(
-            f"release.gguf: config.json has rotary positions of the type {kind!r}, which can't be written as "
-            f"GGUF for a {config.model_type}; remove release.gguf, or convert the released folder with "
+            f"release.gguf: rotary positions of the type {kind!r} in config.json can't be written as GGUF "
+            f"for a {config.model_type}; remove release.gguf, or convert the released folder with "
             "llama.cpp's convert_hf_to_gguf.py"
         )
 

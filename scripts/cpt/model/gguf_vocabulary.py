@@ -79,7 +79,7 @@ def _refused(why: str) -> UserError:
 def _tokens(
     tokenizer: PreTrainedTokenizerFast, content: dict[str, Any], size: int
 ) -> tuple[list[str], list[TokenType]]:
-    """The tokens by id and their types; ids beyond the embedding are left out, unused ones padded."""
+    """The tokens by id and their types; ids beyond the embedding are skipped, unused ones padded."""
     tokens = [f"[PAD{id}]" for id in range(size)]
     kinds = [TokenType.UNUSED] * size
     fallback = {BYTE.format(byte) for byte in range(256)} if content["model"].get("byte_fallback") else set()

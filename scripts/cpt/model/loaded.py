@@ -107,8 +107,8 @@ class Loaded:
         if wrong and all(id in added for id, _ in beyond):
             raise UserError(
                 f"base: {wrong[0][1]!r} (id {wrong[0][0]}) was added to the tokenizer, but the embedding has "
-                f"only {known} rows; resize it (model.resize_token_embeddings(len(tokenizer))) and save "
-                "both, or take the tokenizer without the token"
+                f"only {known} rows; resize it (resize_token_embeddings) and save both, or take the "
+                "tokenizer without the token"
             )
         if wrong:
             raise UserError(

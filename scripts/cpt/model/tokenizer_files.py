@@ -131,8 +131,8 @@ def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, repai
         if backend.token_to_id(text) != id:
             raise UserError(
                 f"{folder}: the added token {text!r} should have id {id}, but the tokenizer's next id is "
-                f"{backend.token_to_id(text)}; save the tokenizer with AutoTokenizer.save_pretrained, which "
-                "writes a tokenizer.json that has all tokens"
+                f"{backend.token_to_id(text)}; write a complete tokenizer.json with "
+                "AutoTokenizer.save_pretrained"
             )
         added.append(text)
     if added:

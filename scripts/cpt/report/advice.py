@@ -107,7 +107,7 @@ def full_settings(
         areas: of each, by read_areas. The full run's schedule has the same form, so its area grows with its
             steps and its peak; that of the largest proxy is carried over.
         summaries: run.json of each: tokens of a step, and the speed, from which the full run's hours follow.
-        ledgers: ledger.json of the proxies' mixtures by name, which tell how much text there is.
+        ledgers: ledger.json of the proxies' mixtures by name, which say how much text there is.
         laws: of the domain and of the general corpus.
         domain: name of the domain's corpus.
     """

@@ -126,7 +126,7 @@ def package_licences(names: Iterable[str]) -> str:
 
 
 def licence_file(identifier: str, folder: Path) -> str | None:
-    """The name of the file in `folder` with the licence's text; Apache's is written where there is none.
+    """The name of the file in `folder` with the licence's text; if there is none, Apache's is written.
 
     `identifier` is the hub's. Other licences name their holder, whom only the base model's folder knows.
     """

@@ -62,7 +62,7 @@ def read_losses(table: Path) -> list[dict[str, str]]:
 
 
 def gguf_parts(run: str, reports: Sequence[dict[str, Any]], losses: Sequence[dict[str, str]]) -> list[str]:
-    """The section about GGUF files; nothing where there are none.
+    """The section about GGUF files; nothing if no file was made.
 
     Args:
         run: its name.

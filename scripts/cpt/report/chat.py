@@ -83,7 +83,7 @@ def _about(answers: Answers, max_new_tokens: int) -> str:
 
 
 def chat_page(answers: Answers, title: str, max_new_tokens: int) -> str:
-    """A page that stands alone: a row for each prompt, a column for each run."""
+    """A self-contained page: a row for each prompt, a column for each run."""
 
     def cell(row: Mapping[str, Any]) -> str:
         kind = "" if row["stopped"] else ' class="cut"'
@@ -104,7 +104,7 @@ def chat_page(answers: Answers, title: str, max_new_tokens: int) -> str:
 
 
 def chat_markdown(answers: Answers, title: str, max_new_tokens: int) -> str:
-    """The same as Markdown; what people and models wrote stands in fences."""
+    """The same as Markdown; what people and models wrote is in fences."""
     lines = [f"# {title}", "", _about(answers, max_new_tokens), ""]
     lines += [f"- {run}: {stopped_text(rows)}" for run, rows in answers.items()]
     for number, rows in enumerate(zip(*answers.values(), strict=True), 1):

@@ -29,7 +29,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-# What "benchmarks change by so many %" may mean: from the scores before and after to a number.
+# What "benchmarks change by x %" may mean: from the scores before and after to a number.
 CHANGES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "change": lambda before, after: 100 * (sum(after) / sum(before) - 1),
     "mean_change": lambda before, after: _mean(
@@ -244,7 +244,7 @@ class FromResults(Evidence):
         config: the merged one of the results.
         paper: that part of claims.yaml.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
-        names: the runs that stand for the paper's, by the paper's names.
+        names: the runs that correspond to the paper's, by the paper's names.
     """
 
     def __init__(
@@ -308,7 +308,7 @@ class FromResults(Evidence):
         return Measured(value)
 
     def obstacle(self, wanted: list[str], hardware: bool) -> str:
-        """Why `wanted` (runs of the paper) aren't measured by those that stand for them; empty if they are.
+        """Why `wanted` (runs of the paper) aren't measured by those that correspond; empty if they are.
 
         Only the paper's own experiment is held against its numbers. Looked at: base model, items, and of
         trained runs budget, text, settings, sequences per step; for `hardware` the device, its number and the

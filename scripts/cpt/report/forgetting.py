@@ -33,7 +33,7 @@ class Curve(NamedTuple):
         tokens: int64 [measurements], training tokens before each; begins with 0.
         bits: float64 [measurements].
         changes: float64 [3, measurements]: the change in bits per byte against the model that the run's chain
-            began with, and the lower and upper end of its 95 % interval (NaN where there is none).
+            began with, and the lower and upper end of its 95 % interval (NaN without interval).
         documents, groups: how many bits per byte rest on.
     """
 

@@ -101,14 +101,14 @@ def held_out_rows(losses: Sequence[Losses], seed: int) -> list[Row]:
 def _check_documents(base: Losses, other: Losses) -> None:
     if not (np.array_equal(base.groups, other.groups) and np.array_equal(base.bytes, other.bytes)):
         raise UserError(
-            f"{other.path}: measured on {len(other.bytes)} documents of {other.bytes.sum()} bytes, and not "
-            f"on the {len(base.bytes)} of {base.bytes.sum()} bytes in {base.path}; measure both on the same "
-            "tokens (evaluate.held_out_tokens, train.held_out.tokens)"
+            f"{other.path}: measured on {len(other.bytes)} documents of {other.bytes.sum()} bytes, but "
+            f"{base.path} on {len(base.bytes)} of {base.bytes.sum()}; measure both on the same tokens "
+            "(evaluate.held_out_tokens, train.held_out.tokens)"
         )
 
 
 def _tails(groups: int) -> tuple[float, float] | None:
-    """The percentiles at the ends of a 95 % interval from so many groups; None for a single one."""
+    """The percentiles at the ends of a 95 % interval from this number of groups; None for a single one."""
     if groups < 2:
         return None
     from scipy.stats import t  # here, since it takes a second to load

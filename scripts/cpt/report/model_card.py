@@ -49,7 +49,7 @@ REPOSITORY = r"[\w.-]+/[\w.-]+"  # of the hub: owner/name
 def license_fields(stated: str | None, repository: str | None) -> dict[str, str]:
     """The card's license, license_name and license_link for a licence in words, or for none.
 
-    `repository` is the base model's on the hub, where the text of a licence without identifier stands.
+    `repository` is the base model's on the hub, which has the text of a licence without identifier.
     """
     if not stated:
         return {"license": "unknown"}

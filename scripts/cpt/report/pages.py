@@ -1,4 +1,4 @@
-"""Tables and texts as HTML pages that stand alone, for a browser to show inside Snakemake's report."""
+"""Tables and texts as self-contained HTML pages, for a browser to show inside Snakemake's report."""
 
 import base64
 import csv

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpt.errors import UserError
-from cpt.files import one_for_each, sha256_of
+from cpt.files import one_for_each, read_json, sha256_of
 from cpt.report.comparisons import comparison_rows
 from cpt.report.held_out import held_out_rows, read_losses
 from cpt.report.held_out_text import INTERVALS, few_groups_warnings
@@ -110,6 +110,7 @@ def comparison_page(
     release: dict[str, Any],
     rows: list[Row],
     labels: dict[str, str],
+    bases: tuple[Path, Path],
     data: tuple[Path, Path],
     held_out: dict[str, Any],
 ) -> str:
@@ -119,6 +120,7 @@ def comparison_page(
         release: release.json.
         rows: of change_rows.
         labels: names of the tasks.
+        bases: base.json of the release and of these results.
         data: data.csv of the release and of these results.
         held_out: how text is held out of each corpus here.
     """
@@ -130,6 +132,12 @@ def comparison_page(
         "## Text",
         _corpora(*data),
     ]
+    before, now = (read_json(path)["sha256"]["model.safetensors"] for path in bases)
+    if before != now:
+        parts.append(
+            f"Warning: {name} was trained from another base model (weights {before[:12]}) than these results "
+            f"({now[:12]}), so a difference between the two may come from there."
+        )
     if different := [corpus for corpus in held_out if held_out[corpus] != release["held_out"].get(corpus)]:
         parts.append(
             f"Warning: text is held out of {', '.join(different)} in another way than for {name}, so its "

@@ -78,7 +78,7 @@ def replication(
 
 
 def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, Any]) -> dict[str, str]:
-    """Which run of this experiment stands for each of the paper's runs, by the paper's name.
+    """Which run of this experiment corresponds to each of the paper's runs, by the paper's name.
 
     One of the same budget that was trained from the base model, by the paper's name if there is one; else
     the smallest and the largest budget stand for the paper's two, so that their numbers can be shown (though

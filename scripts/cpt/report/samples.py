@@ -198,8 +198,8 @@ def require_same_items(reference: Answers, run: Answers) -> None:
         ours, theirs = set(run.keys), set(reference.keys)
         raise UserError(
             f"{run.path}: its items aren't those of the run it is compared with ({len(ours - theirs)} only "
-            f"here, {len(theirs - ours)} only there), so they can't be compared; evaluate both with the same "
-            "evaluate.items and evaluate.seed"
+            f"here, {len(theirs - ours)} only there); evaluate both with the same evaluate.items and "
+            "evaluate.seed"
         )
     if reference.hashes != run.hashes:
         differing = sum(a != b for a, b in zip(reference.hashes, run.hashes, strict=True))

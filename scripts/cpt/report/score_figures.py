@@ -89,7 +89,7 @@ def draw_changes(
 ) -> None:
     """Figure 2: change of each group's mean score against base, ours left, the paper's (if any) right.
 
-    The horizontal axis is the token budget; where budgets repeat, the runs stand side by side by name. Tasks
+    The horizontal axis is the token budget; if budgets repeat, the runs are side by side by name. Tasks
     whose items aren't right or wrong are left aside, and so are groups without any other.
     """
     ours, *others = drawn.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
@@ -103,7 +103,7 @@ def draw_changes(
     distinct = len(set(budgets)) == len(budgets)  # else a line over tokens would join unlike runs
     positions = budgets if distinct else list(range(len(runs)))
     of_budgets = [run["tokens"] for run in published.values()]
-    step = 0.05 * max(positions)  # so that the error bars of the groups stand side by side
+    step = 0.05 * max(positions)  # so that the error bars of the groups are side by side
     for index, (group, tasks) in enumerate(groups.items()):
         look = style.look(index, "marker") | {"markersize": 4.5, "label": f"{group} ({len(tasks)} tasks)"}
         look["color"] = style.GROUP_COLOURS[index % len(style.GROUP_COLOURS)]

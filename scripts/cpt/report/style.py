@@ -72,7 +72,7 @@ def look(index: int, *parts: str) -> dict[str, Any]:
 
 
 def legend(drawn: Figure, columns: int, **options: Any) -> None:
-    """A legend above all panels, in at most so many columns, fewer where long names wouldn't fit."""
+    """A legend above all panels, in at most this many columns, fewer if long names wouldn't fit."""
     for number in range(columns, 0, -1):
         box = drawn.legend(loc="outside upper center", ncols=number, **options)
         if number == 1 or box.get_window_extent().width <= drawn.bbox.width:

@@ -304,7 +304,7 @@ def _latex_cell(text: str) -> str:
 
 
 def write_latex(path: Path, table: Table1) -> None:
-    """Write a LaTeX table (package booktabs), of the width of `article`; the published rows stand apart."""
+    """Write a LaTeX table (package booktabs), of the width of `article`; the published rows are set apart."""
 
     def lines(rows: list[list[str]]) -> list[str]:
         cells = [[_latex_cell(cell) for cell in row] for row in rows]

@@ -16,7 +16,7 @@ SCRIPT_BOUNDS = "minimum_bytes_per_token"  # rows that hold no bin, but the boun
 
 
 class Panel(NamedTuple):
-    """A measure, its axis label, its thresholds, and where zero stands on a log axis."""
+    """A measure, its axis label, its thresholds, and the place of zero on a log axis."""
 
     measure: str
     label: str

@@ -39,7 +39,7 @@ def lay_out(
     inputs["model"] = model_name(config["base"])
     report = json.loads((folder / "base.json").read_text(encoding="utf-8"))
     inputs["base_note"] = base_note(config["base"], report)
-    inputs["study"] = "claims.csv" in files  # whether the original study stands beside the results
+    inputs["study"] = "claims.csv" in files  # whether the original study is shown beside the results
     write_json(folder / "inputs.json", inputs)
 
 

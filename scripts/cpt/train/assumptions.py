@@ -20,7 +20,7 @@ ASSUMPTIONS = f"""\
 - Memory: 16 bytes per parameter for weights, gradients and moments (12 or 10 with `moments: bf16` or `8bit`),
   and two more in bf16 (but for fsdp), of which ZeRO and FSDP split a part over the processes; activations and
   logits of one micro-batch by formula (scripts/cpt/train/costs.py), a few percent less than counted memory
-  (docs/performance.md). The CUDA context, communication buffers and fragmentation come on top:
+  (docs/gpu-counted.md). The CUDA context, communication buffers and fragmentation come on top:
   recommendations fill {100 * FILLED:.0f} % of a GPU.
 - Disk: {sizes.PARQUET_BYTES_PER_TOKEN} bytes per training token to download and again for the kept text (as
   FineWeb-Edu), 2 or 4 bytes per token id twice (tokenized and packed), {_CHECKPOINT["float32"]} bytes per

@@ -1,8 +1,8 @@
 """Causal attention on a CPU in bfloat16: by products, a block of queries at a time.
 
 On a processor without matrix units, PyTorch's fused kernel takes 1.5 times as long for 2,000 tokens and more
-than twice as long for 256 (docs/performance.md). Scores and probabilities are bfloat16, as in transformers'
-`eager` attention in autocast; softmax computes in float32.
+than twice as long for 256 (docs/performance-bfloat16.md). Scores and probabilities are bfloat16, as in
+transformers' `eager` attention in autocast; softmax computes in float32.
 """
 
 import torch

@@ -106,12 +106,12 @@ def _passing(folders: list[Path], kept: Collection[int]) -> list[Path]:
 def newest(root: Path, identity: Identity, kept: Collection[int] = ()) -> Path | None:
     """The newest complete checkpoint of this run in `root`, or None.
 
-    A corrupt one is removed with a warning, and so is what killed writers left. Checkpoints of another
+    A corrupt one is removed with a warning, and so are files that killed writers left. Checkpoints of another
     identity (other data, other settings, another start) are set aside with a warning; what was set aside of
     this one comes back. Where one of the steps in `kept` is missing, those after it are removed, so that
-    training comes by it again.
+    training passes it again.
 
-    Raises UserError if a checkpoint can't be read: it may be good, so it isn't passed over.
+    Raises UserError if a checkpoint can't be read: it may be good, so it isn't skipped.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)

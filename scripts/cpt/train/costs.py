@@ -1,6 +1,6 @@
 """What training will cost, from formulas: FLOPs, device-hours, memory, before anything is downloaded.
 
-No figure here was measured on a GPU by this project; docs/performance.md says where the speeds come from.
+No figure here was measured on a GPU by this project; docs/performance-planning.md names their sources.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Llama's layers in bfloat16 on a CPU: one function of autograd each, which keeps what `selective` keeps.
 
-Selective checkpointing goes through Python for each operation (docs/performance.md). Here queries, keys and
-values come from one product, gate and up from another, and the backward pass computes norms, rotation and
-SwiGLU again by a few operations. Weights, norms and what layers pass on are float32, the rest is bfloat16, as
-in autocast.
+Selective checkpointing goes through Python for each operation (docs/performance-bfloat16.md). Here queries,
+keys and values come from one product, gate and up from another, and the backward pass computes norms,
+rotation and SwiGLU again by a few operations. Weights, norms and what layers pass on are float32, the rest
+is bfloat16, as in autocast.
 """
 
 from typing import Any, NamedTuple

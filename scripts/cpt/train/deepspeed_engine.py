@@ -62,7 +62,7 @@ def compile_cpu_adam() -> None:
     """Load DeepSpeed's AdamW for the CPU, compiling it if this machine hasn't yet.
 
     PyTorch guards a build with a file that a killed build leaves behind, and every later start waits for it
-    for ever. So builds of ours wait in line at a lock that the kernel frees with its process, and whoever
+    forever. So builds of ours wait in line at a lock that the kernel frees with its process, and whoever
     holds it removes such a file. They have a folder of their own per machine (the code is compiled for its
     processor) and versions, unless TORCH_EXTENSIONS_DIR names one.
 

@@ -43,7 +43,7 @@ def read_points(path: Path) -> Points:
 
 
 def open_writer(folder: Path, purge_step: int) -> Any:
-    """A SummaryWriter with a new event file, which takes the place of earlier ones from `purge_step` on.
+    """A SummaryWriter with a new event file, which replaces earlier ones from `purge_step` on.
 
     Raises UserError where TensorBoard isn't installed.
     """
@@ -67,7 +67,7 @@ class Board:
             path.unlink()
 
     def show(self, points: Points) -> None:
-        """Add what is new. If points that are shown are gone or differ, the run went on from a checkpoint."""
+        """Add what is new. If points that are shown are gone or differ, the run resumed from a checkpoint."""
         gone = [step for (tag, step), cell in self.shown.items() if points.get((tag, step)) != cell]
         if gone:
             self.writer.close()

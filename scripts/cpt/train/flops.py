@@ -15,7 +15,7 @@ def flops_per_token(config: Any, parameters: int, sequence_length: int) -> float
         sequence_length: S in tokens. Attention costs 12 L d S with every position attending to S
             others; a causal mask halves that. Document masks, which make it less, aren't subtracted.
 
-    N leaves out an input embedding that isn't tied to the output head: a look-up costs nothing.
+    N excludes an input embedding that isn't tied to the output head: a look-up costs nothing.
     """
     if not config.tie_word_embeddings:
         parameters -= config.vocab_size * config.hidden_size

@@ -56,9 +56,9 @@ class LossModel(nn.Module):
             token_ids: int64 [sequences, length]; targets are the ids shifted by one.
             positions: int64 [sequences or 1, length]; where they start again at 0, a document begins, whose
                 tokens attend to none before it. None: each sequence is one.
-            target_weights: float32 [sequences, length - 1]; 0 leaves a target out.
+            target_weights: float32 [sequences, length - 1]; a target of weight 0 doesn't count.
             document_starts: int32 [documents + 1], with positions: see cpt.train.batches.Batch.
-            selection: what cpt.train.selection.chosen_targets takes besides, to train on a part of them.
+            selection: further arguments of cpt.train.selection.chosen_targets, to train on a part of them.
 
         Returns:
             float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
@@ -95,9 +95,9 @@ class LossModel(nn.Module):
 
 @contextmanager
 def documents_known(apart: bool) -> Iterator[None]:
-    """Tell transformers whether documents are kept apart, as their positions say.
+    """State to transformers whether documents are kept apart, as their positions do.
 
-    It would look at the positions to find that out in each forward pass, and wait for a GPU to tell them.
+    Otherwise it reads the positions in each forward pass to find out, and waits for the GPU.
     """
 
     def numbers(position_ids: torch.Tensor) -> torch.Tensor | None:
@@ -133,7 +133,7 @@ class HeadLoss(nn.Module):
         """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n].
 
         With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to find
-        out which targets are chosen; the rest of its work is left out for those that aren't. Where gradients
+        out which targets are chosen; the rest of its work is skipped for those that aren't. Where gradients
         are off, [n]: the weighted loss of each target.
         """
         kind = hidden.device.type
@@ -172,7 +172,7 @@ def target_losses(
 def softmax_by_rows(
     softmax: Softmax, logits: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`softmax` of logits [n, vocabulary], `SOFTMAX_ROWS` at a time; the gradient takes the logits' place."""
+    """`softmax` of logits [n, vocabulary], `SOFTMAX_ROWS` at a time; the gradient overwrites the logits."""
     losses = []
     for some, theirs in zip(logits.split(SOFTMAX_ROWS), targets.split(SOFTMAX_ROWS), strict=True):
         found, gradient = softmax(some, theirs)

@@ -144,8 +144,8 @@ def find_micro_batch(
 ) -> int | None:
     """The largest micro-batch that fits on every process: `share` itself or a power of two below it.
 
-    On a GPU, sizes are tried from large to small. On a CPU, which would be killed rather than raise, the
-    growth by one sequence is measured, and what is available is dealt out over this machine's processes.
+    On a GPU, sizes are tried from large to small. A CPU's process would be killed without an error, so the
+    growth by one sequence is measured, and this machine's processes share what is available.
 
     Args:
         trial: forward and backward pass of this number of full sequences, which leaves no trace.

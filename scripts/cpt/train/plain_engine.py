@@ -80,7 +80,7 @@ class PlainEngine:
     def trial(self, *inputs: torch.Tensor | None) -> None:
         """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
-        # Compiled, each size would be compiled by itself; not compiled, they take somewhat more memory.
+        # Compiled, each size needs a compilation of its own; not compiled, they take somewhat more memory.
         eager = torch.compiler.set_stance("force_eager")
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
         with eager, autocast:

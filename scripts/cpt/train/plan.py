@@ -366,7 +366,7 @@ class ExperimentPlan:
             "The fastest settings that fit, by the assumptions below. A step has the same sequences with "
             "each, so they change speed and memory alone, but for `moments` below float32, which change the "
             "losses a little and are recommended where else the optimizer would be offloaded "
-            "(docs/training.md). Paste the row of your GPU: "
+            "(docs/training-memory.md). Paste the row of your GPU: "
             f"`runs: {{{next(iter(alike.values()))[0]}: {{train: SETTINGS}}}}`.",
             "",
         ]

@@ -13,7 +13,7 @@ USUAL_RATES = 1e-6, 1e-3  # peaks of AdamW in continued pre-training; most lie a
 # Hub repositories that ask for a licence first, by the beginning of their names.
 GATED = ("facebook/MobileLLM-", "meta-llama/", "google/gemma-")
 # Core-hours that scoring all items of the paper's test sets takes for a model of 135M parameters
-# (docs/performance.md).
+# (docs/performance-evaluation.md).
 ALL_ITEMS_HOURS = 3.3
 
 

@@ -101,26 +101,7 @@ def make_plan(
     if continued:
         steps_before = continued["kept"][str(point)] if point else continued["steps"]
     rows_used = _rows_used(continued, steps_before) if continued else {}
-    stages = []
-    for packed, size in zip(ledgers, sizes, strict=True):
-        first = rows_used.get(packed["mixture"], 0)
-        if first + size > packed["sequences"]:
-            part = f" ({size:,} of this mixture, from row {first:,} on)" if first or len(ledgers) > 1 else ""
-            raise UserError(
-                f"runs.{run}.tokens: {tokens:,} tokens are {sequences:,} sequences of {length:,}{part}, but "
-                f"mixture {packed['mixture']!r} has {packed['sequences']:,} ({packed['tokens']:,} tokens); "
-                "lower the budget, or give the mixture's corpora more text (corpora.*.shards, files or "
-                "packages; a lower tokens_per_shard)"
-            )
-        rows_used[packed["mixture"]] = first + size
-        stages.append(
-            {
-                "mixture": packed["mixture"],
-                "first_sequence": first,
-                "sequences": size,
-                **{digest: packed[digest] for digest in PACKED_DIGESTS if digest in packed},
-            }
-        )
+    stages = _stages(run, tokens, ledgers, sizes, rows_used)
     # Sorted, so that the same settings give the same bytes.
     settings = json.loads(json.dumps(train.model_dump(mode="json"), sort_keys=True))
     del settings["global_batch"]
@@ -148,8 +129,35 @@ def make_plan(
     return planned
 
 
+def _stages(
+    run: str, tokens: int, ledgers: list[dict[str, Any]], sizes: list[int], rows_used: dict[str, int]
+) -> list[dict[str, Any]]:
+    """The rows that a run takes of each mixture, counted in `rows_used`. Raises UserError as make_plan says."""
+    length = ledgers[0]["sequence_length"]
+    stages = []
+    for packed, size in zip(ledgers, sizes, strict=True):
+        first = rows_used.get(packed["mixture"], 0)
+        if first + size > packed["sequences"]:
+            part = f" ({size:,} of this mixture, from row {first:,} on)" if first or len(ledgers) > 1 else ""
+            raise UserError(
+                f"runs.{run}.tokens: {tokens:,} tokens are {sum(sizes):,} sequences of {length:,}{part}, but "
+                f"mixture {packed['mixture']!r} has {packed['sequences']:,} ({packed['tokens']:,} tokens); "
+                "lower the budget, or give its corpora more shards, files or packages"
+            )
+        rows_used[packed["mixture"]] = first + size
+        stages.append(
+            {
+                "mixture": packed["mixture"],
+                "first_sequence": first,
+                "sequences": size,
+                **{digest: packed[digest] for digest in PACKED_DIGESTS if digest in packed},
+            }
+        )
+    return stages
+
+
 def _rows_used(plan: dict[str, Any], steps: int) -> dict[str, int]:
-    """How far a planned run went in each mixture after so many of its steps."""
+    """How far a planned run went in each mixture after this number of its steps."""
     used, left = dict(plan["rows_used"]), steps * plan["global_batch"]
     for stage in plan["stages"]:
         seen = min(left, stage["sequences"])
@@ -159,7 +167,7 @@ def _rows_used(plan: dict[str, Any], steps: int) -> dict[str, int]:
 
 
 def _require_same_rate(branch: dict[str, Any], trunk: dict[str, Any], steps: int) -> None:
-    """Raises UserError if a branch doesn't begin at the rate that its trunk has after so many steps."""
+    """Raises UserError if a branch doesn't begin at the rate that its trunk has after that many steps."""
     rates = learning_rate(steps, trunk), learning_rate(0, branch)
     if rates[0] != rates[1]:
         raise UserError(
@@ -187,7 +195,7 @@ def _sequences_before_switch(
 def require_separate_documents(run: str, train: Train, base_report: dict[str, Any]) -> None:
     """Check that documents can be masked in this architecture, if a run asks for it.
 
-    Some architectures ignore positions that restart at 0, and would attend across documents without a word.
+    Some architectures ignore positions that restart at 0, and would attend across documents without an error.
     `base_report` is models/base.json. Raises UserError.
     """
     if train.document_masking and not base_report["restarted_positions_separate_documents"]:

@@ -12,7 +12,7 @@ from cpt.cpu import bfloat16_gain, processor
 from cpt.digest import settings_digest
 from cpt.files import read_json, write_json
 
-# How many times as fast bfloat16's products have to be: its rounding isn't worth less, and casts take time.
+# Least gain in speed of bfloat16's products: a smaller one isn't worth its rounding, and casts take time.
 WORTH = 1.2
 
 
@@ -63,7 +63,7 @@ def _measured(plan: dict[str, Any], asked: str, model: nn.Module, work: Path) ->
     logging.log(
         level,
         "precision: %s (asked for: %s); bfloat16 makes this CPU's products %.2f times as fast as float32, "
-        "and %.1f times is the least to use it (docs/training.md)",
+        "and %.1f times is the least to use it (docs/training-memory.md)",
         *(kept["precision"], asked, kept["gain"], WORTH),
     )
     return kept["precision"]

@@ -1,6 +1,6 @@
 """The fastest settings of `train` that fit on a GPU of a given size, by the formulas of cpt.train.costs.
 
-None of it was measured on a GPU by this project (docs/performance.md).
+None of it was measured on a GPU by this project (docs/gpu.md).
 """
 
 from typing import NamedTuple

@@ -30,7 +30,7 @@ PASS_TOKENS = {"cpu": 2**11, "cuda": 2**14}  # through the model at once; their 
 
 
 class ReferenceLosses:
-    """Scores a packed mixture block by block, shared out over the processes.
+    """Scores a packed mixture block by block; the processes share the blocks.
 
     Blocks are a fixed number of sequences. Each is a file of its own in a folder of parts beside the output:
     a killed job resumes with those that are missing, on any number of processes, and leaves the same bytes.
@@ -168,6 +168,6 @@ def require_tokenizer(model_folder: Path, ledger: dict[str, Any], sequences: Pat
     if found != ledger["tokenizer_sha256"]:
         raise UserError(
             f"{path}: not the tokenizer that {sequences} was made with (SHA-256 {found[:16]} instead of "
-            f"{ledger['tokenizer_sha256'][:16]}), so this model can't be the reference in train.selection; "
-            "name a run, or a model with the base model's tokenizer"
+            f"{ledger['tokenizer_sha256'][:16]}); name a run in train.selection.reference, or a model with "
+            "the base model's tokenizer"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "set-aside-"
-KEPT = 2  # the newest checkpoint of each of so many other settings
+KEPT = 2  # other settings of which the newest checkpoint is kept
 CURVES = ("metrics.csv", "held_out.csv", "held_out_documents.csv")  # rows of the steps up to a checkpoint
 MOST_SHOWN = 5
 

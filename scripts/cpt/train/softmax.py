@@ -52,7 +52,7 @@ def installed_liger() -> str | None:
 
 
 def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """By PyTorch's operations; on a CPU the gradient takes the place of float32 logits."""
+    """By PyTorch's operations; on a CPU the gradient overwrites float32 logits."""
     given = logits
     logits = logits.float()
     logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)

@@ -137,7 +137,7 @@ class _Layout:
         for line in lines[1:]:
             if text[-1] in "-\u00ad\u2010\ufffe" and text[-2:-1].isalnum() and line.text[:1].isalnum():
                 text = text[:-1] + HYPHEN + line.text
-            elif text[-1] == "/" and "://" in f"{text.rpartition(' ')[2]}/":  # an address goes on
+            elif text[-1] == "/" and "://" in f"{text.rpartition(' ')[2]}/":  # an address continues
                 text += line.text
             else:
                 text = f"{text} {line.text}"

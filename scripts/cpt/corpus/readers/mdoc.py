@@ -28,7 +28,7 @@ def arguments(rest: str) -> list[str]:
 
 
 class Words:
-    """Macros that stand in the text. It knows the name that the page is about, once it was said."""
+    """Macros inside the text. It knows the name that the page is about, once the page has given it."""
 
     def __init__(self) -> None:
         self.name = ""

@@ -74,7 +74,7 @@ def _outline(document) -> dict[int, dict[str, int]]:
             page = target.get_index() if target is not None else None
             if page is not None and (name := letters(entry.get_title())):
                 levels.setdefault(page, {})[name] = entry.level + 1
-    except pypdfium2.PdfiumError:  # an outline that leads nowhere is no loss of text
+    except pypdfium2.PdfiumError:  # a broken outline is no loss of text
         return levels
     return levels
 

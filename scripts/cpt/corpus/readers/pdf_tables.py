@@ -1,4 +1,4 @@
-"""Tables on pages: lines whose cells stand below each other become rows."""
+"""Tables on pages: lines whose cells are below each other become rows."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -68,7 +68,7 @@ def _row_at(lines: list[Line], start: int, stops: list[bool]) -> Row | None:
             break
         lowest, highest = min(lowest, line.base), max(highest, line.base)
         end += 1
-    # Lines below a first cell that nothing stands beside are a paragraph.
+    # Lines below a first cell with nothing beside them are a paragraph.
     return Row(cells, end) if len(cells) > 1 else None
 
 

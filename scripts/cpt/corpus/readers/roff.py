@@ -27,7 +27,7 @@ _ESCAPE = re.compile(
     r"|[hvwLlDbxXSHoNRZABC]'[^']*'|\[(?P<long>[^\]]+)\]|\((?P<two>..)|\*(?:\[(?P<name>[^\]]*)\]|\((?P<pair>..)|(?P<one>.))"
     r"|n[-+]?(?:\[[^\]]*\]|\(..|.)|(?P<rest>.)|$)"
 )
-_ITEM = re.compile(r"-|\(?(?:\d{1,3}|[a-z])[.)]")  # tags that stand in the line of their text
+_ITEM = re.compile(r"-|\(?(?:\d{1,3}|[a-z])[.)]")  # tags in the line of their text
 MOST_EXPANSIONS = 100_000  # of a page's own macros, which may call each other
 STRINGS = pairs("lq “ rq ” R ® Tm ™ C+ C++ -- — Aq '")
 FONTS = set("B I R SM SB BR RB IR RI BI IB".split())

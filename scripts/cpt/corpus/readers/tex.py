@@ -265,7 +265,7 @@ def _table(piece: str, to_text: Callable[[str], str]) -> Iterator[str]:
         body = match[2][len(_argument(match[2], match[2].find("{"))) + match[2].find("{") + 2 :]
         if match[1] in ("tabularx", "tabular*", "tabulary"):  # the width comes before the columns
             body = body[len(_argument(body, body.find("{"))) + body.find("{") + 2 :]
-        body = _REPEATED.sub("", body)  # heads and feet of the pages that it goes over
+        body = _REPEATED.sub("", body)  # heads and feet of the pages that it spans
         body = re.sub(
             r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfoot|noalign\{\}|cline\{[^}]*\})", "", body
         )
