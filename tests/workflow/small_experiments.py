@@ -21,7 +21,8 @@ NOT_SMALL = ("demo", "smoke", OWN_TEXT)  # overlays that have tests of their own
 TASKS = ("arc_easy", "piqa")  # one of each group of Figure 2
 SEQUENCE_LENGTH = 256
 SHRINK = 400_000_000 // 32_768  # so many times fewer training tokens; the paper's smaller run has 16 steps
-SMALL_BUDGET = 1_000_000  # tokens; smaller budgets aren't shrunk
+SMALL_BUDGET = 1_000_000  # tokens; smaller budgets aren't shrunk but cut
+MOST_TOKENS = 40_960  # of these
 # What stays of a corpus's settings, and what of training's settings is a matter of size alone.
 KEPT = ("text_column", "where", "license", "language", "conversations", "held_out_share")
 SIZES = ("micro_batch", "accumulate", "global_batch", "engine", "offload", "precision")
@@ -57,7 +58,8 @@ def _tokens(budget: Any) -> int:
     """A budget shrunk, in whole steps."""
     step = SEQUENCE_LENGTH * overlay("smoke")["train"]["global_batch"]
     tokens = parse_count(budget)
-    return step * max(1, round(tokens / (SHRINK if tokens > SMALL_BUDGET else 1) / step))
+    small = tokens / SHRINK if tokens > SMALL_BUDGET else min(tokens, MOST_TOKENS)
+    return step * max(1, round(small / step))
 
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def made_small(name: str) -> dict[str, Any]:
                 for group, tasks in config["evaluate"]["groups"].items()
             },
             "items": 4,
+            "exam": None,
             **{
                 key: smoke["evaluate"][key]
                 for key in ("benchmarks", "batch_tokens", "batch_size", "held_out_tokens")

@@ -22,6 +22,7 @@ from small_experiments import (
 from tests.test_config import merged
 
 from cpt.config import Config
+from cpt.config_robustness import grid_of
 
 
 @pytest.fixture(scope="session")
@@ -252,10 +253,15 @@ def check_domains(found: Finished) -> None:
 
 
 def check_openstax(found: Finished) -> None:
-    found.require_shares("replay-5")
-    for tokens in ("10K", "26K"):
-        mixtures = [found.plan(f"{kind}-{tokens}")["stages"][0]["mixture"] for kind in ("cpt", "replay")]
-        assert mixtures == ["domain", "replay-5"]
+    orders = {}
+    for run in ("domain-1", "domain-2", "replay-1", "replay-2"):
+        found.require_shares(run)
+        (stage,) = found.plan(run)["stages"]
+        assert stage["mixture"] == run
+        orders[run] = stage["sequences_sha256"]
+    assert len(set(orders.values())) == 4
+    registered = found.json("preregistration.json")
+    assert registered["runs_with_results"] == [] and "snakemake advise" in registered["plan"]["prediction"]
 
 
 # ------------------------------------------------------------------------------------------------ tests
@@ -264,7 +270,7 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
     config = small_config(name)
     (project.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
     targets = ["table1.csv", "data.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
-    targets += ["figures/robustness.svg"] if config.preregister else []
+    targets += ["figures/robustness.svg"] if grid_of(config) else []
     project.snakemake(
         *(f"{RESULTS}/{target}" for target in targets),
         *("--configfile", *overlays, "small.yaml"),
