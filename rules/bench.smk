@@ -35,7 +35,7 @@ rule timings:
 rule bench_corpus:
     """The corpus pipeline beside other ways to do it."""
     input:
-        raw=of_all_shards(rules.download.output.documents),
+        raw=all_shards(rules.download.output.documents),
         model=f"{R}/models/base",
         benchmarks=rules.fetch_benchmarks.output.benchmarks,
         config=rules.merged_config.output.merged,

@@ -90,8 +90,7 @@ PROJECT_FILES = set()
 
 class Untracked:
     """A param that Snakemake doesn't compare, since it isn't text: where something lies, or how a job is done.
-    Another interpreter or another place of the clone reruns nothing. Of a function, what it returns when the
-    job starts."""
+    Another interpreter or another place of the clone reruns nothing. A function is called when the job starts."""
 
     def __init__(self, value):
         self.value = value
@@ -131,7 +130,7 @@ def shards_of(corpora, pattern):
     ]
 
 
-def of_all_shards(pattern):
+def all_shards(pattern):
     """An input: such a file of every shard. As a function: every job parses the rules, and few need the list."""
     return lambda wildcards: shards_of(CORPORA, pattern)
 
@@ -183,8 +182,7 @@ def local_files(corpus):
 
 
 def shard_files(wildcards):
-    """The files on this disk that a shard is made from: those dealt out to it. All, where addresses are dealt out
-    with them, and of any other source."""
+    """The files on this disk that a shard is made from: its share of own files; all, where addresses are among them."""
     source, files = cfg.corpora[wildcards.corpus], local_files(wildcards.corpus)
     if source.source != "local" or "://" in "".join(source.files):
         return files

@@ -18,7 +18,7 @@ if workflow.is_main_process and "compare" in sys.argv and not FROZEN:
 rule freeze:
     """Keep the released models with their scores as release.name; later results don't change it."""
     input:
-        released=to_freeze,
+        released=released_models,
         tables=[
             rules.merged_config.output.merged,
             rules.base_model.output.report,

@@ -146,7 +146,7 @@ rule filter_documents:
         text_column=lambda wildcards: text_column(wildcards.corpus),
         conversations=lambda wildcards: cfg.corpora[wildcards.corpus].conversations,
         where=lambda wildcards: where_of(wildcards.corpus),
-        filters=cfg.filters.of_documents,
+        filters=cfg.filters.document_filters,
         normalize=cfg.deduplicate.normalize,
     shell:
         STAGE
@@ -155,9 +155,9 @@ rule filter_documents:
 rule deduplicate:
     """Exact duplicates over all corpora."""
     input:
-        documents=of_all_shards(rules.filter_documents.output.documents),
-        drops=of_all_shards(rules.filter_documents.output.drops),
-        examples=of_all_shards(rules.filter_documents.output.examples),
+        documents=all_shards(rules.filter_documents.output.documents),
+        drops=all_shards(rules.filter_documents.output.drops),
+        examples=all_shards(rules.filter_documents.output.examples),
     output:
         keep=directory(expand(f"{R}/corpora/{{corpus}}/deduplicated", corpus=CORPORA)),
         table=f"{R}/corpora/duplicates.csv",
@@ -196,9 +196,9 @@ rule minhash:
 rule near_duplicates:
     """Near-duplicates over all corpora, where configured."""
     input:
-        documents=of_all_shards(rules.filter_documents.output.documents),
+        documents=all_shards(rules.filter_documents.output.documents),
         unique=rules.deduplicate.output.keep,
-        signatures=of_all_shards(rules.minhash.output.signatures),
+        signatures=all_shards(rules.minhash.output.signatures),
     output:
         keep=directory(expand(f"{R}/corpora/{{corpus}}/near_deduplicated", corpus=CORPORA)),
         table=f"{R}/corpora/near_duplicates.csv",

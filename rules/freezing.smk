@@ -25,7 +25,7 @@ def why_not_frozen():
     return ""
 
 
-def to_freeze(wildcards):
+def released_models(wildcards):
     """The models of a release."""
     if problem := why_not_frozen():
         raise WorkflowError(problem)

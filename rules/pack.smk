@@ -134,11 +134,11 @@ checkpoint pack:
 rule drop_report:
     """What each rule dropped, with examples to read."""
     input:
-        drops=of_all_shards(rules.filter_documents.output.drops),
-        examples=of_all_shards(rules.filter_documents.output.examples),
-        contamination=of_all_shards(rules.decontaminate.output.report),
-        token_drops=of_all_shards(rules.tokenize_documents.output.drops),
-        token_examples=of_all_shards(rules.tokenize_documents.output.examples),
+        drops=all_shards(rules.filter_documents.output.drops),
+        examples=all_shards(rules.filter_documents.output.examples),
+        contamination=all_shards(rules.decontaminate.output.report),
+        token_drops=all_shards(rules.tokenize_documents.output.drops),
+        token_examples=all_shards(rules.tokenize_documents.output.examples),
         overlap=rules.held_out_overlap.output.report,
         overlap_table=rules.held_out_overlap.output.table,
     output:
@@ -193,7 +193,7 @@ rule corpus_statistics:
         drops=rules.drop_report.input.drops,
         contamination=rules.drop_report.input.contamination,
         token_drops=rules.drop_report.input.token_drops,
-        qualities=of_all_shards(rules.tokenize_documents.output.quality),
+        qualities=all_shards(rules.tokenize_documents.output.quality),
         duplicates=[
             rules.deduplicate.output.table,
             *([rules.near_duplicates.output.table] if cfg.deduplicate.near else []),

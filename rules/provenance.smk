@@ -15,7 +15,7 @@ rule provenance:
         config=rules.merged_config.output.merged,
         base=rules.base_model.output.report,
         benchmarks=rules.fetch_benchmarks.output.manifest,
-        manifests=of_all_shards(rules.download.output.manifest),
+        manifests=all_shards(rules.download.output.manifest),
         packed=expand(rules.pack.output.packed, mixture=USED_MIXTURES),
         summaries=expand(rules.train.output.summary, run=cfg.trained_runs),
         citation=project_file("CITATION.cff"),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cpt.command import run
 from cpt.corpus.quality import QualityHistogram
-from cpt.corpus.shards import by_corpus
+from cpt.corpus.shards import corpus_files
 from cpt.corpus.statistics import Row, rows_of
 from cpt.files import read_json, write_text
 
@@ -36,7 +36,7 @@ def corpus_statistics(
     """
     taken_out = read_json(overlap) if overlap else None
     ledgers = [read_json(folder / "ledger.json") for folder in packed]
-    files = by_corpus(corpora, drops, contamination, token_drops, qualities)
+    files = corpus_files(corpora, drops, contamination, token_drops, qualities)
     lines = [",".join(Row._fields)]
     bins = ["corpus,measure,from,to,documents"]
     for corpus, (*tables, histograms) in files.items():

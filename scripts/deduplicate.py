@@ -9,7 +9,7 @@ from cpt.corpus.documents import open_parquet
 from cpt.corpus.drops import read_examples, read_tables, warnings_of
 from cpt.corpus.duplicates import first_of_equals
 from cpt.corpus.keep_lists import write_keep_lists
-from cpt.corpus.shards import by_corpus
+from cpt.corpus.shards import corpus_files
 from cpt.files import scratch
 
 
@@ -38,7 +38,7 @@ def deduplicate(
         examples: documents that the filters dropped (.jsonl).
         warn_share: the config's `filters.warn_share`.
     """
-    for corpus, (tables, dropped) in by_corpus(corpora, drops, examples).items() if drops else ():
+    for corpus, (tables, dropped) in corpus_files(corpora, drops, examples).items() if drops else ():
         shown = [entry for path in dropped for entry in read_examples(path)]
         for line in warnings_of(corpus, read_tables(tables), shown, warn_share):
             logging.warning("%s", line)

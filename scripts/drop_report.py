@@ -13,7 +13,7 @@ from cpt.corpus.drops import (
     sections_of,
     warnings_of,
 )
-from cpt.corpus.shards import by_corpus
+from cpt.corpus.shards import corpus_files
 from cpt.files import read_json, write_text
 
 
@@ -45,7 +45,7 @@ def drop_report(
         page: the report (.md) to write.
         warnings: rules that dropped more than that, and overlap, a line each (.txt), to write.
     """
-    files = by_corpus(corpora, drops, examples, contamination, token_drops, token_examples)
+    files = corpus_files(corpora, drops, examples, contamination, token_drops, token_examples)
     sections, said = ["# What was dropped, and why\n"], []
     with open(overlap_table, newline="", encoding="utf-8") as file:
         worst = list(itertools.islice(csv.DictReader(file), EXAMPLES))

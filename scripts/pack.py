@@ -4,7 +4,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.config_sections import Packing
 from cpt.corpus.packing import Mixture, allow_open_files
-from cpt.corpus.shards import by_corpus
+from cpt.corpus.shards import corpus_files
 from cpt.corpus.stream import TokenSource
 from cpt.files import atomic, write_json
 from cpt.provenance import provenance
@@ -40,7 +40,7 @@ def pack(
     """
     allow_open_files(4 * len(tokens) + 100)
     mask_of = {mask.with_suffix(".tokens"): mask for mask in masks}
-    files = by_corpus(shards, tokens, ends, manifests)
+    files = corpus_files(shards, tokens, ends, manifests)
     sources = [
         TokenSource(corpus, *files[corpus], [mask_of[path] for path in files[corpus][0] if path in mask_of])
         for corpus, share in shares.items()

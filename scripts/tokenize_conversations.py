@@ -10,6 +10,7 @@ from cpt.corpus.answers import ConversationTokenizer
 from cpt.corpus.conversation_tokens import ConversationTokenization
 from cpt.corpus.documents import HELD_OUT_SCHEMA, load_keep, row_writer
 from cpt.corpus.tokenization import kept_batches
+from cpt.corpus.tokens import tokenizer_facts
 from cpt.files import atomic, write_json
 from cpt.progress import Progress
 from cpt.provenance import provenance
@@ -68,11 +69,7 @@ def tokenize_conversations(
         "tokens": done.tokens,
         "answer_tokens": done.answer_tokens,
         "bytes": done.table.counts["kept"][1],
-        "dtype": tokenizer.dtype.name,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer_sha256": tokenizer.sha256,
+        **tokenizer_facts(tokenizer),
         "held_out_documents": done.table.counts["held_out"][0],
         "sha256": done.digest.hexdigest(),
         "mask_sha256": done.mask_digest.hexdigest(),

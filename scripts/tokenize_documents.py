@@ -9,7 +9,7 @@ from cpt.command import run
 from cpt.config_sections import HeldOut, TokenQualityFilter
 from cpt.corpus.documents import HELD_OUT_SCHEMA, load_keep, row_writer
 from cpt.corpus.tokenization import Tokenization, kept_batches, kept_texts
-from cpt.corpus.tokens import ModelTokenizer
+from cpt.corpus.tokens import ModelTokenizer, tokenizer_facts
 from cpt.files import atomic, write_json
 from cpt.progress import Progress
 from cpt.provenance import provenance
@@ -70,11 +70,7 @@ def tokenize_documents(
         "documents": len(done.ends),
         "tokens": done.tokens,
         "bytes": done.table.counts["kept"][1],
-        "dtype": tokenizer.dtype.name,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer_sha256": tokenizer.sha256,
+        **tokenizer_facts(tokenizer),
         "held_out_documents": done.table.counts["held_out"][0],
         "sha256": done.digest.hexdigest(),
         # Which encoder was used says nothing about the tokens, so it is among what may differ.

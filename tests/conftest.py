@@ -1,13 +1,19 @@
 """How the tests are dealt out over processes: a file stays together, and the longest go first."""
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Hundreds of processes are started, and each would compile the modules that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.
 TOGETHER = ("workflow", "slurm")
+# Files of the last folder, train, that take longest: begun last, they would keep one process busy alone.
+LONG = ("engines", "pretended_gpu", "kills", "gpu_kernels", "compile")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +42,15 @@ def group(nodeid: str) -> str:
     return next((folder for folder in TOGETHER if f"/{folder}/" in file), file)
 
 
+def turn(place: str) -> int:
+    """When a group's turn comes."""
+    if place in TOGETHER:
+        return 0
+    if "/train/" not in place:
+        return 1
+    return 2 if place.endswith(tuple(f"_train_{name}.py" for name in LONG)) else 3
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
     # pytest-xdist's own groups (--dist loadgroup) don't reach its scheduler under pytest 9.2.
     return ByGroup(config, log)
@@ -47,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="one of the long ones on Slurm: make test-slurm"))
         if "experiments" in item.keywords and not config.getoption("--experiments"):
             item.add_marker(pytest.mark.skip(reason="one of the long ones: make test-experiments"))
-    items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)  # stable: all else as collected
+    items.sort(key=lambda item: turn(group(item.nodeid)))  # stable: all else as collected
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -290,7 +290,7 @@ class Filters(DocumentFilters):
         return with_preset(given)
 
     @property
-    def of_documents(self) -> DocumentFilters:
+    def document_filters(self) -> DocumentFilters:
         """Those that need no tokenizer."""
         return DocumentFilters(**{name: getattr(self, name) for name in DocumentFilters.model_fields})
 

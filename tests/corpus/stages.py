@@ -91,7 +91,7 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         part = {"corpus": corpus, "source": source, "shard": int(shard), "shards": corpora[corpus]}
         add("download", {**part, "files": own}, documents=raw, manifest=raw.with_suffix(".json"))
         settings = {"text_column": "text", "where": {}, "normalize": "whitespace"}
-        settings["filters"] = rules.of_documents
+        settings["filters"] = rules.document_filters
         names = {"documents": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
         add("filter_documents", {"raw": raw, **settings}, **files(documents.with_suffix(""), names))
     documents = over("filtered", ".parquet")

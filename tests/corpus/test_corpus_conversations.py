@@ -273,7 +273,7 @@ def test_from_rows_to_masks(tmp_path, filters):
     with row_writer(tmp_path / "raw.parquet", RAW_SCHEMA) as rows:
         for number, messages in enumerate([*good, *bad]):
             rows.add(f"chat.jsonl:{number}", as_text(messages), "chat.jsonl")
-    rules = Filters.model_validate(filters).of_documents
+    rules = Filters.model_validate(filters).document_filters
     names = {"documents": ".parquet", "drops": ".f.csv", "examples": ".f.jsonl"}
     paths = {name: Path(f"{stem}{ending}") for name, ending in names.items()}
     filter_documents(tmp_path / "raw.parquet", "text", {}, rules, "whitespace", **paths, conversations=True)

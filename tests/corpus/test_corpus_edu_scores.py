@@ -76,7 +76,7 @@ def test_where_keeps_documents_of_a_score(save_table, tmp_path, filters):
     np.save(tmp_path / "scores.npy", scores)
     where = {"edu_score": ColumnBounds(minimum=3), "stars": ColumnBounds(minimum=1)}
     paths = {key: tmp_path / key for key in ("documents", "drops", "examples")}
-    settings = Filters.model_validate(filters).of_documents
+    settings = Filters.model_validate(filters).document_filters
     filter_documents(raw, "text", where, settings, "none", **paths, scores=[tmp_path / "scores.npy"])
     assert pq.read_table(paths["documents"])["row"].to_pylist() == [0]
     dropped = [json.loads(line) for line in paths["examples"].read_text().splitlines()]

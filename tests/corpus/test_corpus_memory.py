@@ -52,7 +52,7 @@ def test_filter(save_table, tmp_path, filters, make, megabytes):
         raw=raw,
         text_column="text",
         where={},
-        filters=Filters.model_validate(filters).of_documents,
+        filters=Filters.model_validate(filters).document_filters,
         normalize="whitespace",
         **{name: tmp_path / name for name in ("documents", "drops", "examples")},
     )

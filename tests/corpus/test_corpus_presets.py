@@ -73,7 +73,7 @@ def test_a_manual_passes_as_reference_and_own_keys_lie_over_the_preset():
         web, manual = (getattr(section.repetition, key) for section in (config_with(), reference))
         assert all(manual[n] > web[n] for n in web) if isinstance(web, dict) else manual > web
     # What a stage is handed is taken as it is.
-    assert DocumentFilters.model_validate(plain(own.of_documents)) == own.of_documents
+    assert DocumentFilters.model_validate(plain(own.document_filters)) == own.document_filters
     with pytest.raises(UserError, match=r"filters\.preset: input should be 'web' or 'reference'"):
         config_with(preset="book")
 

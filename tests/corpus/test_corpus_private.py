@@ -191,7 +191,7 @@ def run(save_table, folder: Path, filters: dict, texts: list[str], **how) -> dic
     raw = save_table(folder / "raw.parquet", {"text": texts, "id": [f"n{i}" for i in range(len(texts))]})
     chosen = Filters.model_validate({**filters, "private": Private(**how) if how else None})
     paths = {name: folder / name for name in ("documents", "drops", "examples")}
-    filter_documents(raw, "text", {}, chosen.of_documents, "none", **paths)
+    filter_documents(raw, "text", {}, chosen.document_filters, "none", **paths)
     return paths
 
 

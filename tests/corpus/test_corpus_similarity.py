@@ -101,7 +101,7 @@ def test_where_keeps_documents_like_those_of_the_other_corpus(learnt, save_table
     for name, bounds in (("like", {"minimum": 0.5}), ("unlike", {"maximum": 0.5})):
         where = {"similarity": ColumnBounds(**bounds)}
         paths = {key: tmp_path / name / key for key in ("documents", "drops", "examples")}
-        settings = Filters.model_validate(filters).of_documents
+        settings = Filters.model_validate(filters).document_filters
         filter_documents(raw, "text", where, settings, "none", **paths, similarity=[learnt["model"]])
         rows[name] = pq.read_table(paths["documents"])["row"].to_pylist()
     assert rows == {"like": [0, 3], "unlike": [1, 2]}

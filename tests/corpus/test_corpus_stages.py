@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from stages import Forked, Stage, content, run_all, stages_of, write_sources
 
-RANDOM_KILLS = 8  # per stage
+RANDOM_KILLS = 4  # per stage
 # What each stage reads.
 INPUTS = {
     "download": ["sources/two-0.parquet"],

@@ -175,7 +175,7 @@ def theirs(model: HFLM, columns: list[Column], own: Path | None = None) -> dict[
     options = {"task_manager": manager, "bootstrap_iters": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISABLE_MULTIPROC", "1")
-        # It describes the machine at length, by a dozen programs.
+        # It would describe the machine each time, by a dozen programs; `pip list` waits for the network.
         patch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
         return {
             column.name: lm_eval.simple_evaluate(

@@ -17,8 +17,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason=f"NOT TESTED: {pretended_gpu.NEEDS_NO_CUDA}")
-def test_scores_are_those_of_the_cpu(tmp_path):
-    environment = pretended_gpu.environment(tmp_path)
+def test_scores_are_those_of_the_cpu(tmp_path_factory):
+    folder = pretended_gpu.common_folder(tmp_path_factory.getbasetemp())
+    environment = pretended_gpu.environment(folder)
     environment = {key: value for key, value in environment.items() if not key.startswith("PYTEST_")}
     tests = [str(HERE / f"test_evaluate_{name}.py") for name in ("scorer", "bits")]
     # Of tests that differ in sizes alone, one is enough here.

@@ -2,47 +2,20 @@
 
 import numpy as np
 import pytest
-import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from tests import long_ropes
+from transformers import PreTrainedModel
 
 from cpt.evaluate.bits import bits_per_byte
 from cpt.evaluate.scorer import Scorer
 from cpt.token_windows import HeldOut
 
 CONTEXT, ORIGINAL = 160, 40
-FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 3.0, 9.0, 20.0]}
-BEFORE = {"original_max_position_embeddings": ORIGINAL}
-ROPES = {
-    "longrope": FACTORS | BEFORE,
-    "dynamic": {"factor": 4.0},  # changes beyond the context alone
-    "yarn": {"factor": 4.0} | BEFORE,
-    "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0} | BEFORE,
-    "linear": {"factor": 4.0},
-}
-KINDS = [("phi3", "longrope"), *(("llama", rope) for rope in ROPES)]
+KINDS = [*long_ropes.KINDS, *long_ropes.OF_NO_LENGTH]
 
 
 def random_model(kind: str, rope: str) -> PreTrainedModel:
-    """With heads of 8 and opinions that depend on positions."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_hidden_layers=2,
-        max_position_embeddings=CONTEXT,
-        rope_parameters={"rope_type": rope, "rope_theta": 100.0, **ROPES[rope]},
-        pad_token_id=0,
-        **({"original_max_position_embeddings": ORIGINAL} if kind == "phi3" else {}),
-    )
-    model = AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        parameter.data.mul_(6)
-    return model
+    return long_ropes.random_model(kind, rope, 256, CONTEXT, ORIGINAL).eval()
 
 
 def requests() -> list[tuple[tuple[str, str], list[int], list[int]]]:

@@ -5,10 +5,16 @@ import subprocess
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 NEEDS_NO_CUDA = "a GPU that isn't there needs a PyTorch built without CUDA (docs/gpu-counted.md)"
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parents[1] / "scripts"
+
+
+def common_folder(base: Path) -> Path:
+    """Of a test run whose processes have their temporary files in folders such as `base`."""
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def environment(folder: Path, values: bool = True, size: int = 80 * 10**9) -> dict[str, str]:
@@ -22,11 +28,12 @@ def environment(folder: Path, values: bool = True, size: int = 80 * 10**9) -> di
     Raises subprocess.CalledProcessError if the library can't be compiled; the compiler says why.
     """
     installed, library = Path(torch.__file__).parent, folder / "accelerator.so"
-    if not library.exists():
-        command = [os.environ.get("CXX", "c++"), "-std=c++20", "-fPIC", "-shared"]
-        command += [str(HERE / "accelerator.cpp"), "-o", str(library), f"-I{installed / 'include'}"]
-        command += [f"-L{installed / 'lib'}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{installed / 'lib'}"]
-        subprocess.run(command, check=True)
+    with FileLock(folder / "accelerator.lock"):  # compiled once, for ten seconds
+        if not library.exists():
+            command = [os.environ.get("CXX", "c++"), "-std=c++20", "-fPIC", "-shared"]
+            command += [str(HERE / "accelerator.cpp"), "-o", str(library), f"-I{installed / 'include'}"]
+            command += [f"-L{installed / 'lib'}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{installed / 'lib'}"]
+            subprocess.run(command, check=True)
     return os.environ | {
         "LD_PRELOAD": str(library),
         "PYTHONPATH": f"{HERE}{os.pathsep}{SCRIPTS}",

@@ -110,7 +110,7 @@ def test_a_curve_is_compared_with_where_its_chain_began() -> None:
     alone = curves_of({"second": runs["second"]}, {"second": "first"}, 0)  # the first one wasn't measured
     assert alone["second"]["math"].changes[0, 0] == 0
     with pytest.raises(
-        UserError, match="measured on 8 documents of 80 bytes, but .* on 9 of 90; measure both on"
+        UserError, match=r"measured on 8 documents of 80 bytes, but .* on 9 of 90; measure both on"
     ):
         runs["second"] = Measured(np.array([0, 8]), {"math": [losses_of(4.1, 8), losses_of(3.0, 8)]})
         curves_of(runs, {"first": "first", "second": "first"}, 0)

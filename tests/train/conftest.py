@@ -90,7 +90,7 @@ def gpu(tmp_path_factory) -> Callable[..., dict[str, str]] | None:
     """The environment of a GPU that isn't there: gpu(size=bytes of its memory). None with CUDA."""
     if torch.version.cuda is not None:
         return None
-    folder = tmp_path_factory.mktemp("pretended_gpu")
+    folder = pretended_gpu.common_folder(tmp_path_factory.getbasetemp())
     return lambda **options: pretended_gpu.environment(folder, **options) | {"OMP_NUM_THREADS": "1"}
 
 

@@ -28,11 +28,17 @@ from cpt.train.plain_engine import PlainEngine
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> str:
+    """A folder for what is compiled: empty at first, as the compiler's headers take seconds once."""
+    return str(tmp_path_factory.mktemp("compiled"))
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bf16", 5e-3)])
 def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
-    precision, tolerance, model_folder, monkeypatch, tmp_path
+    precision, tolerance, model_folder, monkeypatch, cache
 ):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
     monkeypatch.setattr(losses_module, "LOGIT_ROWS", {"cpu": 50})  # 126 targets in three pieces, one smaller
     monkeypatch.setattr(losses_module, "SOFTMAX_ROWS", 50)  # in bfloat16 the same
     torch.compiler.reset()
@@ -62,9 +68,9 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
     assert counters["stats"]["unique_graphs"] == (3 if precision == "float32" else 2)
 
 
-def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path):
+def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cache):
     """Engine fsdp, in a process group of one, with gradient checkpointing."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
     torch.compiler.reset()
     counters.clear()
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))

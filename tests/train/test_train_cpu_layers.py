@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cpt.config_runs import Train
 from cpt.train import blocks
 from cpt.train.cpu_layers import CpuLayer, use_cpu_layers
-from cpt.train.losses import LossModel
+from cpt.train.losses import LossModel, TiedEmbedding, add_up_tied_gradients
 from cpt.train.plain_engine import PlainEngine
 
 BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
@@ -113,3 +113,23 @@ def test_other_layers_stay_as_they_are(changes):
     model = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, **changes))
     assert not use_cpu_layers(model)
     assert not any(isinstance(module, CpuLayer) for module in model.modules())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_embeddings_add_their_gradient_to_the_heads(tied):
+    """Over two micro-batches, gradients are those that PyTorch adds up from two matrices."""
+    config = LlamaConfig(**SIZES, num_attention_heads=6, tie_word_embeddings=tied)
+    expected = LossModel(LlamaForCausalLM(config), False)
+    found = LossModel(copy.deepcopy(expected.model), False)
+    add_up_tied_gradients(found)
+    assert (type(found.model.get_input_embeddings()) is TiedEmbedding) == tied
+    for model in (expected, found):
+        for seed in (1, 2):
+            ids = torch.randint(0, config.vocab_size, (2, 20), generator=torch.Generator().manual_seed(seed))
+            (model(ids, None, torch.ones(2, 19)) / 38).backward()
+    for (name, theirs), (_, ours) in zip(
+        expected.model.named_parameters(), found.model.named_parameters(), strict=True
+    ):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-7), name
+    with torch.no_grad():
+        assert torch.equal(found(ids, None, torch.ones(2, 19)), expected(ids, None, torch.ones(2, 19)))

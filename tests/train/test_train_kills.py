@@ -1,7 +1,7 @@
 """Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
 
 Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. Each test goes on until a number of kills ended a running process: 51 together.
+random delay. Each test goes on until a number of kills ended a running process: 38 together.
 """
 
 import itertools
@@ -70,7 +70,7 @@ def test_killed_at_random_steps(seed, victim, undisturbed):
         target = run.last_step + draw.randint(1, 3)
         return kill(run, lambda: run.last_step >= target, draw.uniform(0, 0.01))
 
-    repeat(12, attempt)
+    repeat(8, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
@@ -82,7 +82,7 @@ def test_killed_while_a_checkpoint_is_written(victim, undisturbed):
         hit = kill(run, lambda: being_written(run, "step-") >= least)
         return hit and being_written(run, "step-") > 0  # else it had just been renamed
 
-    repeat(9, attempt)
+    repeat(6, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 
@@ -96,7 +96,7 @@ def test_killed_while_loading(victim, undisturbed):
         hit = kill(run, lambda: (run.folder / "log").exists(), draw.uniform(0, 0.06))
         return hit and run.last_step <= reached
 
-    repeat(7, attempt)
+    repeat(5, attempt)
     assert_as_undisturbed(run, undisturbed)
 
 

@@ -3,44 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tests import long_ropes
+from tests.long_ropes import KINDS
 
 from cpt.token_windows import HeldOut
 from cpt.train.losses import LossModel
 from cpt.train.validation import HeldOutLosses
 
 ORIGINAL, LENGTH = 24, 64
-FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 3.0, 9.0, 20.0]}
-ROPES = {
-    "longrope": FACTORS | {"original_max_position_embeddings": ORIGINAL},
-    "dynamic": {"factor": 4.0},  # changes beyond the context alone
-    "yarn": {"factor": 4.0, "original_max_position_embeddings": ORIGINAL},
-}
-KINDS = [("phi3", "longrope"), *(("llama", rope) for rope in ROPES)]
 # Documents of two rows: one longer than the original length beside short ones, and short ones alone.
 DOCUMENTS = [[40, 14, 10], [ORIGINAL, 20, 1, 19]]
 
 
 def random_model(kind: str, rope: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=99,
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_hidden_layers=2,
-        max_position_embeddings=LENGTH,
-        rope_parameters={"rope_type": rope, "rope_theta": 100.0, **ROPES[rope]},
-        pad_token_id=0,
-        **({"original_max_position_embeddings": ORIGINAL} if kind == "phi3" else {}),
-    )
-    model = AutoModelForCausalLM.from_config(config).train()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(6)
-    return model
+    return long_ropes.random_model(kind, rope, 99, LENGTH, ORIGINAL).train()
 
 
 def alone(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:

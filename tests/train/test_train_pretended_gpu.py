@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from forked import kill_after
+from forked import Session, kill_after
 from one_training import without_cuda
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -58,11 +58,13 @@ def test_preflight_tries_it(on_gpu, tmp_path):
     ],
 )
 def test_losses_are_those_of_the_cpu(training, on_gpu, packed_documents, changes):
-    expected = training("cpu", packed_documents, **changes).finish().metrics
+    expected = training("cpu", packed_documents, **changes)
+    with Session(expected) as session:
+        session.finish()
     run = training("gpu", packed_documents, **changes)
     on_gpu(run)
-    np.testing.assert_allclose(run.metrics.loss, expected.loss, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(run.metrics.gradient_norm, expected.gradient_norm, rtol=1e-4)
+    np.testing.assert_allclose(run.metrics.loss, expected.metrics.loss, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(run.metrics.gradient_norm, expected.metrics.gradient_norm, rtol=1e-4)
     assert run.metrics.model_flops_utilization.notna().all() and (run.metrics.peak_memory_mb > 0).all()
 
 
@@ -82,7 +84,8 @@ def test_bf16_with_documents_apart_without_a_mask(training, on_gpu, packed_docum
     expected, run = training("cpu", packed_documents, **settings), training("gpu", packed_documents)
     expected.model = run.model = tmp_path / "model"
     run.changed(precision="bf16", **settings)
-    expected.finish()
+    with Session(expected) as session:
+        session.finish()
     on_gpu(run)
     difference = np.abs(run.metrics.loss - expected.metrics.loss).max()
     assert 1e-5 < difference < 5e-3

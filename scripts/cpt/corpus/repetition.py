@@ -155,34 +155,6 @@ def ngram_characters(
 
 
 @njit(cache=True)
-def _find_equal(words, n, count, positions, ngrams, compared, table, first, occurrences):
-    """Fill `first` and `occurrences` of the n-grams at the first `count` positions, by a table of hashes."""
-    mask = np.uint64(len(table)) - ONE
-    for number in range(count):
-        ngram, end = ngrams[number], positions[number] + n
-        key = np.uint64(ngram)
-        for back in range(ONE, compared + ONE):
-            key = (key * START ^ words[end - back]) * STEP
-        slot = key >> np.uint64(32) & mask
-        first[number], occurrences[number] = number, 1
-        while True:
-            if table[slot] == 0:
-                table[slot] = number + ONE
-                break
-            other = table[slot] - ONE
-            if ngrams[other] == ngram:
-                other_end = positions[other] + n
-                back = ONE
-                while back <= compared and words[other_end - back] == words[end - back]:
-                    back += ONE
-                if back > compared:
-                    first[number] = other
-                    occurrences[other] += np.uint32(1)
-                    break
-            slot = slot + ONE & mask
-
-
-@njit(cache=True)
 def _ngram_characters(words, ends, shortest, longest):
     """Both quantities for n from `shortest` to `longest`: int64 [longest + 1] each.
 
@@ -207,7 +179,29 @@ def _ngram_characters(words, ends, shortest, longest):
             count -= ONE
         size = table_size(count)
         table[:size] = 0
-        _find_equal(words, n, count, positions, ngrams, compared, table[:size], first, occurrences)
+        mask = size - ONE
+        for number in range(count):
+            ngram, end = ngrams[number], positions[number] + n
+            key = np.uint64(ngram)
+            for back in range(ONE, compared + ONE):
+                key = (key * START ^ words[end - back]) * STEP
+            slot = key >> np.uint64(32) & mask
+            first[number], occurrences[number] = number, 1
+            while True:
+                if table[slot] == 0:
+                    table[slot] = number + ONE
+                    break
+                other = table[slot] - ONE
+                if ngrams[other] == ngram:
+                    other_end = positions[other] + n
+                    back = ONE
+                    while back <= compared and words[other_end - back] == words[end - back]:
+                        back += ONE
+                    if back > compared:
+                        first[number] = other
+                        occurrences[other] += np.uint32(1)
+                        break
+                slot = slot + ONE & mask
         compared = ONE
         most, where = np.uint32(1), np.uint64(0)
         kept = np.uint64(0)

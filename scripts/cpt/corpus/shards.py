@@ -13,7 +13,7 @@ def names_of(corpora: dict[str, int]) -> list[tuple[str, str]]:
     return [(corpus, f"{number:05d}") for corpus, count in corpora.items() for number in range(count)]
 
 
-def by_corpus(corpora: dict[str, int], *lists: Sequence[Item]) -> dict[str, list[list[Item]]]:
+def corpus_files(corpora: dict[str, int], *lists: Sequence[Item]) -> dict[str, list[list[Item]]]:
     """Lists over corpora and shards, divided: for each corpus, the entries of its shards in each list."""
     divided: dict[str, list[list[Item]]] = {corpus: [[] for _ in lists] for corpus in corpora}
     for number, entries in enumerate(lists):

@@ -69,13 +69,7 @@ def rows_of(
     apart = {"held_out": tokenized.pop("held_out"), "kept": tokenized.pop("kept")}
     rows += [Row(corpus, "token_quality", rule, "", *counts, None) for rule, counts in tokenized.items()]
     rows += [Row(corpus, stage, "", "", *counts, None) for stage, counts in apart.items()]
-    for unit in ("documents", "bytes"):
-        whole, parts = getattr(raw, unit), sum(getattr(row, unit) for row in rows)
-        if whole != parts:
-            raise UserError(
-                f"corpus {corpus}: {whole} {unit} were read, but the stages' tables account for {parts}; "
-                f"delete {drops[0].parents[1]} and run again"
-            )
+    _require_sums(raw, rows, drops[0].parents[1])
     position = next(number for number, row in enumerate(rows) if row.stage == "contaminated")
     rows.insert(position, early("contaminated", "found", *found))
     yield raw
@@ -85,6 +79,17 @@ def rows_of(
     for ledger in ledgers:
         if corpus in ledger["sources"]:
             yield from _packed(corpus, ledger["mixture"], ledger["sources"][corpus], rows[-1].tokens)
+
+
+def _require_sums(raw: Row, rows: list[Row], folder: Path) -> None:
+    """Raises UserError, which names the corpus's folder, unless `rows` account for all that was read."""
+    for unit in ("documents", "bytes"):
+        whole, parts = getattr(raw, unit), sum(getattr(row, unit) for row in rows)
+        if whole != parts:
+            raise UserError(
+                f"corpus {raw.corpus}: {whole} {unit} were read, but the stages' tables account for {parts}; "
+                f"delete {folder} and run again"
+            )
 
 
 def _packed(corpus: str, mixture: str, entry: dict[str, Any], kept: int | None) -> Iterator[Row]:

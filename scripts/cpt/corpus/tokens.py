@@ -168,6 +168,17 @@ class ModelTokenizer:
         return ids.astype(self.dtype)
 
 
+def tokenizer_facts(tokenizer: ModelTokenizer) -> dict[str, Any]:
+    """What the manifest of a token shard says of the tokenizer; packing needs it to be the same for all."""
+    return {
+        "dtype": tokenizer.dtype.name,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_sha256": tokenizer.sha256,
+    }
+
+
 def _beginning(texts: Iterable[str]) -> list[str]:
     """The first texts, `SAMPLE_CHARACTERS` characters in all."""
     found, left = [], SAMPLE_CHARACTERS

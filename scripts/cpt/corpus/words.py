@@ -201,7 +201,7 @@ def hash_words_in_parts(
 
 @njit(cache=True)
 def _read_word(data, classes, punctuation, place, code, width):
-    """Hash of the word at `place`, whose first character is `code`; its characters, and the position after it."""
+    """Hash of the word at `place`, which begins with `code`; its characters, and the position after it."""
     length, kind = np.uint64(len(data)), classes[code]
     value, packed = START, ONE
     end = place + width
@@ -275,8 +275,8 @@ def _hash_words(data, classes, punctuation, position, limit):
             continue
         if words == limit:
             break
-        hashes[words], size, place = _read_word(data, classes, punctuation, place, code, width)
-        characters += size
+        hashes[words], read, place = _read_word(data, classes, punctuation, place, code, width)
+        characters += read
         words += 1
         ends[words] = characters
     return hashes[:words], ends[: words + 1], np.int64(place)

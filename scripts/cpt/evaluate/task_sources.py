@@ -91,17 +91,17 @@ def _repository_of(address: str) -> str:
 def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
     """The arguments of `datasets` with every file on the hub at a commit."""
 
-    def at_commit(files: Any) -> Any:
+    def pin(files: Any) -> Any:
         if isinstance(files, dict):
-            return {split: at_commit(inner) for split, inner in files.items()}
+            return {split: pin(inner) for split, inner in files.items()}
         if isinstance(files, list):
-            return [at_commit(inner) for inner in files]
+            return [pin(inner) for inner in files]
         repository = _repository_of(files) if files.startswith(HUB_FILES) else ""
         path = files.removeprefix(HUB_FILES).split("/", 2)[-1]
         return f"{HUB_FILES}{repository}@{commit}/{path}" if repository else files
 
     files = arguments.get("data_files")
-    return arguments if files is None else {**arguments, "data_files": at_commit(files)}
+    return arguments if files is None else {**arguments, "data_files": pin(files)}
 
 
 def any_split(leaf: ConfigurableTask) -> bool:

@@ -10,7 +10,7 @@ from cpt.errors import UserError
 from cpt.files import atomic
 from cpt.train import checkpoints
 from cpt.train.checkpoints import TensorsByName
-from cpt.train.moments import in_form
+from cpt.train.moments import converted
 from cpt.train.results import save_model
 
 OPTIMIZER = Path("training_state") / "optimizer.safetensors"  # in the model's folder
@@ -34,7 +34,7 @@ def load_optimizer(model_folder: Path, form: str) -> tuple[TensorsByName, int]:
         )
     with safe_open(path, "pt") as file:
         moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return in_form(moments, form), int(file.metadata()["updates"])
+        return converted(moments, form), int(file.metadata()["updates"])
 
 
 def point_folder(model_folder: Path, point: int) -> Path:

@@ -19,7 +19,7 @@ from cpt.train.softmax import Softmax, softmax
 
 ADDED_ROWS = 4096
 # As LOGIT_ROWS, of logits in bfloat16 on a CPU, and of their float32 softmax.
-SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 64
+SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 32
 
 
 class LossModel(nn.Module):
@@ -122,6 +122,7 @@ class HeadLoss(nn.Module):
         super().__init__()
         self.weight, self.bias = head.weight, head.bias
         self.softmax = softmax
+        self.gradient: list[torch.Tensor] | None = None  # see add_up_tied_gradients
 
     def forward(
         self,
@@ -138,20 +139,18 @@ class HeadLoss(nn.Module):
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
-        if not torch.is_grad_enabled():  # without this, gradients of the head would be computed all the same
-            weight, bias = weight.detach(), None if bias is None else bias.detach()
+        bias = None if self.bias is None else self.bias.to(dtype)
         with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
             hidden = hidden.to(dtype)
             if not torch.is_grad_enabled():
-                return target_losses(hidden, weight, bias, targets) * weights
+                return target_losses(hidden, self.weight, bias, targets) * weights
+            rest = (self.softmax, self.gradient)
             if not selection:
-                return LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, self.softmax)
-            losses = target_losses(hidden, weight, bias, targets)
+                return LinearCrossEntropy.apply(hidden, self.weight, bias, targets, weights, *rest)
+            losses = target_losses(hidden, self.weight, bias, targets)
             chosen = chosen_targets(losses, weights, *selection)
             loss = LinearCrossEntropy.apply(
-                *(hidden.index_select(0, chosen), weight, bias, targets[chosen], weights[chosen]),
-                self.softmax,
+                *(hidden.index_select(0, chosen), self.weight, bias, targets[chosen], weights[chosen], *rest)
             )
             return torch.stack([loss, losses @ weights])
 
@@ -161,7 +160,7 @@ def target_losses(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
     """Loss of each target, float32 [n] in nats: as LinearCrossEntropy, without the sum and gradients."""
-    losses = []
+    losses, weight = [], weight.to(hidden.dtype)
     for start in range(0, len(hidden), LOGIT_ROWS[hidden.device.type]):
         piece = slice(start, start + LOGIT_ROWS[hidden.device.type])
         logits = nn.functional.linear(hidden[piece], weight, bias).float()
@@ -200,12 +199,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         target_weights: torch.Tensor,
         softmax: Softmax,
+        shared: list[torch.Tensor] | None,
     ) -> torch.Tensor:
-        """hidden [n, width], weight [vocabulary, width] and bias [vocabulary] of one dtype; float32 out.
+        """hidden [n, width] and bias [vocabulary] of one dtype, which weight [vocabulary, width] is cast to;
+        float32 out.
 
-        Softmax, loss and the sum of the gradients over the pieces are float32.
+        Softmax, loss and the sum of the gradients over the pieces are float32. The backward pass leaves the
+        weights' gradient in `shared`, if there is one.
         """
         wanted = ctx.needs_input_grad
+        ctx.dtype, ctx.shared, weight = weight.dtype, shared, weight.to(hidden.dtype)
         kind, short = hidden.device.type, weight.dtype != torch.float32
         at_once = LOGIT_ROWS[kind]
         if short and kind == "cpu":
@@ -252,4 +255,51 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, loss_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scale what the forward pass computed; can be called once."""
         gradients, ctx.gradients = ctx.gradients, None
-        return *(None if g is None else g.mul_(loss_gradient) for g in gradients), *[None] * 3
+        of_hidden, of_weight, of_bias = (None if g is None else g.mul_(loss_gradient) for g in gradients)
+        if of_weight is not None:
+            of_weight = of_weight.to(ctx.dtype)
+            if ctx.shared is not None:
+                ctx.shared[:] = [of_weight]
+        return of_hidden, of_weight, of_bias, *[None] * 4
+
+
+def add_up_tied_gradients(loss_model: LossModel) -> None:
+    """Let embeddings that share the head's matrix add their gradient to the head's.
+
+    PyTorch makes a second gradient as large as the matrix, mostly zeros: a tenth of a small step on a CPU.
+    """
+    embeddings, head = loss_model.model.get_input_embeddings(), loss_model.head_loss
+    if type(embeddings) is nn.Embedding and embeddings.weight is head.weight:
+        embeddings.__class__ = TiedEmbedding
+        embeddings.gradient = head.gradient = []
+
+
+class TiedEmbedding(nn.Embedding):
+    """Embeddings whose matrix is the head's; in the list `gradient` LinearCrossEntropy leaves its own."""
+
+    gradient: list[torch.Tensor]
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """int64 [batch, length] to float32 [batch, length, width]."""
+        return TiedLookUp.apply(token_ids, self.weight, self.gradient)
+
+
+class TiedLookUp(torch.autograd.Function):
+    """Rows of a matrix, whose gradient is added to the head's on its way to the matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, token_ids: torch.Tensor, weight: torch.Tensor, shared: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """token_ids int64 [batch, length], weight [vocabulary, width]."""
+        ctx.shared = shared
+        ctx.save_for_backward(token_ids)
+        return nn.functional.embedding(token_ids, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, None, None]:
+        """The loss comes after all layers, so its gradient was there before."""
+        (token_ids,) = ctx.saved_tensors
+        ctx.shared.pop().index_add_(0, token_ids.flatten(), gradient.flatten(0, 1))
+        return None, None, None

@@ -95,7 +95,7 @@ def pack(
             stored.copy_(bits.clamp_(min=1))
 
 
-def in_form(moments: State, form: str) -> State:
+def converted(moments: State, form: str) -> State:
     """A model's moments, by `exp_avg.NAME` and so on, in another form; rounded to the nearest."""
     found: State = {}
     for name in [name.partition(".")[2] for name in moments if name.startswith(f"{MOMENTS[0]}.")]:

@@ -17,7 +17,7 @@ from cpt.train.compiled_layers import (
     keep_residual_in_bfloat16,
 )
 from cpt.train.cpu_layers import use_cpu_layers
-from cpt.train.losses import LossModel
+from cpt.train.losses import LossModel, add_up_tied_gradients
 from cpt.train.moments import moments_of
 from cpt.train.optimizer import (
     BytesByDevice,
@@ -47,9 +47,12 @@ class PlainEngine:
                 keep_residual_in_bfloat16(self.model)
             compile_layers(self.model)
         save_memory = settings["gradient_checkpointing"]
-        if self.autocast and device.type == "cpu" and not compiled and use_cpu_layers(self.model):
+        own_layers = self.autocast and device.type == "cpu" and not compiled and use_cpu_layers(self.model)
+        if own_layers:
             save_memory = save_memory is True  # they keep what `selective` does
         self.loss_model: nn.Module = LossModel(self.model, save_memory, chosen_softmax(settings, device))
+        if own_layers:
+            add_up_tied_gradients(self.loss_model)
         if world_size > 1:
             self.loss_model = DistributedDataParallel(self.loss_model, gradient_as_bucket_view=True)
         self.optimizer = make_adamw(self.model, settings)

@@ -132,7 +132,7 @@ def make_plan(
 def _stages(
     run: str, tokens: int, ledgers: list[dict[str, Any]], sizes: list[int], rows_used: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """The rows that a run takes of each mixture, counted in `rows_used`. Raises UserError as make_plan says."""
+    """The rows that a run takes of each mixture, added to `rows_used`. Raises UserError as make_plan does."""
     length = ledgers[0]["sequence_length"]
     stages = []
     for packed, size in zip(ledgers, sizes, strict=True):
