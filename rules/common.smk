@@ -90,7 +90,8 @@ PROJECT_FILES = set()
 
 class Untracked:
     """A param that Snakemake doesn't compare, since it isn't text: where something lies, or how a job is done.
-    Another interpreter or another place of the clone reruns nothing. A function is called when the job starts."""
+    Another interpreter or another place of the clone reruns nothing. A function is called when the job starts.
+    """
 
     def __init__(self, value):
         self.value = value
