@@ -1,4 +1,4 @@
-"""Digests of code and of settings: what a stage depends on besides its input files.
+"""Digests of code and of settings: what a stage depends on beyond its input files.
 
 `code_digest` follows the definitions that a script reaches, through `scripts/` only, and hashes their
 abstract syntax without docstrings. Comments, formatting and timestamps don't count; neither do

@@ -120,9 +120,9 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
     size, more = (len(files[f"sample/10BT/{shard:03d}_00000.parquet"]) for shard in (0, 1))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size + more - 1))
     message = (
-        f"corpora.web: sample/10BT/000_00000.parquet ({amount(size)}) and the other files that are still to "
-        f"come need {amount(size + more)}, but only {amount(size + more - 1)} are free in {tmp_path}; free "
-        "some space, set `results` to a folder on a larger disk, or lower corpora.web.shards (or the budgets)"
+        f"corpora.web: sample/10BT/000_00000.parquet ({amount(size)}) and later files need "
+        f"{amount(size + more)}, but only {amount(size + more - 1)} are free in {tmp_path}; free space, set "
+        "`results` to a folder on a larger disk, or lower corpora.web.shards or the budgets"
     )
     with pytest.raises(UserError, match=re.escape(message)):
         fetch({}, 0, tmp_path, shards=2)
@@ -136,7 +136,7 @@ def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, 
         (
             {},
             3,
-            r"corpora.web.shards: 4 shards .* but 3 files .* match .*; lower shards or the budgets, or widen",
+            r"corpora.web.shards: 4 are needed .* but 3 files .* match .*; lower shards or the budgets",
         ),
         ({"files": "README.*"}, 0, r"corpora.web.files: no reader for 1 .md \(README.md\); narrow the"),
         ({"files": "sample/11BT/*.parquet"}, 0, r"corpora.web.files: no file of .* matches 'sample/11BT/"),

@@ -159,7 +159,7 @@ CHANGES = {
     ),
     "pictures": (
         lambda source: (source / "config.json").write_text('{"model_type": "gemma3", "text_config": {}}'),
-        r"only the text part",
+        r"has no vocab_size, as a model of text and pictures",
     ),
     "Falcon of 2023": (
         lambda source: (source / "config.json").write_text('{"model_type": "RefinedWebModel"}'),
@@ -219,7 +219,7 @@ ARCHITECTURES = {
     "Mixtral": ({"model_type": "mixtral", "num_local_experts": 2}, "has 2 experts"),
     "Bloom": (
         {"model_type": "bloom", "n_head": 4, "n_layer": 2, "max_position_embeddings": None},
-        "no max_position_embeddings.*write there the length",
+        "no max_position_embeddings.*add the number that it was trained with",
     ),
     "Mamba": ({"model_type": "mamba", "max_position_embeddings": None}, "no max_position_embeddings"),
 }

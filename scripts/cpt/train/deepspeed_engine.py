@@ -254,7 +254,7 @@ class DeepSpeedEngine:
         return begin, weights[:size] if size > 0 else None
 
     def _link_moments(self, steps_done: int = 0) -> None:
-        """Let safe_get_full_optimizer_state find the moments, zero where there are none yet.
+        """Let safe_get_full_optimizer_state find the moments, zero before the first step.
 
         Of stages 1 and 2, DeepSpeed links those of all parameter groups once the first group was updated,
         when the others have none.
