@@ -25,7 +25,7 @@ ASSUMPTION = (
     f"Not measured. {CORE_WATTS:g} W per busy core, {MEMORY_WATTS_PER_GB} W per GB of the peak memory of "
     "each rule's largest job (Lannelongue et al. 2021), and for training and scoring each GPU at its data "
     f"sheet's maximum ({UNKNOWN_GPU_WATTS} W if it isn't listed) for the wall time. Idle cores, cooling, "
-    "networks and attempts that were killed are not counted; multiply by the site's power usage effectiveness."
+    "networks and attempts that were killed are missing; multiply by the site's power usage effectiveness."
 )
 
 
