@@ -1,7 +1,7 @@
 """Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
 
 Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. Each test goes on until a number of kills ended a running process: 38 together.
+random delay. Each test repeats until enough kills ended a running process: 38 together.
 """
 
 import itertools
