@@ -1,4 +1,4 @@
-"""After a checkpoint only what its new output changes is done, however far downstream it lies."""
+"""What is planned: after a checkpoint what its new output changes, and what is due behind an `ancient` input."""
 
 import os
 import subprocess
@@ -42,19 +42,64 @@ rule score:
 """
 
 
+# Training waits for the scores of the base model, which are made again where what is scored changes, and for held-out
+# text, whose file is there some time before the job that makes it has ended.
+WAITING = """
+from cpt import planning
+
+planning.plan_fast()
+
+rule all:
+    input: "base.score", "model.score"
+
+rule score_base:
+    output: "base.score"
+    params: number=config["items"]
+    shell: "echo {params.number} > {output}"
+
+rule held_out:
+    output: "held_out"
+    shell: "touch {output}; sleep 3"
+
+checkpoint pack:
+    output: "packed"
+    shell: "sleep 1.5; touch {output}"
+
+rule plan:
+    input: "packed"
+    output: "plan"
+    shell: "touch {output}"
+
+rule train:
+    input: "plan", ancient("base.score"), ancient("held_out"), packed=ancient("packed")
+    output: "model"
+    shell: "touch {output}; echo trained >> done"
+
+rule score:
+    input: "model"
+    output: "model.score"
+    params: number=config["items"]
+    shell: "echo {params.number} > {output}"
+"""
+
+
+def snakemake(folder: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+        timeout=600,
+    )
+
+
 def test_what_follows_from_equal_contents_is_not_done_again(tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
 
     def done(documents: str) -> set[str]:
         (tmp_path / "documents").write_text(documents)
         (tmp_path / "done").write_text("")
-        subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
-            check=True,
-            timeout=600,
-        )
+        snakemake(tmp_path, "--cores", "1", "--quiet", "all")
         return set((tmp_path / "done").read_text().splitlines())
 
     steps = ("plan", "train", "score")
@@ -62,3 +107,17 @@ def test_what_follows_from_equal_contents_is_not_done_again(tmp_path):
     assert done("same 1\nother 2\n") == {f"{step} other" for step in steps}
     assert (tmp_path / "other.score").read_text() == "other 2\n"
     assert done("same 1\nother 2\n") == set()  # packed again, with the same contents
+
+
+def test_what_is_due_itself_is_done_behind_an_ancient_input(tmp_path):
+    (tmp_path / "Snakefile").write_text(WAITING)
+    for items in ("1", "2"):
+        snakemake(tmp_path, "--cores", "4", "--quiet", "all", "--config", f"items={items}")
+        assert [(tmp_path / f"{name}.score").read_text() for name in ("base", "model")] == [f"{items}\n"] * 2
+    assert (tmp_path / "done").read_text() == "trained\n"
+
+
+def test_a_target_is_made_where_its_ancient_input_is_there_before_its_job_ends(tmp_path):
+    (tmp_path / "Snakefile").write_text(WAITING)
+    snakemake(tmp_path, "model", "--cores", "4", "--quiet", "all", "--config", "items=1")
+    assert (tmp_path / "model").exists()

@@ -86,14 +86,14 @@ def test_a_job_refused_for_a_limit_is_submitted_later(adapted, caplog):
 
 
 def test_many_refused_jobs_wait_at_the_same_time(adapted):
-    adapt_plugin(0.2, logging.getLogger("snakemake"))
+    adapt_plugin(1, logging.getLogger("snakemake"))
     executor = adapted(*[LIMIT] * 20, *[""] * 20)
     began = time.monotonic()
     for number in range(20):
         executor.run_job(str(number))
     while executor.answers:
         time.sleep(0.01)
-    assert executor.errors == [] and time.monotonic() - began < 2  # 4 where one waited after the other
+    assert executor.errors == [] and time.monotonic() - began < 10  # 20 where one waited after the other
 
 
 def test_a_waiting_job_is_given_up_when_snakemake_stops(adapted):

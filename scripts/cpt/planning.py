@@ -1,7 +1,8 @@
 """What lets Snakemake plan thousands of jobs in time that grows with their number, not with its square."""
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ from snakemake.resources import Resource
 
 if TYPE_CHECKING:
     from snakemake.dag import DAG
+    from snakemake.io import _IOFile
+    from snakemake.jobs import Job
 
 NEW_OBJECTS = 50_000  # between two looks for garbage; Python's 700 look through a growing plan all the time
 
 
 def plan_fast() -> None:
-    """Change Snakemake in this process: planning takes time in proportion to the jobs, and a second plan,
-    after a checkpoint, has only the jobs that are still needed.
+    """Change Snakemake in this process: planning takes time in proportion to the jobs, a second plan, after a
+    checkpoint, has only the jobs that are still needed, and none is left out behind an `ancient` input.
 
     Its own checks of groups go through everything upstream from each job of each group.
     """
@@ -31,16 +34,35 @@ def plan_fast() -> None:
 
 
 def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """`DAG.update_needrun` without what an earlier plan found: jobs that wait for one that turned out not to
-    be needed would still be done."""
+    """`DAG.update_needrun` without two faults.
+
+    It keeps what an earlier plan found: jobs that wait for one that turned out not to be needed would still be
+    done. And of a job behind one that is due it doesn't ask whether it is due itself, although it may not follow,
+    where all that lies between them is `ancient` (github.com/snakemake/snakemake/issues/4166): a model would not
+    be made, or scores kept that are out of date.
+    """
 
     async def planned(dag: "DAG", create_inventory: bool = False) -> None:
         for job in dag.needrun_jobs():
             if dag._group.get(job, job) not in dag._running:
                 dag.reason(job).clear()
-        await plan(dag, create_inventory)
+        dag.bfs = follow
+        try:
+            await plan(dag, create_inventory)
+        finally:
+            del dag.bfs
 
     return planned
+
+
+def follow(depending: "Mapping[Job, Mapping[Job, set[_IOFile]]]", job: "Job") -> "Iterator[Job]":
+    """A job and those that are due because it is: they read a file of one of them, and not as `ancient`."""
+    queue, seen = deque([job]), {job}
+    while queue:
+        yield (job := queue.popleft())
+        due = {later for later, files in depending[job].items() if not all(file.is_ancient for file in files)}
+        queue.extend(due - seen)
+        seen |= due
 
 
 def check_groups(dag: "DAG") -> None:
