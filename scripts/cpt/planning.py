@@ -36,10 +36,10 @@ def plan_fast() -> None:
 def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """`DAG.update_needrun` without two faults.
 
-    It keeps what an earlier plan found: jobs that wait for one that turned out not to be needed would still be
-    done. And of a job behind one that is due it doesn't ask whether it is due itself, although it may not follow,
-    where all that lies between them is `ancient` (github.com/snakemake/snakemake/issues/4166): a model would not
-    be made, or scores kept that are out of date.
+    It keeps what an earlier plan found: jobs that wait for one that turned out not to be needed would still
+    be done. And of a job behind one that is due it doesn't ask whether it is due itself, although it needn't
+    follow from the other where all that lies between them is `ancient`: a model would not be made, or scores
+    kept that are out of date (github.com/snakemake/snakemake/issues/4166).
     """
 
     async def planned(dag: "DAG", create_inventory: bool = False) -> None:

@@ -109,3 +109,20 @@ def option(name: str, value: Any) -> str:
             found += map(shlex.quote, members)
     text = " ".join(found)
     return f"@<(printf '%s\\n' {text})" if sum(map(len, words)) > MOST_CHARACTERS else text
+
+
+class Untracked:
+    """A param that Snakemake doesn't compare, as it isn't text: where something lies, or how a job is done.
+
+    Another interpreter or place of the clone reruns nothing. A function is called when the job starts.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def now(self) -> Any:
+        """The value; of a function, what it returns."""
+        return self.value() if callable(self.value) else self.value
+
+    def __str__(self) -> str:
+        return str(self.now())

@@ -214,12 +214,20 @@ def _ngram_characters(words, ends, shortest, longest):
             kept += np.uint64(occurrences[same] > 1)
         count = kept
         top[n] = (np.int64(ends[where + n] - ends[where]) + np.int64(n - ONE)) * np.int64(most)
-        resume = np.uint64(0)
-        for number in range(count):
-            position, ngram = np.uint64(positions[number]), ngrams[number]
-            if position >= resume:
-                if occurrences[ngram] == 0:  # remembered
-                    duplicate[n] += ends[position + n] - ends[position]
-                    resume = position + n
-                occurrences[ngram] = 0
+        duplicate[n] = _duplicate_characters(positions[:count], ngrams, occurrences, ends, n)
     return top, duplicate
+
+
+@njit(cache=True)
+def _duplicate_characters(positions, ngrams, occurrences, ends, n):
+    """Characters of the n-grams at `positions` that occurred before; clears the occurrences of those seen."""
+    characters = 0
+    resume = np.uint64(0)
+    for number in range(len(positions)):
+        position, ngram = np.uint64(positions[number]), ngrams[number]
+        if position >= resume:
+            if occurrences[ngram] == 0:  # remembered
+                characters += np.int64(ends[position + n] - ends[position])
+                resume = position + n
+            occurrences[ngram] = 0
+    return characters
