@@ -159,16 +159,13 @@ def corpus_disk_mb(bytes_per_token):
 
 
 def training_disk_mb(wildcards, input):
-    """Disk of a run's checkpoints, one more than are kept, and its model, once the start model is there. A state
-    for branches is there three times in the end: as a checkpoint, in the work folder's model and in the model.
+    """Disk of a run's checkpoints and its model, once the start model is there.
 
     The file that is read has at least 2 bytes per parameter.
     """
-    train = cfg.train_settings(wildcards.run)
-    run = run_of(wildcards)
-    states = train.keep_checkpoints + 1 + (3 * ((run.tokens - 1) // run.keep_every) if run.keep_every else 0)
-    checkpoints = sizes.checkpoint_bytes_per_parameter(train.moments) * states
-    parameter = checkpoints + sizes.MODEL_BYTES_PER_PARAMETER
+    train, run = cfg.train_settings(wildcards.run), run_of(wildcards)
+    states = sizes.kept_states(run.tokens, run.keep_every)
+    parameter = sizes.training_bytes_per_parameter(train.moments, train.keep_checkpoints, states)
     return round(parameter / 2 * size_mb(Path(str(input.start)).glob("model*.safetensors")))
 
 

@@ -3,13 +3,14 @@
 # REQUIRED INPUTS
 #   {R}/evaluations/{run}/...     scores and per-item samples of every run
 #   {R}/corpora/*.csv             documents and tokens after each stage
+#   {R}/corpora/overlap.json      how much of the held-out text is in training text
 #   {R}/runs/{run}/run.json       what training took
 #   paper/published.csv           the paper's Table 1, as data
 #   paper/claims.yaml             the paper's quantitative claims, as data
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
-#   {R}/bits_per_byte.md          held-out text: bits per byte and changes with intervals, and what they rest on
+#   {R}/bits_per_byte.md          held-out text: bits per byte, changes, what they rest on, how much of it is in training text
 #   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
 #   {R}/letters.csv               how often each run answers A, B, C, ...
 #   {R}/answers.csv, .md          likelihood of right and wrong answers against the base model, and what it shows
@@ -72,9 +73,10 @@ ROLES = {corpus: "domain" if corpus == cfg.domain else "general" for corpus in c
 
 
 rule held_out_table:
-    """Held-out text: bits per byte and their changes with intervals, and what they rest on."""
+    """Held-out text: bits per byte, their changes, what they rest on, and how much of it is in training text."""
     input:
         scores=rules.scores.output.table,
+        overlap=rules.held_out_overlap.output.report,
     output:
         text=f"{R}/bits_per_byte.md",
     log:
@@ -267,6 +269,7 @@ rule summary:
     input:
         scores=rules.scores.output.table,
         answers_text=rules.answers.output.text,
+        overlap=rules.held_out_overlap.output.report,
         exam=rules.exam_scores.output.table if EXAMS else [],
     output:
         text=f"{R}/summary.txt",

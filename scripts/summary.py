@@ -3,6 +3,7 @@ from pathlib import Path
 from cpt.command import run
 from cpt.files import write_text
 from cpt.report.exam import read_exam
+from cpt.report.held_out_text import read_overlap
 from cpt.report.likelihoods import read_verdicts
 from cpt.report.scores import read_scores
 from cpt.report.summary import summary_text
@@ -15,6 +16,7 @@ def summary(
     runs: dict[str, int],
     labels: dict[str, str],
     roles: dict[str, str],
+    overlap: Path,
     exam: Path | None = None,
 ) -> None:
     """Say in plain text what an experiment moved, for the terminal.
@@ -26,11 +28,12 @@ def summary(
         runs: training tokens of each run.
         labels: the name of each task.
         roles: what a corpus is, by its name: the domain, general text.
+        overlap: how much held-out text is in training text (.json).
         exam: exam.csv, if there is an exam.
     """
     rows = read_exam(exam) if exam else []
-    verdicts = read_verdicts(answers_text)
-    write_text(text, summary_text(read_scores(scores), rows, verdicts, runs, labels, roles))
+    verdicts, shares = read_verdicts(answers_text), read_overlap(overlap)
+    write_text(text, summary_text(read_scores(scores), rows, verdicts, runs, labels, roles, shares))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is planned: after a checkpoint what its new output changes, and what is due behind an `ancient` input."""
+"""After a checkpoint only what its new output changes is done; what is due behind `ancient` input is done too."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ rule score:
 """
 
 
-# Training waits for the scores of the base model, which are made again where what is scored changes, and for held-out
-# text, whose file is there some time before the job that makes it has ended.
+# Training waits for scores of the base model, which are made again where other items are asked for, and for
+# held-out text, whose file is there some time before its job has ended.
 WAITING = """
 from cpt import planning
 

@@ -16,6 +16,26 @@ def checkpoint_bytes_per_parameter(moments: str) -> int:
     return MODEL_BYTES_PER_PARAMETER + MOMENTS_BYTES_PER_PARAMETER[moments]
 
 
+def kept_states(tokens: int, keep_every: int) -> int:
+    """How many states a run of these tokens keeps for branches; `keep_every` 0: none."""
+    return (tokens - 1) // keep_every if keep_every else 0
+
+
+def model_bytes_per_parameter(moments: str, states: int) -> int:
+    """Of a run's model, with the states that it keeps for branches."""
+    return MODEL_BYTES_PER_PARAMETER + checkpoint_bytes_per_parameter(moments) * states
+
+
+def training_bytes_per_parameter(moments: str, checkpoints: int, states: int) -> int:
+    """Of all that a run has on disk at the most: its checkpoints, one more than are kept, and its model.
+
+    Its states for branches are there three times in the end: as checkpoints, in the work folder's model and
+    in the model.
+    """
+    at_work = checkpoint_bytes_per_parameter(moments) * (checkpoints + 1 + 2 * states)
+    return at_work + model_bytes_per_parameter(moments, states)
+
+
 def token_bytes(vocabulary: int | None) -> int:
     """Bytes of a token id in files of tokens; of a vocabulary that isn't known yet, the fewest."""
     return 4 if vocabulary and vocabulary > 2**16 else 2

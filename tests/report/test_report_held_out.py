@@ -10,7 +10,9 @@ from markdown_it import MarkdownIt
 from report_experiment import write_losses
 from scipy.stats import bootstrap, norm, t
 
+from cpt.corpus.overlap import NGRAM
 from cpt.errors import UserError
+from cpt.files import write_json
 from cpt.report import resampling
 from cpt.report.held_out import Losses, held_out_rows, read_losses
 from cpt.report.held_out_text import NONE, few_groups_warnings, held_out_markdown
@@ -131,8 +133,11 @@ def test_damaged_losses_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_and_its_page_say_what_they_rest_on(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    text = tmp_path / "bits_per_byte.md"
-    held_out_table(experiment.root / "scores.csv", text, {"scientific_python": "domain"})
+    text, overlap = tmp_path / "bits_per_byte.md", tmp_path / "overlap.json"
+    counts = {"scientific_python": {"ngrams": 400, "shared": 45}}
+    counts["standard_library"] = {"ngrams": 0, "shared": 0}  # all of its documents are short
+    write_json(overlap, {"corpora": counts})
+    held_out_table(experiment.root / "scores.csv", text, {"scientific_python": "domain"}, overlap)
     page = MarkdownIt("js-default").render(text.read_text())
     assert page.count("<tr>") == 1 + 3 * 2 and "scientific_python (domain)" in page
     row = next(
@@ -140,10 +145,12 @@ def test_the_table_and_its_page_say_what_they_rest_on(experiment: SimpleNamespac
         for row in experiment.scores
         if (row["run"], row["task"]) == ("cpt-25K", "bits_per_byte.standard_library")
     )
-    cells = ["standard_library", "42", "21", "cpt-25K", f"{row['score']:.3f}"]
+    cells = ["standard_library", "42", "21", NONE, "cpt-25K", f"{row['score']:.3f}"]
     cells += [f"{row['ci_low']:.3f} to {row['ci_high']:.3f}", f"{row['relative_change']:+.1f} %"]
     cells.append(f"{row['relative_ci_low']:+.1f} to {row['relative_ci_high']:+.1f}")
     assert f"| {' | '.join(cells)} |" in text.read_text().replace(MINUS, "-")
+    assert text.read_text().count("| scientific_python (domain) | 41 | 41 | 11.2 % |") == 3
+    assert f"In training text: the share of held-out {NGRAM}-grams" in text.read_text()
     html = render(text, "Bits per byte", "Caption.")
     assert "No run trained on this text; the base model may have." in html
     assert "Warning: standard_library has only 42 documents of 21 groups." in html

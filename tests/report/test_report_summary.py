@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from test_report_exam import make
 
+from cpt.files import write_json
 from cpt.report.exam import read_exam
 from cpt.report.likelihoods import read_verdicts
 from cpt.report.summary import WIDTH, grid, summary_text
@@ -18,8 +19,9 @@ ROLES = {"scientific_python": "domain", "standard_library": "general"}
 def write(experiment: SimpleNamespace, folder: Path, **others: Any) -> str:
     """The summary of the made-up demo."""
     labels = {task: settings["label"] for task, settings in experiment.tasks.items()}
-    root, text = experiment.root, folder / "summary.txt"
-    summary(root / "scores.csv", root / "answers.md", text, experiment.runs, labels, ROLES, **others)
+    root, text, overlap = experiment.root, folder / "summary.txt", folder / "overlap.json"
+    write_json(overlap, {"corpora": {"scientific_python": {"ngrams": 1000, "shared": 4}}})
+    summary(root / "scores.csv", root / "answers.md", text, experiment.runs, labels, ROLES, overlap, **others)
     return text.read_text()
 
 
@@ -29,12 +31,15 @@ def test_it_names_what_moved_in_80_columns(experiment: SimpleNamespace, tmp_path
     bits = {(r["run"], r["task"]): r for r in experiment.scores if r["metric"] == "bits_per_byte"}
     row = bits["cpt-25K", "bits_per_byte.scientific_python"]
     lines = text.splitlines()
-    block = lines[lines.index("scientific_python (domain): 41 documents of 41 groups") + 1 :]
+    title = "scientific_python (domain): 41 documents of 41 groups, 0.4 % in training text"
+    block = lines[lines.index(title) + 1 :]
     cells = [f"{row['ci_low']:.3f} to {row['ci_high']:.3f}", f"{row['relative_change']:+.1f} %"]
     cells.append(f"{row['relative_ci_low']:+.1f} to {row['relative_ci_high']:+.1f}")
     shown = [cell.replace("-", "\N{MINUS SIGN}") for cell in cells]
     assert " ".join(block[3].split()) == f"cpt-25K {row['score']:.3f} {' '.join(shown)}"
     assert f"base {row['base_score']:.3f}" in " ".join(block[1].split())
+    assert "standard_library (general): 42 documents of 21 groups" in lines  # not compared
+    assert "In training text: the share of held-out 13-grams" in text
     assert "No run trained on this text; the base model may have." in text
     warning = "Warning: standard_library has only 42 documents of 21 groups."
     assert warning in text and "Warning: scientific_python" not in text  # 41 groups
@@ -73,7 +78,7 @@ def test_parts_that_there_are_not_are_skipped(experiment: SimpleNamespace, kind:
     if kind == "perplexity":
         rows = [{**row, "higher_is_better": False, "score": 23.456} for row in rows if row["task"] == "piqa"]
     labels = {task: settings["label"] for task, settings in experiment.tasks.items()}
-    text = summary_text(rows, [], {}, {"base": 0}, labels, {})
+    text = summary_text(rows, [], {}, {"base": 0}, labels, {}, {})
     assert text.startswith("Scores") and ("Average" in text) == (kind == "without runs")
     if kind == "perplexity":
         assert "PIQA \N{DOWNWARDS ARROW}" in text and "23.5" in text

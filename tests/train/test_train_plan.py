@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tests.test_config import ROOT, merged
 
+from cpt import sizes
 from cpt.config import load
 from cpt.train import costs
 from cpt.train.costs import KNOWN_MODELS, shape_of, state_bytes, step_bytes
@@ -300,6 +301,20 @@ def test_the_time_of_scoring_follows_from_items_runs_and_parameters():
     fewer = load(merged({"evaluate": {"items": 100}, "runs": {"cpt-1B": None}}))
     assert scoring_hours(fewer, MOBILE) == pytest.approx(2 * 3.3 * 124.6 / 134.5 * 800 / 34_007, rel=1e-3)
     assert "Scoring all runs: about " in plan_of().markdown()
+
+
+def test_disk_counts_the_states_that_a_trunk_keeps():
+    trunk = {"tokens": "1B", "gpus": 3}
+    parameters = MOBILE.parameters
+    without, kept = (
+        plan_of({"runs": {"trunk": trunk | more}}).disk() for more in ({}, {"keep_every": "200M"})
+    )
+    more = {kind: (kept[kind] - without[kind]) / parameters for kind in kept if kept[kind] != without[kind]}
+    # Four states of weights and moments: as checkpoints and in the work folder's model, then in the model.
+    assert more == {"checkpoints, per run under way": 2 * 4 * 12, "models": 4 * 12}
+    job = sizes.training_bytes_per_parameter("float32", 2, sizes.kept_states(10**9, 2 * 10**8))
+    assert job == 12 * (2 + 1 + 3 * 4) + 4
+    assert [sizes.kept_states(1000, every) for every in (0, 400, 500, 999)] == [0, 2, 1, 1]
 
 
 def test_proxies_have_their_hours():

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from pathlib import Path
 
+from cpt.files import read_json
 from cpt.report.labels import MINUS
 from cpt.report.rows import Row, grouped
 from cpt.report.scores import BITS_PER_BYTE
@@ -10,11 +12,24 @@ from cpt.token_windows import FEWEST_GROUPS
 
 NONE = "\N{EN DASH}"
 SEEN = "No run trained on this text; the base model may have."
+OVERLAP = (
+    "In training text: the share of held-out 13-grams of words that documents trained on have too "
+    "(corpora/overlap.csv)."
+)
 INTERVALS = (
     "95 % confidence intervals: bootstrap over groups (documents of one page, file or folder), 10,000 "
     "resamples, with both models on the same documents for a change."
 )
 _CORPUS = f"{BITS_PER_BYTE}."
+
+
+def read_overlap(path: Path) -> dict[str, float]:
+    """The share of each corpus's held-out text that is in training text, by overlap.json.
+
+    Conversations, which aren't compared, and corpora whose held-out text has no 13-grams are missing.
+    """
+    counts = read_json(path)["corpora"]
+    return {corpus: of["shared"] / of["ngrams"] for corpus, of in counts.items() if of["ngrams"]}
 
 
 def is_held_out(row: Row) -> bool:
@@ -56,6 +71,11 @@ def _interval(low: float | None, high: float | None, form: str) -> str:
     return NONE if low is None or high is None else f"{low:{form}} to {high:{form}}".replace("-", MINUS)
 
 
+def overlap_text(share: float) -> str:
+    """A share in percent: `11.2 %`."""
+    return f"{100 * share:.1f} %"
+
+
 def count_text(documents: int, groups: int) -> str:
     """What bits per byte rest on: `96 documents of 82 groups`."""
     return (
@@ -73,12 +93,15 @@ def few_groups_warnings(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def held_out_markdown(rows: Sequence[Row], roles: dict[str, str]) -> list[str]:
+def held_out_markdown(
+    rows: Sequence[Row], roles: dict[str, str], overlap: dict[str, float] | None = None
+) -> list[str]:
     """A Markdown table of held-out text, the notes under it, and a warning where groups are few.
 
     Args:
         rows: of scores.csv; others than those of held-out text are skipped.
         roles: what a corpus is, by its name: the domain, general text.
+        overlap: the share of a corpus's held-out text that is in training text, if it is to be shown.
 
     Returns:
         Paragraphs; none without held-out text.
@@ -86,13 +109,18 @@ def held_out_markdown(rows: Sequence[Row], roles: dict[str, str]) -> list[str]:
     rows = [row for row in rows if is_held_out(row)]
     if not rows:
         return []
+    title, rule = (" in training text |", " ---: |") if overlap else ("", "")
     lines = [
-        "| held-out text | documents | groups | run | bits per byte | 95 % CI | change | 95 % CI (%) |",
-        "| --- | ---: | ---: | --- | ---: | :---: | ---: | :---: |",
+        f"| held-out text | documents | groups |{title} run "
+        "| bits per byte | 95 % CI | change | 95 % CI (%) |",
+        f"| --- | ---: | ---: |{rule} --- | ---: | :---: | ---: | :---: |",
     ]
     for row in chain.from_iterable(grouped(rows, "task").values()):
-        cells = [named(corpus_of(row), roles), f"{row['n']:,}", f"{row['groups']:,}", row["run"]]
-        cells += [bits_text(row), bits_interval(row), change_text(row), change_interval(row)]
+        corpus = corpus_of(row)
+        cells = [named(corpus, roles), f"{row['n']:,}", f"{row['groups']:,}"]
+        cells += [overlap_text(overlap[corpus]) if corpus in overlap else NONE] if overlap else []
+        cells += [row["run"], bits_text(row), bits_interval(row), change_text(row), change_interval(row)]
         lines.append(f"| {' | '.join(cells)} |")
-    note = f"Lower is better; a change is against the base model. {SEEN} {INTERVALS}"
-    return ["\n".join(lines), note, *few_groups_warnings(rows)]
+    notes = [f"Lower is better; a change is against the base model. {SEEN} {INTERVALS}"]
+    notes += [OVERLAP] if overlap else []
+    return ["\n".join(lines), *notes, *few_groups_warnings(rows)]

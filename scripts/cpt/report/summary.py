@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from cpt.report.exam import BASE, CHANCE, TRAINED, WITH_DOCUMENT
 from cpt.report.held_out_text import (
+    OVERLAP,
     SEEN,
     bits_interval,
     bits_text,
@@ -15,6 +16,7 @@ from cpt.report.held_out_text import (
     few_groups_warnings,
     is_held_out,
     named,
+    overlap_text,
 )
 from cpt.report.labels import MINUS
 from cpt.report.rows import Row, grouped
@@ -49,16 +51,19 @@ def grid(names: Sequence[str], columns: dict[str, Sequence[str]]) -> list[str]:
     return [line.rstrip() for block in blocks for line in block]
 
 
-def bits_lines(scores: list[Row], roles: dict[str, str]) -> list[str]:
+def bits_lines(scores: list[Row], roles: dict[str, str], overlap: dict[str, float]) -> list[str]:
     """Bits per byte of held-out text: each corpus with the base model and its change by each run, with what
-    it rests on. `roles` says what a corpus is."""
+    it rests on and the share of it that is in training text. Arguments as of `summary_text`."""
     rows = [row for row in scores if is_held_out(row)]
     if not rows:
         return []
     lines = ["Held-out text, bits per byte (lower is better)"]
     for of_corpus in grouped(rows, "task").values():
         first = of_corpus[0]
-        title = f"{named(corpus_of(first), roles)}: {count_text(first['n'], first['groups'])}"
+        corpus = corpus_of(first)
+        title = f"{named(corpus, roles)}: {count_text(first['n'], first['groups'])}"
+        if corpus in overlap:
+            title += f", {overlap_text(overlap[corpus])} in training text"
         lines += textwrap.wrap(title, WIDTH, break_on_hyphens=False)
         columns = {
             "bits": [bits_text(row) for row in of_corpus],
@@ -67,7 +72,7 @@ def bits_lines(scores: list[Row], roles: dict[str, str]) -> list[str]:
             "95 % CI (%)": [change_interval(row) for row in of_corpus],
         }
         lines += grid([row["run"] for row in of_corpus], columns)
-    for sentence in (SEEN, *few_groups_warnings(rows)):
+    for sentence in (SEEN, *([OVERLAP] if overlap else []), *few_groups_warnings(rows)):
         lines += textwrap.wrap(sentence, WIDTH, break_on_hyphens=False)
     return lines
 
@@ -129,6 +134,7 @@ def summary_text(
     runs: dict[str, int],
     labels: dict[str, str],
     roles: dict[str, str],
+    overlap: dict[str, float],
 ) -> str:
     """All parts of the summary that there are.
 
@@ -139,9 +145,10 @@ def summary_text(
         runs: training tokens of each run.
         labels: the name of each task.
         roles: what a corpus is, by its name: the domain, general text.
+        overlap: the share of a corpus's held-out text that is in training text.
     """
     parts = [
-        bits_lines(scores, roles),
+        bits_lines(scores, roles, overlap),
         exam_lines(exam),
         verdict_lines(verdicts),
         score_lines(scores, runs, labels),

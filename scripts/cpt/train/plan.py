@@ -138,20 +138,19 @@ class ExperimentPlan:
             sum(self.estimate(corpus) or 0.0 for corpus in config.mixtures[mixture])
             for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
         )
-        models = len(config.trained_runs) + len(config.merged_runs) + 1
-        kept = max(
-            (
-                sizes.checkpoint_bytes_per_parameter(train.moments) * (train.keep_checkpoints + 1)
-                for train in self.train.values()
-            ),
-            default=0,
-        )
+        models = sizes.MODEL_BYTES_PER_PARAMETER * (len(config.merged_runs) + 1)
+        at_work = 0  # of the largest run, without its model
+        for run, train in self.train.items():
+            states = sizes.kept_states(config.runs[run].tokens, config.runs[run].keep_every)
+            model = sizes.model_bytes_per_parameter(train.moments, states)
+            most = sizes.training_bytes_per_parameter(train.moments, train.keep_checkpoints, states)
+            models, at_work = models + model, max(at_work, most - model)
         return {
             "downloads": sum(downloaded) * sizes.PARQUET_BYTES_PER_TOKEN,
             "kept text": known * sizes.PARQUET_BYTES_PER_TOKEN,
             "token ids": (known + packed) * size,
-            "checkpoints, per run under way": (float(kept * shape.parameters) if shape else None),
-            "models": float(sizes.MODEL_BYTES_PER_PARAMETER * models * shape.parameters) if shape else None,
+            "checkpoints, per run under way": float(at_work * shape.parameters) if shape else None,
+            "models": float(models * shape.parameters) if shape else None,
         }
 
     # --------------------------------------------------------------------------------------- warnings
