@@ -152,7 +152,7 @@ def test_the_table_and_its_page_say_what_they_rest_on(experiment: SimpleNamespac
     assert text.read_text().count("| scientific_python (domain) | 41 | 41 | 11.2 % |") == 3
     assert f"In training text: the share of held-out {NGRAM}-grams" in text.read_text()
     html = render(text, "Bits per byte", "Caption.")
-    assert "No run trained on this text; the base model may have." in html
+    assert "No run trained on these documents; the base model may have." in html
     assert "Warning: standard_library has only 42 documents of 21 groups." in html
 
 

@@ -40,7 +40,7 @@ def test_it_names_what_moved_in_80_columns(experiment: SimpleNamespace, tmp_path
     assert f"base {row['base_score']:.3f}" in " ".join(block[1].split())
     assert "standard_library (general): 42 documents of 21 groups" in lines  # not compared
     assert "In training text: the share of held-out 13-grams" in text
-    assert "No run trained on this text; the base model may have." in text
+    assert "No run trained on these documents; the base model may have." in text
     warning = "Warning: standard_library has only 42 documents of 21 groups."
     assert warning in text and "Warning: scientific_python" not in text  # 41 groups
     for run, sentences in read_verdicts(experiment.root / "answers.md").items():

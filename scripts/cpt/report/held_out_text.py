@@ -11,7 +11,7 @@ from cpt.report.scores import BITS_PER_BYTE
 from cpt.token_windows import FEWEST_GROUPS
 
 NONE = "\N{EN DASH}"
-SEEN = "No run trained on this text; the base model may have."
+SEEN = "No run trained on these documents; the base model may have."
 OVERLAP = (
     "In training text: the share of held-out 13-grams of words that documents trained on have too "
     "(corpora/overlap.csv)."
