@@ -11,13 +11,14 @@ import subprocess
 import sys
 from importlib import metadata
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
-from cpt.config import load
+from cpt.config import load, merged, with_empty_sections
 from cpt.config_runs import split_point
 from cpt.config_sections import TEXT_KEYS
 from cpt.config_robustness import grid_of, planned_settings
@@ -37,8 +38,9 @@ from cpt.stage import Untracked
 
 planning.plan_fast()
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
+OVERLAYS = merged(*map(load_configfile, workflow.overwrite_configfiles), workflow.config_settings.config)
 try:
-    cfg = load(config)
+    cfg = load(with_empty_sections(config, OVERLAYS))
     # The model whose published scores the base model must reach before training ("" for none).
     EXPECTED_MODEL = expected_model(cfg.base, EXPECTED_SCORES)
     # The models of the release that these results are compared with, by the name under which they are scored.

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
+from cpt import config
 from cpt.config import load
 from cpt.config_sections import parse_count
 from cpt.errors import UserError
@@ -15,19 +17,8 @@ PAPER = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def merged(*overlays: dict) -> dict:
-    """Deep-merge as Snakemake does."""
-
-    def merge(base, overlay):
-        for key, value in overlay.items():
-            if isinstance(value, dict) and isinstance(base.get(key), dict):
-                merge(base[key], value)
-            else:
-                base[key] = copy.deepcopy(value)
-
-    result = copy.deepcopy(PAPER)
-    for overlay in overlays:
-        merge(result, overlay)
-    return result
+    """The paper's config with overlays."""
+    return copy.deepcopy(config.merged(PAPER, *overlays))
 
 
 def problem(overlay: dict) -> str:
@@ -49,6 +40,36 @@ def problem(overlay: dict) -> str:
 )
 def test_counts_with_units(text, count):
     assert parse_count(text) == count
+
+
+def merged_by_snakemake(*overlays: dict) -> dict:
+    """The same as rules/common.smk makes it of what Snakemake hands over."""
+    given: dict = {}
+    for overlay in overlays:
+        update_config(given, copy.deepcopy(overlay))
+    update_config(asked := copy.deepcopy(PAPER), given)
+    return config.with_empty_sections(asked, config.merged(*overlays))
+
+
+@pytest.mark.parametrize(
+    ("overlays", "exam"),
+    [
+        ([{"evaluate": {"exam": {}}}], True),
+        ([{"evaluate": {"exam": None}}, {"evaluate": {"exam": {}}}], True),
+        ([{"evaluate": {"exam": {}}}, {"evaluate": {"exam": None}}], False),
+        ([{"evaluate": {"exam": {"items": 20}}}, {"evaluate": {"exam": {}}}], True),
+        ([{"evaluate": {}, "release": {}, "mixtures": {"domain": {}}}], False),
+    ],
+)
+def test_an_empty_section_where_there_was_none_has_its_defaults(overlays, exam):
+    """Snakemake's merge leaves it out."""
+    assert (load(merged_by_snakemake(*overlays)).evaluate.exam is not None) == exam
+    assert merged_by_snakemake(*overlays) == merged(*overlays)
+
+
+def test_an_empty_section_that_has_no_defaults_is_refused():
+    with pytest.raises(UserError, match=r"deduplicate\.near\.ngram: missing; it must be set"):
+        load(merged_by_snakemake({"deduplicate": {"near": {}}}))
 
 
 def test_claims_are_those_of_the_papers_base_model():

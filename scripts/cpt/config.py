@@ -5,6 +5,7 @@ over it key by key, and `--config` over both. `null` removes a key, as in a JSON
 """
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -386,14 +387,34 @@ class Config(Advised):
         return [name for name in self.corpora if name in used]
 
 
-def load(merged: dict[str, Any]) -> Config:
-    """Validate a merged config.
+def merged(*given: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of several config files as one: the later over the earlier, sections key by key."""
+    result: dict[str, Any] = {}
+    for contents in given:
+        for key, value in contents.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the sections that the overlay gives as `{}`, all of whose keys have their default.
+
+    Where the config had null before, Snakemake's merge (snakemake.utils.update_config) leaves it.
+    """
+    sections = {key: value for key, value in overlay.items() if isinstance(value, Mapping)}
+    found = {key: with_empty_sections(config.get(key) or {}, value) for key, value in sections.items()}
+    return {**config, **found}
+
+
+def load(config: dict[str, Any]) -> Config:
+    """Validate a config that is whole, its files merged.
 
     Raises UserError with every problem: the key's path, what was given, what is allowed, and for an
     unknown key the nearest known one.
     """
-    merged = without_nulls(merged)
+    config = without_nulls(config)
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(config)
     except ValidationError as error:
-        raise UserError(f"config:\n  {describe(error, Config, merged)}") from None
+        raise UserError(f"config:\n  {describe(error, Config, config)}") from None
