@@ -1,4 +1,4 @@
-"""After a checkpoint only what its new output changes is done; what is due behind `ancient` input is done too."""
+"""After a checkpoint only what its new output changes is done, and with it what is due behind `ancient`."""
 
 import os
 import subprocess
