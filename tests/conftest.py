@@ -13,7 +13,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.
 TOGETHER = ("workflow", "slurm")
 # Files of the last folder, train, that take longest: begun last, they would keep one process busy alone.
-LONG = ("engines", "pretended_gpu", "kills", "gpu_kernels", "compile")
+LONG = ("engines", "pretended_gpu", "kills", "gpu_kernels", "compile", "selection", "benchmark", "validation")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,6 +11,7 @@ import pretended_gpu
 import pytest
 import setuptools  # noqa: F401 (what compiles needs it, and it can't be loaded once other tests have loaded distutils)
 import torch
+from forked import Session
 from one_training import VOCABULARY, Training
 from packed_mixture import LENGTH, write_packed
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -108,15 +109,20 @@ def on_gpu(gpu) -> Callable[..., str]:
     return start
 
 
+def undisturbed(run: Training, processes: int) -> Training:
+    """A run that has come to its end."""
+    with Session(run, processes) as session:
+        session.finish()
+    return run
+
+
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, model_folder, packed_folder) -> Training:
     """An undisturbed run of one process with the plain engine."""
-    return Training(tmp_path_factory.mktemp("reference") / "run", model_folder, packed_folder).finish()
+    return undisturbed(Training(tmp_path_factory.mktemp("reference"), model_folder, packed_folder), 1)
 
 
 @pytest.fixture(scope="session")
 def reference_of_two(tmp_path_factory, model_folder, packed_folder) -> Training:
     """The same run on two processes."""
-    return Training(tmp_path_factory.mktemp("reference_of_two") / "run", model_folder, packed_folder).finish(
-        2
-    )
+    return undisturbed(Training(tmp_path_factory.mktemp("reference_of_two"), model_folder, packed_folder), 2)

@@ -1,4 +1,5 @@
-"""Start scripts/train.py in a process forked from one that has imported torch and transformers already.
+"""Start scripts/train.py, or another script, in processes forked from one that has imported torch and
+transformers already.
 
 It is the script itself, run as a main program with its command line; only its imports (some 5 s) are saved,
 so that a test can afford to kill it dozens of times.
@@ -21,14 +22,47 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
-def _script(command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int]) -> None:
+def _script(
+    command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int], niceness: int
+) -> None:
     os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
-    os.nice(4)  # so that the test, which watches for an event, isn't late
+    os.nice(niceness)
     for number, limit in limits.items():
         resource.setrlimit(number, (limit, resource.RLIM_INFINITY))
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
+
+
+def start(
+    command: list[str],
+    processes: int,
+    terminal: Path,
+    environment: dict[str, str] | None = None,
+    limits: dict[int, int] | None = None,
+    niceness: int = 0,
+) -> list[BaseProcess]:
+    """Start a script and its arguments on one process, or on several as torchrun does.
+
+    What it prints on stderr is appended to `terminal`.
+    """
+    shared = dict(environment or {})
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "scripts")]
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the fork server, at its start
+    members = []
+    for rank in range(processes):
+        ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        given = (command, shared | ranked, str(terminal), limits or {}, niceness)
+        members.append(CONTEXT.Process(target=_script, args=given))
+        members[-1].start()
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    return members
 
 
 class Session:
@@ -50,25 +84,10 @@ class Session:
     ):
         self.training = training
         training.remove_outputs()
-        shared = dict(environment or {})
-        if processes > 1:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-            shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-        self.members: list[BaseProcess] = []
-        paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "scripts")]
-        before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the fork server, at its start
-        for rank in range(processes):
-            ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-            member = CONTEXT.Process(
-                target=_script,
-                args=(training.command, shared | ranked, str(training.folder / "terminal"), limits or {}),
-            )
-            member.start()
-            self.members.append(member)
-        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+        # Niceness, so that the test, which watches for an event, isn't late.
+        self.members = start(
+            training.command, processes, training.folder / "terminal", environment, limits, niceness=4
+        )
 
     def __enter__(self) -> "Session":
         return self
@@ -104,7 +123,7 @@ class Session:
         """Wait for a good end."""
         codes = self.exit_codes()
         log = self.training.folder / "log"
-        assert not any(codes), (codes, log.read_text()[-3000:] if log.exists() else "no log")
+        assert set(codes) == {0}, (codes, log.read_text()[-3000:] if log.exists() else "no log")
 
 
 def kill(training, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> bool:

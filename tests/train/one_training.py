@@ -87,7 +87,7 @@ class Training:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return psutil.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
-    def finish(self, processes: int = 1) -> "Training":
+    def finish(self, processes: int) -> "Training":
         process = self.start(processes)
         errors = process.communicate(timeout=240)[1]
         assert process.returncode == 0, errors + (self.folder / "log").read_text()[-3000:]

@@ -1,12 +1,12 @@
 """The script under test, plans to train by, and several trainings in the same processes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import yaml
 
 from cpt.config_runs import Train
@@ -60,19 +60,21 @@ def planned(
 def several(
     trainings: list[dict[str, Any]], processes: int, folder: Path, gpu: dict[str, str] | None = None
 ) -> None:
-    """Run several_trainings.py on a list, which is written to `folder`; `gpu` is the environment of one."""
-    if gpu is not None:
-        trainings = [training | {"kind": "cuda"} for training in trainings]
-    environment = os.environ | (gpu or {}) | {"OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TRAIN.parent), *([gpu["PYTHONPATH"]] if gpu else [])])
-    (folder / "list.json").write_text(json.dumps(trainings))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    script = Path(__file__).with_name("several_trainings.py")
-    result = subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), str(script), str(folder / "list.json")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
+    """Run several_trainings.py on a list, which is written to `folder`.
+
+    `gpu` is the environment of a GPU that isn't there, for one process.
+    """
+    script = [str(Path(__file__).with_name("several_trainings.py")), str(folder / "list.json")]
+    kind = {} if gpu is None else {"kind": "cuda"}
+    Path(script[1]).write_text(json.dumps([training | kind for training in trainings]))
+    if gpu is not None:  # which a process has from its start
+        done = subprocess.run([sys.executable, *script], env=gpu, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+        return
+    terminal = folder / "terminal"
+    members = forked.start(script, processes, terminal)
+    for member in members:
+        member.join(600)
+    for member in members:
+        member.kill()
+    assert not any(member.exitcode != 0 for member in members), terminal.read_text()[-5000:]

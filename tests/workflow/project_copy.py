@@ -27,17 +27,17 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 900) -> str:
+    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 1500) -> str:
         """Run snakemake; returns what it printed. Targets come first: many options take several values."""
         return self.run(self.command(*arguments), check=check, timeout=timeout)
 
-    def make(self, *arguments: str, timeout: int = 900) -> str:
+    def make(self, *arguments: str, timeout: int = 1500) -> str:
         """Run make in this environment; returns what it printed."""
         command = ["make", "--no-print-directory", "--assume-old=.venv/installed", "CORES=2", *arguments]
         return self.run(command, timeout=timeout)
 
     def run(
-        self, command: list[str], check: bool = True, timeout: int = 900, folder: Path | None = None
+        self, command: list[str], check: bool = True, timeout: int = 1500, folder: Path | None = None
     ) -> str:
         """Run a command, here or in `folder`; returns what it printed. It must succeed, or unchecked fail."""
         result = subprocess.run(
