@@ -13,6 +13,7 @@ that occurs in a reached definition is followed, and a module's own top-level st
 import ast
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,16 @@ def settings_digest(settings: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """A node and all statements below it; not through expressions, which are most of a tree."""
+    yield tree
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(tree, field, ()):
+            yield from _statements(node)
+
+
 def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
@@ -61,7 +70,7 @@ class _Module:
                     self.definitions.setdefault(name, []).append(node)
             elif not isinstance(node, ast.Import | ast.ImportFrom):
                 self.statements.append(node)
-        for node in ast.walk(tree):  # imports inside functions count as well
+        for node in _statements(tree):  # imports inside functions count as well
             if isinstance(node, ast.ImportFrom) and not node.level:
                 for alias in node.names:
                     self._add_import(alias.asname or alias.name, node.module or "", alias.name)
@@ -136,7 +145,8 @@ def reached_definitions(script: str | Path) -> dict[tuple[str, str], str]:
 def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, str | None]]:
     steps: list[tuple[Path, str | None]] = []
     through_attribute = set()
-    for child in ast.walk(node):
+    names = [child for child in ast.walk(node) if isinstance(child, ast.Name | ast.Attribute)]
+    for child in names:
         if isinstance(child, ast.Attribute):
             dotted = ast.unparse(child.value) if isinstance(child.value, ast.Name | ast.Attribute) else ""
             if dotted in module.imports and module.imports[dotted][1] is None:
@@ -145,7 +155,7 @@ def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, 
                 through_attribute.add(dotted)
                 if child.attr in known.definitions or child.attr in known.imports:
                     steps.append((target, child.attr))
-    for child in ast.walk(node):
+    for child in names:
         if isinstance(child, ast.Name):
             if child.id in module.definitions:
                 steps.append((path, child.id))
