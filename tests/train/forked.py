@@ -23,7 +23,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def _script(
-    command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int], niceness: int
+    command: list[str], environment: dict[str, str], terminal: str, limits: dict[int, int], niceness: int = 0
 ) -> None:
     os.dup2(os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
