@@ -70,6 +70,8 @@ def test_an_empty_section_where_there_was_none_has_its_defaults(overlays, exam):
 def test_an_empty_section_that_has_no_defaults_is_refused():
     with pytest.raises(UserError, match=r"deduplicate\.near\.ngram: missing; it must be set"):
         load(merged_by_snakemake({"deduplicate": {"near": {}}}))
+    with pytest.raises(UserError, match=r"train\.offload: "):
+        load(merged_by_snakemake({"train": {"offload": {}}}))
 
 
 def test_claims_are_those_of_the_papers_base_model():

@@ -402,9 +402,12 @@ def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> d
 
     Where the config had null before, Snakemake's merge (snakemake.utils.update_config) leaves it.
     """
-    sections = {key: value for key, value in overlay.items() if isinstance(value, Mapping)}
-    found = {key: with_empty_sections(config.get(key) or {}, value) for key, value in sections.items()}
-    return {**config, **found}
+    whole = dict(config)
+    for key, value in overlay.items():
+        if isinstance(value, Mapping):
+            section = config.get(key)
+            whole[key] = with_empty_sections(section if isinstance(section, Mapping) else {}, value)
+    return whole
 
 
 def load(config: dict[str, Any]) -> Config:
