@@ -18,7 +18,8 @@ SCRIPTS = Path(workflow.basedir) / "scripts"
 if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
-from cpt.config import load, merged, with_empty_sections
+from cpt.config import load
+from cpt.config_merging import merged, with_empty_sections
 from cpt.config_runs import split_point
 from cpt.config_sections import TEXT_KEYS
 from cpt.config_robustness import grid_of, planned_settings

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from cpt import config
+from cpt import config_merging
 from cpt.config import load
 from cpt.config_sections import parse_count
 from cpt.errors import UserError
@@ -18,7 +18,7 @@ PAPER = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 def merged(*overlays: dict) -> dict:
     """The paper's config with overlays."""
-    return copy.deepcopy(config.merged(PAPER, *overlays))
+    return copy.deepcopy(config_merging.merged(PAPER, *overlays))
 
 
 def problem(overlay: dict) -> str:
@@ -48,7 +48,7 @@ def merged_by_snakemake(*overlays: dict) -> dict:
     for overlay in overlays:
         update_config(given, copy.deepcopy(overlay))
     update_config(asked := copy.deepcopy(PAPER), given)
-    return config.with_empty_sections(asked, config.merged(*overlays))
+    return config_merging.with_empty_sections(asked, config_merging.merged(*overlays))
 
 
 @pytest.mark.parametrize(

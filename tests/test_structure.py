@@ -1,4 +1,4 @@
-"""The library's rooms: who may import whom, and that no import goes round in a circle."""
+"""The library's rooms: who may import whom, that no import goes round in a circle, and how long they are."""
 
 import ast
 from pathlib import Path
@@ -44,3 +44,22 @@ def test_no_import_goes_round_in_a_circle():
 def test_a_wing_imports_itself_and_the_ground_floor_alone():
     crossing = [(one, other) for one, other in GRAPH.edges if wing(other) and wing(one) != wing(other)]
     assert [edge for edge in crossing if edge[0].startswith("cpt.")] == []
+
+
+def lines_of_body(function: ast.FunctionDef) -> int:
+    """The lines of a function below its docstring."""
+    first = function.body[ast.get_docstring(function) is not None :] or function.body
+    return function.end_lineno - first[0].lineno + 1
+
+
+def test_files_and_functions_are_short():
+    """The training loop is the one long function: it is read from top to bottom."""
+    texts = {module: path.read_text() for module, path in MODULES.items()}
+    assert [module for module, text in texts.items() if len(text.splitlines()) > 400] == []
+    long = [
+        f"{module}.{node.name}"
+        for module, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and lines_of_body(node) > 60
+    ]
+    assert long == ["cpt.train.loop.train"]

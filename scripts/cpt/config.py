@@ -5,7 +5,6 @@ over it key by key, and `--config` over both. `null` removes a key, as in a JSON
 """
 
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +15,7 @@ from cpt.config_chat import Chat, check_chat
 from cpt.config_errors import describe, require_known
 from cpt.config_evaluate import Evaluate
 from cpt.config_finetune import check_finetune, with_mixtures
-from cpt.config_nulls import without_nulls
+from cpt.config_merging import without_nulls
 from cpt.config_origins import (
     check_continued,
     check_kept,
@@ -385,29 +384,6 @@ class Config(Advised):
         for run in self.trained_runs:
             used |= {corpus for mixture in self.mixtures_of(run) for corpus in self.mixtures[mixture]}
         return [name for name in self.corpora if name in used]
-
-
-def merged(*given: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of several config files as one: the later over the earlier, sections key by key."""
-    result: dict[str, Any] = {}
-    for contents in given:
-        for key, value in contents.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = merged(result[key], value) if both else value
-    return result
-
-
-def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with the sections that the overlay gives as `{}`, all of whose keys have their default.
-
-    Where the config had null before, Snakemake's merge (snakemake.utils.update_config) leaves it.
-    """
-    whole = dict(config)
-    for key, value in overlay.items():
-        if isinstance(value, Mapping):
-            section = config.get(key)
-            whole[key] = with_empty_sections(section if isinstance(section, Mapping) else {}, value)
-    return whole
 
 
 def load(config: dict[str, Any]) -> Config:
