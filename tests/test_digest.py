@@ -32,6 +32,7 @@ main()
 def project(tmp_path, monkeypatch):
     """A small scripts/ folder; call it with changed file contents to get the script's digest."""
     monkeypatch.setattr(digest, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(digest.sys, "dont_write_bytecode", False)
     (tmp_path / "lib").mkdir()
 
     def of(helpers=HELPERS, script=SCRIPT, late="def value():\n    return 3\n"):
@@ -40,6 +41,7 @@ def project(tmp_path, monkeypatch):
         (tmp_path / "lib" / "late.py").write_text(late)
         (tmp_path / "run.py").write_text(script)
         digest._module.cache_clear()
+        digest._former_digests.cache_clear()
         return digest.code_digest(tmp_path / "run.py")
 
     return of
@@ -76,6 +78,25 @@ def test_module_attribute_access_is_followed(project):
     script = "from lib import helpers\nprint(helpers.used(1))\n"
     assert project(script=script) != project(HELPERS.replace("x + 1", "x + 2"), script)
     assert project(script=script) == project(HELPERS.replace("    return x\n", "    return -x\n"), script)
+
+
+def test_a_digest_is_worked_out_once_for_the_same_code(project, tmp_path, monkeypatch):
+    first = project()
+    monkeypatch.setattr(digest, "reached_definitions", lambda script: pytest.fail("worked out again"))
+    assert project() == first
+    with pytest.raises(pytest.fail.Exception):
+        project(HELPERS.replace("x + 1", "x + 2"))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"code": 1}', '{"code": 1, "digests": 2}'])
+def test_a_damaged_memory_of_digests_counts_for_nothing(project, tmp_path, damage):
+    first = project()
+    [memory] = tmp_path.rglob("digests*.json")
+    memory.write_text(damage)
+    assert project() == first
+    memory.unlink()
+    memory.mkdir()  # nor can it be written
+    assert project() == first
 
 
 def test_stages_depend_on_what_they_use():

@@ -13,8 +13,12 @@ that occurs in a reached definition is followed, and a module's own top-level st
 import ast
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +168,41 @@ def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, 
     return steps
 
 
+@cache
+def _former_digests(scripts: Path) -> tuple[Path, str, dict[str, str]]:
+    """Digests of scripts worked out before: their file, the digest of all code, and by script what holds for it.
+
+    They lie beside Python's compiled modules, and like those are made again if the code is another.
+    """
+    texts = {
+        str(path.relative_to(scripts)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in scripts.rglob("*.py")
+    }
+    file = Path(cache_from_source(str(scripts / "digests.py"))).with_suffix(".json")
+    code, former = settings_digest([sys.version, texts]), {}
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads(file.read_text())
+        former = dict(stored["digests"]) if stored["code"] == code else {}
+    return file, code, former
+
+
 def code_digest(script: str | Path) -> str:
     """First 16 hex digits of the SHA-256 over all that `script` reaches inside `scripts/`.
 
+    It is remembered for the next process, if the script lies in `scripts/` and that can be written to.
     Raises FileNotFoundError if the script is missing and SyntaxError if a file doesn't parse.
     """
-    return settings_digest([[*key, syntax] for key, syntax in reached_definitions(script).items()])
+    script = Path(script).resolve()
+    name = str(script.relative_to(SCRIPTS)) if script.is_relative_to(SCRIPTS) else None
+    file, code, former = _former_digests(SCRIPTS)
+    if name in former:
+        return former[name]
+    digest = settings_digest([[*key, syntax] for key, syntax in reached_definitions(script).items()])
+    if name and not sys.dont_write_bytecode:
+        former[name] = digest
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps({"code": code, "digests": former}))
+            temporary.replace(file)
+    return digest

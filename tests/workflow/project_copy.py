@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "__pycache__", "results", "tests", ".ci")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "tests", ".ci")
 SMOKE = ("--configfile", "experiments/smoke.yaml")
 
 
