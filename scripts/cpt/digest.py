@@ -170,7 +170,7 @@ def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, 
 
 @cache
 def _former_digests(scripts: Path) -> tuple[Path, str, dict[str, str]]:
-    """Digests of scripts worked out before: their file, the digest of all code, and what holds for it by script.
+    """Digests of scripts worked out before: their file, the digest of all code, and what holds by script.
 
     They lie beside Python's compiled modules, and like those are made again if the code is another.
     """
