@@ -13,6 +13,7 @@ from snakemake.resources import Resource
 if TYPE_CHECKING:
     from snakemake.dag import DAG
     from snakemake.io import _IOFile
+    from snakemake.iocontainers import InputFiles
     from snakemake.jobs import Job
 
 NEW_OBJECTS = 50_000  # between two looks for garbage; Python's 700 look through a growing plan all the time
@@ -22,15 +23,25 @@ def plan_fast() -> None:
     """Change Snakemake in this process: planning takes time in proportion to the jobs, a second plan, after a
     checkpoint, has only the jobs that are still needed, and none is left out behind an `ancient` input.
 
-    Its own checks of groups go through everything upstream from each job of each group.
+    Its own checks of groups go through everything upstream from each job of each group. And for each file that
+    is made from all shards it looks through their names as often as there are shards that need it.
     """
     from snakemake.dag import DAG  # not at the top: Snakemake's modules import one another in a circle
+    from snakemake.iocontainers import InputFiles
 
+    InputFiles.__contains__ = is_input
     DAG.update_needrun = needed_now(DAG.update_needrun)
     DAG.validate_group = lambda dag, group: None
     DAG._check_groups = check_groups
     overwrite_function_params(Resource.evaluate, get_function_params(Resource.evaluate))  # found out once
     gc.set_threshold(NEW_OBJECTS)
+
+
+def is_input(files: "InputFiles", file: object) -> bool:
+    """Whether a file is one of a job's inputs, whose list Snakemake makes once and never changes."""
+    if not hasattr(files, "_members"):
+        files._members = frozenset(files)
+    return file in files._members
 
 
 def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
