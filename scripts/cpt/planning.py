@@ -23,8 +23,8 @@ def plan_fast() -> None:
     """Change Snakemake in this process: planning takes time in proportion to the jobs, a second plan, after a
     checkpoint, has only the jobs that are still needed, and none is left out behind an `ancient` input.
 
-    Its own checks of groups go through everything upstream from each job of each group. And for each file that
-    is made from all shards it looks through their names as often as there are shards that need it.
+    Its own checks of groups go through everything upstream from each job of each group. And it looks through
+    the inputs of a job that reads all shards as often as there are shards that need what the job makes.
     """
     from snakemake.dag import DAG  # not at the top: Snakemake's modules import one another in a circle
     from snakemake.iocontainers import InputFiles
