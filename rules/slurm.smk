@@ -5,6 +5,7 @@ import atexit
 from snakemake.logging import logger
 
 from cpt import submission
+from cpt.config_errors import nearest
 
 
 def site(name, default=None, gpus=0):
@@ -23,6 +24,34 @@ def site_number(name, default):
         )
     return int(value)
 
+
+SITE_QUEUE = (
+    "ACCOUNT",
+    "PARTITION",
+    "CONSTRAINT",
+    "QOS",
+    "EXTRA",
+)  # with GPU_ before them, of jobs with GPUs
+SITE_TEXTS = ("GPU_MODEL", "GPU_OPTION", "MAIL")
+SITE_NUMBERS = (
+    "JOBS",
+    "MAX_MB",
+    "MAX_MINUTES",
+    "POLL_SECONDS",
+    "RETRIES",
+    "SHARDS_PER_JOB",
+    "TRAIN_MINUTES",
+    "WARNING_SECONDS",
+)
+SITE = {
+    f"CPT_SLURM_{name}"
+    for name in (*SITE_QUEUE, *(f"GPU_{name}" for name in SITE_QUEUE), *SITE_TEXTS, *SITE_NUMBERS)
+}
+for variable in sorted(os.environ):
+    if variable.startswith("CPT_SLURM_") and variable not in SITE:
+        raise WorkflowError(f"{variable}: nothing reads this variable{nearest(variable, sorted(SITE))}")
+for name in SITE_NUMBERS:
+    site_number(name, 0)
 
 MAX_MINUTES = site_number("MAX_MINUTES", 7 * 24 * 60)
 MAX_MB = site_number("MAX_MB", 10**9)

@@ -3,7 +3,10 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from cpt.targets import name_the_nearest
 from cpt.terminal import be_calm, closing
+
+name_the_nearest(workflow, R)
 
 CORES = workflow.resource_settings.cores
 if workflow.is_main_process and CORES is not None and CORES < 1:  # Snakemake would wait for ever

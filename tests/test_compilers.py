@@ -47,6 +47,14 @@ def test_a_compiler_without_cxx20(program, monkeypatch):
     assert compilers.c_error() is None  # which C doesn't need
 
 
+@pytest.mark.parametrize(("variable", "error"), [("CC", compilers.c_error), ("CXX", compilers.cxx_error)])
+def test_a_warning_of_the_jobs_end_does_not_stop_a_compiler(program, monkeypatch, variable, error):
+    """Slurm sends SIGTERM to all processes of a job."""
+    compiler = {"CC": "gcc", "CXX": "g++"}[variable]
+    monkeypatch.setenv(variable, str(program("warned", f'#!/bin/sh\nkill -TERM $$\nexec {compiler} "$@"\n')))
+    assert error() is None
+
+
 @pytest.mark.parametrize("error", [compilers.c_error, compilers.cxx_error])
 def test_python_without_its_headers(program, monkeypatch, tmp_path, error):
     monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))

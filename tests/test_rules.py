@@ -152,10 +152,30 @@ def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakema
     assert planned[2] == wanted | {"import_classifier": "1", "edu_scores": "1", "total": "4"}
 
 
-@pytest.mark.parametrize("name", ["MAX_MINUTES", "WARNING_SECONDS"])
-def test_a_sites_value_that_is_no_number(snakemake, name):
-    printed = snakemake("--dry-run", **{f"CPT_SLURM_{name}": "12h"})
+@pytest.mark.parametrize("profile", [(), ("--profile", "slurm")])
+@pytest.mark.parametrize("name", ["MAX_MINUTES", "MAX_MB", "JOBS", "POLL_SECONDS"])
+def test_a_sites_value_that_is_no_number(snakemake, name, profile):
+    printed = snakemake("--dry-run", *profile, **{f"CPT_SLURM_{name}": "12h"})
     assert f"CPT_SLURM_{name}: expected a whole number, but it is '12h'; correct or unset it" in printed
+    assert "usage:" not in printed
+
+
+def test_a_sites_variable_with_a_wrong_name(snakemake):
+    printed = snakemake("--dry-run", "--profile", "slurm", CPT_SLURM_GPU_MODELL="a100", CPT_SLURM_JOBS="")
+    assert "CPT_SLURM_GPU_MODELL: nothing reads this variable; did you mean 'CPT_SLURM_GPU_MODEL'?" in printed
+
+
+def test_the_page_of_a_site_has_every_variable():
+    rules = (ROOT / "rules" / "slurm.smk").read_text()
+    names = {
+        name
+        for line in re.findall(r"^SITE_\w+ = \((.*?)\)$", rules, re.M | re.S)
+        for name in re.findall(r'"(\w+)"', line)
+    }
+    page = (ROOT / "docs" / "cluster-sites.md").read_text()
+    assert len(names) == 16 and names == {
+        name.removeprefix("CPT_SLURM_") for name in re.findall(r"^\| `(\w+)`", page, re.M)
+    }
 
 
 def test_names_of_a_site_that_mean_something_to_python(snakemake):
@@ -214,6 +234,39 @@ def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
     ):
         assert f'["{kind}", "a/{name}", "{commit}", "{key}"]' in printed
     assert "--no-cluster" in printed  # with the profile, tests/slurm
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "message"),
+    [
+        (
+            "results/smoke/tabel1.md",
+            (),
+            "results/smoke/tabel1.md: no such target; did you mean results/smoke/table1.md?",
+        ),
+        ("reprot", (), "reprot: no such target; did you mean report?"),
+        (
+            "results/smoke/",
+            (),
+            "results/smoke: no such target; docs/results.md lists all files, and --list all names",
+        ),
+        ("results/smoke/models/cpt-16k", (), "did you mean results/smoke/models/cpt-16K?"),
+        (
+            "results/demo/table1.md",
+            (),
+            "did you mean results/smoke/table1.md? (results of this experiment are in results/smoke, and",
+        ),
+        ("all", ("--until", "trian"), "trian: no such target; did you mean train?"),
+    ],
+)
+def test_a_target_that_nothing_makes(snakemake, asked, options, message):
+    assert message in snakemake(asked, "--dry-run", *options)
+
+
+def test_the_absolute_path_of_a_target(snakemake, tmp_path):
+    path = f"{tmp_path}/results/smoke/table1.csv"
+    printed = snakemake(path, "--dry-run")
+    assert f"{path}: no such target; did you mean results/smoke/table1.csv?" in printed
 
 
 def test_the_base_model_alone_has_no_training_loss_to_draw(snakemake):

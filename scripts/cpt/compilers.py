@@ -53,7 +53,9 @@ def _error(command: str, needed: str, name: str, lines: str, *options: str) -> s
     try:
         with tempfile.TemporaryDirectory() as folder:
             (source := Path(folder) / name).write_text(lines)
-            command_line = [*words, *options, "-shared", "-fPIC", f"-I{include}", str(source)]
+            # Slurm warns all processes of a job of its end, by SIGTERM.
+            ignoring = ["sh", "-c", 'trap "" TERM; exec "$@"', "sh"]
+            command_line = [*ignoring, *words, *options, "-shared", "-fPIC", f"-I{include}", str(source)]
             done = subprocess.run(
                 [*command_line, "-o", f"{source}.so"], capture_output=True, text=True, timeout=120
             )
