@@ -1,14 +1,14 @@
-# `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from,
-# CORES how many cores Snakemake may use, PIP_OPTIONS further options of pip. TORCH_INDEX is an index with another
-# build of PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/cluster-sites.md); the
-# environment keeps it until another one is given.
+# `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from, CORES how many cores
+# Snakemake may use (empty: all), PIP_OPTIONS further options of pip. TORCH_INDEX is an index with another build of
+# PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/cluster-sites.md); the environment keeps it
+# until another one is given.
 PYTHON ?= python3
-CORES ?= all
+CORES ?=
 PIP_OPTIONS ?=
 INSTALLED_INDEX := $(shell cat .venv/installed 2>/dev/null)
 TORCH_INDEX ?= $(INSTALLED_INDEX)
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+SNAKEMAKE := $(BIN)/snakemake --cores $(or $(strip $(CORES)),all) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
 # What `make verify` looks at: the folder of a finished experiment.
 RESULTS ?= results/demo
@@ -33,7 +33,7 @@ endif
 another-build:
 
 # PyTorch alone comes from its index, first: the lock's version is then there, and what it needs follows from it.
-.venv/installed: envs/requirements.txt
+.venv/installed: envs/requirements.txt envs/snakemake
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(CLEAR) .venv
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --index-url '$(TORCH_INDEX)' $$(grep ^torch== envs/requirements.txt))

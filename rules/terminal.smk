@@ -18,6 +18,9 @@ CALM = (
     if workflow.is_main_process and not (OUTPUT.dryrun or OUTPUT.verbose or OUTPUT.printshellcmds)
     else None
 )
+for variable in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):  # or each job ends with a traceback
+    if not (seconds := os.environ.get(variable, "1")).isdecimal():
+        raise WorkflowError(f"{variable}: expected whole seconds, but it is {seconds!r}; correct or unset it")
 # Libraries' bars would fill the logs; ours are drawn by cpt.progress.
 os.environ.setdefault("TQDM_DISABLE", "1")
 

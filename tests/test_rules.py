@@ -263,6 +263,11 @@ def test_a_target_that_nothing_makes(snakemake, asked, options, message):
     assert message in snakemake(asked, "--dry-run", *options)
 
 
+def test_a_time_limit_of_the_hub_that_is_no_number(snakemake):
+    printed = snakemake("--dry-run", HF_HUB_DOWNLOAD_TIMEOUT="30s")
+    assert "HF_HUB_DOWNLOAD_TIMEOUT: expected whole seconds, but it is '30s'; correct or unset it" in printed
+
+
 def test_the_absolute_path_of_a_target(snakemake, tmp_path):
     path = f"{tmp_path}/results/smoke/table1.csv"
     printed = snakemake(path, "--dry-run")

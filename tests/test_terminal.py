@@ -210,60 +210,6 @@ def record(event: LogEvent, **values) -> logging.LogRecord:
     return made
 
 
-@pytest.fixture
-def front(tmp_path):
-    """Run the snakemake that `make environment` installs, with a stand-in for Snakemake behind it."""
-    stand_in = tmp_path / "stand-in" / "snakemake"
-    stand_in.mkdir(parents=True)
-    (stand_in / "cli.py").write_text("import sys\ndef main():\n    print(*sys.argv[1:], sep='|')\n")
-    program = tmp_path / "an environment" / "snakemake"
-    program.parent.mkdir()
-    program.write_bytes((ROOT / "envs" / "snakemake").read_bytes())
-    program.chmod(0o755)
-    (program.parent / "python").symlink_to(sys.executable)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
-    (tmp_path / "my.yaml").write_text("train: {seed: 1}\n")
-
-    def run(*words: str) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(stand_in.parent)}
-        return subprocess.run(
-            [program, *words], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120
-        )
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (
-            ("--config", "runs={a: {tokens: 1M}}", "table1"),
-            "--config: 'table1' isn't KEY=VALUE; correct it, or if it is a target, put it before --config",
-        ),
-        (("-C", "=3"), "--config: '=3' isn't KEY=VALUE"),
-        (("--config=train",), "--config: 'train' isn't KEY=VALUE"),
-        (("--configfile", "my.yaml", "nowhere.yaml"), "--configfile: there is no file nowhere.yaml in "),
-        (
-            ("--configfile=nowhere.yaml",),
-            "; correct the path, or if it is a target, put it before --configfile",
-        ),
-        (("--configfile", "folder"), "--configfile: folder is a folder; name a YAML file in it"),
-        (("--configfile", "binary.yaml"), "--configfile: binary.yaml can't be read as text"),
-    ],
-)
-def test_a_mistake_that_snakemake_ends_in_a_traceback_is_one_line(front, words, problem):
-    done = front("--dry-run", *words)
-    assert done.returncode == 1 and not done.stdout
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: --config") and problem in line
-
-
-def test_all_else_reaches_snakemake_as_it_is(front):
-    words = ("table1", "--config", "train={seed: 1}", "chat=", "--configfile", "my.yaml", "--", "all")
-    assert front(*words).stdout == "|".join(words) + "\n"
-
-
 def test_no_cores_are_refused(snakemake):
     assert "--cores 0: no job can start; give at least 1, or all" in snakemake("--cores", "0")
 
