@@ -19,6 +19,7 @@ if str(SCRIPTS) not in sys.path:
     sys.path.insert(0, str(SCRIPTS))
 
 from cpt.config import load
+from cpt.config_corpora import unused_text
 from cpt.config_merging import merged, with_empty_sections
 from cpt.config_runs import split_point
 from cpt.config_sections import TEXT_KEYS
@@ -26,7 +27,7 @@ from cpt.config_robustness import grid_of, planned_settings
 from cpt.config_similarity import scored_corpora, similar_corpora
 from cpt import planning, sizes, slurm, stage
 from cpt.config_evaluate import BENCHMARK_TASKS, ScoredTask
-from cpt.corpus.own_files import matching_files
+from cpt.corpus.own_files import count_files, matching_files
 from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
 from cpt.files import sha256_of
@@ -39,9 +40,12 @@ from cpt.stage import Untracked
 
 planning.plan_fast()
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
-OVERLAYS = merged(*map(load_configfile, workflow.overwrite_configfiles), workflow.config_settings.config)
+PAPER, *OVERLAYS = map(load_configfile, [f"{workflow.basedir}/config.yaml", *workflow.overwrite_configfiles])
+OVERLAYS.append(workflow.config_settings.config)
 try:
-    cfg = load(with_empty_sections(config, OVERLAYS))
+    cfg = load(with_empty_sections(config, merged(*OVERLAYS)), [PAPER, *OVERLAYS])
+    for unused in unused_text(cfg, OVERLAYS) if workflow.is_main_process else ():
+        logger.warning(f"warning: {unused}")
     # The model whose published scores the base model must reach before training ("" for none).
     EXPECTED_MODEL = expected_model(cfg.base, EXPECTED_SCORES)
     # The models of the release that these results are compared with, by the name under which they are scored.
@@ -64,7 +68,17 @@ EXPECTED_TASKS = [
 ]
 FURTHER_TASKS = cfg.evaluate.further_tasks
 USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)))
-SHARDS = {name: cfg.shards_of(name) for name in cfg.corpora}
+
+
+def shards_in_use(corpus):
+    """How many shards a corpus has: at most one a file, where all lie on this disk. Jobs find the same number."""
+    source, shards = cfg.corpora[corpus], cfg.shards_of(corpus)
+    if source.source != "local" or "://" in "".join(source.files):
+        return shards
+    return count_files(source.own_files["files"], shards) or shards
+
+
+SHARDS = {name: shards_in_use(name) for name in cfg.corpora}
 CORPORA = {name: SHARDS[name] for name in cfg.used_corpora}
 SIMILAR = similar_corpora(cfg.corpora, cfg.domain)
 SCORED = scored_corpora(cfg.corpora)
@@ -134,8 +148,11 @@ def model_of(run):
 
 def planned_experiment():
     """What an experiment is planned by: config, size of own files, the base model if it is there."""
+    settings = cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    for corpus, source in settings["corpora"].items():
+        source |= {"shards": SHARDS[corpus]} if source.get("shards") else {}
     return {
-        "config": cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True),
+        "config": settings,
         "local_bytes": {
             corpus: sum(Path(path).stat().st_size for path in local_files(corpus))
             for corpus in cfg.used_corpora

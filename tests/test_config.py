@@ -9,7 +9,7 @@ from snakemake.utils import update_config
 
 from cpt import config_merging
 from cpt.config import load
-from cpt.config_sections import parse_count
+from cpt.config_values import parse_count
 from cpt.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

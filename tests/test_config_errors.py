@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from tests.test_config import PAPER, merged, problem
+import yaml
+from tests.test_config import PAPER, ROOT, merged, problem
 
 from cpt.config import load
 from cpt.errors import UserError
@@ -227,3 +228,46 @@ def test_switches_and_continuations_that_cannot_be(run, message):
 )
 def test_what_would_fail_after_hours_is_refused_at_once(changes, told):
     assert told in problem(changes)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "line"),
+    [
+        ({"base": {"verson": "0.1.3"}}, "base.verson: unknown key; did you mean 'version'?"),
+        ({"base": {"repo": "a/b"}}, "base.repo: unknown key; known: expected_scores, file, label, license, "),
+        (
+            {"base": {"source": "packge"}},
+            "base.source: expected 'hub', 'local', 'package', 'random', but 'packge' was given",
+        ),
+        ({"base": {"source": None}}, "base.source: missing; it must be set"),
+        ({"base": {"version": 0.9}}, "base.version: input should be a valid string, but 0.9 was given; put"),
+        (
+            {"evaluate": {"benchmarks": {"packge": 1}}},
+            "evaluate.benchmarks.packge: unknown key; did you mean 'package'?",
+        ),
+        (
+            {"train": {"micro_batch": "x"}},
+            "train.micro_batch: input should be a valid integer or 'auto', but 'x' was given",
+        ),
+        (
+            {"train": {"compile": "x"}},
+            "train.compile: input should be a valid boolean or 'auto', but 'x' was given",
+        ),
+        (
+            {"corpora": {"own": {"files": [1]}}},
+            "corpora.own.files.0: input should be a valid string, but 1 was given; put it in quotes",
+        ),
+        (
+            {"corpora": {"own": {"files": {"a": 1}}}},
+            "corpora.own.files: input should be a valid string or a valid list, but {'a': 1} was given",
+        ),
+        ({"train": []}, "train: expected keys with values, such as {key: value}, but [] was given"),
+    ],
+)
+def test_keys_are_those_of_the_config_and_told_once(overlay, line):
+    """Pydantic names a union's variants in a path as well, one of which, `package`, is also a key."""
+    own = yaml.safe_load((ROOT / "experiments" / "own.yaml").read_text())
+    with pytest.raises(UserError) as caught:
+        load(merged(own, overlay))
+    head, *told = str(caught.value).split("\n  ")
+    assert head == "config:" and len(told) == 1 and told[0].startswith(line)

@@ -5,6 +5,7 @@ over it key by key, and `--config` over both. `null` removes a key, as in a JSON
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,10 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cpt.config_advise import Advised
 from cpt.config_chat import Chat, check_chat
+from cpt.config_corpora import check_shards, check_text_is_left
 from cpt.config_errors import describe, require_known
 from cpt.config_evaluate import Evaluate
 from cpt.config_finetune import check_finetune, with_mixtures
-from cpt.config_merging import without_nulls
+from cpt.config_merging import prepared, strange_removals
 from cpt.config_origins import (
     check_continued,
     check_kept,
@@ -37,12 +39,11 @@ from cpt.config_sections import (
     Deduplicate,
     Filters,
     HeldOut,
-    Name,
     Packing,
     RandomModel,
-    Share,
 )
 from cpt.config_similarity import check_edu_score, check_similarity
+from cpt.config_values import Name, ResultsPath, Share
 from cpt.errors import UserError
 from cpt.mixtures import default_mixture
 from cpt.sizes import over_context
@@ -52,7 +53,7 @@ PAPER_MODEL = "facebook/MobileLLM-125M"
 
 class Config(Advised):
     name: Name
-    results: str
+    results: ResultsPath
     base: BaseSource
     corpora: dict[Name, Corpus]
     domain: str = Field(description="the corpus that the model is adapted to")
@@ -95,12 +96,7 @@ class Config(Advised):
         for key in ("domain", "general"):
             if (name := getattr(self, key)) is not None:
                 require_known(name, self.corpora, key, "corpora")
-        for name, corpus in self.corpora.items():
-            if corpus.shards is None and corpus.tokens_per_shard is None:
-                raise ValueError(
-                    f"corpora.{name}: set shards (how many of the matching files to use), or "
-                    "tokens_per_shard (training tokens that one file yields), from which the number follows"
-                )
+        check_shards(self)
         check_similarity(self.corpora, self.domain)
         check_edu_score(self.corpora, self.classifier)
         for mixture, shares in self.mixtures.items():
@@ -115,6 +111,7 @@ class Config(Advised):
             require_known(mixture, self.mixtures, f"packing.seeds.{mixture}", "mixtures")
         for name, run in self.runs.items():
             self._check_run(name, run)
+        check_text_is_left(self)
         if not any(run.tokens == 0 and run.merge is None for run in self.runs.values()):
             raise ValueError(
                 "runs: the base model itself, with which all others are compared, isn't among them; "
@@ -258,18 +255,18 @@ class Config(Advised):
 
         null replaces the section's value if null has a meaning; otherwise it counts as not set.
         """
-        optional = {key for key, field in Train.model_fields.items() if field.default is None}
+        never_null = {key for key, field in Train.model_fields.items() if field.default is not None}
         own = {
             key: value
             for key, value in self.run_of(run).train.items()
-            if value is not None or key in optional
+            if value is not None or key not in never_null
         }
         # Conversations are kept apart, unless the run says otherwise.
         section = self.train.model_dump() | ({"document_masking": True} if self.run_of(run).finetune else {})
         try:
             return Train.model_validate({**section, **own})
         except ValidationError as error:
-            raise ValueError(describe(error, Train, {}, f"runs.{run}.train.")) from None
+            raise ValueError(describe(error, Train, f"runs.{run}.train.")) from None
 
     def references_of(self, run: str) -> list[tuple[str, str, str]]:
         """For each mixture that a run trains on: (mixture, reference, scope), if it selects targets.
@@ -386,14 +383,17 @@ class Config(Advised):
         return [name for name in self.corpora if name in used]
 
 
-def load(config: dict[str, Any]) -> Config:
-    """Validate a config that is whole, its files merged.
+def load(config: dict[str, Any], layers: Sequence[Mapping[str, Any]] = ()) -> Config:
+    """Validate a config that is whole, its files merged; `layers` are these, if their nulls are checked too.
 
     Raises UserError with every problem: the key's path, what was given, what is allowed, and for an
     unknown key the nearest known one.
     """
-    config = without_nulls(config)
+    problems = list(strange_removals(layers, [Config]))
     try:
-        return Config.model_validate(config)
+        loaded = Config.model_validate(prepared(config, [Config]))
     except ValidationError as error:
-        raise UserError(f"config:\n  {describe(error, Config, config)}") from None
+        problems.append(describe(error, Config))
+    if problems:
+        raise UserError("\n  ".join(["config:", *problems]))
+    return loaded

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from cpt.config_errors import require_known
 from cpt.config_runs import Run, Train
-from cpt.config_sections import COUNT_UNITS, Count, Positive, Section
+from cpt.config_sections import Section
+from cpt.config_values import COUNT_UNITS, Count, Positive
 from cpt.sizes import sequences_per_step
 
 FEWEST_STEPS = 10  # of a proxy: fewer have no schedule to speak of

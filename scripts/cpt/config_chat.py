@@ -5,13 +5,14 @@ from collections.abc import Collection
 from pydantic import Field
 
 from cpt.config_errors import require_known
-from cpt.config_sections import Name, Positive, Section
+from cpt.config_sections import Section
+from cpt.config_values import Name, PathText, Positive
 
 
 class Chat(Section):
     """Answers side by side (`snakemake chat`), and what is counted of them (`snakemake chat_scores`)."""
 
-    prompts: str | None = Field(
+    prompts: PathText | None = Field(
         None, description="a file: .txt with one prompt a line, or .jsonl with `messages`; null: no page"
     )
     runs: list[Name] | None = Field(None, description="that answer; null: all")

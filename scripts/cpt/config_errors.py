@@ -1,9 +1,16 @@
 """What is wrong with a config, in words: key, what was given, what is allowed, the nearest known name."""
 
 import difflib
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from cpt.config_types import below, keys_of, of_source
+from cpt.config_values import PATTERN_IN_WORDS
+
+SHOULD_BE = "input should be "
+Keys = tuple[str, ...]
 
 
 def require_known(name: str, among: Any, where: str, section: str) -> None:
@@ -19,49 +26,75 @@ def nearest(name: str, among: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
 
 
-def _fields_at(annotation: Any, path: tuple) -> set[str]:
-    """Names of the keys allowed in the section at `path`, as far as the types say."""
-    fields = getattr(annotation, "model_fields", None)
-    if fields is None:  # a mapping, a union or an Annotated
-        inner = getattr(annotation, "__args__", ())
-        if getattr(annotation, "__origin__", None) is dict:
-            inner, path = inner[1:], path[1:]
-        return set().union(*(_fields_at(each, path) for each in inner))
-    if not path:
-        return set(fields)
-    if path[0] in fields:
-        return _fields_at(fields[path[0]].annotation, path[1:])
-    # A variant of a union, which pydantic names in the path.
-    named = "source" in fields and path[0] in fields["source"].annotation.__args__
-    return _fields_at(annotation, path[1:]) if named else set()
+def remedy(key: Any, among: Any) -> str:
+    """The end of a message about a key that isn't one of the known ones."""
+    if str(key).isdecimal():  # YAML reads {tokens: 500,000} as two keys
+        return "; write numbers without commas, such as 500_000"
+    return nearest(key, among)
 
 
-def describe(error: ValidationError, model: type[BaseModel], given: dict, prefix: str = "") -> str:
+def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """All problems of a validation as lines `key: what is wrong; what is allowed`."""
-    lines = []
+    found: dict[Keys, list[dict[str, Any]]] = {}
     for problem in error.errors():
-        path = tuple(step for step in problem["loc"] if step != "[key]")
-        shown = _without_tags(path, given)
-        key = (prefix + ".".join(map(str, shown))).removesuffix(".")
-        if problem["type"] == "extra_forbidden":
-            text = f"unknown key{nearest(path[-1], sorted(_fields_at(model, path[:-1])))}"
-        elif problem["type"] == "missing":
-            text = "missing; it must be set"
-        elif problem["type"] == "value_error":
-            text = str(problem["ctx"]["error"])
-        else:
-            text = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, but {problem['input']!r} was given"
+        keys, section, variant = _place(problem, model)
+        found.setdefault(keys, []).append({**problem, "section": section, "variant": variant})
+    lines = []
+    for keys, problems in found.items():
+        inside = any(other[: len(keys)] == keys and other != keys for other in found)
+        if inside and all(problem["variant"] for problem in problems):
+            continue  # the variant that was meant has the problem
+        key = (prefix + ".".join(keys)).removesuffix(".")
+        text = _text(keys, problems)
         lines.append(f"{key}: {text}" if key else text)
     return "\n  ".join(lines)
 
 
-def _without_tags(path: tuple, given: Any) -> list:
-    """Drop the steps that pydantic adds for the variants of a union (they aren't keys of the config)."""
-    shown = []
-    for index, step in enumerate(path):
-        section = given if isinstance(given, dict) else {}
-        if step not in section and step == section.get("source") and index < len(path) - 1:
-            continue
-        shown.append(step)
-        given = section.get(step)
-    return shown
+def _place(problem: Any, model: type[BaseModel]) -> tuple[Keys, list[Any], bool]:
+    """The keys of a problem, the types of the section that has the last one, and whether the problem is that
+    of one variant of a union, which pydantic names among the keys."""
+    types: list[Any] = [model]
+    keys, section, steps = [], types, iter(problem["loc"])
+    for step in steps:
+        if len(types) > 1:
+            types = of_source(types, step)
+            if (step := next(steps, None)) is None:
+                return tuple(keys), section, True
+        if step == "[key]":
+            keys[-1] = str(problem["input"])
+        else:
+            keys.append(str(step))
+            section, types = types, below(types, step)
+    if problem["type"].startswith("union_tag"):
+        keys.append("source")
+    return tuple(keys), section, False
+
+
+def _text(keys: Keys, problems: list[dict[str, Any]]) -> str:
+    """What is wrong with one key, of which each variant of a union may have a problem."""
+    first = problems[0]
+    if first["type"] in ("extra_forbidden", "invalid_key"):
+        known = {key for each in first["section"] for key in keys_of(each)}
+        return f"unknown key{remedy(keys[-1], sorted(known))}"
+    if first["type"] == "union_tag_invalid":
+        return f"expected {first['ctx']['expected_tags']}, but {first['ctx']['tag']!r} was given"
+    if first["type"] in ("missing", "union_tag_not_found"):
+        return "missing; it must be set"
+    if own := [str(problem["ctx"]["error"]) for problem in problems if problem["type"] == "value_error"]:
+        return own[0]
+    allowed = list(dict.fromkeys(map(_allowed, problems)))
+    others = [text.removeprefix(SHOULD_BE) for text in allowed[1:]]
+    given = first["input"]
+    shown = str(given) if isinstance(given, date) else repr(given)
+    as_text = any(problem["type"] == "string_type" for problem in problems)
+    quotes = "; put it in quotes" if as_text and isinstance(given, int | float | date) else ""
+    return f"{' or '.join([allowed[0], *others])}, but {shown} was given{quotes}"
+
+
+def _allowed(problem: dict[str, Any]) -> str:
+    if words := PATTERN_IN_WORDS.get(problem.get("ctx", {}).get("pattern")):
+        return f"expected {words}"
+    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "expected keys with values, such as {key: value}"
+    text, _, _ = problem["msg"].partition(", unable to ")
+    return text[0].lower() + text[1:]

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cpt.config_exam import Exam
-from cpt.config_sections import Count, Name, PackageName, PackageVersion, Positive, Section, WheelDigest
+from cpt.config_sections import PackageName, PackageVersion, Section, WheelDigest
+from cpt.config_values import COMMIT, Count, Name, PathText, Positive, Seed
 
 # Those of the paper, whose data are fetched together, checked by number of items, and scored zero-shot.
 NORMALISED = ("acc", "acc_norm")
@@ -22,7 +23,8 @@ BENCHMARK_TASKS = {  # with what lm-eval measures
 MMLU_EXAMPLES = 5  # of each subject
 EXAM = "exam"  # lm-eval's name of the domain's own exam
 EXAM_TASKS = (EXAM, "exam_open_book")
-Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+Commit = Annotated[str, Field(pattern=COMMIT)]
+Items = Annotated[Count, Field(gt=0)]
 
 
 def in_benchmarks(task: str, shots: int | None) -> bool:
@@ -56,7 +58,7 @@ class ScoredTask(Section):
     shots: Annotated[int, Field(ge=0)] | None = Field(
         None, description="worked examples before each question; null: as the task's definition says"
     )
-    items: Count | None = Field(
+    items: Items | None = Field(
         None, description="size of a fixed random subset; null: evaluate.items, or all of the exam"
     )
 
@@ -74,7 +76,7 @@ class Task(ScoredTask):
 class Scoring(Section):
     """The keys of `evaluate` that a scoring job needs."""
 
-    items: Count | None = None
+    items: Items | None = None
     seed: int
     batch_tokens: Positive
     precision: Literal["float32", "bf16"]
@@ -89,7 +91,7 @@ class Evaluate(Section):
     revisions: dict[str, Commit] = Field(
         {}, description="repository: commit of the data sets of further tasks, 40 hex digits"
     )
-    include_path: str | None = Field(
+    include_path: PathText | None = Field(
         None, description="a folder of lm-eval's YAML files that define further tasks"
     )
     task_code: bool = Field(
@@ -98,10 +100,10 @@ class Evaluate(Section):
     exam: Exam | None = Field(None, description="a column `exam`: questions on the domain; null: none")
     groups: dict[str, Annotated[list[str], Field(min_length=1)]]
     tasks_per_job: Positive = Field(description="tasks that one job scores after loading the model once")
-    items: Count | None = Field(
+    items: Items | None = Field(
         None, description="size of a fixed random subset of each task; null: all items"
     )
-    seed: int = Field(ge=0)
+    seed: Seed
     batch_tokens: Positive = Field(description="tokens that go through the model at once")
     batch_size: Positive = Field(description="windows of held-out text at once, for bits per byte")
     precision: Literal["float32", "bf16"]

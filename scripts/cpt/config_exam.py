@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cpt.config_sections import Count, Positive, Section
+from cpt.config_sections import Section
+from cpt.config_values import ADDRESS, Count, Positive
 
 Z_95, Z_POWER = 1.959963984540054, 0.8416212335729143  # quantiles: 5 % (two-sided), and 80 % power
 DIFFERENCE, DISCORDANT = 0.05, 0.2  # of accuracy, and the share of items on which two models differ
@@ -29,7 +30,7 @@ class Writer(Section):
     """A language model that writes the exam's questions: an endpoint with OpenAI's chat interface."""
 
     endpoint: str = Field(
-        pattern="^https?://", description="address before /chat/completions, such as http://localhost:8000/v1"
+        pattern=ADDRESS, description="address before /chat/completions, such as http://localhost:8000/v1"
     )
     model: str = Field(min_length=1, description="the endpoint's name of the model")
     timeout: Positive = Field(120, description="seconds that one answer may take")

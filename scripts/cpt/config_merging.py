@@ -1,7 +1,11 @@
 """Config files over one another: what `null` removes, and what `{}` sets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from cpt.config_errors import remedy
+from cpt.config_runs import Train
+from cpt.config_types import below, counts_keys, keys_of, names_freely, only_numbers
 
 
 def merged(*given: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,17 +31,73 @@ def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> d
     return whole
 
 
-def without_nulls(value: Any, path: tuple[str, ...] = ()) -> Any:
-    """Drop null entries, but for those of a run's own `train`, which lie over the section `train`, and those
-    of `filters.repetition`, which take an n-gram's rule away.
+def prepared(value: Any, types: list[Any], path: tuple[Any, ...] = ()) -> Any:
+    """A config as the typed model takes it: without the nulls that remove a key.
 
-    Snakemake hands over the nulls of `--config` as text.
+    Nulls of unknown keys stay, as errors; those of a run's own `train` stay, since they lie over the section
+    `train`, and those of n-grams, whose rule they take away. Where a number belongs, true and false are text,
+    since Python counts them as 1 and 0. Snakemake hands over the nulls of `--config` as text.
+
+    Args:
+        value: what is given there.
+        types: what the model allows there (cpt.config_types).
+        path: its keys.
     """
+    own_train = _is_own_train(path)
+    types = [Train] if own_train else types
+    if isinstance(value, bool) and only_numbers(types):
+        return str(value).lower()
+    if isinstance(value, list):
+        return [prepared(inner, below(types, 0), (*path, 0)) for inner in value]
     if not isinstance(value, dict):
         return value
-    found = {
-        key: None if inner == "null" else without_nulls(inner, (*path, key)) for key, inner in value.items()
-    }
-    if len(path) == 3 and ((path[0], path[2]) == ("runs", "train") or path[:2] == ("filters", "repetition")):
-        return found
-    return {key: inner for key, inner in found.items() if inner is not None}
+    known = {key for each in types for key in keys_of(each)}
+    found = {}
+    for key, inner in value.items():
+        removed = _is_null(inner)
+        if not removed or own_train or counts_keys(types) or (known and key not in known):
+            name = str(key) if own_train else key
+            found[name] = None if removed else prepared(inner, below(types, key), (*path, key))
+    return found
+
+
+def strange_removals(layers: Sequence[Mapping[str, Any]], types: list[Any]) -> Iterator[str]:
+    """What is wrong with nulls for names that nothing before has: `key: what; the nearest name`.
+
+    Args:
+        layers: config.yaml, and what is merged over it, in order.
+        types: what the model allows.
+    """
+    for number, layer in enumerate(layers[1:], 1):
+        for path in _removed_names(layer, types):
+            known = dict.fromkeys(key for earlier in layers[:number] for key in _at(earlier, path[:-1]))
+            if path[-1] not in known:
+                where, name = ".".join(map(str, path)), str(path[-1])
+                yield f"{where}: there is no {name!r} to remove{remedy(name, known)}"
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value in ("null", "~")
+
+
+def _is_own_train(path: tuple[Any, ...]) -> bool:
+    """Whether a run's own `train` is there, whose keys no type says."""
+    return len(path) == 3 and (path[0], path[2]) == ("runs", "train")
+
+
+def _removed_names(value: Mapping[str, Any], types: list[Any], path: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """The paths of nulls for names that the config chooses."""
+    types = [Train] if _is_own_train(path) else types
+    for key, inner in value.items():
+        if _is_null(inner) and names_freely(types):
+            yield (*path, key)
+        elif isinstance(inner, Mapping):
+            yield from _removed_names(inner, below(types, key), (*path, key))
+
+
+def _at(config: Mapping[str, Any], path: tuple[Any, ...]) -> Mapping[str, Any]:
+    """The section at a path; an empty one, if there is none."""
+    for key in path:
+        inner = config.get(key)
+        config = inner if isinstance(inner, Mapping) else {}
+    return config

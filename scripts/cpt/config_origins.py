@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.config_errors import require_known
 from cpt.config_runs import Run, Train, split_point
-from cpt.config_sections import parse_count
+from cpt.config_values import parse_count
 from cpt.sizes import sequences_per_step
 
 Runs = dict[str, Run]

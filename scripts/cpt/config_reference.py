@@ -25,8 +25,9 @@ it means. The table has the keys of the top level; a link in the column `type` l
 
 `config.yaml` holds the paper's experiment. An overlay is a small YAML file that changes a few of its keys:
 `--configfile experiments/x.yaml` merges it over `config.yaml`, key by key. `--config` on the command line is
-merged over both, and `null` removes a key. Snakemake checks all keys before it starts a job. If one is wrong,
-it stops with the key's path, what was given and what is allowed.
+merged over both, and `null` removes a key; where none of that name is there, it is an error. Snakemake checks
+all keys before it starts a job. If one is wrong, it stops with the key's path, what was given and what is
+allowed.
 
 How to read the tables:
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from cpt.config_errors import require_known
-from cpt.config_sections import Name, Revision, Section
+from cpt.config_sections import Revision, Section
+from cpt.config_values import Name, PathText
 from cpt.gguf_types import GgufType
 
 RUN = "{run}"  # placeholder for a run's name in release.repo
@@ -20,7 +21,7 @@ class Release(Section):
     name: Name | None = Field(
         None, description="of the release that `snakemake freeze` keeps, such as 2026-11"
     )
-    compare_to: str | None = Field(
+    compare_to: PathText | None = Field(
         None,
         description="a frozen release, by its name or its folder's path: compare.md has its models, these "
         "and the base model on the same text and items",
@@ -42,7 +43,12 @@ class Release(Section):
     @classmethod
     def _name_alone(cls, given: Any) -> Any:
         """`release: 2026-11` is a release's name; YAML reads a whole date as such."""
-        return {"name": str(given)} if isinstance(given, str | date) else given
+        return {"name": given} if isinstance(given, str | date) else given
+
+    @field_validator("name", "compare_to", mode="before")
+    @classmethod
+    def _dated(cls, given: Any) -> Any:
+        return str(given) if isinstance(given, date) else given
 
     @field_validator("gguf")
     @classmethod

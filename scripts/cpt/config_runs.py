@@ -6,13 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cpt.config_sections import (
-    Count,
-    Positive,
-    Section,
-    Share,
-    parse_count,
-)
+from cpt.config_sections import Section
+from cpt.config_values import MODEL, Count, Positive, Seed, Share, parse_count
 
 # The keys that a schedule needs in addition to learning_rate, minimum_learning_rate and warmup.
 SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
@@ -98,8 +93,7 @@ class Train(Section):
     moments: Literal["float32", "bf16", "8bit"] = Field(
         "float32", description="how AdamW's two moments are stored: 8, 4 or 2 bytes per parameter"
     )
-    seed: int = Field(
-        ge=0,
+    seed: Seed = Field(
         description="of dropout, and of the rounding of `moments`; packing.seed has the order of the text",
     )
     checkpoint_every: Positive = Field(description="steps")
@@ -199,8 +193,7 @@ def parse_coefficient(value: Any) -> float:
 
 
 Coefficient = Annotated[float, BeforeValidator(parse_coefficient)]
-# A name, or `RUN@TOKENS`: the state of a run with `keep_every` after that number of tokens.
-Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9][0-9_.]*[KMBT]?)?$")]
+Model = Annotated[str, Field(pattern=MODEL)]
 
 
 def split_point(model: str) -> tuple[str, int]:

@@ -3,49 +3,32 @@
 Those about training and runs are in cpt.config_runs, those about evaluation in cpt.config_evaluate.
 """
 
-import re
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cpt.config_presets import LANGUAGES, PRESETS, with_preset
+from cpt.config_values import (
+    WHEEL_DIGEST,
+    Count,
+    Name,
+    PathText,
+    Positive,
+    Seed,
+    Share,
+)
 
-COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-
-
-def parse_count(value: Any) -> int:
-    """Read a count such as 400M, 1.5B, 2_000 or 16384 (decimal units: K, M, B, T).
-
-    Raises ValueError for anything else, for negative counts and for fractions of one.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        count = Fraction(value)
-    else:
-        match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([KMBT]?)", str(value).strip())
-        if not match:
-            raise ValueError(f"expected a count such as 400M, 1.5B or 2_000, but {value!r} was given")
-        count = Fraction(match[1].replace("_", "")) * COUNT_UNITS[match[2]]
-    if count < 0 or count.denominator != 1:
-        raise ValueError(f"expected a whole count, zero or more, but {value!r} was given")
-    return int(count)
-
-
-Count = Annotated[int, BeforeValidator(parse_count)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 Repository = Annotated[str, Field(description="OWNER/NAME on the hub")]
 Revision = Annotated[str, Field(min_length=1, description="commit, tag or branch")]
 PackageName = Annotated[str, Field(description="name on the Python package index")]
 PackageVersion = Annotated[str, Field(description="of the package: the exact one")]
-WheelDigest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the wheel, which must have it")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+WheelDigest = Annotated[str, Field(pattern=WHEEL_DIGEST, description="of the wheel, which must have it")]
 
 
 class Section(BaseModel):
-    """A mapping of the config: unknown keys are errors."""
+    """A mapping of the config: unknown keys and infinite numbers are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -146,7 +129,7 @@ class LocalCorpus(DataSource):
     """Own files of any kind that has a reader (docs/own-corpus.md)."""
 
     source: Literal["local"] = Field(description="own files")
-    files: str | list[str] = Field(
+    files: PathText | list[PathText] = Field(
         description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
     )
     shards: Positive = Field(1, description="number of shards that share the sorted files")
@@ -157,6 +140,13 @@ class LocalCorpus(DataSource):
     where: Where = Field(
         {}, description="keeps only documents within bounds: of a column, language, similarity, edu_score"
     )
+
+    @field_validator("files")
+    @classmethod
+    def _some(cls, files: str | list[str]) -> str | list[str]:
+        if not files:
+            raise ValueError("empty; name files or patterns, such as data/own/**/*")
+        return files
 
     @property
     def own_files(self) -> dict[str, list[str]]:
@@ -201,7 +191,7 @@ class LocalClassifier(Section):
     """A folder on this disk with config.json, safetensors and a tokenizer."""
 
     source: Literal["local"] = Field(description="a folder on this disk")
-    path: str = Field(description="of the folder, relative to the working directory")
+    path: PathText = Field(description="of the folder, relative to the working directory")
 
 
 Classifier = Annotated[HubClassifier | LocalClassifier, Field(discriminator="source")]
@@ -347,10 +337,8 @@ class Packing(Section):
         None,
         description="BOS before each document; null: as the base model was trained (docs/base-models.md)",
     )
-    seed: int = Field(ge=0)
-    seeds: dict[Name, Annotated[int, Field(ge=0)]] = Field(
-        {}, description="of single mixtures by name, instead of seed"
-    )
+    seed: Seed
+    seeds: dict[Name, Seed] = Field({}, description="of single mixtures by name, instead of seed")
 
 
 # --------------------------------------------------------------------------------------------- model
@@ -372,7 +360,7 @@ class HubModel(Base):
 
 class LocalModel(Base):
     source: Literal["local"] = Field(description="a folder on this disk")
-    path: str = Field(description="folder with config.json, weights and tokenizer")
+    path: PathText = Field(description="folder with config.json, weights and tokenizer")
 
 
 class PackageModel(Base):
@@ -393,7 +381,7 @@ class RandomModel(Base):
     layers: Positive = Field(description="transformer blocks")
     heads: Positive = Field(description="attention heads of each block")
     context_length: Positive = Field(description="tokens; packing.sequence_length may be no more")
-    seed: int = Field(ge=0, description="of the weights")
+    seed: Seed = Field(description="of the weights")
 
 
 BaseSource = Annotated[HubModel | LocalModel | PackageModel | RandomModel, Field(discriminator="source")]

@@ -11,7 +11,7 @@ import yaml
 from tests.test_config import merged
 
 from cpt.config import Config, load
-from cpt.config_sections import parse_count
+from cpt.config_values import parse_count
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "results/small"  # of all experiments: what two of them have in common is made once

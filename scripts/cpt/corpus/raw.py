@@ -116,9 +116,10 @@ def _share(names: Iterable[str], shard: Shard) -> list[str]:
     """The files that a shard is made of. Raises UserError if there are none left for it."""
     ordered = sorted(names)
     if not (mine := ordered[shard.number :: shard.count]):
+        there = "1 file matches" if len(ordered) == 1 else f"{len(ordered)} files match"
         raise UserError(
-            f"corpora.{shard.corpus}.shards: {shard.count} shards are asked for, but only {len(ordered)} "
-            "files match; lower shards"
+            f"corpora.{shard.corpus}.shards: {shard.count} shards are asked for, but only {there}; "
+            "lower shards"
         )
     return mine
 
