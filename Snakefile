@@ -18,6 +18,7 @@ container: "envs/cpt.sif"
 
 
 include: "rules/common.smk"
+include: "rules/tasks.smk"
 include: "rules/terminal.smk"
 include: "rules/slurm.smk"
 include: "rules/corpus.smk"

@@ -7,9 +7,7 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 import sys
-from importlib import metadata
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
@@ -26,9 +24,7 @@ from cpt.config_sections import TEXT_KEYS
 from cpt.config_robustness import grid_of, planned_settings
 from cpt.config_similarity import scored_corpora, similar_corpora
 from cpt import planning, sizes, slurm, stage
-from cpt.config_evaluate import BENCHMARK_TASKS, ScoredTask
 from cpt.corpus.own_files import count_files, matching_files
-from cpt.digest import code_digest, settings_digest
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.expected_scores import expected_model, tasks_of
@@ -323,85 +319,3 @@ def chat_prompts(wildcards):
     except UserError as error:
         raise WorkflowError(str(error))
     return cfg.chat.prompts
-
-
-def pinned_commits():
-    """Commits of data sets on the hub, by repository."""
-    return {**getattr(cfg.evaluate.benchmarks, "revisions", {}), **cfg.evaluate.revisions}
-
-
-@functools.cache
-def own_task_files():
-    """The files of the folder that defines own tasks."""
-    folder = cfg.evaluate.include_path
-    files = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file()) if folder else []
-    if folder and not files:
-        raise WorkflowError(
-            f"evaluate.include_path: no files in {folder} (relative to {Path.cwd()}); name the folder of the YAML files "
-            "that define own tasks, or set it to null"
-        )
-    return files
-
-
-@functools.cache
-def task_facts():
-    """What their definitions say of the tasks whose data are fetched. What can't be done stops here.
-
-    A process of its own reads them, once: Snakemake and its jobs load neither lm-eval nor its 14,000 files.
-    """
-    if not FURTHER_TASKS:
-        return {}
-    script = SCRIPTS / "inspect_tasks.py"
-    settings = {"tasks": FURTHER_TASKS, "commits": pinned_commits(), "task_code": cfg.evaluate.task_code}
-    read = [metadata.version("lm_eval"), code_digest(script), *map(sha256_of, own_task_files())]
-    facts = Path(".snakemake") / "tasks" / f"{settings_digest([settings, read])}.json"
-    if not facts.exists():
-        options = stage.arguments(facts=facts, include_path=cfg.evaluate.include_path, **settings)
-        done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
-        if done.returncode:
-            raise WorkflowError(done.stderr.strip().rpartition("error: ")[2] or done.stdout)
-    return json.loads(facts.read_text())
-
-
-def scored_task(column):
-    """What a scoring job is asked for a column: not how tables name it."""
-    asked = cfg.evaluate.tasks[column]
-    return ScoredTask(**{name: getattr(asked, name) for name in ScoredTask.model_fields})
-
-
-def fetched_tasks(columns=TASKS):
-    """The tasks of these columns whose data are fetched, by lm-eval's names."""
-    return [task for task, asking in FURTHER_TASKS.items() if set(asking) & set(columns)]
-
-
-def task_folders(wildcards):
-    """The folders of fetched tasks whose items the benchmarks don't have, each with an items.parquet."""
-    facts = task_facts()
-    return [
-        f"{R}/tasks/{task}"
-        for task in fetched_tasks()
-        if task not in BENCHMARK_TASKS and not facts[task]["in_benchmarks"]
-    ]
-
-
-def definition_files(wildcards):
-    """The files that a task's data and their meaning come from, where they are on this disk."""
-    facts = task_facts()[wildcards.lm_eval_task]
-    return [*facts["files"], *(own_task_files() if facts["own"] else [])]
-
-
-def scored_files(columns):
-    """What a scoring job reads beyond model and benchmarks, by its columns."""
-
-    def files(wildcards):
-        facts = task_facts()
-        tasks = fetched_tasks(columns)
-        own = own_task_files() if any(facts[task]["own"] for task in tasks) else []
-        exam = [f"{R}/exam/{name}" for name in ("exam.yaml", "exam_open_book.yaml", "exam.jsonl")]
-        return [
-            *own,
-            *(f"{R}/tasks/{task}{ending}" for task in tasks for ending in ("", ".json")),
-            *(exam if set(columns) & set(cfg.evaluate.exam_columns) else []),
-        ]
-
-    return files

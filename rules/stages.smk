@@ -8,6 +8,7 @@ import functools
 from snakemake.common import get_function_params, overwrite_function_params
 
 from cpt import stage
+from cpt.digest import code_digest, settings_digest
 
 # Params of a rule with LAUNCHED_STAGE that aren't its stage's but those of scripts/launch.py.
 LAUNCHER_PARAMS = ("processes", "nodes", "cpus")
