@@ -63,5 +63,8 @@ def test_pages_say_value_type_and_comment_of_a_key():
     assert text.count(old) == 1
     changed = "".join(reference(text.replace(old, "sequence_length: 1_024 # in tokens")).values())
     assert "| `sequence_length` | integer > 0 | `1024` | in tokens |" in changed
-    assert "| `shards` | integer > 0 | *1* | number of shards that share the sorted files |" in changed
+    shards = (
+        "| `shards` | integer > 0 | *1* | number of shards that share the sorted files, at most one a file |"
+    )
+    assert shards in changed
     assert "| `every` | count > 0 | `20M` | training tokens between two measurements |" in changed

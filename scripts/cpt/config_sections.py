@@ -132,7 +132,9 @@ class LocalCorpus(DataSource):
     files: PathText | list[PathText] = Field(
         description="glob(s), relative to the working directory, or addresses: https://, s3://, hf://"
     )
-    shards: Positive = Field(1, description="number of shards that share the sorted files")
+    shards: Positive = Field(
+        1, description="number of shards that share the sorted files, at most one a file"
+    )
     unreadable: Literal["stop", "skip"] = Field(
         "stop", description="what to do about damaged files: list them and stop, or list them and continue"
     )
