@@ -73,8 +73,8 @@ def test_other_paths_may_begin_at_home_too(monkeypatch, tmp_path):
 
 
 def test_a_corpus_has_files():
-    told = problem({"corpora": {"own": {"source": "local", "files": []}}})
-    assert "corpora.own.files: empty; name files or patterns, such as data/own/**/*" in told
+    said = problem({"corpora": {"own": {"source": "local", "files": []}}})
+    assert "corpora.own.files: empty; name files or patterns, such as data/own/**/*" in said
 
 
 @pytest.mark.parametrize(
@@ -150,5 +150,5 @@ def test_numbers_that_are_not_finite_are_refused_in_lists_and_mappings_too():
         {"mixtures": {"domain": {"fineweb_edu": math.inf}}}
     )
     corpus = {"where": {"score": {"maximum": math.inf}}}
-    told = problem({"corpora": {"fineweb_edu": corpus}})
-    assert "corpora.fineweb_edu.where.score.maximum: input should be a finite number" in told
+    said = problem({"corpora": {"fineweb_edu": corpus}})
+    assert "corpora.fineweb_edu.where.score.maximum: input should be a finite number" in said
