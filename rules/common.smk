@@ -33,8 +33,10 @@ from cpt.gguf_types import require_architecture
 from cpt.prompts import read_prompts
 from cpt.report.labels import model_name
 from cpt.stage import Untracked
+from cpt.terminal import show_mistakes_plainly
 
 planning.plan_fast()
+show_mistakes_plainly(logger)
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
 PAPER, *OVERLAYS = map(load_configfile, [f"{workflow.basedir}/config.yaml", *workflow.overwrite_configfiles])
 OVERLAYS.append(workflow.config_settings.config)

@@ -108,6 +108,33 @@ def test_who_asks_for_more_is_shown_it(snakemake):
     assert "Finished jobid" in Path(log.split(": ", 1)[1]).read_text()
 
 
+@pytest.mark.parametrize("where", ["check()", "rule all:\n    input:\n        check"])
+@pytest.mark.parametrize(("kind", "place"), [("WorkflowError", False), ("KeyError", True)])
+def test_a_mistake_is_shown_without_our_lines_but_a_fault_of_ours_with_them(
+    snakemake, tmp_path, kind, place, where
+):
+    (tmp_path / "Snakefile").write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from cpt.terminal import show_mistakes_plainly
+
+show_mistakes_plainly(logger)
+include: "rules.smk"
+""")
+    (tmp_path / "rules.smk").write_text(f"""
+def check(wildcards=None):
+    raise {kind}("config:\\n  runs: two of one name | rename one")
+
+{where}
+""")
+    lines = snakemake("-n")
+    assert any("rules.smk" in line or "Traceback" in line for line in lines) is place
+    if not place:
+        assert lines[-3:] == ["WorkflowError:", "config:", "  runs: two of one name | rename one"]
+
+
 def on_terminal(folder: Path, *command: str) -> str:
     """What a command that must succeed prints on a terminal of 24 lines of 80 columns."""
     ours, theirs = pty.openpty()

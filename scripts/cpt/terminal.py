@@ -6,6 +6,7 @@ complete.
 """
 
 import logging
+import re
 import shlex
 import textwrap
 import threading
@@ -36,20 +37,48 @@ RESULTS = ("table1.md", "figures", "paper.pdf", "report.html")  # what the end n
 MOST_MODELS = 8  # that the end names one by one
 WIDTH = 80  # columns
 CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
+# Where our rules noticed a mistake: before Snakemake's message, and after it.
+PLACES = re.compile(r'(?<=^WorkflowError) in file "[^"\n]+", line \d+|\n  File "[^"\n]+", line \d+, in .+')
+# The same where a function that names a rule's inputs noticed it.
+OF_INPUTS = re.compile(
+    r"InputFunctionException [^\n]+\nError:\n  WorkflowError:\n(.+?)\nWildcards:\n.*", re.DOTALL
+)
+
+
+class PlainMistakes(logging.Formatter):
+    """Snakemake's `usual` formatter, but what a person did wrong is shown without our lines of code."""
+
+    def __init__(self, usual: Any):
+        super().__init__()
+        self.usual = usual
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = self.usual.format(record)
+        if inside := OF_INPUTS.fullmatch(text):
+            return f"WorkflowError:\n{textwrap.dedent(inside[1])}"
+        return PLACES.sub("", text) if getattr(record, "exception", "") == "WorkflowError" else text
+
+
+def show_mistakes_plainly(logger: logging.Logger) -> None:
+    """Use PlainMistakes on the terminal; Snakemake's log file keeps the places."""
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            handler.setFormatter(PlainMistakes(handler.formatter))
 
 
 def be_calm(logger: logging.Logger) -> "CalmTerminal | None":
     """Shorten what Snakemake's logger shows on the terminal; None if another logger plugin shows it."""
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
-            calm = CalmTerminal(handler.formatter, logger, getattr(handler.stream, "isatty", bool)())
+            usual = getattr(handler.formatter, "usual", handler.formatter)
+            calm = CalmTerminal(usual, logger, getattr(handler.stream, "isatty", bool)())
             handler.setFormatter(calm)
             handler.addFilter(calm.shows)
             return calm
     return None
 
 
-class CalmTerminal(logging.Formatter):
+class CalmTerminal(PlainMistakes):
     """Formatter and filter of Snakemake's handler.
 
     Args:
@@ -59,8 +88,8 @@ class CalmTerminal(logging.Formatter):
     """
 
     def __init__(self, usual: Any, logger: logging.Logger, on_terminal: bool):
-        super().__init__()
-        self.usual, self.logger = usual, logger
+        super().__init__(usual)
+        self.logger = logger
         self.start_of_line = CLEAR_LINE if on_terminal else ""
         self.jobs: dict[int, tuple[str, float, threading.Timer]] = {}
         self.ended: list[str] = []
@@ -92,7 +121,7 @@ class CalmTerminal(logging.Formatter):
         elif event == LogEvent.JOB_ERROR:
             text = self._failed(record)
         else:
-            text = self.usual.format(record).strip("\n")
+            text = super().format(record).strip("\n")
         return self.start_of_line + text
 
     def _started(self, record: logging.LogRecord) -> None:
