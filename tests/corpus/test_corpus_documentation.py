@@ -73,7 +73,7 @@ def test_files_that_do_not_parse_are_skipped(tmp_path):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     root = tmp_path / "site" / "documented_package"
-    for name in ("__init__", "b", "a/__init__", "a/x", "tests/test_y", "_vendor/z", "test_w"):
+    for name in ("__init__", "b", "a/__init__", "a/x", "tests/test_y", "_vendor/z", "distutils/d", "test_w"):
         path = root / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'"""The file {name}."""\nraise SystemExit("imported")\n')

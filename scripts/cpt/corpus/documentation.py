@@ -20,10 +20,10 @@ from cpt.corpus.reflow import reflow
 from cpt.errors import UserError
 
 STANDARD_LIBRARY = "python"
-# Tests aren't documentation; vendored copies are another package's text.
+# Tests aren't documentation, vendored copies are another package's, and newer Pythons' numpy has no distutils.
 SKIPPED_FOLDERS = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"),
-    *("_vendor", "_vendored", "extern", "externals", "_bundled"),
+    *("_vendor", "_vendored", "extern", "externals", "_bundled", "distutils"),
 }
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
