@@ -20,7 +20,7 @@ from cpt.corpus.reflow import reflow
 from cpt.errors import UserError
 
 STANDARD_LIBRARY = "python"
-# Tests aren't documentation, vendored copies are another package's, and newer Pythons' numpy has no distutils.
+# Tests aren't documentation, vendored copies are another package's, and only numpy for 3.11 has distutils.
 SKIPPED_FOLDERS = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"),
     *("_vendor", "_vendored", "extern", "externals", "_bundled", "distutils"),
