@@ -34,18 +34,18 @@ def copy_documents(files: Sequence[Path], shard: Path, megabytes: float, copies:
     from cpt.corpus.documents import RAW_SCHEMA, row_writer
     from cpt.corpus.sources import documents_in
 
-    chosen, left = [], megabytes * 1e6
+    documents, left = [], megabytes * 1e6
     for document in chain.from_iterable(documents_in(file, file.name, "text") for file in files):
         if left <= 0:
             break
         if document.text:
-            chosen.append(document)
+            documents.append(document)
             left -= len(document.text.encode())
     shard.parent.mkdir(parents=True)
     with row_writer(shard, RAW_SCHEMA) as rows:
         for copy in range(copies):
             line = f"\nThis is copy {copy} of the document above, for the benchmark." if copy else ""
-            for document in chosen:
+            for document in documents:
                 rows.add(document.id, document.text + line, document.url)
 
 
@@ -58,8 +58,8 @@ def measured(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         result = process.submit(measured_stage, system, stage, job, folder).result()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**result, "process_seconds": used}
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {**result, "process_seconds": seconds}
 
 
 def summary(runs: "pd.DataFrame", inputs: dict[str, tuple[int, int]]) -> "pd.DataFrame":
@@ -135,12 +135,12 @@ def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job:
                 for stage in STAGES[system]:
                     if stage in ASIDE and job.benchmarks is None:
                         continue
-                    found = measured(system, stage, job._replace(raw=root / SHARD), Path(folder))
-                    runs.append({"system": system, "stage": stage, "repeat": repeat, **found})
+                    result = measured(system, stage, job._replace(raw=root / SHARD), Path(folder))
+                    runs.append({"system": system, "stage": stage, "repeat": repeat, **result})
                     logging.info(
                         "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
-                        *(repeat, system, stage, found["seconds"], found["memory_mb"]),
-                        f"{found['tokens']:,}" if "tokens" in found else "-",
+                        *(repeat, system, stage, result["seconds"], result["memory_mb"]),
+                        f"{result['tokens']:,}" if "tokens" in result else "-",
                     )
     return pd.DataFrame(runs)
 
@@ -203,16 +203,16 @@ def corpus(
     job = Job(raw=Path(), model=model.resolve(), benchmarks=benchmarks, **sections)
     with tempfile.TemporaryDirectory(prefix="bench-corpus.") as temporary:
         parts = {"small": (small_megabytes, 1), "whole": (megabytes, copies)}
-        part_of = {system: "small" if system in small else "whole" for system in systems}
+        part_by_system = {system: "small" if system in small else "whole" for system in systems}
         counts = {
             part: prepare(Path(temporary, part), raw, job, *size)
             for part, size in parts.items()
-            if part in part_of.values()
+            if part in part_by_system.values()
         }
         runs = measure_all(
-            {name: Path(temporary, part) for name, part in part_of.items()}, small, repeats, job
+            {name: Path(temporary, part) for name, part in part_by_system.items()}, small, repeats, job
         )
-    rates = summary(runs, {system: counts[part] for system, part in part_of.items()})
+    rates = summary(runs, {system: counts[part] for system, part in part_by_system.items()})
     columns = ["tokens_per_second_per_core", "megabytes_per_second", "peak_memory_mb"]
     text = rates[columns].to_csv(lineterminator="\n")
     write_text(table, text)

@@ -102,12 +102,12 @@ def five_shots(benchmarks: Path) -> list[list[Instance]]:
 def generations(items: list[list[Instance]], examples: int) -> list[list[Instance]]:
     """Prompts from MMLU's questions and right answers, without letters; the first `examples` are in each."""
     docs = [item[0].doc for item in items]
-    asked = [f"Question: {doc['question'].strip()}\nAnswer:" for doc in docs]
-    shown = [f"{text} {doc['choices'][doc['answer']]}\n\n" for text, doc in zip(asked, docs, strict=True)]
-    beginning = "".join(shown[:examples])
+    questions = [f"Question: {doc['question'].strip()}\nAnswer:" for doc in docs]
+    shots = [f"{text} {doc['choices'][doc['answer']]}\n\n" for text, doc in zip(questions, docs, strict=True)]
+    beginning = "".join(shots[:examples])
     return [
         [Instance("generate_until", {}, (beginning + text, GENERATION), 0, ("generation", number, 1))]
-        for number, text in enumerate(asked[examples:])
+        for number, text in enumerate(questions[examples:])
     ]
 
 
@@ -219,25 +219,25 @@ def evaluation(
     ours = Scorer(copy.deepcopy(loaded), tokenizer, batch_tokens, False)
     shared = {"pretrained": loaded, "tokenizer": tokenizer, "add_bos_token": False}
     theirs = {size: HFLM(batch_size=size, **shared) for size in batch_sizes}
-    asked = {
+    questions = {
         name: question(name, items, theirs)
         for name, items in asked_questions(benchmarks, items_per_task, seed)
     }
     seconds: dict[tuple[str, str], list[float]] = {}
-    differences = {("lm-eval", name): one.spread for name, one in asked.items()}
+    differences = {("lm-eval", name): one.spread for name, one in questions.items()}
     for repeat in range(1, repeats + 1):
-        for name, (requests, items, fastest, _) in asked.items():
+        for name, (requests, items, fastest, _) in questions.items():
             values = {}
             for system_name, system in (("ours", ours), ("lm-eval", fastest)):
-                taken, values[system_name] = timed(system, requests)
-                seconds.setdefault((system_name, name), []).append(taken / items)
+                duration, values[system_name] = timed(system, requests)
+                seconds.setdefault((system_name, name), []).append(duration / items)
             differences["ours", name] = difference(values["ours"], values["lm-eval"])
             logging.info(
                 f"repeat {repeat}, {name}: ours {seconds['ours', name][-1]:.3f}, lm-eval "
                 f"{seconds['lm-eval', name][-1]:.3f} s per item; largest difference "
                 f"{differences['ours', name]:.1e}"
             )
-    write_rates(table, seconds, differences, {name: one.items for name, one in asked.items()})
+    write_rates(table, seconds, differences, {name: one.items for name, one in questions.items()})
 
 
 def write_rates(
@@ -249,11 +249,13 @@ def write_rates(
     """Write the table from the seconds per item by (system, task), and log it with ratios and bars."""
     rates: dict[tuple[str, str], float] = {}
     for system in ("ours", "lm-eval"):
-        per_item = {task: statistics.median(taken) for (who, task), taken in seconds.items() if who == system}
-        weighted = sum(COUNTS[task] * per_item[task] for task in COUNTS)
+        medians = {
+            task: statistics.median(durations) for (who, task), durations in seconds.items() if who == system
+        }
+        weighted = sum(COUNTS[task] * medians[task] for task in COUNTS)
         rates[system, "zero-shot"] = sum(COUNTS.values()) / weighted
         differences[system, "zero-shot"] = max(differences[system, task] for task in COUNTS)
-        rates |= {(system, task): 1 / value for task, value in per_item.items()}
+        rates |= {(system, task): 1 / value for task, value in medians.items()}
     items = {"zero-shot": sum(items[task] for task in COUNTS), **items}
     lines = ["system,task,items,items_per_second,max_abs_logprob_difference"]
     lines += [

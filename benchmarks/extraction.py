@@ -165,12 +165,12 @@ def known_files(parts: list[tuple[str, object]], folder: Path) -> Iterator[tuple
     """
     from manuals import expected, reportlab_pdf, typst_pdf
 
-    on_pages = expected(parts, term=" ")
-    yield "pdf", "typst", typst_pdf(parts, folder), on_pages
+    page_text = expected(parts, term=" ")
+    yield "pdf", "typst", typst_pdf(parts, folder), page_text
     narrow = [part for part in parts if part[0] != "table" or max(map(len, part[1][1])) < 40]
     columns = typst_pdf(narrow, folder, "#set page(columns: 2)")
     yield "pdf", "typst, two columns", columns, expected(narrow, term=" ")
-    yield "pdf", "ReportLab", reportlab_pdf(parts), on_pages
+    yield "pdf", "ReportLab", reportlab_pdf(parts), page_text
     if not shutil.which("pandoc"):
         return
     markdown = markdown_of(parts)
@@ -194,19 +194,19 @@ def fidelity(differences: bool) -> None:
     print("format,maker,text,changed_percent,megabytes_per_second")
     for name, parts in (("manual", manual()), ("terms lists tables", handbook())):
         with tempfile.TemporaryDirectory() as folder:
-            for ending, maker, content, wanted in known_files(parts, Path(folder)):
+            for ending, maker, content, original in known_files(parts, Path(folder)):
                 reader = READERS[format_of(f"x.{ending}")]
-                spent = seconds(reader.checked, [content], 3)
+                duration = seconds(reader.checked, [content], 3)
                 text = "\n\n".join(part.strip("\n") for _, part in cut(reader.checked(content)))
-                percent = 100 * changed(wanted, text)
-                print(f"{ending},{maker},{name},{percent:.2f},{len(text) / spent / 1e6:.1f}")
+                percent = 100 * changed(original, text)
+                print(f"{ending},{maker},{name},{percent:.2f},{len(text) / duration / 1e6:.1f}")
                 if differences:
-                    print_differences(wanted, text)
+                    print_differences(original, text)
 
 
-def print_differences(wanted: str, found: str) -> None:
+def print_differences(original: str, result: str) -> None:
     """Print where two texts differ, with the words before and after."""
-    before, after = (re.findall(r"\n|\S+", text) for text in (wanted, found))
+    before, after = (re.findall(r"\n|\S+", text) for text in (original, result))
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if kind != "equal":
             lost, came = (

@@ -60,7 +60,7 @@ def generation(
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     loaded, tokenizer = load_model(model, "float32", threads, "cuda" if torch.cuda.is_available() else "cpu")
     tokenizer.backend_tokenizer.encode_special_tokens = False  # as in HFLM
-    texts = [made.prompt for made in PROMPTS[:prompts]]
+    texts = [example.prompt for example in PROMPTS[:prompts]]
     if chat_templates(model):
         template = chat_template(model)
         texts = [
@@ -77,10 +77,10 @@ def generation(
         theirs = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=size, add_bos_token=False)
         seconds: dict[str, list[float]] = {"ours": [], "lm-eval": []}
         for _ in range(repeats):
-            taken, answers = timed(ours.generate, requests)
-            seconds["ours"].append(taken)
-            taken, others = timed(theirs.generate_until, instances, True)
-            seconds["lm-eval"].append(taken)
+            duration, answers = timed(ours.generate, requests)
+            seconds["ours"].append(duration)
+            duration, others = timed(theirs.generate_until, instances, True)
+            seconds["lm-eval"].append(duration)
             logging.info(f"batches of {size}: {', '.join(f'{n} {t[-1]:.2f} s' for n, t in seconds.items())}")
         same = sum(one.text == other for one, other in zip(answers, others, strict=True))
         rates = {name: count / statistics.median(each) for name, each in seconds.items()}

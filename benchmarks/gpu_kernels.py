@@ -135,9 +135,9 @@ def liger() -> None:
 
     # Bias, class weights, the target to skip, two terms that aren't used, reduction.
     options = (None, None, -100, 0.0, 0.0, "sum")
-    wanted = torch.where(kept, targets, -100)
+    labels = torch.where(kept, targets, -100)
     theirs = with_gradients(
-        LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, wanted, *options)[0]
+        LigerFusedLinearCrossEntropyFunction.apply(hidden, head.weight, labels, *options)[0]
     )
     print("| loss_kernel | loss differs by | gradient of hidden states | of the head |")
     print("| --- | ---: | ---: | ---: |")

@@ -68,9 +68,9 @@ def machine(device: torch.device) -> Iterator[Row]:
             yield package, version(package), "2.11 or newer" if package == "torch" else ""
     yield "CUDA of torch", str(torch.version.cuda), "13.0 needs driver 580"
     if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        size = f"{found.total_memory / 1e9:.0f} GB"
-        yield "GPU", f"{found.name}, {size}, {found.major}.{found.minor}", "H100 or H200, 9.0"
+        properties = torch.cuda.get_device_properties(device)
+        size = f"{properties.total_memory / 1e9:.0f} GB"
+        yield "GPU", f"{properties.name}, {size}, {properties.major}.{properties.minor}", "H100 or H200, 9.0"
     compilers = [name for name in ("gcc", "clang", "c++", "ninja", "nvcc") if shutil.which(name)]
     yield "compilers", ", ".join(compilers) or "none", "gcc or clang, else nothing is compiled"
     yield "CPUs of this process", str(len(os.sched_getaffinity(0))), ""
@@ -110,9 +110,9 @@ def speeds(device: torch.device, size: str) -> Iterator[Row]:
         except RuntimeError as error:
             yield label, f"failed: {str(error).splitlines()[0][:90]}", EXPECTED[kernel(backend)][0]
             continue
-        found = [flops / took[0], 2.5 * flops / took[1]]
+        rates = [flops / took[0], 2.5 * flops / took[1]]
         for way, speed, expected in zip(
-            ("forward", "backward"), found, EXPECTED[kernel(backend)], strict=True
+            ("forward", "backward"), rates, EXPECTED[kernel(backend)], strict=True
         ):
             yield f"{label}, {way}", f"{speed / 1e12:.3g} TFLOP/s", expected
 

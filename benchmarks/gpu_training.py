@@ -133,11 +133,9 @@ def started(name: str, folder: Path, device: str) -> subprocess.Popen:
 
 def require(process: subprocess.Popen, status: int, name: str, folder: Path) -> None:
     """Wait for a run's end. Raises UserError with the end of its log if it isn't the expected one."""
-    if (found := process.wait()) != status:
+    if (code := process.wait()) != status:
         log = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
-        raise UserError(
-            f"{name}: exit code {found} instead of {status}; {folder}/{name}.log ends: {log[-1:]}"
-        )
+        raise UserError(f"{name}: exit code {code} instead of {status}; {folder}/{name}.log ends: {log[-1:]}")
 
 
 def metrics_of(path: Path) -> list[dict[str, str]]:
@@ -230,9 +228,9 @@ def profiled(folder: Path, size: str, device: str) -> list[Row]:
     times = dict.fromkeys(kinds, 0.0)
     for event in averages:
         if device == "cpu" or event.device_type == torch.autograd.DeviceType.CUDA:
-            found = (k for k, pattern in patterns.items() if re.search(pattern, event.key, re.IGNORECASE))
+            matches = (k for k, pattern in patterns.items() if re.search(pattern, event.key, re.IGNORECASE))
             took = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
-            times[next(found, "all else")] += took
+            times[next(matches, "all else")] += took
     total = sum(times.values()) or 1.0
     return [(f"time in {kind}, %", f"{100 * times[kind] / total:.0f}", kinds[kind]) for kind in kinds]
 
@@ -241,13 +239,13 @@ def measured(log: Path, micro_batch: int, size: str) -> list[Row]:
     """What training.py has logged of its systems, also where its time limit came before its table."""
     rows: list[Row] = []
     text = log.read_text(errors="replace")
-    for system, found in re.findall(r"^repeat \d+, ([\w-]+): (\{.*\})$", text, re.MULTILINE):
-        result = json.loads(found)
+    for system, fields in re.findall(r"^repeat \d+, ([\w-]+): (\{.*\})$", text, re.MULTILINE):
+        result = json.loads(fields)
         speed = micro_batch * SIZES[size][1] / result["step_seconds"]
         rows.append((f"{system}, tokens/s", f"{speed:,.0f}", TOKENS_PER_SECOND.get(system, "not known")))
         counted = dict(zip((16, 80), PEAK_GB.get(system, ()), strict=False)).get(micro_batch)
-        known = "less than ours-ddp" if system in ("ours-compiled", "ours-liger") else "not known"
-        expected = f"{counted:.2f} counted, and somewhat more" if counted else known
+        fallback = "less than ours-ddp" if system in ("ours-compiled", "ours-liger") else "not known"
+        expected = f"{counted:.2f} counted, and somewhat more" if counted else fallback
         rows.append((f"{system}, peak GB", f"{result['peak_mb'] / 1e3:.2f}", expected))
     rows += [(line, "", "") for line in text.splitlines() if "is skipped" in line]
     return rows

@@ -42,7 +42,7 @@ def loss(
     head = nn.Linear(width, vocabulary, bias=False)
     targets = torch.randint(0, vocabulary, (positions,))
     weights = torch.ones(positions)
-    in_pieces = HeadLoss(head)
+    head_loss = HeadLoss(head)
     if rows:
         LOGIT_ROWS["cpu"] = rows
     before, seconds = peak_mb(), []
@@ -50,7 +50,7 @@ def loss(
         hidden.grad = head.weight.grad = None
         start = time.process_time()
         if rows:
-            total = in_pieces(hidden, targets, weights)
+            total = head_loss(hidden, targets, weights)
         else:
             total = (cross_entropy(head(hidden), targets, reduction="none") * weights).sum()
         total.backward()

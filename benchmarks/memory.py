@@ -37,16 +37,18 @@ def memory(
     for model in models:
         for size in gigabytes:
             share = -(-global_batch // processes)
-            found = recommended(KNOWN_MODELS[model], size * 1e9, share, sequence_length, processes, precision)
+            setting = recommended(
+                KNOWN_MODELS[model], size * 1e9, share, sequence_length, processes, precision
+            )
             row = [model, f"{size} GB"]
-            if found:
-                stage = f", zero_stage {found.zero_stage}" if found.engine == "deepspeed" else ""
-                offload = f", offload {' and '.join(found.offload)}" if found.offload else ""
-                row += [found.engine + stage + offload, found.moments, str(found.checkpointing).lower()]
+            if setting:
+                stage = f", zero_stage {setting.zero_stage}" if setting.engine == "deepspeed" else ""
+                offload = f", offload {' and '.join(setting.offload)}" if setting.offload else ""
+                row += [setting.engine + stage + offload, setting.moments, str(setting.checkpointing).lower()]
                 row += [
-                    str(found.micro_batch),
-                    f"{found.gpu_bytes / 1e9:.1f}",
-                    f"{found.cpu_bytes / 1e9:.1f}",
+                    str(setting.micro_batch),
+                    f"{setting.gpu_bytes / 1e9:.1f}",
+                    f"{setting.cpu_bytes / 1e9:.1f}",
                 ]
             rows.append(row + ["nothing fits"] * (len(COLUMNS) - len(row)))
     logging.info("\n%s", "\n".join(f"| {' | '.join(row)} |" for row in rows))

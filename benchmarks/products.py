@@ -46,13 +46,13 @@ def products() -> None:
     for name, shape in SHAPES.items():
         rows, shared, columns = shape
         left, right = torch.rand(rows, shared), torch.rand(columns, shared)
-        found = []
+        speeds = []
         for backend in ("ieee", "bf16"):
             precision.fp32_precision = backend
-            found.append(gigaflops(left, right))
-        found.append(gigaflops(left.bfloat16(), right.bfloat16()))
+            speeds.append(gigaflops(left, right))
+        speeds.append(gigaflops(left.bfloat16(), right.bfloat16()))
         size = " x ".join(f"{number:,}" for number in shape)
-        print(f"| {name} | {size} | {' | '.join(f'{value:.0f}' for value in found)} |")
+        print(f"| {name} | {size} | {' | '.join(f'{value:.0f}' for value in speeds)} |")
     print(f"| exact | | {exact['ieee']} | {exact['bf16']} | |")
 
 

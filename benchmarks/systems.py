@@ -106,7 +106,7 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     import gigatoken  # noqa: F401
 
     names = ("tokens", "ends", "held_out", "manifest", "drops", "examples", "quality")
-    done = our(
+    result = our(
         "tokenize_documents",
         documents=folder / "filtered.documents",
         keep=folder / "keep" / "00000.keep.npy",
@@ -119,11 +119,11 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     manifest = read_json(folder / "tokens.manifest")
     if encoder == "fastest" and not manifest["provenance"]["encoder"].startswith("gigatoken"):
         raise UserError(f"gigatoken isn't used for {job.model}; remove ours-gigatoken from --systems")
-    return {**done, "tokens": manifest["tokens"]}
+    return {**result, "tokens": manifest["tokens"]}
 
 
 def ours_pack(job: Job, folder: Path) -> Result:
-    done = our(
+    result = our(
         "pack",
         mixture="bench",
         shares={"bench": 1.0},
@@ -135,7 +135,7 @@ def ours_pack(job: Job, folder: Path) -> Result:
         packed=folder / "packed",
         contents=folder / "packed.json",
     )
-    return {**done, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
+    return {**result, "tokens": read_json(folder / "packed" / "ledger.json")["tokens"]}
 
 
 # ------------------------------------------------------------------------------------------ datasets.map
@@ -147,7 +147,7 @@ def datasets_map(job: Job, folder: Path) -> Result:
 
     datasets.disable_progress_bars()
     length = job.packing.sequence_length
-    found = {}
+    counts = {}
 
     def grouped(batch: dict[str, list]) -> dict[str, list]:
         joined = {key: list(chain(*values)) for key, values in batch.items()}
@@ -163,9 +163,9 @@ def datasets_map(job: Job, folder: Path) -> Result:
         data = data.map(
             lambda batch: tokenizer(batch["text"]), batched=True, remove_columns=data.column_names
         )
-        found["tokens"] = data.map(grouped, batched=True).num_rows * length
+        counts["tokens"] = data.map(grouped, batched=True).num_rows * length
 
-    return {"seconds": cpu_seconds(work), **found}
+    return {"seconds": cpu_seconds(work), **counts}
 
 
 # --------------------------------------------------------------------------------------------- datatrove
@@ -198,8 +198,8 @@ def trove_deduplicate(job: Job, folder: Path) -> Result:
     config = ExactDedupConfig(content_getter=content)
     signatures, duplicates = str(folder / "signatures"), str(folder / "duplicates")
     signed = trove(folder, ParquetReader(str(folder / "filtered")), ExactDedupSignature(signatures, config))
-    found = trove(folder, ExactFindDedups(signatures, duplicates, config))
-    return {"seconds": signed["seconds"] + found["seconds"]}
+    lookup = trove(folder, ExactFindDedups(signatures, duplicates, config))
+    return {"seconds": signed["seconds"] + lookup["seconds"]}
 
 
 def trove_tokenize(job: Job, folder: Path) -> Result:
@@ -211,14 +211,14 @@ def trove_tokenize(job: Job, folder: Path) -> Result:
     definition = str(job.model / "tokenizer.json")
     tokenizer = Tokenizer.from_file(definition)
     eos = tokenizer.id_to_token(read_json(job.model / "config.json")["eos_token_id"])
-    done = trove(
+    result = trove(
         folder,
         ParquetReader(str(folder / "filtered")),
         ExactDedupFilter(str(folder / "duplicates"), ExactDedupConfig(content_getter=content)),
         DocumentTokenizer(str(folder / "tokens"), definition, eos_token=eos),
     )
     size = sum(path.stat().st_size for path in (folder / "tokens").glob("*.ds"))
-    return {**done, "tokens": size // (2 if tokenizer.get_vocab_size() < 2**16 else 4)}
+    return {**result, "tokens": size // (2 if tokenizer.get_vocab_size() < 2**16 else 4)}
 
 
 def trove(folder: Path, *steps: Any) -> Result:

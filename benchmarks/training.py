@@ -84,14 +84,14 @@ def settings_of(system: str, changes: dict[str, Any]) -> Train:
 
 def missing_package(system: str, settings: Train) -> str | None:
     """The package that a system needs and that isn't installed."""
-    needed = {
+    packages = {
         "accelerate": is_trainer(system),
         "deepspeed": settings.engine == "deepspeed",
         "triton": settings.compile is True,
         "liger_kernel": settings.loss_kernel == "liger",
     }
     return next(
-        (name for name, needs in needed.items() if needs and not importlib.util.find_spec(name)), None
+        (name for name, needs in packages.items() if needs and not importlib.util.find_spec(name)), None
     )
 
 

@@ -53,8 +53,10 @@ def advise(
         settings: predictions of all full runs, to write (CSV).
         figure: files of the front to write.
     """
-    by_proxy = [advice.proxy_curves(*files) for files in zip(points, held_out_losses, schedules, strict=True)]
-    curves = {corpus: [found[corpus] for found in by_proxy] for corpus in corpora}
+    proxy_curves = [
+        advice.proxy_curves(*files) for files in zip(points, held_out_losses, schedules, strict=True)
+    ]
+    curves = {corpus: [proxy[corpus] for proxy in proxy_curves] for corpus in corpora}
     fitted = {corpus: fit_law(curves[corpus], seed) for corpus in corpora}
     both = fitted[corpora[0]], fitted[corpora[1]]
     read = [read_json(path) for path in summaries]

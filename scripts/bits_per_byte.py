@@ -40,16 +40,16 @@ def bits_per_byte(
     loaded, _ = load_model(model, precision, threads, device)
     with out_of_memory_explained("evaluate.batch_size", batch_size):
         tokens = load_held_out(held_out)
-        found = bits.document_losses(loaded, tokens, sequence_length, batch_size)
+        document_losses = bits.document_losses(loaded, tokens, sequence_length, batch_size)
     settings = {"sequence_length": sequence_length, "batch_size": batch_size, "precision": precision}
     result = {
         "corpus": corpus,
-        **bits.summary(tokens, found),
+        **bits.summary(tokens, document_losses),
         "settings": settings,
         "model_sha256": weights_digest(model),
         "provenance": provenance({**settings, "corpus": corpus}),
     }
-    write_text(losses, bits.table_of(tokens, found))
+    write_text(losses, bits.table_of(tokens, document_losses))
     write_json(scores, result)
 
 

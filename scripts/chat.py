@@ -21,10 +21,10 @@ def chat(
         title: of the page.
         max_new_tokens: that an answer could have.
     """
-    given = read_answers(answers, runs)
-    write_text(html, chat_page(given, title, max_new_tokens))
-    write_text(markdown, chat_markdown(given, title, max_new_tokens))
-    logging.log(NOTICE, "%s\n\n%s", chat_terminal(given), html)
+    answer_rows = read_answers(answers, runs)
+    write_text(html, chat_page(answer_rows, title, max_new_tokens))
+    write_text(markdown, chat_markdown(answer_rows, title, max_new_tokens))
+    logging.log(NOTICE, "%s\n\n%s", chat_terminal(answer_rows), html)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,14 @@ def chat_answers(
         threads: CPU threads, on a CPU.
     """
     if prompts is None:
-        asked = [Prompt([{"role": "user", "content": made.prompt}], made.kind) for made in PROMPTS]
-        kinds = [made.kind for made in PROMPTS]
+        questions = [Prompt([{"role": "user", "content": entry.prompt}], entry.kind) for entry in PROMPTS]
+        kinds = [entry.kind for entry in PROMPTS]
     else:
-        asked = read_prompts(prompts)
-        kinds = [None] * len(asked)
+        questions = read_prompts(prompts)
+        kinds = [None] * len(questions)
     loaded, tokenizer = load_model(model, precision, threads, device)
     room = loaded.config.max_position_embeddings - max_new_tokens
-    encoded, templated = encode_prompts(asked, model, tokenizer, room)
+    encoded, templated = encode_prompts(questions, model, tokenizer, room)
     versions = [metadata.version(package) for package in PACKAGES]
     digest = settings_digest([weights_digest(model), precision, command.code, versions])
     file = kept / f"{answers.stem}.{digest}.jsonl"
@@ -54,7 +54,7 @@ def chat_answers(
     with out_of_memory_explained("chat.batch_size", batch_size):
         completions = generator.generate([Request(ids, max_new_tokens) for ids in encoded])
     lines = []
-    for prompt, kind, completion in zip(asked, kinds, completions, strict=True):
+    for prompt, kind, completion in zip(questions, kinds, completions, strict=True):
         row = {
             "place": prompt.place,
             "prompt": prompt.text,

@@ -30,14 +30,14 @@ def chat_scores(
         corpora: whose held-out text was scored.
         seed: of the resampling.
     """
-    given = read_answers(answers, list(runs))
+    answer_rows = read_answers(answers, list(runs))
     files = dict(one_for_each(product(runs, corpora), losses))
     held_out = {}
     for corpus in corpora:
-        found = held_out_rows([read_losses(files[run, corpus]) for run in runs], seed)
-        held_out[corpus] = dict(zip(runs, found, strict=True))
-    write_rows(table, columns_of(corpora), chat_score_rows(given, runs, held_out))
-    for run, rows in given.items():
+        loss_rows = held_out_rows([read_losses(files[run, corpus]) for run in runs], seed)
+        held_out[corpus] = dict(zip(runs, loss_rows, strict=True))
+    write_rows(table, columns_of(corpora), chat_score_rows(answer_rows, runs, held_out))
+    for run, rows in answer_rows.items():
         followed = sum(row["followed"] for row in rows)
         logging.log(NOTICE, "%s: %s, %d follow the instruction", run, stopped_text(rows), followed)
 

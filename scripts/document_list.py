@@ -57,11 +57,11 @@ def document_list(
     writer.writerow(field.name for field in fields(Line))
     writer.writerows(astuple(line) for line in lines)
     write_text(table, text.getvalue())
-    said = warning(corpus, lines)
-    if said:
-        said += f"; see {table}"
-        logging.warning("%s", said)
-    write_text(warnings, f"{said}\n" if said else "")
+    message = warning(corpus, lines)
+    if message:
+        message += f"; see {table}"
+        logging.warning("%s", message)
+    write_text(warnings, f"{message}\n" if message else "")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def download(
         wheel: of a source of kind `package`.
         environment: digest of the lock and Python's version, for a source of kind `documentation`.
     """
-    read = write_raw(source, Shard(corpus, shard, shards, documents), columns, files, wheel)
+    source_facts = write_raw(source, Shard(corpus, shard, shards, documents), columns, files, wheel)
     described = source.model_dump(mode="json", exclude={"where"}, exclude_none=True)
     if columns:
         described["columns"] = columns
@@ -43,7 +43,7 @@ def download(
         "corpus": corpus,
         "shard": shard,
         "source": described,
-        **read,
+        **source_facts,
         "rows": open_parquet(documents).metadata.num_rows,
         "bytes": documents.stat().st_size,
         "sha256": sha256_of(documents),

@@ -46,26 +46,26 @@ def drop_report(
         warnings: rules that dropped more than that, and overlap, a line each (.txt), to write.
     """
     files = corpus_files(corpora, drops, examples, contamination, token_drops, token_examples)
-    sections, said = ["# What was dropped, and why\n"], []
+    sections, messages = ["# What was dropped, and why\n"], []
     with open(overlap_table, newline="", encoding="utf-8") as file:
         worst = list(itertools.islice(csv.DictReader(file), EXAMPLES))
     for corpus, lists in files.items():
         sections += sections_of(corpus, *lists)
         for tables, kept in ((lists[0], lists[1]), (lists[3], lists[4])):
             shown = [entry for path in kept for entry in read_examples(path)]
-            said += warnings_of(corpus, read_tables(tables), shown, warn_share)
+            messages += warnings_of(corpus, read_tables(tables), shown, warn_share)
     measured = read_json(overlap)
     if measured["shared"]:
         sections.append(overlap_section(measured, worst))
         share = 100 * measured["shared"] / measured["ngrams"]
-        said.append(
+        messages.append(
             f"held-out text: {share:.1f} % of its {measured['ngram']}-grams are in training text as well, "
             f"most of {worst[0]['id']} ({100 * float(worst[0]['share']):.0f} %)"
         )
-    for line in said:
+    for line in messages:
         logging.info(line)
     write_text(page, "\n".join(sections))
-    write_text(warnings, "".join(f"{line}\n" for line in said))
+    write_text(warnings, "".join(f"{line}\n" for line in messages))
 
 
 if __name__ == "__main__":

@@ -49,25 +49,27 @@ def evaluate_tasks(
     digest = weights_digest(model)
     loaded, tokenizer = load_model(model, settings.precision, threads, device)
     scorer = Scorer(loaded, tokenizer, settings.batch_tokens, settings.add_bos_token)
-    used = settings.model_dump(mode="json")
-    for (column, asked), result_file, samples_file in zip(columns.items(), scores, samples, strict=True):
-        task, items = asked.task, settings.items if asked.items is None else asked.items
+    settings_json = settings.model_dump(mode="json")
+    for (column, entry), result_file, samples_file in zip(columns.items(), scores, samples, strict=True):
+        task, items = entry.task, settings.items if entry.items is None else entry.items
         if exam and task in EXAM_TASKS:
-            place, items = {"include_path": exam}, asked.items  # it has a size of its own
+            place, items = {"include_path": exam}, entry.items  # it has a size of its own
         else:
             place = {"fetched": fetched, "include_path": include_path, "task_code": task_code}
         kept = answers_file(answers, column, digest, settings)
         scorer.label, scorer.answers, scorer.cuts, scorer.endings = column, Answers(kept), {}, {}
         with out_of_memory_explained("evaluate.batch_tokens", settings.batch_tokens):
             result, rows = evaluate_task(
-                scorer, benchmarks, task, items, settings.seed, column=column, shots=asked.shots, **place
+                scorer, benchmarks, task, items, settings.seed, column=column, shots=entry.shots, **place
             )
         write_samples(samples_file, rows)
         result |= {
-            "benchmark_sha256": content_of(asked, manifest, fetched, exam),
-            "settings": used,
+            "benchmark_sha256": content_of(entry, manifest, fetched, exam),
+            "settings": settings_json,
             "model_sha256": digest,
-            "provenance": provenance({**used, "column": column, "task": asked}, {"items": settings.seed}),
+            "provenance": provenance(
+                {**settings_json, "column": column, "task": entry}, {"items": settings.seed}
+            ),
         }
         write_json(result_file, result)
         remove_former(kept, column)

@@ -51,7 +51,7 @@ def filter_documents(
         file.schema_arrow, text_column, [column for column in where if column not in TEXT_KEYS]
     )
     require_columns(raw, file.schema_arrow, text_column, numbers)
-    chosen = DocumentFilter(
+    document_filter = DocumentFilter(
         *(text_column, where, filters, normalize, numbers, conversations),
         similarity=next(iter(similarity), None),
         scores=load_scores(scores[0], file.metadata.num_rows) if scores else None,
@@ -61,14 +61,17 @@ def filter_documents(
         parquet_writer(temporary, FILTERED_SCHEMA) as output,
         Progress(f"filtering {raw}", file.metadata.num_rows, "documents") as progress,
     ):
-        for batch in read_batches(raw, chosen.columns):
-            output.write_batch(chosen.kept(batch))
-            progress.advance(chosen.table.read - progress.done)
-    for kind, count in chosen.masked.items():
+        for batch in read_batches(raw, document_filter.columns):
+            output.write_batch(document_filter.kept(batch))
+            progress.advance(document_filter.table.read - progress.done)
+    for kind, count in document_filter.masked.items():
         logging.info(
-            "masked %s %s in %s documents", f"{count:,}", kind, chosen.table.counts[f"masked_{kind}"][0]
+            "masked %s %s in %s documents",
+            f"{count:,}",
+            kind,
+            document_filter.table.counts[f"masked_{kind}"][0],
         )
-    chosen.table.write(drops, examples)
+    document_filter.table.write(drops, examples)
 
 
 if __name__ == "__main__":

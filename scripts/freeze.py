@@ -31,28 +31,28 @@ def freeze(
         runs: training tokens of each model.
         held_out: how text is held out of each corpus.
     """
-    with atomic(folder) as made:
+    with atomic(folder) as temporary:
         for model in released:
             for path in sorted(model.rglob("*")):
                 if path.is_file() and not path.name.startswith("."):
-                    kept = made / model.name / path.relative_to(model)
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    link(path, kept)
+                    copy = temporary / model.name / path.relative_to(model)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    link(path, copy)
         for path in tables:
-            shutil.copyfile(path, made / path.name)
+            shutil.copyfile(path, temporary / path.name)
         for path in evaluations:
-            kept = made / "evaluations" / path.parent.name / path.name
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, kept)
-        files = [path for path in sorted(made.rglob("*")) if path.is_file()]
+            copy = temporary / "evaluations" / path.parent.name / path.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
         record = {
             "name": name,
             "runs": runs,
             "held_out": held_out,
-            "files": {path.relative_to(made).as_posix(): sha256_of(path) for path in files},
+            "files": {path.relative_to(temporary).as_posix(): sha256_of(path) for path in files},
             "provenance": provenance({"name": name, "runs": runs, "held_out": held_out}),
         }
-        write_json(made / RECORD, record)
+        write_json(temporary / RECORD, record)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ def held_out_tokens(
         conversations: the documents are conversations, in which only the answers count.
     """
     if conversations:
-        found = first_answers(documents, ConversationTokenizer(model), tokens)
+        text = first_answers(documents, ConversationTokenizer(model), tokens)
     else:
-        found = first_tokens(documents, ModelTokenizer(model), tokens)
-    found.warn_of_few_groups(documents)
-    found.save(held_out)
+        text = first_tokens(documents, ModelTokenizer(model), tokens)
+    text.warn_of_few_groups(documents)
+    text.save(held_out)
 
 
 if __name__ == "__main__":

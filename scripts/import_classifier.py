@@ -20,10 +20,10 @@ def import_classifier(source: Classifier, classifier: Path, report: Path) -> Non
     facts = {"revision": None, "licence": None}
     with tempfile.TemporaryDirectory(prefix="classifier-") as temporary, atomic(classifier) as folder:
         if isinstance(source, HubClassifier):
-            given, facts = snapshot(source.repo, source.revision, Path(temporary), "classifier")
+            original, facts = snapshot(source.repo, source.revision, Path(temporary), "classifier")
         else:
-            given = Path(source.path)
-        for part in load_classifier(given):
+            original = Path(source.path)
+        for part in load_classifier(original):
             part.save_pretrained(folder)
     write_json(report, {"source": source, **facts, "provenance": provenance(source)})
 

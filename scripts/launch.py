@@ -31,14 +31,14 @@ FIRST_SPECIAL_STEP = 2**32 - 16  # Slurm numbers a job's steps from 0; batch scr
 
 def child_processes(parent: int) -> list[int]:
     """Process numbers of the direct children of a process."""
-    found = []
+    children = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(status.parent.name))
+                children.append(int(status.parent.name))
         except OSError:
             continue  # it has just ended
-    return found
+    return children
 
 
 def tell_to_stop(worker: int, at_once: bool) -> None:
@@ -88,21 +88,21 @@ def run_and_hand_on_signals(command: list[str]) -> int:
                         tell_to_stop(worker, signal.SIGINT in noticed)
 
 
-def nodes_to_use(asked: int) -> int:
+def nodes_to_use(nodes: int) -> int:
     """On how many nodes srun is to start processes: as many as asked for in a Slurm job that has them, or 1.
 
     Ends with a message inside a step of that job, where srun would wait for ever for the step's own CPUs.
     """
     job = os.environ.get("SLURM_JOB_ID")
-    if asked == 1 or job is None or int(os.environ.get("SLURM_JOB_NUM_NODES", asked)) < asked:
+    if nodes == 1 or job is None or int(os.environ.get("SLURM_JOB_NUM_NODES", nodes)) < nodes:
         return 1
     if int(os.environ.get("SLURM_STEP_ID", FIRST_SPECIAL_STEP)) < FIRST_SPECIAL_STEP:
         sys.exit(
-            f"error: the run asks for {asked} nodes, and Snakemake was started by srun in Slurm job {job}, "
+            f"error: the run asks for {nodes} nodes, and Snakemake was started by srun in Slurm job {job}, "
             "from where no processes can be started on other nodes. Start it in a batch script or in the "
             "shell that salloc opens, or set runs.*.nodes to 1."
         )
-    return asked
+    return nodes
 
 
 def free_port() -> int:
@@ -155,16 +155,16 @@ def main() -> None:
         srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
         again = [sys.executable, sys.argv[0], f"--port={free_port()}", *sys.argv[1:]]
         sys.exit(run_and_hand_on_signals([*srun, *again]))
-    on_this_node = arguments.processes // nodes
-    threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // on_this_node)
+    local_processes = arguments.processes // nodes
+    threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // local_processes)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["HF_HUB_OFFLINE"] = "1"  # training reads folders; GPU nodes often have no network
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # else up to 32 for each process
     if arguments.device == "cuda":
-        claim_gpus(on_this_node)
+        claim_gpus(local_processes)
     if arguments.processes == 1:
         os.execv(sys.executable, [sys.executable, *arguments.script])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={on_this_node}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={local_processes}"]
     # Of SIGTERM and SIGINT, which Slurm sends to every process of a step, the training processes are to know
     # from here. Behind `--`, or torchrun would take the script's options for abbreviations of its own.
     torchrun += ["--signals-to-handle=SIGQUIT", *meeting_point(nodes, arguments.port), "--"]

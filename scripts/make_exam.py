@@ -66,11 +66,11 @@ def make_exam(
     file = answers_file(answers, "exam", digest, settings)
     scorer.answers = Answers(file)
     with out_of_memory_explained("evaluate.batch_tokens", settings.batch_tokens):
-        taken, dropped = take(scorer, kept, exam.wanted)
+        items, dropped = take(scorer, kept, exam.wanted)
     refused["the document doesn't help with it"] = len(dropped)
-    require_enough(len(taken), exam, made_from["corpus"], made_from["corpus_documents"], refused)
+    require_enough(len(items), exam, made_from["corpus"], made_from["corpus_documents"], refused)
     version = made_from["corpus_sha256"][:12]
-    write_lines(questions, rows_of(taken))
+    write_lines(questions, rows_of(items))
     write_text(task, task_yaml("exam", questions, "question", version))
     write_text(open_book, task_yaml("exam_open_book", questions, "open_book", version))
     facts = {
@@ -79,14 +79,14 @@ def make_exam(
         "exam_sha256": sha256_of(questions),
         "model_sha256": digest,
         "writer": made_from["writer"],
-        **facts_of(taken, dropped),
+        **facts_of(items, dropped),
         "refused": dict(sorted(refused.items())),
         "settings": settings,
     }
     notice_nulls(facts)
     write_json(report, {**facts, "provenance": provenance({"exam": exam, "settings": settings})})
     remove_former(file, "exam")
-    logging.info("exam: %d items of %s", len(taken), made_from["corpus"])
+    logging.info("exam: %d items of %s", len(items), made_from["corpus"])
 
 
 if __name__ == "__main__":

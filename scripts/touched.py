@@ -31,11 +31,11 @@ def touched(
         contamination: what decontaminate found in each shard that is trained on (JSON).
         seed: of the resampling.
     """
-    found = touched_items(map(read_json, contamination))
+    items = touched_items(map(read_json, contamination))
     answers = read_all_answers(samples, summaries, runs, metrics)
-    rows = touched_rows(runs, metrics, answers, found, seed)
+    rows = touched_rows(runs, metrics, answers, items, seed)
     write_rows(table, COLUMNS, rows)
-    logging.info("%d rows in %s, %d items touched", len(rows), table, len(found))
+    logging.info("%d rows in %s, %d items touched", len(rows), table, len(items))
 
 
 if __name__ == "__main__":

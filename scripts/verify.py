@@ -30,14 +30,14 @@ def verify(results: Path, golden: Path = PROJECT / "paper" / "golden", update: b
         write_golden(results, file)
     compared = compare_golden(results, file) if file.is_file() else None
     mismatches = [each for check in (*checks, compared) if check for each in check.mismatches]
-    found = list(points(results, PROJECT, checks, compared))
-    listed = [f"- {m.where}: {m.column}: {m.published}, not {m.recomputed}" for m in mismatches]
-    text = [f"# Verification of {name}", "", *lines(found)]
+    checklist = list(points(results, PROJECT, checks, compared))
+    mismatch_lines = [f"- {m.where}: {m.column}: {m.published}, not {m.recomputed}" for m in mismatches]
+    text = [f"# Verification of {name}", "", *lines(checklist)]
     counts = [f"| {check.table} | {check.numbers:,} | {len(check.mismatches)} |" for check in checks]
     text += ["", "| table | numbers | differ |", "| --- | ---: | ---: |", *counts]
-    write_text(results / "verification.md", "\n".join([*text, "", *listed]).rstrip() + "\n")
-    print("\n".join([*text, "", *listed[:SHOWN]]).rstrip())
-    if failed := [point.what for point in found if point.required and point.holds is False]:
+    write_text(results / "verification.md", "\n".join([*text, "", *mismatch_lines]).rstrip() + "\n")
+    print("\n".join([*text, "", *mismatch_lines[:SHOWN]]).rstrip())
+    if failed := [point.what for point in checklist if point.required and point.holds is False]:
         raise UserError(
             f"{results}: the results aren't what their samples and files give ({'; '.join(failed)}); "
             "verification.md there lists each number that differs: make these files again"

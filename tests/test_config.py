@@ -99,8 +99,8 @@ def test_what_is_no_whole_count(text):
 
 
 def test_a_count_is_told_with_its_key():
-    told = problem({"runs": {"cpt-1B": {"tokens": "1 billion"}}})
-    assert "runs.cpt-1B.tokens: expected a count such as 400M, 1.5B or 2_000, but '1 billion' was" in told
+    message = problem({"runs": {"cpt-1B": {"tokens": "1 billion"}}})
+    assert "runs.cpt-1B.tokens: expected a count such as 400M, 1.5B or 2_000, but '1 billion' was" in message
 
 
 def test_default_is_the_papers_experiment():

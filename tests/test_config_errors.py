@@ -216,7 +216,7 @@ def test_switches_and_continuations_that_cannot_be(run, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"runs": {"base": None}},
@@ -226,8 +226,8 @@ def test_switches_and_continuations_that_cannot_be(run, message):
         ({"evaluate": {"groups": {"none": []}}}, "evaluate.groups.none: "),
     ],
 )
-def test_what_would_fail_after_hours_is_refused_at_once(changes, told):
-    assert told in problem(changes)
+def test_what_would_fail_after_hours_is_refused_at_once(changes, message):
+    assert message in problem(changes)
 
 
 @pytest.mark.parametrize(
@@ -269,5 +269,5 @@ def test_keys_are_those_of_the_config_and_told_once(overlay, line):
     own = yaml.safe_load((ROOT / "experiments" / "own.yaml").read_text())
     with pytest.raises(UserError) as caught:
         load(merged(own, overlay))
-    head, *told = str(caught.value).split("\n  ")
-    assert head == "config:" and len(told) == 1 and told[0].startswith(line)
+    head, *lines = str(caught.value).split("\n  ")
+    assert head == "config:" and len(lines) == 1 and lines[0].startswith(line)

@@ -59,7 +59,7 @@ def commands(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("job", "site", "told"),
+    ("job", "site", "message"),
     [
         ({"partition": "fast"}, {}, "partition fast: no node that is up; set CPT_SLURM_PARTITION to one of"),
         (
@@ -104,9 +104,9 @@ def commands(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_job_that_no_node_can_take(commands, job, site, told):
+def test_a_job_that_no_node_can_take(commands, job, site, message):
     good, text = checks.check_request(replace(JOB, **job), replace(SITE, **site))
-    assert not good and told in text
+    assert not good and message in text
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_only_what_a_run_needs_is_tried(train, needs):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             GatedRepoError("gated", response=ANSWER),
@@ -334,7 +334,7 @@ def test_only_what_a_run_needs_is_tried(train, needs):
         (ConnectionError("secret"), "check the network of this node, proxies and HF_ENDPOINT"),
     ],
 )
-def test_a_repository_that_cannot_be_read(monkeypatch, error, told):
+def test_a_repository_that_cannot_be_read(monkeypatch, error, message):
     def refuse(*_, **__):
         raise error
 
@@ -342,7 +342,7 @@ def test_a_repository_that_cannot_be_read(monkeypatch, error, told):
     monkeypatch.setenv("HF_TOKEN", "hf_secretToken")
     good, text = checks.check_hub(Repository("model", "team/model", "main", "base"))
     assert not good and "secret" not in text
-    assert text.startswith(f"model team/model: {type(error).__name__} (a token is set); {told}")
+    assert text.startswith(f"model team/model: {type(error).__name__} (a token is set); {message}")
 
 
 def test_a_disk_that_is_too_small(tmp_path):

@@ -206,12 +206,12 @@ def test_a_squeue_that_does_not_answer(snakemake, tmp_path):
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "squeue").chmod(0o755)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    told = "squeue isn't found, fails or doesn't answer, so jobs that still run in this folder can't be seen"
-    assert told in snakemake("results/smoke/config.yaml", "--profile", "slurm", PATH=path)
+    error = "squeue isn't found, fails or doesn't answer, so jobs that still run in this folder can't be seen"
+    assert error in snakemake("results/smoke/config.yaml", "--profile", "slurm", PATH=path)
     command = [sys.executable, ROOT / "scripts" / "resume.py"]
     environment = os.environ | {"PATH": path}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {told}")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {error}")
 
 
 def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
@@ -286,8 +286,8 @@ def test_a_workflow_that_lives_needs_no_resuming(tmp_path):
         command = [sys.executable, ROOT / "scripts" / "resume.py"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    told = f"error: Snakemake still works here (process {process.pid}), so nothing has to be resumed; let it"
-    assert done.stderr.startswith(told)
+    error = f"error: Snakemake still works here (process {process.pid}), so nothing has to be resumed; let it"
+    assert done.stderr.startswith(error)
 
 
 def test_planning_for_slurm_grows_with_the_shards_not_with_their_square(calls):

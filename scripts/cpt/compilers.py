@@ -35,8 +35,8 @@ def cxx_error() -> str | None:
 
 def ninja_error() -> str | None:
     """Why ninja can't be started; None if it can."""
-    found = shutil.which("ninja", path=tools_path())
-    return None if found else "ninja isn't on the PATH (pip install ninja)"
+    ninja = shutil.which("ninja", path=tools_path())
+    return None if ninja else "ninja isn't on the PATH (pip install ninja)"
 
 
 def tools_path() -> str:

@@ -82,8 +82,8 @@ class Config(Advised):
 
     @model_validator(mode="before")
     @classmethod
-    def _mixtures_of_finetuning(cls, given: Any) -> Any:
-        return with_averages(with_mixtures(given))
+    def _mixtures_of_finetuning(cls, contents: Any) -> Any:
+        return with_averages(with_mixtures(contents))
 
     @field_validator("runs")
     @classmethod
@@ -137,14 +137,14 @@ class Config(Advised):
         check_origins(name, self.runs, self.reference_models)
         if run.tokens == 0:
             defaults = {key: field.default for key, field in Run.model_fields.items()}
-            given = sorted(
+            keys = sorted(
                 key
                 for key in run.model_fields_set - {"merge", "greedy"}
                 if getattr(run, key) != defaults[key]  # the merged config beside the results has them all
             )
-            if given:
+            if keys:
                 raise ValueError(
-                    f"runs.{name}.{given[0]}: has no effect without tokens; set runs.{name}.tokens"
+                    f"runs.{name}.{keys[0]}: has no effect without tokens; set runs.{name}.tokens"
                 )
             return
         if run.merge is not None:
@@ -191,20 +191,20 @@ class Config(Advised):
         selection = self.train_settings(name).selection
         if selection is None:
             return
-        known = {"base": None, **self.runs, **self.reference_models}
+        models = {"base": None, **self.runs, **self.reference_models}
         require_known(
-            selection.reference, known, f"runs.{name}.train.selection.reference", "runs or reference_models"
+            selection.reference, models, f"runs.{name}.train.selection.reference", "runs or reference_models"
         )
         waiting, seen = [selection.reference], set()
         while waiting:
-            if (found := waiting.pop()) == name:
+            if (model := waiting.pop()) == name:
                 raise ValueError(
                     f"runs.{name}.train.selection.reference: {selection.reference} is made from this run, "
                     "which needs it to train; name another one"
                 )
-            if found in self.runs and found not in seen:
-                seen.add(found)
-                waiting += self._models_needed(found)
+            if model in self.runs and model not in seen:
+                seen.add(model)
+                waiting += self._models_needed(model)
 
     def _models_needed(self, name: str) -> list[str]:
         """The runs and references whose models a run is made from or selects targets by."""

@@ -121,7 +121,7 @@ class Advised(Section):
         """
         if self.advise is None:
             return []
-        found, grid = [], self.advise
+        points, grid = [], self.advise
         rates = sorted(grid.learning_rates)
         for (tokens, replay, decay), share, rate in itertools.product(
             grid.settings, sorted(grid.shares), rates
@@ -130,29 +130,29 @@ class Advised(Section):
                 continue
             name = f"advise-{count_text(tokens)}-share{share:g}-lr{rate:g}-replay{replay:g}"
             place = {"tokens": tokens, "rate": rate, "replay": replay, "share": share}
-            found.append(
+            points.append(
                 place
                 | {"run": name + ("" if decay is None else f"-wd{decay:g}")}
                 | {"decay": self.train_settings(self.like).weight_decay if decay is None else decay}
                 | {"mixture": self.mixed(replay), "packed": mixture_name(share, replay)}
                 | {"train": self.advised_train(rate, decay)}
             )
-        return found
+        return points
 
     @cached_property
     def proxies(self) -> dict[str, Run]:
         """The proxies by name: each has `share` of a full run's tokens, on as large a share of the text, so
         it repeats the text as often as the full run will (Zhou et al. 2026, arXiv 2606.07597)."""
-        found = {}
+        runs = {}
         for point in self.proxy_points:
             budget = int(point["tokens"] * Fraction(str(point["share"])))
             held_out = self.train_settings(self.like).held_out
             measured = {"every": max(1, budget // MEASUREMENTS), "tokens": held_out.tokens, "first_steps": 0}
             train = {**point["train"], "held_out": measured}
-            found[point["run"]] = Run(
+            runs[point["run"]] = Run(
                 tokens=budget, mixture=point["packed"], train=train, **self.advised_place
             )
-        return found
+        return runs
 
     @property
     def advised_place(self) -> dict[str, int]:
@@ -163,7 +163,7 @@ class Advised(Section):
     @property
     def foreseen_runs(self) -> dict[str, dict[str, Any]]:
         """Tokens, replay, decay and rate of each run of the config that the proxies' grid has."""
-        found = {}
+        runs = {}
         keys = ("tokens", "replay", "decay", "rate")
         for name in self.trained_runs if self.advise else ():
             run, train = self.runs[name], self.train_settings(name)
@@ -172,12 +172,12 @@ class Advised(Section):
                 corpus: share for corpus, share in self.mixtures[self.mixture_of(name)].items() if share
             }
             values = (run.tokens, mixture.get(self.general, 0.0), train.weight_decay, train.learning_rate)
-            of_run = dict(zip(keys, values, strict=True))
+            settings = dict(zip(keys, values, strict=True))
             for point in self.proxy_points:
-                same = {key: point[key] for key in keys} == of_run and point["mixture"] == mixture
+                same = {key: point[key] for key in keys} == settings and point["mixture"] == mixture
                 if plain and same and train.held_out:
-                    found[name] = of_run
-        return found
+                    runs[name] = settings
+        return runs
 
     def advised_train(self, rate: float, decay: float | None) -> dict[str, Any]:
         """A run's own keys of `train`: those of `like`, with another peak. The schedule's other rates keep

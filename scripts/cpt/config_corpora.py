@@ -35,10 +35,10 @@ def unused_text(cfg: Any, layers: Sequence[Mapping[str, Any]]) -> list[str]:
     uses. Those of earlier layers may be there for other experiments.
     """
     last = next((layer for layer in reversed(layers) if layer), {})
-    in_mixtures = {corpus for shares in cfg.mixtures.values() for corpus in shares}
+    mixture_corpora = {corpus for shares in cfg.mixtures.values() for corpus in shares}
     similar = similar_corpora(cfg.corpora, cfg.domain).values()
     trained = {mixture for run in cfg.trained_runs for mixture in cfg.mixtures_of(run)}
-    corpora = [name for name in cfg.corpora if name not in {*cfg.used_corpora, *in_mixtures, *similar}]
+    corpora = [name for name in cfg.corpora if name not in {*cfg.used_corpora, *mixture_corpora, *similar}]
     mixtures = [name for name in cfg.mixtures if name not in trained]
     return [
         *(

@@ -35,13 +35,13 @@ def remedy(key: Any, among: Any) -> str:
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """All problems of a validation as lines `key: what is wrong; what is allowed`."""
-    found: dict[Keys, list[dict[str, Any]]] = {}
+    groups: dict[Keys, list[dict[str, Any]]] = {}
     for problem in error.errors():
         keys, section, variant = _place(problem, model)
-        found.setdefault(keys, []).append({**problem, "section": section, "variant": variant})
+        groups.setdefault(keys, []).append({**problem, "section": section, "variant": variant})
     lines = []
-    for keys, problems in found.items():
-        inside = any(other[: len(keys)] == keys and other != keys for other in found)
+    for keys, problems in groups.items():
+        inside = any(other[: len(keys)] == keys and other != keys for other in groups)
         if inside and all(problem["variant"] for problem in problems):
             continue  # the variant that was meant has the problem
         key = (prefix + ".".join(keys)).removesuffix(".")
@@ -74,8 +74,8 @@ def _text(keys: Keys, problems: list[dict[str, Any]]) -> str:
     """What is wrong with one key, of which each variant of a union may have a problem."""
     first = problems[0]
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        known = {key for each in first["section"] for key in keys_of(each)}
-        return f"unknown key{remedy(keys[-1], sorted(known))}"
+        names = {key for each in first["section"] for key in keys_of(each)}
+        return f"unknown key{remedy(keys[-1], sorted(names))}"
     if first["type"] == "union_tag_invalid":
         return f"expected {first['ctx']['expected_tags']}, but {first['ctx']['tag']!r} was given"
     if first["type"] in ("missing", "union_tag_not_found"):
@@ -84,10 +84,10 @@ def _text(keys: Keys, problems: list[dict[str, Any]]) -> str:
         return own[0]
     allowed = list(dict.fromkeys(map(_allowed, problems)))
     others = [text.removeprefix(SHOULD_BE) for text in allowed[1:]]
-    given = first["input"]
-    shown = str(given) if isinstance(given, date) else repr(given)
-    as_text = any(problem["type"] == "string_type" for problem in problems)
-    quotes = "; put it in quotes" if as_text and isinstance(given, int | float | date) else ""
+    value = first["input"]
+    shown = str(value) if isinstance(value, date) else repr(value)
+    text_expected = any(problem["type"] == "string_type" for problem in problems)
+    quotes = "; put it in quotes" if text_expected and isinstance(value, int | float | date) else ""
     return f"{' or '.join([allowed[0], *others])}, but {shown} was given{quotes}"
 
 

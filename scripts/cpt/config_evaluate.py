@@ -112,12 +112,12 @@ class Evaluate(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _exam_column(cls, given: Any) -> Any:
+    def _exam_column(cls, section: Any) -> Any:
         """The domain's own exam is a column, which `tasks` may describe further."""
-        tasks = given.get("tasks") if isinstance(given, dict) else None
-        if not isinstance(tasks, dict) or given.get("exam") is None:
-            return given
-        return {**given, "tasks": {**tasks, EXAM: {"label": "Exam", **(tasks.get(EXAM) or {})}}}
+        tasks = section.get("tasks") if isinstance(section, dict) else None
+        if not isinstance(tasks, dict) or section.get("exam") is None:
+            return section
+        return {**section, "tasks": {**tasks, EXAM: {"label": "Exam", **(tasks.get(EXAM) or {})}}}
 
     @field_validator("tasks")
     @classmethod

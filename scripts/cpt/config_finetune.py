@@ -9,17 +9,17 @@ from cpt.config_sections import Corpus
 from cpt.mixtures import default_mixture
 
 
-def with_mixtures(given: Any) -> Any:
+def with_mixtures(config: Any) -> Any:
     """A config as it is written, in which each run with `finetune` has a `mixture`.
 
     `finetune: chat` of a corpus `chat` is the mixture `chat` of that corpus alone, unless there is one. Runs
     that name no mixture keep the one that they have without it.
     """
     sections = (
-        [given.get(key) or {} for key in ("runs", "mixtures", "corpora")] if isinstance(given, dict) else []
+        [config.get(key) or {} for key in ("runs", "mixtures", "corpora")] if isinstance(config, dict) else []
     )
     if not sections or not all(isinstance(section, Mapping) for section in sections):
-        return given
+        return config
     runs, mixtures, corpora = sections
     settings = {name: run for name, run in runs.items() if isinstance(run, Mapping)}
     chosen = {run["finetune"] for run in settings.values() if isinstance(run.get("finetune"), str)}
@@ -32,7 +32,7 @@ def with_mixtures(given: Any) -> Any:
         )
         if mixture and not run.get("mixture"):
             new[name] = {**run, "mixture": mixture}
-    return {**given, "runs": new, "mixtures": {**mixtures, **added}}
+    return {**config, "runs": new, "mixtures": {**mixtures, **added}}
 
 
 def check_finetune(

@@ -8,10 +8,10 @@ from cpt.config_runs import Train
 from cpt.config_types import below, counts_keys, keys_of, names_freely, only_numbers
 
 
-def merged(*given: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """The contents of several config files as one: the later over the earlier, sections key by key."""
     result: dict[str, Any] = {}
-    for contents in given:
+    for contents in layers:
         for key, value in contents.items():
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
             result[key] = merged(result[key], value) if both else value
@@ -51,14 +51,14 @@ def prepared(value: Any, types: list[Any], path: tuple[Any, ...] = ()) -> Any:
         return [prepared(inner, below(types, 0), (*path, 0)) for inner in value]
     if not isinstance(value, dict):
         return value
-    known = {key for each in types for key in keys_of(each)}
-    found = {}
+    keys = {key for each in types for key in keys_of(each)}
+    section = {}
     for key, inner in value.items():
         removed = _is_null(inner)
-        if not removed or own_train or counts_keys(types) or (known and key not in known):
+        if not removed or own_train or counts_keys(types) or (keys and key not in keys):
             name = str(key) if own_train else key
-            found[name] = None if removed else prepared(inner, below(types, key), (*path, key))
-    return found
+            section[name] = None if removed else prepared(inner, below(types, key), (*path, key))
+    return section
 
 
 def strange_removals(layers: Sequence[Mapping[str, Any]], types: list[Any]) -> Iterator[str]:
@@ -70,10 +70,10 @@ def strange_removals(layers: Sequence[Mapping[str, Any]], types: list[Any]) -> I
     """
     for number, layer in enumerate(layers[1:], 1):
         for path in _removed_names(layer, types):
-            known = dict.fromkeys(key for earlier in layers[:number] for key in _at(earlier, path[:-1]))
-            if path[-1] not in known:
+            names = dict.fromkeys(key for earlier in layers[:number] for key in _at(earlier, path[:-1]))
+            if path[-1] not in names:
                 where, name = ".".join(map(str, path)), str(path[-1])
-                yield f"{where}: there is no {name!r} to remove{remedy(name, known)}"
+                yield f"{where}: there is no {name!r} to remove{remedy(name, names)}"
 
 
 def _is_null(value: Any) -> bool:

@@ -25,7 +25,7 @@ def tokens_by_run(runs: Runs, name: str) -> dict[str, int]:
 
     Unknown names and circles, which `check_origins` refuses, end it.
     """
-    found: dict[str, int] = {}
+    run_tokens: dict[str, int] = {}
 
     def visit(model: str, above: tuple[str, ...]) -> None:
         run, point = split_point(model)
@@ -34,10 +34,10 @@ def tokens_by_run(runs: Runs, name: str) -> dict[str, int]:
         for before in [*(runs[run].merge or {}), *filter(None, [runs[run].start_from])]:
             visit(before, (*above, run))
         if tokens := point or runs[run].tokens:
-            found[run] = max(found.get(run, 0), tokens)
+            run_tokens[run] = max(run_tokens.get(run, 0), tokens)
 
     visit(name, ())
-    return found
+    return run_tokens
 
 
 def reach(runs: Runs, model: str, mixtures_of: Callable[[str], list[str]]) -> dict[str, Fraction]:
@@ -45,13 +45,13 @@ def reach(runs: Runs, model: str, mixtures_of: Callable[[str], list[str]]) -> di
     `mixtures_of` are those of a run in their order."""
     run, point = split_point(model)
     settings = runs[run]
-    found = reach(runs, settings.start_from, mixtures_of) if settings.continues else {}
+    mixture_tokens = reach(runs, settings.start_from, mixtures_of) if settings.continues else {}
     # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
     before = settings.tokens * (Fraction(str(settings.switch.at)) if settings.switch else Fraction(1))
     tokens = point or settings.tokens
     for mixture, part in zip(mixtures_of(run), (min(before, tokens), max(0, tokens - before)), strict=False):
-        found[mixture] = found.get(mixture, Fraction(0)) + part
-    return found
+        mixture_tokens[mixture] = mixture_tokens.get(mixture, Fraction(0)) + part
+    return mixture_tokens
 
 
 def row_order(runs: Runs, name: str) -> tuple[int, float, bool]:
@@ -61,39 +61,39 @@ def row_order(runs: Runs, name: str) -> tuple[int, float, bool]:
     return tokens, 1 - merge.get("base", 0.0) if merge else 1.0, bool(merge)
 
 
-def with_averages(given: Any) -> Any:
+def with_averages(config: Any) -> Any:
     """A config as it is written, in which each `{last_checkpoints: K, of: RUN}` is the mean of the run's
     model and the K - 1 states that it keeps before its end (Kaddour 2022, arXiv 2209.14981).
 
     Raises ValueError if there aren't as many.
     """
-    runs = given.get("runs") if isinstance(given, Mapping) else None
+    runs = config.get("runs") if isinstance(config, Mapping) else None
     if not isinstance(runs, Mapping):
-        return given
+        return config
     new = dict(runs)
     for name, run in runs.items():
         merge = run.get("merge") if isinstance(run, Mapping) else None
         if isinstance(merge, Mapping) and "last_checkpoints" in merge:
             new[name] = {**run, "merge": _average(f"runs.{name}.merge", merge, runs)}
-    return {**given, "runs": new}
+    return {**config, "runs": new}
 
 
 def _average(where: str, merge: Mapping[str, Any], runs: Mapping[str, Any]) -> dict[str, str]:
-    count, of = merge["last_checkpoints"], merge.get("of")
+    count, run = merge["last_checkpoints"], merge.get("of")
     if set(merge) != {"last_checkpoints", "of"} or type(count) is not int or count < 2:
         raise ValueError(
             f"{where}: expected {{last_checkpoints: 2 or more, of: a run}}, but {dict(merge)!r} was given"
         )
-    require_known(of, runs, f"{where}.of", "runs")
-    settings = runs[of] if isinstance(runs[of], Mapping) else {}
+    require_known(run, runs, f"{where}.of", "runs")
+    settings = runs[run] if isinstance(runs[run], Mapping) else {}
     tokens, every = (parse_count(settings.get(key) or 0) for key in ("tokens", "keep_every"))
-    kept = range(every, tokens, every) if every else ()
-    if len(kept) < count - 1:
+    points = range(every, tokens, every) if every else ()
+    if len(points) < count - 1:
         raise ValueError(
-            f"{where}: {of} leaves {len(kept) + 1} of {count} checkpoints; set runs.{of}.keep_every to "
+            f"{where}: {run} leaves {len(points) + 1} of {count} checkpoints; set runs.{run}.keep_every to "
             f"{max(1, tokens // count):,} tokens or fewer"
         )
-    models = [of, *(f"{of}@{point}" for point in reversed(kept[len(kept) - count + 1 :]))]
+    models = [run, *(f"{run}@{point}" for point in reversed(points[len(points) - count + 1 :]))]
     return dict.fromkeys(models, f"1/{count}")
 
 
@@ -199,8 +199,8 @@ def _check_merge(name: str, runs: Runs, reference_models: Collection[str]) -> No
             f"{where}: empty; name models and coefficients, such as {{base: 0.5, {_example(runs)}: 0.5}}"
         )
     for model in merge:
-        known = dict.fromkeys(["base", *runs, *reference_models])
-        require_known(split_point(model)[0], known, where, "runs or reference_models")
+        models = dict.fromkeys(["base", *runs, *reference_models])
+        require_known(split_point(model)[0], models, where, "runs or reference_models")
         _check_point(where, model, runs)
     if not math.isclose(total := math.fsum(merge.values()), 1, abs_tol=1e-9):
         raise ValueError(

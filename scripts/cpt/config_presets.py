@@ -36,11 +36,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def with_preset(given: Any) -> Any:
+def with_preset(section: Any) -> Any:
     """A `filters` section with its preset under it: keys that are given lie over those of the preset."""
-    if not isinstance(given, dict):
-        return given
-    return _over(PRESETS.get(str(given.get("preset", "web")), {}), given)
+    if not isinstance(section, dict):
+        return section
+    return _over(PRESETS.get(str(section.get("preset", "web")), {}), section)
 
 
 def _over(below: dict, above: dict) -> dict:

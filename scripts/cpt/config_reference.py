@@ -147,11 +147,11 @@ def _shown(value: Any) -> str:
 
 def _explained(description: str, comment: str) -> str:
     """Comment and description; one of them where it says little more than the other."""
-    said = [set(re.findall(r"\w{3,}", part.lower())) for part in (comment, description)]
-    common = len(said[0] & said[1])
-    if common > 0.5 * len(said[1]):
+    word_sets = [set(re.findall(r"\w{3,}", part.lower())) for part in (comment, description)]
+    common = len(word_sets[0] & word_sets[1])
+    if common > 0.5 * len(word_sets[1]):
         description = ""
-    elif common > 0.5 * len(said[0]):
+    elif common > 0.5 * len(word_sets[0]):
         comment = ""
     return _linked("; ".join(part for part in (description, comment) if part)).replace("|", "\\|")
 

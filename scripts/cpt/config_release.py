@@ -41,14 +41,14 @@ class Release(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, given: Any) -> Any:
+    def _name_alone(cls, section: Any) -> Any:
         """`release: 2026-11` is a release's name; YAML reads a whole date as such."""
-        return {"name": given} if isinstance(given, str | date) else given
+        return {"name": section} if isinstance(section, str | date) else section
 
     @field_validator("name", "compare_to", mode="before")
     @classmethod
-    def _dated(cls, given: Any) -> Any:
-        return str(given) if isinstance(given, date) else given
+    def _dated(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, date) else value
 
     @field_validator("gguf")
     @classmethod

@@ -153,10 +153,10 @@ class Train(Section):
     def _schedule(self) -> "Train":
         needed = SCHEDULE_KEYS[self.schedule]
         for key in ("constant_learning_rate", "cooldown", "decay"):
-            given = getattr(self, key) is not None
-            if given and key not in needed:
+            is_set = getattr(self, key) is not None
+            if is_set and key not in needed:
                 raise ValueError(f"{key}: has no effect with schedule: {self.schedule}; remove it (null)")
-            if not given and key in needed:
+            if not is_set and key in needed:
                 raise ValueError(f"{key}: schedule: {self.schedule} needs it")
         rates = [self.minimum_learning_rate, self.constant_learning_rate, self.learning_rate]
         if sorted(rates := [rate for rate in rates if rate is not None]) != rates:
@@ -250,15 +250,15 @@ class Run(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _merge_was_interpolate(cls, given: Any) -> Any:
-        if isinstance(given, dict) and (old := given.get("interpolate")):
+    def _merge_was_interpolate(cls, section: Any) -> Any:
+        if isinstance(section, dict) and (old := section.get("interpolate")):
             run, ratio = (old.get("run"), old.get("ratio")) if isinstance(old, dict) else (None, None)
             base = f"{1 - ratio:g}" if isinstance(ratio, float) else "1 - ratio"
             raise ValueError(
                 f"interpolate: merge has replaced it, which sums any models; write merge: {{base: {base}, "
                 f"{run or 'X'}: {ratio or 'ratio'}}}"
             )
-        return given
+        return section
 
     @property
     def processes(self) -> int:

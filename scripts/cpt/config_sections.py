@@ -279,8 +279,8 @@ class Filters(DocumentFilters):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, given: Any) -> Any:
-        return with_preset(given)
+    def _preset(cls, section: Any) -> Any:
+        return with_preset(section)
 
     @property
     def document_filters(self) -> DocumentFilters:

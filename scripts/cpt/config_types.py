@@ -21,13 +21,13 @@ def keys_of(section: Any) -> dict[str, Any]:
 
 def below(types: list[Any], key: Any) -> list[Any]:
     """The types allowed at a key or an index of what has one of these types."""
-    found = []
+    annotations = []
     for each in types:
         if key in (keys := keys_of(each)):
-            found += members(keys[key])
+            annotations += members(keys[key])
         elif get_origin(each) in (dict, list):
-            found += members(get_args(each)[-1])
-    return found
+            annotations += members(get_args(each)[-1])
+    return annotations
 
 
 def of_source(types: list[Any], source: Any) -> list[Any]:

@@ -23,8 +23,8 @@ def build() -> str:
 def driver() -> str | None:
     """Version of NVIDIA's driver; None where there is none."""
     shown = DRIVER.read_text() if DRIVER.is_file() else ""
-    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", shown)
-    return found[1] if found else None
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", shown)
+    return match[1] if match else None
 
 
 def cuda_error() -> str | None:
@@ -71,11 +71,11 @@ def gpus(count: int, bf16: bool) -> Iterator[tuple[bool, str]]:
         yield False, f"{seen} GPU(s) are seen and {count} asked for; lower runs.*.gpus, or ask for more"
     nccl = ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else "none"
     for number in range(min(seen, count)):
-        found = torch.cuda.get_device_properties(number)
+        gpu = torch.cuda.get_device_properties(number)
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         shown = (
-            f"{number}: {found.name}, {found.total_memory / 1e9:.1f} GB, compute capability {found.major}."
-            f"{found.minor}, bfloat16 {'yes' if native else 'no'}; {build()}; NVIDIA driver: "
+            f"{number}: {gpu.name}, {gpu.total_memory / 1e9:.1f} GB, compute capability {gpu.major}."
+            f"{gpu.minor}, bfloat16 {'yes' if native else 'no'}; {build()}; NVIDIA driver: "
             f"{driver() or 'none'}; NCCL {nccl}"
         )
         if error := product_error(torch.device("cuda", number)):
@@ -90,9 +90,9 @@ def product_error(device: torch.device) -> str | None:
     """How a product of two float32 matrices on a device differs from the CPU's; None if it doesn't."""
     left, right = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(0))
     try:
-        found = (left.to(device) @ right.to(device)).cpu()
+        product = (left.to(device) @ right.to(device)).cpu()
     except RuntimeError as error:
         return str(error).splitlines()[0]
-    difference = ((found - left @ right).norm() / found.norm()).item()
+    difference = ((product - left @ right).norm() / product.norm()).item()
     # TF32's factors have 10 bits; anything beyond is wrong.
     return None if difference < 1e-3 else f"a product differs from the CPU's by {difference:.1e}"

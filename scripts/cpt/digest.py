@@ -133,8 +133,8 @@ def reached_definitions(script: str | Path) -> dict[tuple[str, str], str]:
     while pending:
         path, name = pending.pop()
         module = _module(path)
-        wanted = list(module.definitions) if name is None else [name]
-        for key in ["", *wanted]:
+        keys = list(module.definitions) if name is None else [name]
+        for key in ["", *keys]:
             if (path, key) not in reached:
                 reached[path, key], steps = module.read(path, key)
                 pending += steps
@@ -155,9 +155,9 @@ def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, 
             dotted = ast.unparse(child.value) if isinstance(child.value, ast.Name | ast.Attribute) else ""
             if dotted in module.imports and module.imports[dotted][1] is None:
                 target = module.imports[dotted][0]
-                known = _module(target)
+                target_module = _module(target)
                 through_attribute.add(dotted)
-                if child.attr in known.definitions or child.attr in known.imports:
+                if child.attr in target_module.definitions or child.attr in target_module.imports:
                     steps.append((target, child.attr))
     for child in names:
         if isinstance(child, ast.Name):

@@ -26,7 +26,7 @@ def read_expected(path: Path) -> list[Expected]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != Expected._fields:
             raise UserError(f"{path}: expected the columns {', '.join(Expected._fields)}; fix its header")
-        found = []
+        scores = []
         for row in reader:
             try:
                 score, tolerance = float(row["score"]), float(row["tolerance"])
@@ -41,8 +41,8 @@ def read_expected(path: Path) -> list[Expected]:
                     f"{score:g} and {tolerance:g}; fix the line"
                 )
             tasks = tuple(row["tasks"].split("+"))
-            found.append(Expected(row["model"], tasks, score, tolerance, row["source"]))
-    return found
+            scores.append(Expected(row["model"], tasks, score, tolerance, row["source"]))
+    return scores
 
 
 def expected_model(base: Any, path: Path) -> str:
@@ -50,17 +50,17 @@ def expected_model(base: Any, path: Path) -> str:
 
     That is base.expected_scores, or base.repo if it is listed. Raises UserError for a name that isn't listed.
     """
-    known = {row.model for row in read_expected(path)}
-    asked = base.expected_scores
-    if asked == "none":
+    models = {row.model for row in read_expected(path)}
+    model = base.expected_scores
+    if model == "none":
         return ""
-    if asked is not None and asked not in known:
+    if model is not None and model not in models:
         raise UserError(
-            f"base.expected_scores: {path.name} has no {asked}; it has {', '.join(sorted(known))}; set one "
+            f"base.expected_scores: {path.name} has no {model}; it has {', '.join(sorted(models))}; set one "
             "of these, or none"
         )
     repo = getattr(base, "repo", None)
-    return asked or (repo if repo in known else "")
+    return model or (repo if repo in models else "")
 
 
 def tasks_of(model: str, path: Path) -> list[str]:

@@ -32,10 +32,10 @@ def _visible() -> tuple[str, list[str]]:
             return variable, [name for name in os.environ[variable].split(",") if name]
     for program, line, variable in PROGRAMS:
         try:
-            listed = subprocess.run(program, capture_output=True, text=True, timeout=60).stdout
+            output = subprocess.run(program, capture_output=True, text=True, timeout=60).stdout
         except (OSError, subprocess.TimeoutExpired):
             continue
-        if names := re.findall(line, listed, re.MULTILINE):
+        if names := re.findall(line, output, re.MULTILINE):
             return variable, list(dict.fromkeys(names))
     return VARIABLES[0], []
 

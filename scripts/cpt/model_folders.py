@@ -45,12 +45,12 @@ def weights(folder: Path) -> list[Path]:
     Raises UserError if there are none, or if the index names one that isn't there.
     """
     whole, index = Path("model.safetensors"), Path("model.safetensors.index.json")
-    found = [whole]
+    files = [whole]
     if (folder / index).is_file():
-        found = [index, *map(Path, sorted(set(read_json(folder / index)["weight_map"].values())))]
-    if missing := [name for name in found if not (folder / name).is_file()]:
+        files = [index, *map(Path, sorted(set(read_json(folder / index)["weight_map"].values())))]
+    if missing := [name for name in files if not (folder / name).is_file()]:
         raise UserError(f"{folder}: no {missing[0]}; expected a model folder, so run the step that makes it")
-    return found
+    return files
 
 
 def weights_digest(folder: Path) -> str:

@@ -71,7 +71,7 @@ class Node(NamedTuple):
 def offered_nodes(partition: str | None) -> list[Node]:
     """The nodes of a partition (None: the default one) that are not down."""
     columns = "%P\t%N\t%c\t%m\t%G\t%l\t%T"
-    found = []
+    nodes = []
     for line in (answer("sinfo", "--noheader", "--Node", f"--format={columns}") or "").splitlines():
         name, _, cpus, memory, gres, limit, state = line.split("\t")
         chosen = name.rstrip("*") == partition if partition else name.endswith("*")
@@ -79,8 +79,8 @@ def offered_nodes(partition: str | None) -> list[Node]:
             models = re.findall(r"gpu(?::([^:,()]+))?:(\d+)", gres)
             gpus = {model: int(count) for model, count in models}
             memory_mb = int(memory.rstrip("+"))
-            found.append(Node(int(cpus.rstrip("+")), memory_mb, gpus, _minutes(limit)))
-    return found
+            nodes.append(Node(int(cpus.rstrip("+")), memory_mb, gpus, _minutes(limit)))
+    return nodes
 
 
 def _minutes(limit: str) -> int | None:
@@ -110,7 +110,7 @@ def check_request(request: Request, site: Site) -> Finding:
     def count(node: Node) -> int:
         return node.gpus.get(model, 0) if model else sum(node.gpus.values())
 
-    asked = f"{request.nodes} node(s) with {gpus} GPU(s), {request.cpus} CPUs, {request.mem_mb} MB"
+    description = f"{request.nodes} node(s) with {gpus} GPU(s), {request.cpus} CPUs, {request.mem_mb} MB"
     limits = [node.minutes for node in nodes]
     if None not in limits and request.minutes > max(limits):
         return False, (
@@ -143,8 +143,8 @@ def check_request(request: Request, site: Site) -> Finding:
     for fits, remedy in checks:
         left = [node for node in left if fits(node)]
         if len(left) < request.nodes:
-            return False, f"{asked}: {len(left)} such in {where}: {remedy}"
-    return True, f"{asked}: {len(left)} such node(s) in {where}"
+            return False, f"{description}: {len(left)} such in {where}: {remedy}"
+    return True, f"{description}: {len(left)} such node(s) in {where}"
 
 
 def check_submission(request: Request) -> Finding:
@@ -168,9 +168,9 @@ def check_submission(request: Request) -> Finding:
 def check_limits(site: Site) -> Finding:
     """How many submitted jobs Slurm allows this user; further ones wait."""
     user = getpass.getuser()
-    listed = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=maxsubmitjobs")
-    listed = (listed or "") + (answer("sacctmgr", "-nP", "show", "qos", "format=maxsubmitjobsperuser") or "")
-    limits = [int(limit) for limit in listed.split() if limit.isdecimal()]
+    output = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=maxsubmitjobs")
+    output = (output or "") + (answer("sacctmgr", "-nP", "show", "qos", "format=maxsubmitjobsperuser") or "")
+    limits = [int(limit) for limit in output.split() if limit.isdecimal()]
     if not limits:
         return True, f"no limit is known; CPT_SLURM_JOBS is {site.jobs}"
     return True, (
@@ -182,27 +182,30 @@ def check_limits(site: Site) -> Finding:
 def check_account(site: Site) -> Finding:
     """Whether Slurm knows the account for this user, or needs none."""
     user = getpass.getuser()
-    listed = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account")
-    accounts = sorted(set((listed or "").split()))
-    given = site.account
+    output = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account")
+    accounts = sorted(set((output or "").split()))
+    account = site.account
     if not accounts:
-        return True, f"account {given or '(none)'}: this cluster keeps no accounts that could be compared"
-    if given and given not in accounts:
-        return False, f"{user} has no account {given}; set CPT_SLURM_ACCOUNT to one of {', '.join(accounts)}"
-    return True, f"account {given or '(the default one)'}; {user} has {', '.join(accounts)}"
+        return True, f"account {account or '(none)'}: this cluster keeps no accounts that could be compared"
+    if account and account not in accounts:
+        return (
+            False,
+            f"{user} has no account {account}; set CPT_SLURM_ACCOUNT to one of {', '.join(accounts)}",
+        )
+    return True, f"account {account or '(the default one)'}; {user} has {', '.join(accounts)}"
 
 
 def check_status(site: Site) -> Finding:
     """Whether squeue remembers finished jobs long enough for Snakemake to see them end."""
     shown = answer("scontrol", "show", "config") or ""
-    found = re.search(r"^MinJobAge\s*=\s*(\d+)", shown, re.MULTILINE)
+    match = re.search(r"^MinJobAge\s*=\s*(\d+)", shown, re.MULTILINE)
     needed = 3 * site.poll_seconds
-    if found and int(found[1]) < needed:
+    if match and int(match[1]) < needed:
         return False, (
-            f"Slurm forgets finished jobs after {found[1]} s (MinJobAge), and Snakemake looks every "
-            f"{site.poll_seconds} s; set CPT_SLURM_POLL_SECONDS to {int(found[1]) // 3} or less"
+            f"Slurm forgets finished jobs after {match[1]} s (MinJobAge), and Snakemake looks every "
+            f"{site.poll_seconds} s; set CPT_SLURM_POLL_SECONDS to {int(match[1]) // 3} or less"
         )
-    return True, f"finished jobs are remembered for {found[1] if found else '?'} s; {needed} s are needed"
+    return True, f"finished jobs are remembered for {match[1] if match else '?'} s; {needed} s are needed"
 
 
 def probes(requests: Sequence[Request], results: Path, config: Config, cluster: bool) -> list[ProbeJob]:
@@ -321,8 +324,8 @@ def check_all(
     """
     failures = 0
     needed = round(sum(size or 0.0 for size in disk.values()))
-    found = findings(requests, hub, site, results, config, cluster)
-    for name, (good, text) in chain(found, [("disk", check_disk(results, needed))]):
+    checks = findings(requests, hub, site, results, config, cluster)
+    for name, (good, text) in chain(checks, [("disk", check_disk(results, needed))]):
         failures += good is False
         logging.log(NOTICE, "%s %s: %s", LABELS[good], name, text)
     if failures:

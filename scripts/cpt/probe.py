@@ -93,10 +93,10 @@ def shared_memory_finding() -> Finding:
 
 def compiler_finding(what: str, errors: list[str | None], otherwise: str) -> Finding:
     """Whether something can be compiled, and what else there is."""
-    found = [error for error in errors if error]
+    problems = [error for error in errors if error]
     return (
-        not found,
-        f"{what} can't be compiled: {'; '.join(found)}; {otherwise}" if found else f"{what} compiles",
+        not problems,
+        f"{what} can't be compiled: {'; '.join(problems)}; {otherwise}" if problems else f"{what} compiles",
     )
 
 

@@ -79,9 +79,9 @@ class ProbeJob:
             return
         finally:
             self.greeting.unlink()
-        found = [(name, (good, text)) for name, good, text in _lines(printed)]
+        results = [(name, (good, text)) for name, good, text in _lines(printed)]
         reason = (messages.strip().splitlines() or ["no message"])[-1]
-        if ("greeting", (True, self.secret)) not in found:
+        if ("greeting", (True, self.secret)) not in results:
             text = (
                 f"a job in {self.where} doesn't see {self.greeting.parent} or {sys.executable} ({reason}); "
             )
@@ -90,7 +90,7 @@ class ProbeJob:
             return
         if self.submitted:
             yield "shared folder", (True, f"jobs in {self.where} see this folder and this Python")
-        for name, (good, text) in found:
+        for name, (good, text) in results:
             if name != "greeting":
                 yield name, (good, f"{self.where}: {text}")
         if self.process.returncode:
@@ -101,5 +101,5 @@ def _lines(printed: str) -> Iterator[list[Any]]:
     """The probe's lines, among what a site may print at a job's start."""
     for line in printed.splitlines():
         with suppress(ValueError):
-            if isinstance(found := json.loads(line), list) and len(found) == 3:
-                yield found
+            if isinstance(fields := json.loads(line), list) and len(fields) == 3:
+                yield fields

@@ -35,24 +35,24 @@ def git_commit() -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    package_versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            package_versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return package_versions
 
 
 def hardware() -> dict[str, Any]:
     """Processor, cores usable by this process, and GPUs if torch is loaded and sees any."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = model[1] if model else platform.processor() or platform.machine()
-    found: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
+    facts: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found
+        facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return facts
 
 
 def _process_seconds() -> float:

@@ -39,18 +39,18 @@ def stray_jobs(folder: Path) -> list[Job]:
 
     Raises UserError where Slurm doesn't say: jobs that can't be seen may write the same files.
     """
-    listed = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z")
-    if listed is None:
+    output = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z")
+    if output is None:
         raise UserError(
             "squeue isn't found, fails or doesn't answer, so jobs that still run in this folder can't be "
             "seen; try again where and when it works"
         )
-    found = []
-    for line in listed.splitlines():
+    jobs = []
+    for line in output.splitlines():
         number, state, name, comment, where = line.split("\t")
         if name.startswith(f"{JOB_PREFIX}_") and Path(where) == folder:
-            found.append(Job(number, state, comment.removeprefix("rule_")))
-    return found
+            jobs.append(Job(number, state, comment.removeprefix("rule_")))
+    return jobs
 
 
 def living_workflow(folder: Path) -> int | None:
@@ -80,11 +80,11 @@ def plan_table(requests: Sequence[tuple[str, Mapping[str, Any], int, bool]]) -> 
     largest, hours_used = ("nodes", "GPUs", "CPUs", "GB", "hours"), ("GPU h", "CPU h")
     order = ("jobs", *largest, *hours_used, "disk GB")
     rows: dict[str, dict[str, float]] = {}
-    for rule, asked, threads, _ in requests:
-        nodes, hours = asked.get("nodes", 1), asked.get("runtime", 0) / 60
-        gpus = nodes * asked.get("gpus_per_node", 0)
-        cpus = nodes * asked.get("cpus_per_task", threads)
-        memory, disk = asked.get("mem_mb", 0) / 1000, asked.get("disk_mb", 0) / 1000
+    for rule, resources, threads, _ in requests:
+        nodes, hours = resources.get("nodes", 1), resources.get("runtime", 0) / 60
+        gpus = nodes * resources.get("gpus_per_node", 0)
+        cpus = nodes * resources.get("cpus_per_task", threads)
+        memory, disk = resources.get("mem_mb", 0) / 1000, resources.get("disk_mb", 0) / 1000
         job = {"jobs": 1, "nodes": nodes, "GPUs": gpus, "CPUs": cpus, "GB": memory, "hours": hours}
         job |= {"GPU h": gpus * hours, "CPU h": cpus * hours, "disk GB": disk}
         row = rows.setdefault(rule, dict.fromkeys(job, 0))

@@ -49,18 +49,20 @@ def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> No
     Raises:
         UserError: a name is missing, unknown to the stage, or given twice.
     """
-    wanted, given = parameters(script), {}
+    wanted, places = parameters(script), {}
     for place, names in groups.items():
         for name in names:
             if place == "wildcards":
-                given.setdefault(name, place)
-            elif name in given:
-                raise UserError(f"rule {rule}: {name} is in {given[name]} and in {place}; rename one of them")
+                places.setdefault(name, place)
+            elif name in places:
+                raise UserError(
+                    f"rule {rule}: {name} is in {places[name]} and in {place}; rename one of them"
+                )
             elif name not in wanted:
                 raise UserError(f"rule {rule}: {place}.{name} is no parameter of {script.name}; rename it")
             else:
-                given[name] = place
-    if missing := [name for name, required in wanted.items() if required and name not in given]:
+                places[name] = place
+    if missing := [name for name, required in wanted.items() if required and name not in places]:
         raise UserError(f"rule {rule}: {script.name} needs {missing[0]}; name an input, output or param so")
 
 
@@ -70,20 +72,20 @@ def arguments(**values: Any) -> list[str]:
     None gives no word, a list of files, text or numbers one for each element (behind `./` where it would read
     as an option or an argument file). A section, a mapping or a list of those is JSON.
     """
-    found: list[str] = []
+    words: list[str] = []
     for name, value in values.items():
         word = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
-            found.append(word if value else f"--no-{word[2:]}")
+            words.append(word if value else f"--no-{word[2:]}")
         elif isinstance(value, list | tuple) and all(isinstance(each, SCALARS) for each in value):
             texts = [str(each) for each in value]
-            found += [word, *(f"./{text}" if text[0] in "-@" else text for text in texts)] if texts else []
+            words += [word, *(f"./{text}" if text[0] in "-@" else text for text in texts)] if texts else []
         elif value is not None:
             text = (
                 value if isinstance(value, SCALARS) else json.dumps(value, ensure_ascii=False, default=plain)
             )
-            found.append(f"{word}={text}")
-    return found
+            words.append(f"{word}={text}")
+    return words
 
 
 def option(name: str, value: Any) -> str:
@@ -99,15 +101,15 @@ def option(name: str, value: Any) -> str:
         match = re.fullmatch(r"(.*/)(\d{5})(\.[\w.]+)", words[place])
         return (match[1], int(match[2]) - place, match[3]) if match else place
 
-    found: list[str] = []
+    texts: list[str] = []
     for key, places in groupby(range(len(words)), numbered):
         members = [words[place] for place in places]
         if isinstance(key, tuple) and len(members) >= FEWEST_IN_BRACES:
             first, last = (member.removesuffix(key[2])[-5:] for member in (members[0], members[-1]))
-            found.append(f"{shlex.quote(key[0])}{{{first}..{last}}}{shlex.quote(key[2])}")
+            texts.append(f"{shlex.quote(key[0])}{{{first}..{last}}}{shlex.quote(key[2])}")
         else:
-            found += map(shlex.quote, members)
-    text = " ".join(found)
+            texts += map(shlex.quote, members)
+    text = " ".join(texts)
     return f"@<(printf '%s\\n' {text})" if sum(map(len, words)) > MOST_CHARACTERS else text
 
 

@@ -55,15 +55,15 @@ def filled(pattern: str, constraints: Mapping[str, str]) -> Iterator[str]:
     names = list(dict.fromkeys(name for _, name, *_ in Formatter().parse(pattern) if name))
     values = [constraints.get(name, "").replace("\\", "") for name in names]
     if all(map(NAMES.fullmatch, values)):
-        for chosen in product(*(value.split("|") for value in values)):
-            yield pattern.format(**dict(zip(names, chosen, strict=True)))
+        for combination in product(*(value.split("|") for value in values)):
+            yield pattern.format(**dict(zip(names, combination, strict=True)))
 
 
-def unknown_target(asked: str, known: Iterable[str], results: str) -> str:
+def unknown_target(target: str, names: Iterable[str], results: str) -> str:
     """What was asked for, what is nearest to it, and where the results of this experiment are."""
-    path = os.path.relpath(asked) if Path(asked).is_absolute() else os.path.normpath(asked)
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.8)
+    path = os.path.relpath(target) if Path(target).is_absolute() else os.path.normpath(target)
+    close = difflib.get_close_matches(path, names, n=1, cutoff=0.8)
     remedy = f"did you mean {close[0]}?" if close else "docs/results.md lists all files, and --list all names"
     elsewhere = "/" in path and not f"{path}/".startswith(f"{results}/")
     here = f" (results of this experiment are in {results}, and --configfile names another one)"
-    return f"{asked}: no such target; {remedy}{here if elsewhere else ''}"
+    return f"{target}: no such target; {remedy}{here if elsewhere else ''}"

@@ -47,12 +47,12 @@ class ChatTemplate:
         Raises UserError, naming file and line, if the template isn't valid or refuses the conversation, such
         as roles in another order than it knows.
         """
-        given = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
+        turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
         values = {"tools": None, "documents": None, "strftime_now": TODAY.strftime, **self.tokens}
         try:
             template = _compile_jinja_template(self.text)
             return template.render(
-                values | variables, messages=given, add_generation_prompt=add_generation_prompt
+                values | variables, messages=turns, add_generation_prompt=add_generation_prompt
             )
         except Exception as error:  # a template is a program: any operation in it may fail
             raise UserError(
@@ -133,10 +133,10 @@ def with_eos(text: str, token: str) -> str:
 def special_tokens(folder: Path) -> dict[str, str]:
     """Texts of the special tokens by name, from tokenizer_config.json, else special_tokens_map.json."""
     settings, older = (_json(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
-    found = {name: settings.get(name) or older.get(name) for name in NAMES}
+    tokens = {name: settings.get(name) or older.get(name) for name in NAMES}
     further = settings.get("extra_special_tokens")  # by name: image_token, ...
-    found |= further if isinstance(further, dict) else {}
-    texts = {name: token["content"] if isinstance(token, dict) else token for name, token in found.items()}
+    tokens |= further if isinstance(further, dict) else {}
+    texts = {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -146,10 +146,10 @@ def _json(file: Path) -> dict[str, Any]:
 
 def template_problems(folder: Path) -> list[str]:
     """What is wrong with templates of a folder that don't render a question and an answer, one line each."""
-    found = []
+    problems = []
     for template in chat_templates(folder).values():
         try:
             template.render(PLAIN)
         except UserError as error:
-            found.append(str(error))
-    return found
+            problems.append(str(error))
+    return problems

@@ -160,8 +160,8 @@ def closing(results: Path, overlays: Sequence[str], config: Sequence[str]) -> st
     summary = results / "summary.txt"  # --touch makes nothing
     lines = ["", summary.read_text(encoding="utf-8").strip(), ""] if summary.exists() else []
     released = sorted(results.glob("released/*"))
-    made = [*(results / name for name in RESULTS), *released[:MOST_MODELS]]
-    lines += [str(path) for path in made if path.exists()]
+    files = [*(results / name for name in RESULTS), *released[:MOST_MODELS]]
+    lines += [str(path) for path in files if path.exists()]
     if len(released) > MOST_MODELS:
         lines.append(f"{results / 'released'}: {len(released)} models")
     if not (results / "report.html").exists():

@@ -67,10 +67,10 @@ def points(results: Path, project: Path, checks: list[Check], golden: Check | No
     yield _crate(results)
 
 
-def lines(found: list[Point]) -> list[str]:
+def lines(checklist: list[Point]) -> list[str]:
     """The checklist as Markdown."""
     marks = {True: "x", False: " ", None: "-"}
-    return [f"- [{marks[point.holds]}] {point.what} ({', '.join(point.evidence)})" for point in found]
+    return [f"- [{marks[point.holds]}] {point.what} ({', '.join(point.evidence)})" for point in checklist]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -132,14 +132,16 @@ def _commits(blocks: list[dict[str, Any]]) -> Point:
 def _versions(blocks: list[dict[str, Any]], lock: Path) -> Point:
     pins = dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
     pins = {name.lower().replace("-", "_"): version for name, version in pins.items()}
-    used = {(name, version) for block in blocks for name, version in block["versions"].items()}
+    versions = {(name, version) for block in blocks for name, version in block["versions"].items()}
     others = sorted(
         f"{name} {version}"
-        for name, version in used
+        for name, version in versions
         if pins.get(name.lower().replace("-", "_"), version).partition("+")[0] != version.partition("+")[0]
     )
     what = "package versions are those of the lock"
-    return Point(bool(used) and not others, what + _but(others), ["envs/requirements.txt", "runs/*/run.json"])
+    return Point(
+        bool(versions) and not others, what + _but(others), ["envs/requirements.txt", "runs/*/run.json"]
+    )
 
 
 def _preregistered(results: Path) -> Point:

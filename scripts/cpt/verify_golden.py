@@ -41,10 +41,10 @@ def write_golden(results: Path, golden: Path) -> None:
     """
     scores = read_table(results / "scores.csv")
     average, bits = scores["task"] == "average", scores["task"].str.startswith(HELD_OUT)
-    kept = scores[(scores["shown"] == "true") | average | bits].copy()
+    rows = scores[(scores["shown"] == "true") | average | bits].copy()
     tasks = max(1, (scores["averaged"] == "true").groupby(scores["run"]).sum().max())
-    n, score = kept["n"].astype(float), kept["score"].astype(float)
+    n, score = rows["n"].astype(float), rows["score"].astype(float)
     tolerance = (ITEMS / n).where(~average, tasks / n).where(~bits, BITS_TOLERANCE * score)
-    kept["tolerance"] = tolerance.map("{:.6f}".format)
+    rows["tolerance"] = tolerance.map("{:.6f}".format)
     with atomic(golden) as temporary:
-        pd.DataFrame(kept[COLUMNS]).to_csv(temporary, index=False, lineterminator="\n")
+        pd.DataFrame(rows[COLUMNS]).to_csv(temporary, index=False, lineterminator="\n")

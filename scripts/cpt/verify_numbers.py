@@ -53,14 +53,14 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def compare(table: Path, keys: list[str], found: Iterable[Row]) -> Check:
+def compare(table: Path, keys: list[str], rows: Iterable[Row]) -> Check:
     """Compare a table with rows computed again, which name its keys and any of its columns.
 
     A row that only one of them has is a mismatch. None is an empty cell.
     """
     published = {tuple(row[key] for key in keys): row for row in read_table(table).to_dict("records")}
     numbers, mismatches = 0, []
-    for row in found:
+    for row in rows:
         key = tuple(str(row.pop(name)) for name in keys)
         where, cells = f"{table.name}: {' '.join(key)}", published.pop(key, None)
         if cells is None:
@@ -288,17 +288,19 @@ def nulls(samples: pd.DataFrame) -> Row:
 
 def against_null(samples: pd.DataFrame, metric: str) -> Row:
     """The strongest of the nulls and the exact test of a run against it: the columns null, null_score, ..."""
-    known, right = nulls(samples), samples[metric] == 1
-    chance, _ = known.pop("chance"), known.pop("majority")
-    best = max((name for name in known if known[name] is not None), key=lambda name: known[name])
-    if known[best] < chance:
+    null_scores, right = nulls(samples), samples[metric] == 1
+    chance, _ = null_scores.pop("chance"), null_scores.pop("majority")
+    best = max(
+        (name for name in null_scores if null_scores[name] is not None), key=lambda name: null_scores[name]
+    )
+    if null_scores[best] < chance:
         best, score, test = "chance", chance, "binomial"
         p = float(stats.binomtest(int(right.sum()), len(right), chance).pvalue)
     else:
-        of_choice = samples["choice_characters"].map(lambda sizes: sizes.index(max(sizes)))
+        null_choice = samples["choice_characters"].map(lambda sizes: sizes.index(max(sizes)))
         if best != "longest":
-            of_choice = list(known).index(best)
-        null, score, test = samples["gold"] == of_choice, known[best], "mcnemar"
+            null_choice = list(null_scores).index(best)
+        null, score, test = samples["gold"] == null_choice, null_scores[best], "mcnemar"
         p = mcnemar(int((right & ~null).sum()), int((null & ~right).sum()))
     above = bool(right.mean() > score and p < 0.05)
     return {"null": best, "null_score": score, "null_test": test, "null_p": p, "above_null": above}

@@ -187,8 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self.error("info", 404, "RevisionNotFound")
         files = [{"rfilename": name} for name in sorted(self.hub.files)]
-        told = {"id": self.hub.repo, "sha": COMMIT, "siblings": files, "tags": [], "downloads": 0, "likes": 0}
-        self.answer("info", 200, {**told, "private": False, "gated": False, "cardData": self.hub.card})
+        body = {"id": self.hub.repo, "sha": COMMIT, "siblings": files, "tags": [], "downloads": 0, "likes": 0}
+        self.answer("info", 200, {**body, "private": False, "gated": False, "cardData": self.hub.card})
 
     def tree(self, folder: str) -> None:
         if self.faulty("tree", self.hub.next_fault("tree")):
@@ -213,9 +213,9 @@ class _Handler(BaseHTTPRequestHandler):
         if "lfs" not in entry:
             return self.file(path)
         etag = "0" * 64 if fault and fault.kind == "wrong-etag" else entry["lfs"]["oid"]
-        told = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag}"'}
-        told["X-Linked-Size"] = str(entry["size"])
-        self.answer("hub", 302, b"", Location=f"{self.hub.network}/bytes/{path}", **told)
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag}"'}
+        headers["X-Linked-Size"] = str(entry["size"])
+        self.answer("hub", 302, b"", Location=f"{self.hub.network}/bytes/{path}", **headers)
 
     def file(self, path: str) -> None:
         fault = self.hub.next_fault("file") or Fault("none")

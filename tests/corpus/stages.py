@@ -154,9 +154,9 @@ def content(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {str(inside.relative_to(path)): content(inside) for inside in sorted(path.rglob("*"))}
     if path.suffix == ".json":
-        told = json.loads(path.read_text())
-        assert told.pop("provenance", {"code_digest"})
-        return told
+        record = json.loads(path.read_text())
+        assert record.pop("provenance", {"code_digest"})
+        return record
     return {"bytes": path.read_bytes()}
 
 

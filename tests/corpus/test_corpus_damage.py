@@ -34,7 +34,7 @@ def table(tmp_path):
 def test_a_flipped_bit_never_passes(table):
     """A page's checksum covers its content; a bit of the footer may hold nothing that is read."""
     path, rows = table
-    whole, chance, told = path.read_bytes(), random.Random(0), 0
+    whole, chance, errors = path.read_bytes(), random.Random(0), 0
     pages = open_parquet(path).metadata.row_group(2).column(0).data_page_offset
     for _ in range(60):
         damaged = bytearray(whole)
@@ -44,8 +44,8 @@ def test_a_flipped_bit_never_passes(table):
             assert list(read_rows(path, FILTERED_SCHEMA.names)) == rows
         except UserError as error:
             assert str(error).startswith(str(path))
-            told += 1
-    assert told > 50
+            errors += 1
+    assert errors > 50
 
 
 def test_damage_names_the_row_group(table):

@@ -97,11 +97,11 @@ def test_estimate_before_the_download(server, files, tmp_path, caplog, monkeypat
     fetch({}, 0, tmp_path, shards=2)
     first, asked, available = (amount(sum(sizes[:count])) for count in (1, 2, 3))
     rows = f" (about {4500 * sum(sizes[:2]) / sum(sizes):,.0f} rows)"
-    told = (
+    message = (
         f"corpora.web, shard 0: sample/10BT/000_00000.parquet, {first}; 2 of 3 matching files are asked for, "
     )
-    told += f"{asked} of {available}{{}}; {{}} are still to come, 3.46 GB are free in {tmp_path}\n"
-    assert told.format(rows, asked) in caplog.text
+    message += f"{asked} of {available}{{}}; {{}} are still to come, 3.46 GB are free in {tmp_path}\n"
+    assert message.format(rows, asked) in caplog.text
     caplog.clear()
     # A finished shard and the part of another don't have to come any more.
     (tmp_path / "00001.parquet").touch()
@@ -109,7 +109,7 @@ def test_estimate_before_the_download(server, files, tmp_path, caplog, monkeypat
     part.write_bytes(part.read_bytes()[:100_000])
     server.card = {"configs": "text", "dataset_info": 7}
     fetch({}, 0, tmp_path, shards=2)
-    assert told.format("", amount(sizes[0] - 100_000)) in caplog.text
+    assert message.format("", amount(sizes[0] - 100_000)) in caplog.text
 
 
 def amount(size: int) -> str:
@@ -179,10 +179,10 @@ def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
     output, manifest = tmp_path / "raw" / "00000.parquet", tmp_path / "raw" / "00000.json"
     download("web", SOURCE.model_copy(update={"files": "lines/*.jsonl"}), 0, 1, output, manifest)
     assert pq.read_table(output)["text"].to_pylist() == [f"line {i} of git's own file" for i in range(50)]
-    told = read_json(manifest)
+    facts = read_json(manifest)
     content = server.files["lines/part.jsonl"]
     entry = {"name": "lines/part.jsonl", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    assert (told["revision"], told["files"], told["rows"]) == (COMMIT, [entry], 50)
+    assert (facts["revision"], facts["files"], facts["rows"]) == (COMMIT, [entry], 50)
     assert len(requests(server, "file")) == 2
 
 
@@ -196,8 +196,8 @@ def start(server, folder, **environment):
 
 def surroundings(server) -> dict[str, str]:
     """The environment of a process whose hub is the stand-in."""
-    left_out = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE")
-    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    network_variables = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE")
+    inherited = {name: value for name, value in os.environ.items() if name not in network_variables}
     return {**inherited, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN}
 
 
@@ -213,13 +213,13 @@ def test_papers_config_fetches_what_its_budgets_need_and_more_budget_only_adds(f
         return done.stdout + done.stderr
 
     with HubServer(REPO, files) as server:
-        told = snakemake(2)
+        log = snakemake(2)
         fetched = sorted(request.path.rpartition("/")[2] for request in requests(server, "file"))
         assert fetched == ["000_00000.parquet", "001_00000.parquet"]
     for shard in range(2):
         name = f"sample/10BT/{shard:03d}_00000.parquet"
         assert (tmp_path / raw.format(shard)).read_bytes() == files[name]
-        assert f"corpora.fineweb_edu, shard {shard}: {name}, {amount(len(files[name]))}; 2 of 3 match" in told
+        assert f"corpora.fineweb_edu, shard {shard}: {name}, {amount(len(files[name]))}; 2 of 3 match" in log
     more = ("runs={more: {tokens: 1.5B, gpus: 8}}", "corpora={fineweb_edu: {tokens_per_shard: 500M}}")
     planned = snakemake(3, "--config", *more, "--dry-run")
     assert re.search(r"^download +1$", planned, re.M)
@@ -292,15 +292,15 @@ def test_token_stays_secret(files, tmp_path):
         assert {request.authorization for request in asked} == {f"Bearer {TOKEN}"}
         assert process.returncode == 1
         assert "the hub refuses access (403); set HF_TOKEN" in shown
-        told = shown + (tmp_path / "log").read_text()
+        text = shown + (tmp_path / "log").read_text()
         process = start(server, tmp_path)
         process.communicate()
         assert process.returncode == 0
-        told += (tmp_path / "log").read_text() + (tmp_path / "00001.json").read_text()
+        text += (tmp_path / "log").read_text() + (tmp_path / "00001.json").read_text()
         # The second address, the content network's, never sees it.
         assert [request.authorization for request in requests(server, "file")] == [None]
-    assert TOKEN not in told
-    assert "http://" not in told  # addresses of the content network are signed
+    assert TOKEN not in text
+    assert "http://" not in text  # addresses of the content network are signed
 
 
 def test_a_file_without_documents_is_refused(tmp_path, monkeypatch):

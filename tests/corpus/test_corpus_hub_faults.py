@@ -203,10 +203,10 @@ def test_fault(server, files, tmp_path, caplog, case):
     else:
         output, manifest = fetch(tmp_path)
         assert output.read_bytes() == files[NAME]
-        told = read_json(manifest)
+        facts = read_json(manifest)
         digest = hashlib.sha256(files[NAME]).hexdigest()
-        assert (told["revision"], told["sha256"]) == (COMMIT, digest)
-        assert told["files"] == [{"name": NAME, "bytes": len(files[NAME]), "sha256": digest}]
+        assert (facts["revision"], facts["sha256"]) == (COMMIT, digest)
+        assert facts["files"] == [{"name": NAME, "bytes": len(files[NAME]), "sha256": digest}]
         assert TOKEN not in manifest.read_text()
         assert sorted(path.name for path in output.parent.iterdir()) == ["00001.json", "00001.parquet"]
         fetched_again = sum(record.message.endswith("fetching them again") for record in caplog.records)

@@ -121,8 +121,8 @@ def test_damaged_files_are_listed_or_skipped(tmp_path, caplog):
     source = LocalCorpus(source="local", files="x", unreadable="skip")
     download("news", source, 0, 1, tmp_path / "00000.parquet", tmp_path / "00000.json", files=files)
     assert pq.read_table(tmp_path / "00000.parquet")["text"].to_pylist() == ["text"]
-    told = json.loads((tmp_path / "00000.json").read_text())["files"]
-    assert ["error" in entry for entry in told] == [True, False, True, True]
+    entries = json.loads((tmp_path / "00000.json").read_text())["files"]
+    assert ["error" in entry for entry in entries] == [True, False, True, True]
     assert "skipped: " in caplog.text
 
 
@@ -135,12 +135,12 @@ def test_files_are_dealt_out(tmp_path):
         output, manifest = fetch(tmp_path, files, shard, 2)
         texts.append(pq.read_table(output)["text"].to_pylist())
         contents.append(output.read_bytes())
-        told = json.loads(manifest.read_text())
-        assert told["sha256"] == hashlib.sha256(contents[-1]).hexdigest()
-        assert (told["rows"], told["bytes"]) == (len(texts[-1]), len(contents[-1]))
-        assert (told["corpus"], told["shard"]) == ("news", shard)
+        facts = json.loads(manifest.read_text())
+        assert facts["sha256"] == hashlib.sha256(contents[-1]).hexdigest()
+        assert (facts["rows"], facts["bytes"]) == (len(texts[-1]), len(contents[-1]))
+        assert (facts["corpus"], facts["shard"]) == ("news", shard)
         source = {"source": "local", "files": "texts/*", "shards": 2, "text_column": "text"}
-        assert source.items() <= told["source"].items()
+        assert source.items() <= facts["source"].items()
     assert texts == [["text a", "text c", "text e"], ["text b", "text d"], ["text b", "text d"]]
     assert contents[1] == contents[2]
     with pytest.raises(UserError, match=r"news.shards: 6 shards are asked for, but only 5 files match"):

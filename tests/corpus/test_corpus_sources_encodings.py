@@ -105,12 +105,12 @@ def test_replaced_characters_are_counted_for_their_file(tmp_path, caplog):
     (tmp_path / "some.txt").write_bytes(b"long enough " * 50 + b"\xff")
     (tmp_path / "some.jsonl").write_bytes(b'{"text": "a\xff"}\n{"text": "b"}\n')
     _, manifest = fetch(tmp_path, sorted(tmp_path.iterdir()))
-    told = json.loads(manifest.read_text())
+    facts = json.loads(manifest.read_text())
     counts = {
-        entry["name"].split("/")[-1]: entry["documents_with_replaced_characters"] for entry in told["files"]
+        entry["name"].split("/")[-1]: entry["documents_with_replaced_characters"] for entry in facts["files"]
     }
     assert counts == {"good.txt": 0, "some.txt": 1, "some.jsonl": 1}
-    assert told["documents_with_replaced_characters"] == 2
+    assert facts["documents_with_replaced_characters"] == 2
     assert "some.jsonl: 1 of its documents have bytes" in caplog.text
     assert "good.txt" not in caplog.text
 

@@ -39,11 +39,11 @@ def read(folder, asked):
 def main(questions, answers):
     torch.set_num_threads(1)
     asked = json.loads(Path(questions).read_text())
-    told = {"version": transformers.__version__, "folders": {}}
+    facts = {"version": transformers.__version__, "folders": {}}
     for folder in map(Path, asked["folders"]):
-        told["folders"][folder.name], logits = read(folder, asked)
+        facts["folders"][folder.name], logits = read(folder, asked)
         np.save(Path(answers) / f"{folder.name}.npy", logits)
-    (Path(answers) / "facts.json").write_text(json.dumps(told))
+    (Path(answers) / "facts.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":

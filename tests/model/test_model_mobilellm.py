@@ -160,11 +160,11 @@ def test_what_is_mended_is_told(mobilellm):
     tokenizer = loaded.tokenizer
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
     assert "Noncommercial" in loaded.facts["licence"]
-    told = "\n".join(loaded.repairs)
+    repairs = "\n".join(loaded.repairs)
     for part in ("read as llama, with tie_word_embeddings true", "made from SentencePiece's tokenizer.model"):
-        assert part in told
+        assert part in repairs
     for token in ("bos_token was empty, is '<s>' (id 1)", "eos_token was empty, is '</s>' (id 2)"):
-        assert token in told
+        assert token in repairs
     assert len(loaded.repairs) == 5
 
 
@@ -174,8 +174,10 @@ def test_safetensors_without_embeddings_beside_a_good_bin(mobilellm, weights):
     save_file(without, mobilellm / "model.safetensors", {"format": "pt"})
     loaded = load_folder(mobilellm)
     assert_as_defined(loaded, weights)
-    (told,) = [line for line in loaded.repairs if line.startswith("weights: ")]
-    assert "read from pytorch_model.bin, as model*.safetensors: missing: " in told and "embed_tokens" in told
+    (repair,) = [line for line in loaded.repairs if line.startswith("weights: ")]
+    assert (
+        "read from pytorch_model.bin, as model*.safetensors: missing: " in repair and "embed_tokens" in repair
+    )
     (mobilellm / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match=r"\*\.safetensors: missing: .*embed_tokens"):
         load_folder(mobilellm)

@@ -83,9 +83,9 @@ def test_another_branch_is_made(released, environment, monkeypatch):
     ],
 )
 def test_a_refusal_of_the_hub_is_told_without_the_token(status, message, released, environment, monkeypatch):
-    with UploadServer(refused=status) as hub, pytest.raises(UserError, match=message) as told:
+    with UploadServer(refused=status) as hub, pytest.raises(UserError, match=message) as error:
         push(released, hub, monkeypatch)
-    assert TOKEN not in str(told.value) and not released.with_name("record.json").exists()
+    assert TOKEN not in str(error.value) and not released.with_name("record.json").exists()
 
 
 @pytest.mark.parametrize(

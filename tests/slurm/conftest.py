@@ -59,6 +59,6 @@ def finished(tmp_path_factory, cluster) -> Clone:
 def untrained(tmp_path, finished) -> Clone:
     """A fresh clone with copied results of all that comes before training, and of the base model."""
     clone = Clone(tmp_path / ODD_NAME)
-    left_out = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
-    shutil.copytree(finished.results, clone.results, ignore=left_out, dirs_exist_ok=True)
+    exclusions = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
+    shutil.copytree(finished.results, clone.results, ignore=exclusions, dirs_exist_ok=True)
     return clone

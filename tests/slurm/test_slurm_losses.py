@@ -119,9 +119,9 @@ def test_out_of_memory_gets_more_at_the_next_attempt(untrained, finished, cluste
     memory = "train:mem_mb=900 * attempt ** 3"  # two training processes and a Snakemake take about 1,200
     untrained.run(cluster, TABLE1, "--set-resources", memory)
     assert_as_undisturbed(untrained, finished)
-    told = [jobs(cluster)[number] for number in untrained.training_jobs("one-node")]
-    assert [job["JobState"] for job in told] == ["FAILED", "COMPLETED"]
-    assert ["mem=900M" in told[0]["TRES"], "mem=7200M" in told[1]["TRES"]] == [True, True]
+    attempts = [jobs(cluster)[number] for number in untrained.training_jobs("one-node")]
+    assert [job["JobState"] for job in attempts] == ["FAILED", "COMPLETED"]
+    assert ["mem=900M" in attempts[0]["TRES"], "mem=7200M" in attempts[1]["TRES"]] == [True, True]
     slurm_log = untrained.folder / ".snakemake" / "slurm_logs" / "rule_train" / "one-node"
     assert "exceeded" in (slurm_log / f"{untrained.training_jobs('one-node')[0]}.log").read_text()
 

@@ -21,11 +21,11 @@ def test_table1_has_all_runs(finished):
 
 
 def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
-    told = jobs(cluster)
-    submitted = {number: told[number] for number in finished.first_jobs}
+    descriptions = jobs(cluster)
+    submitted = {number: descriptions[number] for number in finished.first_jobs}
 
     def of(rule: str) -> list[dict[str, str]]:
-        return [told[number] for number in finished.jobs_of(rule)]
+        return [descriptions[number] for number in finished.jobs_of(rule)]
 
     assert len(submitted) == 16
     assert all(job["JobState"] == "COMPLETED" for job in submitted.values())
@@ -35,7 +35,7 @@ def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
     assert given(filtering) == ("cpu", "2", "4000M", "1")
     (packing,) = of("pack")
     assert given(packing) == ("cpu", "1", "4000M", "1")
-    one, two, zero = (told[finished.training_jobs(run)[0]] for run in RUNS)
+    one, two, zero = (descriptions[finished.training_jobs(run)[0]] for run in RUNS)
     assert given(one) == given(zero) == ("cpu", "2", "16000M", "1")
     # One process on each of two nodes; memory is asked for by node.
     assert given(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
@@ -71,8 +71,8 @@ def test_gpu_runs_get_gpus_on_each_node(finished, cluster, option, asked):
     site = {"CPT_SLURM_RETRIES": "0", "CPT_SLURM_GPU_OPTION": option}
     process = finished.start(cluster, *targets, "--keep-going", "--config", config, **site)
     assert process.wait() != 0
-    told = jobs(cluster)
-    one, two = (told[finished.training_jobs(run)[-1]] for run in runs)
+    descriptions = jobs(cluster)
+    one, two = (descriptions[finished.training_jobs(run)[-1]] for run in runs)
     assert given(one) == ("gpu", "16", "16000M", "1") and one[asked] == "gres:gpu:fake:2"
     assert given(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
     for run, processes in zip(runs, (2, 4), strict=True):

@@ -58,17 +58,17 @@ def test_skipped_step_is_logged_and_training_goes_on(skipping):
     assert np.isnan(metrics.loss[BAD_STEP - 1]) and np.isfinite(metrics.loss.drop(BAD_STEP - 1)).all()
     assert metrics.loss.iloc[-1] < metrics.loss.iloc[0] - 1
     assert json.loads((skipping.folder / "run.json").read_text())["skipped_steps"] == 1
-    told = (skipping.folder / "terminal").read_text()
-    assert f"step {BAD_STEP} (rows 24 to 27 of" in told and "the step is skipped" in told
+    terminal = (skipping.folder / "terminal").read_text()
+    assert f"step {BAD_STEP} (rows 24 to 27 of" in terminal and "the step is skipped" in terminal
 
 
 def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping):
     run = poisoned("stopped")
     with Session(run) as session:
         assert session.exit_codes() == [1]
-    told = (run.folder / "terminal").read_text()
-    assert f"the loss is nan and the gradient norm nan at step {BAD_STEP} (rows 24 to 27 of" in told
-    assert "train.on_bad_step: skip" in told and "Traceback" not in told
+    terminal = (run.folder / "terminal").read_text()
+    assert f"the loss is nan and the gradient norm nan at step {BAD_STEP} (rows 24 to 27 of" in terminal
+    assert "train.on_bad_step: skip" in terminal and "Traceback" not in terminal
     assert run.checkpoints[-1].name == "step-00000005"
     run.changed(on_bad_step="skip")
     kill_after(run, lambda: bool(run.checkpoints) and run.checkpoints[-1].name > "step-00000010")

@@ -203,16 +203,16 @@ def test_run_on_a_full_disk(training, reference):
     run, limits = training(), {resource.RLIMIT_FSIZE: 400_000}
     with Session(run, limits=limits) as session:
         assert session.exit_codes() == [1]
-    told = (run.folder / "terminal").read_text()
-    assert "checkpoint after step 5 can't be written (File too large): it needs 0.8 MB" in told
-    assert "make room there" in told and "Traceback" not in told
+    terminal = (run.folder / "terminal").read_text()
+    assert "checkpoint after step 5 can't be written (File too large): it needs 0.8 MB" in terminal
+    assert "make room there" in terminal and "Traceback" not in terminal
     kill_after(run, lambda: bool(run.checkpoints))
     (run.folder / "terminal").unlink()
     newest = run.checkpoints[-1].name
     with Session(run, limits=limits) as session:
         session.finish()
-    told = (run.folder / "terminal").read_text()
-    assert f"Training continues; the newest checkpoint is {newest}" in told
+    terminal = (run.folder / "terminal").read_text()
+    assert f"Training continues; the newest checkpoint is {newest}" in terminal
     assert run.weights == reference.weights
     assert json.loads((run.folder / "run.json").read_text())["checkpoints"]["written"] == 0
 
@@ -222,8 +222,8 @@ def test_final_model_on_a_full_disk(training, reference):
     kill_after(run, lambda: (run.folder / "work" / "checkpoints" / "step-00000025").exists())
     with Session(run, limits={resource.RLIMIT_FSIZE: 200_000}) as session:
         assert session.exit_codes() == [1]
-    told = (run.folder / "terminal").read_text()
-    assert "work/model: can't be written (File too large)" in told and "Traceback" not in told
+    terminal = (run.folder / "terminal").read_text()
+    assert "work/model: can't be written (File too large)" in terminal and "Traceback" not in terminal
     assert run.checkpoints
     with Session(run) as session:
         session.finish()
@@ -231,6 +231,6 @@ def test_final_model_on_a_full_disk(training, reference):
 
 
 def test_summary_tells_what_checkpoints_cost(reference):
-    told = json.loads((reference.folder / "run.json").read_text())["checkpoints"]
-    assert told["written"] == 5 and told["megabytes_each"] > 0.5
-    assert told["seconds_training_waited"] >= 0 and told["seconds_written"] > 0
+    costs = json.loads((reference.folder / "run.json").read_text())["checkpoints"]
+    assert costs["written"] == 5 and costs["megabytes_each"] > 0.5
+    assert costs["seconds_training_waited"] >= 0 and costs["seconds_written"] > 0

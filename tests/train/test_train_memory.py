@@ -36,13 +36,15 @@ NO_MEMORY = [
 def test_out_of_memory_says_what_was_asked_for_what_is_free_and_what_to_set(error):
     with pytest.raises(UserError) as caught, memory.explained(PLAN, PAPER, 0, 3, CPU):
         raise error
-    told = str(caught.value)
-    assert told.startswith("runs.big: out of memory on process 0 of 3: ") and " GB are free; set " in told
-    assert "train.micro_batch: 40 with train.accumulate: 4 " in told
-    assert "the global batch stays 480" in told
-    assert "; or train.gradient_checkpointing: selective, which costs little time, or true; or " in told
-    assert ("2.50 GiB more were needed" in told) == isinstance(error, torch.OutOfMemoryError)
-    assert ("123 bytes more were needed" in told) == ("123" in str(error))
+    message = str(caught.value)
+    assert (
+        message.startswith("runs.big: out of memory on process 0 of 3: ") and " GB are free; set " in message
+    )
+    assert "train.micro_batch: 40 with train.accumulate: 4 " in message
+    assert "the global batch stays 480" in message
+    assert "; or train.gradient_checkpointing: selective, which costs little time, or true; or " in message
+    assert ("2.50 GiB more were needed" in message) == isinstance(error, torch.OutOfMemoryError)
+    assert ("123 bytes more were needed" in message) == ("123" in str(error))
 
 
 def test_other_errors_stay_what_they_are():
@@ -86,26 +88,26 @@ def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
         return make_plan("big", 8_000 * 64, processes, train, [ledger], 64)
 
     plan = planned()
-    told = memory.advice(plan["learning"] | plan["execution"], plan["global_batch"], processes)
-    found = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", told)
+    advice = memory.advice(plan["learning"] | plan["execution"], plan["global_batch"], processes)
+    found = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", advice)
     micro_batch, accumulate = map(int, found.groups())
     assert micro_batch <= min(batch["micro_batch"], -(-plan["global_batch"] // processes)) // 2
     again = planned(micro_batch=micro_batch, accumulate=accumulate)
     assert again["global_batch"] == plan["global_batch"] and again["learning"] == plan["learning"]
     assert again["stages"] == plan["stages"] and again["steps"] == plan["steps"]
-    assert f"the global batch stays {plan['global_batch']}" in told
+    assert f"the global batch stays {plan['global_batch']}" in advice
 
 
 def test_advice_where_one_sequence_is_too_much_already():
     settings = {"micro_batch": 1, "gradient_checkpointing": True, "engine": "deepspeed"}
     assert memory.advice(settings, 480, 3) == "set a device with more memory"
-    told = memory.advice(settings | {"gradient_checkpointing": "selective"}, 480, 3)
-    assert told == "set train.gradient_checkpointing: true; or a device with more memory"
+    advice = memory.advice(settings | {"gradient_checkpointing": "selective"}, 480, 3)
+    assert advice == "set train.gradient_checkpointing: true; or a device with more memory"
     settings |= {"engine": "ddp", "moments": "float32"}
-    told = memory.advice(settings, 480, 3)
-    assert told == memory.advice(settings | {"micro_batch": "auto"}, 480, 3)
-    assert "micro_batch" not in told and "train.offload: [optimizer, parameters]" in told
-    assert "train.moments: 8bit" in told
+    advice = memory.advice(settings, 480, 3)
+    assert advice == memory.advice(settings | {"micro_batch": "auto"}, 480, 3)
+    assert "micro_batch" not in advice and "train.offload: [optimizer, parameters]" in advice
+    assert "train.moments: 8bit" in advice
     assert "train.moments" not in memory.advice(settings | {"moments": "8bit"}, 480, 3)
 
 
@@ -162,8 +164,8 @@ def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
     assert memory.find_micro_batch(trial, 12, 0, CPU) == 2
     assert memory.find_micro_batch(trial, 12, 70_000_000, CPU) is None
     assert set(kept) == {1}
-    told = re.findall(r"a sequence takes ([\d.]+) MB, of 200\.0 MB per process", caplog.text)
-    assert [float(megabytes) for megabytes in told] == pytest.approx([40, 40], abs=2)
+    sizes = re.findall(r"a sequence takes ([\d.]+) MB, of 200\.0 MB per process", caplog.text)
+    assert [float(megabytes) for megabytes in sizes] == pytest.approx([40, 40], abs=2)
 
 
 def test_a_kernel_that_does_not_let_memory_be_measured(monkeypatch):
@@ -238,6 +240,6 @@ def test_auto_where_memory_ends(training):
     run = training(micro_batch="auto")
     with Session(run, environment={"SLURM_MEM_PER_NODE": "1"}) as session:
         assert session.exit_codes() == [1]
-    told = (run.folder / "terminal").read_text()
-    assert "not even one sequence fits into memory; set train.gradient_checkpointing: selective" in told
+    terminal = (run.folder / "terminal").read_text()
+    assert "not even one sequence fits into memory; set train.gradient_checkpointing: selective" in terminal
     assert not Path(run.folder / "work" / "micro_batch.json").exists()

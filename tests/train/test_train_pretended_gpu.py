@@ -106,9 +106,9 @@ def test_memory_runs_out(training, on_gpu, reference):
     whole = training("whole", micro_batch=4)
     on_gpu(whole)
     size = int(whole.metrics.peak_memory_mb.max() * 1e6 * 0.9)
-    told = on_gpu(training("given", micro_batch=4), status=1, size=size)
-    assert "out of memory on process 0 of 1" in told and "more were needed" in told
-    assert "train.micro_batch: 2" in told and "Traceback" not in told
+    output = on_gpu(training("given", micro_batch=4), status=1, size=size)
+    assert "out of memory on process 0 of 1" in output and "more were needed" in output
+    assert "train.micro_batch: 2" in output and "Traceback" not in output
     found = training("found", micro_batch="auto")
     on_gpu(found, size=size)
     assert "micro-batch found: 2 of at most 4" in (found.folder / "log").read_text()

@@ -85,10 +85,10 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     assert run.finish(processes=2) == expected
     assert "not a whole part" in (run.folder / "log").read_text()
     folders = (run.output, tmp_path / "undisturbed" / "losses")
-    told = [json.loads((folder / "reference.json").read_text()) for folder in folders]
-    assert told[0] | {"provenance": 0} == told[1] | {"provenance": 0}
-    assert told[0]["losses_sha256"] == sha256_of(run.output / "losses.npy")
-    assert told[0]["precision"] == "float32"  # on a CPU
+    summaries = [json.loads((folder / "reference.json").read_text()) for folder in folders]
+    assert summaries[0] | {"provenance": 0} == summaries[1] | {"provenance": 0}
+    assert summaries[0]["losses_sha256"] == sha256_of(run.output / "losses.npy")
+    assert summaries[0]["precision"] == "float32"  # on a CPU
 
 
 def test_asked_to_stop_it_does_so_at_once(tmp_path, reference_model, mixture):
@@ -139,8 +139,8 @@ def test_losses_are_the_models_own(tmp_path, reference_model, documents, masking
             place += len(ids)
             total, targets = total + float(each.sum()), targets + len(each)
         np.testing.assert_allclose(found[row], expected, rtol=6e-4, atol=1e-5)  # float16 has 11 bits
-    told = json.loads((output / "reference.json").read_text())
-    assert told["targets"] == targets and told["mean_loss"] == pytest.approx(total / targets, rel=1e-5)
+    summary = json.loads((output / "reference.json").read_text())
+    assert summary["targets"] == targets and summary["mean_loss"] == pytest.approx(total / targets, rel=1e-5)
 
 
 def test_another_tokenizer_is_refused(tmp_path, reference_model, mixture):

@@ -19,8 +19,8 @@ def content(path: Path) -> object:
     """The bytes; of a JSON file all but its provenance."""
     if path.suffix != ".json":
         return path.read_bytes()
-    told = json.loads(path.read_text())
-    return {key: told[key] for key in told if key != "provenance"} if isinstance(told, dict) else told
+    value = json.loads(path.read_text())
+    return {key: value[key] for key in value if key != "provenance"} if isinstance(value, dict) else value
 
 
 def test_killed_workflow_goes_on_to_the_same_bytes(project):

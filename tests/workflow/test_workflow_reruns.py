@@ -61,8 +61,8 @@ CHANGES = {
 
 def line(title: str, jobs: dict[str, int]) -> str:
     """A row of the page's table: rules that only follow from others come last, and jobs are counted."""
-    told = ", ".join(f"{rule}{f' ({count})' if count > 1 else ''}" for rule, count in sorted(jobs.items()))
-    return f"| {title} | {told or 'nothing'} |"
+    cell = ", ".join(f"{rule}{f' ({count})' if count > 1 else ''}" for rule, count in sorted(jobs.items()))
+    return f"| {title} | {cell or 'nothing'} |"
 
 
 @pytest.mark.parametrize("title", CHANGES)

@@ -60,9 +60,9 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
     try:
         system, path = fsspec.core.url_to_fs(pattern)
     except (ImportError, ValueError):
-        known = known_implementations.get(scheme, {}).get("err")
+        advice = known_implementations.get(scheme, {}).get("err")
         problem = (
-            f"the driver is not installed ({known})" if known else f"fsspec knows no driver for {scheme}://"
+            f"the driver is not installed ({advice})" if advice else f"fsspec knows no driver for {scheme}://"
         )
         raise UserError(
             f"{where}: {problem}; add it to the environment, or fetch the files yourself"
@@ -74,9 +74,9 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
     paths = [path] if named else sorted(_asked(where, lambda: system.glob(path)))
     if not paths:
         raise UserError(f"{where}: no file matches; correct the pattern")
-    found = [Address(system.unstrip_protocol(path), system, path) for path in paths]
-    require_readers((address.url.partition("?")[0] for address in found), f"corpora.{corpus}.files")
-    return found
+    addresses = [Address(system.unstrip_protocol(path), system, path) for path in paths]
+    require_readers((address.url.partition("?")[0] for address in addresses), f"corpora.{corpus}.files")
+    return addresses
 
 
 def fetch_address(address: Address, folder: Path, corpus: str) -> Path:

@@ -48,7 +48,7 @@ class ConversationTokenizer(ModelTokenizer):
         self.ends = {self.rendered_tokenizer.id_to_token(id) for id in _generation_ends(model)}
         opened = self.template.render([_stand_in(0, "user")], add_generation_prompt=True)
         whole = self.template.render([_stand_in(0, "user"), _stand_in(1, "assistant")])
-        markup = {found for found in MARKUP.findall(opened + whole) if found not in REASONING}
+        markup = {tag for tag in MARKUP.findall(opened + whole) if tag not in REASONING}
         self.control = re.compile(_any_of({*special, *markup}))
 
     def rendered(self, messages: Sequence[Message], where: str) -> Rendered:
@@ -113,7 +113,7 @@ class ConversationTokenizer(ModelTokenizer):
         """
         texts = [conversation.text for conversation in conversations]
         encodings = self.rendered_tokenizer.encode_batch(texts, add_special_tokens=False)
-        found = []
+        pairs = []
         for (text, spans), encoding in zip(conversations, encodings, strict=True):
             answered = np.zeros(len(text) + 1, np.int64)
             for begin, end in spans:
@@ -121,8 +121,8 @@ class ConversationTokenizer(ModelTokenizer):
             before = np.cumsum(answered)  # characters of answers before each place
             begins, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
             ids = self.checked(np.array(encoding.ids, np.uint32))
-            found.append((ids, before[ends] > before[begins]))
-        return found
+            pairs.append((ids, before[ends] > before[begins]))
+        return pairs
 
 
 def _stand_in(number: int, role: str) -> dict[str, str]:

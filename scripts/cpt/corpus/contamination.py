@@ -68,14 +68,14 @@ def contamination_of(
         for batch in read_batches(path, ["row", "id", "text"]):
             names = as_strings(batch["id"])
             for number, text in enumerate(utf8_of(as_strings(batch.pop("text")))):
-                found = items.hits(text) if keep[position] else []
-                for hit in found:
+                matches = items.hits(text) if keep[position] else []
+                for hit in matches:
                     task, item = items.names[hit.item]
                     touched[task].add(item)
                     row, name = batch["row"][number].as_py(), names[number].as_py()
                     hits.append({"row": row, "id": name, "task": task, "item": item, "ngram": hit.ngram})
-                contaminated[position] = bool(found)
-                size += len(text) if found else 0
+                contaminated[position] = bool(matches)
+                size += len(text) if matches else 0
                 position += 1
             progress.advance(len(names))
     return contaminated, size, hits, {task: len(numbers) for task, numbers in touched.items()}
@@ -97,8 +97,8 @@ class Items:
                 raise UserError(f"{path}: holds no evaluation items; delete {path.parent} and run again")
             for batch in read_batches(path, columns):
                 texts = map(_lower, utf8_of(as_strings(batch["text"])))
-                named = zip(batch["task"].to_pylist(), batch["item"].to_pylist(), texts, strict=True)
-                rows.update(dict.fromkeys(named))
+                entries = zip(batch["task"].to_pylist(), batch["item"].to_pylist(), texts, strict=True)
+                rows.update(dict.fromkeys(entries))
         self.names: list[tuple[str, int]] = [row[:2] for row in rows]
         self.texts = [text for *_, text in rows]
         offsets = np.cumsum([0, *map(len, self.texts)]).astype(np.uint64)
@@ -297,8 +297,8 @@ def _index(content, offsets, letters, n, shortest):
     for value in beginnings[:shorter]:
         word, bits = _place(value, len(short_bloom))
         short_bloom[word] |= bits
-    found = hashes[:count].copy(), lengths[:count].copy(), owners[:count].copy(), places[:count].copy()
-    return (*found, firsts, nexts, bloom, short_bloom)
+    columns = hashes[:count].copy(), lengths[:count].copy(), owners[:count].copy(), places[:count].copy()
+    return (*columns, firsts, nexts, bloom, short_bloom)
 
 
 @njit(cache=True)
@@ -360,7 +360,7 @@ def _matches(
     Begins ascend among n-grams, and among shorter items; the end is where the next word begins. Looks at
     `limit` words together. None if the text has a letter without a small one.
     """
-    found = np.empty((16, 4), np.int64)
+    matches = np.empty((16, 4), np.int64)
     count = 0
     place = np.uint64(0)
     kept = 0  # words after prefixes[0] that are known already
@@ -385,16 +385,16 @@ def _matches(
                     entry = firsts[_chain(value, len(firsts))]
                     while entry >= 0:
                         if hashes[entry] == value and lengths[entry] == length:
-                            if count == len(found):
+                            if count == len(matches):
                                 more = np.empty((2 * count, 4), np.int64)
-                                more[:count] = found
-                                found = more
-                            found[count, 0], found[count, 1] = begins[position], begins[position + length]
-                            found[count, 2], found[count, 3] = owners[entry], places[entry]
+                                more[:count] = matches
+                                matches = more
+                            matches[count, 0], matches[count, 1] = begins[position], begins[position + length]
+                            matches[count, 2], matches[count, 3] = owners[entry], places[entry]
                             count += 1
                         entry = nexts[entry]
         kept = np.int64(words - last)
         for number in range(kept + 1):
             prefixes[number] = prefixes[np.int64(last) + number]
             begins[number] = begins[np.int64(last) + number]
-    return found[:count]
+    return matches[:count]

@@ -87,20 +87,20 @@ def first_answers(path: Path, tokenizer: ConversationTokenizer, tokens: int) -> 
 
     Bytes are those of the answers. Raises UserError if there is none.
     """
-    found, sizes, groups, left = [], [], [], tokens
+    pairs, sizes, groups, left = [], [], [], tokens
     for number, (group, name, raw) in enumerate(read_rows(path, ["group", "id", "text"])):
         messages = messages_of(raw.decode())
-        found += tokenizer.encode_rendered([tokenizer.rendered(messages, name.decode())])
+        pairs += tokenizer.encode_rendered([tokenizer.rendered(messages, name.decode())])
         sizes.append(
             sum(len(message.content.encode()) for message in messages if message.role == "assistant")
         )
         groups.append(number if group is None else group)
-        left -= len(found[-1][0])
+        left -= len(pairs[-1][0])
         if left <= 0:
             break
-    if not found:
+    if not pairs:
         raise UserError(f"{path}: no conversation to score; raise held_out.share")
-    ids, targets = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    ends = np.cumsum([len(part) for part, _ in found]).astype(np.int64)
+    ids, targets = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    ends = np.cumsum([len(part) for part, _ in pairs]).astype(np.int64)
     start, sizes, groups = tokenizer.eos_token_id, np.array(sizes, np.int64), np.array(groups, np.int64)
     return HeldOut(ids.astype(np.uint32), ends, sizes, start, targets, groups)

@@ -69,9 +69,9 @@ def _mark_filtered(lines: list[Line], names: list[str], shard: ShardFiles) -> No
     """Note at each line what dropped its document, stage by stage."""
     batches = open_parquet(shard.filtered, ["row"]).iter_batches(2**16, columns=["row"], use_threads=False)
     rows = [row for batch in batches for row in batch.column(0).to_pylist()]
-    gone = set(range(len(lines))) - set(rows)
+    dropped_rows = set(range(len(lines))) - set(rows)
     verdicts = _by_name(read_dropped(shard.dropped))
-    for row in sorted(gone):
+    for row in sorted(dropped_rows):
         lines[row].drop(*_next(verdicts, names[row]))
     alive = np.ones(len(rows), bool)
     for rule, path in shard.keeps:
@@ -94,10 +94,10 @@ def _mark_filtered(lines: list[Line], names: list[str], shard: ShardFiles) -> No
 
 
 def _by_name(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    verdicts: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
-        found.setdefault(entry["id"], []).append(entry)
-    return found
+        verdicts.setdefault(entry["id"], []).append(entry)
+    return verdicts
 
 
 def _next(verdicts: dict[str, list[dict[str, Any]]], name: str) -> tuple[str, float | None, float | None]:
@@ -128,11 +128,11 @@ def warning(corpus: str, lines: Sequence[Line]) -> str | None:
         if lost and line.characters > getattr(worst.get(line.file), "characters", -1):
             worst[line.file] = line
     largest = sorted(sizes, key=lambda file: (-sizes[file][0], file))[:LARGEST]
-    gone = [file for file in largest if 2 * sizes[file][1] > sizes[file][0]]
-    if not gone:
+    files = [file for file in largest if 2 * sizes[file][1] > sizes[file][0]]
+    if not files:
         return None
-    shown = "; ".join(f"{file} ({_reason(worst[file])})" for file in gone)
-    return f"corpora.{corpus}: {len(gone)} of your {len(largest)} largest files were dropped: {shown}"
+    shown = "; ".join(f"{file} ({_reason(worst[file])})" for file in files)
+    return f"corpora.{corpus}: {len(files)} of your {len(largest)} largest files were dropped: {shown}"
 
 
 def _reason(line: Line) -> str:

@@ -61,7 +61,7 @@ def package_root(name: str, corpus: str) -> Path:
 
 def source_files(packages: list[str], corpus: str) -> list[SourceFile]:
     """All Python files of the packages: in the order of the list, sorted within a package."""
-    found = []
+    sources = []
     for package in dict.fromkeys(packages):
         root = package_root(package, corpus)
         files = [root] if root.is_file() else list(_python_files(root))
@@ -70,8 +70,8 @@ def source_files(packages: list[str], corpus: str) -> list[SourceFile]:
             inside = path.relative_to(base)
             parts = inside.with_suffix("").parts
             module = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-            found.append(SourceFile(path, module, prefix + inside.as_posix()))
-    return found
+            sources.append(SourceFile(path, module, prefix + inside.as_posix()))
+    return sources
 
 
 def _python_files(root: Path) -> Iterator[Path]:

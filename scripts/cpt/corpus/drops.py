@@ -64,19 +64,21 @@ def warnings_of(
         for rule, counts in table.items()
         if counts[0] and rule not in ("read", "kept", "held_out") and not rule.startswith("masked_")
     }
-    said = []
+    messages = []
     for rule, count in sorted(dropped.items(), key=lambda entry: -entry[1]):
         shown = [_short(entry) for entry in examples if entry["rule"] == rule][:3]
         if count > warn_share * read:
             what = f"corpus {corpus}: {key_of(rule, corpus)} dropped {_share(count, read)}"
-            said.append(f"{what}, such as {'; '.join(shown)}" if shown else what)
+            messages.append(f"{what}, such as {'; '.join(shown)}" if shown else what)
     if read and sum(dropped.values()) == read:
-        rules = said or [f"{key_of(rule, corpus)} {_share(count, read)}" for rule, count in dropped.items()]
+        rules = messages or [
+            f"{key_of(rule, corpus)} {_share(count, read)}" for rule, count in dropped.items()
+        ]
         raise UserError(
             f"corpus {corpus}: not one of its {read:,} documents is left; change the thresholds "
             f"(`filters: {{preset: reference}}` is for manuals), or take the corpus out: {'; '.join(rules)}"
         )
-    return said
+    return messages
 
 
 def _short(entry: dict[str, Any]) -> str:
@@ -253,8 +255,8 @@ def _example(entry: dict[str, Any]) -> str:
     value, threshold = entry["value"], entry["threshold"]
     # What JSON can't hold: no number in a column, or a document without tokens, of endless bytes per token.
     unknown = "missing" if entry["rule"].startswith("where_") else "infinite"
-    found = unknown if value is None else f"{value:.4g}"
-    return _entry(entry["id"], f"value {found}, threshold {threshold:.4g}", entry["text"])
+    value_text = unknown if value is None else f"{value:.4g}"
+    return _entry(entry["id"], f"value {value_text}, threshold {threshold:.4g}", entry["text"])
 
 
 def _entry(name: str | None, remark: str, text: str) -> str:

@@ -214,10 +214,10 @@ def first_difference(
     Raises NotSuitedError if the encoder fails on one of them.
     """
     ids, ends, left = encoder.encode([text.encode() for text in texts])
-    found, unsure = np.split(ids, ends[:-1]), left.tolist()
+    parts, unsure = np.split(ids, ends[:-1]), left.tolist()
     wrong = [
         text
-        for text, mine, own, skipped in zip(texts, found, reference(texts), unsure, strict=True)
+        for text, mine, own, skipped in zip(texts, parts, reference(texts), unsure, strict=True)
         if not skipped and not np.array_equal(mine, own)
     ]
     if wrong:

@@ -39,8 +39,8 @@ class FileReading:
         """
         unreadable: list[str] = []
         with ReadingProcess() as process:
-            for given, path in paths.items():
-                name = valid_text(given)[0] or ""  # names on a disk needn't be UTF-8
+            for raw_name, path in paths.items():
+                name = valid_text(raw_name)[0] or ""  # names on a disk needn't be UTF-8
                 kind, entry = format_of(path.name), entry_of(path, name)
                 self.entries.append(entry)
                 documents = replaced = 0

@@ -122,8 +122,8 @@ class DocumentFilter:
     def _without_private(self, text: np.ndarray) -> tuple[Drop | None, str, dict[str, tuple[int, int]]]:
         """Whether a text is dropped for private data, or what `PrivateData.mask` makes of it."""
         content = bytes(text).decode()
-        if found := self.private.reason(content):
-            return Drop(f"private_{found[0]}", found[1], 0), content, {}
+        if reason := self.private.reason(content):
+            return Drop(f"private_{reason[0]}", reason[1], 0), content, {}
         return None, *self.private.mask(content)
 
 
@@ -171,10 +171,10 @@ def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop |
         drop = None
         for (name, minimum, maximum), value in zip(limits, row, strict=True):
             if value is None or not minimum <= value <= maximum:
-                known = None if value is None or math.isnan(value) else float(value)
+                number = None if value is None or math.isnan(value) else float(value)
                 # Of two bounds the lower is reported for a missing number.
-                over = known is not None and known > maximum
-                drop = Drop(name, known, maximum if over or math.isinf(minimum) else minimum)
+                over = number is not None and number > maximum
+                drop = Drop(name, number, maximum if over or math.isinf(minimum) else minimum)
                 break
         drops.append(drop)
     return drops
@@ -214,23 +214,23 @@ class Rules:
         A document is dropped when a share is over its maximum.
         """
         data = as_utf8(text)
-        found = count_lines(data, self.short)
-        if not found.lines:
+        line_counts = count_lines(data, self.short)
+        if not line_counts.lines:
             return Drop("empty", 0, 1)
-        if found.lines < self.minimum_lines:
-            return Drop("minimum_lines", found.lines, self.minimum_lines)
+        if line_counts.lines < self.minimum_lines:
+            return Drop("minimum_lines", line_counts.lines, self.minimum_lines)
         shares = (
-            found.short_lines / found.lines,
-            found.duplicate_lines / found.lines,
-            found.duplicate_paragraphs / found.paragraphs,
-            found.duplicate_line_characters / found.characters,
-            found.duplicate_paragraph_characters / found.characters,
+            line_counts.short_lines / line_counts.lines,
+            line_counts.duplicate_lines / line_counts.lines,
+            line_counts.duplicate_paragraphs / line_counts.paragraphs,
+            line_counts.duplicate_line_characters / line_counts.characters,
+            line_counts.duplicate_paragraph_characters / line_counts.characters,
         )
         if drop := _first_over(self.line_rules, shares):
             return drop
         top, duplicate = ngram_characters(data, self.top, self.duplicate)
         counts = (*top.values(), *duplicate.values())
-        return _first_over(self.ngram_rules, (count / found.characters for count in counts))
+        return _first_over(self.ngram_rules, (count / line_counts.characters for count in counts))
 
 
 def _first_over(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop | None:

@@ -104,8 +104,8 @@ def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> n
         groups = owners[starts[sizes == size][:, None] + np.arange(size)]
         one, other = np.nonzero(~np.eye(size, dtype=bool))
         pairs.append(np.stack([groups[:, one].ravel(), groups[:, other].ravel()], axis=1))
-    found, shared = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
-    inner, outer = found.T
+    unique_pairs, shared = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+    inner, outer = unique_pairs.T
     longer = (counts[outer] > counts[inner]) | ((counts[outer] == counts[inner]) & (outer < inner))
     enough = (counts[inner] >= FEWEST) & (shared >= near.containment * counts[inner])
     contained = np.zeros(len(samples), bool)

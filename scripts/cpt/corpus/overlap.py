@@ -132,8 +132,8 @@ class HeldOutText:
 
     def shared(self) -> np.ndarray:
         """How many of each document's n-grams some training document has: int64 [documents]."""
-        found = np.repeat(self.seen, np.diff(self.starts))
-        return np.bincount(self.owners[found], minlength=len(self.names))
+        mask = np.repeat(self.seen, np.diff(self.starts))
+        return np.bincount(self.owners[mask], minlength=len(self.names))
 
 
 @njit(cache=True)

@@ -216,9 +216,9 @@ def _refuse_folders(folders: list[str], files: dict[str, str], patterns: list[st
     parted = {folder for folder in folders if format_of(os.path.basename(folder)) is not None}
     within = {Path(file).parent for file in files.values()} if parted else set()
     above = {parent for folder in within for parent in (folder, *folder.parents)}
-    named = {Path(pattern) for pattern in patterns}
+    pattern_paths = {Path(pattern) for pattern in patterns}
     for folder in sorted(map(Path, folders)):
         parts = str(folder) in parted and Path(os.path.realpath(folder)) not in above
-        if folder in named or parts:
+        if folder in pattern_paths or parts:
             inside = folder / "**" / (f"*{folder.suffix}" if parts else "*")
             raise UserError(f"{key}: {folder} is a folder; name the files in it, as in {inside}")

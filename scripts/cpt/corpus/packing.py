@@ -69,14 +69,14 @@ class Supply:
 
     def take(self, count: int) -> np.ndarray:
         """The numbers (int64) of the next `count` sequences."""
-        found = []
+        parts = []
         while count > len(self.part):
-            found.append(self.part)
+            parts.append(self.part)
             count -= len(self.part)
             self.part = next(self.parts)
-        found.append(self.part[:count])
+        parts.append(self.part[:count])
         self.part = self.part[count:]
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
     def add(self, lengths: np.ndarray) -> None:
         """Count sequences as written; `lengths` (uint32) are their tokens before the padding."""

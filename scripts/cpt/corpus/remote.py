@@ -60,11 +60,11 @@ def asked_wait(error: Exception) -> float:
     if status_of(error) not in TRANSIENT_STATUSES:
         return 0.0
     headers = error.response.headers
-    asked = headers.get("retry-after", "").strip()
-    if asked.isdecimal():
-        return float(asked)
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         limit = parse_ratelimit_headers(headers)
         return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else 0.0
@@ -104,13 +104,13 @@ def patiently(what: str, call: Callable[[], Result], brought: Callable[[], int] 
             failures = 1 + (failures if brought() - before < PROGRESS_BYTES else 0)
             if not _transient(error) or failures == TRIES:
                 raise
-            asked, reason = asked_wait(error), described(error)
-            if asked > LONGEST_WAIT:
+            wait, reason = asked_wait(error), described(error)
+            if wait > LONGEST_WAIT:
                 raise UserError(
-                    f"{what}: {reason} and asks to wait {asked:,.0f} seconds; "
+                    f"{what}: {reason} and asks to wait {wait:,.0f} seconds; "
                     "run again after that (what was fetched is kept)"
                 ) from None
-        seconds = max(FIRST_WAIT * 2 ** (failures - 1), asked)
+        seconds = max(FIRST_WAIT * 2 ** (failures - 1), wait)
         logging.warning("%s: %s; try %d of %d in %g s", what, reason, failures + 1, TRIES, seconds)
         time.sleep(seconds)
 

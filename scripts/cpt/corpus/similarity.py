@@ -50,8 +50,8 @@ def features_of(text: np.ndarray) -> Features:
     hashes = np.concatenate([words, words[:-1] * _ODD + words[1:]])
     # The upper bits of a product depend on all bits of the hash.
     places = (hashes * _ODD >> np.uint64(64 - FEATURES_LOG2)).astype(np.int32)
-    found, counts = np.unique(places, return_counts=True)
-    return Features(found, np.sqrt(counts / max(len(places), 1)).astype(np.float32))
+    unique_places, counts = np.unique(places, return_counts=True)
+    return Features(unique_places, np.sqrt(counts / max(len(places), 1)).astype(np.float32))
 
 
 class Similarity:

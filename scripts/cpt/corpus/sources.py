@@ -126,9 +126,11 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
         wide = "; it holds NUL bytes: is it UTF-16? Convert it to UTF-8" if b"\0" in line else ""
         raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object{wide}") from None
     if not isinstance(row, dict) or text_column not in row:
-        found = f"its keys are {', '.join(row)}" if isinstance(row, dict) else f"it is a {type(row).__name__}"
+        contents = (
+            f"its keys are {', '.join(row)}" if isinstance(row, dict) else f"it is a {type(row).__name__}"
+        )
         raise UserError(
-            f"{where}: there is no key {text_column!r}; {found}; "
+            f"{where}: there is no key {text_column!r}; {contents}; "
             "name the one that holds the text with the corpus's key text_column"
         )
     if decoded.count(f'"{text_column}"') > 1 and _times(decoded, text_column) > 1:
@@ -149,10 +151,10 @@ def _times(line: str, key: str) -> int:
 
 
 def _number(row: dict, column: str, where: str) -> float | None:
-    found = row.get(column, ...)
-    if found is None or (isinstance(found, int | float) and not isinstance(found, bool)):
-        return _float(found)
-    problem = f"there is no key {column!r}" if found is ... else f"the key {column!r} holds {found!r}"
+    value = row.get(column, ...)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return _float(value)
+    problem = f"there is no key {column!r}" if value is ... else f"the key {column!r} holds {value!r}"
     raise UserError(
         f"{where}: {problem}, expected a number or null; correct the line, or the corpus's key `where`"
     )

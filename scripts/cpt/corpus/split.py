@@ -87,15 +87,15 @@ def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
     """
     require_columns(path, open_parquet(path).schema_arrow, "text")
     most = max(1, tokens // DOCUMENTS)
-    found = _beginnings(path, tokenizer, tokens, most)
-    while most < tokens and sum(len(ids) for _, ids, _ in found) < tokens:
+    beginnings = _beginnings(path, tokenizer, tokens, most)
+    while most < tokens and sum(len(ids) for _, ids, _ in beginnings) < tokens:
         most *= 2
-        found = _beginnings(path, tokenizer, tokens, most)
-    if not found:
+        beginnings = _beginnings(path, tokenizer, tokens, most)
+    if not beginnings:
         raise UserError(
             f"{path}: no text to score; raise held_out.share, so that documents of this corpus are held out"
         )
-    groups, parts, sizes = zip(*found, strict=True)
+    groups, parts, sizes = zip(*beginnings, strict=True)
     ends = np.cumsum([len(ids) for ids in parts]).astype(np.int64)
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     return HeldOut(
@@ -107,7 +107,7 @@ def _beginnings(
     path: Path, tokenizer: ModelTokenizer, tokens: int, most: int
 ) -> list[tuple[int, np.ndarray, int]]:
     """Group, ids (uint32) and bytes of the first documents, each of at most `most` tokens."""
-    found: list[tuple[int, np.ndarray, int]] = []
+    beginnings: list[tuple[int, np.ndarray, int]] = []
     left = tokens
     for number, (group, raw) in enumerate(read_rows(path, ["group", "text"])):
         limit = min(most, left)
@@ -118,8 +118,8 @@ def _beginnings(
             text = text[: offsets[limit - 1][1]]
             (ids,) = tokenizer.encode([text])
         if len(ids):
-            found.append((number if group is None else group, ids.astype(np.uint32), len(text.encode())))
+            beginnings.append((number if group is None else group, ids.astype(np.uint32), len(text.encode())))
             left -= len(ids)
         if left <= 0:
             break
-    return found
+    return beginnings

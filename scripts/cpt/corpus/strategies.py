@@ -78,7 +78,7 @@ class BestFit:
     def read(
         self, numbers: np.ndarray, out: np.ndarray, arrays: list[np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = []
+        row_starts = []
         lengths = np.empty(len(numbers), np.uint32)
         for row, number in enumerate(numbers.tolist()):
             pieces = slice(self.offsets[number], self.offsets[number + 1])
@@ -87,9 +87,9 @@ class BestFit:
             starts = ends - sizes
             for begin, start, end in zip(begins.tolist(), starts.tolist(), ends.tolist(), strict=True):
                 self.source.read(begin, out[row, start:end], arrays)
-            found.append(starts)
+            row_starts.append(starts)
             lengths[row] = ends[-1]
-        return np.concatenate(found), np.array([len(starts) for starts in found]), lengths
+        return np.concatenate(row_starts), np.array([len(starts) for starts in row_starts]), lengths
 
     def tokens_in(self, numbers: np.ndarray) -> int:
         return int(np.add.reduceat(self.sizes, self.offsets[:-1], dtype=np.int64)[numbers].sum())

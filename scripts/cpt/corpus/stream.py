@@ -107,16 +107,16 @@ class TokenSource:
 
     def _documents_before(self, positions: np.ndarray) -> np.ndarray:
         """How many documents start before each position of the stream (int64)."""
-        found = np.empty(len(positions), np.int64)
+        counts = np.empty(len(positions), np.int64)
         for shard, places in _by_part(self.offsets, positions):
             if shard == len(self.ends):  # the stream's end
-                found[places] = self.documents
+                counts[places] = self.documents
                 continue
             inside = (positions[places] - self.offsets[shard]).astype(np.uint64)
             # A document starts at the shard's begin and at each end but the last.
             before = np.searchsorted(self.ends[shard][:-1], inside) + (inside > 0)
-            found[places] = self.document_offsets[shard] + before
-        return found
+            counts[places] = self.document_offsets[shard] + before
+        return counts
 
 
 def mapped(path: Path, dtype: np.dtype, count: int) -> np.ndarray:

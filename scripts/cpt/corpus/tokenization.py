@@ -79,10 +79,10 @@ class Tokenization:
         first = 0  # document of those that are encoded together
         for ids, inside in self.tokenizer.encode_batches(contents):
             sizes = np.array([len(text) for text in contents[first : first + len(inside)]])
-            found = quality_of(ids, inside, sizes, self.tokenizer.unknown_id)
-            self.histogram.add(found)
-            minimums = self.minimum.of(found.bytes_per_token, contents[first : first + len(inside)])
-            drops = check_tokens(found, self.thresholds, minimums)
+            quality = quality_of(ids, inside, sizes, self.tokenizer.unknown_id)
+            self.histogram.add(quality)
+            minimums = self.minimum.of(quality.bytes_per_token, contents[first : first + len(inside)])
+            drops = check_tokens(quality, self.thresholds, minimums)
             kept = []
             parts = zip(drops, sizes.tolist(), np.split(ids, inside[:-1]), strict=True)
             for number, (drop, size, mine) in enumerate(parts, start=first):
@@ -131,12 +131,12 @@ def check_tokens(found: Quality, thresholds: TokenQualityFilter, minimums: np.nd
     any text: there the least distinct share is lower by as much as bytes per token are under the config's.
     """
     values = (found.bytes_per_token, *found)
-    of_all = {key: getattr(thresholds, key) for key in RULES.values()}
-    minimum = of_all["minimum_bytes_per_token"]
+    limits = {key: getattr(thresholds, key) for key in RULES.values()}
+    minimum = limits["minimum_bytes_per_token"]
     shorter = np.minimum(1.0, found.bytes_per_token / minimum) if minimum else 1.0
-    of_all["minimum_bytes_per_token"] = minimums
-    of_all["minimum_distinct_share"] = of_all["minimum_distinct_share"] * shorter
-    bounds = [np.broadcast_to(bound, len(minimums)) for bound in of_all.values()]
+    limits["minimum_bytes_per_token"] = minimums
+    limits["minimum_distinct_share"] = limits["minimum_distinct_share"] * shorter
+    bounds = [np.broadcast_to(bound, len(minimums)) for bound in limits.values()]
     broken = np.array(
         [
             measure < bound if key.startswith("minimum") else measure > bound

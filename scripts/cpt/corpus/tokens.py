@@ -181,13 +181,13 @@ def tokenizer_facts(tokenizer: ModelTokenizer) -> dict[str, Any]:
 
 def _beginning(texts: Iterable[str]) -> list[str]:
     """The first texts, `SAMPLE_CHARACTERS` characters in all."""
-    found, left = [], SAMPLE_CHARACTERS
+    sample, left = [], SAMPLE_CHARACTERS
     for text in texts:
-        found.append(text[:left])
+        sample.append(text[:left])
         left -= len(text)
         if left <= 0:
             break
-    return found
+    return sample
 
 
 def _unknown_id(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
@@ -236,11 +236,11 @@ def _joint(
     left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], shift: int, overlap: int
 ) -> int | None:
     """A token boundary (in characters of `right`) at which the two windows may be joined, or None."""
-    seen = []
+    parts = []
     for (ids, starts), offset in ((left, shift), (right, 0)):
         inside = (starts - offset >= MARGIN) & (starts - offset < overlap - MARGIN)
-        seen.append((ids[inside], starts[inside] - offset))
-    (left_ids, left_starts), (right_ids, right_starts) = seen
+        parts.append((ids[inside], starts[inside] - offset))
+    (left_ids, left_starts), (right_ids, right_starts) = parts
     if not len(left_ids) or not np.array_equal(left_ids, right_ids):
         return None
     if not np.array_equal(left_starts, right_starts):

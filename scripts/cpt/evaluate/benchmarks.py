@@ -88,12 +88,12 @@ class WheelSource:
         self.files = self.archive.namelist()
 
     def _read(self, prefix: str, suffix: str) -> io.BytesIO:
-        found = [name for name in self.files if name.startswith(prefix) and name.endswith(suffix)]
-        if len(found) != 1:
+        names = [name for name in self.files if name.startswith(prefix) and name.endswith(suffix)]
+        if len(names) != 1:
             raise UserError(
-                f"{self.name}: expected one file {prefix}*{suffix}, found {len(found)}; {KNOWN_VERSION}"
+                f"{self.name}: expected one file {prefix}*{suffix}, found {len(names)}; {KNOWN_VERSION}"
             )
-        return io.BytesIO(self.archive.read(found[0]))
+        return io.BytesIO(self.archive.read(names[0]))
 
     def _export(self, name: str) -> Rows:
         """Rows of an Arrow export."""
@@ -210,7 +210,7 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
     layout: dict[str, dict[str, dict[str, str]]] = {}
     files: dict[str, list[str]] = {task: [] for task in counts}
     content = {task: hashlib.sha256() for task in counts}
-    found = dict.fromkeys(counts, 0)
+    item_counts = dict.fromkeys(counts, 0)
     for task, leaf, (kind, repository, configuration, split), rows in _splits(source):
         inside = "data" if configuration == "default" else configuration
         path = f"{inside}/{split}-00000-of-00001.parquet"
@@ -222,16 +222,18 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
         pq.write_table(table, target, compression="zstd")
         if leaf is None:
             continue
-        found[task] += len(rows)
+        item_counts[task] += len(rows)
         items["task"] += [leaf] * len(rows)
         items["item"] += range(len(rows))
         items["text"] += ["\n".join(ITEM_TEXT[kind](row)) for row in rows]
         for row in rows:
             line = {"task": leaf, **{name: row[name] for name in FEATURES[kind]}}
             content[task].update(json.dumps(line, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-    if found != counts:
+    if item_counts != counts:
         wrong = ", ".join(
-            f"{task} {found[task]} (expected {n})" for task, n in counts.items() if found[task] != n
+            f"{task} {item_counts[task]} (expected {n})"
+            for task, n in counts.items()
+            if item_counts[task] != n
         )
         raise UserError(
             f"{source.name}: wrong number of items: {wrong}; pin the data of the published scores in "
@@ -244,7 +246,7 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
     pq.write_table(table, folder / "items.parquet", compression="zstd")
     return {
         task: {
-            "items": found[task],
+            "items": item_counts[task],
             "content_sha256": content[task].hexdigest(),
             "files": {name: sha256_of(folder / name) for name in sorted(files[task])},
         }

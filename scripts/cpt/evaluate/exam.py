@@ -95,10 +95,10 @@ def measure(scorer: Scorer, candidates: Sequence[Candidate]) -> list[Item]:
     values = likelihoods(scorer, "exam: answers alone", [("", answer) for answer in distinct])
     alone = dict(zip(distinct, values, strict=True))
     unread = [[alone[candidate.space + answer] for answer in candidate.pool] for candidate in candidates]
-    chosen = [(0, *places) for places in choose(candidates, unread)]
+    choices = [(0, *places) for places in choose(candidates, unread)]
     answers = [
         [candidate.pool[place] for place in places]
-        for candidate, places in zip(candidates, chosen, strict=True)
+        for candidate, places in zip(candidates, choices, strict=True)
     ]
     measured = []
     for label, context in (("exam", question), ("exam with the document", open_book_question)):
@@ -110,7 +110,7 @@ def measure(scorer: Scorer, candidates: Sequence[Candidate]) -> list[Item]:
         measured.append(np.array(likelihoods(scorer, label, pairs)).reshape(-1, CHOICES))
     nulls = [
         credit(null_scores(candidate, values)[:, places])
-        for candidate, values, places in zip(candidates, unread, chosen, strict=True)
+        for candidate, values, places in zip(candidates, unread, choices, strict=True)
     ]
     return [Item(*facts) for facts in zip(candidates, answers, nulls, *measured, strict=True)]
 

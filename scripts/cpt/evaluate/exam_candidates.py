@@ -68,10 +68,10 @@ def digest(*parts: object) -> bytes:
 
 def corpus_digest(documents: Iterable[dict[str, Any]]) -> str:
     """SHA-256 (hex) of held-out documents, in their order: id and text of each."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for document in documents:
-        found.update(digest(document["id"], document["text"]))
-    return found.hexdigest()
+        hasher.update(digest(document["id"], document["text"]))
+    return hasher.hexdigest()
 
 
 def held_out_documents(path: Path) -> list[dict[str, Any]]:
@@ -150,8 +150,8 @@ class Index:
                         answers[key].add(place.answer)
         order = {kind: _number if kind == "number" else digest for kind in KINDS}
         self.answers = {
-            key: sorted(found, key=lambda answer, key=key: (order[key[0]](answer), answer))
-            for key, found in answers.items()
+            key: sorted(alternatives, key=lambda answer, key=key: (order[key[0]](answer), answer))
+            for key, alternatives in answers.items()
         }
 
     def notices(self, corpus: str) -> list[str]:
@@ -177,8 +177,8 @@ class Index:
         """Answers of the form of a place's own, from a point on that depends on it; numbers of its size."""
         *near, everywhere = (self.answers[key] for key in self._keys(place) if key in self.answers)
         if place.span.kind == "number":  # one of another size is easily ruled out
-            at = bisect(everywhere, _number(place.answer), key=_number)
-            close = everywhere[max(0, at - 2 * POOL) : at + 2 * POOL]
+            middle = bisect(everywhere, _number(place.answer), key=_number)
+            close = everywhere[max(0, middle - 2 * POOL) : middle + 2 * POOL]
             yield from sorted(close, key=lambda answer: digest(place.answer, place.neighbours, answer))
             return
         for answers in (*near, everywhere):
@@ -211,8 +211,8 @@ class Index:
                 half[name] = other
                 if len(frequent) >= POOL // 2 and len(frequent) + len(others) >= POOL:
                     break
-        chosen = list(frequent.values())[: max(POOL // 2, POOL - len(others))]
-        return [*chosen, *others.values()][:POOL]
+        frequent_answers = list(frequent.values())[: max(POOL // 2, POOL - len(others))]
+        return [*frequent_answers, *others.values()][:POOL]
 
 
 def _distinct_lines(text: str) -> set[str]:
@@ -259,12 +259,12 @@ def passage_around(text: str, begin: int, end: int) -> str:
 def _in_turn(places: Iterable[Place], documents: Sequence[dict[str, Any]]) -> Iterator[Place]:
     """Places in the order in which they are tried: kinds in turn, and in each of them documents in turn."""
     rank: Counter = Counter()
-    by_kind: dict[str, list[tuple[int, bytes, Place]]] = defaultdict(list)
+    entries: dict[str, list[tuple[int, bytes, Place]]] = defaultdict(list)
     keyed = ((digest(documents[place.number]["id"], place.span), place) for place in places)
     for key, place in sorted(keyed, key=lambda entry: entry[0]):
         rank[place.span.kind, place.number] += 1
-        by_kind[place.span.kind].append((rank[place.span.kind, place.number], key, place))
-    turns = zip_longest(*(sorted(by_kind[kind]) for kind in KINDS if kind in by_kind))
+        entries[place.span.kind].append((rank[place.span.kind, place.number], key, place))
+    turns = zip_longest(*(sorted(entries[kind]) for kind in KINDS if kind in entries))
     return (entry[2] for entry in chain.from_iterable(turns) if entry is not None)
 
 
@@ -275,8 +275,8 @@ def propose(documents: Sequence[dict[str, Any]], index: Index, refused: Counter)
     for place in _in_turn(index.places, documents):
         candidate, reason = _candidate(documents[place.number], place, index)
         sentence = (place.number, *place.span.sentence)
-        asked = index.texts[place.number][place.span.sentence[0] : place.span.begin]
-        question = tuple(words_of(asked + candidate.after)) if candidate else ()
+        opening = index.texts[place.number][place.span.sentence[0] : place.span.begin]
+        question = tuple(words_of(opening + candidate.after)) if candidate else ()
         if candidate and sentence in sentences:
             reason = "its sentence has a question already"
         elif candidate and question in questions:

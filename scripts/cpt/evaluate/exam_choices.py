@@ -20,11 +20,11 @@ def null_scores(candidate: Candidate, likelihoods: Sequence[float]) -> np.ndarra
         candidate: the question and its answers.
         likelihoods: log-probability of each answer with no text before it, in nats.
     """
-    shown = set(words_of(f"{candidate.before} {candidate.after}"))
+    words = set(words_of(f"{candidate.before} {candidate.after}"))
     length = np.array([len(answer) for answer in candidate.pool], float)
     frequency = np.array(candidate.counts, float)
     likelihood = np.array(likelihoods, float)
-    overlap = np.array([sum(word in shown for word in words_of(answer)) for answer in candidate.pool], float)
+    overlap = np.array([sum(word in words for word in words_of(answer)) for answer in candidate.pool], float)
     return np.stack([length, -length, frequency, -frequency, likelihood, -likelihood, overlap])
 
 
@@ -45,7 +45,7 @@ def choose(candidates: Sequence[Candidate], likelihoods: Sequence[Sequence[float
     first part of the exam is balanced too.
     """
     hits = np.zeros(len(NULLS))
-    chosen = []
+    places = []
     for number, (candidate, likelihood) in enumerate(zip(candidates, likelihoods, strict=True), 1):
         triples = list(combinations(range(1, len(candidate.pool)), CHOICES - 1))
         picked = np.array([(0, *triple) for triple in triples])  # [triples, choices]
@@ -53,5 +53,5 @@ def choose(candidates: Sequence[Candidate], likelihoods: Sequence[Sequence[float
         gained = credit(scores)
         best = int(np.argmin(((hits + gained - number / CHOICES) ** 2).sum(-1).round(9)))
         hits += gained[best]
-        chosen.append(list(triples[best]))
-    return chosen
+        places.append(list(triples[best]))
+    return places

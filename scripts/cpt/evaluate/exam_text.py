@@ -124,8 +124,8 @@ def names_in(text: str, begin: int, end: int, words: Words) -> Iterator[tuple[in
             stop = run[-1].end() - len(last) + len(last.rstrip("\"'“”‘’()[],.;:!?"))
             name = text[begin + start : begin + stop]
             name = name.removesuffix("’s").removesuffix("'s")
-            known = len(run) > 1 or name.casefold() not in words.small
-            if known and not re.search(r"\b\w\b", name) and re.fullmatch(r"[\w .'’-]+", name):
+            is_name = len(run) > 1 or name.casefold() not in words.small
+            if is_name and not re.search(r"\b\w\b", name) and re.fullmatch(r"[\w .'’-]+", name):
                 yield begin + start, begin + start + len(name)
         run = [match] if match and word and word[0].isupper() else []
 

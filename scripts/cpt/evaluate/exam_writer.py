@@ -183,13 +183,13 @@ def written(
             continue
         for question in questions.questions:
             reason = _problem(question, passage)
-            asked = tuple(words_of(question.question))
-            if reason is None and asked in seen:
+            question_words = tuple(words_of(question.question))
+            if reason is None and question_words in seen:
                 reason = "the same question was asked already"
             if reason:
                 refused[reason] += 1
                 continue
-            seen.add(asked)
+            seen.add(question_words)
             pool = [question.answer, *question.wrong]
             yield Candidate(
                 kind="written",

@@ -117,19 +117,19 @@ class Generator:
         Raises UserError if there is no prompt at all, no room for one, or the logits aren't finite.
         """
         fitting = [self._fit(number, request) for number, request in enumerate(requests, 1)]
-        known = self._read()
-        rest = {request for request in fitting if _digest(request) not in known}
+        answers = self._read()
+        rest = {request for request in fitting if _digest(request) not in answers}
         with Progress(self.label, len(rest), "answer") as bar:
             for row in self._continue(self._ordered(rest)):
-                known[_digest(row.request)] = (row.tokens, row.ending)
+                answers[_digest(row.request)] = (row.tokens, row.ending)
                 self._keep(row)
                 bar.advance()
         completions = []
-        for request, given in zip(fitting, requests, strict=True):
-            tokens, ending = known[_digest(request)]
+        for request, original in zip(fitting, requests, strict=True):
+            tokens, ending = answers[_digest(request)]
             text = self._text(tokens, request.stop)
             completions.append(
-                Completion(tuple(tokens), text, ending, len(given.prompt) - len(request.prompt))
+                Completion(tuple(tokens), text, ending, len(original.prompt) - len(request.prompt))
             )
         return completions
 
@@ -239,15 +239,15 @@ class Generator:
 
     def _read(self) -> dict[str, tuple[list[int], Ending]]:
         """What earlier jobs have left in the file, by the digest of the request."""
-        known = {}
+        answers = {}
         if self.kept is not None and self.kept.exists():
             for line in self.kept.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     digest, tokens, ending = json.loads(line)
                 except (ValueError, TypeError):
                     continue  # cut off when the process was killed
-                known[digest] = (tokens, ending)
-        return known
+                answers[digest] = (tokens, ending)
+        return answers
 
     def _keep(self, row: Row) -> None:
         if self.kept is None:
@@ -261,12 +261,14 @@ class Generator:
 
 def _processors(model: PreTrainedModel) -> LogitsProcessorList:
     """transformers' processors of logits that the model's generation settings ask for."""
-    found = LogitsProcessorList()
+    processors = LogitsProcessorList()
     for key, processor in PROCESSORS.items():
         value: Any = getattr(model.generation_config, key, None)
         if value not in (None, 0, 1.0, []):
-            found.append(processor(value, **({"device": model.device} if key == "suppress_tokens" else {})))
-    return found
+            processors.append(
+                processor(value, **({"device": model.device} if key == "suppress_tokens" else {}))
+            )
+    return processors
 
 
 def _digest(request: Request) -> str:

@@ -101,9 +101,9 @@ class GrowingBatch:
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
     ) -> torch.Tensor:
         """The logits after the last token of each row; ids and positions [rows, new], mask [rows, width]."""
-        given = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
-        given = {name: value for name, value in given.items() if name in self.accepted}
-        return self.model(input_ids=ids, past_key_values=cache, use_cache=True, **given).logits[:, -1]
+        arguments = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
+        arguments = {name: value for name, value in arguments.items() if name in self.accepted}
+        return self.model(input_ids=ids, past_key_values=cache, use_cache=True, **arguments).logits[:, -1]
 
 
 def _behind_padding(part: torch.Tensor, paddings: Sequence[int]) -> torch.Tensor:

@@ -82,10 +82,14 @@ class Scorer(TemplateLM):
 
         The device is lm-eval's option, or a GPU if there is one.
         """
-        given = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
+        settings = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
         device = (config or {}).get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-        loaded = load_model(Path(given["pretrained"]), given["precision"], int(given["threads"]), device)
-        return cls(*loaded, int(given.get("batch_tokens", 1_024)), given.get("add_bos_token", False) is True)
+        loaded = load_model(
+            Path(settings["pretrained"]), settings["precision"], int(settings["threads"]), device
+        )
+        return cls(
+            *loaded, int(settings.get("batch_tokens", 1_024)), settings.get("add_bos_token", False) is True
+        )
 
     @property
     def eot_token_id(self) -> int:
@@ -114,12 +118,12 @@ class Scorer(TemplateLM):
 
         A text that begins with BOS as text gets no other. All other special strings stay text.
         """
-        bos, wanted = self.tokenizer.bos_token, add_special_tokens
-        if wanted is None:
-            wanted = self.add_bos_token
+        bos, add_bos = self.tokenizer.bos_token, add_special_tokens
+        if add_bos is None:
+            add_bos = self.add_bos_token
             if bos and string.startswith(bos):
-                wanted, string = True, string.removeprefix(bos)
-        prefix = [self.tokenizer.bos_token_id] if wanted else []
+                add_bos, string = True, string.removeprefix(bos)
+        prefix = [self.tokenizer.bos_token_id] if add_bos else []
         return prefix + self.text_ids(string)
 
     def tok_decode(self, tokens: int | Sequence[int], skip_special_tokens: bool = True) -> str:
@@ -128,8 +132,8 @@ class Scorer(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Answer]:
         """Log-probability (nats) of each continuation given its context, and whether it is the argmax."""
-        asked = [self._encoded(*request.args) for request in requests]
-        return self._answer(asked, [(request.task_name, request.doc_id) for request in requests])
+        questions = [self._encoded(*request.args) for request in requests]
+        return self._answer(questions, [(request.task_name, request.doc_id) for request in requests])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """Log-probability (nats) of each text, in windows of the model's context, each token once."""
@@ -149,15 +153,15 @@ class Scorer(TemplateLM):
         """What the model continues each prompt with, greedily, up to a stop string."""
         if not requests:
             return []
-        asked = [self._generation(request) for request in requests]
-        widest = max(min(self.max_length, len(one.prompt) + one.max_new_tokens) for one in asked)
+        prompts = [self._generation(request) for request in requests]
+        widest = max(min(self.max_length, len(one.prompt) + one.max_new_tokens) for one in prompts)
         rows = max(1, CACHED_TOKENS * self.batch_tokens // widest)
         generator = generation.Generator(
             self.model, self.tokenizer, rows, self.answers.path, self.label, self.max_length
         )
         self.model.set_attn_implementation(self.own_attention)
         try:
-            completions = generator.generate(asked)
+            completions = generator.generate(prompts)
         finally:
             if self.shares:
                 self.model.set_attn_implementation(NAME)
@@ -182,8 +186,8 @@ class Scorer(TemplateLM):
 
     def _generation(self, request: Instance) -> generation.Request:
         """The request of a prompt, with the stop strings and the limit that lm-eval's own class has."""
-        context, given = request.args
-        settings = normalize_gen_kwargs(given, self.max_gen_toks)
+        context, arguments = request.args
+        settings = normalize_gen_kwargs(arguments, self.max_gen_toks)
         where = self._name((request.task_name, request.doc_id))
         for key in sorted(settings.keys() - ALLOWED):
             if settings[key] not in GREEDY.get(key, (None,)):
@@ -264,11 +268,11 @@ class Scorer(TemplateLM):
         sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
         original = original_length(self.model.config)
         for group in grouped_by_frequencies([len(sequence) for sequence in sequences], self.model.config):
-            chosen = [sequences[number] for number in group]
+            members = [sequences[number] for number in group]
             # The first prediction isn't the stem's. A stem alone would be of another length than all.
-            stems = original is None or max(map(len, chosen)) <= original
+            stems = original is None or max(map(len, members)) <= original
             longest = [stems * (len(questions[number][0]) - 1) for number in group]
-            for row in plan_rows(chosen, longest, self.batch_tokens, self.shares):
+            for row in plan_rows(members, longest, self.batch_tokens, self.shares):
                 for tree in row.trees:
                     tree.numbers = [group[number] for number in tree.numbers]
                 yield row
@@ -286,7 +290,7 @@ class Scorer(TemplateLM):
             for path, (context, _) in zip(paths, questions, strict=True)
         ]
         needed = sorted({place for some in places for place in some})
-        index = {place: at for at, place in enumerate(needed)}
+        index = {place: number for number, place in enumerate(needed)}
         states = hidden_states(self.model, row.trees, stem) if self.shares else self._alone(row.trees)
         rows = torch.tensor([index[place] for some in places for place in some], device=states.device)
         targets = torch.tensor(
@@ -311,9 +315,9 @@ class Scorer(TemplateLM):
         for begin in range(0, len(states), HEAD_POSITIONS):
             logits = logits_of(self.model, states[begin : begin + HEAD_POSITIONS]).float()
             (pairs,) = torch.where((rows >= begin) & (rows < begin + len(logits)))
-            at, target = rows[pairs] - begin, targets[pairs]
-            greedy[pairs] = logits[at, target] == logits.amax(-1)[at]
-            values[pairs] = logits.log_softmax(-1)[at, target]
+            positions, target = rows[pairs] - begin, targets[pairs]
+            greedy[pairs] = logits[positions, target] == logits.amax(-1)[positions]
+            values[pairs] = logits.log_softmax(-1)[positions, target]
         return values.double().cpu(), greedy.cpu()
 
     def _alone(self, row: list[Tree]) -> torch.Tensor:

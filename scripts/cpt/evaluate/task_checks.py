@@ -102,8 +102,8 @@ def _metric_refusals(config: dict[str, Any], kind: str) -> Iterator[str]:
             continue
         aggregation = entry.get("aggregation")
         if isinstance(aggregation, str) and aggregation not in AGGREGATION_REGISTRY:
-            known = ", ".join(sorted(AGGREGATION_REGISTRY))
-            yield f"has aggregation: {aggregation} of {name}; lm-eval knows {known}"
+            aggregations = ", ".join(sorted(AGGREGATION_REGISTRY))
+            yield f"has aggregation: {aggregation} of {name}; lm-eval knows {aggregations}"
         if own_function:
             if aggregation is None and name not in METRIC_REGISTRY:
                 yield f"has the metric {name}, of which lm-eval knows no aggregation; state one"
@@ -190,15 +190,15 @@ def _imports(file: str) -> set[str]:
     optional = {
         id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)
     }
-    found = set()
+    modules = set()
     for node in ast.walk(tree):
         if id(node) in optional:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            found.add(node.module.partition(".")[0])
-    return {name for name in found if not (Path(file).parent / f"{name}.py").exists()}
+            modules.add(node.module.partition(".")[0])
+    return {name for name in modules if not (Path(file).parent / f"{name}.py").exists()}
 
 
 def _group_refusals(groups: Iterable[Group]) -> Iterator[str]:
@@ -254,8 +254,8 @@ def inspect_task(
         for leaf, source in zip(leaves, sources, strict=True):
             if source.repository and not in_benchmarks:
                 require_commit(leaf.config.task, source.repository, commits)
-    for column, asked in columns.items():
-        _check_column(column, asked, leaves, common)
+    for column, settings in columns.items():
+        _check_column(column, settings, leaves, common)
     return {
         "folders": folders,
         "output_type": kinds[0],
@@ -273,8 +273,8 @@ def names_of_metrics(leaf: ConfigurableTask) -> list[str]:
     return [f"{m},{name}" for name in filters for m in metrics] if len(filters) > 1 else metrics
 
 
-def _check_column(column: str, asked: Task, leaves: list[ConfigurableTask], metrics: list[str]) -> None:
-    metric, shots = asked.metric, asked.shots
+def _check_column(column: str, settings: Task, leaves: list[ConfigurableTask], metrics: list[str]) -> None:
+    metric, shots = settings.metric, settings.shots
     if metric is not None and metric not in metrics:
         raise UserError(
             f"evaluate.tasks.{column}.metric: the task has no {metric}; choose one of {', '.join(metrics)}"

@@ -42,9 +42,9 @@ def saved_in(folder: Path) -> Data:
     """The data of a folder that `save` wrote."""
 
     def data(leaf: ConfigurableTask) -> dict[str, datasets.Dataset]:
-        kept = folder / key_of(leaf)
-        splits = [path.name for path in sorted(kept.iterdir())] if any_split(leaf) else splits_of(leaf)
-        return {split: datasets.load_from_disk(str(kept / split)) for split in splits}
+        data_folder = folder / key_of(leaf)
+        splits = [path.name for path in sorted(data_folder.iterdir())] if any_split(leaf) else splits_of(leaf)
+        return {split: datasets.load_from_disk(str(data_folder / split)) for split in splits}
 
     return data
 
@@ -81,11 +81,11 @@ def save(
     Raises UserError for whatever the user can fix: a repository without a commit, no access, no network, a
     split that isn't there.
     """
-    wanted: dict[str, list[ConfigurableTask]] = {}
+    leaf_groups: dict[str, list[ConfigurableTask]] = {}
     for leaf in leaves:
-        wanted.setdefault(key_of(leaf), []).append(leaf)
+        leaf_groups.setdefault(key_of(leaf), []).append(leaf)
     saved = {}
-    for key, (leaf, *others) in sorted(wanted.items()):
+    for key, (leaf, *others) in sorted(leaf_groups.items()):
         source = source_of(leaf, is_own(leaf.config.metadata))
         origin: dict[str, Any] = {"files": list(source.files)}
         if benchmarks:

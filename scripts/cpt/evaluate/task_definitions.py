@@ -184,8 +184,8 @@ def _class_of(kind: type[ConfigurableTask], config: dict[str, Any]) -> type[Conf
         by_code = True
 
         def __init__(self, config: dict[str, Any]) -> None:
-            given = {"config": config} if _factory._ctor_accepts_config(own) else {}
-            super().__init__(**given)
+            arguments = {"config": config} if _factory._ctor_accepts_config(own) else {}
+            super().__init__(**arguments)
 
     # What `kind` overrides comes before what the class does.
     return type(own.__name__, (kind, Own), {"__module__": own.__module__})
@@ -253,13 +253,13 @@ class Drawn(ContextSampler):
 def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A function of a split that is called once for each: examples and items are shuffled alike, as by the
     cache of `datasets` under lm-eval."""
-    known: dict[int, tuple[Any, Any]] = {}
+    results: dict[int, tuple[Any, Any]] = {}
 
     @functools.wraps(function)
     def processed(rows: Any) -> Any:
-        if id(rows) not in known:
-            known[id(rows)] = (rows, function(rows))
-        return known[id(rows)][1]
+        if id(rows) not in results:
+            results[id(rows)] = (rows, function(rows))
+        return results[id(rows)][1]
 
     return processed
 
@@ -288,8 +288,8 @@ class LoadedTask(ConfigurableTask):
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
         """Numbers and contents of the chosen items."""
-        chosen = range(len(self.task_docs)) if self.chosen is None else self.chosen
-        return ((item, self.task_docs[item]) for item in chosen)
+        items = range(len(self.task_docs)) if self.chosen is None else self.chosen
+        return ((item, self.task_docs[item]) for item in items)
 
 
 def with_data(data: Data) -> type[LoadedTask]:

@@ -28,8 +28,8 @@ def right_answers(leaf: ConfigurableTask, item: int, doc: dict[str, Any]) -> lis
         return [choices.index(target)]
     numbers = target if isinstance(target, list) else [target]
     if not numbers or not all(isinstance(number, Integral) for number in numbers):
-        known = f"one of the {len(choices)} choices, or numbers of choices, counted from 0"
-        raise UserError(f"{where}; expected {known}: fix the item or doc_to_target")
+        options = f"one of the {len(choices)} choices, or numbers of choices, counted from 0"
+        raise UserError(f"{where}; expected {options}: fix the item or doc_to_target")
     if not all(0 <= number < len(choices) for number in numbers):
         raise UserError(
             f"{where}, but it has {len(choices)} choices, counted from 0; fix the item or doc_to_target: "
@@ -123,12 +123,12 @@ def _made_up(leaf: ConfigurableTask, doc: dict[str, Any]) -> list[Any]:
         return [(-1.0, False)]
     if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
         return [-1.0]
-    made = {"generate_until": "", "loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0}
+    answers = {"generate_until": "", "loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0}
     place = (leaf.config.task, 0, leaf.config.repeats)
-    asked = leaf.construct_requests(doc, "", metadata=place, apply_chat_template=False, chat_template=None)
-    requests = [asked] if isinstance(asked, Instance) else list(asked)  # a Python class may ask several
+    batch = leaf.construct_requests(doc, "", metadata=place, apply_chat_template=False, chat_template=None)
+    requests = [batch] if isinstance(batch, Instance) else list(batch)  # a Python class may ask several
     for request in requests:
-        request.resps = [made[request.request_type]] * leaf.config.repeats
+        request.resps = [answers[request.request_type]] * leaf.config.repeats
     leaf._filters[0].apply(requests)
     return [next(iter(request.filtered_resps.values())) for request in requests]
 

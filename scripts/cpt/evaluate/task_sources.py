@@ -34,9 +34,9 @@ class Source(NamedTuple):
 
 def key_of(leaf: ConfigurableTask) -> str:
     """The name of the folder that keeps a leaf task's data: equal for equal data."""
-    named = f"{Path(leaf.DATASET_PATH).name}-{leaf.DATASET_NAME or 'default'}".replace("/", "-")
+    prefix = f"{Path(leaf.DATASET_PATH).name}-{leaf.DATASET_NAME or 'default'}".replace("/", "-")
     return (
-        f"{named}-{settings_digest([leaf.DATASET_PATH, leaf.DATASET_NAME, leaf.config.dataset_kwargs])[:8]}"
+        f"{prefix}-{settings_digest([leaf.DATASET_PATH, leaf.DATASET_NAME, leaf.config.dataset_kwargs])[:8]}"
     )
 
 

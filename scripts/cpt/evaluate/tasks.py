@@ -43,10 +43,10 @@ def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> d
     def place(pair: tuple[str, int]) -> bytes:
         return hashlib.sha256(f"{seed} {pair[0].removesuffix(CLOZE)} {pair[1]}".encode()).digest()
 
-    by_leaf: dict[str, list[int]] = {}
+    choices: dict[str, list[int]] = {}
     for leaf, item in sorted(sorted(pool, key=place)[:items]):
-        by_leaf.setdefault(leaf, []).append(item)
-    return by_leaf
+        choices.setdefault(leaf, []).append(item)
+    return choices
 
 
 def benchmark_items(benchmarks: Path, task: str) -> list[tuple[str, int]]:
@@ -100,21 +100,21 @@ def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
             f"{key}: {leaf.config.task} is defined with num_fewshot: 0, which lm-eval never overrides; "
             "remove the key"
         )
-    asked = (leaf.config.num_fewshot or 0) if shots is None else shots
-    if not asked:
+    number = (leaf.config.num_fewshot or 0) if shots is None else shots
+    if not number:
         return 0
     config, examples = leaf.config, leaf.fewshot_cfg
     # lm-eval draws one more, in case the question itself is among them, where it knows that it may be.
     there = len(leaf.sampler.df) - (examples.split == config.test_split)
-    if asked > there:
-        raise UserError(f"{key}: {config.task} has {there} examples, but {asked} are asked for; lower it")
-    others = examples.split or examples.samples or config.training_split or config.validation_split
-    if config.test_split and not others:
+    if number > there:
+        raise UserError(f"{key}: {config.task} has {there} examples, but {number} are asked for; lower it")
+    source = examples.split or examples.samples or config.training_split or config.validation_split
+    if config.test_split and not source:
         logging.warning(
             f"{key}: {config.task} draws its examples from the items that are scored, as lm-eval does, so an "
             "item may be among its own; name a fewshot_split in a YAML file of your own"
         )
-    return asked
+    return number
 
 
 def set_shots(leaf: LoadedTask, shots: int) -> None:
@@ -178,18 +178,18 @@ def evaluate_task(
     with naming(column), tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
         if in_benchmarks(task, shots):
             pool = benchmark_items(benchmarks, task)
-            chosen = choose_items(pool, items, seed)
-            leaves = load_benchmark(benchmarks, task, chosen, Path(cache))
+            choices = choose_items(pool, items, seed)
+            leaves = load_benchmark(benchmarks, task, choices, Path(cache))
         else:
             built = load_further(task, fetched, include_path, task_code, Path(cache))
             leaves, group = built["tasks"], built["groups"].get(task)
             pool = [(name, item) for name, leaf in leaves.items() for item in range(len(leaf.task_docs))]
-            chosen = choose_items(pool, items, seed)
-            leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
+            choices = choose_items(pool, items, seed)
+            leaves = {name: leaf for name, leaf in leaves.items() if name in choices}
         for name, leaf in leaves.items():  # before anything is scored
             set_shots(leaf, shots_of(leaf, column, shots))
             require_room(model, leaf, column)
-            leaf.choose(chosen[name])
+            leaf.choose(choices[name])
             require_answers(leaf)
         results = ask(model, leaves)
     samples = [
@@ -214,10 +214,10 @@ def require_answers(leaf: LoadedTask) -> None:
 
 def _per_subject(samples: list[Sample]) -> dict[str, dict[str, Any]]:
     """Number of items and accuracy of each of MMLU's subjects."""
-    by_leaf: dict[str, list[float]] = {}
+    groups: dict[str, list[float]] = {}
     for sample in samples:
-        by_leaf.setdefault(sample["task"].removeprefix("mmlu_").removesuffix(CLOZE), []).append(sample["acc"])
-    return {leaf: {"n": len(scores), "acc": sum(scores) / len(scores)} for leaf, scores in by_leaf.items()}
+        groups.setdefault(sample["task"].removeprefix("mmlu_").removesuffix(CLOZE), []).append(sample["acc"])
+    return {leaf: {"n": len(scores), "acc": sum(scores) / len(scores)} for leaf, scores in groups.items()}
 
 
 def _described(leaves: dict[str, LoadedTask]) -> dict[str, Any]:

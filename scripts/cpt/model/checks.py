@@ -125,9 +125,9 @@ def check_saved(saved: PreTrainedModel, imported: PreTrainedModel, ids: torch.Te
     changed = sorted(ours.keys() ^ theirs.keys())
     changed += [name for name in ours.keys() & theirs.keys() if not torch.equal(ours[name], theirs[name])]
     with torch.inference_mode():
-        expected, found = (model.eval()(input_ids=ids).logits.float() for model in (imported, saved))
+        expected, actual = (model.eval()(input_ids=ids).logits.float() for model in (imported, saved))
     rounding = 8 * torch.finfo(imported.dtype).eps
-    if changed or not _close(found, expected, rounding):
+    if changed or not _close(actual, expected, rounding):
         raise UserError(
             f"base: {type(imported).__name__} isn't the same model after saving and reading it again "
             f"({', '.join(changed[:5]) or 'other logits'}), so what is trained wouldn't be what is scored; "
@@ -176,10 +176,10 @@ def restarts(model: PreTrainedModel, ids: torch.Tensor) -> bool:
     return _close(packed.last_hidden_state[:, begin:], alone.last_hidden_state, RESTART_TOLERANCE)
 
 
-def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+def _close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
     """Whether no element differs by more than `tolerance` times the largest of `expected`."""
-    return found.shape == expected.shape and bool(
-        (found - expected).abs().max() <= tolerance * expected.abs().max()
+    return actual.shape == expected.shape and bool(
+        (actual - expected).abs().max() <= tolerance * expected.abs().max()
     )
 
 

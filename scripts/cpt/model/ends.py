@@ -48,21 +48,21 @@ def find_ends(
         further: ids that end turns and are named elsewhere (GGUF).
     """
     own = [] if token is None else [tokenizer.token_to_id(token)]
-    named = [*_listed(config), *_listed(generation), *own]
-    named = [id for id in dict.fromkeys(named) if tokenizer.id_to_token(id) is not None]
+    end_ids = [*_listed(config), *_listed(generation), *own]
+    end_ids = [id for id in dict.fromkeys(end_ids) if tokenizer.id_to_token(id) is not None]
     preferred = [id for id in own if id in _listed(config)]
-    if not named:
+    if not end_ids:
         return None
-    written = "".join(templates.values()) if isinstance(templates, dict) else templates or ""
+    template_text = "".join(templates.values()) if isinstance(templates, dict) else templates or ""
 
     def ends_turn(id: int) -> bool:
         text = tokenizer.id_to_token(id)
-        return text not in DOCUMENT_ENDS and (text in written or bool(TURN_END.search(text)))
+        return text not in DOCUMENT_ENDS and (text in template_text or bool(TURN_END.search(text)))
 
-    known = [id for text in DOCUMENT_ENDS if (id := tokenizer.token_to_id(text)) is not None]
-    separator = [*(id for id in [*preferred, *named] if not ends_turn(id)), *known, *named][0]
+    separator_ids = [id for text in DOCUMENT_ENDS if (id := tokenizer.token_to_id(text)) is not None]
+    separator = [*(id for id in [*preferred, *end_ids] if not ends_turn(id)), *separator_ids, *end_ids][0]
     turns = [id for id in _listed(further) if tokenizer.id_to_token(id) is not None]
-    return Ends(separator, list(dict.fromkeys([separator, *named, *turns])))
+    return Ends(separator, list(dict.fromkeys([separator, *end_ids, *turns])))
 
 
 def _listed(ids: Any) -> list[int]:

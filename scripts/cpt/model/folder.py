@@ -61,16 +61,16 @@ def load_folder(folder: Path) -> Loaded:
             f"base: {folder} has no config.json; expected a Hugging Face model folder, so fix base.path or "
             "base.repo"
         )
-    given = read_json(folder / "config.json")
+    settings = read_json(folder / "config.json")
     repairs: list[str] = []
-    config = _config(given, folder, repairs)
+    config = _config(settings, folder, repairs)
     model = _model(config, folder, repairs)
     file = folder / "generation_config.json"
     generation = read_json(file) if file.is_file() else {}
-    backend, special = read_tokenizer(folder, given, repairs)
+    backend, special = read_tokenizer(folder, settings, repairs)
     texts = {name: template.text for name, template in chat_templates(folder).items()}
     before = token_text(special.get("eos_token"))
-    ends = _ends(folder, backend, special, given, generation, texts, repairs)
+    ends = _ends(folder, backend, special, settings, generation, texts, repairs)
     files = {name: (folder / name).read_bytes() for name in companions(folder)}
     files.pop(Path("tokenizer.json"), None)  # written from what was read
     if before and before != token_text(special["eos_token"]):
@@ -80,7 +80,7 @@ def load_folder(folder: Path) -> Loaded:
             files = {name: content for name, content in files.items() if name.suffix != ".jinja"}
             special.pop("chat_template", None)
         texts = kept
-    facts = {"licence": MOBILELLM_LICENCE} if given.get("model_type") == "mobilellm" else {}
+    facts = {"licence": MOBILELLM_LICENCE} if settings.get("model_type") == "mobilellm" else {}
     chat_template = texts["default"] if list(texts) == ["default"] else texts or None
     tokenizer = fast_tokenizer(
         backend, {**special, "chat_template": chat_template}, config.max_position_embeddings
@@ -89,16 +89,16 @@ def load_folder(folder: Path) -> Loaded:
     return Loaded(model, tokenizer, facts, repairs, ends, special, generation, files, bos)
 
 
-def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrainedConfig:
-    kind = given.get("model_type")
-    kept = {key: value for key, value in given.items() if key not in DROPPED_KEYS}
+def _config(settings: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrainedConfig:
+    kind = settings.get("model_type")
+    kept = {key: value for key, value in settings.items() if key not in DROPPED_KEYS}
     if kind == "mobilellm":
-        if given.get("layer_sharing"):
+        if settings.get("layer_sharing"):
             raise UserError(
                 f"{folder / 'config.json'}: layer_sharing is true (a -layer-share model), in which each "
                 "layer runs twice; that isn't a Llama. Use MobileLLM without layer sharing"
             )
-        kept |= {"model_type": "llama", "tie_word_embeddings": bool(given.get("share_embedding", True))}
+        kept |= {"model_type": "llama", "tie_word_embeddings": bool(settings.get("share_embedding", True))}
         repairs.append(
             "config: model_type mobilellm is read as llama, with tie_word_embeddings "
             f"{str(kept['tie_word_embeddings']).lower()} as share_embedding says"
@@ -109,7 +109,7 @@ def _config(given: dict[str, Any], folder: Path, repairs: list[str]) -> PreTrain
             f"{folder / 'config.json'}: model_type {kind!r} isn't a causal language model that transformers "
             "has built in, and code that comes with a model is never run; choose a native architecture"
         )
-    if "quantization_config" in given:
+    if "quantization_config" in settings:
         raise UserError(
             f"{folder / 'config.json'}: the weights are quantised (quantization_config), and can't be "
             "trained; take the release that isn't"
@@ -164,7 +164,7 @@ def _read_weights(
     """The model with the weights of one format, and what is wrong with them (or nothing)."""
     try:
         dtype, shapes = _dtype_and_shapes(files)
-        model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        model, loading_info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
             folder,
             config=copy.deepcopy(config),
             dtype=dtype,
@@ -177,9 +177,9 @@ def _read_weights(
     except (UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return None, f"can't be read, incomplete or more than tensors, which alone are read ({why})"
-    unexpected = found["unexpected_keys"]
+    unexpected = loading_info["unexpected_keys"]
     if old := sorted(name for name in unexpected if _is_old_buffer(name, shapes.get(name))):
-        found["unexpected_keys"] = set(unexpected) - set(old)
+        loading_info["unexpected_keys"] = set(unexpected) - set(old)
         repairs.append(
             f"weights: {len(old)} buffers of an older transformers ignored, which compute nothing ({old[0]}, "
             "...)"
@@ -187,7 +187,7 @@ def _read_weights(
     problems = [
         f"{what}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         for what in ("missing", "unexpected", "mismatched")
-        if (keys := sorted(key if isinstance(key, str) else key[0] for key in found[f"{what}_keys"]))
+        if (keys := sorted(key if isinstance(key, str) else key[0] for key in loading_info[f"{what}_keys"]))
     ]
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     if config.tie_word_embeddings and model._tied_weights_keys and outputs.weight is not inputs.weight:
@@ -210,7 +210,7 @@ def _is_old_buffer(name: str, shape: tuple[int, ...] | None) -> bool:
 def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[int, ...]]]:
     """The floating type that holds the weights of all files exactly, whatever config.json says, and each
     tensor's shape."""
-    found: set[torch.dtype] = set()
+    dtypes: set[torch.dtype] = set()
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if file.suffix == ".safetensors":
@@ -218,13 +218,13 @@ def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[i
                 slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
                 names = {part.get_dtype() for part in slices.values()}
                 shapes |= {name: tuple(part.get_shape()) for name, part in slices.items()}
-            found |= {dtype for name, dtype in FLOATS.items() if name in names}
+            dtypes |= {dtype for name, dtype in FLOATS.items() if name in names}
         else:
             values = torch.load(file, map_location="meta", weights_only=True)
             tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-            found |= {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+            dtypes |= {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
             shapes |= {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return (reduce(torch.promote_types, found) if found else torch.float32), shapes
+    return (reduce(torch.promote_types, dtypes) if dtypes else torch.float32), shapes
 
 
 def _ends(

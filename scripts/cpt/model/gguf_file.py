@@ -87,9 +87,9 @@ def write_gguf(folder: Path, kind: GgufType, path: Path, name: str) -> dict[str,
 def ends_of_generation(folder: Path) -> list[int]:
     """The ids that end an answer, the document separator first."""
     file = folder / "generation_config.json"
-    found = read_json(file).get("eos_token_id") if file.is_file() else None
-    found = read_json(folder / "config.json")["eos_token_id"] if found is None else found
-    return found if isinstance(found, list) else [found]
+    ids = read_json(file).get("eos_token_id") if file.is_file() else None
+    ids = read_json(folder / "config.json")["eos_token_id"] if ids is None else ids
+    return ids if isinstance(ids, list) else [ids]
 
 
 def _weights(folder: Path, architecture: str, config: Any) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -97,13 +97,13 @@ def _weights(folder: Path, architecture: str, config: Any) -> Iterator[tuple[str
     find = tensor_names(architecture, config.num_hidden_layers)
     with open_weights(folder) as stored:
         for name in sorted(stored):
-            if (found := find(name)) is None:
+            if (gguf_name := find(name)) is None:
                 raise UserError(
                     f"release.gguf: the weight {name} has no place in a GGUF file of llama.cpp's "
                     f"{architecture}; remove release.gguf"
                 )
             values = stored[name].get_tensor(name).float().numpy()
-            yield found, name, np.ascontiguousarray(to_gguf(values, name, architecture, config))
+            yield gguf_name, name, np.ascontiguousarray(to_gguf(values, name, architecture, config))
     if (factors := rotary_factors(config)) is not None:
         yield ROTARY_FACTORS, "", factors
 

@@ -46,9 +46,9 @@ def architecture_of(config: PreTrainedConfig) -> str:
     if name == "smollm3":
         fixed["no_rope_layers"] = ([int((layer + 1) % 4 != 0) for layer in range(layers)],)
     for key, values in fixed.items():
-        if (found := getattr(config, key, values[0])) not in values:
+        if (value := getattr(config, key, values[0])) not in values:
             raise UserError(
-                f"release.gguf: config.json has {key}: {found!r}, but llama.cpp computes a "
+                f"release.gguf: config.json has {key}: {value!r}, but llama.cpp computes a "
                 f"{config.model_type} with {' or '.join(map(repr, values))}, so its answers would be wrong; "
                 "remove release.gguf"
             )

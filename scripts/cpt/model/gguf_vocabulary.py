@@ -112,13 +112,13 @@ def _pattern(content: dict[str, Any]) -> str:
             names += ["bytes"] if step["use_regex"] else ["", ""]  # only after a pattern
         else:
             names.append(str(kind))
-    found = ", ".join(names).removesuffix(", , ")
-    if not content["model"]["merges"] and found == ", ":
+    signature = ", ".join(names).removesuffix(", , ")
+    if not content["model"]["merges"] and signature == ", ":
         return "gpt-2"  # each byte is a token, however a text is cut
-    known = PATTERNS.get((found, bool(content["model"].get("ignore_merges"))))
-    if known is None:
-        raise _refused(f"cuts text by {found!r:.80}")
-    return known
+    pre_tokenizer = PATTERNS.get((signature, bool(content["model"].get("ignore_merges"))))
+    if pre_tokenizer is None:
+        raise _refused(f"cuts text by {signature!r:.80}")
+    return pre_tokenizer
 
 
 def _space_prefix(content: dict[str, Any]) -> bool:
@@ -157,9 +157,9 @@ def _write_special(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, ends:
     writer.add_add_eos_token(False)
     if tokenizer.chat_template:
         template = tokenizer.chat_template
-        named = (
+        templates = (
             [{"name": name, "template": text} for name, text in template.items()]
             if isinstance(template, dict)
             else template
         )
-        writer.add_chat_template(named)
+        writer.add_chat_template(templates)

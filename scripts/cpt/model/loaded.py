@@ -97,28 +97,28 @@ class Loaded:
 
     def _check_ids(self) -> None:
         """Ids beyond the embedding are allowed for special tokens that neither text nor a chat becomes."""
-        known, tokenizer = self.model.config.vocab_size, self.tokenizer
+        rows, tokenizer = self.model.config.vocab_size, self.tokenizer
         added = tokenizer.added_tokens_decoder
         special = {id for id, token in added.items() if token.special}
         used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
         used |= set(self.ends.generation) if self.ends else set()
-        beyond = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= known)
+        beyond = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= rows)
         wrong = [(id, token) for id, token in beyond if id not in special or id in used]
         if wrong and all(id in added for id, _ in beyond):
             raise UserError(
                 f"base: {wrong[0][1]!r} (id {wrong[0][0]}) was added to the tokenizer, but the embedding has "
-                f"only {known} rows; resize it (resize_token_embeddings) and save both, or take the "
+                f"only {rows} rows; resize it (resize_token_embeddings) and save both, or take the "
                 "tokenizer without the token"
             )
         if wrong:
             raise UserError(
-                f"base: the tokenizer has ids up to {wrong[-1][0]}, but the embedding only {known} rows "
+                f"base: the tokenizer has ids up to {wrong[-1][0]}, but the embedding only {rows} rows "
                 "(vocab_size in config.json), so they belong to different models; take both from one release"
             )
         if beyond:
             self.repairs.append(
                 f"tokenizer: {', '.join(repr(token) for _, token in beyond[:5])} beyond the embedding of "
-                f"{known} ids (id {beyond[0][0]} on): kept, as text never becomes a special token"
+                f"{rows} ids (id {beyond[0][0]} on): kept, as text never becomes a special token"
             )
 
 

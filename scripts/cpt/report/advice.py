@@ -69,17 +69,17 @@ def read_areas(schedule: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_bits(held_out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Steps (int64) and bits per byte (float64) of a run's held_out.csv, by corpus. Raises UserError unless
     each corpus was measured before the first step."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    measurements: dict[str, list[tuple[int, float]]] = {}
     for row in read_rows(held_out, ("step", "corpus", "bits_per_byte")):
-        found.setdefault(row["corpus"], []).append((int(row["step"]), float(row["bits_per_byte"])))
-    for corpus, values in found.items():
+        measurements.setdefault(row["corpus"], []).append((int(row["step"]), float(row["bits_per_byte"])))
+    for corpus, values in measurements.items():
         if values[0][0] != 0 or not np.isfinite(values).all():
             raise UserError(
                 f"{held_out}: {corpus} has no finite measurement before the first step; train the run again"
             )
     return {
         corpus: (np.array([step for step, _ in values]), np.array([bits for _, bits in values]))
-        for corpus, values in found.items()
+        for corpus, values in measurements.items()
     }
 
 
@@ -223,11 +223,11 @@ def law_from_json(plain: dict[str, Any]) -> Law:
 
 def front(settings: Sequence[Setting]) -> list[Setting]:
     """The settings that no other one beats in both, by their predictions, from the best at the domain on."""
-    found: list[Setting] = []
+    frontier: list[Setting] = []
     for setting in sorted(settings, key=lambda one: (one.domain[0], one.general[0])):
-        if not found or setting.general[0] < found[-1].general[0]:
-            found.append(setting)
-    return found
+        if not frontier or setting.general[0] < frontier[-1].general[0]:
+            frontier.append(setting)
+    return frontier
 
 
 def choose(
@@ -248,8 +248,8 @@ def choose(
             "at which proxies diverge, or take more held-out tokens."
         ]
     limit = general.start * (1 + most_forgetting)
-    kept = [setting for setting in settings if setting.general[2] <= limit]
-    if not kept:
+    candidates = [setting for setting in settings if setting.general[2] <= limit]
+    if not candidates:
         least = min(setting.general[2] for setting in settings)
         return None, [
             f"No setting keeps general text within {most_forgetting:.1%} of the base model's "
@@ -257,7 +257,7 @@ def choose(
             f"{limit:.4f} is allowed. Try more replay or a lower learning rate, larger proxies "
             "(advise.shares), which make intervals narrower, or raise advise.most_forgetting."
         ]
-    best = min(kept, key=lambda setting: (round(setting.domain[0], 6), setting.hours))
+    best = min(candidates, key=lambda setting: (round(setting.domain[0], 6), setting.hours))
     if best.domain[2] >= domain.start:
         return None, [
             f"The interval of the best setting's domain, {best.domain[1]:.4f} to {best.domain[2]:.4f} "

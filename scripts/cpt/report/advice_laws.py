@@ -131,7 +131,7 @@ def _fit(
         )
         for start in starts
     ]
-    best = min(tries, key=lambda found: found.cost).x
+    best = min(tries, key=lambda attempt: attempt.cost).x
     return best, *solved(best)
 
 
@@ -180,8 +180,8 @@ def fit_law(curves: Sequence[Curve], seed: int) -> Law:
     for number in range(DRAWS):
         weights = np.repeat(generator.choice(WEIGHTS, len(curves)), lengths)
         resampled = fitted + weights * scale * residuals
-        found = _fit(rows, resampled, [nonlinear])
-        draws[number] = np.concatenate(found[:2])
+        solution = _fit(rows, resampled, [nonlinear])
+        draws[number] = np.concatenate(solution[:2])
     ends = residuals[np.cumsum(lengths) - 1]
     return Law(
         start,

@@ -57,9 +57,9 @@ def uses(domain: str) -> str:
 
 def limits(languages: Sequence[str], report: dict[str, Any]) -> str:
     """The model's limits as a list. Arguments as in `base_facts`, with the languages of its training text."""
-    known = f"Its training text here is in: {', '.join(languages)}. " if languages else ""
+    sentence = f"Its training text here is in: {', '.join(languages)}. " if languages else ""
     lines = [
-        f"{known}Other languages are as the base model has them, or worse.",
+        f"{sentence}Other languages are as the base model has them, or worse.",
         "It states false things fluently, and nothing here measures how often.",
         "Biases, personal data and harmful text of the base model's training text were neither measured nor "
         "removed; nor were those of the corpora below, beyond the filters of the workflow.",
@@ -115,8 +115,8 @@ def package_facts(name: str) -> tuple[str, str]:
     if not licence:
         marks = [each for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
         licence = " or ".join(mark.rpartition(" :: ")[2] for mark in marks) or about.get("License") or ""
-    named = licence.strip() if len(licence.strip().splitlines()) == 1 else "not stated"
-    return f"{distribution} {metadata.version(distribution)}", named
+    licence_name = licence.strip() if len(licence.strip().splitlines()) == 1 else "not stated"
+    return f"{distribution} {metadata.version(distribution)}", licence_name
 
 
 def package_licences(names: Iterable[str]) -> str:

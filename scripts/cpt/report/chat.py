@@ -34,10 +34,10 @@ def read_answers(files: Sequence[Path], runs: Sequence[str]) -> dict[str, list[d
         run: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         for run, file in zip(runs, files, strict=True)
     }
-    asked = {run: [row["prompt"] for row in rows] for run, rows in answers.items()}
+    prompts = {run: [row["prompt"] for row in rows] for run, rows in answers.items()}
     first = runs[0]
     for run, file in zip(runs, files, strict=True):
-        if asked[run] != asked[first]:
+        if prompts[run] != prompts[first]:
             raise UserError(
                 f"{file}: the prompts aren't those that {first} answered; delete the file and run again"
             )

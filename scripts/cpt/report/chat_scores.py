@@ -45,18 +45,18 @@ def chat_score_rows(
     """
     base = next(iter(answers))
     rows = []
-    for run, given in answers.items():
+    for run, run_answers in answers.items():
         row: Row = {
             "run": run,
             "tokens": tokens[run],
-            "template": bool(given[0]["template"]),
-            "n": len(given),
-            "mean_answer_tokens": sum(each["tokens"] for each in given) / len(given),
+            "template": bool(run_answers[0]["template"]),
+            "n": len(run_answers),
+            "mean_answer_tokens": sum(each["tokens"] for each in run_answers) / len(run_answers),
         }
         for what in COUNTED:
-            row |= _counted(what, given, None if run == base else answers[base])
-        for corpus, of_runs in held_out.items():
-            row |= {f"{column}_{corpus}": of_runs[run].get(name) for column, name in HELD_OUT.items()}
+            row |= _counted(what, run_answers, None if run == base else answers[base])
+        for corpus, run_rows in held_out.items():
+            row |= {f"{column}_{corpus}": run_rows[run].get(name) for column, name in HELD_OUT.items()}
         rows.append(row)
     tests = [(row, what) for row in rows for what in COUNTED if f"{what}_p" in row]
     adjusted = holm([row[f"{what}_p"] for row, what in tests])
@@ -65,14 +65,14 @@ def chat_score_rows(
     return rows
 
 
-def _counted(what: str, given: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] | None) -> Row:
+def _counted(what: str, rows: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] | None) -> Row:
     """The cells of one count."""
-    count = sum(row[what] for row in given)
-    low, high = wilson_interval(count, len(given))
-    cells: Row = {what: count, f"{what}_share": count / len(given), f"{what}_low": low, f"{what}_high": high}
+    count = sum(row[what] for row in rows)
+    low, high = wilson_interval(count, len(rows))
+    cells: Row = {what: count, f"{what}_share": count / len(rows), f"{what}_low": low, f"{what}_high": high}
     if base is None:
         return cells
-    changes = [(bool(before[what]), bool(now[what])) for before, now in zip(base, given, strict=True)]
+    changes = [(bool(before[what]), bool(now[what])) for before, now in zip(base, rows, strict=True)]
     pairs = Pairs(
         both=changes.count((True, True)),
         gained=changes.count((False, True)),

@@ -56,8 +56,8 @@ def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         _check(entry, f"{path}, claim {entry.get('id')!r}")
         loops = entry.pop("for", {})
         claims += [
-            _filled(entry, dict(zip(loops, chosen, strict=True)))
-            for chosen in itertools.product(*loops.values())
+            _filled(entry, dict(zip(loops, values, strict=True)))
+            for values in itertools.product(*loops.values())
         ]
     names = [claim["id"] for claim in claims]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -103,10 +103,10 @@ def _filled(value: Any, chosen: dict[str, str]) -> Any:
 
 def runs_of(claim: dict[str, Any]) -> list[str]:
     """The paper's runs that a claim is about; changes are against its base model."""
-    by = claim.get("by", {})
-    runs = [by[key] for key in ("run", "reference", "last") if key in by] + by.get("runs", [])
-    against_base = {"change", "mean_change", "points", "clear_rises", "gains_over_losses", "early_share"}
-    if by.get("function") in {*against_base, "standard_errors"}:
+    call = claim.get("by", {})
+    runs = [call[key] for key in ("run", "reference", "last") if key in call] + call.get("runs", [])
+    comparisons = {"change", "mean_change", "points", "clear_rises", "gains_over_losses", "early_share"}
+    if call.get("function") in {*comparisons, "standard_errors"}:
         runs.append("base")
     return list(dict.fromkeys(runs))
 
@@ -115,11 +115,11 @@ def _stated(
     claim: dict[str, Any], paper: dict[str, Any], published: dict[str, dict[str, float]]
 ) -> tuple[float, float] | None:
     """What a claim states, as a range (of no width, mostly); None for one in words only."""
-    value, by = claim.get("value"), claim.get("by", {})
+    value, call = claim.get("value"), claim.get("by", {})
     if value == "published":
-        value = published[by["run"]][by.get("task", "average")]
+        value = published[call["run"]][call.get("task", "average")]
     elif value == "stated":
-        value = paper["runs"][by["run"]][by["column"]]
+        value = paper["runs"][call["run"]][call["column"]]
     if value is None:
         return None
     low, high = value if isinstance(value, list) else (value, value)
@@ -162,7 +162,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def _source(
-    claim: dict[str, Any], stated: tuple[float, float] | None, from_paper: FromPaper
+    claim: dict[str, Any], stated: tuple[float, float] | None, paper_numbers: FromPaper
 ) -> tuple[float | None, str, str]:
     """The first column: recomputed value, verdict, and what each reading gives.
 
@@ -171,14 +171,14 @@ def _source(
     if "by" not in claim:
         return None, UNCHECKED, claim.get("cannot", "")
     if claim["by"]["function"] == "score":
-        items = from_paper.items(claim["by"]["task"])
+        items = paper_numbers.items(claim["by"]["task"])
         if 1 / items < 2 * claim["tolerance"]:
             claim = claim | {"cannot": f"any score of four decimals is a share of {items:,} items"}
     value, notes, agree = None, [claim["cannot"]] if "cannot" in claim else [], []
     first = {"as": claim.get("reading", ""), **claim, "fact": "cannot" in claim}
     for reading in (first, *({**claim, **part} for part in claim.get("readings", []))):
-        by = dict(reading["by"])
-        number = getattr(from_paper, by.pop("function"))(**by).value
+        arguments = dict(reading["by"])
+        number = getattr(paper_numbers, arguments.pop("function"))(**arguments).value
         value = number if reading is first else value
         holds = None if reading.get("fact") else _holds(reading, stated)
         verdict = "" if holds is None else CONSISTENT if holds(number) else INCONSISTENT
@@ -192,38 +192,38 @@ def _source(
     return (None if claim.get("value") == "stated" else value), verdict, "; ".join(notes)
 
 
-def _measured(claim: dict[str, Any], of_seeds: list[FromResults]) -> list[Measured]:
-    by = dict(claim["by"])
-    function = by.pop("function")
-    return [getattr(results, function)(**by) for results in of_seeds]
+def _measured(claim: dict[str, Any], seed_results: list[FromResults]) -> list[Measured]:
+    arguments = dict(claim["by"])
+    function = arguments.pop("function")
+    return [getattr(results, function)(**arguments) for results in seed_results]
 
 
 def _replication(
-    claim: dict[str, Any], stated: tuple[float, float] | None, of_seeds: list[FromResults]
+    claim: dict[str, Any], stated: tuple[float, float] | None, seed_results: list[FromResults]
 ) -> Row:
     """The second column, from the results with each seed."""
-    wanted, names = runs_of(claim), of_seeds[0].names
+    runs, names = runs_of(claim), seed_results[0].names
     row: Row = {"replication": NO_CLAIM, "replication_note": claim.get("kind", STATED)}
     if claim.get("of_paper_alone") or "by" not in claim:
         alone = "about the paper's numbers alone" if "by" in claim else claim["cannot"]
         return {**row, "replication": NO_CLAIM if "by" in claim else NOT_TESTABLE, "replication_note": alone}
     try:
-        measured = _measured(claim, of_seeds)
+        measured = _measured(claim, seed_results)
     except Unknown as error:
         return row if claim.get("kind") else row | {"replication": OTHER, "replication_note": str(error)}
     values = [each.value for each in measured]
     interval = measured[0].interval if len(measured) == 1 else None
     row |= dict(zip(("ci_low", "ci_high"), interval or (None, None), strict=True))
     row |= {"measured": sum(values) / len(values), "n": measured[0].n, "seeds": len(values)}
-    row["runs"] = " ".join(results.names[run] for results in of_seeds for run in wanted if run in names)
+    row["runs"] = " ".join(results.names[run] for results in seed_results for run in runs if run in names)
     if claim.get("kind"):
         return row
-    obstacles = [results.obstacle(wanted, claim.get("hardware", False)) for results in of_seeds]
+    obstacles = [results.obstacle(runs, claim.get("hardware", False)) for results in seed_results]
     if obstacle := next(filter(None, obstacles), ""):
         return row | {"replication": OTHER, "replication_note": obstacle}
     if (holds := _holds(claim, stated)) is None:
         return row | {"replication": NOT_TESTABLE, "replication_note": "no number to hold it against"}
-    trained, changing = wanted != ["base"], claim["by"]["function"] in CHANGING
+    trained, changing = runs != ["base"], claim["by"]["function"] in CHANGING
     verdict, note, margin = replication(values, trained, holds, _span(claim, stated), changing)
     return row | {"replication": verdict, "replication_note": note, "margin": margin}
 
@@ -246,13 +246,13 @@ def claim_rows(
         budgets: training tokens of each run.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
     """
-    from_paper = FromPaper(paper, published)
+    paper_numbers = FromPaper(paper, published)
     names, rows = stand_ins(config, budgets, paper), []
     for claim in claims:
         stated = _stated(claim, paper, published)
-        recomputed, source, note = _source(claim, stated, from_paper)
+        recomputed, source, note = _source(claim, stated, paper_numbers)
         seeds = seed_names(config, names, runs_of(claim))
-        of_seeds = [FromResults(config, paper, scores, runs, chosen) for chosen in seeds]
+        seed_results = [FromResults(config, paper, scores, runs, run_names) for run_names in seeds]
         rows.append(
             {
                 **{"claim": claim["id"], "kind": claim.get("kind", STATED)},
@@ -261,7 +261,7 @@ def claim_rows(
                 "stated_high": stated[1] if stated and stated[1] != stated[0] else None,
                 **{"recomputed": recomputed, "source": source, "source_note": note},
                 **dict.fromkeys(("measured", "ci_low", "ci_high", "n", "runs", "seeds", "margin")),
-                **_replication(claim, stated, of_seeds),
+                **_replication(claim, stated, seed_results),
             }
         )
     return rows

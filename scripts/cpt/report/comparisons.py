@@ -40,8 +40,8 @@ def compare(paired: Paired, seed: int) -> Row:
 def compare_scores(reference: Measure, run: Measure, n: int) -> Row:
     """The same where there is nothing per item, and so no test."""
     scores = {"reference_score": reference.score, "score": run.score}
-    known = None not in scores.values()
-    return {"n": n, **scores, "difference": run.score - reference.score if known else None, "test": ""}
+    complete = None not in scores.values()
+    return {"n": n, **scores, "difference": run.score - reference.score if complete else None, "test": ""}
 
 
 def compare_average(tasks: list[Paired], seed: int) -> Row:
@@ -112,33 +112,33 @@ def comparison_rows(
         UserError: runs weren't scored on the same items.
     """
     rows: list[Row] = []
-    chosen = chosen_metrics(metrics, runs, answers)
-    averaged = averaged_tasks(chosen, table_tasks, answers)
+    task_metrics = chosen_metrics(metrics, runs, answers)
+    averaged = averaged_tasks(task_metrics, table_tasks, answers)
     for reference, run in combinations(runs, 2):
         names = {
             **{"reference": reference, "reference_tokens": runs[reference], "run": run, "tokens": runs[run]},
             "family": "runs" if runs[reference] else "base",
         }
-        shown: list[Paired] = []
-        for task, shown_metric in chosen.items():
+        pairs: list[Paired] = []
+        for task, shown_metric in task_metrics.items():
             theirs, mine = answers[reference, task], answers[run, task]
             for metric, measure in mine.measures.items():
                 paired = pair(theirs, mine, metric)
-                in_table = metric == shown_metric and task in table_tasks
-                row = {**names, "task": task, "metric": metric, "shown": in_table}
+                is_shown = metric == shown_metric and task in table_tasks
+                row = {**names, "task": task, "metric": metric, "shown": is_shown}
                 row["higher_is_better"] = measure.higher_is_better
-                row["averaged"] = in_table and task in averaged
+                row["averaged"] = is_shown and task in averaged
                 if paired is None:
                     row |= compare_scores(theirs.measures[metric], measure, len(mine.keys))
                 else:
                     row |= compare(paired, seed)
                 rows.append(row)
                 if row["averaged"]:
-                    shown.append(paired)
-        if shown:
+                    pairs.append(paired)
+        if pairs:
             kind = dict.fromkeys(("shown", "higher_is_better", "averaged"), True)
             row = {**names, "task": AVERAGE, "metric": AVERAGE, **kind}
-            rows.append(row | compare_average(shown, seed))
+            rows.append(row | compare_average(pairs, seed))
     shown_rows = [row for row in rows if row["shown"]]
     for family, average in product(("base", "runs"), (False, True)):
         members = [row for row in shown_rows if row["family"] == family]

@@ -139,16 +139,16 @@ def crate_metadata(
     authors: Any = [crate.add_jsonld(entity) for entity in _authors(citation)]
     if len(authors) == 1:  # RO-Crate has single values without a list
         (authors,) = authors
-    by_name = {path.relative_to(root).as_posix(): path for path in files}
+    paths = {path.relative_to(root).as_posix(): path for path in files}
     entities = [
         _add(crate, path, relative, description)
         for pattern, description in DESCRIBED.items()
-        for relative, path in by_name.items()
+        for relative, path in paths.items()
         if fnmatchcase(relative, pattern)
     ]
-    made_by = _workflow(crate, workflow, root, record)
-    made_by["license"] = crate.root_dataset["license"] = licence
-    made_by["creator"] = crate.root_dataset["author"] = authors
+    workflow_entity = _workflow(crate, workflow, root, record)
+    workflow_entity["license"] = crate.root_dataset["license"] = licence
+    workflow_entity["creator"] = crate.root_dataset["author"] = authors
     crate.root_dataset["conformsTo"] = [_profile(crate, identifier) for identifier in PROFILES]
     crate.root_dataset["datePublished"] = end
     crate.name = f"Continued pre-training: {name}"
@@ -158,19 +158,19 @@ def crate_metadata(
         "state."
     )
     inputs = [crate.add_jsonld(entity) for entity in _inputs(record)]
-    crate.root_dataset["mentions"] = _action(crate, name, made_by, authors, inputs, entities, end)
+    crate.root_dataset["mentions"] = _action(crate, name, workflow_entity, authors, inputs, entities, end)
     return crate.metadata.generate()
 
 
 def _action(
-    crate: ROCrate, name: str, made_by: Any, authors: Any, inputs: list[Any], entities: list[Any], end: str
+    crate: ROCrate, name: str, workflow: Any, authors: Any, inputs: list[Any], entities: list[Any], end: str
 ) -> Any:
     """The run of the workflow that made the described entities from the inputs and the config, by `end`."""
     action = crate.add_jsonld({"@id": "#run", "@type": "CreateAction", "name": f"the experiment {name}"})
     action["description"] = (
         "From raw text to tables, figures and models: corpus, training, evaluation, report."
     )
-    action["instrument"] = made_by
+    action["instrument"] = workflow
     action["agent"] = authors
     settings = [entity for entity in entities if entity.id == "config.yaml"]
     action["object"] = [*settings, *inputs]

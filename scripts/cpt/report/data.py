@@ -71,37 +71,37 @@ def _amount(row: dict[str, str]) -> Amount:
 
 
 def _steps(stages: dict[str, list[dict[str, str]]]) -> list[Step]:
-    made = _Steps()
-    made.total("read", _amount(stages["raw"][0]))
+    tally = _Steps()
+    tally.total("read", _amount(stages["raw"][0]))
     kinds: dict[str, list[dict[str, str]]] = {"column": [], "length": [], "repetition": []}
     for row in stages["filter"]:
         bounds, length = row["rule"].startswith(("where_", "private_")), row["rule"] in LENGTH_RULES
         kinds["column" if bounds else "length" if length else "repetition"].append(row)
     for kind, members in kinds.items():
         for label, parts in _by_label(members).items():
-            made.take(label, parts)
+            tally.take(label, parts)
         if members or kind != "column":
-            made.total(f"after {kind} rules", made.left)
-    made.take("exact duplicates", stages["duplicates"])
+            tally.total(f"after {kind} rules", tally.left)
+    tally.take("exact duplicates", stages["duplicates"])
     if "near_duplicates" in stages:
-        made.take("near-duplicates", stages["near_duplicates"])
-    found, dropped = stages["contaminated"]
-    left_in = int(found["documents"]) - int(dropped["documents"])
-    made.take(f"contaminated ({left_in:,} left in)" if left_in else "contaminated", [dropped])
+        tally.take("near-duplicates", stages["near_duplicates"])
+    contaminated, dropped = stages["contaminated"]
+    remainder = int(contaminated["documents"]) - int(dropped["documents"])
+    tally.take(f"contaminated ({remainder:,} left in)" if remainder else "contaminated", [dropped])
     if "overlap" in stages:
-        made.take("overlap with held-out text", stages["overlap"])
+        tally.take("overlap with held-out text", stages["overlap"])
     for label, parts in _by_label(stages["token_quality"]).items():
-        made.take(label, parts)
-    made.take("held out", stages["held_out"], APART)
+        tally.take(label, parts)
+    tally.take("held out", stages["held_out"], APART)
     kept = _amount(stages["kept"][0])
-    made.total("kept", kept)
+    tally.total("kept", kept)
     for packed in stages.get("packed", []):
-        mixture, made.left = packed["mixture"], kept
+        mixture, tally.left = packed["mixture"], kept
         for row in stages["packing"]:
             if row["mixture"] == mixture and row["tokens"] != "0":
-                made.take(f"{row['rule']} ({mixture})", [row], NOT_PACKED)
-        made.total(f"packed ({mixture})", _amount(packed))
-    return made.steps
+                tally.take(f"{row['rule']} ({mixture})", [row], NOT_PACKED)
+        tally.total(f"packed ({mixture})", _amount(packed))
+    return tally.steps
 
 
 def _by_label(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:

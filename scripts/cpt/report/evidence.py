@@ -88,8 +88,8 @@ class Evidence(ABC):
 
     def rises(self, runs: list[str], tasks: list[str]) -> Measured:
         """How often a score rises from one run to the next, over all tasks."""
-        by_run = [self._scores(run, tasks) for run in runs]
-        steps = [step for pair in pairwise(by_run) for step in zip(*pair, strict=True)]
+        run_scores = [self._scores(run, tasks) for run in runs]
+        steps = [step for pair in pairwise(run_scores) for step in zip(*pair, strict=True)]
         return Measured(sum(after > before for before, after in steps))
 
     def mean_rises(self, runs: list[str], tasks: list[str]) -> Measured:
@@ -216,23 +216,23 @@ class FromPaper(Evidence):
             )
             return low - tolerance <= stated <= high + tolerance
 
-        found = sum(all(fits(group, run, stated) for run, stated in changes.items()) for group in groups)
-        return Measured(found, n=len(groups))
+        count = sum(all(fits(group, run, stated) for run, stated in changes.items()) for group in groups)
+        return Measured(count, n=len(groups))
 
     def run_value(self, run: str, column: str) -> Measured:
         paper, stated = self.paper, self.paper["runs"][run]
         if column in stated:
             return Measured(stated[column])
         sequences = sequences_per_step(paper["micro_batch"], paper["accumulate"], stated["processes"])
-        per_process = stated["tokens"] / (3600 * stated["hours"] * stated["processes"])
+        process_speed = stated["tokens"] / (3600 * stated["hours"] * stated["processes"])
         derived = {
             "parameters": paper["parameters"],
             "tokens_per_parameter": stated["tokens"] / paper["parameters"],
             "tokens_per_step": sequences * paper["sequence_length"],
             "steps": math.ceil(stated["tokens"] / paper["sequence_length"] / sequences),
-            "tokens_per_second_per_process": per_process,
+            "tokens_per_second_per_process": process_speed,
             "device_hours": stated["hours"] * stated["processes"],
-            "utilization": per_process * paper["flops_per_token"] / paper["peak_flops"],
+            "utilization": process_speed * paper["flops_per_token"] / paper["peak_flops"],
         }
         return Measured(derived[column])
 

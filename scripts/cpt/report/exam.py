@@ -36,14 +36,14 @@ def exam_rows(report: dict[str, Any], scores: list[Row], task: str, runs: dict[s
         row for row in scores if row["run"] == base and row["task"] == task
     )
     metric = first["metric"]
-    with_document = report["base"]["with_document"]
-    if metric not in with_document:
+    open_book_scores = report["base"]["with_document"]
+    if metric not in open_book_scores:
         raise UserError(
             f"evaluate.tasks.{task}.metric: {metric} isn't known of the base model with the document; choose "
-            f"one of {', '.join(with_document)}"
+            f"one of {', '.join(open_book_scores)}"
         )
     documents = {"documents": report["documents"], "metric": metric}
-    open_book = with_document[metric]
+    open_book = open_book_scores[metric]
     rows: list[Row] = [
         {"row": CHANCE, "run": "", "n": first["n"], **documents, "score": first["chance"]},
         {"row": BASE, "run": base, "tokens": 0, **documents, **_measured(first)},
@@ -53,11 +53,11 @@ def exam_rows(report: dict[str, Any], scores: list[Row], task: str, runs: dict[s
         },
     ]
     for run in (run for run, tokens in runs.items() if tokens):
-        (found,) = [row for row in scores if (row["run"], row["task"], row["metric"]) == (run, task, metric)]
-        change = {name: found[name] for name in COLUMNS[9:12]} | {"p": found["mcnemar_p"]}
-        change |= {"p_holm": found["mcnemar_p_holm"], "detectable_difference": found["detectable_difference"]}
+        (score,) = [row for row in scores if (row["run"], row["task"], row["metric"]) == (run, task, metric)]
+        change = {name: score[name] for name in COLUMNS[9:12]} | {"p": score["mcnemar_p"]}
+        change |= {"p_holm": score["mcnemar_p_holm"], "detectable_difference": score["detectable_difference"]}
         trained = {"row": TRAINED, "run": run, "tokens": runs[run]}
-        rows.append({**trained, **documents, **_measured(found), **change})
+        rows.append({**trained, **documents, **_measured(score), **change})
     return rows
 
 
@@ -87,9 +87,9 @@ def draw_exam(drawn: Figure, rows: list[Row]) -> None:
     for position, row in enumerate(rows):
         if row["row"] == CHANCE:
             axes.axvline(row["score"], color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
-        of_run = row["row"] == TRAINED
-        look = style.look(trained.index(row["run"]), "color", "marker") if of_run else {"color": style.GREY}
-        filled = not of_run or (row["p_holm"] is not None and row["p_holm"] < SIGNIFICANT)
+        is_run = row["row"] == TRAINED
+        look = style.look(trained.index(row["run"]), "color", "marker") if is_run else {"color": style.GREY}
+        filled = not is_run or (row["p_holm"] is not None and row["p_holm"] < SIGNIFICANT)
         face = look["color"] if filled else "white"
         look = {"marker": "o", "markersize": 4.5, "linestyle": "none"} | look
         axes.plot(row["score"], position, markerfacecolor=face, **look)

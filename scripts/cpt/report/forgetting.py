@@ -84,11 +84,11 @@ def read_measured(along: Path, by_document: Path, held_out: dict[str, Path]) -> 
     Raises UserError for a file without measurements, or one that doesn't fit these documents.
     """
     tokens = {row["step"]: int(row["tokens"]) for row in read_rows(along, ("step", "tokens"))}
-    of_corpora = grouped(read_rows(by_document, ("step", "corpus", "document", "nats")), "corpus")
+    corpus_rows = grouped(read_rows(by_document, ("step", "corpus", "document", "nats")), "corpus")
     losses: dict[str, list[Losses]] = {}
     for corpus, path in held_out.items():
         documents = load_held_out(path)
-        steps = grouped(of_corpora.get(corpus, []), "step")
+        steps = grouped(corpus_rows.get(corpus, []), "step")
         for rows in steps.values():
             nats = np.array([float(row["nats"]) for row in rows])
             losses.setdefault(corpus, []).append(Losses(by_document, documents.groups, documents.bytes, nats))
@@ -168,22 +168,22 @@ def _look(index: int) -> dict[str, Any]:
 def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: str) -> None:
     """Bits per byte of one corpus over the tokens of every run, on a logarithm from the first step on, with
     the interval of the change as a band."""
-    for index, (run, of_run) in enumerate(curves.items()):
-        curve = of_run[corpus]
+    for index, (run, run_curves) in enumerate(curves.items()):
+        curve = run_curves[corpus]
         (line,) = axes.plot(curve.tokens, curve.bits, label=run, **_look(index))
         change, *ends = curve.changes
         low, high = (curve.bits - change + end for end in ends)
         axes.fill_between(curve.tokens, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-    all_tokens = np.concatenate([of_run[corpus].tokens for of_run in curves.values()])
+    all_tokens = np.concatenate([run_curves[corpus].tokens for run_curves in curves.values()])
     first, most = all_tokens[all_tokens > 0].min(), all_tokens.max()
     axes.set_xscale("symlog", linthresh=first, linscale=LINEAR)
     axes.set_xlim(0, most * (most / first) ** 0.06)
-    ticks = _token_ticks([of_run[corpus].tokens for of_run in curves.values()])
+    ticks = _token_ticks([run_curves[corpus].tokens for run_curves in curves.values()])
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylabel(f"{corpus}\nbits per byte", linespacing=1.4)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    counts = min((of_run[corpus].groups, of_run[corpus].documents) for of_run in curves.values())
+    counts = min((run_curves[corpus].groups, run_curves[corpus].documents) for run_curves in curves.values())
     few = counts[0] < FEWEST_GROUPS
     text = f"{count_text(counts[1], counts[0])}{f': below {FEWEST_GROUPS}' if few else ''}"
     axes.set_title(text, fontsize=7, loc="left", color=style.ORANGE if few else style.GREY)
@@ -192,8 +192,8 @@ def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: s
 def _token_ticks(tokens: list[np.ndarray]) -> dict[float, str]:
     """Ticks with their labels: at no tokens, at each budget, and where there is room at the first measurement
     and at powers of ten. A budget without room for its label has none."""
-    budgets = sorted({float(of_run[-1]) for of_run in tokens}, reverse=True)
-    first = min(float(of_run[1]) for of_run in tokens)
+    budgets = sorted({float(run_tokens[-1]) for run_tokens in tokens}, reverse=True)
+    first = min(float(run_tokens[1]) for run_tokens in tokens)
     apart = LABEL * (np.log10(budgets[0] / first) + LINEAR)
     powers = 10.0 ** np.arange(np.ceil(np.log10(first)), np.log10(budgets[0]))
     labelled: list[float] = []
@@ -218,13 +218,13 @@ def _draw_paths(
         _draw_intervals(axes, x[:, -1], y[:, -1], lines[run].get_color())
     for run, line in lines.items():  # from the base model over the sums to the run, by the run's share
         of_run = [point for point in points if point.run == run]
-        between = {point.share: (point.domain[0], point.general[0]) for point in of_run}
-        if between:
-            way = sorted({**between, 0.0: (0.0, 0.0), 1.0: tuple(line.get_xydata()[-1])}.items())
+        changes = {point.share: (point.domain[0], point.general[0]) for point in of_run}
+        if changes:
+            way = sorted({**changes, 0.0: (0.0, 0.0), 1.0: tuple(line.get_xydata()[-1])}.items())
             axes.plot(
                 *zip(*(change for _, change in way), strict=True), ":", linewidth=0.8, color=line.get_color()
             )
-            axes.plot(*zip(*between.values(), strict=True), **BETWEEN, color=line.get_color())
+            axes.plot(*zip(*changes.values(), strict=True), **BETWEEN, color=line.get_color())
         for point in of_run:
             _draw_intervals(axes, point.domain, point.general, line.get_color())
     for point in points:

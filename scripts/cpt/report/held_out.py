@@ -72,27 +72,27 @@ def held_out_rows(losses: Sequence[Losses], seed: int) -> list[Row]:
     for other in losses[1:]:
         _check_documents(base, other)
     _, groups = np.unique(base.groups, return_inverse=True)
-    quantities = (math.log(2) * base.bytes, *(of.nats for of in losses))
+    quantities = (math.log(2) * base.bytes, *(model.nats for model in losses))
     parts = np.stack([np.bincount(groups, each) for each in quantities], 1)  # [groups, 1 + models]
     count, (size, *nats) = len(parts), parts.sum(0)
     scores = np.array(nats) / size
     totals = resampled_sums(parts, seed)
-    drawn = totals[:, 1:] / totals[:, :1]  # [resamples, models]
+    draws = totals[:, 1:] / totals[:, :1]  # [resamples, models]
     tails = _tails(count)
     rows = []
     for number, score in enumerate(scores):
-        change = drawn[:, number] - drawn[:, 0]
+        change = draws[:, number] - draws[:, 0]
         row: Row = {
             **{"n": len(base.groups), "groups": count, "score": float(score)},
             **{"base_score": float(scores[0]), "difference": float(score - scores[0])},
             "relative_change": 100 * float(score / scores[0] - 1),
         }
         if tails:
-            row["standard_error"] = float(drawn[:, number].std(ddof=1))
-            row["ci_low"], row["ci_high"] = _percentiles(drawn[:, number], tails)
+            row["standard_error"] = float(draws[:, number].std(ddof=1))
+            row["ci_low"], row["ci_high"] = _percentiles(draws[:, number], tails)
         if tails and number:
             row["difference_ci_low"], row["difference_ci_high"] = _percentiles(change, tails)
-            relative = 100 * change / drawn[:, 0]
+            relative = 100 * change / draws[:, 0]
             row["relative_ci_low"], row["relative_ci_high"] = _percentiles(relative, tails)
         rows.append(row)
     return rows
@@ -117,6 +117,6 @@ def _tails(groups: int) -> tuple[float, float] | None:
     return 100 * below, 100 - 100 * below
 
 
-def _percentiles(values: np.ndarray, at: tuple[float, float]) -> tuple[float, float]:
-    low, high = np.percentile(values, at)
+def _percentiles(values: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.percentile(values, tails)
     return float(low), float(high)

@@ -29,7 +29,7 @@ def read_overlap(path: Path) -> dict[str, float]:
     Conversations, which aren't compared, and corpora whose held-out text has no 13-grams are missing.
     """
     counts = read_json(path)["corpora"]
-    return {corpus: of["shared"] / of["ngrams"] for corpus, of in counts.items() if of["ngrams"]}
+    return {corpus: row["shared"] / row["ngrams"] for corpus, row in counts.items() if row["ngrams"]}
 
 
 def is_held_out(row: Row) -> bool:

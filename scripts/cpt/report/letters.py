@@ -22,10 +22,10 @@ def letter_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers]) -
     Answers are those of the plain log-likelihood (acc). Tasks without choices have none.
     """
     rows = []
-    of_choices = {key: given.choices for key, given in answers.items() if given.choices}
-    for (run, task), given in of_choices.items():
-        for number in range(given.number.max()):
-            gold, answered = given.gold == number, given.predicted == number
+    choices = {key: each.choices for key, each in answers.items() if each.choices}
+    for (run, task), each in choices.items():
+        for number in range(each.number.max()):
+            gold, answered = each.gold == number, each.predicted == number
             rows.append(
                 {
                     "run": run,

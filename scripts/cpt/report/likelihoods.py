@@ -121,10 +121,10 @@ def likelihood_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers
                 rows[-1] |= change.row()
                 if task in averaged:
                     changes[quantity].append(change)
-        for quantity, of_tasks in changes.items():
-            if of_tasks:
+        for quantity, task_changes in changes.items():
+            if task_changes:
                 rows.append({"run": run, "tokens": runs[run], "task": AVERAGE, "quantity": quantity})
-                rows[-1] |= mean_change(of_tasks).row()
+                rows[-1] |= mean_change(task_changes).row()
     for quantity in QUANTITIES:
         for average in (False, True):
             adjust([r for r in rows if r["quantity"] == quantity and (r["task"] == AVERAGE) == average], "p")
@@ -174,10 +174,10 @@ class _Moved:
 
     def reach(self) -> str:
         """The smallest and the largest change that a task could have shown, in nats."""
-        found = sorted(row["detectable_difference"] for row in self.tasks if row.get("p") is not None)
-        if not found:
+        changes = sorted(row["detectable_difference"] for row in self.tasks if row.get("p") is not None)
+        if not changes:
             return "no change at all (single items)"
-        low, high = _rounded(found[0]), _rounded(found[-1])
+        low, high = _rounded(changes[0]), _rounded(changes[-1])
         return f"{low} nats" if low == high else f"{low} to {high} nats"
 
     def least_p(self) -> str:
@@ -215,13 +215,13 @@ def _verdict(moved: dict[str, _Moved]) -> str:
     still = f"right less wrong changes on none (smallest p {margin.least_p()} after Holm). {power}"
     if right.up or right.down:
         word, changed = ("likelier", right.up) if right.up else ("less likely", right.down)
-        with_them = wrong.up if right.up else wrong.down
-        if not with_them:
+        followers = wrong.up if right.up else wrong.down
+        if not followers:
             return (
                 f"Right answers become {word} {right.on(changed)}; wrong ones don't follow, and {still} So "
                 "it isn't resolved whether this is the format of the answers or knowledge."
             )
-        wrong_ones = f"so do wrong ones {wrong.on(with_them)}"
+        wrong_ones = f"so do wrong ones {wrong.on(followers)}"
         meaning = (
             "This shows adaptation to the format of the answers, not knowledge."
             if right.up
@@ -264,10 +264,10 @@ def text_of(rows: list[Row], labels: dict[str, str]) -> str:
         "probability | bits per byte |",
         "| --- | --- | ---: | ---: | ---: | ---: | :---: | ---: | ---: | ---: | ---: |",
     ]
-    by_key = {(row["run"], row["task"], row["quantity"]): row for row in rows}
+    index = {(row["run"], row["task"], row["quantity"]): row for row in rows}
     for run, task in dict.fromkeys((row["run"], row["task"]) for row in rows):
-        of_task = {quantity: by_key[run, task, quantity] for quantity in QUANTITIES}
-        margin, starred = of_task[MARGIN], {name: _starred(row) for name, row in of_task.items()}
+        task_rows = {quantity: index[run, task, quantity] for quantity in QUANTITIES}
+        margin, starred = task_rows[MARGIN], {name: _starred(row) for name, row in task_rows.items()}
         tested = margin.get("p_holm") is not None
         cells = [
             *(run, names[task], f"{margin['n']:,}", *(starred.pop(name) for name in (RIGHT, WRONG, MARGIN))),

@@ -153,17 +153,17 @@ def measures_of(samples: list[dict], summary: dict) -> dict[str, Measure]:
     Raises:
         KeyError, TypeError, ValueError: an item lacks a metric, or has something else than numbers.
     """
-    found = {}
+    measures = {}
     for metric, aggregation in summary["aggregations"].items():
         values = weights = None
-        given = [sample[metric] for sample in samples] if aggregation in SCALES else [None]
-        if None not in given:
-            numbers = np.array(given, float)  # [items], or [items, 2] with weights
+        entries = [sample[metric] for sample in samples] if aggregation in SCALES else [None]
+        if None not in entries:
+            numbers = np.array(entries, float)  # [items], or [items, 2] with weights
             values = numbers if numbers.ndim == 1 else numbers[:, 0]
-            weights = np.ones(len(given)) if numbers.ndim == 1 else numbers[:, 1]
+            weights = np.ones(len(entries)) if numbers.ndim == 1 else numbers[:, 1]
             if aggregation == BY_TASK:
                 values = values * _shares([sample["task"] for sample in samples])
-        found[metric] = Measure(
+        measures[metric] = Measure(
             aggregation,
             summary["higher_is_better"].get(metric) is not False,
             summary["metrics"][metric],
@@ -171,7 +171,7 @@ def measures_of(samples: list[dict], summary: dict) -> dict[str, Measure]:
             values,
             weights,
         )
-    return found
+    return measures
 
 
 def _shares(tasks: list[str]) -> np.ndarray:

@@ -79,19 +79,19 @@ def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> li
             label = f"held-out text of {task}"
         else:
             label = labels.get(task, task)
-        known = DATA_SETS.get(task.removesuffix(CLOZE))
+        data_set = DATA_SETS.get(task.removesuffix(CLOZE))
         metric = METRIC_NAMES.get(row["metric"], row["metric"])
         arguments = {"documents": row["n"], "groups": row.get("groups")} if not full else _asked(row, seed)
-        if known and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
+        if data_set and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
             metric += " (cloze)"
         results.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=known.repository if known else task,
+                dataset_type=data_set.repository if data_set else task,
                 dataset_name=f"{label} ({row['n']:,} of {full:,} items)" if full else label,
-                dataset_config=known.configuration if known else None,
-                dataset_split=known.split if known else None,
+                dataset_config=data_set.configuration if data_set else None,
+                dataset_split=data_set.split if data_set else None,
                 dataset_args=arguments,
                 metric_type=row["metric"],
                 metric_name=metric,
@@ -103,10 +103,15 @@ def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> li
 
 def _asked(row: Row, seed: int) -> dict[str, Any]:
     """How a task was scored, as arguments of its data set."""
-    asked = {"num_few_shot": row["shots"]}
+    arguments = {"num_few_shot": row["shots"]}
     if row["n"] < row["items_of_full"]:
-        asked |= {"subset": "random", "items": row["n"], "items_of_full": row["items_of_full"], "seed": seed}
-    return asked
+        arguments |= {
+            "subset": "random",
+            "items": row["n"],
+            "items_of_full": row["items_of_full"],
+            "seed": seed,
+        }
+    return arguments
 
 
 def model_card(

@@ -88,21 +88,21 @@ def change_rows(
     rows: list[Row] = []
     for new, old in measured.pairs.items():
         for corpus in measured.corpora:
-            of_models = [read_losses(files[model, corpus]) for model in (old, new, measured.base)]
-            before, after, base = held_out_rows(of_models, seed)
+            model_losses = [read_losses(files[model, corpus]) for model in (old, new, measured.base)]
+            before, after, base = held_out_rows(model_losses, seed)
             row = {"run": new, "task": f"{BITS_PER_BYTE}.{corpus}", "metric": BITS_PER_BYTE, **after}
             row |= {"ci_low": after.get("difference_ci_low"), "ci_high": after.get("difference_ci_high")}
             scores = {"base_score": base["score"], "old_score": before["score"], "new_score": after["score"]}
             rows.append(row | scores | {"higher_is_better": False})
         budgets = {model: tokens[model] for model in (measured.base, old, new)}
-        found = comparison_rows(budgets, measured.metrics, measured.table_tasks, answers, seed)
-        shown = {(row["reference"], row["task"]): row for row in found if row["shown"] and row["run"] == new}
+        pairs = comparison_rows(budgets, measured.metrics, measured.table_tasks, answers, seed)
+        shown = {(row["reference"], row["task"]): row for row in pairs if row["shown"] and row["run"] == new}
         for (reference, task), row in shown.items():
             if reference == old:
                 scores = {"old_score": row["reference_score"], "new_score": row["score"]}
                 scores["base_score"] = shown[measured.base, task]["reference_score"]
-                kept = {key: row.get(key) for key in (*OF_PAIR, "metric", "n", "higher_is_better")}
-                rows.append({"run": new, "task": task, **scores, **kept})
+                cells = {key: row.get(key) for key in (*OF_PAIR, "metric", "n", "higher_is_better")}
+                rows.append({"run": new, "task": task, **scores, **cells})
     return rows
 
 
@@ -143,8 +143,8 @@ def comparison_page(
             f"Warning: text is held out of {', '.join(different)} in another way than for {name}, so its "
             "models may have been trained on some of the text that is held out now."
         )
-    for run, of_run in grouped(rows, "run").items():
-        parts += [f"## {run}", *_tables(of_run, labels, name)]
+    for run, run_rows in grouped(rows, "run").items():
+        parts += [f"## {run}", *_tables(run_rows, labels, name)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -40,7 +40,7 @@ def seed_names(config: dict[str, Any], names: dict[str, str], wanted: Sequence[s
         if name in wanted and name != "base"
     }
     seeds = zip(*repeats.values(), strict=False)
-    return [{**names, **dict(zip(repeats, chosen, strict=True))} for chosen in seeds] or [names]
+    return [{**names, **dict(zip(repeats, seed_runs, strict=True))} for seed_runs in seeds] or [names]
 
 
 def replication(

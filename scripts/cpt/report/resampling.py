@@ -18,8 +18,8 @@ DRAWN = 500_000  # items that are drawn at once
 
 def resample(paired: Paired, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Scores of run and base model, float64 [10,000] each, in paired resamples of a task's items."""
-    of = _resample_values if isinstance(paired, Values) else _resample_pairs
-    return of(paired, generator)
+    resampler = _resample_values if isinstance(paired, Values) else _resample_pairs
+    return resampler(paired, generator)
 
 
 def _resample_pairs(strata: Sequence[Pairs], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +34,8 @@ def _resample_pairs(strata: Sequence[Pairs], generator: np.random.Generator) -> 
     sizes = counts.sum(1)
     likely = counts + 0.5 / len(counts)
     likely /= likely.sum(1, keepdims=True)
-    drawn = generator.multinomial(sizes.astype(np.int64), likely, (RESAMPLES, len(counts))).sum(1)
-    both, gained, lost, _ = drawn.T / sizes.sum()
+    draws = generator.multinomial(sizes.astype(np.int64), likely, (RESAMPLES, len(counts))).sum(1)
+    both, gained, lost, _ = draws.T / sizes.sum()
     return both + gained, both + lost
 
 
@@ -56,9 +56,9 @@ def _resample_values(values: Values, generator: np.random.Generator) -> tuple[np
 
 def _counts(items: int, draws: int, generator: np.random.Generator) -> np.ndarray:
     """How often each item is drawn where as many are drawn, with replacement: int64 [draws, items]."""
-    drawn = generator.integers(items, size=(draws, items))
-    drawn += items * np.arange(draws)[:, None]
-    return np.bincount(drawn.ravel(), minlength=draws * items).reshape(draws, items)
+    places = generator.integers(items, size=(draws, items))
+    places += items * np.arange(draws)[:, None]
+    return np.bincount(places.ravel(), minlength=draws * items).reshape(draws, items)
 
 
 def resampled_sums(parts: np.ndarray, seed: int) -> np.ndarray:

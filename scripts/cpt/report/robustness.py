@@ -31,13 +31,13 @@ class Panel(NamedTuple):
 
     def spreads(self, grid: dict[str, tuple[float, int]]) -> tuple[float, float]:
         """Standard deviations of the mean changes of the learning rates, and of the orders."""
-        found = []
+        deviations = []
         for axis in (0, 1):
             values: dict[float, list[float]] = {}
             for run, (change, _, _) in self.changes.items():
                 values.setdefault(grid[run][axis], []).append(change)
-            found.append(float(np.std([np.mean(each) for each in values.values()], ddof=1)))
-        return found[0], found[1]
+            deviations.append(float(np.std([np.mean(each) for each in values.values()], ddof=1)))
+        return deviations[0], deviations[1]
 
 
 def panels_of(scores: list[Row], grid: dict[str, tuple[float, int]], corpora: list[str]) -> list[Panel]:
@@ -45,12 +45,12 @@ def panels_of(scores: list[Row], grid: dict[str, tuple[float, int]], corpora: li
 
     Raises UserError if a run of the grid has no row.
     """
-    wanted = [
+    quantities = [
         *((f"{BITS_PER_BYTE}.{corpus}", "relative_change", "relative", 1.0) for corpus in corpora),
         (AVERAGE, "difference", "difference", 100.0),
     ]
     panels = []
-    for task, column, interval, factor in wanted:
+    for task, column, interval, factor in quantities:
         rows = {row["run"]: row for row in scores if row["task"] == task}
         if not rows:  # no task of Table 1 has a score between 0 and 1
             continue
@@ -99,9 +99,9 @@ def draw_grid(drawn: Figure, panels: list[Panel], grid: dict[str, tuple[float, i
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(rates, [_power(rate) for rate in rates])
         axes.set_title(f"{panel.title}\n{panel.items}")
-        between = panel.spreads(grid)
+        deviations = panel.spreads(grid)
         axes.set_xlabel(
-            f"{panel.clear()}\nsd: rates {between[0]:.2g}, orders {between[1]:.2g}", color=style.GREY
+            f"{panel.clear()}\nsd: rates {deviations[0]:.2g}, orders {deviations[1]:.2g}", color=style.GREY
         )
     drawn.supxlabel(f"peak learning rate; 95 % intervals, and how many lie beyond 0\n{note}", fontsize=8)
     style.legend(drawn, len(orders) + 1)

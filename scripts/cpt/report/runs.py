@@ -35,7 +35,7 @@ def run_row(summary: dict[str, Any], metrics: Path) -> Row:
     share of the devices' peak that the model's FLOPs use; empty where the peak isn't known (every CPU).
     """
     speed, processes = summary["tokens_per_second"], summary["processes"]
-    per_process = speed / processes
+    process_speed = speed / processes
     hours = summary["tokens"] / speed / 3600
     peak, flops = summary["peak_flops_per_process"], summary["flops_per_token"]
     first, last = _losses(metrics)
@@ -48,8 +48,8 @@ def run_row(summary: dict[str, Any], metrics: Path) -> Row:
         "hours": hours,
         "device_hours": hours * processes,
         "tokens_per_second": float(speed),
-        "tokens_per_second_per_process": per_process,
-        "utilization": per_process * flops / peak if peak else None,
+        "tokens_per_second_per_process": process_speed,
+        "utilization": process_speed * flops / peak if peak else None,
         "peak_memory_mb": summary["peak_memory_mb"],
         "tokens_per_parameter": summary["tokens"] / summary["parameters"],
         "first_loss": first,

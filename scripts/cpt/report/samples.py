@@ -127,8 +127,8 @@ def _sample(line: str, needed: Sequence[str], where: str) -> dict[str, Any]:
 
 def _choices(samples: list[dict[str, Any]]) -> Choices:
     lengths = [sample["choice_characters"] for sample in samples]
-    differ = any(len(set(of_item)) > 1 for of_item in lengths)
-    number = np.array([len(of_item) for of_item in lengths])
+    differ = any(len(set(item_lengths)) > 1 for item_lengths in lengths)
+    number = np.array([len(item_lengths) for item_lengths in lengths])
     loglikelihoods = np.full((len(samples), number.max()), np.nan)
     for row, sample in zip(loglikelihoods, samples, strict=True):
         row[: len(sample["loglikelihoods"])] = sample["loglikelihoods"]
@@ -136,7 +136,7 @@ def _choices(samples: list[dict[str, Any]]) -> Choices:
         np.array([sample["gold"] for sample in samples]),
         np.array([sample["predicted"] for sample in samples]),
         number,
-        np.array([of_item.index(max(of_item)) for of_item in lengths]) if differ else None,
+        np.array([item_lengths.index(max(item_lengths)) for item_lengths in lengths]) if differ else None,
         loglikelihoods,
         np.array([sample["bits_per_byte"] for sample in samples], float),
     )
@@ -174,13 +174,13 @@ def distinct(answers: dict[str, Answers]) -> list[str]:
     """The tasks without those of whose questions some are in a task before them: with other worked examples,
     or as cloze. The errors of the others are independent."""
     seen: set[Item] = set()
-    found = []
-    for task, given in answers.items():
-        questions = {(leaf.removesuffix(CLOZE), item) for leaf, item in given.keys}
+    tasks = []
+    for task, task_answers in answers.items():
+        questions = {(leaf.removesuffix(CLOZE), item) for leaf, item in task_answers.keys}
         if not questions & seen:
-            found.append(task)
+            tasks.append(task)
         seen |= questions
-    return found
+    return tasks
 
 
 def check_metric(answers: Answers, task: str, metric: str) -> None:

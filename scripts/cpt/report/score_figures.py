@@ -51,12 +51,12 @@ def published_changes(published: dict[str, dict[str, float]], tasks: list[str]) 
 
 def _token_axis(axes: Axes, tokens: list[float]) -> None:
     """A tick at each budget; one without room for its label has none."""
-    *between, most = sorted(set(tokens))
+    *budgets, most = sorted(set(tokens))
     labelled = [most]
-    for tick in between:  # the base model first
+    for tick in budgets:  # the base model first
         if all(abs(tick - other) > 0.15 * most for other in labelled):
             labelled.append(tick)
-    ticks = [*between, most]
+    ticks = [*budgets, most]
     axes.set_xticks(ticks, [count_label(tick) if tick in labelled else "" for tick in ticks])
     axes.set_xlim(-0.08 * most, 1.12 * most)
     axes.set_xlabel("Tokens of continued pre-training")
@@ -102,7 +102,7 @@ def draw_changes(
     names, budgets = list(runs), list(runs.values())
     distinct = len(set(budgets)) == len(budgets)  # else a line over tokens would join unlike runs
     positions = budgets if distinct else list(range(len(runs)))
-    of_budgets = [run["tokens"] for run in published.values()]
+    paper_budgets = [run["tokens"] for run in published.values()]
     step = 0.05 * max(positions)  # so that the error bars of the groups are side by side
     for index, (group, tasks) in enumerate(groups.items()):
         look = style.look(index, "marker") | {"markersize": 4.5, "label": f"{group} ({len(tasks)} tasks)"}
@@ -114,12 +114,12 @@ def draw_changes(
         line = "-" if distinct else "none"
         ours.errorbar(x, changes, np.maximum(errors, 0), capsize=2.5, elinewidth=1, linestyle=line, **look)
         for paper in others:
-            _draw_published(paper, of_budgets, published_changes(published, tasks), look)
+            _draw_published(paper, paper_budgets, published_changes(published, tasks), look)
     ours.set_title(f"This experiment\n{_items(rows)}, 95 % CI")
     ours.set_ylabel("Change of the mean score\nagainst the base model (%)")
     for paper in others:
         paper.set_title("Published\nfrom the paper's Table 1")
-        _token_axis(paper, of_budgets)
+        _token_axis(paper, paper_budgets)
     if distinct:
         _token_axis(ours, budgets)
     else:
@@ -135,8 +135,8 @@ def draw_changes(
 def base_comparisons(comparisons: list[Row]) -> dict[str, dict[str, Row]]:
     """The rows against the base model that the average is over, and its own, by task and run, in the order of
     the file."""
-    chosen = [row for row in comparisons if row["averaged"] and row["family"] == "base"]
-    return {task: {row["run"]: row for row in rows} for task, rows in grouped(chosen, "task").items()}
+    averaged_rows = [row for row in comparisons if row["averaged"] and row["family"] == "base"]
+    return {task: {row["run"]: row for row in rows} for task, rows in grouped(averaged_rows, "task").items()}
 
 
 def height_of_differences(rows: dict[str, dict[str, Row]]) -> float:
@@ -155,14 +155,14 @@ def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dic
         return
     axes = drawn.subplots()
     position, ticks, names = 0.0, [], []
-    for task, of_task in rows.items():
+    for task, task_rows in rows.items():
         if task == AVERAGE:
             axes.axhline(position - (1 + GAP) / 2, color=style.GREY, linewidth=0.7)
         names.append("Average" if task == AVERAGE else labels[task])
-        ticks.append(position + (len(of_task) - 1) / 2)
-        for index, row in enumerate(of_task.values()):
+        ticks.append(position + (len(task_rows) - 1) / 2)
+        for index, row in enumerate(task_rows.values()):
             _draw_row(axes, position + index, index, row)
-        position += len(of_task) + GAP
+        position += len(task_rows) + GAP
     axes.axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
     axes.set_ylim(position - (1 + GAP) / 2, -(1 + GAP) / 2)
     axes.set_yticks(ticks, names)
@@ -199,14 +199,14 @@ def read_letters(path: Path, task: str) -> dict[str, list[Row]]:
     Raises UserError if it isn't there or the runs have other right letters.
     """
     table = read_typed(path, LETTER_COLUMNS, {"run", "task", "letter"})
-    by_run = grouped([row for row in table if row["task"] == task], "run")
-    kinds = {tuple((row["letter"], row["items"], row["gold"]) for row in rows) for rows in by_run.values()}
+    run_rows = grouped([row for row in table if row["task"] == task], "run")
+    kinds = {tuple((row["letter"], row["items"], row["gold"]) for row in rows) for rows in run_rows.values()}
     if len(kinds) != 1:
         raise UserError(
             f"{path}: expected {task} with the same items in every run, but found {len(kinds)} kinds; delete "
             "the file and make it again"
         )
-    return by_run
+    return run_rows
 
 
 def height_of_letters(letters: dict[str, list[Row]]) -> float:
@@ -227,14 +227,14 @@ def draw_letters(drawn: Figure, letters: dict[str, list[Row]]) -> None:
 
 def _draw_shares(axes: Axes, letters: dict[str, list[Row]], colours: dict[str, str]) -> None:
     gold = next(iter(letters.values()))
-    at, width = np.arange(len(gold)), 0.8 / len(letters)
+    positions, width = np.arange(len(gold)), 0.8 / len(letters)
     for index, (run, rows) in enumerate(letters.items()):
         shift = (index - (len(letters) - 1) / 2) * width
         shares = [100 * row["answered"] / row["items"] for row in rows]
-        axes.bar(at + shift, shares, 0.9 * width, color=colours[run], label=run)
+        axes.bar(positions + shift, shares, 0.9 * width, color=colours[run], label=run)
     shares = [100 * row["gold"] / row["items"] for row in gold]
-    axes.hlines(shares, at - 0.46, at + 0.46, color=GOLD, linewidth=1.5, label="right answers")
-    axes.set_xticks(at, [row["letter"] for row in gold])
+    axes.hlines(shares, positions - 0.46, positions + 0.46, color=GOLD, linewidth=1.5, label="right answers")
+    axes.set_xticks(positions, [row["letter"] for row in gold])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("Letter answered")

@@ -63,21 +63,21 @@ def score_rows(
     """
     base = base_run(runs)
     held_out = _held_out_rows(losses, base, seed)
-    chosen = chosen_metrics(metrics, runs, answers)
-    averaged = averaged_tasks(chosen, table_tasks, answers)
+    task_metrics = chosen_metrics(metrics, runs, answers)
+    averaged = averaged_tasks(task_metrics, table_tasks, answers)
     rows: list[Row] = []
     for run, tokens in runs.items():
         paper = published.get(run, {})
-        shown: list[tuple[Row, Paired]] = []
-        for task, metric in chosen.items():
+        averaged_rows: list[tuple[Row, Paired]] = []
+        for task, metric in task_metrics.items():
             summary = summaries[run, task]
             _check_count(answers[run, task], task, summary["n"])
             for row, paired in _task_rows(answers[base, task], answers[run, task], seed, tokens > 0):
-                in_table = row["metric"] == metric and task in table_tasks
+                is_shown = row["metric"] == metric and task in table_tasks
                 rows.append(
                     {
-                        **{"run": run, "tokens": tokens, "task": task, "shown": in_table, **row},
-                        "averaged": in_table and task in averaged,
+                        **{"run": run, "tokens": tokens, "task": task, "shown": is_shown, **row},
+                        "averaged": is_shown and task in averaged,
                         "items_of_full": summary["items_of_full"],
                         "shots": summary["shots"],
                         "cut_items": summary["cut"]["items"],
@@ -85,10 +85,10 @@ def score_rows(
                     }
                 )
                 if rows[-1]["averaged"]:
-                    shown.append((rows[-1], paired))
-        if shown:
-            rows.append(_average_row(shown, seed) | {"published": paper.get(AVERAGE)})
-        rows += [{"run": run, "tokens": tokens, **of_run[run]} for of_run in held_out]
+                    averaged_rows.append((rows[-1], paired))
+        if averaged_rows:
+            rows.append(_average_row(averaged_rows, seed) | {"published": paper.get(AVERAGE)})
+        rows += [{"run": run, "tokens": tokens, **corpus_rows[run]} for corpus_rows in held_out]
     adjust([row for row in rows if row["shown"]], "mcnemar_p")
     adjust([row for row in rows if row["task"] == AVERAGE], "mcnemar_p")
     return rows
@@ -155,9 +155,9 @@ def _difference(compared: Row) -> Row:
     }
 
 
-def _average_row(shown: list[tuple[Row, Paired]], seed: int) -> Row:
+def _average_row(averaged_rows: list[tuple[Row, Paired]], seed: int) -> Row:
     """The unweighted mean over the averaged rows of one run, with the interval of its own difference."""
-    rows = [row for row, _ in shown]
+    rows = [row for row, _ in averaged_rows]
     row: Row = {name: rows[0][name] for name in ("run", "tokens")}
     row |= {"task": AVERAGE, "metric": AVERAGE, "shown": False, "higher_is_better": True}
     for name in ("n", "items_of_full", "gained", "lost"):
@@ -168,7 +168,7 @@ def _average_row(shown: list[tuple[Row, Paired]], seed: int) -> Row:
     error = row["standard_error"] = error_of_mean([each["standard_error"] for each in rows])
     row |= {"ci_low": row["score"] - Z_95 * error, "ci_high": row["score"] + Z_95 * error}
     if row["tokens"]:
-        row |= _difference(compare_average([paired for _, paired in shown], seed))
+        row |= _difference(compare_average([paired for _, paired in averaged_rows], seed))
     return row
 
 
@@ -178,9 +178,9 @@ def _held_out_rows(losses: dict[tuple[str, str], Path], base: str, seed: int) ->
     for corpus in dict.fromkeys(corpus for _, corpus in losses):
         files = {run: path for (run, other), path in losses.items() if other == corpus}
         runs = [base, *(run for run in files if run != base)]
-        found = held_out_rows([read_losses(files[run]) for run in runs], seed)
+        rows = held_out_rows([read_losses(files[run]) for run in runs], seed)
         names = {"task": f"{BITS_PER_BYTE}.{corpus}", "metric": BITS_PER_BYTE, "shown": False}
-        tables.append({run: {**names, **row} for run, row in zip(runs, found, strict=True)})
+        tables.append({run: {**names, **row} for run, row in zip(runs, rows, strict=True)})
     return tables
 
 

@@ -39,10 +39,10 @@ def seed_rows(
     """
     rows = []
     for name, runs in groups.items():
-        chosen = chosen_metrics(metrics, [base, *runs], answers)
-        averaged = averaged_tasks(chosen, table_tasks, answers)
-        in_average = []
-        for task, metric in chosen.items():
+        task_metrics = chosen_metrics(metrics, [base, *runs], answers)
+        averaged = averaged_tasks(task_metrics, table_tasks, answers)
+        averaged_values = []
+        for task, metric in task_metrics.items():
             reference = answers[base, task]
             for run in runs:
                 require_same_items(reference, answers[run, task])
@@ -51,11 +51,11 @@ def seed_rows(
                 continue
             values = np.array([measure.values for measure in measures])  # [base and runs, items]
             if task in averaged:
-                in_average.append(values)
+                averaged_values.append(values)
             limit = 1.0 if all(measure.share for measure in measures) else math.inf
             rows += _rows({"run": name, "task": task, "metric": metric}, [values], limit)
-        if in_average:
-            rows += _rows({"run": name, "task": AVERAGE, "metric": AVERAGE}, in_average, 1.0)
+        if averaged_values:
+            rows += _rows({"run": name, "task": AVERAGE, "metric": AVERAGE}, averaged_values, 1.0)
     return rows
 
 
@@ -65,9 +65,9 @@ def _rows(names: Row, tasks: Sequence[np.ndarray], limit: float) -> list[Row]:
     `tasks` are float64 [base and runs, items], with an absolute value of at most `limit`, which is 1 for
     shares.
     """
-    known = {"runs": len(tasks[0]) - 1, "n": sum(values.shape[1] for values in tasks)}
+    counts = {"runs": len(tasks[0]) - 1, "n": sum(values.shape[1] for values in tasks)}
     return [
-        {**names, **known, "quantity": quantity, **spread(values, limits)}
+        {**names, **counts, "quantity": quantity, **spread(values, limits)}
         for quantity, values, limits in (
             ("score", [values[1:] for values in tasks], (0.0 if limit == 1 else -limit, limit)),
             ("difference", [values[1:] - values[0] for values in tasks], (-limit, limit)),
@@ -102,24 +102,24 @@ def spread(tasks: Sequence[np.ndarray], limits: tuple[float, float]) -> dict[str
 
     scores = np.mean([values.mean(1) for values in tasks], 0)  # [runs]
     runs = len(scores)
-    of_items = of_rest = items_reach = 0.0  # variances of the mean; the last one times t^2
+    item_variance = rest_variance = items_reach = 0.0  # variances of the mean; the last one times t^2
     for values in tasks:
-        items, over_runs = values.shape[1], values.mean(0)
-        rest = values - values.mean(1)[:, None] - over_runs + values.mean()
-        of_choice = over_runs.var(ddof=1) / items / len(tasks) ** 2
-        left = (rest**2).sum() / ((runs - 1) * (items - 1) * runs * items) / len(tasks) ** 2
-        of_items += of_choice
-        of_rest += left
-        items_reach += t.ppf(0.975, items - 1) ** 2 * max(0.0, of_choice - left)
-    mean, of_runs = scores.mean(), scores.var(ddof=1) / runs
-    of_seeds = max(0.0, of_runs - of_rest)
-    half = math.sqrt(t.ppf(0.975, runs - 1) ** 2 * of_runs + items_reach)
+        items, item_means = values.shape[1], values.mean(0)
+        rest = values - values.mean(1)[:, None] - item_means + values.mean()
+        item_part = item_means.var(ddof=1) / items / len(tasks) ** 2
+        rest_part = (rest**2).sum() / ((runs - 1) * (items - 1) * runs * items) / len(tasks) ** 2
+        item_variance += item_part
+        rest_variance += rest_part
+        items_reach += t.ppf(0.975, items - 1) ** 2 * max(0.0, item_part - rest_part)
+    mean, run_variance = scores.mean(), scores.var(ddof=1) / runs
+    seed_variance = max(0.0, run_variance - rest_variance)
+    half = math.sqrt(t.ppf(0.975, runs - 1) ** 2 * run_variance + items_reach)
     return {
         "mean": float(mean),
         "between_seeds": float(scores.std(ddof=1)),
-        "item_error": math.sqrt(of_items),
-        "seed_error": math.sqrt(of_seeds),
-        "standard_error": math.sqrt(of_items + of_seeds),
+        "item_error": math.sqrt(item_variance),
+        "seed_error": math.sqrt(seed_variance),
+        "standard_error": math.sqrt(item_variance + seed_variance),
         "ci_low": float(max(limits[0], mean - half)),
         "ci_high": float(min(limits[1], mean + half)),
     }

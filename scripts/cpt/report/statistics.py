@@ -144,20 +144,20 @@ def detectable_mean_difference(tasks: Sequence[tuple[float, int]], counted: bool
 
 def _connor(changed: float, n: float, at_most: float) -> float:
     """The d of Connor's equation; the d with `changed` = d where it isn't below `at_most`."""
-    found = (
+    difference = (
         math.sqrt(changed)
         * (Z_95 * math.sqrt(n) + Z_POWER * math.sqrt(max(0.0, n - Z_95**2 + Z_POWER**2)))
         / (n + Z_POWER**2)
     )
-    if found >= at_most:
-        low, found = 0.0, 1.0
+    if difference >= at_most:
+        low, difference = 0.0, 1.0
         for _ in range(60):  # bisection: the right side falls with d, so there is one solution
-            middle = (low + found) / 2
+            middle = (low + difference) / 2
             if (Z_95 + Z_POWER * math.sqrt(1 - middle)) ** 2 / n > middle:
                 low = middle
             else:
-                found = middle
-    return min(1.0, found)
+                difference = middle
+    return min(1.0, difference)
 
 
 def relative_change(run_scores: Sequence[float], base_scores: Sequence[float]) -> float:

@@ -58,20 +58,20 @@ def bits_lines(scores: list[Row], roles: dict[str, str], overlap: dict[str, floa
     if not rows:
         return []
     lines = ["Held-out text, bits per byte (lower is better)"]
-    for of_corpus in grouped(rows, "task").values():
-        first = of_corpus[0]
+    for corpus_rows in grouped(rows, "task").values():
+        first = corpus_rows[0]
         corpus = corpus_of(first)
         title = f"{named(corpus, roles)}: {count_text(first['n'], first['groups'])}"
         if corpus in overlap:
             title += f", {overlap_text(overlap[corpus])} in training text"
         lines += textwrap.wrap(title, WIDTH, break_on_hyphens=False)
         columns = {
-            "bits": [bits_text(row) for row in of_corpus],
-            "95 % CI": [bits_interval(row) for row in of_corpus],
-            "change": [change_text(row) for row in of_corpus],
-            "95 % CI (%)": [change_interval(row) for row in of_corpus],
+            "bits": [bits_text(row) for row in corpus_rows],
+            "95 % CI": [bits_interval(row) for row in corpus_rows],
+            "change": [change_text(row) for row in corpus_rows],
+            "95 % CI (%)": [change_interval(row) for row in corpus_rows],
         }
-        lines += grid([row["run"] for row in of_corpus], columns)
+        lines += grid([row["run"] for row in corpus_rows], columns)
     for sentence in (SEEN, *([OVERLAP] if overlap else []), *few_groups_warnings(rows)):
         lines += textwrap.wrap(sentence, WIDTH, break_on_hyphens=False)
     return lines

@@ -18,12 +18,12 @@ def sums_in_words(
         runs: training tokens of each run, as the table's rows are labelled by.
     """
     labels = run_labels(runs)
-    chosen = {facts["run"]: facts for facts in map(read_json, choices)}
+    reports = {facts["run"]: facts for facts in map(read_json, choices)}
     sentences = []
     for run, coefficients in merges.items():
         row = labels[run] if labels[run].endswith(f"({run})") else f"{labels[run]} ({run})"
-        if run in chosen:
-            facts = chosen[run]
+        if run in reports:
+            facts = reports[run]
             mean = f"the mean of {', '.join(facts['chosen'])}"
             if len(facts["chosen"]) == 1:
                 mean = f"{facts['chosen'][0]} alone"

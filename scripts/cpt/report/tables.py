@@ -140,12 +140,12 @@ class Table1:
         shots = self._grouped("shots")
         if list(shots) == [0]:
             return "Zero-shot."
-        named = [f"{count or 'none'} for {labels}" for count, labels in shots.items()]
-        return f"Worked examples before each question (shots): {'; '.join(named)}."
+        parts = [f"{count or 'none'} for {labels}" for count, labels in shots.items()]
+        return f"Worked examples before each question (shots): {'; '.join(parts)}."
 
     def _metrics(self) -> str:
-        named = [f"{metric} for {labels}" for metric, labels in self._grouped("metric").items()]
-        note = f"Metric: {'; '.join(named)}."
+        parts = [f"{metric} for {labels}" for metric, labels in self._grouped("metric").items()]
+        note = f"Metric: {'; '.join(parts)}."
         if not self.averages:
             return f"{note} No average: it is over scores between 0 and 1."
         averaged = self.averaged

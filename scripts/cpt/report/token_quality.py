@@ -56,9 +56,9 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
                 np.array([bins[0][0], *(upper for _, upper, _ in bins)]),
                 np.array([count for *_, count in bins]),
             )
-            for corpus, bins in of_corpora.items()
+            for corpus, bins in corpora.items()
         }
-        for measure, of_corpora in measures.items()
+        for measure, corpora in measures.items()
     }
 
 

@@ -93,9 +93,9 @@ def touched_rows(
                 row |= {"score_untouched": whole_of(apart).run_score}
                 row |= {"base_untouched": whole_of(apart).base_score}
                 row["difference_untouched"] = whole_of(apart).difference
-                found = compare(apart, seed) if tokens else {}
-                row |= {name: found.get(name) for name in ("ci_low", "ci_high", "test", "p")}
-                row["detectable_difference"] = found.get("detectable_difference")
+                comparison = compare(apart, seed) if tokens else {}
+                row |= {name: comparison.get(name) for name in ("ci_low", "ci_high", "test", "p")}
+                row["detectable_difference"] = comparison.get("detectable_difference")
             rows.append(row)
     return sorted(rows, key=lambda row: list(runs).index(row["run"]))
 

@@ -164,9 +164,9 @@ def _sdpa_kernel_name(model: nn.Module, precision: str, masked: bool, device: to
     heads, key_heads, size = _heads(model)
     if masked or precision == "float32":
         key_heads = heads  # repeated, by transformers or here
-    made = {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32, "device": device}
-    query = torch.empty(1, heads, 128, size, requires_grad=True, **made)
-    keys = torch.empty(1, key_heads, 128, size, requires_grad=True, **made)
+    options = {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32, "device": device}
+    query = torch.empty(1, heads, 128, size, requires_grad=True, **options)
+    keys = torch.empty(1, key_heads, 128, size, requires_grad=True, **options)
     mask = torch.ones(1, 1, 128, 128, dtype=torch.bool, device=device) if masked else None
     dropout = getattr(model.config, "attention_dropout", 0.0)
     choice = torch._fused_sdp_choice(

@@ -92,12 +92,12 @@ class PackedSequences:
         if self.loss_mask is not None:
             numbers = np.arange(rows.start, rows.stop)
             return np.count_nonzero(self._counted(numbers, self._document_starts(numbers)), axis=1)
-        found = self.lengths[rows.start : rows.stop].astype(np.int64) - 1  # the first token is no target
+        counts = self.lengths[rows.start : rows.stop].astype(np.int64) - 1  # the first token is no target
         if self.document_masking:
             offsets = self._offsets[rows.start : rows.stop + 1]
             inside = self._starts[offsets[0] : offsets[-1]] > 0
-            found -= np.diff(np.concatenate([[0], np.cumsum(inside)])[offsets - offsets[0]])
-        return found
+            counts -= np.diff(np.concatenate([[0], np.cumsum(inside)])[offsets - offsets[0]])
+        return counts
 
     def targets(self, rows: range) -> int:
         """Targets of these consecutive rows that count in the loss."""

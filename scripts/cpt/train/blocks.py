@@ -38,18 +38,22 @@ def attend_backward(
     gradient: torch.Tensor,
 ) -> list[torch.Tensor]:
     """Gradients of `attend` by queries (bfloat16), keys and values (float32)."""
-    of_queries = torch.empty_like(queries)
-    of_keys, of_values = (torch.zeros_like(part, dtype=torch.float32) for part in (keys, values))
+    query_gradient = torch.empty_like(queries)
+    key_gradient, value_gradient = (torch.zeros_like(part, dtype=torch.float32) for part in (keys, values))
     for begin in range(0, queries.shape[2], _block(queries.shape[2])):
         rows, probabilities = _probabilities(queries, keys, mask, begin)
         end = probabilities.shape[-1]
         here = gradient[:, :, begin:end].flatten(1, 2)
-        of_values[:, :end] += torch.bmm(probabilities.transpose(1, 2), here)
-        of_probabilities = torch.bmm(here, values[:, :end].transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
-        of_queries[:, :, begin:end] = torch.bmm(of_scores, keys[:, :end]).unflatten(1, rows)
-        of_keys[:, :end] += torch.bmm(of_scores.transpose(1, 2), queries[:, :, begin:end].flatten(1, 2))
-    return [of_queries, of_keys, of_values]
+        value_gradient[:, :end] += torch.bmm(probabilities.transpose(1, 2), here)
+        probability_gradient = torch.bmm(here, values[:, :end].transpose(1, 2))
+        score_gradient = torch._softmax_backward_data(
+            probability_gradient, probabilities, -1, probabilities.dtype
+        )
+        query_gradient[:, :, begin:end] = torch.bmm(score_gradient, keys[:, :end]).unflatten(1, rows)
+        key_gradient[:, :end] += torch.bmm(
+            score_gradient.transpose(1, 2), queries[:, :, begin:end].flatten(1, 2)
+        )
+    return [query_gradient, key_gradient, value_gradient]
 
 
 def _block(length: int) -> int:

@@ -120,8 +120,8 @@ def newest(root: Path, identity: Identity, kept: Collection[int] = ()) -> Path |
         if state and state["identity"] != identity.digest and _sound(folder, checksums=True):
             set_aside(folder, state, identity)
     take_back(root, identity)
-    wanted = [checkpoint_folder(root, step) for step in sorted(kept)]
-    missing = next((path for path in wanted if not path.exists() or not _sound(path, checksums=True)), None)
+    paths = [checkpoint_folder(root, step) for step in sorted(kept)]
+    missing = next((path for path in paths if not path.exists() or not _sound(path, checksums=True)), None)
     for folder in _folders(root) if missing else []:
         if folder.name > missing.name:
             logging.warning("%s: removed, as %s is missing, which the run has to keep", folder, missing.name)
@@ -234,7 +234,7 @@ class Writer:
         self, step: int, updates: int, weights: TensorsByName, moments: TensorsByName, blocked: float
     ) -> None:
         began = time.monotonic()
-        needed = sum(t.numel() * t.element_size() for t in (*weights.values(), *moments.values()))
+        size = sum(t.numel() * t.element_size() for t in (*weights.values(), *moments.values()))
         try:
             with_room(
                 self.root,
@@ -246,7 +246,7 @@ class Writer:
             reason = next(filter(None, reasons), error)
             problem = (
                 f"{self.root}: the checkpoint after step {step} can't be written ({reason}): it needs "
-                f"{needed / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
+                f"{size / 1e6:,.1f} MB, and {shutil.disk_usage(self.root).free / 1e6:,.1f} MB are free; "
                 "make room there (or raise your quota), or set `results` to a larger disk"
             )
             if self.good is None or step in self.kept:
@@ -261,9 +261,9 @@ class Writer:
             return
         seconds = time.monotonic() - began
         self.good = checkpoint_folder(self.root, step)
-        self.count, self.bytes_each = self.count + 1, needed
+        self.count, self.bytes_each = self.count + 1, size
         self.seconds_written += seconds
         logging.info(
             "checkpoint after step %d: %.1f MB written in %.2f s; training waited %.2f s for it",
-            *(step, needed / 1e6, seconds, blocked),
+            *(step, size / 1e6, seconds, blocked),
         )

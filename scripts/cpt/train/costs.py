@@ -161,20 +161,20 @@ def state_bytes(
     weights, gradients, optimizer = (2, 4, 12) if copies else (4, 4, MOMENTS_BYTES_PER_PARAMETER[moments])
     if copies and split == 1 and not offload:  # which adds gradients up in bfloat16
         gradients = 2
-    found = {"gpu": 0.0, "cpu": 0.0}
+    totals = {"gpu": 0.0, "cpu": 0.0}
     for size, stage, part in (
         (optimizer, 1, "optimizer"),
         (gradients, 2, "optimizer"),  # updated where the moments are
         (weights, 3, "parameters"),
     ):
         place = "cpu" if part in offload else "gpu"
-        found[place] += size * shape.parameters / (processes if split >= stage else 1)
+        totals[place] += size * shape.parameters / (processes if split >= stage else 1)
     if whole and precision != "float32":
-        found["gpu"] += 2 * shape.parameters
+        totals["gpu"] += 2 * shape.parameters
     if split == 3:  # the layer that is computed and the next one, or the embedding
         layer = max(2 * shape.layer_parameters, shape.vocab_size * shape.hidden_size)
-        found["gpu"] += layer * (4 if precision == "float32" else 2)
-    return found
+        totals["gpu"] += layer * (4 if precision == "float32" else 2)
+    return totals
 
 
 def step_bytes(

@@ -124,31 +124,51 @@ class LayerFunction(torch.autograd.Function):
         short = gradient.bfloat16()
         gates, ups = gate_up.chunk(2, dim=-1)
         activated = silu(gates)
-        of_down = short.T @ (activated * ups)
-        of_product = short @ down.bfloat16()
-        of_gate_up = torch.empty_like(gate_up)
+        down_gradient = short.T @ (activated * ups)
+        product_gradient = short @ down.bfloat16()
+        gate_up_gradient = torch.empty_like(gate_up)
         inner = len(gate)
-        torch.mul(of_product, activated, out=of_gate_up[:, inner:])
-        aten.silu_backward.grad_input(of_product.mul_(ups), gates, grad_input=of_gate_up[:, :inner])
+        torch.mul(product_gradient, activated, out=gate_up_gradient[:, inner:])
+        aten.silu_backward.grad_input(
+            product_gradient.mul_(ups), gates, grad_input=gate_up_gradient[:, :inner]
+        )
         middle = residual + added
         normed, factors = _normed(middle, norm2, sizes)
-        of_gate, of_up = (of_gate_up.T @ normed).split(inner)
-        change, of_norm2 = _norm_backward(of_gate_up @ _bfloat16(gate, up), middle, factors, norm2)
+        gate_gradient, up_gradient = (gate_up_gradient.T @ normed).split(inner)
+        change, norm2_gradient = _norm_backward(
+            gate_up_gradient @ _bfloat16(gate, up), middle, factors, norm2
+        )
         gradient = change.add_(gradient)
 
         # Attention.
         short = gradient.bfloat16()
-        of_out = short.T @ attended
-        of_attended = _heads(short @ out.bfloat16(), states[0].shape)
-        of_states = attend_backward(*states, mask, of_attended)
-        of_products = _products(of_states, cosine, sine, hidden.shape[:2], sizes)
+        out_gradient = short.T @ attended
+        attended_gradient = _heads(short @ out.bfloat16(), states[0].shape)
+        state_gradients = attend_backward(*states, mask, attended_gradient)
+        projection_gradient = _products(state_gradients, cosine, sine, hidden.shape[:2], sizes)
         normed, factors = _normed(residual, norm1, sizes)
-        of_query, of_key, of_value = (of_products.T @ normed).split([len(query), len(key), len(value)])
-        of_weights = (_unpaired(of_query, sizes), _unpaired(of_key, sizes), of_value)
+        query_gradient, key_gradient, value_gradient = (projection_gradient.T @ normed).split(
+            [len(query), len(key), len(value)]
+        )
+        projection_weight_gradients = (
+            _unpaired(query_gradient, sizes),
+            _unpaired(key_gradient, sizes),
+            value_gradient,
+        )
         weights = _bfloat16(_paired(query, sizes), _paired(key, sizes), value)
-        change, of_norm1 = _norm_backward(of_products @ weights, residual, factors, norm1)
+        change, norm1_gradient = _norm_backward(projection_gradient @ weights, residual, factors, norm1)
         gradient = change.add_(gradient).view_as(hidden)
-        return gradient, of_norm1, *of_weights, of_out, of_norm2, of_gate, of_up, of_down, *[None] * 4
+        return (
+            gradient,
+            norm1_gradient,
+            *projection_weight_gradients,
+            out_gradient,
+            norm2_gradient,
+            gate_gradient,
+            up_gradient,
+            down_gradient,
+            *[None] * 4,
+        )
 
 
 def _bfloat16(*weights: torch.Tensor) -> torch.Tensor:
@@ -186,9 +206,9 @@ def _norm_backward(
     """Gradients of `_normed` by its states and weights, float32, from bfloat16 [tokens, width]."""
     gradient, unit = gradient.float(), states * factors
     along = gradient * unit
-    of_weight = along.sum(0)
+    weight_gradient = along.sum(0)
     means = (along @ weight).div_(len(weight))[:, None]
-    return gradient.mul_(weight).addcmul_(unit, means, value=-1).mul_(factors), of_weight
+    return gradient.mul_(weight).addcmul_(unit, means, value=-1).mul_(factors), weight_gradient
 
 
 def _rotated_heads(

@@ -197,13 +197,13 @@ class DeepSpeedEngine:
         self._link_moments()
         weights, moments = {}, {}
         for name, parameter in self.model.named_parameters():
-            found = {f"{key}.{name}": safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
-            found[name] = safe_get_full_fp32_param(parameter)
+            tensors = {f"{key}.{name}": safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+            tensors[name] = safe_get_full_fp32_param(parameter)
             if first:
                 shape = getattr(parameter, "ds_shape", parameter.shape)  # whole, also where stage 3 split it
                 copies = {
                     key: tensor.detach().to("cpu", torch.float32, copy=True).reshape(shape)
-                    for key, tensor in found.items()
+                    for key, tensor in tensors.items()
                 }
                 weights[name] = copies.pop(name)
                 moments |= copies
@@ -246,8 +246,8 @@ class DeepSpeedEngine:
         """Of stages 1 to 3: where in a parameter the part begins that this process updates, and that part of
         its float32 weights (flat, not copied), or None."""
         if self.stage < 3:
-            found = parameter._hp_mapping
-            return (found.lp_fragment_address.start, found.get_hp_fragment()) if found else (0, None)
+            mapping = parameter._hp_mapping
+            return (mapping.lp_fragment_address.start, mapping.get_hp_fragment()) if mapping else (0, None)
         begin = dist.get_rank() * parameter.ds_tensor.numel()
         weights, _ = self.engine.optimizer._get_fp32_opt_state_partition(parameter, True, None)
         size = min(weights.numel(), parameter.ds_numel - begin)  # what is over fills the last part up
@@ -287,8 +287,8 @@ class DeepSpeedEngine:
         size = parameter.ds_tensor.numel()  # of equal parts, the last one filled up with zeros
         begin = dist.get_rank() * size
         part = torch.zeros(size)
-        found = whole.flatten()[begin : begin + size]
-        part[: found.numel()] = found
+        values = whole.flatten()[begin : begin + size]
+        part[: values.numel()] = values
         if moment is None:
             utils.safe_set_local_fp32_param(parameter, part)
         else:

@@ -10,8 +10,8 @@ KEYS = re.compile(r"(?!classifier|summary)\w*(dropout|pdrop|layerdrop)\w*")
 
 def dropout_of(config: Any) -> dict[str, float]:
     """The dropout of a transformers config by key, where it isn't 0."""
-    found = {key: value for key, value in sorted(config.to_dict().items()) if KEYS.fullmatch(key)}
-    return {key: value for key, value in found.items() if isinstance(value, float | int) and value > 0}
+    entries = {key: value for key, value in sorted(config.to_dict().items()) if KEYS.fullmatch(key)}
+    return {key: value for key, value in entries.items() if isinstance(value, float | int) and value > 0}
 
 
 def warn_of_dropout(dropout: dict[str, float]) -> None:

@@ -85,8 +85,8 @@ def update(boards: dict[str, Board], results: Path, output: Path) -> None:
 
     Raises UserError if there is no run at all, or as `read_points` and `open_writer` do.
     """
-    found = {path.parent.name for place in PLACES for path in results.glob(f"{place}/*/metrics.csv")}
-    for name in sorted(found):
+    run_names = {path.parent.name for place in PLACES for path in results.glob(f"{place}/*/metrics.csv")}
+    for name in sorted(run_names):
         points: Points = {}
         for file in ("metrics.csv", "held_out.csv"):
             for place in PLACES:

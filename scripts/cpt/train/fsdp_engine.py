@@ -72,10 +72,10 @@ class FsdpEngine:
 
     def step(self, learning_rate: float) -> float:
         parameters = list(self.model.parameters())
-        found = [None if p.grad is None else p.grad.to_local() for p in parameters]
+        shards = [None if p.grad is None else p.grad.to_local() for p in parameters]
         if self.pull is not None:
-            self.pull.add_to(found, [p.to_local() for p in parameters])
-        gradients = [gradient for gradient in found if gradient is not None]
+            self.pull.add_to(shards, [p.to_local() for p in parameters])
+        gradients = [gradient for gradient in shards if gradient is not None]
         square = nn.utils.get_total_norm(gradients).square().to(self.device)
         dist.all_reduce(square)
         norm = square.sqrt().item()
@@ -91,14 +91,14 @@ class FsdpEngine:
 
     def _whole(self, shard: DTensor) -> torch.Tensor:
         """The whole tensor on the CPU, gathered through the device; a collective operation."""
-        on_device = DTensor.from_local(
+        device_shard = DTensor.from_local(
             shard.to_local().detach().to(self.device),
             shard.device_mesh,
             shard.placements,
             shape=shard.shape,
             stride=shard.stride(),
         )
-        return on_device.full_tensor().to("cpu", copy=True)
+        return device_shard.full_tensor().to("cpu", copy=True)
 
     def state(self) -> tuple[TensorsByName, TensorsByName]:
         weights, moments = {}, {}
@@ -106,10 +106,12 @@ class FsdpEngine:
         for name, parameter in self.model.named_parameters():
             state = self.optimizer.state[parameter] or adamw_state(0, parameter.detach(), self.form)
             weight = self._whole(parameter)
-            found = {f"{key}.{name}": self._whole(shard) for key, shard in moments_of(state).items()}
+            parameter_moments = {
+                f"{key}.{name}": self._whole(shard) for key, shard in moments_of(state).items()
+            }
             if first:
                 weights[name] = weight
-                moments |= found
+                moments |= parameter_moments
         return weights, moments
 
     def load(self, weights: TensorsByName, moments: TensorsByName, steps_done: int) -> None:
@@ -137,8 +139,10 @@ class FsdpEngine:
             "gradients": [p.grad for p in parameters if p.grad is not None],
             "optimizer": [moment for state in states for moment in moments_of(state).values()],
         }
-        held = {part: bytes_by_device(s.to_local() for s in found) for part, found in shards.items()}
-        return held | ({"start": self.pull.held_bytes()} if self.pull else {})
+        bytes_by_part = {
+            part: bytes_by_device(s.to_local() for s in tensors) for part, tensors in shards.items()
+        }
+        return bytes_by_part | ({"start": self.pull.held_bytes()} if self.pull else {})
 
 
 def _part_of(whole: torch.Tensor, shard: DTensor) -> torch.Tensor:

@@ -85,13 +85,13 @@ def train(
     automatic.resolve(settings, device, work)
 
     packed = open_sequences(settings, sequences_folders, reference_losses)
-    for folder, found, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
-        if any(found.ledger.get(digest) != stage.get(digest) for digest in PACKED_DIGESTS):
+    for folder, sequences, stage in zip(sequences_folders, packed, plan["stages"], strict=True):
+        if any(sequences.ledger.get(digest) != stage.get(digest) for digest in PACKED_DIGESTS):
             raise UserError(f"{folder}: packed again since {plan['run']} was planned; plan the run again")
     learned = {key: value for key, value in plan.items() if key not in ("execution", "kept")}
     kept = set(plan.get("kept", {}).values())
     files = [weights_digest(model_folder)[:16]]
-    files += [found.reference["losses_sha256"][:16] for found in packed if found.reference]
+    files += [sequences.reference["losses_sha256"][:16] for sequences in packed if sequences.reference]
     digest = "-".join([settings_digest(learned), *files])
     identity = Identity(digest, learned | {"start_model_and_reference_losses": files})
 

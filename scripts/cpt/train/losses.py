@@ -87,10 +87,10 @@ class LossModel(nn.Module):
             torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # or each number of documents would compile
             apart["document_starts"] = document_starts
         with documents_known(apart=positions is not None and not apart):
-            found = self.model.base_model(
+            output = self.model.base_model(
                 input_ids=token_ids, position_ids=positions, use_cache=False, **apart
             )
-        return found.last_hidden_state[:, :targets].flatten(0, 1)
+        return output.last_hidden_state[:, :targets].flatten(0, 1)
 
 
 @contextmanager
@@ -174,9 +174,9 @@ def softmax_by_rows(
     """`softmax` of logits [n, vocabulary], `SOFTMAX_ROWS` at a time; the gradient overwrites the logits."""
     losses = []
     for some, theirs in zip(logits.split(SOFTMAX_ROWS), targets.split(SOFTMAX_ROWS), strict=True):
-        found, gradient = softmax(some, theirs)
+        row_losses, gradient = softmax(some, theirs)
         some.copy_(gradient)
-        losses.append(found)
+        losses.append(row_losses)
     return torch.cat(losses), logits
 
 
@@ -210,18 +210,18 @@ class LinearCrossEntropy(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         ctx.dtype, ctx.shared, weight = weight.dtype, shared, weight.to(hidden.dtype)
         kind, short = hidden.device.type, weight.dtype != torch.float32
-        at_once = LOGIT_ROWS[kind]
+        piece_rows = LOGIT_ROWS[kind]
         if short and kind == "cpu":
-            at_once, softmax = SHORT_LOGIT_ROWS, partial(softmax_by_rows, softmax)
-        single = short and len(hidden) <= at_once  # one product is the weights' gradient
+            piece_rows, softmax = SHORT_LOGIT_ROWS, partial(softmax_by_rows, softmax)
+        single = short and len(hidden) <= piece_rows  # one product is the weights' gradient
         loss = torch.zeros((), device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
         summed = wanted[1] and not single
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if summed else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
-        buffer = hidden.new_empty(min(at_once, len(hidden)), len(weight))
-        for start in range(0, len(hidden), at_once):
-            piece = slice(start, start + at_once)
+        buffer = hidden.new_empty(min(piece_rows, len(hidden)), len(weight))
+        for start in range(0, len(hidden), piece_rows):
+            piece = slice(start, start + piece_rows)
             rows, its_weights = hidden[piece], target_weights[piece]
             logits = torch.mm(rows, weight.T, out=buffer[: len(rows)])
             if bias is not None:
@@ -255,12 +255,14 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, loss_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scale what the forward pass computed; can be called once."""
         gradients, ctx.gradients = ctx.gradients, None
-        of_hidden, of_weight, of_bias = (None if g is None else g.mul_(loss_gradient) for g in gradients)
-        if of_weight is not None:
-            of_weight = of_weight.to(ctx.dtype)
+        hidden_gradient, weight_gradient, bias_gradient = (
+            None if g is None else g.mul_(loss_gradient) for g in gradients
+        )
+        if weight_gradient is not None:
+            weight_gradient = weight_gradient.to(ctx.dtype)
             if ctx.shared is not None:
-                ctx.shared[:] = [of_weight]
-        return of_hidden, of_weight, of_bias, *[None] * 4
+                ctx.shared[:] = [weight_gradient]
+        return hidden_gradient, weight_gradient, bias_gradient, *[None] * 4
 
 
 def add_up_tied_gradients(loss_model: LossModel) -> None:

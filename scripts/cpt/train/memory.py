@@ -40,7 +40,7 @@ def available_bytes() -> int:
     its processes hold.
     """
     text = Path("/proc/meminfo").read_text()
-    found: list[int | None] = [int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024]
+    free_bytes: list[int | None] = [int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024]
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -51,14 +51,14 @@ def available_bytes() -> int:
         else:
             continue
         group = root / path.lstrip("/")
-        found += [_left_in(folder, *names) for folder in (group, *group.parents)]
+        free_bytes += [_left_in(folder, *names) for folder in (group, *group.parents)]
     granted = int(os.environ.get("SLURM_MEM_PER_NODE", 0))
     granted = granted or int(os.environ.get("SLURM_MEM_PER_CPU", 0)) * int(
         os.environ.get("SLURM_CPUS_ON_NODE", 1)
     )
     if granted:
-        found.append(granted * 2**20 - _resident("VmRSS") * local_processes())
-    return max(0, min(left for left in found if left is not None))
+        free_bytes.append(granted * 2**20 - _resident("VmRSS") * local_processes())
+    return max(0, min(left for left in free_bytes if left is not None))
 
 
 def local_processes() -> int:
@@ -128,10 +128,10 @@ def explained(
             place = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free on {device}"
         else:
             place = f"{available_bytes() / 1e9:.1f} GB are free"
-        asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+        amount = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
         message = (
             f"runs.{plan['run']}: out of memory on process {rank} of {world_size}: "
-            f"{asked[1] + ' more were needed, ' if asked else ''}{place}; "
+            f"{amount[1] + ' more were needed, ' if amount else ''}{place}; "
             f"{advice(settings, plan['global_batch'], world_size)}"
         )
         if rank != 0:  # the others' errors stay in the log, but this may be the only process that ran out
@@ -159,8 +159,8 @@ def find_micro_batch(
     sizes = micro_batches(share)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         fitting = _fitting_on_gpu if device.type == "cuda" else _fitting_on_cpu
-        found = fitting(trial, sizes, later_bytes, device)
-    least = torch.tensor(found or 0, device=device)
+        micro_batch = fitting(trial, sizes, later_bytes, device)
+    least = torch.tensor(micro_batch or 0, device=device)
     if dist.is_initialized():
         dist.all_reduce(least, op=dist.ReduceOp.MIN)
     return next((size for size in sizes if size <= least.item()), None)
@@ -224,22 +224,22 @@ def found_micro_batch(
     """
     path = work / "micro_batch.json"
     key = {"plan": settings_digest(plan), "processes": world_size, "device": device.type}
-    kept = read_json(path) if path.exists() else {}
+    record = read_json(path) if path.exists() else {}
     if world_size > 1:
-        shared = [kept]
+        shared = [record]
         dist.broadcast_object_list(shared, src=0)
-        kept = shared[0]
-    if kept.get("for") == key:
-        return kept["micro_batch"]
+        record = shared[0]
+    if record.get("for") == key:
+        return record["micro_batch"]
     share = -(-plan["global_batch"] // world_size)
-    found = find_micro_batch(trial, share, later_bytes, device)
-    if found is None:
+    micro_batch = find_micro_batch(trial, share, later_bytes, device)
+    if micro_batch is None:
         one = plan["learning"] | plan["execution"] | {"micro_batch": 1}
         raise UserError(
             f"runs.{plan['run']}: not even one sequence fits into memory; "
             f"{advice(one, plan['global_batch'], world_size)}"
         )
     if os.environ.get("RANK", "0") == "0":
-        logging.info("micro-batch found: %d of at most %d sequences per process", found, share)
-        write_json(path, {"for": key, "micro_batch": found})
-    return found
+        logging.info("micro-batch found: %d of at most %d sequences per process", micro_batch, share)
+        write_json(path, {"for": key, "micro_batch": micro_batch})
+    return micro_batch

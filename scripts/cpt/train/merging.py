@@ -111,12 +111,12 @@ def merged_model(run: str, models: dict[str, Path], coefficients: dict[str, floa
     with atomic(output) as folder:
         folder.mkdir()
         for file in _files(models[first]):
-            with open(folder / file.name, "wb") as written:
-                written.write(file.header)
+            with open(folder / file.name, "wb") as stream:
+                stream.write(file.header)
                 for key in file.tensors:
                     summands = {name: stored[name][key] for name in models}
                     for block in _summed(run, key, summands, coefficients):
-                        written.write(block.view(torch.uint8).numpy())
+                        stream.write(block.view(torch.uint8).numpy())
         for name in weights(models[first]):
             if name.suffix == ".json":
                 shutil.copyfile(models[first] / name, folder / name)

@@ -41,12 +41,12 @@ def empty_moments(like: torch.Tensor, form: str) -> State:
     """Moments that are zero, of a parameter or shard, in a form of `train.moments`."""
     if form == "float32" or like.ndim < 2:
         return {key: torch.zeros_like(like, dtype=torch.float32) for key in MOMENTS}
-    found = {
+    moments = {
         key: torch.zeros_like(like, dtype=dtype) for key, dtype in zip(MOMENTS, DTYPES[form], strict=True)
     }
     if form == "8bit":
-        found |= {key + SCALES: torch.zeros_like(like[..., :1], dtype=torch.float32) for key in MOMENTS}
-    return found
+        moments |= {key + SCALES: torch.zeros_like(like[..., :1], dtype=torch.float32) for key in MOMENTS}
+    return moments
 
 
 def adamw_state(updates: int, like: torch.Tensor, form: str = "float32") -> State:
@@ -97,7 +97,7 @@ def pack(
 
 def converted(moments: State, form: str) -> State:
     """A model's moments, by `exp_avg.NAME` and so on, in another form; rounded to the nearest."""
-    found: State = {}
+    tensors: State = {}
     for name in [name.partition(".")[2] for name in moments if name.startswith(f"{MOMENTS[0]}.")]:
         whole = {
             key: unpacked(moments[f"{key}.{name}"], moments.get(f"{key}{SCALES}.{name}")) for key in MOMENTS
@@ -106,8 +106,8 @@ def converted(moments: State, form: str) -> State:
         for key, values in whole.items():
             half = 1 << DROPPED.get(form, 1) - 1
             pack(values, half, state[key], state.get(key + SCALES))
-        found |= {f"{key}.{name}": tensor for key, tensor in state.items()}
-    return found
+        tensors |= {f"{key}.{name}": tensor for key, tensor in state.items()}
+    return tensors
 
 
 def random_bits(key: int, first: int, like: torch.Tensor) -> torch.Tensor:
@@ -217,6 +217,6 @@ def _pieces(tensors: State, columns: int) -> Iterator[tuple[int, State]]:
     rows = {
         name: tensor.view(-1, 1 if name.endswith(SCALES) else columns) for name, tensor in tensors.items()
     }
-    at_once = max(1, PIECE[tensors["weights"].device.type] // columns)
-    for begin in range(0, len(rows["weights"]), at_once):
-        yield begin * columns, {name: tensor[begin : begin + at_once] for name, tensor in rows.items()}
+    piece_rows = max(1, PIECE[tensors["weights"].device.type] // columns)
+    for begin in range(0, len(rows["weights"]), piece_rows):
+        yield begin * columns, {name: tensor[begin : begin + piece_rows] for name, tensor in rows.items()}

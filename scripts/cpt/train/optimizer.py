@@ -80,7 +80,7 @@ def bytes_by_device(tensors: Iterable[torch.Tensor]) -> BytesByDevice:
     for tensor in tensors:
         storage = tensor.untyped_storage()
         storages[tensor.device.type, storage.data_ptr()] = storage.nbytes()
-    found: BytesByDevice = {}
+    totals: BytesByDevice = {}
     for (device, _), size in storages.items():
-        found[device] = found.get(device, 0) + size
-    return found
+        totals[device] = totals.get(device, 0) + size
+    return totals

@@ -60,8 +60,8 @@ class ExperimentPlan:
     def micro_batch(self, run: str) -> int:
         """Sequences per process and pass; with `auto`, the most that may be chosen."""
         share = math.ceil(self.global_batch(run) / self.config.runs[run].processes)
-        given = self.train[run].micro_batch
-        return share if given == "auto" else min(given, share)
+        setting = self.train[run].micro_batch
+        return share if setting == "auto" else min(setting, share)
 
     def hours(self, run: str, speed: costs.Speed | None = None) -> float | None:
         """Device-hours of a run, at the speed that its settings are most like, or at another one."""
@@ -76,7 +76,7 @@ class ExperimentPlan:
         """Bytes of one process by part, `gpu` (all but what is offloaded) and `cpu` (offloaded)."""
         train, settings = self.train[run], self.config.runs[run]
         moments = "float32" if engine == "deepspeed" else train.moments
-        held = costs.state_bytes(
+        state = costs.state_bytes(
             self.shape, engine, zero_stage, offload, settings.processes, train.precision, moments
         )
         step = costs.step_bytes(
@@ -87,8 +87,8 @@ class ExperimentPlan:
             train.precision,
             bool(settings.gpus),
         )
-        total = held["gpu"] + sum(step.values())
-        return {"state": held["gpu"], **step, "gpu": total, "cpu": held["cpu"]}
+        total = state["gpu"] + sum(step.values())
+        return {"state": state["gpu"], **step, "gpu": total, "cpu": state["cpu"]}
 
     def recommended(self, run: str, gigabytes: float) -> Setting | None:
         """The fastest setting for a run that fits on GPUs of this size, with the same sequences per step."""
@@ -114,20 +114,20 @@ class ExperimentPlan:
 
     def needs(self) -> dict[str, tuple[float, str]]:
         """For each corpus that is trained on, the most tokens of it that a run goes through, and that run."""
-        found: dict[str, tuple[float, str]] = {}
+        needs: dict[str, tuple[float, str]] = {}
         for run in self.config.trained_runs:
             for mixture, tokens in self.config.reach_of(run).items():
                 for corpus, share in self.config.mixtures[mixture].items():
                     need = float(tokens * Fraction(str(share)))
-                    if need > found.get(corpus, (0.0, ""))[0]:
-                        found[corpus] = (need, run)
-        return found
+                    if need > needs.get(corpus, (0.0, ""))[0]:
+                        needs[corpus] = (need, run)
+        return needs
 
     def disk(self) -> dict[str, float | None]:
         """Bytes by kind of file; None where it isn't known."""
         config, shape = self.config, self.shape
         tokens = [self.estimate(corpus) for corpus in config.used_corpora]
-        known = sum(found for found in tokens if found)
+        corpus_tokens = sum(estimate for estimate in tokens if estimate)
         downloaded = [
             self.estimate(corpus) or 0.0
             for corpus in config.used_corpora
@@ -139,75 +139,75 @@ class ExperimentPlan:
             for mixture in {name for run in config.trained_runs for name in config.mixtures_of(run)}
         )
         models = sizes.MODEL_BYTES_PER_PARAMETER * (len(config.merged_runs) + 1)
-        at_work = 0  # of the largest run, without its model
+        checkpoints = 0  # of the largest run, without its model
         for run, train in self.train.items():
             states = sizes.kept_states(config.runs[run].tokens, config.runs[run].keep_every)
             model = sizes.model_bytes_per_parameter(train.moments, states)
             most = sizes.training_bytes_per_parameter(train.moments, train.keep_checkpoints, states)
-            models, at_work = models + model, max(at_work, most - model)
+            models, checkpoints = models + model, max(checkpoints, most - model)
         return {
             "downloads": sum(downloaded) * sizes.PARQUET_BYTES_PER_TOKEN,
-            "kept text": known * sizes.PARQUET_BYTES_PER_TOKEN,
-            "token ids": (known + packed) * size,
-            "checkpoints, per run under way": float(at_work * shape.parameters) if shape else None,
+            "kept text": corpus_tokens * sizes.PARQUET_BYTES_PER_TOKEN,
+            "token ids": (corpus_tokens + packed) * size,
+            "checkpoints, per run under way": float(checkpoints * shape.parameters) if shape else None,
             "models": float(models * shape.parameters) if shape else None,
         }
 
     # --------------------------------------------------------------------------------------- warnings
     def warnings(self) -> list[str]:
         """What looks wrong, each with the key to change."""
-        found = []
+        messages = []
         for corpus, (need, run) in self.needs().items():
             estimate, epochs = self.estimate(corpus), self.config.packing.maximum_epochs
             if estimate is not None and need > estimate * epochs:
-                found.append(
+                messages.append(
                     f"runs.{run}.tokens: it takes {count(need)} tokens of {corpus}, which is expected to "
                     f"have {count(estimate)}{f' in each of {epochs} epochs' if epochs > 1 else ''}; lower "
                     f"the budget, give the corpus more text (corpora.{corpus}.shards or files), or raise "
                     "packing.maximum_epochs"
                 )
         if self.shape and (problem := sizes.over_context(self.length, self.shape.max_position_embeddings)):
-            found.append(problem)
+            messages.append(problem)
         scored = self.config.evaluate.add_bos_token
         if self.adds_bos is not None and self.adds_bos != scored:
-            found.append(
+            messages.append(
                 f"evaluate.add_bos_token: {str(scored).lower()}, but documents are trained on "
                 f"{'with' if self.adds_bos else 'without'} BOS before them (packing.add_bos); scores are "
                 "comparable with published ones only if those were measured so"
             )
-        found += access_warnings(self.config) + rate_warnings(self.train)
+        messages += access_warnings(self.config) + rate_warnings(self.train)
         if self.gpus is not None:
-            found += gpu_warnings(self.config, self.gpus, self.cluster)
+            messages += gpu_warnings(self.config, self.gpus, self.cluster)
         for run in self.config.trained_runs:
-            found += self._warnings_of(run)
-        return found + self._unlike_batches()
+            messages += self._warnings_of(run)
+        return messages + self._unlike_batches()
 
     def _warnings_of(self, run: str) -> list[str]:
-        found, steps, batch = [], self.steps(run), self.global_batch(run)
+        messages, steps, batch = [], self.steps(run), self.global_batch(run)
         train, settings = self.train[run], self.config.runs[run]
         planned = phases(train, steps)
         if settings.tokens // self.length < batch:
-            found.append(
+            messages.append(
                 f"runs.{run}.tokens: {count(settings.tokens)} don't fill one global batch of {batch} "
                 f"sequences ({count(batch * self.length)} tokens); raise tokens or lower train.global_batch"
             )
         elif steps < FEW_STEPS:
-            found.append(
+            messages.append(
                 f"runs.{run}: {steps} steps are few for a learning-rate schedule; lower train.global_batch "
                 f"({batch} sequences) or raise tokens"
             )
         if planned["warmup_steps"] and planned["warmup_steps"] * 2 > steps:
-            found.append(
+            messages.append(
                 f"runs.{run}.train.warmup: {planned['warmup_steps']} of {steps} steps are warmup; lower it"
             )
         if batch % settings.processes:
-            found.append(
+            messages.append(
                 f"runs.{run}: {batch} sequences per step can't be dealt out evenly over {settings.processes} "
                 "processes, so some wait; set train.global_batch to a multiple"
             )
         if self.shape is not None and settings.gpus:
-            found += self._warnings_of_memory(run)
-        return found
+            messages += self._warnings_of_memory(run)
+        return messages
 
     def _warnings_of_memory(self, run: str) -> list[str]:
         total = self.memory(run, *self._own_engine(run))["gpu"]
@@ -285,14 +285,14 @@ class ExperimentPlan:
         columns = ["run", "tokens", "tokens per parameter", "sequences (tokens) per step", "steps", "warmup"]
         columns += ["processes", "device-hours", "hours"]
         summed = ", ".join(f"{hours:.3g} {device}-hours" for device, hours in total.items() if hours)
-        found = [*table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
+        lines = [*table(columns, rows), *([f"Together about {summed}.", ""] if summed else [])]
         if self.shape and (proxies := self.config.proxies):
             tokens = sum(proxy.tokens for proxy in proxies.values())
             hours = self.hours(self.config.like) * tokens / self.config.runs[self.config.like].tokens
-            found += [f"{len(proxies)} proxies: {count(tokens)} tokens, about {hours:.3g} device-hours.", ""]
+            lines += [f"{len(proxies)} proxies: {count(tokens)} tokens, about {hours:.3g} device-hours.", ""]
         if self.shape and (scoring := scoring_hours(self.config, self.shape)):
-            found += [f"Scoring all runs: about {scoring:.3g} core-hours on CPUs, on top of these.", ""]
-        return found
+            lines += [f"Scoring all runs: about {scoring:.3g} core-hours on CPUs, on top of these.", ""]
+        return lines
 
     def _corpora(self) -> list[str]:
         needs = self.needs()
@@ -317,13 +317,13 @@ class ExperimentPlan:
         if self.shape is None:
             return []
         lines = ["## Memory of a process, and device-hours, by engine", ""]
-        seen: dict[Any, list[str]] = {}
+        groups: dict[Any, list[str]] = {}
         for run in self.config.trained_runs:
             train, settings = self.train[run], self.config.runs[run]
             key = (settings.gpus, settings.cpus, self.micro_batch(run), self._own_engine(run)[:2])
             key += (str(train.offload), train.gradient_checkpointing, train.precision)
-            seen.setdefault(key, []).append(run)
-        for runs in seen.values():
+            groups.setdefault(key, []).append(run)
+        for runs in groups.values():
             run, settings = runs[0], self.config.runs[runs[0]]
             own, rows = self._own_engine(run), []
             engines = [(engine, stage, sorted(offload)) for engine, stage, offload in costs.ENGINES]
@@ -373,12 +373,12 @@ class ExperimentPlan:
             rows = []
             for gigabytes in GPU_GIGABYTES:
                 row = [f"{gigabytes} GB"]
-                if found := self.recommended(runs[0], gigabytes):
-                    speed = costs.speed_of(found.offload, gpu=True)
+                if setting := self.recommended(runs[0], gigabytes):
+                    speed = costs.speed_of(setting.offload, gpu=True)
                     tokens = (self.config.runs[run].tokens for run in runs)
-                    hours = [speed.hours(t, self.shape, self.length, found.checkpointing) for t in tokens]
-                    row += [f"`{found.keys(batch)}`", str(math.ceil(batch / gpus / found.micro_batch))]
-                    row += [in_gigabytes(found.gpu_bytes), in_gigabytes(found.cpu_bytes)]
+                    hours = [speed.hours(t, self.shape, self.length, setting.checkpointing) for t in tokens]
+                    row += [f"`{setting.keys(batch)}`", str(math.ceil(batch / gpus / setting.micro_batch))]
+                    row += [in_gigabytes(setting.gpu_bytes), in_gigabytes(setting.cpu_bytes)]
                     row.append(" / ".join(f"{each:.3g}" for each in hours))
                 else:
                     row += ["nothing fits: more GPUs, or a lower packing.sequence_length", *[""] * 4]
@@ -388,10 +388,12 @@ class ExperimentPlan:
         return lines
 
     def _disk(self) -> list[str]:
-        found = self.disk()
-        rows = [[kind, "unknown" if size is None else in_gigabytes(size)] for kind, size in found.items()]
+        bytes_by_kind = self.disk()
+        rows = [
+            [kind, "unknown" if size is None else in_gigabytes(size)] for kind, size in bytes_by_kind.items()
+        ]
         rows.append(
-            ["together, one run under way", in_gigabytes(sum(size or 0.0 for size in found.values()))]
+            ["together, one run under way", in_gigabytes(sum(size or 0.0 for size in bytes_by_kind.values()))]
         )
         unknown = [name for name in self.config.used_corpora if self.estimate(name) is None]
         note = [f"Without {', '.join(unknown)}, whose size isn't known.", ""] if unknown else []

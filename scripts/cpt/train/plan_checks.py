@@ -71,10 +71,10 @@ def access_warnings(config: Config) -> list[str]:
 def scoring_hours(config: Config, shape: Shape) -> float:
     """Core-hours of scoring all runs on the paper's test sets on CPUs, by those of a model of 135M
     parameters; a GPU takes a small part of it."""
-    done = sum(
-        min(COUNTS[name], asked) if (asked := task.items or config.evaluate.items) else COUNTS[name]
+    items = sum(
+        min(COUNTS[name], limit) if (limit := task.items or config.evaluate.items) else COUNTS[name]
         for task in config.evaluate.tasks.values()
         if (name := (task.task or "").removesuffix("_continuation")) in COUNTS
     )
     parameters = shape.parameters / CPU.shape.parameters
-    return len(config.runs) * ALL_ITEMS_HOURS * parameters * done / sum(COUNTS.values())
+    return len(config.runs) * ALL_ITEMS_HOURS * parameters * items / sum(COUNTS.values())

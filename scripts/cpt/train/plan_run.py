@@ -42,11 +42,11 @@ def phases(train: Train, steps: int) -> dict[str, int]:
     Returns:
         warmup_steps, cooldown_steps and decay_steps, each rounded up, together never more than `steps`.
     """
-    found, left = {}, steps
+    counts, left = {}, steps
     for phase in ("warmup", "cooldown", "decay"):
-        found[f"{phase}_steps"] = min(left, math.ceil(exact(getattr(train, phase)) * steps))
-        left -= found[f"{phase}_steps"]
-    return found
+        counts[f"{phase}_steps"] = min(left, math.ceil(exact(getattr(train, phase)) * steps))
+        left -= counts[f"{phase}_steps"]
+    return counts
 
 
 def make_plan(

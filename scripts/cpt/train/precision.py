@@ -37,10 +37,10 @@ def chosen_precision(
         return asked
     if device.type == "cuda":
         return precision_on_gpu(asked)
-    found = [_measured(plan, asked, model, work) if rank == 0 else None]
+    answers = [_measured(plan, asked, model, work) if rank == 0 else None]
     if dist.is_initialized():
-        dist.broadcast_object_list(found, src=0)
-    return found[0]
+        dist.broadcast_object_list(answers, src=0)
+    return answers[0]
 
 
 def precision_on_gpu(asked: str) -> str:
@@ -54,16 +54,16 @@ def precision_on_gpu(asked: str) -> str:
 def _measured(plan: dict[str, Any], asked: str, model: nn.Module, work: Path) -> str:
     path = work / "precision.json"
     key = {"learning": settings_digest(plan["learning"]), "processor": processor()}
-    kept = read_json(path) if path.exists() else {}
-    if kept.get("for") != key:
+    record = read_json(path) if path.exists() else {}
+    if record.get("for") != key:
         gain = bfloat16_gain(model)
-        kept = {"for": key, "gain": round(gain, 2), "precision": "bf16" if gain >= WORTH else "float32"}
-        write_json(path, kept)
-    level = logging.WARNING if asked == "bf16" and kept["precision"] == "float32" else logging.INFO
+        record = {"for": key, "gain": round(gain, 2), "precision": "bf16" if gain >= WORTH else "float32"}
+        write_json(path, record)
+    level = logging.WARNING if asked == "bf16" and record["precision"] == "float32" else logging.INFO
     logging.log(
         level,
         "precision: %s (asked for: %s); bfloat16 makes this CPU's products %.2f times as fast as float32, "
         "and %.1f times is the least to use it (docs/training-memory.md)",
-        *(kept["precision"], asked, kept["gain"], WORTH),
+        *(record["precision"], asked, record["gain"], WORTH),
     )
-    return kept["precision"]
+    return record["precision"]

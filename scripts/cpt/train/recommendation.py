@@ -66,10 +66,10 @@ def recommended(
     Returns None if not even one sequence fits.
     """
     for engine, stage, offload, checkpointing, moments in IN_ORDER:
-        held = state_bytes(shape, engine, stage, offload, processes, precision, moments)
+        state = state_bytes(shape, engine, stage, offload, processes, precision, moments)
         for size in micro_batches(share):
             step = step_bytes(shape, size, sequence_length, checkpointing, precision, gpu=True)
-            total = held["gpu"] + sum(step.values())
+            total = state["gpu"] + sum(step.values())
             if total <= FILLED * memory:
-                return Setting(engine, stage, offload, checkpointing, moments, size, total, held["cpu"])
+                return Setting(engine, stage, offload, checkpointing, moments, size, total, state["cpu"])
     return None

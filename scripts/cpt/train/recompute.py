@@ -24,5 +24,5 @@ KEPT = [
 
 def checkpointing(kind: Literal[True, "selective"]) -> dict[str, Any]:
     """Arguments of torch.utils.checkpoint for each layer: True keeps its input alone."""
-    chosen = {"context_fn": partial(create_selective_checkpoint_contexts, KEPT)}
-    return {"use_reentrant": False} | (chosen if kind == "selective" else {})
+    options = {"context_fn": partial(create_selective_checkpoint_contexts, KEPT)}
+    return {"use_reentrant": False} | (options if kind == "selective" else {})

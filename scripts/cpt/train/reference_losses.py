@@ -150,8 +150,8 @@ class ReferenceLosses:
         ids, positions, weights, document_starts = on_device(batch, self.device)
         head = model.head_loss
         hidden = model.hidden(ids, positions, document_starts)
-        found = target_losses(hidden, head.weight, head.bias, ids[:, 1:].flatten())
-        losses = found.view_as(weights).masked_fill(weights == 0, 0.0).cpu().numpy().astype(DTYPE)
+        flat_losses = target_losses(hidden, head.weight, head.bias, ids[:, 1:].flatten())
+        losses = flat_losses.view_as(weights).masked_fill(weights == 0, 0.0).cpu().numpy().astype(DTYPE)
         if not np.isfinite(losses).all():
             raise UserError(
                 f"{self.model_folder}: the reference's loss isn't a finite number on rows {rows.start} to "
@@ -164,10 +164,10 @@ class ReferenceLosses:
 def require_tokenizer(model_folder: Path, ledger: dict[str, Any], sequences: Path) -> None:
     """Raise UserError unless the model has the tokenizer that made the tokens of a packed mixture."""
     path = model_folder / "tokenizer.json"
-    found = sha256_of(path) if path.is_file() else "no such file"
-    if found != ledger["tokenizer_sha256"]:
+    digest = sha256_of(path) if path.is_file() else "no such file"
+    if digest != ledger["tokenizer_sha256"]:
         raise UserError(
-            f"{path}: not the tokenizer that {sequences} was made with (SHA-256 {found[:16]} instead of "
+            f"{path}: not the tokenizer that {sequences} was made with (SHA-256 {digest[:16]} instead of "
             f"{ledger['tokenizer_sha256'][:16]}); name a run in train.selection.reference, or a model with "
             "the base model's tokenizer"
         )

@@ -25,18 +25,18 @@ def chosen_softmax(settings: dict[str, Any], device: torch.device) -> Softmax:
 
     Raises UserError if Liger Kernel's is asked for and isn't possible.
     """
-    wanted = settings["loss_kernel"]
-    if wanted == "liger" and device.type != "cuda":
+    kernel = settings["loss_kernel"]
+    if kernel == "liger" and device.type != "cuda":
         raise UserError("train.loss_kernel: liger needs a GPU; set auto, which takes PyTorch's without one")
-    if wanted != "pytorch" and device.type == "cuda":
-        found = installed_liger()
-        if found == LIGER_VERSION:
-            logging.info("cross-entropy by liger-kernel %s", found)
+    if kernel != "pytorch" and device.type == "cuda":
+        liger_version = installed_liger()
+        if liger_version == LIGER_VERSION:
+            logging.info("cross-entropy by liger-kernel %s", liger_version)
             return liger_softmax
-        if wanted == "liger":
+        if kernel == "liger":
             raise UserError(
                 f"train.loss_kernel: liger needs liger-kernel {LIGER_VERSION}, and "
-                f"{'version ' + found if found else 'none'} is installed; "
+                f"{'version ' + liger_version if liger_version else 'none'} is installed; "
                 "pip install --no-deps --requirement envs/gpu.txt, or set auto"
             )
     # Dynamic, so that the last pieces of micro-batches of all sizes share a compilation.
@@ -53,7 +53,7 @@ def installed_liger() -> str | None:
 
 def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """By PyTorch's operations; on a CPU the gradient overwrites float32 logits."""
-    given = logits
+    original = logits
     logits = logits.float()
     logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)
     # In place, the CPU's softmax reads and writes a row while it is in the cache.
@@ -61,15 +61,15 @@ def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     # The largest probability is 1 / sum(exp(logits - largest)).
     losses = largest - probabilities.amax(1).log() - logits_of_targets
     gradient = probabilities.scatter_add_(1, targets, -torch.ones_like(largest)[:, None])
-    return losses, gradient.to(given.dtype)
+    return losses, gradient.to(original.dtype)
 
 
 def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """To be compiled: it reads the logits twice and writes the gradient alone, as Liger Kernel's does."""
     values = logits.float()
     normalizers = values.logsumexp(1, keepdim=True)
-    of_targets = torch.arange(values.shape[1], device=values.device) == targets
-    gradient = (values - normalizers).exp() - of_targets.float()
+    target_mask = torch.arange(values.shape[1], device=values.device) == targets
+    gradient = (values - normalizers).exp() - target_mask.float()
     return (normalizers - values.gather(1, targets)).squeeze(1), gradient.to(logits.dtype)
 
 

@@ -66,11 +66,11 @@ class HeldOutLosses:
         length = min(plan["sequence_length"], model.config.max_position_embeddings)
         self.windows = {
             name: sorted(
-                zip(found.windows(length), found.counted(length), found.owners(length), strict=True),
+                zip(held_out.windows(length), held_out.counted(length), held_out.owners(length), strict=True),
                 key=lambda part: len(part[0]),
                 reverse=True,
             )
-            for name, found in self.corpora.items()
+            for name, held_out in self.corpora.items()
         }
         self.files = (
             [
@@ -94,23 +94,23 @@ class HeldOutLosses:
             return
         since = time.monotonic()
         self.model.eval()
-        for name, found in self.corpora.items():
+        for name, held_out in self.corpora.items():
             with torch.compiler.set_stance("force_eager"):
-                losses = self._document_losses(self.windows[name], len(found.ends))
+                losses = self._document_losses(self.windows[name], len(held_out.ends))
             if self.files:
                 self._write(name, step, tokens, losses)
         self.model.train()
         self.seconds += time.monotonic() - since
 
     def _write(self, corpus: str, step: int, tokens: int, losses: np.ndarray) -> None:
-        found, total = self.corpora[corpus], math.fsum(losses)
+        held_out, total = self.corpora[corpus], math.fsum(losses)
         along, by_document = self.files
         along.write(
             step=step,
             tokens=tokens,
             corpus=corpus,
-            loss=total / int(found.predicted.sum()),
-            bits_per_byte=total / (math.log(2) * int(found.bytes.sum())),
+            loss=total / int(held_out.predicted.sum()),
+            bits_per_byte=total / (math.log(2) * int(held_out.bytes.sum())),
         )
         for document, nats in enumerate(losses.tolist()):
             by_document.write(step=step, corpus=corpus, document=document, nats=nats)
@@ -142,8 +142,8 @@ class HeldOutLosses:
                 window, which = windows[row][0][:width], windows[row][1][: width - 1]
                 ids[place, : len(window)] = window
                 counted[place, : len(which)] = weight * which
-            found = self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
-            losses.index_add_(0, torch.from_numpy(rows).to(self.device), found)
+            window_losses = self.engine.loss(*on_device(Batch(ids, None, counted), self.device)).double()
+            losses.index_add_(0, torch.from_numpy(rows).to(self.device), window_losses)
         if self.world_size > 1:
             dist.all_reduce(losses)
         return losses.cpu().numpy()
