@@ -106,16 +106,11 @@ def test_joined_products_are_those_of_the_layers(documents):
         assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
-def test_layers_with_another_activation_keep_their_feed_forward_part():
-    model = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, hidden_act="gelu"))
-    join_products(model)
-    kinds = [type(module) for module in model.modules()]
-    assert JoinedAttention in kinds and JoinedLayer not in kinds
-
-
-def test_layers_with_biases_stay_as_they_are():
-    config = LlamaConfig(**SIZES, num_attention_heads=6, attention_bias=True, mlp_bias=True)
-    model = LlamaForCausalLM(config)
+@pytest.mark.parametrize(
+    "changes", [{"hidden_act": "gelu"}, {"attention_bias": True, "mlp_bias": True}, {"mlp_bias": True}]
+)
+def test_layers_with_biases_or_another_gate_stay_as_they_are(changes):
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=6, **changes))
     kinds = [type(module) for module in model.modules()]
     join_products(model)
     assert [type(module) for module in model.modules()] == kinds

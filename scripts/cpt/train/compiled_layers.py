@@ -1,8 +1,8 @@
-"""Layers that torch.compile fuses; Llama's get a forward pass that moves less memory.
+"""Layers that torch.compile fuses; Llama's get a forward pass that moves and keeps less memory.
 
 Queries, keys and values come from one product: the input is read once instead of three times, and its
 gradient is one product instead of a sum. The weights stay where they are, so that state dicts don't change;
-they are put side by side in each forward pass.
+they are put side by side in each forward pass. Norms become part of the products after them.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
@@ -59,25 +59,26 @@ def keep_residual_in_bfloat16(model: nn.Module) -> None:
 
 
 def join_products(model: nn.Module) -> None:
-    """Give a Llama's layers the forward pass of this module; others, and those with biases, stay."""
-    for module in model.modules():
-        if type(module) is LlamaDecoderLayer and _is_gated_by_silu(module):
-            module.__class__ = JoinedLayer
-        elif type(module) is LlamaAttention and module.q_proj.bias is None:
-            module.__class__ = JoinedAttention
-        elif type(module) is LlamaRotaryEmbedding and not module.config.attention_bias:
-            # Sines and cosines get the precision of its first argument.
-            module.register_forward_pre_hook(
-                lambda module, given: (given[0].new_empty(0, dtype=torch.float32),)
-            )
+    """Give a Llama's layers the forward pass of this module; those with biases or another gate stay."""
+    layers = [m for m in model.modules() if type(m) is LlamaDecoderLayer and _is_joinable(m)]
+    for layer in layers:
+        layer.__class__, layer.self_attn.__class__ = JoinedLayer, JoinedAttention
+    for angles in [m for m in model.modules() if layers and type(m) is LlamaRotaryEmbedding]:
+        # Sines and cosines get the precision of its first argument.
+        angles.register_forward_pre_hook(lambda module, given: (given[0].new_empty(0, dtype=torch.float32),))
 
 
-def _is_gated_by_silu(layer: LlamaDecoderLayer) -> bool:
-    return layer.mlp.gate_proj.bias is None and layer.mlp.config.hidden_act == "silu"
+def _is_joinable(layer: LlamaDecoderLayer) -> bool:
+    biases = layer.self_attn.q_proj.bias, layer.mlp.gate_proj.bias
+    return biases == (None, None) and layer.mlp.config.hidden_act == "silu"
 
 
 class JoinedLayer(LlamaDecoderLayer):
-    """LlamaDecoderLayer.forward without a cache, with a feed-forward part of ours (GatedFeedForward)."""
+    """LlamaDecoderLayer.forward without a cache, its norms part of the products after them.
+
+    A norm is linear but for a factor per token, `scale`, so its weights are multiplied into the product's,
+    and the factor follows the product: normalised states are neither written nor kept.
+    """
 
     def forward(
         self,
@@ -86,7 +87,7 @@ class JoinedLayer(LlamaDecoderLayer):
         use_cache: bool = False,
         **arguments: Any,
     ) -> torch.Tensor:
-        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **arguments)
+        attended = self.self_attn(hidden_states, self.input_layernorm, **arguments)
         hidden_states = hidden_states + attended  # [batch, length, width]
         dtype, norm = hidden_states.dtype, self.post_attention_layernorm
         return GatedFeedForward.apply(
@@ -98,14 +99,48 @@ class JoinedLayer(LlamaDecoderLayer):
         ).view_as(hidden_states)
 
 
+def scale_of(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """What RMSNorm multiplies each row of `hidden` [n, width] by, float32 [n, 1]."""
+    return torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + epsilon)
+
+
+def through_scale(scaled_gradient: torch.Tensor, hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The gradient by `hidden` of scale x hidden, float32 [n, width] (Zhang and Sennrich 2019, equation 4).
+
+    `scaled_gradient` is the gradient by that product, already multiplied by `scale`. So the gradient of
+    `scale` is taken here, before the matrix product, where rows are narrow.
+    """
+    return scaled_gradient - hidden * (scaled_gradient * hidden).mean(-1, keepdim=True) * scale.square()
+
+
+class NormedProducts(torch.autograd.Function):
+    """RMS-normalised `hidden` times weights^T, of which the norm's weights are a part; to be compiled.
+
+    The parts of the product are returned apart, so that the kernels after it read one each.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weights: torch.Tensor, sizes: list[int], epsilon: float
+    ) -> tuple[torch.Tensor, ...]:
+        """hidden [n, width] and weights [sum of sizes, width] of one dtype; [n, size] for each size."""
+        scale = scale_of(hidden, epsilon)
+        ctx.save_for_backward(hidden, weights, scale)
+        return tuple((part * scale).to(hidden.dtype) for part in (hidden @ weights.T).split(sizes, -1))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weights, scale = ctx.saved_tensors
+        gradient = torch.cat([(part * scale).to(hidden.dtype) for part in gradients], -1)
+        hidden_gradient = through_scale((gradient @ weights).float(), hidden, scale)
+        return hidden_gradient.to(hidden.dtype), gradient.T @ hidden, None, None
+
+
 class GatedFeedForward(torch.autograd.Function):
     """hidden + down(silu(gate) x up) of RMS-normalised hidden states (Shazeer 2020), to be compiled.
 
-    The norm is linear but for a factor per token, `scale`, so its weights are part of `gate` and `up`, and
-    the factor follows the products: normalised states are neither written nor kept. The factor's gradient
-    follows from that of `hidden` through the products (Zhang and Sennrich 2019, equation 4), which is
-    narrower than the products' results. `gate` and `up` stay apart, so that one kernel reads what both
-    gradients need.
+    The norm's weights are part of those of `gate` and `up`. Forward, both are one product; their gradients
+    are two tensors, as one kernel writes these, and two would write the halves of one.
     """
 
     @staticmethod
@@ -118,39 +153,48 @@ class GatedFeedForward(torch.autograd.Function):
         epsilon: float,
     ) -> torch.Tensor:
         """hidden [n, width], weights of gate and up [inner, width], of down [width, inner]: one dtype."""
-        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + epsilon)  # [n, 1]
-        gate, up = hidden @ gate_weights.T, hidden @ up_weights.T  # [n, inner]
-        ctx.save_for_backward(hidden, gate_weights, up_weights, down_weights, scale, gate, up)
+        scale = scale_of(hidden, epsilon)
+        weights = torch.cat((gate_weights, up_weights))
+        gate_up = hidden @ weights.T  # [n, 2 inner]
+        ctx.save_for_backward(hidden, weights, down_weights, scale, gate_up)
+        gate, up = gate_up.chunk(2, -1)
         product = (silu(gate * scale) * (up * scale)).to(hidden.dtype)
         return hidden + product @ down_weights.T
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, gate_weights, up_weights, down_weights, scale, gate, up = ctx.saved_tensors
-        gate, up, of_product = gate * scale, up * scale, gradient @ down_weights  # [n, inner]
+        hidden, weights, down_weights, scale, gate_up = ctx.saved_tensors
+        gate, up = (gate_up * scale).chunk(2, -1)
+        product_gradient = gradient @ down_weights  # [n, inner]
         share = torch.sigmoid(gate)
         product = (gate * share * up).to(hidden.dtype)
-        of_gate = (scale * of_product * up * share * (1 + gate * (1 - share))).to(hidden.dtype)
-        of_up = (scale * of_product * gate * share).to(hidden.dtype)
-        of_normed = (of_gate @ gate_weights).float() + of_up @ up_weights  # [n, width]
-        along = (of_normed * hidden).mean(-1, keepdim=True) * scale.square()
-        of_hidden = (gradient + of_normed - hidden * along).to(hidden.dtype)
-        return of_hidden, of_gate.T @ hidden, of_up.T @ hidden, gradient.T @ product, None
+        gate_gradient = (scale * product_gradient * up * share * (1 + gate * (1 - share))).to(hidden.dtype)
+        up_gradient = (scale * product_gradient * gate * share).to(hidden.dtype)
+        gate_weights, up_weights = weights.chunk(2)
+        scaled_gradient = (gate_gradient @ gate_weights).float() + up_gradient @ up_weights  # [n, width]
+        hidden_gradient = (gradient + through_scale(scaled_gradient, hidden, scale)).to(hidden.dtype)
+        return hidden_gradient, gate_gradient.T @ hidden, up_gradient.T @ hidden, gradient.T @ product, None
 
 
 class JoinedAttention(LlamaAttention):
-    """LlamaAttention.forward without a cache."""
+    """LlamaAttention.forward without a cache, of states that `norm` hasn't normalised yet."""
 
     def forward(
         self,
         hidden_states: torch.Tensor,
+        norm: nn.Module,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         attention_mask: torch.Tensor | None = None,
         **arguments: Any,
-    ) -> tuple[torch.Tensor, None]:
+    ) -> torch.Tensor:
         parts = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
-        heads = linear(hidden_states, torch.cat(parts)).unflatten(-1, (-1, self.head_dim))
-        queries, keys, values = heads.split([len(part) // self.head_dim for part in parts], dim=2)
+        weights = (torch.cat(parts) * norm.weight).to(hidden_states.dtype)
+        queries, keys, values = (
+            part.view(*hidden_states.shape[:2], -1, self.head_dim)
+            for part in NormedProducts.apply(
+                hidden_states.flatten(0, 1), weights, [len(part) for part in parts], norm.variance_epsilon
+            )
+        )
         queries, keys = (rotate(part, *position_embeddings) for part in (queries, keys))
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
@@ -162,7 +206,7 @@ class JoinedAttention(LlamaAttention):
             scaling=self.scaling,
             **arguments,
         )
-        return self.o_proj(attended.flatten(-2)), None
+        return self.o_proj(attended.flatten(-2))
 
 
 def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
