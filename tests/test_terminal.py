@@ -122,12 +122,11 @@ from cpt.terminal import show_mistakes_plainly
 
 show_mistakes_plainly(logger)
 include: "rules.smk"
+{where}
 """)
     (tmp_path / "rules.smk").write_text(f"""
 def check(wildcards=None):
     raise {kind}("config:\\n  runs: two of one name | rename one")
-
-{where}
 """)
     lines = snakemake("-n")
     assert any("rules.smk" in line or "Traceback" in line for line in lines) is place
