@@ -219,14 +219,14 @@ def evaluation(
     ours = Scorer(copy.deepcopy(loaded), tokenizer, batch_tokens, False)
     shared = {"pretrained": loaded, "tokenizer": tokenizer, "add_bos_token": False}
     theirs = {size: HFLM(batch_size=size, **shared) for size in batch_sizes}
-    questions = {
+    workloads = {
         name: question(name, items, theirs)
         for name, items in asked_questions(benchmarks, items_per_task, seed)
     }
     seconds: dict[tuple[str, str], list[float]] = {}
-    differences = {("lm-eval", name): one.spread for name, one in questions.items()}
+    differences = {("lm-eval", name): one.spread for name, one in workloads.items()}
     for repeat in range(1, repeats + 1):
-        for name, (requests, items, fastest, _) in questions.items():
+        for name, (requests, items, fastest, _) in workloads.items():
             values = {}
             for system_name, system in (("ours", ours), ("lm-eval", fastest)):
                 duration, values[system_name] = timed(system, requests)
@@ -237,7 +237,7 @@ def evaluation(
                 f"{seconds['lm-eval', name][-1]:.3f} s per item; largest difference "
                 f"{differences['ours', name]:.1e}"
             )
-    write_rates(table, seconds, differences, {name: one.items for name, one in questions.items()})
+    write_rates(table, seconds, differences, {name: one.items for name, one in workloads.items()})
 
 
 def write_rates(

@@ -294,11 +294,11 @@ def training(
     changes |= {"precision": "bf16" if device == "cuda" else "float32"} | (settings or {})
     fitting: dict[str, Train] = {}
     for system in systems or [name for name in SYSTEMS if ON_ONE_DEVICE.get(name, device) == device]:
-        found = settings_of(system, changes)
-        if missing := missing_package(system, found):
+        train = settings_of(system, changes)
+        if missing := missing_package(system, train):
             logging.warning("%s is skipped: the package %s isn't installed", system, missing)
         else:
-            fitting[system] = found
+            fitting[system] = train
     runs: dict[str, list[dict[str, Any]]] = {system: [] for system in fitting}
     with tempfile.TemporaryDirectory(prefix="bench-training.") as temporary:
         root = Path(temporary)
@@ -327,7 +327,7 @@ def training(
     if not runs:
         raise UserError("no system could be measured; the warnings above say why")
     peaks: dict[str, float] = {}
-    for one in (one for found in runs.values() for one in found):
+    for one in (one for results in runs.values() for one in results):
         peaks[one["precision"]] = max(peaks.get(one["precision"], 0.0), one["peak_flops"] or 0.0)
     rows = [row_of(*run, job, peaks[run[1][0]["precision"]] or None) for run in runs.items()]
     text = io.StringIO()

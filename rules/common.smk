@@ -124,7 +124,7 @@ def caption_of(page):
 
 
 def shards_of(corpora, pattern):
-    """Expand a pattern with {corpus} and {shard} over all shards of the given corpora."""
+    """Expand a pattern with {corpus} and {shard} over all shards of these corpora."""
     return [
         pattern.format(corpus=corpus, shard=f"{shard:05d}")
         for corpus in corpora
@@ -176,14 +176,14 @@ def local_files(corpus):
     """The files of a corpus on this disk, in order. Patterns without files, and files without reader, stop here."""
     source = cfg.corpora[corpus]
     try:
-        found = {
+        files = {
             file
             for key, patterns in source.own_files.items()
             for file in matching_files(patterns, f"corpora.{corpus}.{key}", source.source == "local")
         }
     except UserError as error:
         raise WorkflowError(str(error))
-    return sorted(found)
+    return sorted(files)
 
 
 def shard_files(wildcards):
@@ -270,7 +270,7 @@ def reference_model(name):
 
 def reference_losses_for(run):
     """The reference's losses on each mixture that a run trains on, if it selects targets."""
-    return [f"{R}/reference_losses/{'/'.join(found)}" for found in cfg.references_of(run)]
+    return [f"{R}/reference_losses/{'/'.join(reference)}" for reference in cfg.references_of(run)]
 
 
 def largest_user(wildcards):

@@ -11,8 +11,8 @@ from cpt.config_errors import nearest
 def site(name, default=None, gpus=0):
     """A value that the site sets for its cluster in CPT_SLURM_{name}, or the default. For jobs with GPUs,
     CPT_SLURM_GPU_{name} comes first."""
-    of_gpus = os.environ.get(f"CPT_SLURM_GPU_{name}") if gpus else None
-    return of_gpus or os.environ.get(f"CPT_SLURM_{name}") or default
+    gpu_value = os.environ.get(f"CPT_SLURM_GPU_{name}") if gpus else None
+    return gpu_value or os.environ.get(f"CPT_SLURM_{name}") or default
 
 
 def site_number(name, default):

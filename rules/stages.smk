@@ -26,11 +26,11 @@ def finish(declared):
         stage.check_names(declared.name, script, names)
     except UserError as error:
         raise WorkflowError(str(error))
-    given = {name for place in ("input", "output", "params") for name in names[place]}
+    option_names = {name for place in ("input", "output", "params") for name in names[place]}
     for name in stage.parameters(script):
-        if name not in given and name == "threads":
+        if name not in option_names and name == "threads":
             settings[name] = lambda wildcards, threads: threads
-        elif name not in given and name in declared.wildcard_names:
+        elif name not in option_names and name in declared.wildcard_names:
             settings[name] = lambda wildcards, name=name: wildcards[name]
     scripts = (script, *STARTS.get(declared.name, ()))
     read = tuple(str(file) for file in declared.input if str(file) in PROJECT_FILES)

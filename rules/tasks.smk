@@ -46,8 +46,8 @@ def task_facts():
 
 def scored_task(column):
     """What a scoring job is asked for a column: not how tables name it."""
-    asked = cfg.evaluate.tasks[column]
-    return ScoredTask(**{name: getattr(asked, name) for name in ScoredTask.model_fields})
+    task = cfg.evaluate.tasks[column]
+    return ScoredTask(**{name: getattr(task, name) for name in ScoredTask.model_fields})
 
 
 def fetched_tasks(columns=TASKS):

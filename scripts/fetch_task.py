@@ -42,17 +42,17 @@ def fetch_task(
     quiet()
     with naming(next(iter(shots))):
         defined = build([lm_eval_task], folders, Definition, include_path, task_code)["tasks"]
-        with tempfile.TemporaryDirectory(prefix="task-") as cache, atomic(folder) as temporary:
-            data = save(defined.values(), commits, temporary, Path(cache), benchmarks)
+        with tempfile.TemporaryDirectory(prefix="task-") as cache, atomic(folder) as unfinished:
+            data = save(defined.values(), commits, unfinished, Path(cache), benchmarks)
             offline()  # from here on as scoring will find it
-            kind = with_data(saved_in(temporary))
+            kind = with_data(saved_in(unfinished))
             leaves = build([lm_eval_task], folders, kind, include_path, task_code)["tasks"]
             for leaf in leaves.values():
                 for column, count in shots.items():
                     shots_of(leaf, column, count)
                 check_items(leaf)
             texts = {name: [item_text(leaf, doc) for doc in leaf.task_docs] for name, leaf in leaves.items()}
-            write_items(temporary / "items.parquet", texts)
+            write_items(unfinished / "items.parquet", texts)
     content = hashlib.sha256()
     for key, entry in data.items():
         for split, rows in entry["splits"].items():

@@ -31,28 +31,28 @@ def freeze(
         runs: training tokens of each model.
         held_out: how text is held out of each corpus.
     """
-    with atomic(folder) as temporary:
+    with atomic(folder) as unfinished:
         for model in released:
             for path in sorted(model.rglob("*")):
                 if path.is_file() and not path.name.startswith("."):
-                    copy = temporary / model.name / path.relative_to(model)
+                    copy = unfinished / model.name / path.relative_to(model)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     link(path, copy)
         for path in tables:
-            shutil.copyfile(path, temporary / path.name)
+            shutil.copyfile(path, unfinished / path.name)
         for path in evaluations:
-            copy = temporary / "evaluations" / path.parent.name / path.name
+            copy = unfinished / "evaluations" / path.parent.name / path.name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
+        files = [path for path in sorted(unfinished.rglob("*")) if path.is_file()]
         record = {
             "name": name,
             "runs": runs,
             "held_out": held_out,
-            "files": {path.relative_to(temporary).as_posix(): sha256_of(path) for path in files},
+            "files": {path.relative_to(unfinished).as_posix(): sha256_of(path) for path in files},
             "provenance": provenance({"name": name, "runs": runs, "held_out": held_out}),
         }
-        write_json(temporary / RECORD, record)
+        write_json(unfinished / RECORD, record)
 
 
 if __name__ == "__main__":

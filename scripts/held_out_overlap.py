@@ -40,7 +40,7 @@ def held_out_overlap(
         kept: which documents stay, if any are taken out (.npy), to write.
     """
     shards = list(zip(names_of(corpora), documents, keep, strict=True))
-    keeps = {path: load_keep(path, shard) for _, shard, path in shards}
+    keeps = {keep_path: load_keep(keep_path, documents_path) for _, documents_path, keep_path in shards}
     total = int(sum(each.sum() for each in keeps.values()))
     held_out = HeldOutText()
     with Progress("looking for held-out documents", total, "documents") as progress:

@@ -20,11 +20,11 @@ def held_out_tokens(
         conversations: the documents are conversations, in which only the answers count.
     """
     if conversations:
-        text = first_answers(documents, ConversationTokenizer(model), tokens)
+        sample = first_answers(documents, ConversationTokenizer(model), tokens)
     else:
-        text = first_tokens(documents, ModelTokenizer(model), tokens)
-    text.warn_of_few_groups(documents)
-    text.save(held_out)
+        sample = first_tokens(documents, ModelTokenizer(model), tokens)
+    sample.warn_of_few_groups(documents)
+    sample.save(held_out)
 
 
 if __name__ == "__main__":

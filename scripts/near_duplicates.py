@@ -36,7 +36,7 @@ def near_duplicates(
         near: the config's `deduplicate.near`; None: no containment.
     """
     lists = one_for_each(keep_lists(unique, corpora), documents)
-    before = [load_keep(path, shard) for path, shard in lists]
+    before = [load_keep(keep_path, documents_path) for keep_path, documents_path in lists]
     hashes = [load_array(path, mapped=True) for path in signatures]
     first = first_of_clusters(hashes, np.concatenate(before))
     alone = first == np.arange(len(first))

@@ -121,6 +121,8 @@ from snakemake.logging import logger
 from cpt.terminal import show_mistakes_plainly
 
 show_mistakes_plainly(logger)
+R = "results"
+include: {str(ROOT / "rules" / "terminal.smk")!r}
 include: "rules.smk"
 {where}
 """)
@@ -128,7 +130,7 @@ include: "rules.smk"
 def check(wildcards=None):
     raise {kind}("config:\\n  runs: two of one name | rename one")
 """)
-    lines = snakemake("-n")
+    lines = snakemake()
     assert any("rules.smk" in line or "Traceback" in line for line in lines) is place
     if not place:
         assert lines[-3:] == ["WorkflowError:", "config:", "  runs: two of one name | rename one"]

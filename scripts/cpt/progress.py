@@ -81,10 +81,10 @@ class Progress:
         self.last_line = time.monotonic()
         elapsed = self.last_line - self.start
         rate = (self.done - self.start_done) / elapsed if elapsed > 0 else 0.0
-        total = f"/{self.total:,.0f}" if self.total else ""
+        total_text = f"/{self.total:,.0f}" if self.total else ""
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
         notes = f", {self.notes}" if self.notes else ""
-        count = f"{self.done:,.0f}{total} {self.unit}, {rate:.3g} {self.unit}/s"
+        count = f"{self.done:,.0f}{total_text} {self.unit}, {rate:.3g} {self.unit}/s"
         logging.info(f"{self.label}: {count}{left}{notes}")
 
 

@@ -32,8 +32,8 @@ def training_bytes_per_parameter(moments: str, checkpoints: int, states: int) ->
     Its states for branches are there three times in the end: as checkpoints, in the work folder's model and
     in the model.
     """
-    work_bytes = checkpoint_bytes_per_parameter(moments) * (checkpoints + 1 + 2 * states)
-    return work_bytes + model_bytes_per_parameter(moments, states)
+    work_bytes_per_parameter = checkpoint_bytes_per_parameter(moments) * (checkpoints + 1 + 2 * states)
+    return work_bytes_per_parameter + model_bytes_per_parameter(moments, states)
 
 
 def token_bytes(vocabulary: int | None) -> int:

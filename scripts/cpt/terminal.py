@@ -38,15 +38,20 @@ MOST_MODELS = 8  # that the end names one by one
 WIDTH = 80  # columns
 CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
 # Where our rules noticed a mistake: before Snakemake's message, and after it.
-PLACES = re.compile(r'(?<=^WorkflowError) in file "[^"\n]+", line \d+|\n  File "[^"\n]+", line \d+, in .+')
-# The same where a function that names a rule's inputs noticed it.
-OF_INPUTS = re.compile(
+PLACES = re.compile(
+    r'(?<=^WorkflowError) in file "[^"\n]+", line \d+|(?:\n  File "[^"\n]+", line \d+, in .+)+\Z'
+)
+# What Snakemake makes of a mistake that a function of a rule's inputs noticed.
+INPUT_MISTAKE = re.compile(
     r"InputFunctionException [^\n]+\nError:\n  WorkflowError:\n(.+?)\nWildcards:\n.*", re.DOTALL
 )
 
 
 class PlainMistakes(logging.Formatter):
-    """Snakemake's `usual` formatter, but what a person did wrong is shown without our lines of code."""
+    """Snakemake's own formatter, `usual`, but a WorkflowError is shown without the lines that raised it.
+
+    Nearly all of them are mistakes in a config or a command. `--verbose` shows the whole traceback.
+    """
 
     def __init__(self, usual: Any):
         super().__init__()
@@ -54,15 +59,15 @@ class PlainMistakes(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = self.usual.format(record)
-        if inside := OF_INPUTS.fullmatch(text):
-            return f"WorkflowError:\n{textwrap.dedent(inside[1])}"
+        if match := INPUT_MISTAKE.fullmatch(text):
+            return f"WorkflowError:\n{textwrap.dedent(match[1])}"
         return PLACES.sub("", text) if getattr(record, "exception", "") == "WorkflowError" else text
 
 
 def show_mistakes_plainly(logger: logging.Logger) -> None:
-    """Use PlainMistakes on the terminal; Snakemake's log file keeps the places."""
+    """Use PlainMistakes on the terminal."""
     for handler in logger.handlers:
-        if handler.name == "DefaultStreamHandler":
+        if handler.name == "DefaultStreamHandler" and not isinstance(handler.formatter, PlainMistakes):
             handler.setFormatter(PlainMistakes(handler.formatter))
 
 

@@ -68,7 +68,7 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
     assert counters["stats"]["unique_graphs"] == (3 if precision == "float32" else 2)
 
 
-def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cache):
+def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cache, recwarn):
     """Engine fsdp, in a process group of one, with gradient checkpointing."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
     torch.compiler.reset()
@@ -91,6 +91,7 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cach
         dist.destroy_process_group()
     torch.testing.assert_close(torch.tensor(losses[True]), torch.tensor(losses[False]), rtol=1e-5, atol=0)
     assert counters["stats"]["unique_graphs"] == 2  # of a layer, and of the loss
+    assert not [warning for warning in recwarn if "FSDP" in str(warning.message)]
 
 
 @pytest.mark.parametrize("documents", [[40], [13, 27]])

@@ -128,11 +128,13 @@ def warning(corpus: str, lines: Sequence[Line]) -> str | None:
         if lost and line.characters > getattr(worst.get(line.file), "characters", -1):
             worst[line.file] = line
     largest = sorted(sizes, key=lambda file: (-sizes[file][0], file))[:LARGEST]
-    files = [file for file in largest if 2 * sizes[file][1] > sizes[file][0]]
-    if not files:
+    dropped_files = [file for file in largest if 2 * sizes[file][1] > sizes[file][0]]
+    if not dropped_files:
         return None
-    shown = "; ".join(f"{file} ({_reason(worst[file])})" for file in files)
-    return f"corpora.{corpus}: {len(files)} of your {len(largest)} largest files were dropped: {shown}"
+    shown = "; ".join(f"{file} ({_reason(worst[file])})" for file in dropped_files)
+    return (
+        f"corpora.{corpus}: {len(dropped_files)} of your {len(largest)} largest files were dropped: {shown}"
+    )
 
 
 def _reason(line: Line) -> str:

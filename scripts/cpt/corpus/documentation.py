@@ -20,7 +20,8 @@ from cpt.corpus.reflow import reflow
 from cpt.errors import UserError
 
 STANDARD_LIBRARY = "python"
-# Tests aren't documentation, vendored copies are another package's, and only numpy for 3.11 has distutils.
+# Tests aren't documentation, and vendored copies are another package's. numpy has distutils only up to
+# Python 3.11, but the demo's text should be the same under all.
 SKIPPED_FOLDERS = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"),
     *("_vendor", "_vendored", "extern", "externals", "_bundled", "distutils"),

@@ -71,12 +71,12 @@ def warnings_of(
             what = f"corpus {corpus}: {key_of(rule, corpus)} dropped {_share(count, read)}"
             messages.append(f"{what}, such as {'; '.join(shown)}" if shown else what)
     if read and sum(dropped.values()) == read:
-        rules = messages or [
+        texts = messages or [
             f"{key_of(rule, corpus)} {_share(count, read)}" for rule, count in dropped.items()
         ]
         raise UserError(
             f"corpus {corpus}: not one of its {read:,} documents is left; change the thresholds "
-            f"(`filters: {{preset: reference}}` is for manuals), or take the corpus out: {'; '.join(rules)}"
+            f"(`filters: {{preset: reference}}` is for manuals), or take the corpus out: {'; '.join(texts)}"
         )
     return messages
 

@@ -88,9 +88,9 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
         entries = list(api.list_repo_tree(repo, folder, recursive=True, repo_type="dataset", revision=commit))
     except errors.EntryNotFoundError:
         entries = []
-    records = [entry for entry in entries if isinstance(entry, RepoFile)]
+    files = [entry for entry in entries if isinstance(entry, RepoFile)]
     return sorted(
-        (entry for entry in records if pattern == entry.path or fnmatch.fnmatchcase(entry.path, pattern)),
+        (entry for entry in files if pattern == entry.path or fnmatch.fnmatchcase(entry.path, pattern)),
         key=lambda entry: entry.path,
     )
 

@@ -60,9 +60,11 @@ def rows_of(
         mine = [counts for name, _, *counts in read_table(path, 2) if name == corpus]
         repeated, size_here = (sum(counts[column] for counts in mine) for column in (-2, -1))
         rows.append(early(path.stem, "", repeated, size_here))
-    hits = [sum(report[key] for report in reports) for key in ("contaminated", "contaminated_bytes")]
+    contaminated, contaminated_bytes = (
+        sum(report[key] for report in reports) for key in ("contaminated", "contaminated_bytes")
+    )
     dropped = sum(report["dropped"] for report in reports)
-    rows.append(early("contaminated", "dropped", dropped, hits[1] if dropped else 0))
+    rows.append(early("contaminated", "dropped", dropped, contaminated_bytes if dropped else 0))
     if overlap:
         taken_out = overlap["dropped"].get(corpus, {"documents": 0, "bytes": 0})
         rows.append(early("overlap", "", taken_out["documents"], taken_out["bytes"]))
@@ -71,7 +73,7 @@ def rows_of(
     rows += [Row(corpus, stage, "", "", *counts, None) for stage, counts in apart.items()]
     _require_sums(raw, rows, drops[0].parents[1])
     position = next(number for number, row in enumerate(rows) if row.stage == "contaminated")
-    rows.insert(position, early("contaminated", "found", *hits))
+    rows.insert(position, early("contaminated", "found", contaminated, contaminated_bytes))
     yield raw
     yield from rows
     for rule, counts in masked.items():

@@ -132,8 +132,8 @@ class Scorer(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Answer]:
         """Log-probability (nats) of each continuation given its context, and whether it is the argmax."""
-        questions = [self._encoded(*request.args) for request in requests]
-        return self._answer(questions, [(request.task_name, request.doc_id) for request in requests])
+        encoded = [self._encoded(*request.args) for request in requests]
+        return self._answer(encoded, [(request.task_name, request.doc_id) for request in requests])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """Log-probability (nats) of each text, in windows of the model's context, each token once."""
@@ -153,15 +153,17 @@ class Scorer(TemplateLM):
         """What the model continues each prompt with, greedily, up to a stop string."""
         if not requests:
             return []
-        prompts = [self._generation(request) for request in requests]
-        widest = max(min(self.max_length, len(one.prompt) + one.max_new_tokens) for one in prompts)
+        generation_requests = [self._generation(request) for request in requests]
+        widest = max(
+            min(self.max_length, len(one.prompt) + one.max_new_tokens) for one in generation_requests
+        )
         rows = max(1, CACHED_TOKENS * self.batch_tokens // widest)
         generator = generation.Generator(
             self.model, self.tokenizer, rows, self.answers.path, self.label, self.max_length
         )
         self.model.set_attn_implementation(self.own_attention)
         try:
-            completions = generator.generate(prompts)
+            completions = generator.generate(generation_requests)
         finally:
             if self.shares:
                 self.model.set_attn_implementation(NAME)

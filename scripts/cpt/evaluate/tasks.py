@@ -43,10 +43,10 @@ def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> d
     def place(pair: tuple[str, int]) -> bytes:
         return hashlib.sha256(f"{seed} {pair[0].removesuffix(CLOZE)} {pair[1]}".encode()).digest()
 
-    choices: dict[str, list[int]] = {}
+    items_by_leaf: dict[str, list[int]] = {}
     for leaf, item in sorted(sorted(pool, key=place)[:items]):
-        choices.setdefault(leaf, []).append(item)
-    return choices
+        items_by_leaf.setdefault(leaf, []).append(item)
+    return items_by_leaf
 
 
 def benchmark_items(benchmarks: Path, task: str) -> list[tuple[str, int]]:
@@ -100,21 +100,23 @@ def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
             f"{key}: {leaf.config.task} is defined with num_fewshot: 0, which lm-eval never overrides; "
             "remove the key"
         )
-    number = (leaf.config.num_fewshot or 0) if shots is None else shots
-    if not number:
+    examples_needed = (leaf.config.num_fewshot or 0) if shots is None else shots
+    if not examples_needed:
         return 0
     config, examples = leaf.config, leaf.fewshot_cfg
     # lm-eval draws one more, in case the question itself is among them, where it knows that it may be.
     there = len(leaf.sampler.df) - (examples.split == config.test_split)
-    if number > there:
-        raise UserError(f"{key}: {config.task} has {there} examples, but {number} are asked for; lower it")
+    if examples_needed > there:
+        raise UserError(
+            f"{key}: {config.task} has {there} examples, but {examples_needed} are asked for; lower it"
+        )
     source = examples.split or examples.samples or config.training_split or config.validation_split
     if config.test_split and not source:
         logging.warning(
             f"{key}: {config.task} draws its examples from the items that are scored, as lm-eval does, so an "
             "item may be among its own; name a fewshot_split in a YAML file of your own"
         )
-    return number
+    return examples_needed
 
 
 def set_shots(leaf: LoadedTask, shots: int) -> None:
@@ -178,18 +180,18 @@ def evaluate_task(
     with naming(column), tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
         if in_benchmarks(task, shots):
             pool = benchmark_items(benchmarks, task)
-            choices = choose_items(pool, items, seed)
-            leaves = load_benchmark(benchmarks, task, choices, Path(cache))
+            items_by_leaf = choose_items(pool, items, seed)
+            leaves = load_benchmark(benchmarks, task, items_by_leaf, Path(cache))
         else:
             built = load_further(task, fetched, include_path, task_code, Path(cache))
             leaves, group = built["tasks"], built["groups"].get(task)
             pool = [(name, item) for name, leaf in leaves.items() for item in range(len(leaf.task_docs))]
-            choices = choose_items(pool, items, seed)
-            leaves = {name: leaf for name, leaf in leaves.items() if name in choices}
+            items_by_leaf = choose_items(pool, items, seed)
+            leaves = {name: leaf for name, leaf in leaves.items() if name in items_by_leaf}
         for name, leaf in leaves.items():  # before anything is scored
             set_shots(leaf, shots_of(leaf, column, shots))
             require_room(model, leaf, column)
-            leaf.choose(choices[name])
+            leaf.choose(items_by_leaf[name])
             require_answers(leaf)
         results = ask(model, leaves)
     samples = [

@@ -112,9 +112,9 @@ def full_settings(
         domain: name of the domain's corpus.
     """
     longest = max(range(len(points)), key=lambda number: points[number]["share"])
-    area, annealed = (float(found[-1]) / points[longest]["rate"] for found in areas[longest])
+    area, annealed = (float(series[-1]) / points[longest]["rate"] for series in areas[longest])
     area /= len(areas[longest][0]) - 1  # of a step at a peak of 1
-    smallest, found = min(point["share"] for point in points), []
+    smallest, settings = min(point["share"] for point in points), []
     for point, summary in zip(points, summaries, strict=True):
         if point["share"] > smallest:
             continue
@@ -124,10 +124,10 @@ def full_settings(
         source = ledgers[point["packed"]]["sources"][domain]
         text = source["sequences_available"] / point["share"] * summary["sequence_length"]
         epochs = point["tokens"] * point["mixture"][domain] / text
-        found.append(
+        settings.append(
             Setting(point, *estimates, epochs, point["tokens"] / summary["tokens_per_second"] / 3600)
         )
-    return found
+    return settings
 
 
 def proxy_rows(points: Sequence[Point], curves: dict[str, list[Curve]], laws: dict[str, Law]) -> list[Row]:

@@ -55,8 +55,8 @@ def chat_score_rows(
         }
         for what in COUNTED:
             row |= _counted(what, run_answers, None if run == base else answers[base])
-        for corpus, run_rows in held_out.items():
-            row |= {f"{column}_{corpus}": run_rows[run].get(name) for column, name in HELD_OUT.items()}
+        for corpus, rows_by_run in held_out.items():
+            row |= {f"{column}_{corpus}": rows_by_run[run].get(name) for column, name in HELD_OUT.items()}
         rows.append(row)
     tests = [(row, what) for row in rows for what in COUNTED if f"{what}_p" in row]
     adjusted = holm([row[f"{what}_p"] for row, what in tests])

@@ -163,14 +163,20 @@ def crate_metadata(
 
 
 def _action(
-    crate: ROCrate, name: str, workflow: Any, authors: Any, inputs: list[Any], entities: list[Any], end: str
+    crate: ROCrate,
+    name: str,
+    workflow_entity: Any,
+    authors: Any,
+    inputs: list[Any],
+    entities: list[Any],
+    end: str,
 ) -> Any:
     """The run of the workflow that made the described entities from the inputs and the config, by `end`."""
     action = crate.add_jsonld({"@id": "#run", "@type": "CreateAction", "name": f"the experiment {name}"})
     action["description"] = (
         "From raw text to tables, figures and models: corpus, training, evaluation, report."
     )
-    action["instrument"] = workflow
+    action["instrument"] = workflow_entity
     action["agent"] = authors
     settings = [entity for entity in entities if entity.id == "config.yaml"]
     action["object"] = [*settings, *inputs]

@@ -84,11 +84,11 @@ def read_measured(along: Path, by_document: Path, held_out: dict[str, Path]) -> 
     Raises UserError for a file without measurements, or one that doesn't fit these documents.
     """
     tokens = {row["step"]: int(row["tokens"]) for row in read_rows(along, ("step", "tokens"))}
-    corpus_rows = grouped(read_rows(by_document, ("step", "corpus", "document", "nats")), "corpus")
+    rows_by_corpus = grouped(read_rows(by_document, ("step", "corpus", "document", "nats")), "corpus")
     losses: dict[str, list[Losses]] = {}
     for corpus, path in held_out.items():
         documents = load_held_out(path)
-        steps = grouped(corpus_rows.get(corpus, []), "step")
+        steps = grouped(rows_by_corpus.get(corpus, []), "step")
         for rows in steps.values():
             nats = np.array([float(row["nats"]) for row in rows])
             losses.setdefault(corpus, []).append(Losses(by_document, documents.groups, documents.bytes, nats))
@@ -212,20 +212,20 @@ def _draw_paths(
 ) -> None:
     """Change of the general corpus over that of the domain, against the model that all began with."""
     lines = {}
-    for index, (run, of_run) in enumerate(curves.items()):
-        x, y = (of_run[corpus].changes for corpus in corpora)
+    for index, (run, run_curves) in enumerate(curves.items()):
+        x, y = (run_curves[corpus].changes for corpus in corpora)
         (lines[run],) = axes.plot(x[0], y[0], **_look(index))
         _draw_intervals(axes, x[:, -1], y[:, -1], lines[run].get_color())
     for run, line in lines.items():  # from the base model over the sums to the run, by the run's share
-        of_run = [point for point in points if point.run == run]
-        changes = {point.share: (point.domain[0], point.general[0]) for point in of_run}
+        run_points = [point for point in points if point.run == run]
+        changes = {point.share: (point.domain[0], point.general[0]) for point in run_points}
         if changes:
             way = sorted({**changes, 0.0: (0.0, 0.0), 1.0: tuple(line.get_xydata()[-1])}.items())
             axes.plot(
                 *zip(*(change for _, change in way), strict=True), ":", linewidth=0.8, color=line.get_color()
             )
             axes.plot(*zip(*changes.values(), strict=True), **BETWEEN, color=line.get_color())
-        for point in of_run:
+        for point in run_points:
             _draw_intervals(axes, point.domain, point.general, line.get_color())
     for point in points:
         if point.run not in lines:

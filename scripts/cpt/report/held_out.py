@@ -72,8 +72,8 @@ def held_out_rows(losses: Sequence[Losses], seed: int) -> list[Row]:
     for other in losses[1:]:
         _check_documents(base, other)
     _, groups = np.unique(base.groups, return_inverse=True)
-    quantities = (math.log(2) * base.bytes, *(model.nats for model in losses))
-    parts = np.stack([np.bincount(groups, each) for each in quantities], 1)  # [groups, 1 + models]
+    quantities = (math.log(2) * base.bytes, *(each.nats for each in losses))
+    parts = np.stack([np.bincount(groups, quantity) for quantity in quantities], 1)  # [groups, 1 + models]
     count, (size, *nats) = len(parts), parts.sum(0)
     scores = np.array(nats) / size
     totals = resampled_sums(parts, seed)

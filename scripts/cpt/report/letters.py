@@ -22,10 +22,10 @@ def letter_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers]) -
     Answers are those of the plain log-likelihood (acc). Tasks without choices have none.
     """
     rows = []
-    choices = {key: each.choices for key, each in answers.items() if each.choices}
-    for (run, task), each in choices.items():
-        for number in range(each.number.max()):
-            gold, answered = each.gold == number, each.predicted == number
+    choices = {key: task_answers.choices for key, task_answers in answers.items() if task_answers.choices}
+    for (run, task), task_choices in choices.items():
+        for number in range(task_choices.number.max()):
+            gold, answered = task_choices.gold == number, task_choices.predicted == number
             rows.append(
                 {
                     "run": run,

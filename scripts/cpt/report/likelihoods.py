@@ -174,10 +174,10 @@ class _Moved:
 
     def reach(self) -> str:
         """The smallest and the largest change that a task could have shown, in nats."""
-        changes = sorted(row["detectable_difference"] for row in self.tasks if row.get("p") is not None)
-        if not changes:
+        detectable = sorted(row["detectable_difference"] for row in self.tasks if row.get("p") is not None)
+        if not detectable:
             return "no change at all (single items)"
-        low, high = _rounded(changes[0]), _rounded(changes[-1])
+        low, high = _rounded(detectable[0]), _rounded(detectable[-1])
         return f"{low} nats" if low == high else f"{low} to {high} nats"
 
     def least_p(self) -> str:
@@ -266,8 +266,9 @@ def text_of(rows: list[Row], labels: dict[str, str]) -> str:
     ]
     index = {(row["run"], row["task"], row["quantity"]): row for row in rows}
     for run, task in dict.fromkeys((row["run"], row["task"]) for row in rows):
-        task_rows = {quantity: index[run, task, quantity] for quantity in QUANTITIES}
-        margin, starred = task_rows[MARGIN], {name: _starred(row) for name, row in task_rows.items()}
+        rows_by_quantity = {quantity: index[run, task, quantity] for quantity in QUANTITIES}
+        margin = rows_by_quantity[MARGIN]
+        starred = {name: _starred(row) for name, row in rows_by_quantity.items()}
         tested = margin.get("p_holm") is not None
         cells = [
             *(run, names[task], f"{margin['n']:,}", *(starred.pop(name) for name in (RIGHT, WRONG, MARGIN))),

@@ -95,8 +95,10 @@ def change_rows(
             scores = {"base_score": base["score"], "old_score": before["score"], "new_score": after["score"]}
             rows.append(row | scores | {"higher_is_better": False})
         budgets = {model: tokens[model] for model in (measured.base, old, new)}
-        pairs = comparison_rows(budgets, measured.metrics, measured.table_tasks, answers, seed)
-        shown = {(row["reference"], row["task"]): row for row in pairs if row["shown"] and row["run"] == new}
+        comparisons = comparison_rows(budgets, measured.metrics, measured.table_tasks, answers, seed)
+        shown = {
+            (row["reference"], row["task"]): row for row in comparisons if row["shown"] and row["run"] == new
+        }
         for (reference, task), row in shown.items():
             if reference == old:
                 scores = {"old_score": row["reference_score"], "new_score": row["score"]}

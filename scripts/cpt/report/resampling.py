@@ -34,8 +34,8 @@ def _resample_pairs(strata: Sequence[Pairs], generator: np.random.Generator) -> 
     sizes = counts.sum(1)
     likely = counts + 0.5 / len(counts)
     likely /= likely.sum(1, keepdims=True)
-    draws = generator.multinomial(sizes.astype(np.int64), likely, (RESAMPLES, len(counts))).sum(1)
-    both, gained, lost, _ = draws.T / sizes.sum()
+    outcome_counts = generator.multinomial(sizes.astype(np.int64), likely, (RESAMPLES, len(counts))).sum(1)
+    both, gained, lost, _ = outcome_counts.T / sizes.sum()
     return both + gained, both + lost
 
 

@@ -155,14 +155,14 @@ def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dic
         return
     axes = drawn.subplots()
     position, ticks, names = 0.0, [], []
-    for task, task_rows in rows.items():
+    for task, rows_by_run in rows.items():
         if task == AVERAGE:
             axes.axhline(position - (1 + GAP) / 2, color=style.GREY, linewidth=0.7)
         names.append("Average" if task == AVERAGE else labels[task])
-        ticks.append(position + (len(task_rows) - 1) / 2)
-        for index, row in enumerate(task_rows.values()):
+        ticks.append(position + (len(rows_by_run) - 1) / 2)
+        for index, row in enumerate(rows_by_run.values()):
             _draw_row(axes, position + index, index, row)
-        position += len(task_rows) + GAP
+        position += len(rows_by_run) + GAP
     axes.axvline(0, color=style.GREY, linewidth=0.8, zorder=1)
     axes.set_ylim(position - (1 + GAP) / 2, -(1 + GAP) / 2)
     axes.set_yticks(ticks, names)
@@ -199,14 +199,16 @@ def read_letters(path: Path, task: str) -> dict[str, list[Row]]:
     Raises UserError if it isn't there or the runs have other right letters.
     """
     table = read_typed(path, LETTER_COLUMNS, {"run", "task", "letter"})
-    run_rows = grouped([row for row in table if row["task"] == task], "run")
-    kinds = {tuple((row["letter"], row["items"], row["gold"]) for row in rows) for rows in run_rows.values()}
+    rows_by_run = grouped([row for row in table if row["task"] == task], "run")
+    kinds = {
+        tuple((row["letter"], row["items"], row["gold"]) for row in rows) for rows in rows_by_run.values()
+    }
     if len(kinds) != 1:
         raise UserError(
             f"{path}: expected {task} with the same items in every run, but found {len(kinds)} kinds; delete "
             "the file and make it again"
         )
-    return run_rows
+    return rows_by_run
 
 
 def height_of_letters(letters: dict[str, list[Row]]) -> float:

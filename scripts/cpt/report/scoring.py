@@ -88,7 +88,7 @@ def score_rows(
                     averaged_rows.append((rows[-1], paired))
         if averaged_rows:
             rows.append(_average_row(averaged_rows, seed) | {"published": paper.get(AVERAGE)})
-        rows += [{"run": run, "tokens": tokens, **corpus_rows[run]} for corpus_rows in held_out]
+        rows += [{"run": run, "tokens": tokens, **rows_by_run[run]} for rows_by_run in held_out]
     adjust([row for row in rows if row["shown"]], "mcnemar_p")
     adjust([row for row in rows if row["task"] == AVERAGE], "mcnemar_p")
     return rows

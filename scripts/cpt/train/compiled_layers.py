@@ -63,14 +63,19 @@ def join_products(model: nn.Module) -> None:
     layers = [m for m in model.modules() if type(m) is LlamaDecoderLayer and _is_joinable(m)]
     for layer in layers:
         layer.__class__, layer.self_attn.__class__ = JoinedLayer, JoinedAttention
-    for angles in [m for m in model.modules() if layers and type(m) is LlamaRotaryEmbedding]:
-        # Sines and cosines get the precision of its first argument.
-        angles.register_forward_pre_hook(lambda module, given: (given[0].new_empty(0, dtype=torch.float32),))
+    if not layers:
+        return
+    for module in model.modules():
+        if type(module) is LlamaRotaryEmbedding:
+            # Sines and cosines get the precision of its first argument.
+            module.register_forward_pre_hook(
+                lambda module, inputs: (inputs[0].new_empty(0, dtype=torch.float32),)
+            )
 
 
 def _is_joinable(layer: LlamaDecoderLayer) -> bool:
     biases = layer.self_attn.q_proj.bias, layer.mlp.gate_proj.bias
-    return biases == (None, None) and layer.mlp.config.hidden_act == "silu"
+    return all(bias is None for bias in biases) and layer.mlp.config.hidden_act == "silu"
 
 
 class JoinedLayer(LlamaDecoderLayer):
@@ -90,31 +95,33 @@ class JoinedLayer(LlamaDecoderLayer):
         attended = self.self_attn(hidden_states, self.input_layernorm, **arguments)
         hidden_states = hidden_states + attended  # [batch, length, width]
         dtype, norm = hidden_states.dtype, self.post_attention_layernorm
-        return GatedFeedForward.apply(
+        output = GatedFeedForward.apply(
             hidden_states.flatten(0, 1),
             (self.mlp.gate_proj.weight * norm.weight).to(dtype),
             (self.mlp.up_proj.weight * norm.weight).to(dtype),
             self.mlp.down_proj.weight.to(dtype),
             norm.variance_epsilon,
-        ).view_as(hidden_states)
+        )
+        # FSDP warns if a layer returns a view; matmul avoids one in the same way.
+        return torch.ops.aten._unsafe_view(output, hidden_states.shape)
 
 
-def scale_of(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
+def rms_scale(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
     """What RMSNorm multiplies each row of `hidden` [n, width] by, float32 [n, 1]."""
     return torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + epsilon)
 
 
-def through_scale(scaled_gradient: torch.Tensor, hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def norm_gradient(scaled_gradient: torch.Tensor, hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """The gradient by `hidden` of scale x hidden, float32 [n, width] (Zhang and Sennrich 2019, equation 4).
 
-    `scaled_gradient` is the gradient by that product, already multiplied by `scale`. So the gradient of
-    `scale` is taken here, before the matrix product, where rows are narrow.
+    `scaled_gradient` is the gradient by that product, already multiplied by `scale`. All this is computed at
+    the matrix product's input, which is narrower than its output.
     """
     return scaled_gradient - hidden * (scaled_gradient * hidden).mean(-1, keepdim=True) * scale.square()
 
 
 class NormedProducts(torch.autograd.Function):
-    """RMS-normalised `hidden` times weights^T, of which the norm's weights are a part; to be compiled.
+    """RMS-normalised `hidden` times weights^T that are already multiplied by the norm's; to be compiled.
 
     The parts of the product are returned apart, so that the kernels after it read one each.
     """
@@ -124,7 +131,7 @@ class NormedProducts(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weights: torch.Tensor, sizes: list[int], epsilon: float
     ) -> tuple[torch.Tensor, ...]:
         """hidden [n, width] and weights [sum of sizes, width] of one dtype; [n, size] for each size."""
-        scale = scale_of(hidden, epsilon)
+        scale = rms_scale(hidden, epsilon)
         ctx.save_for_backward(hidden, weights, scale)
         return tuple((part * scale).to(hidden.dtype) for part in (hidden @ weights.T).split(sizes, -1))
 
@@ -132,15 +139,15 @@ class NormedProducts(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weights, scale = ctx.saved_tensors
         gradient = torch.cat([(part * scale).to(hidden.dtype) for part in gradients], -1)
-        hidden_gradient = through_scale((gradient @ weights).float(), hidden, scale)
+        hidden_gradient = norm_gradient((gradient @ weights).float(), hidden, scale)
         return hidden_gradient.to(hidden.dtype), gradient.T @ hidden, None, None
 
 
 class GatedFeedForward(torch.autograd.Function):
     """hidden + down(silu(gate) x up) of RMS-normalised hidden states (Shazeer 2020), to be compiled.
 
-    The norm's weights are part of those of `gate` and `up`. Forward, both are one product; their gradients
-    are two tensors, as one kernel writes these, and two would write the halves of one.
+    The weights of gate and up are already multiplied by the norm's. Forward, they are one product. Backward,
+    each has a gradient tensor of its own: one kernel writes both, where PyTorch makes two for two halves.
     """
 
     @staticmethod
@@ -153,7 +160,7 @@ class GatedFeedForward(torch.autograd.Function):
         epsilon: float,
     ) -> torch.Tensor:
         """hidden [n, width], weights of gate and up [inner, width], of down [width, inner]: one dtype."""
-        scale = scale_of(hidden, epsilon)
+        scale = rms_scale(hidden, epsilon)
         weights = torch.cat((gate_weights, up_weights))
         gate_up = hidden @ weights.T  # [n, 2 inner]
         ctx.save_for_backward(hidden, weights, down_weights, scale, gate_up)
@@ -172,7 +179,7 @@ class GatedFeedForward(torch.autograd.Function):
         up_gradient = (scale * product_gradient * gate * share).to(hidden.dtype)
         gate_weights, up_weights = weights.chunk(2)
         scaled_gradient = (gate_gradient @ gate_weights).float() + up_gradient @ up_weights  # [n, width]
-        hidden_gradient = (gradient + through_scale(scaled_gradient, hidden, scale)).to(hidden.dtype)
+        hidden_gradient = (gradient + norm_gradient(scaled_gradient, hidden, scale)).to(hidden.dtype)
         return hidden_gradient, gate_gradient.T @ hidden, up_gradient.T @ hidden, gradient.T @ product, None
 
 
@@ -187,14 +194,15 @@ class JoinedAttention(LlamaAttention):
         attention_mask: torch.Tensor | None = None,
         **arguments: Any,
     ) -> torch.Tensor:
-        parts = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
-        weights = (torch.cat(parts) * norm.weight).to(hidden_states.dtype)
-        queries, keys, values = (
-            part.view(*hidden_states.shape[:2], -1, self.head_dim)
-            for part in NormedProducts.apply(
-                hidden_states.flatten(0, 1), weights, [len(part) for part in parts], norm.variance_epsilon
-            )
+        projections = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        heads = NormedProducts.apply(
+            hidden_states.flatten(0, 1),
+            (torch.cat(projections) * norm.weight).to(hidden_states.dtype),
+            [len(weights) for weights in projections],
+            norm.variance_epsilon,
         )
+        shape = (*hidden_states.shape[:2], -1, self.head_dim)  # [batch, length, heads, head size]
+        queries, keys, values = (part.view(shape) for part in heads)
         queries, keys = (rotate(part, *position_embeddings) for part in (queries, keys))
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(

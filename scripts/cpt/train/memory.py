@@ -128,10 +128,10 @@ def explained(
             place = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free on {device}"
         else:
             place = f"{available_bytes() / 1e9:.1f} GB are free"
-        amount = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+        match = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
         message = (
             f"runs.{plan['run']}: out of memory on process {rank} of {world_size}: "
-            f"{amount[1] + ' more were needed, ' if amount else ''}{place}; "
+            f"{match[1] + ' more were needed, ' if match else ''}{place}; "
             f"{advice(settings, plan['global_batch'], world_size)}"
         )
         if rank != 0:  # the others' errors stay in the log, but this may be the only process that ran out

@@ -48,8 +48,8 @@ def require_readers(names: Iterable[str], key: str, formats: Iterable[str] | Non
     """
     without: dict[str, list[str]] = {}
     for name in names:
-        found = format_of(name)
-        if found is None or (formats is not None and found not in formats):
+        file_format = format_of(name)
+        if file_format is None or (formats is not None and file_format not in formats):
             ending = PurePosixPath(_unpacked(name)).suffix or "without ending"
             without.setdefault(ending, []).append(name)
     if without:
@@ -59,9 +59,9 @@ def require_readers(names: Iterable[str], key: str, formats: Iterable[str] | Non
             for ending, count in counts.most_common()
         )
         endings = [ending for ending in ENDINGS if not ending[1:].isdigit()]
-        known = (*TABLES, *LINES) if formats is not None else (*endings, ".1 to .9")
+        choices = (*TABLES, *LINES) if formats is not None else (*endings, ".1 to .9")
         raise UserError(
-            f"{key}: no reader for {listed}; narrow the pattern to known endings: {' '.join(known)} (in "
+            f"{key}: no reader for {listed}; narrow the pattern to known endings: {' '.join(choices)} (in "
             f"capitals too, and packed: {' '.join(PACKED)})"
         )
 

@@ -58,8 +58,8 @@ class Reader:
             raise UserError("it is empty; fetch or make it again, or remove it")
         kind = kind_of(content)
         if kind not in self.kinds and (kind or self.kinds):
-            found = f"its content is {kind}, not" if kind else "its content isn't"
-            raise UserError(f"{found} {self.format.upper()}; rename the file by what it is, or remove it")
+            problem = f"its content is {kind}, not" if kind else "its content isn't"
+            raise UserError(f"{problem} {self.format.upper()}; rename the file by what it is, or remove it")
         return self.read(content)
 
 

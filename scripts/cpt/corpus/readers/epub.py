@@ -51,10 +51,10 @@ def _root(content: bytes):
 
 
 def _first(content: bytes, name: str):
-    found = next(_root(content).iter(f"{{*}}{name}"), None)
-    if found is None:
+    element = next(_root(content).iter(f"{{*}}{name}"), None)
+    if element is None:
         raise UserError(f"what lists its pages has no {name}; fetch it again")
-    return found
+    return element
 
 
 def _spine(content: bytes, folder: str) -> tuple[str, list[str]]:

@@ -38,7 +38,12 @@ def raised(text: str, below: bool = False) -> str:
 def formula_text(element: "_Element") -> str:
     """A formula as a line: the LaTeX that MathML holds between $ signs, otherwise its signs in order."""
     tex = next(
-        (found.text for found in element.iter("{*}annotation") if "tex" in found.get("encoding", "")), None
+        (
+            annotation.text
+            for annotation in element.iter("{*}annotation")
+            if "tex" in annotation.get("encoding", "")
+        ),
+        None,
     )
     if tex := (tex or element.get("alttext") or "").strip():
         return f"$${tex}$$" if element.get("display") == "block" else f"${tex}$"

@@ -24,8 +24,8 @@ _SENTENCE_ENDS = (".", "!", "?", ":", "”", '"', ";", ")", "]", "。")
 
 def letters(text: str) -> str:
     """What a heading has in common with its entry in an outline: no number, sign or space."""
-    if found := _NUMBERED.match(text):
-        text = text[found.end() :]
+    if number := _NUMBERED.match(text):
+        text = text[number.end() :]
     return "".join(filter(str.isalnum, text)).lower()
 
 
@@ -42,9 +42,9 @@ def without_margins(pages: list[tuple[list[Line], float]]) -> list[Line]:
         for line in lines:
             if not MARGIN * height < line.base < (1 - MARGIN) * height:
                 edges.setdefault((round(line.base), line.base > height / 2), []).append(line.text)
-        for place, found in edges.items():
+        for place, edge_texts in edges.items():
             heights[place] += 1
-            texts.setdefault(place, Counter()).update({_masked(text) for text in found})
+            texts.setdefault(place, Counter()).update({_masked(text) for text in edge_texts})
     enough = max(2, USUAL * len(pages) / 2)  # odd and even pages may differ
     dropped = {place for place, count in heights.items() if count >= enough and _repeats(texts[place])}
     kept = []
@@ -237,25 +237,25 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
 
 def _connected(lines: list[Line]) -> list[Line]:
     """Lines with a bullet, or their rest, that was drawn apart, and the rest of a broken line of code."""
-    found: list[Line] = []
+    connected: list[Line] = []
     for line in lines:
-        before = found[-1] if found else None
+        before = connected[-1] if connected else None
         if (
             before
             and before.text in BULLETS
             and before.page == line.page
             and abs(before.base - line.base) < 3
         ):
-            found[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left, cells=())
+            connected[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left, cells=())
         elif before and _beside(before, line):  # what is raised in between parts a line
             space = " " if line.left - before.right > 0.15 * line.size else ""
-            found[-1] = before._replace(text=f"{before.text}{space}{line.text}", right=line.right)
+            connected[-1] = before._replace(text=f"{before.text}{space}{line.text}", right=line.right)
         elif before and line.text.startswith(BROKEN):
             rest = line.text.removeprefix(BROKEN).strip()
-            found[-1] = before._replace(text=f"{before.text} {rest}", base=line.base)
+            connected[-1] = before._replace(text=f"{before.text} {rest}", base=line.base)
         else:
-            found.append(line)
-    return found
+            connected.append(line)
+    return connected
 
 
 def _beside(before: Line, line: Line) -> bool:

@@ -23,8 +23,8 @@ CLOSING = set(".,:;)]?!")
 def arguments(rest: str) -> list[str]:
     """The arguments of a macro: words, or what is in double quotes, in which a pair stands for one."""
     rest = re.sub(r"(?<!\\)\\\".*", "", rest)
-    found = re.findall(r'"((?:[^"]|"")*)"?|((?:\\ |\S)+)', rest)
-    return [quoted.replace('""', '"') if quoted or not word else word for quoted, word in found]
+    matches = re.findall(r'"((?:[^"]|"")*)"?|((?:\\ |\S)+)', rest)
+    return [quoted.replace('""', '"') if quoted or not word else word for quoted, word in matches]
 
 
 class Words:
@@ -91,5 +91,8 @@ class Words:
         elif macro == "In" and following:
             words[place + 1] = f"#include <{following[0]}>"
         elif macro == "Fn" and following:
-            given = [word for word in following[1:] if word not in CLOSING]
-            words[place + 1 :] = [f"{following[0]}({', '.join(given)})", *following[1 + len(given) :]]
+            parameters = [word for word in following[1:] if word not in CLOSING]
+            words[place + 1 :] = [
+                f"{following[0]}({', '.join(parameters)})",
+                *following[1 + len(parameters) :],
+            ]

@@ -148,11 +148,11 @@ class _Page:
     def runs(self, first: int, count: int) -> list[tuple[float, float]]:
         """Left and right edges of pieces of text that were drawn one by one, or in another font."""
         left, _, right, _ = self.numbers
-        found = []
+        pieces = []
         for number in range(self.raw.FPDFText_CountRects(self.handle, first, count)):
             self.raw.FPDFText_GetRect(self.handle, number, *self.edges)
-            found.append((left.value, right.value))
-        return found
+            pieces.append((left.value, right.value))
+        return pieces
 
     def with_raised(
         self, text: str, first: int, base: float, size: float, runs: list[tuple[float, float]]

@@ -101,8 +101,8 @@ def _same_columns(rows: list[Row], row: Row) -> bool:
     """Whether no cell is below two others, nor two below one, and two at least are below another one."""
     columns = _columns(rows)
     below = [[n for n, (a, b) in enumerate(columns) if a < right and left < b] for left, right in row.edges()]
-    used = [n for found in below for n in found]
-    return all(len(found) < 2 for found in below) and len(used) == len(set(used)) and len(used) > 1
+    used = [n for numbers in below for n in numbers]
+    return all(len(numbers) < 2 for numbers in below) and len(used) == len(set(used)) and len(used) > 1
 
 
 def rows_of(table: list[Row], joined: Callable[[list[Cell]], str]) -> Iterator[str]:

@@ -44,9 +44,9 @@ class RestructuredReader(Reader):
             if title:
                 blocks.append(Block(reflow(title, page=True), level))
             for rows, prose in split_tables(body):
-                found = "\n".join(strip_markup(row, page=True) for row in rows)
-                if found := found or reflow(_DESCRIBED.sub(r"\1\2\n", prose), page=True):
-                    blocks.append(Block(found))
+                block_text = "\n".join(strip_markup(row, page=True) for row in rows)
+                if block_text := block_text or reflow(_DESCRIBED.sub(r"\1\2\n", prose), page=True):
+                    blocks.append(Block(block_text))
         return Work(blocks, next((block.text for block in blocks if block.level), ""), figures, replaced)
 
 
@@ -59,9 +59,9 @@ def _without_asides(text: str) -> str:
         if outside >= 0 and (not line.strip() or indent > outside):
             kept.append("") if not line.strip() else None
             continue
-        found = _ASIDE.match(line)
-        outside = len(found[1]) if found else -1
-        if not found:
+        aside = _ASIDE.match(line)
+        outside = len(aside[1]) if aside else -1
+        if not aside:
             kept.append(line)
     return "\n".join(kept)
 
@@ -70,7 +70,7 @@ def _sections(text: str) -> list[tuple[str, int, str]]:
     """Heading, its level, and the text below it; the order of the signs that mark headings gives levels."""
     lines = text.split("\n")
     ranks: dict[tuple[str, bool], int] = {}
-    found: list[tuple[str, int, list[str]]] = [("", 0, [])]
+    sections: list[tuple[str, int, list[str]]] = [("", 0, [])]
     number = 0
     while number < len(lines):
         over, title, under = (lines[n].rstrip() if n < len(lines) else "" for n in range(number, number + 3))
@@ -86,12 +86,12 @@ def _sections(text: str) -> list[tuple[str, int, str]]:
         ):
             key, skipped, heading = (title[0], False), 2, over
         else:
-            found[-1][2].append(lines[number])
+            sections[-1][2].append(lines[number])
             number += 1
             continue
-        found.append((heading, ranks.setdefault(key, len(ranks) + 1), []))
+        sections.append((heading, ranks.setdefault(key, len(ranks) + 1), []))
         number += skipped
-    return [(heading, level, "\n".join(body)) for heading, level, body in found]
+    return [(heading, level, "\n".join(body)) for heading, level, body in sections]
 
 
 def _rules(line: str, title: str) -> bool:

@@ -8,8 +8,8 @@ from cpt.corpus.readers.mdoc import Words, arguments
 
 def pairs(words: str) -> dict[str, str]:
     """Names and what they stand for, one after the other; _ stands for nothing."""
-    found = words.split()
-    return {name: sign.replace("_", "") for name, sign in zip(found[::2], found[1::2], strict=True)}
+    tokens = words.split()
+    return {name: sign.replace("_", "") for name, sign in zip(tokens[::2], tokens[1::2], strict=True)}
 
 
 ESCAPES = pairs("- - e \\ E \\ \\ \\ ' ' ` ` . .")
@@ -127,14 +127,14 @@ class Page:
 
     def definition(self, lines: list[str], number: int, name: str, rest: str) -> int:
         """Skip the lines of a macro's definition, which are kept to be run where it is used."""
-        given = arguments(rest)
+        names = arguments(rest)
         place = 0 if name == "ig" else 1
-        stop = given[place] if len(given) > place else "."
+        stop = names[place] if len(names) > place else "."
         first = number
         while number < len(lines) and not re.match(rf"\.\s*{re.escape(stop)}\s*$", lines[number]):
             number += 1
-        if name == "de" and given:
-            self.macros[given[0]] = lines[first:number]
+        if name == "de" and names:
+            self.macros[names[0]] = lines[first:number]
         return number + 1
 
     def condition(self, lines: list[str], number: int, name: str, rest: str) -> int:
@@ -174,8 +174,8 @@ class Page:
             line = lines[number]
             number += 1
             if not began:
-                if found := re.search(r"tab\s*\(\s*(.)\s*\)", line):
-                    separator = found[1]
+                if option := re.search(r"tab\s*\(\s*(.)\s*\)", line):
+                    separator = option[1]
                 began = line.rstrip().endswith(".") and not line.startswith(".")
             elif inside is not None:  # a cell of several lines
                 if line.startswith("T}"):
@@ -255,13 +255,13 @@ class Page:
         """A macro of the page's own."""
         if self.depth > 20 or self.expansions > MOST_EXPANSIONS:
             return
-        given = arguments(rest)
+        values = arguments(rest)
         self.depth += 1
         self.expansions += 1
 
         def argument(match: re.Match) -> str:
             place = int(match[1]) - 1
-            return given[place] if place < len(given) else ""
+            return values[place] if place < len(values) else ""
 
         self.run([re.sub(r"\\+\$(\d)", argument, line).replace("\\$*", rest) for line in self.macros[name]])
         self.depth -= 1

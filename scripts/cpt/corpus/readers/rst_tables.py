@@ -39,8 +39,8 @@ def _table(lines: list[str], start: int) -> tuple[list[str], int]:
     if not lines[start].lstrip().startswith("* -"):
         return [], start
     before = next((lines[n] for n in range(start - 1, -1, -1) if lines[n].strip()), "")
-    if found := _LISTED.match(before):
-        while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) > len(found[1])):
+    if directive := _LISTED.match(before):
+        while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) > len(directive[1])):
             end += 1
         return _listed(lines[start:end]), end
     return [], start
@@ -86,7 +86,7 @@ def _end_of_simple(lines: list[str], start: int) -> int:
 
 def _simple(lines: list[str]) -> list[str]:
     """Rows of a table whose columns are below the rules; a line without a first cell continues a row."""
-    starts = [found.start() for found in re.finditer("=+", lines[0])] if lines else []
+    starts = [rule.start() for rule in re.finditer("=+", lines[0])] if lines else []
     rows: list[list[str]] = []
     for line in lines[1:]:
         if re.fullmatch(r"[-= ]*", line):
@@ -110,10 +110,10 @@ def _listed(lines: list[str]) -> list[str]:
     rows: list[list[str]] = []
     for line in lines:
         bare = line.strip()
-        if found := re.match(r"\* -\s*(.*)", bare):
-            rows.append([found[1]])
-        elif rows and (found := re.match(r"-(?:\s+(.*)|$)", bare)):
-            rows[-1].append(found[1] or "")
+        if match := re.match(r"\* -\s*(.*)", bare):
+            rows.append([match[1]])
+        elif rows and (match := re.match(r"-(?:\s+(.*)|$)", bare)):
+            rows[-1].append(match[1] or "")
         elif rows:
             rows[-1][-1] += f" {bare}"
     return [_row(cells) for cells in rows]

@@ -89,7 +89,7 @@ class TexReader(Reader):
         name = declared[1].decode().lower() if declared else None
         text, replaced = text_of(content, _ENCODINGS.get(name, name and name.replace("utf8x", "utf8")))
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        title = _argument(text, found.end()) if (found := re.search(r"\\title\s*(?=\{)", text)) else ""
+        title = _argument(text, macro.end()) if (macro := re.search(r"\\title\s*(?=\{)", text)) else ""
         names = _defined(text)
         if body := re.search(r"\\begin\{document\}(.*?)(?:\\end\{document\}|$)", text, re.DOTALL):
             text = body[1].replace("\\maketitle", "").replace("\\tableofcontents", "")
@@ -116,11 +116,11 @@ class TexReader(Reader):
         for level, part in _parts(text):
             for piece in re.split(r"\n[ \t]*\n", part):
                 if "\\begin{tabular" in piece or "\\begin{longtable" in piece:
-                    found = list(_table(piece, plain.text))
+                    texts = list(_table(piece, plain.text))
                 else:
                     lines = piece if _DISPLAYED.search(piece) else _LINE_BREAK.sub(_BREAK, piece)
-                    found = [_words(plain.text(lines))]
-                for words in filter(None, found):
+                    texts = [_words(plain.text(lines))]
+                for words in filter(None, texts):
                     whole = re.sub(rf"{_KEPT}(\d+){_KEPT}", lambda kept: code[int(kept[1])], words)
                     work.blocks.append(Block(whole, level))
         work.without_text = [
@@ -167,8 +167,8 @@ def _raised(node: "LatexMacroNode", l2tobj: "LatexNodes2Text", below: bool) -> s
 
 def _defined(text: str) -> dict[str, str]:
     """What the document's own macros without arguments stand for, by their names."""
-    found = {match[1] or match[2]: _argument(text, match.end()) for match in _DEFINED.finditer(text)}
-    return {name: meaning for name, meaning in found.items() if f"\\{name}" not in meaning}
+    meanings = {match[1] or match[2]: _argument(text, match.end()) for match in _DEFINED.finditer(text)}
+    return {name: meaning for name, meaning in meanings.items() if f"\\{name}" not in meaning}
 
 
 def _meaning(names: dict[str, str], match: re.Match) -> str:

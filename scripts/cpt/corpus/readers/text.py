@@ -45,8 +45,8 @@ class MarkdownReader(Reader):
         about = _ABOUT.match(text)
         blocks = markdown_blocks(text[about.end() :] if about else text)
         title = next((block.text.strip("# \n") for block in blocks if block.level), "")
-        if about and (given := re.search(r"^title:\s*(\S.*)", about[0], re.MULTILINE)):
-            title = given[1].strip().strip("\"'")
+        if about and (title_line := re.search(r"^title:\s*(\S.*)", about[0], re.MULTILINE)):
+            title = title_line[1].strip().strip("\"'")
         return Work(blocks, title, replaced=replaced, between="")
 
 

@@ -96,8 +96,8 @@ class HtmlReader(Reader):
         text, replaced = html_text(content)
         walk = Walk(text)
         main = _main_blocks(text)
-        found, everything = characters(main), characters(walk.blocks)
-        if found < MAIN_SHARE * everything and found >= MAIN_SHARE * (everything - walk.linked):
+        main_size, everything = characters(main), characters(walk.blocks)
+        if main_size < MAIN_SHARE * everything and main_size >= MAIN_SHARE * (everything - walk.linked):
             walk.blocks = main
         return Work(walk.blocks, walk.title, walk.figures, replaced)
 
@@ -121,11 +121,11 @@ def _main_blocks(text: str) -> list[Block]:
     import trafilatura
 
     options = {"include_comments": False, "favor_recall": True, "with_metadata": False}
-    found = trafilatura.bare_extraction(text, **options)
-    if found is None or found.body is None:
+    page = trafilatura.bare_extraction(text, **options)
+    if page is None or page.body is None:
         return []
     walk = Walk("")
-    walk.inside(found.body)
+    walk.inside(page.body)
     walk.flush()
     return walk.blocks
 
@@ -254,8 +254,8 @@ class Walk:
         self.blocks, self.line = [], []
         self.inside(element)
         self.flush()
-        found, self.blocks, self.line = self.blocks, blocks, line
-        return found
+        parts, self.blocks, self.line = self.blocks, blocks, line
+        return parts
 
     def text_in(self, element: "_Element") -> str:
         """What is inside an element as one line."""
@@ -299,7 +299,7 @@ class Walk:
         """A line for each row, with | between its cells; of a table for the layout, what is in it."""
         rows = [row for row in element.iter("tr", "row") if _table_of(row) is element]
         cells = [[cell for cell in row if cell.tag in ("td", "th", "cell")] for row in rows]
-        inner = [found for found in element.iter("table", "h1", "h2", "h3") if found is not element]
+        inner = [part for part in element.iter("table", "h1", "h2", "h3") if part is not element]
         if inner or max(map(len, cells), default=0) < 2:
             for row in cells:
                 for cell in row:
