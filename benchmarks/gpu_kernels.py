@@ -259,7 +259,7 @@ def gpu_kernels(
     writes Triton kernels for tensors on the CPU, and Triton is made to see an H100.
 
     `check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints losses and
-    gradients of two steps beside those without compilation. Two minutes. The interpreter truncates to
+    gradients of two steps beside those without compilation. One minute. The interpreter truncates to
     bfloat16 where a GPU rounds to the nearest, so float32 is the stricter check.
 
     `liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours differs, with
