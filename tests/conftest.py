@@ -9,8 +9,6 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Hundreds of processes are started, and each would compile the modules that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Two processes of tests share two cores, so each computes with one thread.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.
 TOGETHER = ("workflow", "slurm")
