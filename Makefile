@@ -1,7 +1,7 @@
-# `make help` lists the targets. PYTHON chooses the interpreter that the environment is made from, CORES how many cores
-# Snakemake may use (empty: all), PIP_OPTIONS further options of pip. TORCH_INDEX is an index with another build of
-# PyTorch than PyPI's, such as https://download.pytorch.org/whl/cu126 (docs/cluster-sites.md); the environment keeps it
-# until another one is given.
+# `make help` lists the targets. PYTHON is the interpreter of a new environment, CORES the number of cores for Snakemake
+# (empty: all), PIP_OPTIONS are more options for pip. TORCH_INDEX is an index with another build of PyTorch than PyPI's,
+# such as https://download.pytorch.org/whl/cu126 (docs/cluster-sites.md); the environment keeps it until you give
+# another one.
 PYTHON ?= python3
 CORES ?=
 PIP_OPTIONS ?=
@@ -10,9 +10,9 @@ TORCH_INDEX ?= $(INSTALLED_INDEX)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(or $(strip $(CORES)),all) --rerun-incomplete
 DEMO := --configfile experiments/demo.yaml
-# What `make verify` looks at: the folder of a finished experiment.
+# For `make verify`: the folder of a finished experiment.
 RESULTS ?= results/demo
-# Of `make resume`: what was asked of Snakemake, and --cancel to cancel jobs that still run.
+# For `make resume`: the arguments of the killed Snakemake; RESUME=--cancel cancels jobs that still run.
 ARGS ?= --profile slurm results/table1.csv
 RESUME ?=
 
@@ -24,7 +24,7 @@ help: ## list the targets
 
 environment: .venv/installed ## create .venv from the lock
 
-# Another build leaves nothing of the former one.
+# Another build of PyTorch replaces the whole environment.
 ifneq ($(TORCH_INDEX),$(INSTALLED_INDEX))
 .venv/installed: another-build
 CLEAR := --clear
@@ -32,7 +32,7 @@ endif
 .PHONY: another-build
 another-build:
 
-# PyTorch alone comes from its index, first: the lock's version is then there, and what it needs follows from it.
+# PyTorch comes first, alone, from its index. Then pip keeps this build of the lock's version and adds what it needs.
 .venv/installed: envs/requirements.txt envs/snakemake
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(CLEAR) .venv
@@ -47,7 +47,7 @@ demo: .venv/installed ## the whole study, demo-sized: raw text to Table 1, figur
 verify: .venv/installed ## recompute every published number of RESULTS, and check what makes them reproducible
 	$(BIN)/python scripts/verify.py --results '$(RESULTS)'
 
-resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is what it was started with
+resume: .venv/installed ## resume after a workflow on Slurm was killed; ARGS are its arguments
 	$(BIN)/python scripts/resume.py $(RESUME)
 	$(BIN)/snakemake --unlock $(ARGS)
 	$(BIN)/snakemake $(ARGS)
@@ -55,12 +55,12 @@ resume: .venv/installed ## go on after a workflow on Slurm was killed; ARGS is w
 test: .venv/installed .venv/gpu/installed .venv/older/installed .venv/llama/installed ## unit tests, and the smoke experiment end to end
 	$(BIN)/python -m pytest
 
-# Apart from the environment: kernels for a GPU, which tests interpret.
+# In a folder of its own: kernels for a GPU, which tests run in an interpreter.
 .venv/gpu/installed: envs/gpu.txt envs/interpreter.txt | .venv/installed
 	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/gpu --requirement envs/interpreter.txt
 	touch $@
 
-# Likewise: an older transformers, which must load what is released, and llama.cpp, which must read GGUF files.
+# In folders of their own: an older transformers, which must load released models, and llama.cpp for GGUF files.
 .venv/older/installed .venv/llama/installed: .venv/%/installed: envs/%.txt | .venv/installed
 	$(BIN)/pip install --quiet $(PIP_OPTIONS) --no-deps --upgrade --target .venv/$* --requirement $<
 	touch $@

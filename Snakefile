@@ -45,8 +45,8 @@ include: "rules/preflight.smk"
 onstart:
     refuse_to_double_slurm_jobs()
     warn_of_replaced_models()
-    # Stages put what they make in its place whole (they write, then rename). Snakemake would remove it when a job fails,
-    # and be cut short where a Slurm job is cancelled; what is left of a folder then would pass for all of it.
+    # Stages write to a temporary name and rename; Snakemake would remove the outputs when a job fails. Where a Slurm
+    # job is cancelled, this removal would stop halfway, and what is left of a folder would pass for all of it.
     workflow.execution_settings.keep_incomplete = True
 
 

@@ -15,7 +15,7 @@ from cpt.command import run
 from cpt.errors import UserError
 from cpt.files import write_text
 
-# The processes that are measured import this module too: what is heavy is imported where it is used.
+# The measured processes import this module too, so functions import heavy packages themselves.
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,9 +27,9 @@ ONE_THREAD = dict.fromkeys(
 
 
 def copy_documents(files: Sequence[Path], shard: Path, megabytes: float, copies: int) -> None:
-    """Write about `megabytes` of text as one shard, and each document again for each further copy.
+    """Write about `megabytes` of text as one shard, with each document `copies` times.
 
-    Each copy has a line with its number, so that none is an exact duplicate.
+    Each further copy has a line with its number, so that none is an exact duplicate.
     """
     from cpt.corpus.documents import RAW_SCHEMA, row_writer
     from cpt.corpus.sources import documents_in
@@ -49,7 +49,7 @@ def copy_documents(files: Sequence[Path], shard: Path, megabytes: float, copies:
                 rows.add(document.id, document.text + line, document.url)
 
 
-def measured(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
+def measure_stage(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
     """Run a stage of a system in a process of its own; returns its seconds, peak memory and counts.
 
     `process_seconds` are the CPU time of the whole process.
@@ -63,7 +63,7 @@ def measured(system: str, stage: str, job: Job, folder: Path) -> dict[str, Any]:
 
 
 def summary(runs: "pd.DataFrame", inputs: dict[str, tuple[int, int]]) -> "pd.DataFrame":
-    """For each system and stage the medians over the repeats; the stage `all` sums those of a repeat.
+    """Returns the medians over the repeats for each system and stage; the stage `all` sums a repeat's stages.
 
     `inputs` are the tokens and bytes that each system reads; `kept` is the share of the tokens that come out.
     """
@@ -92,9 +92,9 @@ def summary(runs: "pd.DataFrame", inputs: dict[str, tuple[int, int]]) -> "pd.Dat
 
 
 def log_ratios(table: "pd.DataFrame") -> None:
-    """Log how many times as fast as the others our two ways are, and what each system keeps of the tokens.
+    """Log the speed of our two systems relative to the others', and what each system keeps of the tokens.
 
-    A system that drops documents has fewer to tokenize, so the ratio by the tokens kept is logged too.
+    A system that drops documents has fewer to tokenize, so this also logs the ratio by the tokens kept.
     """
     whole = table.xs("all", level="stage")
     for system, row in whole.iterrows():
@@ -117,13 +117,13 @@ def log_ratios(table: "pd.DataFrame") -> None:
 def prepare(root: Path, files: Sequence[Path], job: Job, megabytes: float, copies: int) -> tuple[int, int]:
     """Write the documents under `root`; returns their tokens and bytes."""
     copy_documents(files, root / SHARD, megabytes, copies)
-    counts = measured("limit-hf", "tokenize", job._replace(raw=root / SHARD), root)
+    counts = measure_stage("limit-hf", "tokenize", job._replace(raw=root / SHARD), root)
     logging.info("%.1f MB of text, %s tokens", counts["bytes"] / 1e6, f"{counts['tokens']:,}")
     return counts["tokens"], counts["bytes"]
 
 
 def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job: Job) -> "pd.DataFrame":
-    """What `measured` returns for each system, stage and repeat; `roots` are the systems' documents."""
+    """Returns measure_stage's result for each system, stage and repeat; `roots`: the systems' documents."""
     import pandas as pd
 
     runs = []
@@ -135,7 +135,7 @@ def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job:
                 for stage in STAGES[system]:
                     if stage in ASIDE and job.benchmarks is None:
                         continue
-                    result = measured(system, stage, job._replace(raw=root / SHARD), Path(folder))
+                    result = measure_stage(system, stage, job._replace(raw=root / SHARD), Path(folder))
                     runs.append({"system": system, "stage": stage, "repeat": repeat, **result})
                     logging.info(
                         "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
@@ -163,19 +163,19 @@ def corpus(
     Systems: `ours-gigatoken` and `ours-hf` (filter, deduplicate, tokenize, pack), `datasets-map` (tokenize
     and group with datasets.map, in the style of transformers' run_clm), `datatrove` (reader, Gopher
     repetition filter, exact deduplication, tokenizer), `limit-hf` and `limit-gigatoken` (the bare tokenizers,
-    texts in memory). Every stage is a process of its own. What counts is its CPU time without start-up and
-    imports; loading compiled code, loading the tokenizer and proving it count. The ratios are logged with
-    start-up and imports as well. The systems take turns, and the medians of the repeats go into the table.
+    texts in memory). Every stage is a process of its own. Its time is CPU time without start-up and imports,
+    but with loading of compiled code and with loading and checking the tokenizer. The log also has the ratios
+    with start-up and imports. The systems take turns, and the medians of the repeats go into the table.
 
     With `--benchmarks`, our `decontaminate` is measured too. It isn't part of `all`, as no other system has
     that stage.
 
     The documents are one shard of 64 MB of text by default; a shard of FineWeb-Edu has about 3,500 MB. So
-    what a job costs once (compiled code, the tokenizer and its proof) weighs 50 times as much here.
+    one-time costs of a job (compiled code, the tokenizer and its check) weigh 50 times as much here.
 
     All rates have the same numerator, whatever a system drops: the input's tokens (with one end-of-sequence
-    token per document) and bytes. What each system keeps of the tokens, and the ratios with that taken into
-    account, are logged.
+    token per document) and bytes. The log says what each system keeps of the tokens, and the ratios by the
+    tokens kept.
 
     Args:
         raw: files of documents (.parquet).
@@ -183,12 +183,12 @@ def corpus(
         config: config.yaml, or a merged one, with the stages' settings.
         table: CSV file to write.
         benchmarks: the folder with items.parquet, to decontaminate.
-        megabytes: how much text to use.
-        copies: how often to use it, each time with small edits.
-        repeats: of each system.
-        systems: those to measure; all without it.
-        small: systems too slow for all of it; they run once, and their rates are those of their part.
-        small_megabytes: how much text they get.
+        megabytes: text to use, in MB (10^6 bytes).
+        copies: number of copies of the text, with small edits.
+        repeats: runs of each system.
+        systems: systems to measure; default: all.
+        small: systems too slow for all the text; they run once, on a part, to which their rates refer.
+        small_megabytes: text of that part, in MB.
     """
     import yaml
 

@@ -29,7 +29,7 @@ from lm_eval.tasks import TaskManager  # isort: skip
 
 SUBSET, NEIGHBOURS = 400, 8
 FOLDERS = {"arc_challenge": "arc", "arc_easy": "arc", "boolq": "super_glue", "mmlu": "mmlu/default"}
-SUBJECTS, SUBJECT_ITEMS = ("anatomy", "high_school_biology"), 20  # a whole subject has 100 items and more
+SUBJECTS, SUBJECT_ITEMS = ("anatomy", "high_school_biology"), 20  # a whole subject has 100 items or more
 EXAMPLES = 5
 GENERATION = {"until": ["\n\n", "Question:"], "max_gen_toks": 64, "do_sample": False}
 BARS = {"zero-shot": 1.8, "mmlu, 5 shots": 4.0, "generation": 1.0, "generation, 5 examples": 1.0}
@@ -37,7 +37,7 @@ DIFFERENCE_BAR = 1e-4
 
 
 class Question(NamedTuple):
-    """What both systems are asked, and how lm-eval answers fastest."""
+    """The requests to both systems, and lm-eval at its fastest."""
 
     requests: list[Instance]
     items: int
@@ -46,7 +46,7 @@ class Question(NamedTuple):
 
 
 def build_requests(benchmarks: Path, task: str, items: dict[str, list[int]], shots: int) -> list[Instance]:
-    """lm-eval's requests for items of a task, given by leaf task."""
+    """Returns lm-eval's requests for items of a task; `items` are their numbers by leaf task."""
     with tempfile.TemporaryDirectory(prefix="evaluation-") as cache:
         data = {
             "dataset_path": str((benchmarks / DATA_SETS[task].repository).resolve()),
@@ -55,7 +55,7 @@ def build_requests(benchmarks: Path, task: str, items: dict[str, list[int]], sho
         }
         group = {"group": "chosen", "task": [{"task": leaf, **data} for leaf in items]}
         Path(cache, "chosen.yaml").write_text(yaml.safe_dump(group))
-        folder = Path(lm_eval.tasks.__file__).parent / FOLDERS.get(task, task)  # to index all takes 15 s
+        folder = Path(lm_eval.tasks.__file__).parent / FOLDERS.get(task, task)  # indexing all takes 15 s
         manager = TaskManager(include_defaults=False, include_path=[folder, Path(cache)])
         leaves = manager.load(["chosen"])["tasks"].values()
         requests = []
@@ -66,7 +66,7 @@ def build_requests(benchmarks: Path, task: str, items: dict[str, list[int]], sho
 
 
 def by_length(requests: list[Instance]) -> list[list[Instance]]:
-    """The requests of each item, items in the order of their characters."""
+    """Returns the requests of each item; items are sorted by their number of characters."""
     items: dict[tuple, list[Instance]] = {}
     for request in requests:
         items.setdefault((request.task_name, request.doc_id), []).append(request)
@@ -76,14 +76,14 @@ def by_length(requests: list[Instance]) -> list[list[Instance]]:
 
 
 def spaced(items: list[list[Instance]], n: int) -> list[list[Instance]]:
-    """About `n` items: groups of neighbours, their middles evenly spaced."""
+    """Returns about `n` items: groups of neighbours, whose middles are evenly spaced."""
     groups = max(1, round(n / NEIGHBOURS))
     begins = [int((k + 0.5) / groups * len(items)) - NEIGHBOURS // 2 for k in range(groups)]
     return [item for begin in begins for item in items[max(0, begin) : max(0, begin) + NEIGHBOURS]]
 
 
 def zero_shot(benchmarks: Path, task: str, n: int, seed: int) -> list[list[Instance]]:
-    """Items of a task without examples, each as its requests."""
+    """Returns items of a task without examples, each as its requests."""
     table = pq.read_table(benchmarks / "items.parquet", columns=["task", "item"])
     pairs = zip(table["task"].to_pylist(), table["item"].to_pylist(), strict=True)
     pool = [(leaf, item) for leaf, item in pairs if leaf == task or leaf.startswith(f"{task}_")]
@@ -94,13 +94,13 @@ def zero_shot(benchmarks: Path, task: str, n: int, seed: int) -> list[list[Insta
 
 
 def five_shots(benchmarks: Path) -> list[list[Instance]]:
-    """The first items of some of MMLU's subjects, each behind its subject's five examples."""
+    """Returns the first items of some of MMLU's subjects, each after its subject's five examples."""
     items = {f"mmlu_{subject}": list(range(SUBJECT_ITEMS)) for subject in SUBJECTS}
     return by_length(build_requests(benchmarks, "mmlu", items, EXAMPLES))
 
 
 def generations(items: list[list[Instance]], examples: int) -> list[list[Instance]]:
-    """Prompts from MMLU's questions and right answers, without letters; the first `examples` are in each."""
+    """Returns prompts from MMLU's questions without letters; each has the first `examples` with answers."""
     docs = [item[0].doc for item in items]
     questions = [f"Question: {doc['question'].strip()}\nAnswer:" for doc in docs]
     shots = [f"{text} {doc['choices'][doc['answer']]}\n\n" for text, doc in zip(questions, docs, strict=True)]
@@ -112,7 +112,7 @@ def generations(items: list[list[Instance]], examples: int) -> list[list[Instanc
 
 
 def texts(items: list[list[Instance]]) -> list[list[Instance]]:
-    """Texts of three of BoolQ's passages each, whose log-likelihood is asked as a whole."""
+    """Returns requests for the log-likelihood of whole texts of three BoolQ passages each."""
     passages = [item[0].doc["passage"] for item in items]
     return [
         [Instance("loglikelihood_rolling", {}, ("\n\n".join(passages[at : at + 3]),), 0, ("texts", at, 1))]
@@ -120,8 +120,8 @@ def texts(items: list[list[Instance]]) -> list[list[Instance]]:
     ]
 
 
-def timed(system: LM, requests: list[Instance]) -> tuple[float, list[Any]]:
-    """Seconds that a system takes for the requests, and its log-likelihoods or texts."""
+def time_requests(system: LM, requests: list[Instance]) -> tuple[float, list[Any]]:
+    """Returns a system's seconds for the requests (CPU time; on a GPU wall time), and its answers."""
     gpu = torch.cuda.is_available()
     clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
     begin = clock()
@@ -135,7 +135,7 @@ def timed(system: LM, requests: list[Instance]) -> tuple[float, list[Any]]:
 
 
 def difference(one: list[Any], other: list[Any]) -> float:
-    """The largest absolute difference; of texts, the share that differs."""
+    """Returns the largest absolute difference; for texts, the share that differs."""
     pairs = list(zip(one, other, strict=True))
     if isinstance(one[0], str):
         return sum(a != b for a, b in pairs) / len(pairs)
@@ -143,7 +143,7 @@ def difference(one: list[Any], other: list[Any]) -> float:
 
 
 def asked_questions(benchmarks: Path, n: int, seed: int) -> Iterator[tuple[str, list[list[Instance]]]]:
-    """The items of each row of the table."""
+    """Yields the name and the items of each row of the table."""
     for task in COUNTS:
         yield task, zero_shot(benchmarks, task, n, seed)
     yield "mmlu, 5 shots", five_shots(benchmarks)
@@ -154,11 +154,11 @@ def asked_questions(benchmarks: Path, n: int, seed: int) -> Iterator[tuple[str, 
 
 
 def question(name: str, items: list[list[Instance]], systems: dict[int, HFLM]) -> Question:
-    """The requests of some items, and lm-eval's fastest batch size on a few of them."""
-    # As many items as make a batch of the largest size: answers of one letter or word share a sequence.
+    """Returns the requests of items, and lm-eval with the batch size that is fastest on a few of them."""
+    # Enough items for a batch of the largest size: answers of one letter or word share a sequence.
     few = NEIGHBOURS // 2 if len(items[0]) > 1 and name not in ("mmlu", "boolq") else NEIGHBOURS
     trial = [request for item in items[-few:] for request in item]
-    tried = {size: timed(system, trial) for size, system in systems.items()}
+    tried = {size: time_requests(system, trial) for size, system in systems.items()}
     best = min(tried, key=lambda size: tried[size][0])
     spread = max(difference(tried[min(tried)][1], values) for _, values in tried.values())
     took = ", ".join(f"{size}: {seconds:.2f} s" for size, (seconds, _) in tried.items())
@@ -180,37 +180,37 @@ def evaluation(
     batch_sizes: list[int] = (1, 2, 4, 8),
     threads: int = 1,
 ) -> None:
-    """Measure how fast a model answers lm-eval, beside lm-eval's own model class, and how far answers differ.
+    """Measure how fast a model answers lm-eval, beside lm-eval's own model class, and compare the answers.
 
     `ours` is cpt.evaluate.scorer, `lm-eval` its HFLM, with the same weights in float32. Both get the same
-    requests, in one run and on one thread. What counts is the CPU time from the texts to the answers,
-    so that other work on the machine weighs little; loading and lm-eval's building of requests, which are the
-    same for both, don't count. On a GPU it is wall time.
+    requests, in one process and by default on one thread. Time is CPU time from texts to answers, as other
+    work on the machine changes it little; on a GPU it is wall time. Loading the model and lm-eval's building
+    of requests don't count, as they are the same for both.
 
-    Zero-shot, the items of a task are groups of 8 neighbours in the order of length, evenly spaced over a
-    fixed random subset of 400 (MMLU: over all subjects). So lm-eval's batches have next to no padding, as on
-    a full split, where it sorts by length as well. The task `zero-shot` is the seven of Table 1 together,
-    weighted by the number of items of the full splits. `mmlu, 5 shots` are the first 20 items of two subjects
-    (a whole subject has 100 and more, and gains more). The prompts of `generation` are made from MMLU's
-    questions, with and without five examples that all have in common; up to 64 tokens each. `rolling` scores
-    texts of three of BoolQ's passages as a whole.
+    Zero-shot items of a task are groups of 8 neighbours in the order of length, evenly spaced over a fixed
+    random subset of 400 (MMLU: over all subjects). So lm-eval's batches have almost no padding, as on a full
+    split, which it sorts by length as well. The row `zero-shot` has the seven tasks of Table 1 together,
+    weighted by the number of items of the full splits. `mmlu, 5 shots` has the first 20 items of two subjects
+    (a whole subject has 100 or more, and gains more). `generation` makes prompts from MMLU's questions, with
+    and without five examples that all prompts share, and generates up to 64 tokens for each. `rolling` scores
+    whole texts of three BoolQ passages.
 
-    lm-eval tries its batch sizes on some of the items, and keeps for each task the one it is fastest with.
-    Then the systems take turns; the medians of the repeats go into the table.
+    lm-eval tries its batch sizes on a few items, and uses the fastest one for each task. Then the systems
+    take turns; the medians of the repeats go into the table.
 
-    max_abs_logprob_difference is, for ours, the largest difference to lm-eval over all answers to all items;
-    for lm-eval, the largest difference between its own batch sizes, over the items it tried them on. Of
-    generated texts it is the share that isn't the same.
+    max_abs_logprob_difference is, for ours, the largest difference from lm-eval over all answers to all
+    items; for lm-eval, the largest difference between its own batch sizes, over the items it tried them on.
+    For generated texts, it is the share that differs.
 
     Args:
         model: Hugging Face model folder.
-        benchmarks: folder of fetch_benchmarks.
+        benchmarks: folder that fetch_benchmarks wrote.
         table: CSV file to write.
-        items_per_task: of each zero-shot task.
-        repeats: of each system.
-        seed: of the subset.
-        batch_tokens: of ours, tokens through the model at once.
-        batch_sizes: of lm-eval's, tried on some items.
+        items_per_task: items of each zero-shot task.
+        repeats: runs of each system.
+        seed: seed of the subset.
+        batch_tokens: for ours, tokens through the model at once.
+        batch_sizes: batch sizes that lm-eval tries on a few items.
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -229,7 +229,7 @@ def evaluation(
         for name, (requests, items, fastest, _) in workloads.items():
             values = {}
             for system_name, system in (("ours", ours), ("lm-eval", fastest)):
-                duration, values[system_name] = timed(system, requests)
+                duration, values[system_name] = time_requests(system, requests)
                 seconds.setdefault((system_name, name), []).append(duration / items)
             differences["ours", name] = difference(values["ours"], values["lm-eval"])
             logging.info(

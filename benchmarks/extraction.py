@@ -1,10 +1,10 @@
 """Documents per second on one core, our readers beside the libraries alone, and how much text survives.
 
-Makes HTML pages and PDF files of known text (or reads those of `--folder`), and prints a table: for each
-reader documents per second of processor time, the share of the library's speed, and peak memory of the
-reading process. With `--fidelity` it makes two manuals of known text into files of every format (typst,
-ReportLab, and pandoc if it is installed), reads them, and prints which share of the characters in words and
-line breaks differs; `--differences` prints where.
+It makes HTML pages and PDF files of known text (or reads those of `--folder`), and prints for each reader
+documents per second of processor time, the share of the library's speed, and peak memory of the reading
+process. With `--fidelity`, it makes files of every format from two manuals of known text (with typst,
+ReportLab, and pandoc if it is installed), reads them, and prints the share of characters that differ, in
+words and line breaks; `--differences` prints where.
 
     .venv/bin/python benchmarks/extraction.py [--folder FOLDER] [--files 200]
     .venv/bin/python benchmarks/extraction.py --fidelity [--differences]
@@ -35,14 +35,14 @@ from cpt.corpus.works import cut  # noqa: E402
 
 
 def with_trafilatura(content: bytes) -> None:
-    """A page's text by trafilatura alone."""
+    """Extract a page's text with trafilatura alone."""
     import trafilatura
 
     trafilatura.extract(content)
 
 
 def with_pdfium(content: bytes) -> None:
-    """All pages' text by PDFium alone."""
+    """Extract all pages' text with PDFium alone."""
     import pypdfium2
 
     document = pypdfium2.PdfDocument(content)
@@ -55,7 +55,7 @@ def with_pdfium(content: bytes) -> None:
 
 
 def with_pypdf(content: bytes) -> None:
-    """All pages' text by pypdf alone, which the lock doesn't have: pip install pypdf."""
+    """Extract all pages' text with pypdf alone, which isn't in the lock: pip install pypdf."""
     import pypdf
 
     for page in pypdf.PdfReader(io.BytesIO(content)).pages:
@@ -66,8 +66,8 @@ ALONE = {"html": {"trafilatura": with_trafilatura}, "pdf": {"pdfium": with_pdfiu
 
 
 def seconds(read: Callable[[bytes], object], contents: list[bytes], rounds: int) -> float:
-    """Processor time of the fastest of some rounds over all contents."""
-    read(contents[0])  # libraries are imported
+    """Returns the processor time of the fastest of `rounds` over all contents."""
+    read(contents[0])  # imports the libraries
     best = float("inf")
     for _ in range(rounds):
         start = time.process_time()
@@ -77,8 +77,8 @@ def seconds(read: Callable[[bytes], object], contents: list[bytes], rounds: int)
     return best
 
 
-def made(folder: Path, files: int) -> list[Path]:
-    """Pages and PDF files of made-up manuals."""
+def write_manuals(folder: Path, files: int) -> list[Path]:
+    """Write pages and PDF files of made-up manuals; returns their paths."""
     from manuals import PAGE, html_of, manual, typst_pdf
 
     paths = []
@@ -116,7 +116,7 @@ def compare(paths: list[Path], rounds: int) -> None:
 
 
 def markdown_of(parts: list[tuple[str, object]]) -> str:
-    """A manual in pandoc's Markdown."""
+    """Returns a manual in pandoc's Markdown."""
     text = ""
     for kind, value in parts:
         if kind in ("h1", "h2"):
@@ -141,7 +141,7 @@ def markdown_of(parts: list[tuple[str, object]]) -> str:
 
 
 def with_pandoc(markdown: str, writer: str, path: Path, *options: str) -> bytes:
-    """A file that pandoc makes of Markdown."""
+    """Returns the content of the file that pandoc makes from Markdown."""
     command = [
         "pandoc",
         "--standalone",
@@ -158,10 +158,10 @@ def with_pandoc(markdown: str, writer: str, path: Path, *options: str) -> bytes:
 
 
 def known_files(parts: list[tuple[str, object]], folder: Path) -> Iterator[tuple[str, str, bytes, str]]:
-    """Ending, maker, content and expected text of files.
+    """Yields ending, maker, content and expected text of files.
 
-    Plain text and Markdown keep their marks: expected is what pandoc writes without breaking lines. Tables
-    with long cells are skipped there, as pandoc draws them with broken lines, which stay as they are.
+    Plain text and Markdown keep their marks: the expected text is pandoc's without wrapped lines. Tables with
+    long cells are skipped there (pandoc breaks their lines, and readers keep the breaks) and in two columns.
     """
     from manuals import expected, reportlab_pdf, typst_pdf
 
@@ -188,7 +188,7 @@ def known_files(parts: list[tuple[str, object]], folder: Path) -> Iterator[tuple
 
 
 def fidelity(differences: bool) -> None:
-    """Print for each format and maker the share of characters that are changed."""
+    """Print the share of changed characters for each format and maker."""
     from manuals import changed, handbook, manual
 
     print("format,maker,text,changed_percent,megabytes_per_second")
@@ -216,7 +216,7 @@ def print_differences(original: str, result: str) -> None:
 
 
 def main() -> None:
-    """Read the command line, make or find the files, compare."""
+    """Parse the command line, make or find the files, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, help="with files to read (default: made-up manuals)")
     parser.add_argument("--files", type=int, default=100, help="of each format, at most")
@@ -229,7 +229,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.folder is None:
-            paths = made(Path(folder), options.files)
+            paths = write_manuals(Path(folder), options.files)
         else:
             paths = sorted(path for path in options.folder.rglob("*") if format_of(path.name) in ALONE)
             random.Random(0).shuffle(paths)

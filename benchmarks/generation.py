@@ -21,8 +21,8 @@ from lm_eval.models.huggingface import HFLM  # isort: skip
 SPEED_BAR = 1.0
 
 
-def timed(answer: Callable[..., list[Any]], *arguments: Any) -> tuple[float, list[Any]]:
-    """Seconds that answering takes (CPU time; on a GPU wall time), and the answers."""
+def time_answers(answer: Callable[..., list[Any]], *arguments: Any) -> tuple[float, list[Any]]:
+    """Returns the seconds that answering takes (CPU time; on a GPU wall time), and the answers."""
     gpu = torch.cuda.is_available()
     clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
     begin = clock()
@@ -41,20 +41,20 @@ def generation(
     repeats: int = 3,
     threads: int = 1,
 ) -> None:
-    """Measure how fast a model generates, beside lm-eval's own model class, and whether the texts agree.
+    """Measure how fast a model generates, beside lm-eval's own model class, and whether both texts agree.
 
     `ours` is cpt.evaluate.generation, `lm-eval` the method generate_until of its HFLM, which calls
     transformers' `generate` on batches padded on the left. Both get the same texts through the model's chat
-    template, in float32, the same weights and the same limit; systems take turns, and the medians of the
-    repeats count. Tokens are those of our answers, for both. Time is CPU time on a CPU, wall time on a GPU.
+    template, the same weights in float32 and the same limit. They take turns, and the medians of the repeats
+    count. For both, tokens are those of our answers. Time is CPU time on a CPU, wall time on a GPU.
 
     Args:
         model: Hugging Face model folder.
         table: CSV file to write.
         prompts: number of prompts.
-        max_new_tokens: of an answer.
-        batch_sizes: prompts at once.
-        repeats: of each system.
+        max_new_tokens: most tokens of an answer.
+        batch_sizes: prompts per batch.
+        repeats: runs of each system.
         threads: CPU threads.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -77,9 +77,9 @@ def generation(
         theirs = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=size, add_bos_token=False)
         seconds: dict[str, list[float]] = {"ours": [], "lm-eval": []}
         for _ in range(repeats):
-            duration, answers = timed(ours.generate, requests)
+            duration, answers = time_answers(ours.generate, requests)
             seconds["ours"].append(duration)
-            duration, others = timed(theirs.generate_until, instances, True)
+            duration, others = time_answers(theirs.generate_until, instances, True)
             seconds["lm-eval"].append(duration)
             logging.info(f"batches of {size}: {', '.join(f'{n} {t[-1]:.2f} s' for n, t in seconds.items())}")
         same = sum(one.text == other for one, other in zip(answers, others, strict=True))

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The first quarter of an hour on a GPU (docs/gpu-first-run.md): what it does, beside what is expected.
+# Measures a GPU in a quarter of an hour, beside what is expected (docs/gpu-first-run.md).
 #
 #   benchmarks/gpu_first_run.sh first     at most 480 s
 #   benchmarks/gpu_first_run.sh second    at most 270 s
 #   benchmarks/gpu_first_run.sh STEP ...  some steps alone
 #
-# The table is $OUT/gpu_first_run.md (without OUT: results/gpu-first-run). PYTHON names the interpreter;
-# DEVICE=cpu SIZE=tiny LIMIT=300 tries the script itself, each step for at most 300 s. A step that fails or runs
-# over its time stops none after it.
+# The table is $OUT/gpu_first_run.md (default of OUT: results/gpu-first-run). PYTHON names the interpreter;
+# DEVICE=cpu SIZE=tiny LIMIT=300 tries the script itself, each step for at most 300 s. If a step fails or runs
+# over its time, the next steps still run.
 set -u
 cd "$(dirname "$0")/.."
 export PYTHONPATH=scripts${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1
@@ -15,7 +15,7 @@ python=${PYTHON:-python3} device=${DEVICE:-cuda} size=${SIZE:-full} out=${OUT:-r
 table=$out/gpu_first_run.md
 mkdir -p "$out"
 
-limited() { # STEP SECONDS COMMAND...: run it, printing to $log if that is set; say so if it failed
+limited() { # STEP SECONDS COMMAND...: run the command, printing to $log if that is set; report a failure
     local name=$1 seconds=${LIMIT:-$2} began=$SECONDS status=0
     timeout --kill-after=5 "$seconds" "${@:3}" >>"${log:-/dev/stdout}" 2>&1 || status=$?
     case $status in
@@ -56,7 +56,7 @@ step() {
     deepspeed) train deepspeed 70 ;;
     first) for each in probe systems-16 systems-80; do step "$each"; done ;;
     second)
-        # DeepSpeed compiles its optimizer for about a minute, on the CPU: beside the steps before it.
+        # Compiling DeepSpeed's optimizer takes about a minute on the CPU, so it runs beside the other steps.
         [ "$device" = cuda ] && "$python" -c "$COMPILE" >"$out/optimizer.log" 2>&1 &
         for each in compiled interrupted fsdp profile deepspeed; do step "$each"; done
         ;;

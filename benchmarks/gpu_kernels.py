@@ -28,7 +28,7 @@ def pretend() -> None:
     from triton.runtime import driver
 
     class Driver:
-        """What Triton asks a driver before a kernel starts."""
+        """The answers that Triton needs from a driver before a kernel starts."""
 
         def get_current_target(self) -> GPUTarget:
             return GPUTarget("cuda", 90, 32)
@@ -47,7 +47,7 @@ def pretend() -> None:
 
 
 def multiply_floats() -> None:
-    """Let Triton's interpreter multiply values of bfloat16: it multiplies their bits, as if integers."""
+    """Make Triton's interpreter multiply bfloat16 values: it would multiply their bits as integers."""
     import numpy as np
     import triton.language as tl
     from triton.runtime import interpreter
@@ -80,7 +80,7 @@ def check(precisions: Sequence[str]) -> None:
     def interpreted(name: str, *values: Any) -> Any:
         return getattr(triton.language, name)(*values)
 
-    for name in MATHEMATICS:  # of CUDA's library, which the interpreter doesn't have
+    for name in MATHEMATICS:  # functions of CUDA's library, which the interpreter lacks
         setattr(triton_helpers.libdevice, name, partial(interpreted, name))
     multiply_floats()
     losses.LOGIT_ROWS["cpu"] = 20  # a whole piece and a smaller one
@@ -116,7 +116,7 @@ def check(precisions: Sequence[str]) -> None:
 
 
 def liger() -> None:
-    """Print by how much losses and gradients differ from Liger Kernel's, with some targets skipped."""
+    """Print how far our losses and gradients are from Liger Kernel's, with some targets skipped."""
     os.environ["TRITON_INTERPRET"] = "1"
     import torch
     from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction
@@ -148,7 +148,7 @@ def liger() -> None:
 
 
 def traffic() -> None:
-    """Print kernels and bytes per token of a layer, transformers' and ours."""
+    """Print the kernels and bytes per token of transformers' layer, of ours, and of the loss."""
     pretend()
     import torch
     from torch._functorch import config
@@ -172,7 +172,7 @@ def traffic() -> None:
         return parts
 
     def unread(node: Any) -> int:
-        """Bytes that PyTorch counts of tensors of which a product or attention reads a part."""
+        """Returns the bytes of inputs that PyTorch counts but a product or attention doesn't read."""
         parts: dict[str, list[int]] = {}
         for view in (part for part in node.node.inputs if isinstance(part, ir.ReinterpretView)):
             sizes = (math.prod(each.get_size()) * each.get_dtype().itemsize for each in (view.data, view))
@@ -210,7 +210,7 @@ def traffic() -> None:
 
 
 def counted(start: Callable[[], None], tokens: int) -> str:
-    """Kernels, and bytes per token, of what is compiled when it starts."""
+    """Returns the kernels and bytes per token of what `start` compiles, as text."""
     import torch
     from torch._inductor import metrics
 
@@ -225,7 +225,7 @@ def counted(start: Callable[[], None], tokens: int) -> str:
 
 
 def one_layer(change: Callable[[Any], None]) -> None:
-    """Start a model of one compiled layer after `change`, in autocast."""
+    """Apply `change` to a model of one layer, compile it and start it in autocast."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -253,28 +253,28 @@ def one_softmax() -> None:
 def gpu_kernels(
     task: Literal["check", "liger", "traffic"], precisions: Sequence[str] = ("float32", "bf16")
 ) -> None:
-    """Check the kernels that a GPU gets, without a GPU: their results, and the memory traffic.
+    """Check the kernels for a GPU without a GPU: their results, and their memory traffic.
 
     Needs the packages of envs/interpreter.txt; Triton comes only with PyTorch's builds for GPUs. PyTorch
-    writes Triton kernels for tensors on the CPU, and Triton is made to see an H100.
+    writes Triton kernels for tensors on the CPU, and Triton sees a pretended H100.
 
     `check` runs the kernels of compiled layers and loss in Triton's interpreter, and prints losses and
     gradients of two steps beside those without compilation. One minute. The interpreter truncates to
     bfloat16 where a GPU rounds to the nearest, so float32 is the stricter check.
 
-    `liger` runs Liger Kernel's loss in the interpreter too, and prints by how much ours differs, with
+    `liger` runs Liger Kernel's loss in the interpreter too, and prints how far ours is from it, with
     PyTorch's operations and with Liger Kernel's kernel (train.loss_kernel).
 
-    `traffic` counts, for a layer of MobileLLM-125M's shape in bfloat16, the kernels of its forward and
-    backward pass, and the bytes per token that these and the matrix products read and write, for
-    transformers' layer in autocast and for ours (cpt.train.compiled_layers); how many of these bytes are of
-    products and attention; the same for the loss without its products; and the bytes per token that a layer
-    keeps for its backward pass, its own input included. Nothing is run; what a kernel reads or writes counts
-    once, whatever caches hold.
+    `traffic` counts kernels and bytes for a layer of MobileLLM-125M's shape in bfloat16: transformers' layer
+    in autocast, and ours (cpt.train.compiled_layers). It prints the kernels of forward and backward pass, the
+    bytes per token that these and the matrix products read and write, and how many of them products and
+    attention take; the same for the loss without its products; and the bytes per token that a layer keeps for
+    its backward pass, with its own input. Nothing runs; a kernel's reads and writes count once, whatever
+    caches hold.
 
     Args:
         task: what to check.
-        precisions: those that `check` takes.
+        precisions: precisions for `check`.
     """
     if any(importlib.util.find_spec(package) is None for package in ("triton", "liger_kernel")):
         raise UserError(

@@ -40,12 +40,12 @@ def add_rows(table: Path, part: str, rows: list[Row]) -> None:
 
 
 def kernel(backend: SDPBackend) -> str:
-    """A short name: flash, cudnn, math."""
+    """Returns a kernel's short name: flash, cudnn, math."""
     return backend.name.removesuffix("_ATTENTION").lower()
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Mean wall time of a call, after two that aren't counted."""
+    """Returns the mean wall time of a call in seconds, after two calls that don't count."""
 
     def wait() -> None:
         if device.type == "cuda":
@@ -61,7 +61,7 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
 
 
 def machine(device: torch.device) -> Iterator[Row]:
-    """Versions, GPU, compilers, and the order in which PyTorch tries attention's kernels."""
+    """Yields versions, GPU, compilers, and the order in which PyTorch tries attention's kernels."""
     yield "Python", platform.python_version(), "3.11 or newer"
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -80,7 +80,7 @@ def machine(device: torch.device) -> Iterator[Row]:
 
 
 def speeds(device: torch.device, size: str) -> Iterator[Row]:
-    """A copy, two products, and attention's kernels forward and backward, in bfloat16."""
+    """Yields speeds of a copy, two products, and attention's kernels forward and backward, in bfloat16."""
     sequences, length, edge, elements, repeats = SIZES[size]
     bf16 = {"dtype": torch.bfloat16, "device": device}
     source, target = torch.empty(2, elements, **bf16)
@@ -94,10 +94,10 @@ def speeds(device: torch.device, size: str) -> Iterator[Row]:
         took = seconds(partial(torch.matmul, left, right), repeats, device)
         what = f"product {rows:,} x {inner:,} x {columns:,}"
         yield what, f"{2e-12 * rows * inner * columns / took:.3g} TFLOP/s", EXPECTED[name]
-    # Every query has keys of its own, which both kernels take in any version.
+    # Every query head has its own keys: both kernels accept this in any version.
     inputs = torch.randn(3, sequences, HEADS, length, HEAD_SIZE, **bf16, requires_grad=True).unbind()
     attend = partial(scaled_dot_product_attention, *inputs, is_causal=True)
-    flops = 2 * sequences * HEADS * length**2 * HEAD_SIZE  # of two causal products; backward there are five
+    flops = 2 * sequences * HEADS * length**2 * HEAD_SIZE  # of two causal products; the backward has five
     for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION):
         label = f"{kernel(backend)} attention, {sequences} x {length:,}"
         try:
@@ -120,15 +120,15 @@ def speeds(device: torch.device, size: str) -> Iterator[Row]:
 def gpu_probe(
     table: Path, device: Literal["cuda", "cpu"] = "cuda", size: Literal["full", "tiny"] = "full"
 ) -> None:
-    """Measure what training's speed rests on (versions, copy, products, attention), beside what is expected.
+    """Measure what training's speed depends on (versions, copy, products, attention), beside expected values.
 
     The expected speeds are those of one H100 or H200, by data sheets and published measurements of these
     kernels. Needs torch alone.
 
     Args:
         table: results to append to (Markdown).
-        device: what is measured.
-        size: of the tensors; `tiny` tries the script itself.
+        device: device to measure.
+        size: size of the tensors; `tiny` tries the script itself.
     """
     chosen = torch.device(device)
     add_rows(table, "probe", list(machine(chosen)))

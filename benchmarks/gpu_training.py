@@ -67,7 +67,7 @@ PEAK_GB = {
 
 
 def prepare(folder: Path, size: str) -> None:
-    """A model with random weights, packed sequences of random tokens, and held-out text of 14 widths."""
+    """Write a model with random weights, packed random tokens, and held-out text of 14 lengths."""
     from training_systems import prepare as model_and_sequences
 
     shape, length, micro_batch, steps = SIZES[size]
@@ -80,7 +80,7 @@ def prepare(folder: Path, size: str) -> None:
 
 
 def plan_of(name: str, folder: Path, size: str, device: str) -> dict[str, Any]:
-    """The plan of a run, as cpt.train.plan_run makes it; that needs pydantic, which a bare machine lacks."""
+    """Returns a run's plan, as cpt.train.plan_run makes it with pydantic, which a bare machine lacks."""
     _, length, micro_batch, steps = SIZES[size]
     learning = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["train"]
     execution = RUNS[name] | {"micro_batch": micro_batch, "checkpoint_every": 10**6, "keep_checkpoints": 2}
@@ -108,8 +108,8 @@ def plan_of(name: str, folder: Path, size: str, device: str) -> dict[str, Any]:
     }
 
 
-def started(name: str, folder: Path, device: str) -> subprocess.Popen:
-    """Start scripts/train.py; all that it prints goes to NAME.log."""
+def start_training(name: str, folder: Path, device: str) -> subprocess.Popen:
+    """Start scripts/train.py; its output goes to NAME.log."""
     own = folder / name
     held_out = {"held_out": [folder / "held_out.npz"], "corpora": ["random"]} if name == "compiled" else {}
     words = arguments(
@@ -132,14 +132,14 @@ def started(name: str, folder: Path, device: str) -> subprocess.Popen:
 
 
 def require(process: subprocess.Popen, status: int, name: str, folder: Path) -> None:
-    """Wait for a run's end. Raises UserError with the end of its log if it isn't the expected one."""
+    """Wait for a run's end. Raises UserError with the end of its log if the exit code isn't `status`."""
     if (code := process.wait()) != status:
         log = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
         raise UserError(f"{name}: exit code {code} instead of {status}; {folder}/{name}.log ends: {log[-1:]}")
 
 
 def metrics_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, also of a growing one."""
+    """Returns the complete rows of a metrics.csv, which may still grow."""
     if not path.exists():
         return []
     head, *lines = path.read_text().rpartition("\n")[0].splitlines() or [""]
@@ -147,13 +147,13 @@ def metrics_of(path: Path) -> list[dict[str, str]]:
 
 
 def trained(name: str, folder: Path, size: str, device: str) -> list[Row]:
-    """Train by scripts/train.py; speed, memory, and what the first step took."""
+    """Train by scripts/train.py; returns speed, memory, time of the first step and the task's own rows."""
     own = folder / name
     shutil.rmtree(own, ignore_errors=True)
     own.with_suffix(".log").unlink(missing_ok=True)
     write_json(own / "plan.json", plan_of(name, folder, size, device))
     rows: list[Row] = []
-    process = started(name, folder, device)
+    process = start_training(name, folder, device)
     if name == "interrupted":
         while process.poll() is None and len(metrics_of(own / "work" / "metrics.csv")) < SIGNAL_AFTER:
             time.sleep(0.002)
@@ -162,7 +162,7 @@ def trained(name: str, folder: Path, size: str, device: str) -> list[Row]:
         require(process, EXIT_INTERRUPTED, name, folder)
         rows.append(("exit code after SIGTERM", str(EXIT_INTERRUPTED), str(EXIT_INTERRUPTED)))
         rows.append(("seconds from SIGTERM to the end", f"{time.monotonic() - began:.1f}", "under 10"))
-        process = started(name, folder, device)
+        process = start_training(name, folder, device)
     require(process, 0, name, folder)
     summary, metrics = read_json(own / "run.json"), metrics_of(own / "metrics.csv")
     if name == "interrupted":
@@ -191,7 +191,7 @@ def trained(name: str, folder: Path, size: str, device: str) -> list[Row]:
 
 
 def profiled(folder: Path, size: str, device: str) -> list[Row]:
-    """Shares of a step's time by kind of kernel; profile.txt has the kernels, profile.json all times."""
+    """Returns shares of a step's time by kind of kernel; writes profile.txt (kernels), profile.json (all)."""
     import torch
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoModelForCausalLM
@@ -235,8 +235,8 @@ def profiled(folder: Path, size: str, device: str) -> list[Row]:
     return [(f"time in {kind}, %", f"{100 * times[kind] / total:.0f}", kinds[kind]) for kind in kinds]
 
 
-def measured(log: Path, micro_batch: int, size: str) -> list[Row]:
-    """What training.py has logged of its systems, also where its time limit came before its table."""
+def read_speeds(log: Path, micro_batch: int, size: str) -> list[Row]:
+    """Returns what training.py logged of its systems, even if its time ended before it wrote its table."""
     rows: list[Row] = []
     text = log.read_text(errors="replace")
     for system, fields in re.findall(r"^repeat \d+, ([\w-]+): (\{.*\})$", text, re.MULTILINE):
@@ -260,10 +260,10 @@ def gpu_training(
     printed: Path | None = None,
     micro_batch: int = 16,
 ) -> None:
-    """Train on a GPU in several ways, and print what is measured beside what is expected.
+    """Train on a GPU in several ways, and print measured beside expected values.
 
-    Model and text are random, made in `folder` by the first task. Needs torch, transformers and numpy, and
-    DeepSpeed for that task. docs/gpu-first-run.md names the sources of the expected figures.
+    Model and text are random; the first task writes them to `folder`. Needs torch, transformers and numpy,
+    and DeepSpeed for that task. docs/gpu-first-run.md names the sources of the expected values.
 
     Args:
         task: a training by scripts/train.py (`compiled` with 14 shapes of held-out text, `interrupted` by
@@ -271,13 +271,13 @@ def gpu_training(
             logged.
         folder: for model, text and results.
         table: results to append to (Markdown).
-        device: what is measured.
-        size: of model and batch; `tiny` tries the script itself.
-        printed: by training.py, for `systems`.
-        micro_batch: of that.
+        device: device to measure.
+        size: size of model and batch; `tiny` tries the script itself.
+        printed: output of training.py, for `systems`.
+        micro_batch: micro-batch of that output.
     """
     if task == "systems":
-        add_rows(table, f"systems, micro-batch {micro_batch}", measured(printed, micro_batch, size))
+        add_rows(table, f"systems, micro-batch {micro_batch}", read_speeds(printed, micro_batch, size))
         return
     if task == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
         add_rows(table, task, [("skipped", "DeepSpeed isn't installed", "docs/gpu-first-run.md")])

@@ -1,8 +1,8 @@
 """CPU seconds and peak memory of the training loss, forward and backward, of one long sequence.
 
-`--rows 0` computes all logits at once, as transformers does; other numbers are how many positions have
-their logits at once in cpt.train.losses. Peak memory is the process's, less what it held before; so each
-row of a comparison takes a process of its own.
+`--rows 0` computes all logits at once, as transformers does; another number is how many positions
+cpt.train.losses computes logits for at once. Peak memory is the process's, less its peak before the loss,
+so each row of a comparison needs a process of its own.
 """
 
 import resource
@@ -19,7 +19,7 @@ from cpt.train.losses import LOGIT_ROWS, HeadLoss
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process so far in MB (10^6 bytes)."""
+    """Returns the peak resident memory of this process so far in MB (10^6 bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
@@ -29,11 +29,11 @@ def loss(
     """Print one line: rows, the loss, the median of CPU seconds, peak memory.
 
     Args:
-        rows: positions that have their logits at once; 0: all, as in transformers.
-        positions: of the sequence.
+        rows: positions whose logits are computed at once; 0: all, as in transformers.
+        positions: length of the sequence.
         width: hidden size; the default is SmolLM2-135M's.
-        vocabulary: tokens.
-        repeats: after one to warm up.
+        vocabulary: tokens in the vocabulary.
+        repeats: measured repeats, after one to warm up.
     """
     torch.set_num_threads(1)
     set_up_products()

@@ -21,15 +21,15 @@ def memory(
     sequence_length: int = 2_000,
     precision: Literal["bf16", "float32"] = "bf16",
 ) -> None:
-    """Print the fastest settings that fit, by the formulas of scripts/cpt/train/costs.py, unmeasured.
+    """Print the fastest settings that fit, by the formulas of scripts/cpt/train/costs.py, without measuring.
 
     Args:
-        models: by their names on the hub; those whose shapes plans know.
-        gigabytes: memory of each GPU.
+        models: names on the hub of models whose shapes are in costs.py.
+        gigabytes: memory of each GPU, in GB (10^9 bytes).
         processes: GPUs.
-        global_batch: sequences per step over all of them.
-        sequence_length: in tokens.
-        precision: to compute in.
+        global_batch: sequences per step over all GPUs.
+        sequence_length: tokens per sequence.
+        precision: precision of the computation.
     """
     if unknown := sorted(set(models) - KNOWN_MODELS.keys()):
         raise UserError(f"--models: {unknown[0]} is none of {', '.join(KNOWN_MODELS)}")

@@ -18,7 +18,7 @@ JOB = "filter_documents"
 
 
 class Measured(NamedTuple):
-    """What a process took: CPU time of all its threads, the most memory it had, and what it printed."""
+    """What a process took: CPU time of all its threads, its peak memory, and what it printed."""
 
     seconds: float
     megabytes: float
@@ -26,18 +26,18 @@ class Measured(NamedTuple):
 
 
 def dry_run(shards: int, results: Path) -> list[str]:
-    """Options of Snakemake that plan the paper's experiment with a number of shards, none of them done."""
+    """Returns Snakemake's options to plan the paper's experiment with `shards` shards, none of them done."""
     corpus = f"corpora={{fineweb_edu: {{shards: {shards}}}}}"
     return ["--dry-run", "--quiet", "rules", "--config", f"results={results}", corpus]
 
 
 def start_of_job(shards: int, results: Path) -> list[str]:
-    """The same for what starts inside a Slurm job: Snakemake for one shard's job alone."""
+    """Returns the options of the Snakemake that starts inside a Slurm job, for one shard's job alone."""
     target = ["--target-jobs", f"{JOB}:corpus=fineweb_edu,shard=00003", "--allowed-rules", JOB, "--force"]
     return [*dry_run(shards, results), *target, "--mode", "remote", "--nolock", "--cores", "1"]
 
 
-def measured(options: Sequence[str]) -> Measured:
+def run_snakemake(options: Sequence[str]) -> Measured:
     """Run Snakemake in the project's folder. Raises UserError if it fails."""
     command = [sys.executable, "-m", "snakemake", *options]
     with subprocess.Popen(
@@ -54,8 +54,8 @@ def measured(options: Sequence[str]) -> Measured:
 def planning(table: Path, shards: Sequence[int] = (14, 200, 1_000, 2_000)) -> None:
     """Measure planning of the paper's experiment with many shards, and the start of one of their jobs.
 
-    CPU seconds of a dry run for Slurm and of one for this machine, the first one's peak memory, its number of
-    jobs, and CPU seconds of the Snakemake that starts inside a Slurm job for one shard. Nothing is read.
+    The table has CPU seconds of a dry run for Slurm and of one for this machine, the first one's peak memory
+    and number of jobs, and CPU seconds of the Snakemake inside a Slurm job for one shard. No data is read.
 
     Args:
         table: a row for each number of shards (.md), to write.
@@ -68,8 +68,8 @@ def planning(table: Path, shards: Sequence[int] = (14, 200, 1_000, 2_000)) -> No
     with tempfile.TemporaryDirectory(prefix="bench-planning.") as folder:
         results = Path(folder, "results")
         for count in shards:
-            plan = measured([*dry_run(count, results), *CLUSTER])
-            here, start = measured(dry_run(count, results)), measured(start_of_job(count, results))
+            plan = run_snakemake([*dry_run(count, results), *CLUSTER])
+            here, start = run_snakemake(dry_run(count, results)), run_snakemake(start_of_job(count, results))
             jobs = re.findall(r"^total +(\d+)$", plan.printed, re.MULTILINE)[-1]
             rows.append(
                 f"| {count:,} | {int(jobs):,} | {plan.seconds:.1f} | {plan.megabytes:.0f} "

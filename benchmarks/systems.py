@@ -1,7 +1,7 @@
-"""The systems that corpus.py measures: what each of their stages does, in this process.
+"""The systems that corpus.py measures: functions that run each of their stages in this process.
 
-Other systems' packages, and our stages, are imported where they are used, so that a stage
-without them doesn't pay for them.
+Each function imports the packages and stages that it uses, so that a stage without them doesn't pay for
+them.
 """
 
 import os
@@ -19,14 +19,14 @@ from cpt.config_sections import Decontaminate, Deduplicate, Filters, HeldOut, Pa
 from cpt.errors import UserError
 from cpt.files import read_json
 
-# A stage that no other system has: measured, but not counted in a system's sum, and its result isn't used.
+# A stage that no other system has: measured, but not part of a system's sum; no stage uses its result.
 ASIDE = ("decontaminate",)
 BATCH = 1_000  # documents
 Result = dict[str, float]  # seconds and, where the stage knows it, tokens (that come out of it)
 
 
 class Job(NamedTuple):
-    """What a system works on: the documents are one shard (.parquet), the only file in its folder."""
+    """A system's input: one shard of documents (`raw`, .parquet, alone in its folder), and settings."""
 
     raw: Path
     model: Path
@@ -39,7 +39,7 @@ class Job(NamedTuple):
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
-    """CPU seconds of this process and of its finished children for a piece of work."""
+    """Returns the CPU seconds that this process and its finished children take for `work`."""
 
     def used() -> float:
         both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -51,7 +51,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
 
 
 def measured_stage(system: str, stage: str, job: Job, folder: Path) -> Result:
-    """Run one stage of one system; `memory_mb` is the most memory that this process has held at a time."""
+    """Run one stage of one system; `memory_mb` is this process's peak memory in MB (10^6 bytes)."""
     result = STAGES[system][stage](job, folder)
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
@@ -59,14 +59,14 @@ def measured_stage(system: str, stage: str, job: Job, folder: Path) -> Result:
 
 
 # ------------------------------------------------------------------------------------------- this project
-def our(name: str, **values: Any) -> Result:
-    """Run one of the workflow's stages; its imports don't count."""
+def time_stage(name: str, **values: Any) -> Result:
+    """Time one of the workflow's stages; its imports don't count."""
     stage = getattr(import_module(name), name)
     return {"seconds": cpu_seconds(lambda: stage(**values))}
 
 
 def ours_filter(job: Job, folder: Path) -> Result:
-    return our(
+    return time_stage(
         "filter_documents",
         raw=job.raw,
         text_column="text",
@@ -78,7 +78,7 @@ def ours_filter(job: Job, folder: Path) -> Result:
 
 
 def ours_deduplicate(job: Job, folder: Path) -> Result:
-    return our(
+    return time_stage(
         "deduplicate",
         corpora={"bench": 1},
         documents=[folder / "filtered.documents"],
@@ -89,7 +89,7 @@ def ours_deduplicate(job: Job, folder: Path) -> Result:
 
 
 def ours_decontaminate(job: Job, folder: Path) -> Result:
-    return our(
+    return time_stage(
         "decontaminate",
         shard="00000",
         documents=folder / "filtered.documents",
@@ -106,7 +106,7 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
     import gigatoken  # noqa: F401
 
     names = ("tokens", "ends", "held_out", "manifest", "drops", "examples", "quality")
-    result = our(
+    result = time_stage(
         "tokenize_documents",
         documents=folder / "filtered.documents",
         keep=folder / "keep" / "00000.keep.npy",
@@ -123,7 +123,7 @@ def ours_tokenize(job: Job, folder: Path, encoder: str) -> Result:
 
 
 def ours_pack(job: Job, folder: Path) -> Result:
-    result = our(
+    result = time_stage(
         "pack",
         mixture="bench",
         shares={"bench": 1.0},
@@ -170,7 +170,7 @@ def datasets_map(job: Job, folder: Path) -> Result:
 
 # --------------------------------------------------------------------------------------------- datatrove
 def content(document: Any) -> bytes:
-    """What datatrove hashes; xxhash 4 takes no str."""
+    """Returns what datatrove hashes, as bytes: xxhash 4 refuses str."""
     return document.text.encode()
 
 
@@ -188,7 +188,9 @@ def trove_filter(job: Job, folder: Path) -> Result:
         top_n_grams=tuple(limits.top_ngram_character_share.items()),
         dup_n_grams=tuple(limits.duplicate_ngram_character_share.items()),
     )
-    return trove(folder, ParquetReader(str(job.raw.parent)), rules, ParquetWriter(str(folder / "filtered")))
+    return run_datatrove(
+        folder, ParquetReader(str(job.raw.parent)), rules, ParquetWriter(str(folder / "filtered"))
+    )
 
 
 def trove_deduplicate(job: Job, folder: Path) -> Result:
@@ -197,8 +199,10 @@ def trove_deduplicate(job: Job, folder: Path) -> Result:
 
     config = ExactDedupConfig(content_getter=content)
     signatures, duplicates = str(folder / "signatures"), str(folder / "duplicates")
-    signed = trove(folder, ParquetReader(str(folder / "filtered")), ExactDedupSignature(signatures, config))
-    lookup = trove(folder, ExactFindDedups(signatures, duplicates, config))
+    signed = run_datatrove(
+        folder, ParquetReader(str(folder / "filtered")), ExactDedupSignature(signatures, config)
+    )
+    lookup = run_datatrove(folder, ExactFindDedups(signatures, duplicates, config))
     return {"seconds": signed["seconds"] + lookup["seconds"]}
 
 
@@ -211,7 +215,7 @@ def trove_tokenize(job: Job, folder: Path) -> Result:
     definition = str(job.model / "tokenizer.json")
     tokenizer = Tokenizer.from_file(definition)
     eos = tokenizer.id_to_token(read_json(job.model / "config.json")["eos_token_id"])
-    result = trove(
+    result = run_datatrove(
         folder,
         ParquetReader(str(folder / "filtered")),
         ExactDedupFilter(str(folder / "duplicates"), ExactDedupConfig(content_getter=content)),
@@ -221,7 +225,7 @@ def trove_tokenize(job: Job, folder: Path) -> Result:
     return {**result, "tokens": size // (2 if tokenizer.get_vocab_size() < 2**16 else 4)}
 
 
-def trove(folder: Path, *steps: Any) -> Result:
+def run_datatrove(folder: Path, *steps: Any) -> Result:
     """Run a datatrove pipeline as one task in this process."""
     from datatrove.executor import LocalPipelineExecutor
 
@@ -233,7 +237,7 @@ def trove(folder: Path, *steps: Any) -> Result:
 
 # ---------------------------------------------------------------------------------------- bare tokenizers
 def limit_hf(job: Job, folder: Path) -> Result:
-    """Hugging Face tokenizers alone: texts in memory, ids thrown away."""
+    """Time Hugging Face tokenizers alone, on texts in memory; the ids are thrown away."""
     from cpt.corpus.tokens import ModelTokenizer
 
     tokenizer = ModelTokenizer(job.model).tokenizer
@@ -246,7 +250,7 @@ def limit_hf(job: Job, folder: Path) -> Result:
 
 
 def limit_gigatoken(job: Job, folder: Path) -> Result:
-    """gigatoken alone, without what makes its ids exact (see cpt.corpus.fast_tokens)."""
+    """Time gigatoken alone, without what makes its ids exact (see cpt.corpus.fast_tokens)."""
     from cpt.corpus.fast_tokens import FastEncoder
 
     encoder = FastEncoder(read_json(job.model / "tokenizer.json"))

@@ -40,7 +40,7 @@ WHOLE = {"engine": "ddp", "offload": []}
 KEPT = WHOLE | {"gradient_checkpointing": False}
 SELECTIVE = WHOLE | {"gradient_checkpointing": "selective"}
 BF16 = {"precision": "bf16"}  # on a CPU, where the others compute in float32
-# What each system changes of the paper's settings: ours one change at a time, then the Trainer.
+# Each system's changes to the paper's settings: ours one change at a time, then the Trainer.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "ours-zero3-offload-checkpointing": {},
     "ours-checkpointing": WHOLE,
@@ -53,7 +53,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "ours-liger": KEPT | {"compile": True, "loss_kernel": "liger"},
     "hf-trainer-checkpointing": WHOLE,
     "hf-trainer": KEPT,
-    "hf-trainer-onednn": KEPT,  # with the library that multiplies our float32 matrices
+    "hf-trainer-onednn": KEPT,  # with oneDNN, which multiplies our float32 matrices
     "hf-trainer-bf16": KEPT | BF16,
 }
 ON_ONE_DEVICE = {"ours-compiled": "cuda", "ours-liger": "cuda"} | dict.fromkeys(
@@ -75,7 +75,7 @@ def is_trainer(system: str) -> bool:
 
 
 def settings_of(system: str, changes: dict[str, Any]) -> Train:
-    """A system's settings: those of config.yaml, without checkpoints, with `changes` and its own."""
+    """Returns a system's settings: those of config.yaml without checkpoints, then `changes`, then its own."""
     config = Path(__file__).resolve().parents[1] / "config.yaml"
     train = load(yaml.safe_load(config.read_text(encoding="utf-8"))).train
     fixed = {"compile": False, "loss_kernel": "pytorch", "checkpoint_every": 1_000_000, "held_out": None}
@@ -83,7 +83,7 @@ def settings_of(system: str, changes: dict[str, Any]) -> Train:
 
 
 def missing_package(system: str, settings: Train) -> str | None:
-    """The package that a system needs and that isn't installed."""
+    """Returns a package that a system needs and that isn't installed; None if all are."""
     packages = {
         "accelerate": is_trainer(system),
         "deepspeed": settings.engine == "deepspeed",
@@ -95,11 +95,11 @@ def missing_package(system: str, settings: Train) -> str | None:
     )
 
 
-def finished(task: str, job: dict[str, Any], folder: Path) -> bool:
+def run_task(task: str, job: dict[str, Any], folder: Path) -> bool:
     """Run a task of training_systems.py in processes of its own, with its output in `folder`.
 
-    Returns False where memory isn't enough for it. Raises UserError with the end of its log if it fails
-    for another reason.
+    Returns False if it runs out of memory. Raises UserError with the end of its log if it fails for another
+    reason.
     """
     write_json(folder / "job.json", job)
     command = [sys.executable]
@@ -116,10 +116,10 @@ def finished(task: str, job: dict[str, Any], folder: Path) -> bool:
     return status == 0
 
 
-def measured(
+def measure_system(
     system: str, settings: Train, job: dict[str, Any], root: Path, logits: bool
 ) -> dict[str, Any] | None:
-    """One run of a system, with `logits` the peak memory of its loss alone; None if memory isn't enough."""
+    """Returns a run's results, with `logits` also the peak memory of its loss; None if out of memory."""
     folder = Path(tempfile.mkdtemp(dir=root))
     own = job | {"system": system, "settings": settings.model_dump()}
     ledger = read_json(Path(job["packed"]) / "ledger.json")
@@ -127,8 +127,8 @@ def measured(
     plan = make_plan("benchmark", ledger["tokens"], job["processes"], settings, [ledger], length)
     write_json(folder / "plan.json", plan)
     result = None
-    if finished("train", own, folder):
-        logits_mb = read_json(folder / "logits.json") if logits and finished("logits", own, folder) else 0.0
+    if run_task("train", own, folder):
+        logits_mb = read_json(folder / "logits.json") if logits and run_task("logits", own, folder) else 0.0
         result = read_json(folder / "result.json") | {"logits_mb": logits_mb}
     shutil.rmtree(folder)
     return result
@@ -137,7 +137,7 @@ def measured(
 def row_of(
     system: str, runs: list[dict[str, Any]], job: dict[str, Any], peak_flops: float | None
 ) -> dict[str, str | float]:
-    """A system's row of the table: medians of its runs. `peak_flops` per second, None where unknown."""
+    """Returns a system's row of the table: medians of its runs. `peak_flops` is per second; None: unknown."""
     tokens = job["global_batch"] * job["sequence_length"] / job["processes"]
     cpu = job["device"] == "cpu"
 
@@ -187,7 +187,7 @@ def log_table(rows: list[dict[str, Any]], speed: str) -> None:
 
 
 def draw(rows: list[dict[str, Any]], speed: str, title: str, outputs: Sequence[Path]) -> None:
-    """Bars of each system: speed on the left, peak memory split by part on the right."""
+    """Draw bars for each system: speed on the left, peak memory split by part on the right."""
     from cpt.report import style
 
     colours = {
@@ -209,7 +209,7 @@ def draw(rows: list[dict[str, Any]], speed: str, title: str, outputs: Sequence[P
                 label = (
                     part.removesuffix("_mb").replace("baseline", "before the model") if place == 0 else None
                 )
-                # Where fragments are reused, what is left of the peak can come out just under 0.
+                # If torch reuses fragments of memory, the rest of the peak can be just below 0.
                 width = max(0.0, row[part])
                 right.barh(place, width, 0.68, begin, color=shade, label=label)
                 begin += width
@@ -248,41 +248,41 @@ def training(
 ) -> None:
     """Measure speed and memory of training: from the paper's settings to ours, and the Hugging Face Trainer.
 
-    A Llama with random weights trains on random tokens. Every run is a process of its own (or several of
-    torchrun): ours is scripts/train.py with a plan like any other. The systems take turns; the table holds
-    the medians of the repeats. A step lasts from the end of the one before it; the first steps are skipped.
+    A Llama with random weights trains on random tokens. Every run is a process of its own (or several under
+    torchrun); ours is scripts/train.py with a usual plan. The systems take turns; the table has the medians
+    of the repeats. A step lasts from the end of the previous one; the first steps are skipped.
 
-    On a CPU that others use too, wall time says little, so the table also gives tokens per CPU second of a
+    On a CPU that others use too, wall time says little, so the table also has tokens per CPU second of a
     core, to which the targets apply. With several processes, memory and CPU time are the first one's.
 
-    Peak memory lasts until the last step ends, so that saving the model doesn't count. On a CPU it is
-    resident memory, of which `baseline_mb` was there before the model (Python, torch, transformers); on a GPU
-    it is what torch has allocated there. Weights, gradients and optimizer are held between the last step's
-    backward pass and its update. Logits, with all that the loss makes of them, are measured in a process that
-    computes only head and loss of a micro-batch. Activations are the rest of the peak.
+    Peak memory is measured until the last step ends, so that saving the model doesn't count. On a CPU it is
+    resident memory, of which `baseline_mb` was used before the model (Python, torch, transformers); on a GPU
+    it is what torch has allocated there. Weights, gradients and optimizer are measured between the last
+    step's backward pass and its update. A process that computes only head and loss of a micro-batch measures
+    the logits and all that the loss makes of them. Activations are the rest of the peak.
 
-    MFU is the share of the peak speed that the model's own operations reach. The peak of a GPU is its data
-    sheet's. On a CPU both count per CPU second of a core: each run ends with products of 2,048^3 matrices in
-    its precision on the same number of threads, and the best of all runs in a precision is its peak.
+    MFU is the share of the peak speed that the model's own operations reach. A GPU's peak is that of its data
+    sheet. On a CPU both count per CPU second of a core: each run ends with products of 2,048 x 2,048 matrices
+    in its precision on the same number of threads, and the best of all runs in a precision is its peak.
 
-    On a CPU, `ours-bf16` has `precision: bf16`, with which training uses bfloat16 if it is faster on this
-    processor, and `hf-trainer-bf16` the Trainer's autocast on any. The column `precision` says what was used.
-    `ours-bf16-moments-bf16` and `-8bit` differ from `ours-bf16` in `moments` alone.
+    On a CPU, `ours-bf16` has `precision: bf16`: training uses bfloat16 if it is faster on this processor.
+    `hf-trainer-bf16` uses the Trainer's autocast on any processor. The column `precision` says what was used.
+    `ours-bf16-moments-bf16` and `-8bit` differ from `ours-bf16` only in `moments`.
 
     Args:
         table: table to write (CSV).
         figure: files of the figure to write (.png, .pdf, .svg).
-        shape: of the model.
-        device: what each process computes on.
-        sequence_length: tokens.
+        shape: shape of the model.
+        device: where each process computes.
+        sequence_length: tokens per sequence.
         micro_batch: sequences per process and forward pass.
         accumulate: micro-batches per step and process.
-        steps: how many are measured.
-        warm_up_steps: how many come before them.
+        steps: measured steps.
+        warm_up_steps: steps before the measured ones.
         repeats: runs of each system.
-        processes: of every system; one per GPU.
-        threads: per process, on a CPU.
-        systems: which are measured, in this order; default: all that fit the device.
+        processes: processes of every system; one per GPU.
+        threads: threads per process, on a CPU.
+        systems: systems to measure, in this order; default: all that fit the device.
         settings: train settings for all systems.
         logits: measure the loss's memory apart from activations, by one more process per run.
     """
@@ -315,10 +315,10 @@ def training(
             "model": str(root / "model"),
             "packed": str(root / "packed"),
         }
-        finished("prepare", job, root)
+        run_task("prepare", job, root)
         for repeat in range(repeats):
             for system in list(runs):
-                if result := measured(system, fitting[system], job, root, logits):
+                if result := measure_system(system, fitting[system], job, root, logits):
                     runs[system].append(result)
                     logging.info("repeat %d, %s: %s", repeat + 1, system, json.dumps(result))
                 else:

@@ -21,9 +21,9 @@ MATRIX = 2048  # rows and columns of the product that gives a CPU's peak
 
 
 def status_megabytes(key: str) -> float:
-    """VmRSS (held now) or VmHWM (the most so far) of this process in MB (10^6 bytes).
+    """Returns VmRSS (memory now) or VmHWM (peak so far) of this process in MB (10^6 bytes).
 
-    Not getrusage's peak, which a process inherits from the one that started it.
+    getrusage's peak would be wrong: a process inherits it from the one that started it.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -33,7 +33,7 @@ def status_megabytes(key: str) -> float:
 
 
 class Meter:
-    """Clocks the ends of a run's steps, and keeps the peak memory until the last of them."""
+    """Notes when a run's steps end, and the peak memory until the last of them."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -43,7 +43,7 @@ class Meter:
         self.cpu: list[float] = []
 
     def step_ends(self) -> None:
-        """Call it when the step's work is done; on a GPU it waits for it."""
+        """Note the end of a step: call it after the step's work, which it waits for on a GPU."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
             self.peak_mb = torch.cuda.max_memory_allocated() / 1e6
@@ -74,7 +74,7 @@ class Meter:
 
 
 def matmul_flops(dtype: torch.dtype) -> float:
-    """FLOPs of matrix products per CPU second, median of 5, on as many threads as torch has here."""
+    """Returns matrix products' FLOPs per CPU second: the median of 5, on torch's number of threads."""
     left, right = torch.rand(MATRIX, MATRIX).to(dtype), torch.rand(MATRIX, MATRIX).to(dtype)
     seconds = []
     for _ in range(6):
@@ -112,7 +112,7 @@ def prepare(job: dict[str, Any], folder: Path) -> None:
 
 
 def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
-    """A real run of scripts/train.py; its row of metrics.csv ends a step."""
+    """Run scripts/train.py itself; a step ends with its row of metrics.csv."""
     import transformers.models.llama.modeling_llama  # noqa: F401 (counts as memory before the model)
 
     from cpt.train.deepspeed_engine import import_deepspeed
@@ -128,7 +128,7 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
         meter.step_ends()
 
     MetricsFile.write = clocked
-    # Training takes one thread per process on a CPU; here it gets as many as the Trainer.
+    # Training sets one thread per process on a CPU; here it gets as many as the Trainer.
     torch.set_num_threads = lambda _: None
     train(
         plan=folder / "plan.json",
@@ -150,7 +150,7 @@ def ours(job: dict[str, Any], folder: Path, device: torch.device) -> None:
 
 
 def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> None:
-    """The Trainer with the same model, rows, optimizer and precision; it saves, logs and reports nothing."""
+    """Run the Trainer on the same model, rows, optimizer and precision, without saves, logs or reports."""
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     if job["system"].endswith("onednn"):
@@ -164,7 +164,7 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
     held = {}
 
     class Clock(TrainerCallback):
-        """Notes what is held before the last update, and the steps' ends."""
+        """Notes the bytes held before the last update, and the ends of steps."""
 
         def on_pre_optimizer_step(self, args, state, control, optimizer=None, **_: Any) -> None:
             if state.global_step + 1 == state.max_steps:
@@ -204,7 +204,7 @@ def hugging_face(job: dict[str, Any], folder: Path, device: torch.device) -> Non
 
 
 def logits_megabytes(job: dict[str, Any], device: torch.device) -> float:
-    """Peak memory of head and loss of a micro-batch, less the gradients that they leave."""
+    """Returns the peak memory (MB) of head and loss of a micro-batch, less the gradients that they leave."""
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     from cpt.train.losses import HeadLoss
@@ -231,7 +231,7 @@ def logits_megabytes(job: dict[str, Any], device: torch.device) -> float:
 
 
 class PackedRows(torch.utils.data.Dataset):
-    """Packed rows as the Trainer takes them: token ids, and the same as labels (the model shifts them)."""
+    """Packed rows for the Trainer: token ids, and the same ids as labels (the model shifts them)."""
 
     def __init__(self, rows: np.ndarray):
         self.rows = rows
@@ -245,7 +245,7 @@ class PackedRows(torch.utils.data.Dataset):
 
 
 def trainer_bytes(parameters: Iterable[torch.nn.Parameter], optimizer: Any) -> dict[str, dict[str, int]]:
-    """As Engine.held_bytes; `optimizer` is accelerate's wrapper of AdamW."""
+    """Returns the same as Engine.held_bytes; `optimizer` is accelerate's wrapper of AdamW."""
     parameters = list(parameters)
     states = optimizer.optimizer.state.values()
     return {
@@ -263,7 +263,7 @@ def training_systems(task: Literal["prepare", "train", "logits"], job: Path, fol
     Args:
         task: `prepare` model and data, `train` the system, or measure the memory of its loss (`logits`).
         job: what to run, written by training.py (JSON).
-        folder: for results; training reads plan.json there.
+        folder: folder for results; training reads plan.json there.
     """
     todo = read_json(job)
     torch.set_num_threads(todo["threads"])

@@ -1,13 +1,13 @@
-# Advise: proxies, small runs, say what the full run will reach, before it is paid for (docs/advice.md).
+# Advise: small runs (proxies) predict what the full run will reach, before anyone pays for it (docs/advice.md).
 #
 # REQUIRED INPUTS
 #   what rule train needs; the proxies of the config's section `advise` (cfg.proxies)
 # OUTPUTS (all asked for by name only)
-#   {R}/advise/advice.md        recommendation, Pareto front, what it rests on; or why there is none
+#   {R}/advise/advice.md        recommendation, or why there is none; Pareto front; what the advice rests on
 #   {R}/advise/advised.yaml     overlay that trains the recommended run
-#   {R}/advise/laws.json        what was fitted, with its bootstrap
+#   {R}/advise/laws.json        the fitted laws, with their bootstrap
 #   {R}/advise/proxies.csv, settings.csv   the proxies beside the law; predictions of all full runs
-#   {R}/figures/advise          the front
+#   {R}/figures/advise          the Pareto front
 #   {R}/advise/predictions.csv  predicted beside measured, once the full run is trained
 
 
@@ -33,7 +33,7 @@ use rule plan_run as plan_proxy with:
         run=one_of(cfg.proxies),
 
 
-# A proxy's model is of no use once its curve is there.
+# Nothing reads a proxy's model once its curve is written.
 use rule train as train_proxy with:
     output:
         **{name: file for name, file in rules.train.output.items() if name != "model"},
@@ -71,7 +71,7 @@ rule advise:
 
 
 rule predictions:
-    """What the proxies predicted of the full run, beside what it measured."""
+    """What the proxies predicted for the full run, beside what it reached."""
     input:
         laws=rules.advise.output.laws,
         held_out_losses=expand(rules.train.output.held_out_losses, run=cfg.foreseen_runs),

@@ -5,9 +5,9 @@
 #   raw shards, the base model and the merged config, for the corpus benchmark
 # OUTPUTS
 #   {R}/timings.csv      per rule: jobs, wall time, CPU time, peak memory
-#   {R}/bench/corpus.csv the corpus pipeline beside other ways to do it (asked for by name only)
+#   {R}/bench/corpus.csv the corpus pipeline beside other pipelines (asked for by name only)
 #   {R}/bench/evaluation.csv  scoring beside lm-eval's own model class (by name only)
-#   {R}/bench/training.csv, .pdf, .png, .svg  speed and memory of training beside the Hugging Face Trainer (by name only)
+#   {R}/bench/training.csv, .pdf, .png, .svg  training beside the Hugging Face Trainer: speed, memory (by name only)
 
 
 BENCHMARKS = Path(workflow.basedir) / "benchmarks"
@@ -33,7 +33,7 @@ rule timings:
 
 
 rule bench_corpus:
-    """The corpus pipeline beside other ways to do it."""
+    """The corpus pipeline beside other pipelines: speed and memory."""
     input:
         raw=all_shards(rules.download.output.documents),
         model=f"{R}/models/base",

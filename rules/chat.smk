@@ -1,4 +1,4 @@
-# Chat: what runs answer, side by side, and what can be counted of it. Asked for by name: chat, chat_scores.
+# Chat: answers of several runs side by side, and counts over them. Asked for by name: chat, chat_scores.
 #
 # REQUIRED INPUTS
 #   {R}/models/...            base and trained models

@@ -23,7 +23,7 @@ from cpt.config_runs import split_point
 from cpt.config_sections import TEXT_KEYS
 from cpt.config_robustness import grid_of, planned_settings
 from cpt.config_similarity import scored_corpora, similar_corpora
-from cpt import planning, sizes, slurm, stage
+from cpt import locks, planning, sizes, slurm, stage
 from cpt.corpus.own_files import count_files, matching_files
 from cpt.errors import UserError
 from cpt.files import sha256_of
@@ -36,6 +36,7 @@ from cpt.stage import Untracked
 from cpt.terminal import show_mistakes_plainly
 
 planning.plan_fast()
+locks.keep_locks_of_others()
 show_mistakes_plainly(logger)
 EXPECTED_SCORES = Path(workflow.basedir) / "paper" / "expected_scores.csv"
 PAPER, *OVERLAYS = map(load_configfile, [f"{workflow.basedir}/config.yaml", *workflow.overwrite_configfiles])
@@ -69,7 +70,7 @@ USED_MIXTURES = list(dict.fromkeys(mixture for run in cfg.trained_runs for mixtu
 
 
 def shards_in_use(corpus):
-    """How many shards a corpus has: at most one a file, where all lie on this disk. Jobs find the same number."""
+    """Returns a corpus's number of shards: at most one per file, if all are on this disk. Jobs get the same number."""
     source, shards = cfg.corpora[corpus], cfg.shards_of(corpus)
     if source.source != "local" or "://" in "".join(source.files):
         return shards
@@ -94,31 +95,31 @@ wildcard_constraints:
 
 # The shell line of every stage. rules/stages.smk turns inputs, outputs, wildcards and params into options.
 STAGE = "{params} --log={log:q}"
-# Of a stage with several processes: their messages go to the log, the terminal keeps the progress.
+# The shell line of a stage with several processes: their messages go to the log, their progress to the terminal.
 LAUNCHED_STAGE = f": >{{log:q}}; exec 3>&2; CPT_TERMINAL=/proc/$$/fd/3 exec {STAGE} >>{{log:q}} 2>&1"
-# Of rules whose script isn't named after them.
+# The script of each rule that isn't named after its script.
 SCRIPT_OF = {}
-# Stages that a rule's script starts as processes of their own: their code isn't reached through imports.
+# Scripts that a rule's script starts as processes: their code counts too, and imports don't lead to it.
 STARTS = {}
 # Files of the project that stages read: their content counts like code, their modification time doesn't.
 PROJECT_FILES = set()
 
 
 def project_file(path):
-    """An input that belongs to the project."""
+    """Make a file of the project an input."""
     PROJECT_FILES.add(file := str(Path(workflow.basedir) / path))
     return ancient(file)
 
 
 def figure_files(name, label, category="3 Figures"):
-    """A figure in all formats; one of them is shown in Snakemake's report, which sorts by category and label."""
+    """Returns a figure's files in all formats. Snakemake's report shows one of them, sorted by category and label."""
     *others, shown = (f"{R}/figures/{name}.{kind}" for kind in ("pdf", "png", "svg"))
     caption = f"../paper/captions/{name}.rst"
     return [*others, report(shown, caption=caption, category=category, labels={"shows": label})]
 
 
 def caption_of(page):
-    """What a page shows, in words: those of the file named after it."""
+    """Returns what a page shows, in words, from the file named after the page."""
     name = "card" if page.startswith("card-") else page
     return (Path(workflow.basedir) / "paper" / "captions" / f"{name}.rst").read_text().strip()
 
@@ -133,19 +134,19 @@ def shards_of(corpora, pattern):
 
 
 def all_shards(pattern):
-    """An input: such a file of every shard. As a function: every job parses the rules, and few need the list."""
+    """Returns all shards' files as an input. It is a function, as every job parses the rules and few need the list."""
     return lambda wildcards: shards_of(CORPORA, pattern)
 
 
 def model_of(run):
-    """The model folder of a run, or of a release; runs that no tokens went into are the base model."""
+    """Returns the model folder of a run or of a release's model; a run without tokens is the base model."""
     if run in FROZEN:
         return FROZEN[run]
     return f"{R}/models/{run}" if cfg.budgets[run] else f"{R}/models/base"
 
 
 def planned_experiment():
-    """What an experiment is planned by: config, size of own files, the base model if it is there."""
+    """Returns what a plan needs: config, size of own files, the base model if it is imported already."""
     settings = cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     for corpus, source in settings["corpora"].items():
         source |= {"shards": SHARDS[corpus]} if source.get("shards") else {}
@@ -160,20 +161,20 @@ def planned_experiment():
 
 
 def files_of(source):
-    """The files of a model that lies on this disk; what is missing there, the import tells. Braces in a name would be
-    wildcards to Snakemake: such files are read, but a change of them isn't noticed."""
+    """Returns the files of a model on this disk; the import reports missing ones. Snakemake reads braces in a name as
+    wildcards: files with such names are imported, but Snakemake doesn't notice their changes."""
     files = Path(source.path).rglob("*") if source.source == "local" else []
     return sorted(str(path) for path in files if path.is_file() and "{" not in str(path))
 
 
 def one_of(names):
-    """A wildcard constraint: one of these names, or nothing at all if there are none."""
+    """Returns a wildcard constraint: one of these names; without names, it matches nothing."""
     return "|".join(names) or "(?!)"
 
 
 @functools.cache
 def local_files(corpus):
-    """The files of a corpus on this disk, in order. Patterns without files, and files without reader, stop here."""
+    """Returns a corpus's files on this disk, in order. Patterns without files and files without reader are errors."""
     source = cfg.corpora[corpus]
     try:
         files = {
@@ -187,7 +188,7 @@ def local_files(corpus):
 
 
 def shard_files(wildcards):
-    """The files on this disk that a shard is made from: its share of own files; all, where addresses are among them."""
+    """Returns the files on this disk that a shard is made from: its share of own files, or all if some are URLs."""
     source, files = cfg.corpora[wildcards.corpus], local_files(wildcards.corpus)
     if source.source != "local" or "://" in "".join(source.files):
         return files
@@ -200,7 +201,7 @@ def own_files_of(wildcards):
 
 
 def source_of(corpus):
-    """What a shard is made from: not how many files of a repository are used, nor what model cards say."""
+    """Returns a corpus's source without the keys that don't change a raw shard."""
     source = cfg.corpora[corpus]
     unimportant = {"where": {}, "license": None, "language": None, "held_out_share": None}
     if source.source == "hub":
@@ -211,7 +212,7 @@ def source_of(corpus):
 
 
 def where_of(corpus):
-    """The bounds on a corpus's columns of numbers."""
+    """Returns a corpus's bounds on columns of numbers, on language and on what is computed from the text."""
     return getattr(cfg.corpora[corpus], "where", {})
 
 
@@ -221,15 +222,15 @@ def text_column(corpus):
 
 
 def number_columns(corpus):
-    """The columns of numbers that a raw shard keeps: those that are named; a parquet file of the hub stays whole."""
+    """Returns the columns of numbers to keep in a raw shard: those with bounds; a hub's parquet file stays whole."""
     source = cfg.corpora[corpus]
-    columns = sorted(set(where_of(corpus)) - set(TEXT_KEYS))  # which are found out from the text
+    columns = sorted(set(where_of(corpus)) - set(TEXT_KEYS))  # these are computed from the text
     return columns if source.source != "hub" or not source.files.endswith(".parquet") else []
 
 
 def source_environment(wildcards):
-    """What a shard is made from and no input shows. Documentation changes with the installed packages: the lock and
-    Python's version stand for them. Of files with braces in their names, the content."""
+    """Returns what a shard is made from beyond its inputs. For documentation: Python's version and a digest of the
+    lock, as it changes with the installed packages. For files with braces in their names: their digests."""
     if cfg.corpora[wildcards.corpus].source == "documentation":
         lock = (Path(workflow.basedir) / "envs" / "requirements.txt").read_bytes()
         return f"{platform.python_version()}-{hashlib.sha256(lock).hexdigest()[:16]}"
@@ -242,12 +243,12 @@ def wheel_of(source):
 
 
 def unlabelled(source):
-    """A model's source without what only names and describes it: that imports nothing again."""
+    """Returns a model's source without its names and descriptions: a change of these imports nothing again."""
     return source.model_copy(update={"label": None, "license": None, "expected_scores": None})
 
 
 def registration(run):
-    """What training waits for: the plan on record. Proxies come before it, as predictions rest on them."""
+    """Returns the plan on record, which training waits for. Proxies train before it: predictions rest on them."""
     return [f"{R}/preregistration.json"] if cfg.preregister and run in cfg.trained_runs else []
 
 
@@ -263,7 +264,7 @@ def packed_for(run):
 
 
 def reference_model(name):
-    """The model folder by a name: of a run or RUN@TOKENS, the base model, or one of `reference_models`."""
+    """Returns the model folder of a name: a run, RUN@TOKENS, the base model, or one of `reference_models`."""
     name, _ = split_point(name)
     return model_of(name) if name in cfg.runs else f"{R}/models/{name}"
 
@@ -274,7 +275,7 @@ def reference_losses_for(run):
 
 
 def largest_user(wildcards):
-    """Of the runs that select targets by some reference losses, the one with the most processes."""
+    """Returns the run with the most processes of those that select targets by these reference losses."""
     wanted = (wildcards.mixture, wildcards.reference, wildcards.scope)
     users = [run for run in cfg.trained_runs if wanted in cfg.references_of(run)]
     return cfg.runs[max(users, key=lambda run: cfg.runs[run].processes)]
@@ -298,19 +299,19 @@ def device(run):
 
 
 def finished(files):
-    """What jobs of this workflow have left: `files` names some of a job's files. Every rule counts, a new one too."""
+    """Returns the existing files of this workflow's jobs, of any rule; `files` picks some of a job's files."""
     return Untracked(
         lambda: sorted({str(file) for job in workflow.dag.jobs for file in files(job) if Path(file).exists()})
     )
 
 
 def with_values(option, values):
-    """An option with its values for the shell; nothing without any."""
+    """Returns an option with its values for the shell; "" without values."""
     return shlex.join([option, *values]) if (values := list(values)) else ""
 
 
 def chat_prompts(wildcards):
-    """The file of prompts. Read when Snakemake plans the page, so that a wrong one stops before any job."""
+    """Returns the file of prompts. Snakemake reads it when it plans, so that a wrong file stops before any job."""
     if cfg.chat.prompts is None:
         raise WorkflowError(
             "chat.prompts: not set; name a file with one question a line, such as --config "

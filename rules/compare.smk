@@ -8,7 +8,7 @@
 #   {R}/compare.md, compare.csv  base, old and new models on the same held-out text and items
 
 
-# At once where they are asked for by name: Snakemake's errors about inputs are longer.
+# Stop at once if these targets are asked for by name: Snakemake's errors about inputs are longer.
 if workflow.is_main_process and "freeze" in sys.argv and why_not_frozen():
     raise WorkflowError(why_not_frozen())
 if workflow.is_main_process and "compare" in sys.argv and not FROZEN:
@@ -41,7 +41,7 @@ rule freeze:
         STAGE
 
 
-# By run, the name under which the release's model is scored beside it.
+# For each run, the name under which the release's model is scored beside it.
 PAIRS = {Path(folder).name: model for model, folder in FROZEN.items()}
 COMPARED = [BASE_RUN, *(model for new, old in PAIRS.items() for model in (old, new))]
 

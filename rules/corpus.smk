@@ -6,7 +6,7 @@
 #   {R}/benchmarks, {R}/tasks/{task}   evaluation items, for decontamination
 # OUTPUTS
 #   {R}/corpora/{corpus}/filtered/     documents that pass the filters, by shard
-#   keep-lists KEPT and TRAINED_KEPT   which of them are held out or trained on, and which are trained on
+#   keep-lists KEPT and TRAINED_KEPT   which of them are trained on or held out, before and after drop_overlap
 #   {R}/corpora/{corpus}/similarity.json  how well documents to keep are separated from others, if configured
 #   {R}/corpora/duplicates.csv         and, if configured, near_duplicates.csv
 #   {R}/corpora/overlap.csv            held-out documents, and how much of each is in training text
@@ -17,21 +17,21 @@ if workflow.is_main_process:
         local_files(corpus)  # patterns that match nothing stop here
 
 
-# Corpora of plain text, and the keep-lists of those that overlap with held-out text, where that is configured.
+# Corpora of plain text, and their keep-lists without documents that overlap with held-out text, if configured.
 TEXTS = {corpus: shards for corpus, shards in CORPORA.items() if corpus not in CONVERSATIONS}
 APART = f"{R}/corpora/{{corpus}}/apart/{{shard}}.keep.npy"
-# Which documents are no duplicates: a folder, or each job would go through a list of all shards to find the job that
-# makes its file.
+# Keep-lists after deduplication, as a folder: with a list of all shards' files, each job would search the whole list
+# for the job that makes its file.
 UNIQUE = f"{R}/corpora/{{corpus}}/{'near_' if cfg.deduplicate.near else ''}deduplicated"
-# The keep-list of documents that are trained on or held out, and what makes it. Where contaminated documents are only
-# reported, nothing after it waits for decontamination: a task that is added later tokenizes nothing again.
+# The keep-list of documents that are trained on or held out, and the output that holds it. If contaminated documents
+# are only reported, no later stage waits for decontamination: adding a task tokenizes nothing again.
 KEPT = (
     f"{R}/corpora/{{corpus}}/decontaminated/{{shard}}.keep.npy"
     if cfg.decontaminate.drop
     else f"{UNIQUE}/{{shard}}.keep.npy"
 )
 KEPT_BY = KEPT if cfg.decontaminate.drop else UNIQUE
-# The same of documents that are trained on.
+# The same after held_out.drop_overlap, which drops training documents alone.
 TRAINED_KEPT = APART if cfg.held_out.drop_overlap else KEPT
 TRAINED_KEPT_BY = APART if cfg.held_out.drop_overlap else KEPT_BY
 
@@ -60,7 +60,7 @@ rule download:
 
 
 rule similarity_model:
-    """What tells a corpus's documents from those of the corpus that they should be similar to."""
+    """A classifier that tells a corpus's documents from those that they should be similar to."""
     input:
         own=lambda wildcards: shards_of([SIMILAR[wildcards.corpus]], rules.download.output.documents),
         general=lambda wildcards: shards_of([wildcards.corpus], rules.download.output.documents),
@@ -82,7 +82,7 @@ rule similarity_model:
         STAGE
 
 
-# Only asked for where a corpus's `where` has edu_score.
+# Runs only if a corpus's `where` has edu_score.
 rule import_classifier:
     input:
         files_of(cfg.classifier) if cfg.classifier else [],
@@ -176,7 +176,7 @@ rule deduplicate:
         STAGE
 
 
-# The next two are only asked for with deduplicate.near.
+# The next two run only with deduplicate.near.
 rule minhash:
     input:
         documents=rules.filter_documents.output.documents,
@@ -235,7 +235,7 @@ rule decontaminate:
 
 
 rule held_out_overlap:
-    """How much of the held-out text is in training text too; held_out.drop_overlap takes that out of training."""
+    """How much held-out text is in training text too; with held_out.drop_overlap, drops such training documents."""
     input:
         lambda wildcards: sorted(set(shards_of(TEXTS, KEPT_BY))),
         documents=lambda wildcards: shards_of(TEXTS, rules.filter_documents.output.documents),

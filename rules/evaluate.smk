@@ -7,7 +7,7 @@
 # OUTPUTS
 #   {R}/benchmarks                                   the seven test sets, checked
 #   {R}/tasks/{lm_eval_task}, .json                  data and items of a further task
-#   {R}/models/base.scores.json                      the base model reached what is published for it
+#   {R}/models/base.scores.json                      the base model reached its published scores
 #   {R}/evaluations/{run}/{task}.json, .samples.jsonl
 #   {R}/evaluations/{run}/bits_per_byte.{corpus}.json, .documents.csv
 
@@ -15,7 +15,7 @@
 if workflow.is_main_process:
     task_facts()
 
-# A config with gpus scores on one, or not at all. Where scores were computed is no reason to do it again.
+# A config with gpus scores on a GPU or fails. Another device alone doesn't rerun scoring.
 SCORING_DEVICE = Untracked("cuda" if ON_GPU else "cpu")
 
 
@@ -35,7 +35,7 @@ rule fetch_benchmarks:
 
 
 rule fetch_task:
-    """The data of a task beyond the seven test sets at pinned commits, every item of which is tried."""
+    """The data of a task beyond the seven test sets, at pinned commits; tries every item."""
     input:
         definition_files,
         benchmarks=lambda wildcards: (

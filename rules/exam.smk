@@ -9,7 +9,7 @@
 #   {R}/exam/overlap.npy               how much of each is in training text
 #   {R}/exam/exam.yaml, exam.jsonl     the task, exam, and its items
 #   {R}/exam/exam_open_book.yaml       the same items, each below a passage of its document
-#   {R}/exam/exam.json                 what it is, and what null baselines and the base model reach
+#   {R}/exam/exam.json                 facts of the exam, and the scores of null baselines and the base model
 
 
 from cpt.config_exam import Exam
@@ -21,7 +21,7 @@ if cfg.evaluate.exam and EXAM_CORPUS in CONVERSATIONS:
         f"evaluate.exam.corpus: {EXAM_CORPUS} holds conversations, of which no questions are made; name a "
         "corpus of text"
     )
-# What is trained on.
+# Corpora of text that are trained on.
 EXAM_TEXTS = {
     corpus: shards
     for corpus, shards in TEXTS.items()
@@ -49,7 +49,7 @@ rule exam_candidates:
 
 
 rule exam_overlap:
-    """Are its questions in training text?"""
+    """Are the exam's questions in training text?"""
     input:
         lambda wildcards: sorted(set(shards_of(EXAM_TEXTS, TRAINED_KEPT_BY))),
         documents=lambda wildcards: shards_of(EXAM_TEXTS, rules.filter_documents.output.documents),

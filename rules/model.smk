@@ -52,7 +52,7 @@ rule base_model:
         STAGE
 
 
-# Only asked for where train.selection or runs.X.merge names one of `reference_models`.
+# Runs only if train.selection or runs.X.merge names one of `reference_models`.
 SCRIPT_OF["reference_model"] = SCRIPTS / "base_model.py"
 
 

@@ -8,11 +8,11 @@
 #   {R}/corpora/{corpus}/held_out.parquet, held_out.{tokens}.npz
 #   {R}/corpora/statistics.csv         documents, bytes and tokens after each stage
 #   {R}/corpora/token_quality.csv      documents per bin of the token-level measures
-#   {R}/corpora/{corpus}/documents.csv of own files: what became of each document
+#   {R}/corpora/{corpus}/documents.csv what became of each document of own files
 #   {R}/corpora/drops.md               what each rule dropped, with examples to read, and warnings.txt
 
 
-# Those of own files, whose documents are listed one by one.
+# Corpora of own files, whose documents are listed one by one.
 OWN = [corpus for corpus in TEXTS if cfg.corpora[corpus].source == "local"]
 
 
@@ -45,7 +45,7 @@ rule tokenize_documents:
         STAGE
 
 
-# Of corpora of conversations, in place of tokenize_documents.
+# Replaces tokenize_documents for corpora of conversations.
 rule tokenize_conversations:
     input:
         KEPT_BY,
@@ -104,7 +104,7 @@ rule held_out_tokens:
         STAGE
 
 
-# A checkpoint: once it is done, Snakemake plans again, and what needs the same sequences isn't done again.
+# A checkpoint: after it, Snakemake plans again, and skips jobs whose sequences are the same as before.
 checkpoint pack:
     input:
         tokens=lambda wildcards: tokenized(wildcards.mixture, "tokens"),

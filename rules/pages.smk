@@ -1,13 +1,13 @@
-# Pages: what is handed on: released models with their cards, and the pages of Snakemake's report.
+# Pages: released models with their cards, and the pages of Snakemake's report.
 #
 # REQUIRED INPUTS
 #   {R}/models/{run}, {R}/runs/{run}/run.json, {R}/scores.csv
 #   tables of all wings
 # OUTPUTS
-#   {R}/gguf/{run}           files for llama.cpp and Ollama, and what they lost (quantisation.csv), if asked for
+#   {R}/gguf/{run}           with release.gguf: files for llama.cpp and Ollama, and what they lost (quantisation.csv)
 #   {R}/released/{run}       the model with its card, to be published
 #   {R}/pushed/{run}.json    what `snakemake push` uploaded
-#   {R}/pages/{page}.html    tables and texts of the report, where a CSV file can only be saved
+#   {R}/pages/{page}.html    tables and texts of the report, in which a CSV file could only be saved, not read
 
 
 RELEASED_RUNS = cfg.released_runs
@@ -23,7 +23,7 @@ if cfg.release.gguf and cfg.base.source == "local" and Path(cfg.base.path, "conf
         require_architecture(json.loads(Path(cfg.base.path, "config.json").read_text()).get("model_type"))
     except (UserError, ValueError) as error:
         raise WorkflowError(str(error))
-# By page: what it shows, label, category; the report sorts by the last two.
+# For each page: the file that it shows, label, category. The report sorts by category and label.
 PAGES = {
     "table1": (f"{R}/table1.md", "1 Scores by budget (Table 1)", "2 Tables"),
     "bits_per_byte": (f"{R}/bits_per_byte.md", "3 Bits per byte of held-out text", "2 Tables"),
@@ -109,7 +109,7 @@ rule release:
         scores=rules.scores.output.table,
         answers=rules.answers.output.text,
         evaluations=expand(f"{R}/evaluations/{{{{run}}}}/{{task}}.json", task=TASKS),
-        # Of the run, or of all whose training a sum of models went through.
+        # The run's own, or of all the runs that trained a sum of models.
         summaries=lambda wildcards: expand(
             f"{R}/runs/{{run}}/run.json",
             run=cfg.trained_by(wildcards.run) if run_of(wildcards).merge else wildcards.run,
@@ -133,7 +133,7 @@ rule push:
         expand(f"{R}/pushed/{{run}}.json", run=PUSHED_RUNS),
 
 
-# Only whoever asks for `push` uploads: it isn't part of `all`.
+# Uploads only if `push` is asked for: it isn't part of `all`.
 rule push_run:
     input:
         released=rules.release.output.released,
@@ -176,7 +176,7 @@ rule page:
         STAGE
 
 
-# All that an experiment makes: what `all` asks for, and what its timings and provenance are about.
+# All that an experiment makes: `all` asks for it, and timings and provenance are about it.
 EVERYTHING = [
     rules.tables.input,
     rules.figures.input,

@@ -1,7 +1,7 @@
 # Plan: what an experiment will take, before anything is spent.
 #
 # REQUIRED INPUTS
-#   none; the base model's size is read from {R}/models/base where that is there
+#   none; the base model's size is read from {R}/models/base if it is imported already
 # OUTPUTS
 #   {R}/plan.md   tokens, steps, device-hours, memory, disk, warnings (asked for by name only)
 

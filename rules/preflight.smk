@@ -1,4 +1,4 @@
-# Preflight: what the largest jobs will ask for and need, and what the cluster or machine offers, before they start.
+# Preflight: compares what the largest jobs need with what the cluster or machine offers, before they start.
 #
 # REQUIRED INPUTS
 #   none

@@ -1,4 +1,4 @@
-# Provenance: where the results come from, for those who are handed them.
+# Provenance: where the results come from, for people who receive them.
 #
 # REQUIRED INPUTS
 #   the finished experiment, whose JSON files carry a provenance block, and the jobs' benchmark files in {R}/timings

@@ -1,4 +1,4 @@
-# Report: one page to browse, made by Snakemake of what the other rules leave.
+# Report: an HTML report of all results, made by Snakemake.
 #
 # REQUIRED INPUTS
 #   everything
@@ -7,7 +7,7 @@
 
 
 rule report:
-    """One page to browse: paper, tables, figures, data, models."""
+    """An HTML report of all results: paper, tables, figures, data, models."""
     input:
         rules.all.input,
     output:
@@ -18,7 +18,7 @@ rule report:
         f"{R}/timings/report.tsv"
     localrule: True
     params:
-        # The same workflow, asked for its report. The folder is locked already, by this one.
+        # The same workflow with --report. This workflow holds the lock on the folder already.
         snakemake=f"{PYTHON} -m snakemake --nolock --snakefile {shlex.quote(workflow.main_snakefile)}",
         overlays=with_values("--configfile", map(str, workflow.overwrite_configfiles)),
         config=with_values("--config", workflow.config_settings.config_args or ()),

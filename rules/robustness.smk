@@ -8,7 +8,7 @@
 #   {R}/figures/robustness        where runs form a grid: changes by learning rate and data order
 
 
-# Of each run its peak learning rate and the seed of its data order; empty unless runs form a grid.
+# Peak learning rate and seed of the data order, by run; empty unless runs form a grid.
 GRID = grid_of(cfg)
 
 
@@ -27,7 +27,7 @@ rule preregister:
         question=cfg.preregister.question if cfg.preregister else "",
         prediction=cfg.preregister.prediction if cfg.preregister else "",
         config=planned_settings(cfg),
-        # Those that have results or checkpoints when the job starts.
+        # Runs that have results or checkpoints when the job starts.
         started=Untracked(
             lambda: [
                 run
@@ -40,7 +40,7 @@ rule preregister:
 
 
 rule robustness:
-    """A figure of the runs that differ in learning rate and data order alone."""
+    """A figure of the runs that differ only in learning rate and data order."""
     input:
         scores=rules.scores.output.table,
         registered=rules.preregister.output.record if cfg.preregister else [],

@@ -1,5 +1,5 @@
-# What jobs are asked for on Slurm, by the site's environment variables CPT_SLURM_* (docs/cluster-sites.md), and
-# the plan that a dry run prints.
+# What jobs ask Slurm for, by the site's environment variables CPT_SLURM_* (docs/cluster-sites.md), and the plan that a
+# dry run prints.
 import atexit
 
 from snakemake.logging import logger
@@ -9,14 +9,14 @@ from cpt.config_errors import nearest
 
 
 def site(name, default=None, gpus=0):
-    """A value that the site sets for its cluster in CPT_SLURM_{name}, or the default. For jobs with GPUs,
+    """Returns the value that the site sets for its cluster in CPT_SLURM_{name}, or the default. For jobs with GPUs,
     CPT_SLURM_GPU_{name} comes first."""
     gpu_value = os.environ.get(f"CPT_SLURM_GPU_{name}") if gpus else None
     return gpu_value or os.environ.get(f"CPT_SLURM_{name}") or default
 
 
 def site_number(name, default):
-    """The same of a whole number."""
+    """Returns the same as a whole number. Raises WorkflowError if it isn't one."""
     value = site(name, default)
     if not str(value).isdecimal():
         raise WorkflowError(
@@ -31,7 +31,7 @@ SITE_QUEUE = (
     "CONSTRAINT",
     "QOS",
     "EXTRA",
-)  # with GPU_ before them, of jobs with GPUs
+)  # with GPU_ before them for jobs with GPUs
 SITE_TEXTS = ("GPU_MODEL", "GPU_OPTION", "MAIL")
 SITE_NUMBERS = (
     "JOBS",
@@ -58,24 +58,24 @@ MAX_MB = site_number("MAX_MB", 10**9)
 TRAIN_MINUTES = site_number("TRAIN_MINUTES", min(720, MAX_MINUTES))
 RETRIES = site_number("RETRIES", 4)
 SHARDS_PER_JOB = min(site_number("SHARDS_PER_JOB", 8), max(SHARDS.values(), default=1))
-SHARD_MB, STAGE_MB = 2000, 4000  # of a data stage that works on a shard, and of one that sees all of them
+SHARD_MB, STAGE_MB = 2000, 4000  # of a data stage that reads one shard, and of one that reads all
 SCORE_MB, SCORE_MINUTES = (16000 if ON_GPU else 4000), 480  # of a job that scores several tasks
 
 
 def size_mb(paths):
-    """Size of those of these files that are there already, in MB."""
+    """Returns the total size of those files that exist, in MB (10^6 bytes)."""
     return sum(Path(path).stat().st_size for path in paths if Path(path).is_file()) / 1e6
 
 
 def growing(megabytes, together=1):
-    """Memory that grows with the attempt, up to the site's limit for this number of jobs together."""
+    """Returns memory in MB that grows with the attempt; `together` jobs stay below the site's limit."""
     return lambda wildcards, attempt: min(megabytes * attempt, MAX_MB // together)
 
 
 def minutes(count, per_gigabyte=0, rules=1):
-    """A time limit that grows with the input and the attempt, up to the longest that the site allows.
+    """Returns a time limit in minutes that grows with the input and the attempt, up to the site's longest limit.
 
-    Limits of several rules that follow one another in one Slurm job add up.
+    `rules` that follow one another in one Slurm job share the longest limit, as their limits add up.
     """
 
     def limit(wildcards, input, attempt):
@@ -95,18 +95,18 @@ if GPU_OPTION not in GPU_OPTIONS:
 
 
 def slurm_extra(gpus, *options):
-    """Options of sbatch that no resource stands for: these, mail where the site names an address, and the
-    site's own."""
+    """Returns the options of sbatch that no resource covers: `options`, mail if the site names an address, and
+    the site's own."""
     mail = [f"--mail-user={site('MAIL')}", "--mail-type=FAIL"] if site("MAIL") else []
     return " ".join([*options, *mail, *filter(None, [site("EXTRA", gpus=gpus)])])
 
 
 def asked_of_slurm(gpus, nodes=1, options=()):
-    """Resources that a job with `gpus` GPUs on each node is submitted with: queue, GPUs and further options, as
-    the site says. One that is None is not asked for.
+    """Returns the resources of a job with `gpus` GPUs on each node: queue, GPUs and further options, as the site
+    sets them. The job doesn't ask for a resource that is None.
 
-    By default GPUs are a total on one node, and asked for by node (`gres`) on several, since of a total one node
-    might get none. `gpus_per_node` is for the plan of a dry run: Slurm doesn't see it.
+    By default a job on one node asks for a total of GPUs, and a job on several for GPUs per node (`gres`), as one
+    node might get none of a total. `gpus_per_node` is for the plan of a dry run: Slurm doesn't see it.
     """
     option = "gres" if GPU_OPTION == "gpus" and nodes > 1 else GPU_OPTION
     model = site("GPU_MODEL") if gpus else None
@@ -123,15 +123,15 @@ def asked_of_slurm(gpus, nodes=1, options=()):
 
 
 def run_of(wildcards):
-    """The settings of the run, or proxy, that a job trains."""
+    """Returns the settings of the run or proxy that a job trains."""
     return cfg.run_of(wildcards.run)
 
 
 def place_of(run, options=()):
-    """What Slurm is asked for where a run's processes are started. A resource that is None is not asked for.
+    """Returns the resources of a job that starts a run's processes. The job doesn't ask for one that is None.
 
-    On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, it is started once
-    outside any step (`mpi`), and scripts/launch.py starts the steps.
+    On one node, Slurm starts the rule's command in a step with all GPUs. On several nodes, the command starts
+    once outside any step (`mpi`), and scripts/launch.py starts the steps.
     """
     several = run.nodes > 1
     gpus = run.gpus // run.nodes
@@ -149,7 +149,7 @@ PLACE = list(place_of(next(iter(cfg.runs.values()))))
 
 
 def placed(run=run_of, options=()):
-    """The same and what else Slurm is asked for, as resources of a rule; `run` finds the run by wildcards."""
+    """Returns place_of, memory and time limit as resources of a rule; `run` finds the run by wildcards."""
 
     def resource(key):
         return lambda wildcards: place_of(run(wildcards), options)[key]
@@ -157,14 +157,14 @@ def placed(run=run_of, options=()):
     return {
         **{key: resource(key) for key in PLACE},
         "mem_mb": training_mb_of(run),
-        "runtime": TRAIN_MINUTES,  # the next attempt resumes from the checkpoint that is written when it is near
+        "runtime": TRAIN_MINUTES,  # near the limit, training writes a checkpoint; the next attempt resumes from it
     }
 
 
 def training_mb(run):
-    """Memory of each node that trains a run: libraries, and what is kept of the model on the CPU.
+    """Returns the memory in MB of each node that trains a run: libraries, and the model's state on the CPU.
 
-    That is, for every parameter, up to 16 bytes of offloaded weights, gradient and moments, and 24 of a
+    The state has, for every parameter, up to 16 bytes of offloaded weights, gradient and moments, and 24 of a
     checkpoint being taken and written: at most 20 times the file, if it has two bytes per parameter.
     """
     model = 20 * size_mb([f"{R}/models/base/model.safetensors"])
@@ -172,13 +172,13 @@ def training_mb(run):
 
 
 def training_mb_of(run):
-    """Memory of each node, as a resource. A second attempt gets twice as much, in case the first ran out; further
-    ones, which a run of several time limits needs, get no more."""
+    """Returns each node's memory as a resource. The second attempt gets twice the first's, in case it ran out; later
+    ones, which a run over several time limits needs, get no more."""
     return lambda wildcards, attempt: min(training_mb(run(wildcards)) * min(attempt, 2), MAX_MB)
 
 
 def corpus_disk_mb(bytes_per_token):
-    """Disk that a shard takes in a stage, where the config states its tokens; 0 where it doesn't."""
+    """Returns the disk in MB that a shard takes in a stage; 0 if the config doesn't state the shard's tokens."""
 
     def disk(wildcards):
         source = cfg.corpora[wildcards.corpus]
@@ -188,9 +188,9 @@ def corpus_disk_mb(bytes_per_token):
 
 
 def training_disk_mb(wildcards, input):
-    """Disk of a run's checkpoints and its model, once the start model is there.
+    """Returns the disk in MB of a run's checkpoints and its model; 0 until the start model exists.
 
-    The file that is read has at least 2 bytes per parameter.
+    The start model's files have at least 2 bytes per parameter.
     """
     train, run = cfg.train_settings(wildcards.run), run_of(wildcards)
     states = sizes.kept_states(run.tokens, run.keep_every)
@@ -215,7 +215,7 @@ def refuse_to_double_slurm_jobs():
     except UserError as error:
         if on_cluster():
             raise WorkflowError(str(error))
-        return  # Slurm, if there is any, isn't what this workflow runs on
+        return  # this workflow runs without Slurm
     if jobs:
         raise WorkflowError(
             f"Slurm jobs of an earlier workflow in this folder are still queued or running "
@@ -225,12 +225,12 @@ def refuse_to_double_slurm_jobs():
 
 
 def on_cluster():
-    """Whether jobs are submitted, or would be."""
+    """Returns whether this workflow submits jobs to Slurm, or would without --dry-run."""
     return workflow.resource_settings.nodes is not None
 
 
 def tell_plan():
-    """At the end of a dry run for a cluster: what the jobs would ask for, by rule."""
+    """Print, at the end of a dry run for a cluster, what the jobs would ask for, by rule."""
     if not workflow.dryrun or not on_cluster():
         return
     place = {rule.name: number for number, rule in enumerate(workflow.rules)}
@@ -255,7 +255,7 @@ if workflow.is_main_process and on_cluster():
 
 
 def sbatch_options(request, asked):
-    """A request for `preflight`, completed by its partition and the options of sbatch that it becomes."""
+    """Returns a request for `preflight`, with its partition and its options of sbatch."""
     model = f"{asked['gpu_model']}:" if asked["gpu_model"] else ""
     options = {name: asked[resource] for resource, name in QUEUE.items()}
     limits = {"nodes": request["nodes"], "cpus-per-task": request["cpus"], "time": request["minutes"]}
@@ -275,7 +275,7 @@ def sbatch_options(request, asked):
 
 
 def requests():
-    """The largest jobs that will be submitted, for `preflight` to compare with what the cluster offers.
+    """Returns the largest jobs that will be submitted: `preflight` compares them with what the cluster offers.
 
     `most_mb` is the memory of the last attempt.
     """

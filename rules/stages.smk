@@ -1,8 +1,8 @@
-# What all stages share, from their own names: the command, the digest of their code, and the time they took.
+# Completes the rule of every stage by its names: the command, the digest of its code, and a file for its timings.
 #
 # A rule whose shell line is STAGE runs scripts/{rule}.py (or that of SCRIPT_OF). The names of its inputs, outputs and
-# params are the parameters of the script's function; wildcards and `threads` are handed over where the function
-# names them. An input without a name is only waited for. A rule that asks for no `runtime` runs on the submit host.
+# params are the parameters of the script's function; wildcards and `threads` are passed if the function names them.
+# A job only waits for an input without a name. A rule that asks for no `runtime` runs on the submit host.
 import functools
 
 from snakemake.common import get_function_params, overwrite_function_params
@@ -10,12 +10,12 @@ from snakemake.common import get_function_params, overwrite_function_params
 from cpt import stage
 from cpt.digest import code_digest, settings_digest
 
-# Params of a rule with LAUNCHED_STAGE that aren't its stage's but those of scripts/launch.py.
+# Params of a rule with LAUNCHED_STAGE that go to scripts/launch.py, not to its stage.
 LAUNCHER_PARAMS = ("processes", "nodes", "cpus")
 
 
 def finish(declared):
-    """Complete a rule: its params become options, behind the command with its files; digest, message, timings."""
+    """Complete a rule: turn its params into options after the command and its files; add digest, message, timings."""
     script = Path(SCRIPT_OF.get(declared.name, SCRIPTS / f"{declared.name}.py"))
     settings = dict(declared.params.items())
     launched = declared.shellcmd == LAUNCHED_STAGE
@@ -34,7 +34,7 @@ def finish(declared):
             settings[name] = lambda wildcards, name=name: wildcards[name]
     scripts = (script, *STARTS.get(declared.name, ()))
     read = tuple(str(file) for file in declared.input if str(file) in PROJECT_FILES)
-    settings["code"] = lambda wildcards: code(scripts, read)  # when a job needs it: others start without
+    settings["code"] = lambda wildcards: code(scripts, read)  # computed only if a job needs it
     if launched:
         launch["device"] = settings["device"]
     declared._params = type(declared.params)()
@@ -50,7 +50,7 @@ def finish(declared):
     log = str(declared.log[0])
     about = ", ".join(f"{{wildcards.{name}}}" for name in re.findall(r"{([a-z]\w*)", log))
     declared.message = declared.message or declared.name.replace("_", " ") + (f": {about}" if about else "")
-    if declared.output and "measured" not in settings:  # what sums the times up isn't measured itself
+    if declared.output and "measured" not in settings:  # a stage that sums up the timings has none
         declared.benchmark_modifier = declared.log_modifier
         declared.benchmark = f"{R}/timings/{log.removeprefix(f'{R}/logs/').removesuffix('.log')}.tsv"
     if "runtime" not in resources:
@@ -59,22 +59,22 @@ def finish(declared):
 
 @functools.cache
 def code(scripts, files):
-    """Digest of all code that scripts reach, and of the project's files that they read: a change of them
-    reruns the rule, a comment in the code or a fresh clone's new time stamps (`ancient`) don't."""
+    """Returns the digest of all code that scripts reach, and of the project's files that they read: a change of
+    them reruns the rule; comments in the code and a fresh clone's time stamps (`ancient`) don't."""
     digests = [code_digest(script) for script in scripts]
     contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     return settings_digest([*digests, *contents])
 
 
 def python(script, launched):
-    """What runs a script: Python, with the library's place for those that lie elsewhere, or the launcher."""
+    """Returns what runs a script: Python, with the library's path for scripts elsewhere, and the launcher if needed."""
     path = "" if script.parent == SCRIPTS else f"PYTHONPATH={shlex.quote(str(SCRIPTS))} "
     launcher = f" {shlex.quote(str(SCRIPTS / 'launch.py'))}" if launched else ""
     return lambda wildcards: Untracked(f"{path}{PYTHON}{launcher}")
 
 
 def command_of(script):
-    """The script and its files, as a param that isn't compared: they are compared as files."""
+    """Returns the script and its files as a param that Snakemake doesn't compare: it compares the files."""
 
     def command(wildcards, input, output):
         files = {name: value for files in (input, output) for name, value in files.items()}
@@ -85,8 +85,8 @@ def command_of(script):
 
 
 def setting_option(name, value):
-    """A param as the option that it becomes; of a function, what it returns."""
-    if not callable(value):  # a function all the same, or Snakemake would look for wildcards in the text
+    """Returns a function that makes a param into an option; a param that is a function is called first."""
+    if not callable(value):  # still returns a function, or Snakemake would look for wildcards in the text
         text = functools.cache(functools.partial(option_text, name, value))
         return lambda wildcards: text()
 
@@ -98,7 +98,7 @@ def setting_option(name, value):
 
 
 def option_text(name, value):
-    """An option's text; of an Untracked made when the job starts, and never compared."""
+    """Returns an option's text; that of an Untracked is made when the job starts, and never compared."""
     if isinstance(value, Untracked):
         return Untracked(lambda: stage.option(name, value.now()))
     return stage.option(name, value)

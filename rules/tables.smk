@@ -10,7 +10,7 @@
 # OUTPUTS
 #   {R}/config.yaml               the merged config that made these results
 #   {R}/scores.csv                per run and task: n, scores, errors, paired differences, null baselines
-#   {R}/bits_per_byte.md          held-out text: bits per byte, changes, what they rest on, how much of it is in training text
+#   {R}/bits_per_byte.md          held-out text: bits per byte, changes, what they rest on, share in training text
 #   {R}/comparisons.csv           every pair of runs: differences, tests, intervals, what could be detected
 #   {R}/letters.csv               how often each run answers A, B, C, ...
 #   {R}/answers.csv, .md          likelihood of right and wrong answers against the base model, and what it shows
@@ -26,7 +26,7 @@
 
 PUBLISHED = project_file("paper/published.csv")
 CLAIMS = project_file("paper/claims.yaml")
-# What most tables need of a task: the section's own type would take longer to load than all else.
+# What most tables need of a task: the section's own type would take longer to load than everything else.
 METRICS = {task: settings.metric for task, settings in cfg.evaluate.tasks.items()}
 LABELS = {task: settings.label for task, settings in cfg.evaluate.tasks.items()}
 SUMMARIES = expand(f"{R}/evaluations/{{run}}/{{task}}.json", run=RUNS, task=TASKS)
@@ -68,7 +68,7 @@ rule scores:
         STAGE
 
 
-# What a corpus is, by its name.
+# Whether a corpus is domain or general text, by its name.
 ROLES = {corpus: "domain" if corpus == cfg.domain else "general" for corpus in cfg.domain_and_general}
 
 
@@ -156,12 +156,12 @@ rule touched:
         STAGE
 
 
-# Its first column, if there are several (with other numbers of worked examples).
+# The exam's first column, if there are several (with different numbers of worked examples).
 EXAMS = cfg.evaluate.exam_columns[:1]
 
 
 rule exam_scores:
-    """The domain's own exam beside chance and beside the base model that has the document before it."""
+    """The domain's own exam beside chance and beside the base model with the document in its context."""
     input:
         exam=f"{R}/exam/exam.json",
         scores=rules.scores.output.table,
@@ -203,7 +203,7 @@ rule data:
 
 
 rule seeds:
-    """Spread between runs that repeat one another, where there are any."""
+    """Spread between runs that repeat one another, if there are any."""
     input:
         samples=SAMPLES,
         summaries=SUMMARIES,

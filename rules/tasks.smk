@@ -13,7 +13,7 @@ def pinned_commits():
 
 @functools.cache
 def own_task_files():
-    """The files of the folder that defines own tasks."""
+    """Returns the files of the folder that defines own tasks."""
     folder = cfg.evaluate.include_path
     files = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file()) if folder else []
     if folder and not files:
@@ -26,9 +26,9 @@ def own_task_files():
 
 @functools.cache
 def task_facts():
-    """What their definitions say of the tasks whose data are fetched. What can't be done stops here.
+    """Returns what the definitions say of the tasks whose data are fetched; a task that isn't possible stops here.
 
-    A process of its own reads them, once: Snakemake and its jobs load neither lm-eval nor its 14,000 files.
+    Another process reads the definitions, once: Snakemake and its jobs load neither lm-eval nor its 14,000 files.
     """
     if not FURTHER_TASKS:
         return {}
@@ -45,13 +45,13 @@ def task_facts():
 
 
 def scored_task(column):
-    """What a scoring job is asked for a column: not how tables name it."""
+    """Returns what a scoring job needs to know of a column, without its names in tables."""
     task = cfg.evaluate.tasks[column]
     return ScoredTask(**{name: getattr(task, name) for name in ScoredTask.model_fields})
 
 
 def fetched_tasks(columns=TASKS):
-    """The tasks of these columns whose data are fetched, by lm-eval's names."""
+    """Returns the tasks of these columns whose data are fetched, by lm-eval's names."""
     return [task for task, asking in FURTHER_TASKS.items() if set(asking) & set(columns)]
 
 
@@ -66,13 +66,13 @@ def task_folders(wildcards):
 
 
 def definition_files(wildcards):
-    """The files that a task's data and their meaning come from, where they are on this disk."""
+    """Returns the files on this disk that a task's data and their meaning come from."""
     facts = task_facts()[wildcards.lm_eval_task]
     return [*facts["files"], *(own_task_files() if facts["own"] else [])]
 
 
 def scored_files(columns):
-    """What a scoring job reads beyond model and benchmarks, by its columns."""
+    """Returns an input: what a scoring job of these columns reads beyond model and benchmarks."""
 
     def files(wildcards):
         facts = task_facts()

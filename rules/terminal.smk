@@ -1,5 +1,5 @@
-# What the terminal shows: one line per job, and the results at the end. A dry run, --verbose and --printshellcmds show
-# what Snakemake shows.
+# What the terminal shows: one line per job, and the results at the end. A dry run, --verbose and --printshellcmds keep
+# Snakemake's own output.
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -21,7 +21,7 @@ CALM = (
 for variable in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):  # or each job ends with a traceback
     if not (seconds := os.environ.get(variable, "1")).isdecimal():
         raise WorkflowError(f"{variable}: expected whole seconds, but it is {seconds!r}; correct or unset it")
-# Libraries' bars would fill the logs; ours are drawn by cpt.progress.
+# Libraries' progress bars would fill the logs; cpt.progress draws ours.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 

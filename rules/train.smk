@@ -3,7 +3,7 @@
 # REQUIRED INPUTS
 #   {R}/packed/{mixture}   sequences
 #   {R}/models/...         the model a run starts from
-#   {R}/models/base.scores.json  where scores of the base model are published: it reaches them
+#   {R}/models/base.scores.json  the base model reaches its published scores, if there are any
 # OUTPUTS
 #   {R}/runs/{run}/plan.json      budget in sequences and steps; fails at once if the data is too small
 #   {R}/runs/{run}/schedule.csv   its learning rates
@@ -13,13 +13,13 @@
 #   {R}/runs/{run}/run.json       summary
 #   {R}/models/{run}              the trained model, or a sum of models
 #   {R}/merges/{run}.json         a sum's imported models fit the base model: training waits for it
-#   {R}/merges/{run}.greedy.json  of a greedy mean: the models in it, chosen by held-out loss
+#   {R}/merges/{run}.greedy.json  the models in a greedy mean, chosen by held-out loss
 #   {R}/reference_losses/{mixture}/{reference}/{scope}   a reference's loss on every target of a mixture
 # Checkpoints live in {R}/checkpoints/{run}, outside all outputs: Snakemake deletes outputs before an
 # attempt, and a run that was killed resumes from its newest checkpoint.
 
 
-# The models in a sum that are imported; those made here fit the base model in any case.
+# The imported models in each sum; models that are made here always fit the base model.
 IMPORTED_IN = {
     run: [name for name in cfg.runs[run].merge if name in cfg.reference_models] for run in cfg.merged_runs
 }
@@ -45,7 +45,7 @@ rule plan_run:
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
-    retries: 0  # what is wrong with a plan stays wrong
+    retries: 0  # a wrong plan stays wrong
     params:
         tokens=lambda wildcards: run_of(wildcards).tokens,
         processes=lambda wildcards: (
@@ -59,7 +59,7 @@ rule plan_run:
         STAGE
 
 
-# Only asked for with train.selection.
+# Runs only with train.selection.
 rule reference_losses:
     input:
         f"{R}/packed/{{mixture}}.json",
@@ -91,11 +91,11 @@ rule reference_losses:
 
 rule train:
     input:
-        # Only waited for: another way to score the base model is no reason to train again.
+        # Only waited for: a change in how the base model is scored trains nothing again.
         ancient(f"{R}/models/base.scores.json") if EXPECTED_TASKS else [],
         ancient(expand(f"{R}/merges/{{run}}.json", run=CHECKED_MERGES)),
         lambda wildcards: ancient(registration(wildcards.run)),
-        # The plan has the digests of the sequences. Held-out text that changes alone is no reason to train again.
+        # The plan has the digests of the sequences. A change of held-out text alone trains nothing again.
         plan=rules.plan_run.output.plan,
         packed=lambda wildcards: ancient(packed_for(wildcards.run)),
         start=lambda wildcards: start_model(wildcards.run),
@@ -129,7 +129,7 @@ rule train:
 
 
 rule check_merge:
-    """No run needs to be trained for a sum that isn't possible."""
+    """Do a sum's imported models fit the base model? Training waits for it."""
     input:
         models=lambda wildcards: [f"{R}/models/{name}" for name in ("base", *IMPORTED_IN[wildcards.run])],
     output:
@@ -145,9 +145,9 @@ rule check_merge:
         STAGE
 
 
-# Only asked for with runs.X.greedy.
+# Runs only with runs.X.greedy.
 rule choose_summands:
-    """Of the models that a run may be the mean of, those that lower the held-out loss of the domain."""
+    """The models in a greedy mean: those that lower the held-out loss of the domain."""
     input:
         models=lambda wildcards: [reference_model(name) for name in cfg.summands(wildcards.run)],
         held_out=f"{R}/corpora/{cfg.domain}/held_out.{cfg.evaluate.held_out_tokens}.npz",

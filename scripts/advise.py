@@ -32,26 +32,26 @@ def advise(
     settings: Path,
     figure: Sequence[Path],
 ) -> None:
-    """Predict the full run from the proxies, and recommend one, or refuse.
+    """Predict full runs from the proxies, and recommend one of them, or say why not.
 
     Args:
-        points: where each proxy lies in the grid.
+        points: each proxy's point in the grid.
         corpora: the domain and the general corpus.
-        most_forgetting: relative rise of general bits per byte that the recommended run may have.
-        maximum_epochs: that the full run's mixture may be packed with.
+        most_forgetting: largest relative rise of general bits per byte in a recommended run.
+        maximum_epochs: most epochs that the full run's mixture may be packed with.
         place: processes of the full run: gpus or cpus, and nodes.
-        like: the run that proxies are like.
-        seed: of the bootstrap.
+        like: the run whose processes and settings the proxies have.
+        seed: seed of the bootstrap.
         held_out_losses: held_out.csv of each proxy.
-        schedules: schedule.csv of each.
-        summaries: run.json of each.
+        schedules: schedule.csv of each proxy.
+        summaries: run.json of each proxy.
         packed: folders of the proxies' mixtures.
         page: advice to write (Markdown).
         overlay: the recommended run to write (YAML).
-        laws: what was fitted, to write (JSON).
-        proxies: ends of the curves beside the law, to write (CSV).
+        laws: the fitted laws, to write (JSON).
+        proxies: starts and ends of the proxies' curves beside the law's ends, to write (CSV).
         settings: predictions of all full runs, to write (CSV).
-        figure: files of the front to write.
+        figure: files of the Pareto front to write.
     """
     proxy_curves = [
         advice.proxy_curves(*files) for files in zip(points, held_out_losses, schedules, strict=True)

@@ -24,7 +24,7 @@ def answers(
         samples: {task}.samples.jsonl of all runs and tasks, in the order runs x tasks.
         summaries: {task}.json, in the same order.
         table: answers.csv to write.
-        text: what it shows (.md), to write.
+        text: what the table shows, in words (.md), to write.
         runs: training tokens of each run.
         labels: the name of each task.
     """

@@ -28,7 +28,7 @@ def base_model(
         sequence_length: tokens per training sequence, which the model's context must hold.
         model: folder to write.
         report: import report (JSON) to write.
-        wheel: of a source of kind `package`.
+        wheel: the wheel, for a source of kind `package`.
         add_bos: the config's `packing.add_bos`.
         scored_with_bos: the config's `evaluate.add_bos_token`.
     """

@@ -29,12 +29,12 @@ def bits_per_byte(
         held_out: held-out tokens (.npz).
         scores: result (JSON) to write.
         losses: loss of each document (CSV), to write.
-        corpus: its name, for the result.
-        sequence_length: tokens that a window of a document has at most.
-        batch_size: windows at once.
-        precision: of weights and layers, float32 or bf16.
-        device: what the model computes on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
+        corpus: the corpus's name, for the result.
+        sequence_length: most tokens in a window of a document.
+        batch_size: windows per batch.
+        precision: precision of weights and layers, float32 or bf16.
+        device: where the model runs; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
     """
     set_up_products()
     loaded, _ = load_model(model, precision, threads, device)

@@ -17,9 +17,9 @@ def chat(
         answers: the answers of each run (JSON lines).
         html: page to write.
         markdown: the same as Markdown, to write.
-        runs: their names, in the same order.
-        title: of the page.
-        max_new_tokens: that an answer could have.
+        runs: names of the runs, in the same order.
+        title: title of the page.
+        max_new_tokens: most tokens that an answer could have.
     """
     answer_rows = read_answers(answers, runs)
     write_text(html, chat_page(answer_rows, title, max_new_tokens))

@@ -30,13 +30,13 @@ def chat_answers(
     Args:
         model: Hugging Face model folder.
         answers: JSON lines to write, one for each prompt.
-        kept: folder where answers are kept as they end, so that a killed job generates only the rest.
-        max_new_tokens: of an answer.
-        batch_size: answers at once.
-        precision: of weights and layers, float32 or bf16.
-        prompts: file of prompts (.txt or .jsonl); without one, those with an instruction that can be checked.
-        device: what the model computes on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
+        kept: folder for finished answers; a job that resumes generates only the rest.
+        max_new_tokens: most tokens of an answer.
+        batch_size: answers per batch.
+        precision: precision of weights and layers, float32 or bf16.
+        prompts: file of prompts (.txt or .jsonl); default: built-in ones, whose answers can be checked.
+        device: where the model runs; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
     """
     if prompts is None:
         questions = [Prompt([{"role": "user", "content": entry.prompt}], entry.kind) for entry in PROMPTS]

@@ -20,15 +20,15 @@ def chat_scores(
     corpora: list[str],
     seed: int = 0,
 ) -> None:
-    """Count how many answers of each run stop and follow their instruction, beside its bits per byte.
+    """Count each run's answers that stop and that follow their instruction, beside the run's bits per byte.
 
     Args:
         answers: answers of each run to prompts with an instruction (JSON lines).
         losses: bits_per_byte.{corpus}.documents.csv of all runs and corpora, in the order runs x corpora.
         table: chat_scores.csv to write.
         runs: training tokens of each run; the base model comes first.
-        corpora: whose held-out text was scored.
-        seed: of the resampling.
+        corpora: corpora whose held-out text was scored.
+        seed: seed of the resampling.
     """
     answer_rows = read_answers(answers, list(runs))
     files = dict(one_for_each(product(runs, corpora), losses))

@@ -15,10 +15,10 @@ def check_base(
 
     Args:
         scores: the base model's results of evaluate_tasks.
-        tasks: theirs, in the order of the files.
+        tasks: tasks of these results, in the order of the files.
         expected: published scores (CSV).
         report: import report, models/base.json.
-        model: whose published scores.
+        model: the model whose published scores count.
         comparison: JSON file to write.
     """
     results = {task: read_json(file) for task, file in one_for_each(tasks, scores)}

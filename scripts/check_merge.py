@@ -7,11 +7,11 @@ from cpt.train.merging import require_alike
 
 
 def check_merge(run: str, names: list[str], models: Sequence[Path], report: Path) -> None:
-    """Check, before anything trains, that the models of a sum that aren't trained here fit the base model.
+    """Check, before anything trains, that a sum's imported models fit the base model.
 
     Args:
         run: name of the run that is the sum.
-        names: the base model and the others.
+        names: names of the base model and of the imported models.
         models: their folders, in the same order.
         report: what was compared, to write (JSON).
     """

@@ -28,20 +28,20 @@ def choose_summands(
     device: Device = "cuda",
     threads: int = 1,
 ) -> None:
-    """Choose the models that a run is the mean of, by their loss on held-out text; no test item is read.
+    """Choose, by loss on held-out text, the models whose mean is a run; no test item is read.
 
     Args:
         run: name of the run that is the mean.
-        names: of the models that may be in it; the mean has the dtypes of the first chosen one.
+        names: names of the candidate models; the mean has the dtypes of the first chosen one.
         models: their folders, in the same order.
         held_out: held-out tokens (.npz).
         report: what was chosen and tried, to write (JSON).
-        corpus: that the held-out text is of.
-        sequence_length: tokens that a window of a document has at most.
-        batch_size: windows at once.
-        precision: of weights and layers, float32 or bf16.
-        device: what the models compute on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
+        corpus: the corpus of the held-out text.
+        sequence_length: most tokens in a window of a document.
+        batch_size: windows per batch.
+        precision: precision of weights and layers, float32 or bf16.
+        device: where the models run; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
     """
     set_up_products()
     text = load_held_out(held_out)

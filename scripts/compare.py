@@ -44,14 +44,14 @@ def compare(
         page: compare.md to write.
         table: compare.csv to write.
         base: the run that is the base model.
-        pairs: by the run, the name under which the release's model of that name was scored.
+        pairs: for each run, the name under which the release's model of that run was scored.
         budgets: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows; None for its first one.
+        metrics: the metric of each task that Table 1 shows; None: the task's first metric.
         table_tasks: the tasks that are columns of Table 1.
         labels: names of the tasks.
-        corpora: those measured in bits per byte.
+        corpora: corpora measured in bits per byte.
         held_out: how text is held out of each corpus.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     release = read_record(record.parent)
     require_tokenizer(release["name"], models, base_model)

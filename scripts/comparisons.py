@@ -25,9 +25,9 @@ def comparisons(
         summaries: {task}.json, in the same order.
         table: comparisons.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows; None for its first one.
+        metrics: the metric of each task that Table 1 shows; None: the task's first metric.
         table_tasks: the tasks that are columns of Table 1.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     answers = read_all_answers(samples, summaries, runs, metrics)
     rows = comparison_rows(runs, metrics, table_tasks, answers, seed)

@@ -6,7 +6,7 @@ from cpt.files import write_text
 
 
 def configuration_reference(config: Path, folder: Path) -> None:
-    """Write the pages of the configuration again after a change of the config's keys (`make reference`).
+    """Write the configuration's pages, after a change of the config's keys (`make reference`).
 
     Args:
         config: config.yaml.

@@ -20,10 +20,10 @@ def corpus_statistics(
     packed: Sequence[Path] = (),
     overlap: Path | None = None,
 ) -> None:
-    """One table of what every stage read, dropped and kept, and one of the token-level measures (paper 3.2).
+    """Write tables of what every stage read, dropped and kept, and of token-level measures (paper 3.2).
 
     Args:
-        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        corpora: number of shards by corpus; lists of files have all shards in this order.
         drops: counts per rule of the filters (.csv).
         contamination: reports of the decontamination (.json).
         token_drops: counts per rule of token quality (.csv).
@@ -32,7 +32,7 @@ def corpus_statistics(
         table: documents, bytes and tokens after each stage (.csv), to write.
         quality: documents per bin of the measures (.csv), to write.
         packed: folders of the packed mixtures.
-        overlap: what was taken out of training because held-out text has it (.json), if that is configured.
+        overlap: report of the documents removed for overlap with held-out text (.json), if configured.
     """
     taken_out = read_json(overlap) if overlap else None
     ledgers = [read_json(folder / "ledger.json") for folder in packed]

@@ -6,7 +6,7 @@ from cpt.report.rows import write_rows
 
 
 def data(statistics: Path, table: Path) -> None:
-    """Write what every data stage took and left of each corpus as a table (paper section 3.2).
+    """Write a table of what every data stage removed and left of each corpus (paper section 3.2).
 
     Args:
         statistics: corpora/statistics.csv.

@@ -24,9 +24,9 @@ def decontaminate(
     """Report, and if configured drop, documents that share n-grams with the evaluation items.
 
     Args:
-        shard: its number, as files have it.
+        shard: the shard's number, as in file names.
         documents: the filtered documents (.parquet).
-        unique: the corpus's folder of which documents are no duplicates (.npy).
+        unique: the corpus's folder of keep-lists after deduplication (.npy).
         benchmarks: the folder with the benchmarks' items.parquet.
         settings: the config's `decontaminate`.
         keep: which documents are kept (.npy), to write.

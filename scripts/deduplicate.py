@@ -25,14 +25,14 @@ def deduplicate(
 ) -> None:
     """Mark all but the first of identical documents, over all shards of all corpora (paper 3.2.2).
 
-    It is the first stage that sees whole corpora: it stops where the filters left nothing of one, and warns
-    where a rule took much.
+    As the first stage that sees whole corpora, it stops if the filters left nothing of a corpus, and warns
+    if a rule dropped much of one.
 
     Args:
-        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        corpora: number of shards by corpus; lists of files have all shards in this order.
         documents: the filtered documents (.parquet).
         partitions: the config's `deduplicate.partitions`.
-        keep: a folder for each corpus, to write: which documents of each shard are no duplicates (.npy).
+        keep: a folder for each corpus, to write: which documents of each shard aren't duplicates (.npy).
         table: duplicates per shard (.csv), to write.
         drops: counts per rule of the filters (.csv).
         examples: documents that the filters dropped (.jsonl).

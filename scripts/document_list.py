@@ -25,22 +25,22 @@ def document_list(
     near: Path | None = None,
     apart: Sequence[Path] = (),
 ) -> None:
-    """A line for each document of own files: kept, or dropped by which rule; the largest first.
+    """List each document of own files, the largest first: kept, or the rule that dropped it.
 
     Args:
-        corpus: its name in the config. Lists of files have all its shards, in order.
+        corpus: the corpus's name in the config. Lists of files have all its shards, in order.
         raw: the raw shards (.parquet).
-        manifests: what was read for them (.json).
+        manifests: what was read for each raw shard (.json).
         filtered: the filtered documents (.parquet).
         dropped: what the filters dropped (.jsonl).
-        unique: folder of the keep-lists after exact duplicates (.npy).
+        unique: folder of the keep-lists after exact deduplication (.npy).
         contamination: keep-lists after decontamination (.npy).
         token_dropped: what token quality dropped (.jsonl).
         held_out: documents kept out of training (.parquet).
         table: the list (.csv), to write.
         warnings: a line if the largest files were dropped (.txt), to write.
-        near: folder of the keep-lists after near-duplicates, where these are looked for.
-        apart: keep-lists without overlap with held-out text, where it is dropped.
+        near: folder of the keep-lists after near-deduplication, if configured.
+        apart: keep-lists without documents that overlap with held-out text, if these are dropped.
     """
     lines: list[Line] = []
     for number, documents in enumerate(raw):

@@ -24,15 +24,15 @@ def download(
     """Fetch one shard of a corpus: from the hub, own files, a package or installed documentation (paper 3.1).
 
     Args:
-        corpus: its name in the config.
-        source: its entry in the config.
+        corpus: the corpus's name in the config.
+        source: the corpus's entry in the config.
         shard: number of the shard, from 0.
-        shards: how many the corpus has.
+        shards: number of the corpus's shards.
         documents: the raw shard (.parquet) to write.
         manifest: what was read (.json), to write.
-        columns: of numbers that are kept beside the text.
+        columns: columns of numbers to keep beside the text.
         files: own files that match, for a source of kind `local`.
-        wheel: of a source of kind `package`.
+        wheel: the wheel, for a source of kind `package`.
         environment: digest of the lock and Python's version, for a source of kind `documentation`.
     """
     source_facts = write_raw(source, Shard(corpus, shard, shards, documents), columns, files, wheel)

@@ -30,20 +30,20 @@ def drop_report(
     page: Path,
     warnings: Path,
 ) -> None:
-    """What the rules dropped from each corpus: counts, and ten documents per rule to be read (Markdown).
+    """Report what the rules dropped from each corpus: counts, and ten documents per rule (Markdown).
 
     Args:
-        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        corpora: number of shards by corpus; lists of files have all shards in this order.
         drops: counts per rule of the filters (.csv).
         examples: documents that the filters dropped (.jsonl).
         contamination: reports of the decontamination (.json).
         token_drops: counts per rule of token quality (.csv).
         token_examples: documents that these rules dropped (.jsonl).
         overlap: how much held-out text is in training text (.json).
-        overlap_table: of which documents (.csv).
+        overlap_table: the same of each held-out document (.csv).
         warn_share: the config's `filters.warn_share`.
         page: the report (.md) to write.
-        warnings: rules that dropped more than that, and overlap, a line each (.txt), to write.
+        warnings: a line for each rule that dropped more than that, and for overlap (.txt), to write.
     """
     files = corpus_files(corpora, drops, examples, contamination, token_drops, token_examples)
     sections, messages = ["# What was dropped, and why\n"], []

@@ -25,11 +25,11 @@ def edu_scores(
     Args:
         raw: the raw shard (.parquet).
         text_column: the column that holds the text.
-        classifier: its folder.
-        batch_size: documents at once.
+        classifier: folder of the classifier.
+        batch_size: documents per batch.
         scores: a score for each document (.npy), to write.
-        device: what the model computes on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
+        device: where the model runs; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
     """
     set_up_device(threads, device)
     model, tokenizer = load_classifier(classifier)

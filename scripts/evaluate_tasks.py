@@ -32,19 +32,19 @@ def evaluate_tasks(
 
     Args:
         model: Hugging Face model folder.
-        benchmarks: folder of fetch_benchmarks.
-        manifest: its manifest.
+        benchmarks: folder that fetch_benchmarks wrote.
+        manifest: manifest of the benchmarks.
         scores: results (JSON) to write, one for each column.
         samples: items with their answers (JSON lines) to write, one for each column.
-        columns: what each is asked, by name, in the order of the files.
+        columns: task, items and shots of each column, by name, in the order of the files.
         settings: how models are scored.
-        answers: folder where answers are kept, so that a killed job asks the model only for the rest.
+        answers: folder where answers are kept; a job that resumes asks the model only for the rest.
         fetched: folder with what fetch_task has written, for tasks beyond the seven test sets.
         exam: folder of the domain's own exam.
         include_path: folder of lm-eval's YAML files for own tasks.
-        task_code: whether these may run code.
-        device: what the model computes on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
+        task_code: whether own tasks may run code.
+        device: where the model runs; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
     """
     digest = weights_digest(model)
     loaded, tokenizer = load_model(model, settings.precision, threads, device)
@@ -53,7 +53,7 @@ def evaluate_tasks(
     for (column, entry), result_file, samples_file in zip(columns.items(), scores, samples, strict=True):
         task, items = entry.task, settings.items if entry.items is None else entry.items
         if exam and task in EXAM_TASKS:
-            place, items = {"include_path": exam}, entry.items  # it has a size of its own
+            place, items = {"include_path": exam}, entry.items  # the exam has its own size
         else:
             place = {"fetched": fetched, "include_path": include_path, "task_code": task_code}
         kept = answers_file(answers, column, digest, settings)

@@ -14,7 +14,7 @@ from cpt.evaluate.exam_candidates import (
     propose,
     write_lines,
 )
-from cpt.evaluate.exam_writer import WRITTEN, Client, written
+from cpt.evaluate.exam_writer import WRITTEN, Client, write_candidates
 from cpt.files import write_json
 from cpt.progress import NOTICE
 from cpt.provenance import provenance
@@ -27,16 +27,19 @@ def exam_candidates(
 
     Args:
         documents: the corpus's held-out documents (.parquet).
-        corpus: its name.
+        corpus: the corpus's name.
         exam: the config's `evaluate.exam`.
-        answers: file where a writer's answers are kept, so that a killed job asks only for the rest.
+        answers: file where a writer's answers are kept; a job that resumes asks only for the rest.
         candidates: questions, each with a pool of answers (JSON lines), to write.
-        manifest: what they were made from (.json), to write.
+        manifest: what the questions were made from (.json), to write.
     """
     texts = held_out_documents(documents)
     refused: Counter[str] = Counter()
     if exam.writer:
-        proposed, most = written(Client(exam.writer, answers).ask, texts, refused), WRITTEN * exam.wanted
+        proposed, most = (
+            write_candidates(Client(exam.writer, answers).ask, texts, refused),
+            WRITTEN * exam.wanted,
+        )
     else:
         index = Index(texts)
         proposed, most = propose(texts, index, refused), PROPOSED * exam.wanted

@@ -12,7 +12,7 @@ from cpt.report.scores import read_scores
 def exam_scores(
     exam: Path, scores: Path, table: Path, figure: Sequence[Path], runs: dict[str, int], task: str
 ) -> None:
-    """Put the exam's scores beside chance and beside the base model that has the document before it.
+    """Put the exam's scores beside chance and beside the base model with the document in its context.
 
     Args:
         exam: exam.json.

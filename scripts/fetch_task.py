@@ -30,21 +30,21 @@ def fetch_task(
 
     Args:
         lm_eval_task: lm-eval's name of a task or group.
-        folder: to write: the splits that the task reads, and items.parquet with the text of its items.
+        folder: folder to write: the splits that the task reads, and items.parquet with its items' text.
         manifest: number of items, and SHA-256 of the data's content (JSON), to write.
-        folders: of lm-eval's tasks, which define it.
-        shots: examples that each column asks for; null: as the definition says.
-        commits: of its repositories on the hub.
-        benchmarks: folder of fetch_benchmarks, if that has its data.
+        folders: folders of lm-eval's tasks that define this one.
+        shots: examples that each column asks for; null: as many as the definition says.
+        commits: commits by repository on the hub.
+        benchmarks: folder that fetch_benchmarks wrote, if it has the task's data.
         include_path: folder of lm-eval's YAML files for own tasks.
-        task_code: whether these may run code.
+        task_code: whether own tasks may run code.
     """
     quiet()
     with naming(next(iter(shots))):
         defined = build([lm_eval_task], folders, Definition, include_path, task_code)["tasks"]
         with tempfile.TemporaryDirectory(prefix="task-") as cache, atomic(folder) as unfinished:
             data = save(defined.values(), commits, unfinished, Path(cache), benchmarks)
-            offline()  # from here on as scoring will find it
+            offline()  # the rest runs as scoring will
             kind = with_data(saved_in(unfinished))
             leaves = build([lm_eval_task], folders, kind, include_path, task_code)["tasks"]
             for leaf in leaves.values():

@@ -21,7 +21,7 @@ def figure2(
         scores: scores.csv.
         runs: training tokens of each run.
         groups: the tasks of each group.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         figure: files to write, in the formats of their suffixes.
         published: the paper's Table 1 as CSV; None for an experiment that isn't the paper's.
     """

@@ -19,19 +19,19 @@ def figure3(
     losses: Sequence[Path] = (),
     seed: int = 0,
 ) -> None:
-    """Draw Figure 3: domain and general bits per byte along training, and one over the other (forgetting).
+    """Draw Figure 3: domain and general bits per byte along training, and against each other (forgetting).
 
     Args:
         held_out_losses: held_out.csv of each run.
         document_losses: held_out_documents.csv of each run.
         held_out: held-out tokens (.npz) of all runs and corpora, in the order runs x corpora.
-        origins: for each run, in the same order, the one at the beginning of its chain of `start_from`.
+        origins: for each run, in the same order, the first run of its chain of `start_from`.
         corpora: the domain, then the general corpus if there is one.
         merges: coefficients of each sum of models.
         figure: files to write, in the formats of their suffixes.
         losses: bits_per_byte.{corpus}.documents.csv of the base model, then of each sum of models, for each
             corpus.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     tokens = dict(one_for_each(product(origins, corpora), held_out))
     by_document = dict(one_for_each(origins, document_losses))

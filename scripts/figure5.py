@@ -11,7 +11,7 @@ def figure5(letters: Path, task: str, figure: Sequence[Path]) -> None:
 
     Args:
         letters: letters.csv.
-        task: whose answers are letters.
+        task: the task whose answers are letters.
         figure: files to write, in the formats of their suffixes.
     """
     answers = read_letters(letters, task)

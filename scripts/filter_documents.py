@@ -39,12 +39,12 @@ def filter_documents(
         where: the corpus's bounds on columns of numbers, its languages and similarity.
         filters: the config's `filters` that need no tokenizer.
         normalize: the config's `deduplicate.normalize`.
-        documents: those that are kept (.parquet), to write.
+        documents: kept documents (.parquet), to write.
         drops: counts per rule (.csv), to write.
         examples: dropped documents to read (.jsonl), to write.
-        conversations: the documents are conversations, to which rules of length and repetition don't apply.
-        similarity: the classifier (.npy), where `where` has `similarity`.
-        scores: of each document (.npy), where `where` has `edu_score`.
+        conversations: whether they are conversations, to which rules of length and repetition don't apply.
+        similarity: the classifier (.npy), if `where` has `similarity`.
+        scores: score of each document (.npy), if `where` has `edu_score`.
     """
     file = open_parquet(raw)
     text_column, numbers = raw_columns(

@@ -18,16 +18,16 @@ def freeze(
     runs: dict[str, int],
     held_out: dict[str, Any],
 ) -> None:
-    """Keep models with the scores that they have now, whatever becomes of the results.
+    """Keep models and their current scores in a release, which later results don't change.
 
     Weights are hard links, so that they take no room while the results still have them.
 
     Args:
-        folder: of the release, to write.
+        folder: folder of the release, to write.
         released: folders of the models, with their cards.
         tables: config.yaml, models/base.json and tables of the results.
         evaluations: scores, answers and losses of the models and of the base model.
-        name: of the release.
+        name: name of the release.
         runs: training tokens of each model.
         held_out: how text is held out of each corpus.
     """

@@ -13,7 +13,7 @@ def held_out(corpus: str, shards: Sequence[Path], documents: Path) -> None:
     """Gather a corpus's held-out documents from its shards; any prefix of them is a sample across groups.
 
     Args:
-        corpus: its name in the config.
+        corpus: the corpus's name in the config.
         shards: held-out documents of each shard (.parquet).
         documents: all of them (.parquet), to write.
     """

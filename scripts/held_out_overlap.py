@@ -26,18 +26,18 @@ def held_out_overlap(
     report: Path,
     kept: Sequence[Path] = (),
 ) -> None:
-    """Measure how much of the held-out text is in training text, and if configured take that out of training.
+    """Measure how much held-out text is in training text; if configured, drop training documents with it.
 
     Args:
-        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        corpora: number of shards by corpus; lists of files have all shards in this order.
         documents: the filtered documents (.parquet).
-        keep: which of them are no duplicates and not dropped as contaminated (.npy).
+        keep: which of them are neither duplicates nor dropped as contaminated (.npy).
         splits: the config's `held_out` for each corpus.
         measured: corpora whose held-out text is scored.
         trained: corpora that are trained on.
-        table: the held-out documents, with the share of them that training text has (.csv), to write.
-        report: the share of all of them, and what was taken out (.json), to write.
-        kept: which documents stay, if any are taken out (.npy), to write.
+        table: the held-out documents, with the share of each that is in training text (.csv), to write.
+        report: the share of all held-out text, and what was dropped (.json), to write.
+        kept: which documents stay, if any may be dropped (.npy), to write.
     """
     shards = list(zip(names_of(corpora), documents, keep, strict=True))
     keeps = {keep_path: load_keep(keep_path, documents_path) for _, documents_path, keep_path in shards}

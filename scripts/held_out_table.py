@@ -7,13 +7,13 @@ from cpt.report.scores import read_scores
 
 
 def held_out_table(scores: Path, text: Path, roles: dict[str, str], overlap: Path) -> None:
-    """Put the bits per byte of all runs on held-out text into a table, with intervals, what they rest on,
-    and how much of that text is in training text.
+    """Write a table of all runs' bits per byte on held-out text: intervals, number of documents and groups,
+    and the share of that text in training text.
 
     Args:
         scores: scores.csv.
         text: bits_per_byte.md to write.
-        roles: what a corpus is, by its name: the domain, general text.
+        roles: whether a corpus is domain or general text, by its name.
         overlap: how much held-out text is in training text (.json).
     """
     paragraphs = held_out_markdown(read_scores(scores), roles, read_overlap(overlap))

@@ -15,9 +15,9 @@ def held_out_tokens(
     Args:
         documents: the held-out documents (.parquet).
         model: the base model's folder.
-        tokens: how many tokens to take.
+        tokens: number of tokens to take.
         held_out: their ids (.npz), to write.
-        conversations: the documents are conversations, in which only the answers count.
+        conversations: whether the documents are conversations, in which only the answers count.
     """
     if conversations:
         sample = first_answers(documents, ConversationTokenizer(model), tokens)

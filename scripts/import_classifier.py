@@ -15,7 +15,7 @@ def import_classifier(source: Classifier, classifier: Path, report: Path) -> Non
     Args:
         source: the config's `classifier`.
         classifier: folder to write.
-        report: where it comes from (.json), to write.
+        report: where the classifier comes from (.json), to write.
     """
     facts = {"revision": None, "licence": None}
     with tempfile.TemporaryDirectory(prefix="classifier-") as temporary, atomic(classifier) as folder:

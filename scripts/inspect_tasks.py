@@ -14,14 +14,14 @@ def inspect_tasks(
     include_path: Path | None = None,
     task_code: bool = False,
 ) -> None:
-    """Read the definitions of tasks and stop at what can't be done, before anything is fetched or trained.
+    """Read the definitions of tasks, and stop at what isn't possible before anything is fetched or trained.
 
     Args:
         facts: what the workflow needs to know of each task (JSON), to write.
         tasks: the columns of each task, by lm-eval's name of the task.
-        commits: of repositories on the hub.
+        commits: commits by repository on the hub.
         include_path: folder of lm-eval's YAML files for own tasks.
-        task_code: whether these may run code.
+        task_code: whether own tasks may run code.
     """
     quiet()
     write_json(

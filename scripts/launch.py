@@ -1,10 +1,10 @@
 """Start a run's processes: one, several on this machine, or several on each node of a Slurm job.
 
-One process is started as it is; several on a machine under torchrun; on several nodes, srun starts this
-script once per node of the job, and that starts torchrun there. Outside Slurm, and in a job of fewer nodes,
-all processes run on this machine. A SIGTERM, SIGINT or SIGUSR1 that comes here is handed on to each training
-process, however long it then takes to write its checkpoint: torchrun itself would kill them after half a
-minute. Standard library only.
+A single process starts without a launcher, several on one machine under torchrun. For several nodes, srun
+starts this script on each of them, and the script starts torchrun there. Outside Slurm, and in a job of fewer
+nodes, all processes run on this machine. The script passes SIGTERM, SIGINT and SIGUSR1 on to each training
+process, and waits while it writes its checkpoint: torchrun itself would kill it after half a minute.
+Standard library only.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from cpt.gpus import claim_gpus
 
 EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to resume
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-PORTS = range(20_000, 32_768)  # below those that the kernel gives to connections
+PORTS = range(20_000, 32_768)  # below the kernel's range for outgoing connections
 FIRST_SPECIAL_STEP = 2**32 - 16  # Slurm numbers a job's steps from 0; batch scripts and shells are up here
 
 
 def child_processes(parent: int) -> list[int]:
-    """Process numbers of the direct children of a process."""
+    """Returns the process numbers of a process's direct children."""
     children = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -42,8 +42,8 @@ def child_processes(parent: int) -> list[int]:
 
 
 def tell_to_stop(worker: int, at_once: bool) -> None:
-    """SIGUSR1, once a process handles it: one that starts will do a step first. `at_once` (Ctrl-C) kills
-    those that don't handle it, and so have nothing to save."""
+    """Send SIGUSR1 to a process if it handles it already; one that is still starting does a step first.
+    With `at_once` (Ctrl-C), kill a process that doesn't handle it: it has nothing to save."""
     try:
         caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text())
         handles = int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1
@@ -54,8 +54,8 @@ def tell_to_stop(worker: int, at_once: bool) -> None:
 
 
 def prepare_child() -> None:
-    """In a child before it starts: what is handed on here, it ignores when it comes from elsewhere (Slurm
-    signals all processes of a step), and the kernel ends it when its parent is gone."""
+    """Prepare a child before it starts: it ignores the signals that this script passes on, as Slurm sends
+    them to all processes of a step, and the kernel ends it when its parent is gone."""
     for number in HANDED_ON:
         signal.signal(number, signal.SIG_IGN)
     pr_set_pdeathsig = 1
@@ -63,12 +63,12 @@ def prepare_child() -> None:
 
 
 def run_and_hand_on_signals(command: list[str]) -> int:
-    """Run srun or torchrun, and hand signals on as SIGUSR1: to srun, which passes it on to every node (a
-    SIGTERM would make it end the job at once), or to the processes that torchrun has started.
+    """Run srun or torchrun, and pass signals on as SIGUSR1: to srun, which passes it to every node (a SIGTERM
+    would make it end the job at once), or to the processes that torchrun has started.
 
-    They get it at once, and every second until it ends: the first time, they may not have started yet.
+    They get it at once, and again every second until the end, as they may not have started the first time.
 
-    Returns its exit code; EXIT_INTERRUPTED if it failed after a signal was handed on.
+    Returns the command's exit code; EXIT_INTERRUPTED if it failed after a signal.
     """
     noticed, handed_on = [], -math.inf
     for number in HANDED_ON:
@@ -89,9 +89,9 @@ def run_and_hand_on_signals(command: list[str]) -> int:
 
 
 def nodes_to_use(nodes: int) -> int:
-    """On how many nodes srun is to start processes: as many as asked for in a Slurm job that has them, or 1.
+    """Returns on how many nodes srun starts processes: `nodes` in a Slurm job that has that many, else 1.
 
-    Ends with a message inside a step of that job, where srun would wait for ever for the step's own CPUs.
+    Exits with a message inside a step of that job, where srun would wait forever for the step's own CPUs.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if nodes == 1 or job is None or int(os.environ.get("SLURM_JOB_NUM_NODES", nodes)) < nodes:
@@ -106,8 +106,8 @@ def nodes_to_use(nodes: int) -> int:
 
 
 def free_port() -> int:
-    """A port at which nobody listens on this machine: the job's first node, where srun starts from a batch
-    script. Drawn, since two runs may look for one at the same time."""
+    """Returns a free port of this machine, which is the job's first node if a batch script calls srun.
+    It is random, as two runs may look for a port at the same time."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as trial, suppress(OSError):
@@ -116,8 +116,8 @@ def free_port() -> int:
 
 
 def meeting_point(nodes: int, port: int | None) -> list[str]:
-    """Where the torchruns of a run meet, as its options: on the job's first node, or on this machine, whose
-    name may not resolve."""
+    """Returns torchrun's options for where a run's torchruns meet: the job's first node, or 127.0.0.1 for
+    this machine, as its name may not resolve."""
     if nodes == 1:
         here = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
         return [*here, f"--rdzv-id={os.getpid()}"]
@@ -159,14 +159,14 @@ def main() -> None:
     threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // local_processes)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["HF_HUB_OFFLINE"] = "1"  # training reads folders; GPU nodes often have no network
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # else up to 32 for each process
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # default: up to 32 per process
     if arguments.device == "cuda":
         claim_gpus(local_processes)
     if arguments.processes == 1:
         os.execv(sys.executable, [sys.executable, *arguments.script])
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={local_processes}"]
-    # Of SIGTERM and SIGINT, which Slurm sends to every process of a step, the training processes are to know
-    # from here. Behind `--`, or torchrun would take the script's options for abbreviations of its own.
+    # torchrun ignores SIGTERM and SIGINT, which Slurm sends to every process of a step: this script passes
+    # them on. Without `--`, torchrun would read the script's options as abbreviations of its own.
     torchrun += ["--signals-to-handle=SIGQUIT", *meeting_point(nodes, arguments.port), "--"]
     sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
 

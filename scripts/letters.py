@@ -11,14 +11,14 @@ def letters(
 ) -> None:
     """Count which letters each run answers, and how often each is right.
 
-    A model of this size has a preference for letters, which MMLU then measures.
+    A model of this size prefers some letters, and MMLU then measures that preference.
 
     Args:
         samples: {task}.samples.jsonl of all runs and tasks, in the order runs x tasks.
         summaries: {task}.json, in the same order.
         table: letters.csv to write.
         runs: training tokens of each run.
-        tasks: their names.
+        tasks: names of the tasks.
     """
     write_rows(table, COLUMNS, letter_rows(runs, read_all_answers(samples, summaries, runs, tasks)))
 

@@ -41,21 +41,21 @@ def make_exam(
 ) -> None:
     """Check candidates with the base model, and write those that pass as tasks of lm-eval (docs/exam.md).
 
-    On a CPU it computes on one thread, so that the exam is the same on any number of cores.
+    On a CPU the base model runs on one thread, so that the exam is the same on any number of cores.
 
     Args:
         candidates: questions of exam_candidates (JSON lines).
-        manifest: what they were made from (.json).
-        overlap: what exam_overlap found of them in training text (.npy).
+        manifest: what the candidates were made from (.json).
+        overlap: exam_overlap's counts of their n-grams in training text (.npy).
         model: the base model's folder.
         exam: the config's `evaluate.exam`.
         settings: how models are scored.
-        answers: folder where the base model's answers are kept, so that a killed job asks only for the rest.
+        answers: folder where the base model's answers are kept; a job that resumes asks only for the rest.
         questions: the exam's items (JSON lines), to write.
         task: lm-eval's task (YAML), to write.
         open_book: the same with the passage above each question (YAML), to write.
-        report: what the exam is, and what nulls and base model reach (.json), to write.
-        device: what the model computes on; without a GPU, cuda is refused.
+        report: facts of the exam, and the scores of nulls and base model (.json), to write.
+        device: where the model runs; without a GPU, cuda is refused.
     """
     made_from = read_json(manifest)
     refused: Counter[str] = Counter(made_from["refused"])

@@ -24,9 +24,9 @@ def merge(
         run: name of the run.
         models: folders in the order of their coefficients; the sum has the first one's dtypes.
         model: folder of the model to write.
-        report: report of what it is made of, to write (JSON).
-        coefficients: by the models' names.
-        chosen: report of choose_summands, by which only some are averaged.
+        report: report of what the model is made of, to write (JSON).
+        coefficients: coefficients by model.
+        chosen: report of choose_summands, if only the models it chose are averaged.
     """
     folders = {
         name: point_folder(folder, split_point(name)[1])

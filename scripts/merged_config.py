@@ -11,7 +11,7 @@ def merged_config(config: dict[str, Any], merged: Path) -> None:
     """Store the merged, validated config beside the results it made, in the order of config.yaml's sections.
 
     Args:
-        config: all of it; it isn't read, so it needs no types.
+        config: the whole config; no key is read, so it needs no types.
         merged: YAML to write.
     """
     write_text(merged, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -24,14 +24,14 @@ def near_duplicates(
 ) -> None:
     """Mark all but the first document of each cluster of near-duplicates, over all shards of all corpora.
 
-    With `containment` also those that are contained in a longer document that stays.
+    With `containment`, also mark documents that are contained in a longer document that stays.
 
     Args:
-        corpora: corpus: number of shards; lists of files have all shards, in this order.
+        corpora: number of shards by corpus; lists of files have all shards in this order.
         documents: the filtered documents (.parquet).
-        unique: a folder for each corpus: which of them are no exact duplicates (.npy).
+        unique: a folder for each corpus: which of them aren't exact duplicates (.npy).
         signatures: their MinHash signatures (.npy).
-        keep: a folder for each corpus, to write: which documents are no near-duplicates either (.npy).
+        keep: a folder for each corpus, to write: which documents aren't near-duplicates either (.npy).
         table: near-duplicates per shard (.csv), to write.
         near: the config's `deduplicate.near`; None: no containment.
     """

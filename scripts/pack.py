@@ -26,16 +26,16 @@ def pack(
     """Pack the tokens of a mixture into shuffled sequences of one length (paper 3.2.4).
 
     Args:
-        mixture: its name in the config.
-        shares: corpus: share.
-        shards: corpus: number of shards; lists of files have all shards, in this order.
+        mixture: the mixture's name in the config.
+        shares: share by corpus.
+        shards: number of shards by corpus; lists of files have all shards in this order.
         tokens: token ids of the shards.
         ends: ends of the documents in them (.npy).
         manifests: counts and hashes (.json).
         packing: the config's `packing`, with the mixture's seed.
         packed: the folder to write.
-        contents: what is in it, to write (JSON): the same bytes for the same sequences.
-        masks: of the shards with conversations: which tokens are the assistant's; named as their tokens are.
+        contents: what the folder holds, to write (JSON): the same bytes for the same sequences.
+        masks: for shards with conversations, which tokens are the assistant's; named like the token files.
         subsample: share of each corpus's sequences that is packed; None: all.
     """
     allow_open_files(4 * len(tokens) + 100)

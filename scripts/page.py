@@ -10,8 +10,8 @@ def page(source: Path, title: str, caption: str, html: Path) -> None:
 
     Args:
         source: file to show (.csv or .md), or the folder of a released model, whose card is shown.
-        title: of the page.
-        caption: what it shows, in words.
+        title: title of the page.
+        caption: what the page shows, in words.
         html: page to write.
     """
     write_text(html, render(source, title, caption))

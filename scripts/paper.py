@@ -26,7 +26,7 @@ def paper(
     summaries: Sequence[Path] = (),
     figures: Sequence[Path] = (),
 ) -> None:
-    """Set the paper: a PDF whose every number is read from the results when it is compiled.
+    """Typeset the paper: a PDF whose every number is read from the results when it is compiled.
 
     Args:
         template: paper.typ.
@@ -47,7 +47,7 @@ def paper(
         claims_source: paper/claims.yaml.
         packed: folders of the packed mixtures, each with its ledger.json.
         summaries: run.json of each run.
-        figures: figure1.svg, figure2.svg, ...; the template shows those that there are.
+        figures: figure1.svg, figure2.svg, ...; the template shows those that exist.
     """
     files = {
         "paper.typ": template,

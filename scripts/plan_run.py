@@ -25,12 +25,12 @@ def plan_run(
     """Turn a run's token budget into sequences and steps, and check it against the packed data.
 
     Args:
-        run: its name.
-        tokens: budget.
-        processes: training processes, where the global batch follows from them.
+        run: name of the run.
+        tokens: token budget.
+        processes: training processes, if the global batch follows from them.
         train: the run's train settings.
-        packed: folder of the mixture, or of both of a run that switches.
-        base: import report of the base model, by which context length is known for every architecture.
+        packed: folder of the packed mixture, or of both mixtures of a run that switches.
+        base: import report of the base model, which has the context length of any architecture.
         plan: plan to write (JSON).
         schedule: learning rate of each step to write (CSV).
         switch_at: share of the steps before the second mixture.

@@ -15,13 +15,13 @@ def predictions(
     schedules: Sequence[Path],
     table: Path,
 ) -> None:
-    """Put what was predicted of the full runs beside what they measured.
+    """Write what was predicted for the full runs beside what they reached.
 
     Args:
-        runs: tokens, replay, decay and rate of each run that the proxies' grid has.
-        laws: what `advise` fitted.
+        runs: tokens, replay share, weight decay and peak rate of each run that is in the proxies' grid.
+        laws: laws that `advise` fitted (JSON).
         held_out_losses: held_out.csv of each run.
-        schedules: schedule.csv of each.
+        schedules: schedule.csv of each run.
         table: predictions.csv to write.
     """
     fitted = {corpus: law_from_json(plain) for corpus, plain in read_json(laws)["laws"].items()}

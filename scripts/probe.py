@@ -16,16 +16,16 @@ def probe(
 ) -> None:
     """Try what a job needs on the machine where this runs; `preflight` starts it in a job of each kind.
 
-    It prints the content of a file, then each finding as a line of JSON: name, whether all is well (null: not
-    tried), and text.
+    It prints each finding as a line of JSON: name, whether all is well (null: not tried), and text. The first
+    one's text is the content of `greeting`.
 
     Args:
         greeting: a file in the results folder, which the job must see.
-        gpus: that the job asks for; each computes a small product.
-        bf16: whether it computes in bfloat16.
+        gpus: GPUs that the job asks for; each computes a small product.
+        bf16: whether the job computes in bfloat16.
         c_compiler: whether torch.compile is used.
         cpu_adam: whether DeepSpeed's CPU optimizer is compiled.
-        mem_mb: that the job asks for; 0 if it asks for none.
+        mem_mb: memory that the job asks for, in MB; 0 if it asks for none.
         warned_within: seconds within which Slurm sends SIGTERM; 0 if it isn't asked to.
     """
     warned = Warned()

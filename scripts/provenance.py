@@ -10,7 +10,7 @@ from cpt.report.crate import crate_metadata
 from cpt.report.record import experiment_record, stage_results
 from cpt.report.timings import summed_timings
 
-# What of the project makes the workflow.
+# The project's files that make the workflow.
 COPIED = ("Snakefile", "config.yaml", "rules/*.smk", "scripts/**/*.py", "envs/requirements.txt", "paper/*.*")
 COPIED += ("LICENSE", "CITATION.cff")
 
@@ -39,14 +39,14 @@ def provenance(
         config: the merged config.yaml of the results.
         base: models/base.json.
         benchmarks: benchmarks.json.
-        manifests: of each raw shard.
+        manifests: manifest of each raw shard.
         results: folder of the results, which becomes the crate.
         timings: folder of the benchmark files; a rule's file or folder in it has the rule's name.
         citation: CITATION.cff: authors and licence.
-        project: folder of the workflow, of which a copy becomes part of the crate.
+        project: folder of the workflow; a copy of it becomes part of the crate.
         record: provenance.json to write.
         crate: ro-crate-metadata.json to write.
-        workflow: the copy of the workflow: folder to write.
+        workflow: folder to write: the copy of the workflow.
         packed: folders of the packed mixtures, each with its ledger.json.
         summaries: run.json of each run.
         evaluations: scores of each run.

@@ -24,8 +24,8 @@ def push_run(
         run: name of the run.
         repo: OWNER/NAME.
         private: whether the repository is created as a private one.
-        branch: to commit to; created if it isn't there.
-        license: the base model's, where the config states it.
+        branch: branch to commit to; created if it doesn't exist.
+        license: licence of the base model, if the config states it.
     """
     write_json(
         record, upload(released, run, repo, private, branch, license or read_json(base).get("licence"))

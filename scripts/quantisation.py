@@ -36,11 +36,11 @@ def quantisation(
         table: CSV to write, a row for each file and corpus.
         kinds: types of the files, in their order.
         corpora: names of the corpora, in their order.
-        sequence_length: tokens that a window of a document has at most.
-        batch_size: windows at once.
-        device: what the model computes on; without a GPU, cuda is refused.
-        threads: CPU threads, on a CPU.
-        seed: of the resampling, for the interval of the difference.
+        sequence_length: most tokens in a window of a document.
+        batch_size: windows per batch.
+        device: where the model runs; without a GPU, cuda is refused.
+        threads: number of threads, on a CPU.
+        seed: seed of the resampling, for the interval of the difference.
     """
     set_up_products()
     set_up_device(threads, device)

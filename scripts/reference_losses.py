@@ -15,7 +15,7 @@ def reference_losses(
     precision: Literal["float32", "bf16", "auto"],
     device: Literal["cuda", "cpu"] = "cuda",
 ) -> None:
-    """Score every target of a packed mixture by a reference model, to train on selected ones.
+    """Compute a reference model's loss on every target of a packed mixture, to train on selected ones.
 
     Start it alone or under torchrun; started again after an interruption, it scores what isn't scored yet.
     Needs only torch, transformers and numpy.
@@ -25,8 +25,8 @@ def reference_losses(
         model: Hugging Face folder of the reference.
         losses: folder to write.
         scope: what a token may attend to: documents with train.document_masking.
-        precision: on a GPU.
-        device: what each process computes on.
+        precision: precision on a GPU; a CPU computes in float32.
+        device: where each process computes.
     """
     stop_when_asked()
     rank, world_size, own_device = start_processes("ddp", device)

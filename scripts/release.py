@@ -31,19 +31,18 @@ def release(
     answers: Path | None = None,
     evaluations: Sequence[Path] = (),
 ) -> None:
-    """Put a model together as it can be published: weights, tokenizer, licence, GGUF files, a card with its
-    scores.
+    """Assemble a model for publication: weights, tokenizer, licence, GGUF files, and a card with its scores.
 
     Args:
         run: name of the run.
-        model: its model folder.
+        model: model folder of the run.
         config: the merged config.yaml of the results.
         base: models/base.json.
         scores: scores.csv.
         summaries: run.json of the trained run, or of all runs that a sum of models went through.
         released: folder to write.
         files: GGUF files.
-        reports: of each GGUF file (JSON).
+        reports: report of each GGUF file (JSON).
         losses: quantisation.csv.
         answers: answers.md.
         evaluations: {task}.json of the run.

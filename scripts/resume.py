@@ -9,13 +9,13 @@ from cpt.slurm import living_workflow, stray_jobs
 
 
 def resume(cancel: bool = False) -> None:
-    """Prepare a folder for going on after its workflow was killed while Slurm jobs ran: `make resume`.
+    """Prepare a folder to resume after its workflow was killed while Slurm jobs ran: `make resume`.
 
-    Jobs that wait in the queue are cancelled. Those that run are waited for: Snakemake takes up what they
-    finish, and would otherwise start them a second time.
+    It cancels jobs that wait in the queue, and waits for those that run: Snakemake uses what they finish, and
+    would otherwise start them a second time.
 
     Args:
-        cancel: the running jobs as well; training then writes a checkpoint.
+        cancel: cancel the running jobs as well; training then writes a checkpoint.
     """
     folder, reported = Path.cwd(), set()
     if (number := living_workflow(folder)) is not None:

@@ -19,8 +19,8 @@ def robustness(
 
     Args:
         scores: scores.csv.
-        grid: of each run its peak learning rate and the seed of its data order.
-        corpora: on which bits per byte are measured: the domain, and general text if there is any.
+        grid: peak learning rate and seed of the data order, by run.
+        corpora: corpora measured in bits per byte: the domain, and general text if there is any.
         figure: files to write, in the formats of their suffixes.
         registered: preregistration.json, if the plan was registered.
     """

@@ -8,7 +8,7 @@ from cpt.report.runs import COLUMNS, run_row
 
 
 def runs(table: Path, summaries: Sequence[Path] = (), metrics: Sequence[Path] = ()) -> None:
-    """Put what each training run took and reached into one table (paper section 4.2.2).
+    """Write a table of what each training run took and reached (paper section 4.2.2).
 
     Args:
         table: runs.csv to write; only a header where no run was trained.

@@ -33,12 +33,12 @@ def scores(
         samples: {task}.samples.jsonl, in the same order.
         table: scores.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows; None for its first one.
+        metrics: the metric of each task that Table 1 shows; None: the task's first metric.
         table_tasks: the tasks that are columns of Table 1.
-        corpora: those measured in bits per byte.
+        corpora: corpora measured in bits per byte.
         losses: bits_per_byte.{corpus}.documents.csv of all runs and corpora, in the order runs x corpora.
         repo: repository of the base model.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     rows = score_rows(
         runs,
@@ -47,7 +47,7 @@ def scores(
         read_all_answers(samples, summaries, runs, metrics),
         {key: read_json(path) for key, path in one_for_each(product(runs, metrics), summaries)},
         dict(one_for_each(product(runs, corpora), losses)),
-        # Scores of another model are no published values of these runs, whatever the runs are called.
+        # The published scores are of this model's runs alone, whatever another model's runs are called.
         read_published(published) if repo == PUBLISHED_MODEL else {},
         seed,
     )

@@ -23,9 +23,9 @@ def seeds(
         summaries: {task}.json, in the same order.
         table: seeds.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows; None for its first one.
+        metrics: the metric of each task that Table 1 shows; None: the task's first metric.
         table_tasks: the tasks that are columns of Table 1.
-        groups: the runs that repeat one another, by the run that the others name.
+        groups: runs that repeat one another, by the run that their `replicate_of` names.
         base: name of the base model's run.
     """
     answers = read_all_answers(samples, summaries, runs, metrics)

@@ -20,7 +20,7 @@ def similarity_model(
     model: Path,
     report: Path,
 ) -> None:
-    """Learn to tell a corpus's documents from those of the corpus that they should be similar to.
+    """Train a classifier that tells a corpus's documents from those that they should be similar to.
 
     Args:
         corpus: the corpus to be filtered.
@@ -28,7 +28,7 @@ def similarity_model(
         own: raw shards of `to` (.parquet).
         general: raw shards of `corpus` (.parquet).
         own_column: the column of `own` that holds the text.
-        general_column: the same of `general`.
+        general_column: the column of `general` that holds the text.
         model: the classifier's weights (.npy), to write.
         report: how well it tells held-out documents apart (.json), to write.
     """

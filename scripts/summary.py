@@ -27,7 +27,7 @@ def summary(
         text: summary.txt to write.
         runs: training tokens of each run.
         labels: the name of each task.
-        roles: what a corpus is, by its name: the domain, general text.
+        roles: whether a corpus is domain or general text, by its name.
         overlap: how much held-out text is in training text (.json).
         exam: exam.csv, if there is an exam.
     """

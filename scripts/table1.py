@@ -30,13 +30,13 @@ def table1(
         published: the paper's Table 1 as CSV.
         base: models/base.json.
         csv: table to write.
-        markdown: the same.
-        latex: the same.
+        markdown: the same table in Markdown.
+        latex: the same table in LaTeX.
         runs: training tokens of each run.
-        tasks: those that are columns of Table 1.
+        tasks: the tasks that are columns of Table 1.
         model: name of the base model.
-        merges: of each run that is a sum of models, their coefficients.
-        choices: reports of choose_summands, of those that are the mean of some of their models.
+        merges: coefficients by model, of each run that is a sum of models.
+        choices: reports of choose_summands, for sums that are the mean of chosen models.
     """
     sums = sums_in_words(merges or {}, choices, runs)
     note = base_note({"label": model}, json.loads(base.read_text(encoding="utf-8")))

@@ -9,13 +9,13 @@ def tensorboard_log(
 ) -> None:
     """Show training in TensorBoard: copy metrics.csv and held_out.csv of every run into event files.
 
-    Training isn't involved: this reads the files of runs under way and of finished ones, once or, with
-    --follow, again and again. `tensorboard --logdir FOLDER` then shows the output folder.
+    It only reads the files of running and of finished runs, once or, with --follow, repeatedly.
+    `tensorboard --logdir FOLDER` then shows the output folder.
 
     Args:
         results: the experiment's folder.
-        output: folder to write, RESULTS/tensorboard if not given; event files of the same runs are replaced.
-        follow: seconds after which to look again, until Ctrl-C.
+        output: folder to write (default: RESULTS/tensorboard); event files of the same runs are replaced.
+        follow: seconds between two looks, until Ctrl-C.
     """
     show_runs(results, output or results / "tensorboard", follow)
 

@@ -40,7 +40,7 @@ def tokenize_conversations(
         tokens: token ids, little-endian, to write.
         ends: end of each conversation in them (.npy), to write.
         mask: a byte for each token, 1 where it is the assistant's, to write.
-        held_out: conversations kept out (.parquet), to write.
+        held_out: held-out conversations (.parquet), to write.
         manifest: counts and hashes (.json), to write.
         drops: counts per rule (.csv), to write.
         examples: dropped conversations to read (.jsonl), to write.

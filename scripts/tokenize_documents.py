@@ -32,7 +32,7 @@ def tokenize_documents(
 ) -> None:
     """Turn documents into token ids, with one EOS after each; set the held-out ones aside (paper 3.2.3).
 
-    BOS stands before each where the base model's tokenizer adds it (`packing.add_bos`).
+    Each document begins with BOS if the base model's tokenizer adds it (`packing.add_bos`).
 
     Args:
         documents: the filtered documents (.parquet).
@@ -42,12 +42,12 @@ def tokenize_documents(
         split: the config's `held_out`.
         tokens: token ids, little-endian, to write.
         ends: end of each document in them (.npy), to write.
-        held_out: documents kept out (.parquet), to write.
+        held_out: held-out documents (.parquet), to write.
         manifest: counts and hashes (.json), to write.
         drops: counts per rule (.csv), to write.
         examples: dropped documents to read (.jsonl), to write.
         quality: histograms of the quality measures (.csv), to write.
-        encoder: gigatoken where its ids are the same, or always Hugging Face tokenizers.
+        encoder: `fastest` (gigatoken if its ids are the same) or always Hugging Face `tokenizers`.
     """
     chosen = load_keep(keep, documents)
     tokenizer = ModelTokenizer(model)
@@ -73,7 +73,7 @@ def tokenize_documents(
         **tokenizer_facts(tokenizer),
         "held_out_documents": done.table.counts["held_out"][0],
         "sha256": done.digest.hexdigest(),
-        # Which encoder was used says nothing about the tokens, so it is among what may differ.
+        # The encoder doesn't change the tokens, so it belongs to what may differ between equal results.
         "provenance": {
             **provenance({"token_quality": thresholds, "held_out": split}),
             "encoder": tokenizer.encoder,

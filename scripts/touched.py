@@ -27,9 +27,9 @@ def touched(
         summaries: {task}.json, in the same order.
         table: touched.csv to write.
         runs: training tokens of each run.
-        metrics: the metric of each task that Table 1 shows; None for its first one.
+        metrics: the metric of each task that Table 1 shows; None: the task's first metric.
         contamination: what decontaminate found in each shard that is trained on (JSON).
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     items = touched_items(map(read_json, contamination))
     answers = read_all_answers(samples, summaries, runs, metrics)

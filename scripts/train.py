@@ -34,7 +34,7 @@ def train(
 
     Args:
         plan: the run's plan.json.
-        packed: folder of the packed mixture, or of both of a run that switches.
+        packed: folder of the packed mixture, or of both mixtures of a run that switches.
         start: Hugging Face folder to start from, or of the run that this one branches off from.
         work: folder for checkpoints; removed when done.
         model: folder of the trained model to write.
@@ -43,11 +43,11 @@ def train(
         document_losses: the same for each held-out document, to write (CSV).
         summary: what the run took, to write (JSON).
         held_out: held-out tokens (.npz) to measure the loss on, if the plan says so.
-        corpora: names of the corpora that they are of.
+        corpora: names of their corpora.
         reference_losses: folder of the reference's losses on each mixture, if the plan selects targets.
         keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues.
         point: tokens of that run after which this one branches off; 0: its end.
-        device: what each process computes on.
+        device: where each process computes.
     """
     measured = dict(one_for_each(corpora, held_out))
     origin = point_folder(start, point)

@@ -14,8 +14,8 @@ SHOWN = 20  # mismatches on the terminal; verification.md has all
 
 
 def verify(results: Path, golden: Path = PROJECT / "paper" / "golden", update: bool = False) -> None:
-    """Compute every published number again from the samples, compare with golden values, check what makes the
-    results reproducible. Writes verification.md into the results; exits with 1 where a number or a file is
+    """Recompute every published number from the samples, compare it with golden values, and check what makes
+    the results reproducible. Writes verification.md into the results; exits with 1 if a number or a file is
     wrong.
 
     Args:

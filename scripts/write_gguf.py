@@ -12,7 +12,7 @@ def write_gguf(run: str, model: Path, file: Path, report: Path, kind: GgufType) 
 
     Args:
         run: name of the run, which the file carries.
-        model: its model folder.
+        model: model folder of the run.
         file: GGUF file to write.
         report: what it holds, to write (JSON).
         kind: f16, q8_0 or q4_k_m.

@@ -1,4 +1,4 @@
-"""How the tests are dealt out over processes: a file stays together, and the longest go first."""
+"""How the tests are distributed over processes: a file stays together, and the longest go first."""
 
 import os
 import sys
@@ -9,11 +9,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Hundreds of processes are started, and each would compile the modules that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Threads that wait for work of their process leave the core to the other one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.
 TOGETHER = ("workflow", "slurm")
-# Files of the last folder, train, that take longest: begun last, they would keep one process busy alone.
-LONG = ("engines", "pretended_gpu", "kills", "gpu_kernels", "compile", "selection", "benchmark", "validation")
+# The longest files of the last folder, train: if they came last, one process would run them alone.
+LONG = ("engines", "pretended_gpu", "kills", "gpu_kernels", "compile", "selection", "validation")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,14 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def products_as_they_come() -> Iterator[None]:
-    """Which library multiplies matrices (cpt.cpu), a test may set for itself, but not for those after it."""
+    """A test may set the library that multiplies matrices (cpt.cpu), but not for the tests after it."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].backends.mkldnn.matmul.fp32_precision = "none"
 
 
 class ByGroup(LoadScopeScheduling):
-    """Deals out whole groups: a folder of TOGETHER, or a file."""
+    """Distributes whole groups: a folder of TOGETHER, or a file."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
@@ -43,7 +45,7 @@ def group(nodeid: str) -> str:
 
 
 def turn(place: str) -> int:
-    """When a group's turn comes."""
+    """The position of a group in the order."""
     if place in TOGETHER:
         return 0
     if "/train/" not in place:
@@ -62,12 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="one of the long ones on Slurm: make test-slurm"))
         if "experiments" in item.keywords and not config.getoption("--experiments"):
             item.add_marker(pytest.mark.skip(reason="one of the long ones: make test-experiments"))
-    items.sort(key=lambda item: turn(group(item.nodeid)))  # stable: all else as collected
+    items.sort(key=lambda item: turn(group(item.nodeid)))  # stable: otherwise in the order of collection
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Skipped because there is no Slurm: that must not be overlooked."""
+    """Report tests skipped for lack of Slurm, so that nobody overlooks them."""
     reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())}
-    if without := sorted(reason for reason in reasons if "no Slurm" in reason):
+    if skips := sorted(reason for reason in reasons if "no Slurm" in reason):
         terminalreporter.section("NOTHING WAS TESTED ON SLURM", sep="!", red=True, bold=True)
-        terminalreporter.line(" ".join(without))
+        terminalreporter.line(" ".join(skips))

@@ -16,7 +16,7 @@ FRONT = runpy.run_path(str(PROGRAM))
 
 @pytest.fixture
 def mistake(tmp_path, monkeypatch):
-    """What is wrong with a command line, by the program's check; "" if nothing is."""
+    """The mistake that the program's check finds in a command line; "" if there is none."""
     monkeypatch.chdir(tmp_path)
 
     def check(*words: str) -> str:
@@ -169,11 +169,15 @@ def test_what_snakemake_reads_passes(mistake, text):
 def test_every_option_of_snakemake_with_several_values_is_known():
     from snakemake.cli import get_argument_parser
 
-    known = {name for names in FRONT["LISTS"] for name in names.split(",")}
+    list_options = {name for names in FRONT["LISTS"] for name in names.split(",")}
     options = {name: action for action in get_argument_parser()._actions for name in action.option_strings}
-    assert known == {name for name, action in options.items() if action.nargs in ("+", "*")}
-    # argparse takes an option that it doesn't know for a short form of one that it knows.
-    short = {name for name in options if name not in known and any(other.startswith(name) for other in known)}
+    assert list_options == {name for name, action in options.items() if action.nargs in ("+", "*")}
+    # argparse reads an unknown option as a short form of a known one.
+    short = {
+        name
+        for name in options
+        if name not in list_options and any(other.startswith(name) for other in list_options)
+    }
     assert short == {"--force"}
 
 
@@ -200,6 +204,6 @@ def test_the_program_ends_with_the_mistake(front):
 @pytest.mark.parametrize(("cores", "given"), [("CORES=", "all"), ("CORES=3", "3"), ("DEMO=", "all")])
 def test_no_cores_mean_all(cores, given):
     command = ["make", "-n", "--assume-old=.venv/installed", "demo", cores]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "CORES"))}
-    done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, check=True)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "CORES"))}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert f"snakemake --cores {given} --rerun-incomplete" in done.stdout

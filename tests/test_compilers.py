@@ -1,4 +1,4 @@
-"""Compilers are tried, not looked for: what they lack, options in CC and CXX, and none at all."""
+"""The check runs compilers: what they lack, options in CC and CXX, and no compiler at all."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def test_a_compiler_without_cxx20(program, monkeypatch):
         "old-c++: c++: error: unrecognized command line option '-std=c++20'; C++20, OpenMP"
     )
     monkeypatch.setenv("CC", "old-c++")
-    assert compilers.c_error() is None  # which C doesn't need
+    assert compilers.c_error() is None  # C doesn't need C++20
 
 
 @pytest.mark.parametrize(("variable", "error"), [("CC", compilers.c_error), ("CXX", compilers.cxx_error)])
@@ -66,9 +66,9 @@ def test_a_compiler_with_options(program, monkeypatch, tmp_path, command):
     monkeypatch.setenv("CC", command)
     monkeypatch.setenv("CXX", command.replace("gcc", "g++"))
     assert compilers.c_error() is None and compilers.cxx_error() is None
-    # Triton 3.7.1 (runtime/build.py) and PyTorch 2.13 (in the file for ninja) take it for one word.
+    # Triton 3.7.1 (runtime/build.py) and PyTorch 2.13 (in the file for ninja) read it as one word.
     for variable in ("CC", "CXX"):
-        compilers.as_one_word(variable, tmp_path)
+        compilers.wrap_compiler(variable, tmp_path)
         program("one.c", "int one(void) { return 1; }")
         subprocess.run(
             [os.environ[variable], tmp_path / "one.c", "-c", "-o", tmp_path / variable], check=True
@@ -77,15 +77,15 @@ def test_a_compiler_with_options(program, monkeypatch, tmp_path, command):
     assert compilers.c_error() is None and compilers.cxx_error() is None
     word = os.environ["CXX"]
     monkeypatch.setenv("CXX", command.replace("gcc", "g++"))
-    compilers.as_one_word("CXX", tmp_path)
+    compilers.wrap_compiler("CXX", tmp_path)
     assert os.environ["CXX"] == word
 
 
 def test_a_compiler_with_options_in_a_folder_with_spaces(program, monkeypatch, tmp_path):
-    """The folder isn't there yet where the first process of a run, which makes it, is later."""
+    """The first process of a run makes the folder; later ones find it."""
     monkeypatch.setenv("CC", "gcc -m64")
     for _ in range(2):
-        compilers.as_one_word("CC", tmp_path / "own experiments" / "work")
+        compilers.wrap_compiler("CC", tmp_path / "own experiments" / "work")
         assert os.environ["CC"].startswith(str(tmp_path / "own experiments" / "work" / "cc-"))
         assert compilers.c_error() is None
 
@@ -107,6 +107,6 @@ def test_no_compiler(program, monkeypatch, tmp_path):
 
 def test_a_compiler_of_one_word_stays(program, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", shutil.which("gcc"))
-    before = set(tmp_path.iterdir())
-    compilers.as_one_word("CC", tmp_path)
-    assert os.environ["CC"] == shutil.which("gcc") and set(tmp_path.iterdir()) == before
+    files = set(tmp_path.iterdir())
+    compilers.wrap_compiler("CC", tmp_path)
+    assert os.environ["CC"] == shutil.which("gcc") and set(tmp_path.iterdir()) == files

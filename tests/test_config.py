@@ -43,12 +43,12 @@ def test_counts_with_units(text, count):
 
 
 def merged_by_snakemake(*overlays: dict) -> dict:
-    """The same as rules/common.smk makes it of what Snakemake hands over."""
-    given: dict = {}
+    """The config as rules/common.smk makes it from what Snakemake passes."""
+    changes: dict = {}
     for overlay in overlays:
-        update_config(given, copy.deepcopy(overlay))
-    update_config(asked := copy.deepcopy(PAPER), given)
-    return config_merging.with_empty_sections(asked, config_merging.merged(*overlays))
+        update_config(changes, copy.deepcopy(overlay))
+    update_config(config := copy.deepcopy(PAPER), changes)
+    return config_merging.with_empty_sections(config, config_merging.merged(*overlays))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def merged_by_snakemake(*overlays: dict) -> dict:
     ],
 )
 def test_an_empty_section_where_there_was_none_has_its_defaults(overlays, exam):
-    """Snakemake's merge leaves it out."""
+    """Snakemake's merge drops it."""
     assert (load(merged_by_snakemake(*overlays)).evaluate.exam is not None) == exam
     assert merged_by_snakemake(*overlays) == merged(*overlays)
 
@@ -98,7 +98,7 @@ def test_what_is_no_whole_count(text):
         parse_count(text)
 
 
-def test_a_count_is_told_with_its_key():
+def test_a_count_is_reported_with_its_key():
     message = problem({"runs": {"cpt-1B": {"tokens": "1 billion"}}})
     assert "runs.cpt-1B.tokens: expected a count such as 400M, 1.5B or 2_000, but '1 billion' was" in message
 
@@ -191,7 +191,7 @@ def test_sequence_length_over_the_context_of_a_known_model():
     assert "packing.sequence_length: 5000 is over the model's context of 4096 tokens" in text
 
 
-def test_models_between_base_and_a_run_stand_before_the_run():
+def test_models_between_base_and_a_run_come_before_the_run():
     between = {f"at-{share}": {"merge": {"base": 1 - share, "cpt-400M": share}} for share in (0.75, 0.25)}
     config = load(merged({"runs": between}))
     assert list(config.budgets.items()) == [
@@ -206,7 +206,7 @@ def test_models_between_base_and_a_run_stand_before_the_run():
 
 
 def test_a_run_counts_the_tokens_of_the_runs_that_it_starts_from():
-    """`then` saw 1B tokens: so much stands in Table 1 and in Figure 2, where its row has its place."""
+    """`then` saw 1B tokens: Table 1 and Figure 2 show this number, and it orders the rows."""
     later = {"tokens": "600M", "gpus": 3, "start_from": "cpt-400M"}
     half = {"merge": {"base": 0.5, "then": 0.5}}
     last = {"tokens": "1M", "gpus": 3, "start_from": "half"}
@@ -225,7 +225,7 @@ def test_a_run_counts_the_tokens_of_the_runs_that_it_starts_from():
 
 
 def test_sums_of_models_count_the_tokens_of_every_run_once():
-    """Branches of one trunk: its tokens went into both. A difference comes after the run it is added to."""
+    """Branches of one trunk share its tokens. A difference comes after the run to which it is added."""
     models = {name: {"source": "hub", "repo": f"x/{name}", "revision": "1"} for name in ("instruct", "plain")}
     branch = {"tokens": "100M", "gpus": 3, "start_from": "cpt-400M"}
     runs = {
@@ -236,7 +236,7 @@ def test_sums_of_models_count_the_tokens_of_every_run_once():
     config = load(merged({"runs": runs, "reference_models": models}))
     assert config.budgets["soup"] == 600_000_000 and config.trained_by("soup") == ["cpt-400M", "one", "two"]
     assert list(config.runs) == ["base", "cpt-400M", "one", "two", "soup", "cpt-1B", "chat"]
-    # The run goes first, whose dtypes the sum has.
+    # The run whose dtypes the sum has goes first.
     assert list(config.summands("chat").items()) == [("cpt-1B", 1), ("instruct", 1), ("plain", -1)]
     assert list(config.summands("soup").values()) == [2 / 3, -1 / 3, 2 / 3]
     assert load(config.model_dump(mode="json")) == config  # as the merged config beside the results has it
@@ -263,8 +263,8 @@ def test_shards_count_what_continued_runs_and_second_mixtures_read():
 
 
 def test_held_out_loss_is_measured_in_the_papers_experiment():
-    found = load(PAPER).train.held_out
-    assert (found.every, found.tokens, found.first_steps) == (20_000_000, 200_000, 50)
+    settings = load(PAPER).train.held_out
+    assert (settings.every, settings.tokens, settings.first_steps) == (20_000_000, 200_000, 50)
     run = {"train": {"held_out": {"every": "1M", "tokens": 0, "first_steps": 5}}}
     assert "runs.cpt-1B.train.held_out.tokens: input should be greater than 0" in problem(
         {"runs": {"cpt-1B": run}}
@@ -321,11 +321,11 @@ def test_replicates_that_are_none(overlay, message):
     ],
 )
 def test_selections_that_cannot_be(runs, message):
-    given = {
+    selecting = {
         name: {"tokens": "1M", "gpus": 1, "train": {"selection": {"share": 0.6, **selection}}}
         for name, selection in runs.items()
     }
-    assert f"runs.{message}" in problem({"runs": given})
+    assert f"runs.{message}" in problem({"runs": selecting})
 
 
 def test_reference_of_a_selection_is_a_run_the_base_or_a_model_of_its_own():

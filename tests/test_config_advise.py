@@ -80,9 +80,9 @@ def test_a_run_of_the_grid_is_foreseen_and_no_other():
     run = {"tokens": "1B", "gpus": 3, "mixture": "advised", "train": {"learning_rate": 3e-5}}
     overlay = {"mixtures": {"advised": {"fineweb_edu": 0.95, "fineweb": 0.05}}, "runs": {"advised": run}}
     config = load(merged(advising(), overlay))
-    wanted = {"tokens": 10**9, "replay": 0.05, "decay": 0.005, "rate": 3e-5}
+    advised = {"tokens": 10**9, "replay": 0.05, "decay": 0.005, "rate": 3e-5}
     plain = {"tokens": 10**9, "replay": 0.0, "decay": 0.005, "rate": 1e-4}
-    assert config.foreseen_runs == {"cpt-1B": plain, "advised": wanted}
+    assert config.foreseen_runs == {"cpt-1B": plain, "advised": advised}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Branches from a trunk, means of its last states, greedy means: what the config makes of them."""
+"""What the config makes of branches from a trunk, means of its last states, and greedy means."""
 
 import pytest
 from tests.test_config import merged, problem
@@ -17,30 +17,32 @@ def config(**runs: dict):
 
 
 def test_a_branch_counts_its_trunk_up_to_where_it_leaves_it():
-    found = config(branch=BRANCH, late={**BRANCH, "start_from": "trunk@300M"}, mean=MEAN)
-    assert {run: found.budgets[run] for run in ("branch", "late", "trunk", "mean")} == {
+    experiment = config(branch=BRANCH, late={**BRANCH, "start_from": "trunk@300M"}, mean=MEAN)
+    assert {run: experiment.budgets[run] for run in ("branch", "late", "trunk", "mean")} == {
         **{"branch": 250_000_000, "late": 350_000_000, "trunk": 400_000_000, "mean": 400_000_000}
     }
-    assert found.reach_of("branch") == {"domain": 250_000_000}
-    assert found.trained_by("branch") == ["trunk", "branch"]
-    assert "trunk" not in found.continued_runs  # it needn't keep the moments of its end
+    assert experiment.reach_of("branch") == {"domain": 250_000_000}
+    assert experiment.trained_by("branch") == ["trunk", "branch"]
+    assert "trunk" not in experiment.continued_runs  # it needn't keep the moments of its end
     both = config(branch=BRANCH, both={"merge": {"branch": 0.5, "trunk@300M": 0.5}})
-    assert both.budgets["both"] == 350_000_000  # the trunk once, up to where it was left last
+    assert both.budgets["both"] == 350_000_000  # counts the trunk once, up to its last branch
 
 
-def test_a_branch_after_a_switch_goes_on_in_both_mixtures():
+def test_a_branch_after_a_switch_continues_in_both_mixtures():
     switch = {"mixture": "late", "at": 0.75}
     runs = {"trunk": {**TRUNK, "switch": switch}, "branch": {**BRANCH, "start_from": "trunk@200M"}}
     runs["late"] = {**BRANCH, "start_from": "trunk@300M", "mixture": "late"}
-    found = load(merged({"runs": runs, "mixtures": {"late": {"fineweb_edu": 1.0}}}))
-    assert found.reach_of("branch") == {"domain": 250_000_000, "late": 0}
-    assert found.reach_of("late") == {"domain": 300_000_000, "late": 50_000_000}
+    experiment = load(merged({"runs": runs, "mixtures": {"late": {"fineweb_edu": 1.0}}}))
+    assert experiment.reach_of("branch") == {"domain": 250_000_000, "late": 0}
+    assert experiment.reach_of("late") == {"domain": 300_000_000, "late": 50_000_000}
 
 
 def test_last_checkpoints_are_a_sum_of_the_end_and_the_states_before_it():
-    found = config(mean=MEAN)
-    assert found.summands("mean") == dict.fromkeys(["trunk", "trunk@200000000", "trunk@300000000"], 1 / 3)
-    assert load(found.model_dump(mode="json")) == found  # as the merged config beside the results has it
+    experiment = config(mean=MEAN)
+    assert experiment.summands("mean") == dict.fromkeys(
+        ["trunk", "trunk@200000000", "trunk@300000000"], 1 / 3
+    )
+    assert load(experiment.model_dump(mode="json")) == experiment  # as in the merged config of the results
 
 
 @pytest.mark.parametrize(

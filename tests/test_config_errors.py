@@ -1,4 +1,4 @@
-"""Configs that are refused: the message names the key, what was given, and what is allowed."""
+"""Configs that are refused: the message names the key, its value, and what is allowed."""
 
 import math
 
@@ -186,7 +186,7 @@ def test_what_does_not_fit_together(overlay, message):
     assert message in problem(overlay)
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     text = problem({"train": {"warmup": 2}, "packing": {"seed": "x"}})
     assert "train.warmup" in text and "packing.seed" in text
 
@@ -264,8 +264,8 @@ def test_what_would_fail_after_hours_is_refused_at_once(changes, message):
         ({"train": []}, "train: expected keys with values, such as {key: value}, but [] was given"),
     ],
 )
-def test_keys_are_those_of_the_config_and_told_once(overlay, line):
-    """Pydantic names a union's variants in a path as well, one of which, `package`, is also a key."""
+def test_keys_are_those_of_the_config_and_reported_once(overlay, line):
+    """Pydantic's paths also name a union's variants; one of them, `package`, is also a key."""
     own = yaml.safe_load((ROOT / "experiments" / "own.yaml").read_text())
     with pytest.raises(UserError) as caught:
         load(merged(own, overlay))

@@ -3,7 +3,7 @@
 import pytest
 from test_config import load, merged, problem
 
-from cpt.config_evaluate import in_benchmarks
+from cpt.config_evaluate import benchmarks_hold
 
 
 def evaluate(**keys):
@@ -18,9 +18,9 @@ def test_a_column_has_the_task_and_the_label_of_its_name():
 
 
 def test_further_tasks_and_the_exam_change_no_job_of_the_seven_test_sets():
-    before = evaluate().jobs
+    jobs = evaluate().jobs
     later = evaluate(tasks={"sciq": {}, "arc_easy5": {"task": "arc_easy", "shots": 5}}, exam={"items": 300})
-    assert later.jobs == [*before, ["sciq", "arc_easy5"], ["exam"]]
+    assert later.jobs == [*jobs, ["sciq", "arc_easy5"], ["exam"]]
 
 
 def test_what_must_be_fetched_is_what_the_seven_test_sets_lack():
@@ -31,7 +31,7 @@ def test_what_must_be_fetched_is_what_the_seven_test_sets_lack():
         "sciq": ["sciq", "sciq5"],
         "piqa": ["piqa5"],
     }
-    assert in_benchmarks("mmlu_continuation", 3) and not in_benchmarks("hellaswag", 1)
+    assert benchmarks_hold("mmlu_continuation", 3) and not benchmarks_hold("hellaswag", 1)
 
 
 def test_the_exam_is_a_column_that_tasks_may_describe():

@@ -15,33 +15,33 @@ def config(run: dict, **others):
 
 
 def test_a_corpus_is_a_mixture_and_documents_are_masked():
-    found = load(config({"finetune": "chat", "start_from": "cpt-400M"}))
-    assert found.mixture_of("tuned") == "chat" and found.mixtures["chat"] == {"chat": 1.0}
-    assert found.mixture_of("cpt-400M") == "domain"
-    masked = {run: found.train_settings(run).document_masking for run in ("tuned", "cpt-400M")}
+    experiment = load(config({"finetune": "chat", "start_from": "cpt-400M"}))
+    assert experiment.mixture_of("tuned") == "chat" and experiment.mixtures["chat"] == {"chat": 1.0}
+    assert experiment.mixture_of("cpt-400M") == "domain"
+    masked = {run: experiment.train_settings(run).document_masking for run in ("tuned", "cpt-400M")}
     assert masked == {"tuned": True, "cpt-400M": False}
     own = load(config({"finetune": "chat", "train": {"document_masking": False}}))
     assert not own.train_settings("tuned").document_masking
     # The config beside the results is the same one.
-    assert load(found.model_dump(mode="json")) == found
+    assert load(experiment.model_dump(mode="json")) == experiment
 
 
 def test_a_mixture_of_conversations_and_the_only_mixture_of_the_other_runs():
     mixtures = {"domain": None, "text": {"fineweb_edu": 1.0}}
-    found = load(config({"finetune": "chat"}, mixtures=mixtures))
-    assert (found.mixture_of("cpt-400M"), found.mixture_of("tuned")) == ("text", "chat")
+    experiment = load(config({"finetune": "chat"}, mixtures=mixtures))
+    assert (experiment.mixture_of("cpt-400M"), experiment.mixture_of("tuned")) == ("text", "chat")
     both = load(config({"finetune": "both"}, mixtures={"both": {"chat": 0.5, "other": 0.5}}))
     assert both.mixture_of("tuned") == "both" and both.train_settings("tuned").document_masking
 
 
 def test_conversations_are_always_measured_with_a_share_of_their_own():
     corpora = {"chat": CHAT | {"held_out_share": 0.1}}
-    found = load(merged({"corpora": corpora}))
-    assert found.measured_corpora == ["fineweb_edu", "chat"] == found.used_corpora
-    assert found.domain_and_general == ["fineweb_edu"]
-    shares = [found.held_out_settings(corpus).share for corpus in found.used_corpora]
+    experiment = load(merged({"corpora": corpora}))
+    assert experiment.measured_corpora == ["fineweb_edu", "chat"] == experiment.used_corpora
+    assert experiment.domain_and_general == ["fineweb_edu"]
+    shares = [experiment.held_out_settings(corpus).share for corpus in experiment.used_corpora]
     assert shares == [0.001, 0.1]
-    assert found.corpora["chat"].messages_column == "messages"
+    assert experiment.corpora["chat"].messages_column == "messages"
     corpora["chat"]["text_column"] = "dialogue"
     assert load(merged({"corpora": corpora})).corpora["chat"].messages_column == "dialogue"
 

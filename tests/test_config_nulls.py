@@ -62,7 +62,7 @@ def test_a_null_for_what_is_not_there_is_refused(text, message):
 @pytest.mark.parametrize(
     "overlays",
     [
-        ["runs: {cpt-400M: null}", "runs: {cpt-400M: null}"],  # both of which own.yaml has removed already
+        ["runs: {cpt-400M: null}", "runs: {cpt-400M: null}"],  # own.yaml has removed both already
         ["runs: {mine: {tokens: 100K, cpus: 2}}", "runs: {mine: null}"],
         ["mixtures: {domain: null, m: {own: 1}}", "mixtures: {domain: {fineweb_edu: null, own: 1}}"],
         ["base: {repo: null, hidden_size: null}"],  # of other sources
@@ -71,7 +71,7 @@ def test_a_null_for_what_is_not_there_is_refused(text, message):
         ["filters: {repetition: {top_ngram_character_share: {'2': 'null'}}}", "general: 'null'"],
     ],
 )
-def test_a_null_for_what_is_there_or_may_be_is_none_the_less_fine(overlays):
+def test_a_null_for_what_is_there_or_may_be_is_fine(overlays):
     loaded(OWN, *map(yaml.safe_load, overlays))
 
 
@@ -81,7 +81,7 @@ def test_no_experiment_removes_or_has_what_nothing_uses(path: Path):
     assert unused_text(loaded(overlay), [overlay, {}]) == []
 
 
-def test_text_that_nothing_uses_is_told_if_the_last_file_has_it():
+def test_text_that_nothing_uses_is_reported_if_the_last_file_has_it():
     extra = {
         "corpora": {"extra": {"source": "local", "files": "nowhere/*"}},
         "mixtures": {"other": {"own": 1}, "domain": {"own": 1}},

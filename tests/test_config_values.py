@@ -1,4 +1,4 @@
-"""Single values of the config: paths, and what YAML takes for something else."""
+"""Single values of the config: paths, and values that YAML reads as something else."""
 
 import math
 from datetime import date
@@ -73,8 +73,8 @@ def test_other_paths_may_begin_at_home_too(monkeypatch, tmp_path):
 
 
 def test_a_corpus_has_files():
-    said = problem({"corpora": {"own": {"source": "local", "files": []}}})
-    assert "corpora.own.files: empty; name files or patterns, such as data/own/**/*" in said
+    message = problem({"corpora": {"own": {"source": "local", "files": []}}})
+    assert "corpora.own.files: empty; name files or patterns, such as data/own/**/*" in message
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_texts_that_yaml_reads_as_something_else_or_have_other_characters(text, 
 
 def test_a_release_may_be_called_by_a_date():
     day = date(2026, 11, 30)
-    for given in ({"name": day}, "2026-11-30", day):
-        assert load(merged({"release": given})).release.name == "2026-11-30"
+    for release in ({"name": day}, "2026-11-30", day):
+        assert load(merged({"release": release})).release.name == "2026-11-30"
     assert load(merged({"release": {"compare_to": day}})).release.compare_to == "2026-11-30"
 
 
@@ -150,5 +150,5 @@ def test_numbers_that_are_not_finite_are_refused_in_lists_and_mappings_too():
         {"mixtures": {"domain": {"fineweb_edu": math.inf}}}
     )
     corpus = {"where": {"score": {"maximum": math.inf}}}
-    said = problem({"corpora": {"fineweb_edu": corpus}})
-    assert "corpora.fineweb_edu.where.score.maximum: input should be a finite number" in said
+    message = problem({"corpora": {"fineweb_edu": corpus}})
+    assert "corpora.fineweb_edu.where.score.maximum: input should be a finite number" in message

@@ -25,12 +25,12 @@ def test_every_top_level_key_is_in_the_index_and_every_section_on_one_page():
 def test_every_key_of_every_section_is_on_a_page():
     page = "".join((ROOT / "docs" / name).read_text() for name in ["configuration.md", *PAGES])
     sections = [
-        found
-        for found in (vars(config_sections) | vars(config_runs) | vars(config_evaluate)).values()
-        if isinstance(found, type) and issubclass(found, config_sections.Section)
+        value
+        for value in (vars(config_sections) | vars(config_runs) | vars(config_evaluate)).values()
+        if isinstance(value, type) and issubclass(value, config_sections.Section)
     ]
     abstract = (config_sections.Section, config_sections.DataSource, config_sections.Base)
-    # Shown where they are part of one.
+    # The pages show these inside the sections that have them.
     abstract += (config_sections.DocumentFilters, config_evaluate.Scoring)
     leaves = [section for section in [*sections, Config] if section not in abstract]
     assert len(leaves) > 25

@@ -1,5 +1,5 @@
-"""Products on a CPU: float32's by oneDNN only where that is faster, and only if they stay float32; bfloat16's
-speed beside it; and what a processor is called."""
+"""Products on a CPU: oneDNN computes float32's only where it is faster and keeps float32; the speed of
+bfloat16; and the processor's name."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ CPU part	: 0xd4f
 """
 
 
-def on(monkeypatch, vendor: str, capability: str) -> None:
+def set_processor(monkeypatch, vendor: str, capability: str) -> None:
     cpuinfo = SimpleNamespace(read_text=lambda: f"vendor_id\t: {vendor}\n")
     monkeypatch.setattr(cpu, "CPUINFO", cpuinfo)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
@@ -44,13 +44,13 @@ def on(monkeypatch, vendor: str, capability: str) -> None:
     ("vendor", "capability"), [("GenuineIntel", "AVX512"), ("AuthenticAMD", "AVX2"), ("", "DEFAULT")]
 )
 def test_other_processors_are_left_to_pytorch(monkeypatch, vendor, capability):
-    on(monkeypatch, vendor, capability)
+    set_processor(monkeypatch, vendor, capability)
     assert not cpu.set_up_products()
     assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
 
 
 def test_a_processor_that_would_round_the_factors_is_left_to_pytorch(monkeypatch):
-    on(monkeypatch, "AuthenticAMD", "AVX512")
+    set_processor(monkeypatch, "AuthenticAMD", "AVX512")
     monkeypatch.setattr(cpu, "products_are_exact", lambda: False)
     assert not cpu.set_up_products()
     assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
@@ -82,7 +82,7 @@ def test_products_are_those_of_float32_on_this_processor():
         ("", "riscv64"),
     ],
 )
-def test_a_processor_has_a_name_that_tells_it_from_faster_ones(monkeypatch, text, name):
+def test_a_processor_has_a_name_that_distinguishes_it_from_faster_ones(monkeypatch, text, name):
     monkeypatch.setattr(cpu, "CPUINFO", SimpleNamespace(read_text=lambda: text))
     monkeypatch.setattr(cpu.platform, "machine", lambda: "riscv64")
     assert cpu.processor() == name
@@ -111,7 +111,7 @@ def test_gain_of_bfloat16_is_measured_here():
 
 
 def test_freed_memory_is_used_again():
-    """In a process of its own: page faults of 20 tensors of 50 MB, 12,208 pages each, and of 20 more."""
+    """In a separate process: page faults of 20 tensors of 50 MB, 12,208 pages each, and of 20 more."""
     code = """
 import resource, torch
 from cpt.cpu import keep_freed_memory
@@ -134,15 +134,15 @@ print(faults())
 
 
 def test_a_glibc_with_a_limit_gets_its_largest_value(monkeypatch):
-    asked = []
+    calls = []
 
     def mallopt(parameter: int, value: int) -> int:
-        asked.append((parameter, value))
+        calls.append((parameter, value))
         return int(parameter != cpu.M_MMAP_THRESHOLD or value <= 32 * 2**20)
 
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     cpu.keep_freed_memory()
-    assert asked[-1] == (cpu.M_MMAP_THRESHOLD, 32 * 2**20)
+    assert calls[-1] == (cpu.M_MMAP_THRESHOLD, 32 * 2**20)
 
 
 def test_other_c_libraries_keep_their_ways(monkeypatch):

@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(digest.sys, "dont_write_bytecode", False)
     (tmp_path / "lib").mkdir()
 
-    def of(helpers=HELPERS, script=SCRIPT, late="def value():\n    return 3\n"):
+    def digest_of(helpers=HELPERS, script=SCRIPT, late="def value():\n    return 3\n"):
         (tmp_path / "lib" / "__init__.py").write_text("")
         (tmp_path / "lib" / "helpers.py").write_text(helpers)
         (tmp_path / "lib" / "late.py").write_text(late)
@@ -44,7 +44,7 @@ def project(tmp_path, monkeypatch):
         digest._former_digests.cache_clear()
         return digest.code_digest(tmp_path / "run.py")
 
-    return of
+    return digest_of
 
 
 def test_comments_docstrings_and_formatting_do_not_count(project):

@@ -1,4 +1,4 @@
-"""What README and docs tell people to type and to click can be typed and clicked."""
+"""The commands in README and docs can be typed, and the links lead somewhere."""
 
 import re
 import shlex
@@ -47,11 +47,11 @@ def test_command_is_one_that_can_be_typed(command, monkeypatch):
         assert next(word for word in arguments if "=" not in word) in targets
     elif Path(program).name == "python":
         script, *options = arguments
-        if script in ("scripts/x.py",):  # stands for any
+        if script in ("scripts/x.py",):  # a placeholder for any script
             return
         names = [*parameters(ROOT / script), "help", "log", "code"]
-        known = {f"--{no}{name.replace('_', '-')}" for name in names for no in ("", "no-")}
-        assert {word.partition("=")[0] for word in options if word.startswith("--")} <= known
+        accepted = {f"--{no}{name.replace('_', '-')}" for name in names for no in ("", "no-")}
+        assert {word.partition("=")[0] for word in options if word.startswith("--")} <= accepted
     elif Path(program).name == "snakemake":
         check_snakemake(arguments)
     elif program.endswith(".sh"):
@@ -112,8 +112,11 @@ def test_rule_that_people_ask_for_has_a_line_of_help(rule):
 
 
 def test_overlays_on_the_pages_are_valid():
-    """Over config.yaml or over an experiment; on each page, the overlay that it shows."""
-    over = [{}, *(yaml.safe_load(path.read_text()) for path in sorted((ROOT / "experiments").glob("*.yaml")))]
+    """The overlay that each page shows, over config.yaml or over an experiment."""
+    experiments = [
+        {},
+        *(yaml.safe_load(path.read_text()) for path in sorted((ROOT / "experiments").glob("*.yaml"))),
+    ]
     shown = 0
     for page in PAGES:
         for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
@@ -121,7 +124,7 @@ def test_overlays_on_the_pages_are_valid():
             if "task" in overlay:  # of lm-eval; tests/evaluate
                 continue
             errors = []
-            for experiment in over:
+            for experiment in experiments:
                 try:
                     load(merged(experiment, overlay))
                     break
@@ -135,7 +138,7 @@ def test_overlays_on_the_pages_are_valid():
 
 def test_metadata_for_citing_and_for_the_catalog():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    # What version 1.2.0 of the format requires, of the work and of its references.
+    # What version 1.2.0 of the format requires for the work and for its references.
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["cff-version"] == "1.2.0" and citation["type"] in ("software", "dataset")
     for work in (citation, *citation["references"]):

@@ -39,7 +39,7 @@ def test_conda_and_container_install_the_lock_on_the_same_python():
     assert {entry for entry in conda if isinstance(entry, str)} == {
         f"python={python}",
         "pip",
-    }  # nothing beside it
+    }  # and nothing else
     recipe = (ENVS / "cpt.def").read_text()
     assert re.search(rf"^From: python:{re.escape(python)}-", recipe, re.MULTILINE)
     copied = re.search(r"^%files\n\s+envs/requirements.txt (\S+)$", recipe, re.MULTILINE)[1]
@@ -74,7 +74,7 @@ class Index:
         (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
 
 
-# `-m venv` without the seconds that a pip of its own takes; this environment's is linked to.
+# `-m venv` would take seconds to install pip, so this links to the pip of this environment.
 QUICK_PYTHON = """#!/bin/sh
 [ "$2" = venv ] || exec {python} "$@"
 shift 2
@@ -86,7 +86,7 @@ chmod +x .venv/bin/pip
 
 
 def test_another_build_of_pytorch(tmp_path):
-    """Stays until another one is asked for, and is then replaced with all that it brought."""
+    """It stays until the user asks for another; that one replaces it with all of its packages."""
     pypi, others = Index(tmp_path / "pypi"), Index(tmp_path / "o thers" / "cu126")
     pypi.add("torch", "2.13.0", "nvidia_cublas==13.0")
     pypi.add("nvidia_cublas", "13.0")
@@ -100,26 +100,26 @@ def test_another_build_of_pytorch(tmp_path):
     pip_package = Path(find_spec("pip").origin).parent
     (tmp_path / "python").write_text(QUICK_PYTHON.format(python=sys.executable, pip=pip_package))
     (tmp_path / "python").chmod(0o755)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "MAKE", "TORCH_"))}
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "MAKE", "TORCH_"))}
     pip = {"PIP_INDEX_URL": pypi.url, "PIP_CONFIG_FILE": os.devnull}
     pip |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
 
     def environment(*options: str) -> tuple[str, set[str]]:
-        """What `make environment` prints, and the packages of PyTorch that are there then."""
+        """What `make environment` prints, and the packages of PyTorch that it leaves installed."""
         command = ["make", "environment", "PYTHON=./python", *options]
         done = subprocess.run(
-            command, cwd=tmp_path, env=kept | pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=tmp_path, env=env | pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert done.returncode == 0, done.stdout
-        found = (tmp_path / ".venv").glob("lib/python*/site-packages/*.dist-info")
-        return done.stdout, {path.stem for path in found if path.name.startswith(("torch", "nvidia"))}
+        folders = (tmp_path / ".venv").glob("lib/python*/site-packages/*.dist-info")
+        return done.stdout, {path.stem for path in folders if path.name.startswith(("torch", "nvidia"))}
 
     cuda_12 = {"torch-2.13.0+cu126", "nvidia_cublas_cu12-12.6"}
     assert environment(f"TORCH_INDEX={others.url}")[1] == cuda_12
     os.utime(tmp_path / ".venv" / "installed", (0, 0))  # the lock is newer
-    printed, found = environment()
-    assert f"--index-url '{others.url}' " in printed and found == cuda_12
+    printed, packages = environment()
+    assert f"--index-url '{others.url}' " in printed and packages == cuda_12
     for options in ((), (f"TORCH_INDEX={others.url}",)):
-        printed, found = environment(*options)
-        assert "Nothing to be done" in printed and found == cuda_12
+        printed, packages = environment(*options)
+        assert "Nothing to be done" in printed and packages == cuda_12
     assert environment(f"TORCH_INDEX={pypi.url}")[1] == {"torch-2.13.0", "nvidia_cublas-13.0"}

@@ -63,12 +63,12 @@ def claimed(job: subprocess.Popen) -> str:
 
 def test_each_job_gets_gpus_of_its_own_and_waits_for_them(claim):
     first, second = claim(3), claim(1)
-    found = [claimed(job).split(",") for job in (first, second)]
-    assert [len(names) for names in found] == [3, 1] and sorted(found[0] + found[1]) == ["0", "1", "2", "3"]
+    lists = [claimed(job).split(",") for job in (first, second)]
+    assert [len(names) for names in lists] == [3, 1] and sorted(lists[0] + lists[1]) == ["0", "1", "2", "3"]
     third = claim(2)
     assert third.stderr.readline() == "WARNING:root:waiting for 2 free GPU(s) of 4\n"
     first.communicate("\n")
-    assert set(claimed(third).split(",")) < set(found[0])
+    assert set(claimed(third).split(",")) < set(lists[0])
 
 
 def test_a_killed_job_gives_them_back(claim):
@@ -84,7 +84,7 @@ def test_a_killed_job_gives_them_back(claim):
         (2, {"CUDA_VISIBLE_DEVICES": "5,6,7"}, "5,6"),
         (1, {"CUDA_VISIBLE_DEVICES": ""}, ""),
         (1, {"CUDA_VISIBLE_DEVICES": "MIG-GPU-8a/1/0"}, "MIG-GPU-8a/1/0"),
-        (5, {}, ""),  # training then says what it misses
+        (5, {}, ""),  # training then reports what is missing
         (1, {"PATH": "/nowhere"}, ""),
         (1, {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "2"}, "2"),
         (1, {"program": "rocm-smi"}, "HIP_VISIBLE_DEVICES=0"),
@@ -92,7 +92,7 @@ def test_a_killed_job_gives_them_back(claim):
         (1, {"program": "rocm-smi", "ROCR_VISIBLE_DEVICES": "2,3"}, "ROCR_VISIBLE_DEVICES=2"),
     ],
 )
-def test_who_has_dealt_them_out_before(claim, count, variables, expected):
+def test_gpus_that_someone_has_assigned_before(claim, count, variables, expected):
     assert claimed(claim(count, **variables)) == expected
 
 

@@ -103,7 +103,7 @@ def test_sha256(tmp_path):
 
 
 ALL_SCRIPTS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
-# One process that runs all as main programs: a start takes seconds, for imports that they have in common.
+# One process runs all as main programs: each start would take seconds for imports that they share.
 HELP = """
 import contextlib, io, json, runpy, sys
 

@@ -1,4 +1,4 @@
-"""Every message that stops a user is quoted in a test: here only that it is, there what causes it."""
+"""Every message that stops a user is quoted in a test, and that test shows the cause."""
 
 import ast
 from collections import Counter
@@ -7,14 +7,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RAISED = {"UserError", "DamagedFileError", "ArgumentTypeError"}
-RAISED_FOR_THE_CONFIG = {"ValueError"}  # which Pydantic makes lines of a UserError of
-QUOTE = 12  # so many characters in a row of a message's own text must stand in a test
+RAISED_FOR_THE_CONFIG = {"ValueError"}  # Pydantic makes lines of a UserError from these
+QUOTE = 12  # a test must quote this many characters in a row of a message's own text
 
 
 def strings(node: ast.AST) -> Iterator[str]:
-    """The fixed text in some code."""
+    """The fixed text in some code, but for docstrings."""
+    docstrings = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Expr)}
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and id(inner) not in docstrings:
             yield inner.value
 
 
@@ -25,22 +26,22 @@ def parts(texts: Iterator[str]) -> set[str]:
 
 def raised() -> dict[str, set[str]]:
     """The pieces of each message that scripts/ raises, by file and line."""
-    found = {}
+    pieces = {}
     for path in sorted((ROOT / "scripts").rglob("*.py")):
         kinds = RAISED | (RAISED_FOR_THE_CONFIG if path.name.startswith("config") else set())
         for node in ast.walk(ast.parse(path.read_text())):
             call = node.exc if isinstance(node, ast.Raise) else None
             if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in kinds:
-                found[f"{path.relative_to(ROOT)}:{node.lineno}"] = parts(strings(call))
-    return found
+                pieces[f"{path.relative_to(ROOT)}:{node.lineno}"] = parts(strings(call))
+    return pieces
 
 
 def test_every_message_is_quoted_in_a_test():
-    """A message that is put together elsewhere isn't found here; what several share shows nothing."""
+    """Messages that are put together elsewhere aren't checked; text that several share proves nothing."""
     messages, quoted = raised(), set()
     assert len(messages) > 150
     for path in (ROOT / "tests").rglob("*.py"):
-        # Regular expressions are taken for what they match.
+        # A regular expression counts as the text that it matches.
         quoted |= parts(text.replace("\\", "") for text in strings(ast.parse(path.read_text())))
     often = Counter(piece for pieces in messages.values() for piece in pieces)
     own = {place: {piece for piece in pieces if often[piece] == 1} for place, pieces in messages.items()}

@@ -1,4 +1,4 @@
-"""After a checkpoint only what its new output changes is done, and with it what is due behind `ancient`."""
+"""After a checkpoint, only jobs that its new output changes run, and those that are due behind `ancient`."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ rule score:
 """
 
 
-# Training waits for scores of the base model, which are made again where other items are asked for, and for
-# held-out text, whose file is there some time before its job has ended.
+# Training waits for scores of the base model, which are made again if the config asks for other items, and
+# for held-out text, whose file exists some time before its job ends.
 WAITING = """
 from cpt import planning
 

@@ -1,4 +1,4 @@
-"""Preflight where Slurm's commands answer as the test says: each problem is told with its remedy."""
+"""Preflight with Slurm commands that answer as the test says: it reports each problem with its remedy."""
 
 import getpass
 import logging
@@ -36,7 +36,7 @@ JOB = Request(
     **{"what": "training x", "key": "runs.x", "partition": None, "nodes": 1, "gpus": 0, "cpus": 8},
     **{"mem_mb": 8000, "most_mb": 16000, "minutes": 600, "queue": ["--qos=x"], "asked": ["--gpus=1"]},
 )
-ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the hub's errors show of HTTP
+ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # the HTTP that the hub's errors show
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ OFFLOADED = {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"], "
 DATA = replace(JOB, key="corpora", queue=["--partition=cpu"], asked=["--mem=8000", "--nodes=1"])
 
 
-def found(job: ProbeJob) -> dict[str, tuple[bool | None, str]]:
+def findings(job: ProbeJob) -> dict[str, tuple[bool | None, str]]:
     return dict(job.findings())
 
 
@@ -192,7 +192,7 @@ def test_a_job_of_each_kind_tries_what_it_needs(commands, tmp_path, monkeypatch)
     small, large = (replace(JOB, key="runs.cpt-1B", gpus=gpus, asked=[f"--gpus={gpus}"]) for gpus in (1, 2))
     config = load(merged({"train": OFFLOADED}))
     jobs = checks.probes([small, large, DATA, DATA], tmp_path / "results", config, cluster=True)
-    on_gpus, data = map(found, jobs)
+    on_gpus, data = map(findings, jobs)
     assert not on_gpus["GPU"][0] and f"({cuda.build()}" in on_gpus["GPU"][1]
     assert on_gpus["GPU"][1].startswith("the default partition with GPUs: no CUDA: ")
     good, text = on_gpus["signal"]
@@ -219,13 +219,13 @@ def test_jobs_that_do_not_see_this_folder(commands, tmp_path):
 
 
 def test_no_free_node(commands, tmp_path, monkeypatch):
-    """The waiting job is cancelled, and nothing is said to be wrong."""
+    """Preflight cancels the waiting job, and reports nothing wrong."""
     monkeypatch.setattr(probe_jobs, "WAITING_SECONDS", 0.5)
     (tmp_path / "bin/srun").write_text(
         f"#!/bin/sh\ntrap 'echo cancelled >{tmp_path}/cancelled; kill $!; exit' TERM\nsleep 60 & wait\n"
     )
     (job,) = checks.probes([DATA], tmp_path / "results", CONFIG, cluster=True)
-    assert found(job) == {
+    assert findings(job) == {
         "jobs": (None, "no node of the default partition was free within 0.5 s; try again later")
     }
     assert (tmp_path / "cancelled").exists()
@@ -237,7 +237,7 @@ def test_this_machine_is_tried_where_nothing_is_submitted(tmp_path, caplog):
         preflight([replace(DATA, gpus=99)], SITE, tmp_path / "results", CONFIG, {}, cluster=False)
     assert caplog.text.count("FAILED    GPU: this machine: ") == caplog.text.count("FAILED") == 1
     assert "ok        jobs: they run on this machine" in caplog.text
-    # Jobs would ask for more memory than they take, so it is no matter here.
+    # Jobs would ask for more memory than they use, so it doesn't matter here.
     assert not re.search(r"(?<!shared) memory: this machine", caplog.text)
     assert f"ok        temporary files: this machine: {tempfile.gettempdir()}: " in caplog.text
 
@@ -277,13 +277,13 @@ def test_a_gpu_that_computes_slowly_or_wrongly_or_not(monkeypatch, product, nati
 
 
 def test_slurms_warning_is_noticed():
-    before = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         warned = probe.Warned()
         os.kill(os.getpid(), signal.SIGTERM)
         assert warned.finding(60) == (True, "Slurm sends SIGTERM ahead of a job's end (here after 0 s)")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_memory_disk_and_shared_memory_that_are_too_small(monkeypatch, tmp_path):

@@ -145,11 +145,11 @@ def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakema
         target = "results/smoke/corpora/own/filtered/00000.parquet"
         printed = snakemake(target, "--dry-run", "--config", f"corpora={{own: {corpus}}}", fails=False)
         planned.append(dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE)))
-    wanted = {"download": "1", "filter_documents": "1", "total": "2"}
-    assert planned[0] == wanted
+    counts = {"download": "1", "filter_documents": "1", "total": "2"}
+    assert planned[0] == counts
     # The domain has two shards.
-    assert planned[1] == wanted | {"download": "3", "similarity_model": "1", "total": "5"}
-    assert planned[2] == wanted | {"import_classifier": "1", "edu_scores": "1", "total": "4"}
+    assert planned[1] == counts | {"download": "3", "similarity_model": "1", "total": "5"}
+    assert planned[2] == counts | {"import_classifier": "1", "edu_scores": "1", "total": "4"}
 
 
 @pytest.mark.parametrize("profile", [(), ("--profile", "slurm")])
@@ -300,18 +300,18 @@ def test_the_benchmark_of_planning_has_a_row_for_each_number_of_shards(monkeypat
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     planning = import_module("planning")
     printed = "job count\ntotal     9\n\njob count\ntotal     1234\n"
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     def measured(options: list[str]) -> object:
-        asked.append(options)
-        return planning.Measured(len(asked), 300.4, printed)
+        commands.append(options)
+        return planning.Measured(len(commands), 300.4, printed)
 
-    monkeypatch.setattr(planning, "measured", measured)
+    monkeypatch.setattr(planning, "run_snakemake", measured)
     planning.planning(tmp_path / "table.md", [14, 2_000])
     rows = (tmp_path / "table.md").read_text().splitlines()
     assert rows[2:] == ["| 14 | 1,234 | 1.0 | 300 | 2.0 | 3.0 |", "| 2,000 | 1,234 | 4.0 | 300 | 5.0 | 6.0 |"]
-    assert [options[-2:] == ["--profile", "slurm"] for options in asked[:3]] == [True, False, False]
-    assert "corpora={fineweb_edu: {shards: 2000}}" in asked[5] and "remote" in asked[5]
+    assert [options[-2:] == ["--profile", "slurm"] for options in commands[:3]] == [True, False, False]
+    assert "corpora={fineweb_edu: {shards: 2000}}" in commands[5] and "remote" in commands[5]
 
 
 def test_a_jobs_start_does_not_depend_on_the_number_of_shards(calls):

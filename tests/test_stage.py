@@ -1,4 +1,4 @@
-"""How rules call their stages: names that must agree, and the command that is made from them."""
+"""How rules call their stages: names that must agree, and the command made from them."""
 
 import ast
 import json

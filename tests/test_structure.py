@@ -1,4 +1,4 @@
-"""The library's rooms: who may import whom, that no import goes round in a circle, and how long they are."""
+"""The library's structure: who may import whom, no circular imports, and how long files and functions are."""
 
 import ast
 from pathlib import Path
@@ -15,14 +15,14 @@ MODULES = {
 
 def imports(path: Path) -> set[str]:
     """The project's modules that a file imports, inside functions too."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             inner = {f"{node.module}.{name.name}" for name in node.names}
-            found |= inner & MODULES.keys() or {node.module} & MODULES.keys()
+            modules |= inner & MODULES.keys() or {node.module} & MODULES.keys()
         elif isinstance(node, ast.Import):
-            found |= {name.name for name in node.names} & MODULES.keys()
-    return found
+            modules |= {name.name for name in node.names} & MODULES.keys()
+    return modules
 
 
 GRAPH = networkx.DiGraph((module, other) for module, path in MODULES.items() for other in imports(path))
@@ -37,7 +37,7 @@ def test_imports_are_seen():
     assert len(GRAPH) > 100 and GRAPH.has_edge("train", "cpt.train.loop")
 
 
-def test_no_import_goes_round_in_a_circle():
+def test_no_imports_are_circular():
     assert [circle for circle in networkx.strongly_connected_components(GRAPH) if len(circle) > 1] == []
 
 

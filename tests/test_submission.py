@@ -12,10 +12,10 @@ from cpt.submission import SUBMIT_LIMIT, adapt_plugin, leave_allocation
 
 
 def test_environment_of_a_job_is_left():
-    kept = {"PATH": "/bin", "SBATCH_ACCOUNT": "mine", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "b"}
-    environment = kept | {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SRUN_CPUS_PER_TASK": "3"}
+    rest = {"PATH": "/bin", "SBATCH_ACCOUNT": "mine", "SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "b"}
+    environment = rest | {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SRUN_CPUS_PER_TASK": "3"}
     environment |= {"CUDA_VISIBLE_DEVICES": "3", "ROCR_VISIBLE_DEVICES": "3"}
-    assert leave_allocation(environment) == "7" and environment == kept
+    assert leave_allocation(environment) == "7" and environment == rest
     outside = {"SLURM_ACCOUNT": "mine", "CUDA_VISIBLE_DEVICES": "3"}
     assert leave_allocation(outside) is None and len(outside) == 2
 
@@ -40,7 +40,7 @@ def test_limits_that_are_waited_for(limit, waits):
 
 
 class Executor:
-    """As much of the plugin's as submits jobs, to a Slurm that answers what it is given."""
+    """The part of the plugin's executor that submits jobs, to a Slurm with prepared answers."""
 
     def __init__(self, *answers: str):
         self.answers, self.errors = list(answers), []

@@ -52,7 +52,7 @@ def test_templates_are_found_where_transformers_finds_them(folder):
     (folder / "chat_template.json").write_text('{"chat_template": "oldest"}')
     assert chat_template(folder).text == "oldest"
     settle(folder, [{"name": "default", "template": "a"}, {"name": "rag", "template": "b{{ bos_token }}"}])
-    assert {name: found.render([]) for name, found in chat_templates(folder).items()} == {
+    assert {name: template.render([]) for name, template in chat_templates(folder).items()} == {
         "default": "a",
         "rag": "b<s>",
     }
@@ -62,7 +62,7 @@ def test_templates_are_found_where_transformers_finds_them(folder):
     (folder / "chat_template.jinja").write_text("first")
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text("second")
-    assert {name: found.text for name, found in chat_templates(folder).items()} == {
+    assert {name: template.text for name, template in chat_templates(folder).items()} == {
         "default": "first",
         "rag": "second",
     }

@@ -52,7 +52,7 @@ rule part:
 
 @pytest.fixture
 def snakemake(tmp_path):
-    """Run the Snakefile; what it printed to both streams, without colours and empty lines."""
+    """Run the Snakefile; returns what it printed to both streams, without colours and empty lines."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
 
     def run(*options: str) -> list[str]:
@@ -146,7 +146,7 @@ def on_terminal(folder: Path, *command: str) -> str:
     try:
         while piece := os.read(ours, 4096):
             shown += piece
-    except OSError:  # how Linux says that nobody writes any more
+    except OSError:  # how Linux reports that nobody writes any more
         pass
     assert running.wait() == 0
     return shown.decode()
@@ -183,17 +183,17 @@ run(train)
 
 def test_a_long_job_is_mentioned_once(monkeypatch):
     monkeypatch.setattr(terminal, "LONG_SECONDS", 0.5)
-    said = []
+    messages = []
     logger = logging.Logger("test")
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     logger.addHandler(handler)
     calm = CalmTerminal(DefaultFormatter(), logger, on_terminal=False)
     for job in (1, 2):
         calm.shows(record(LogEvent.JOB_INFO, jobid=job, rule_msg=f"train: {job}", rule_name="train"))
     calm.shows(record(LogEvent.JOB_FINISHED, job_id=2))
     time.sleep(1.5)
-    assert said == ["train: 1 ..."]
+    assert messages == ["train: 1 ..."]
     calm.shows(record(LogEvent.JOB_FINISHED, job_id=1))
     lines = calm.format(record(LogEvent.PROGRESS, done=2, total=12)).splitlines()
     assert [line.split(" (")[0] for line in lines] == [" 2/12  train: 2", " 2/12  train: 1"]
@@ -233,9 +233,9 @@ def test_durations():
 
 def record(event: LogEvent, **values) -> logging.LogRecord:
     """A record as Snakemake makes them."""
-    made = logging.LogRecord("snakemake", logging.INFO, "", 0, None, None, None)
-    made.__dict__.update(event=event, **values)
-    return made
+    log_record = logging.LogRecord("snakemake", logging.INFO, "", 0, None, None, None)
+    log_record.__dict__.update(event=event, **values)
+    return log_record
 
 
 def test_no_cores_are_refused(snakemake):

@@ -1,4 +1,4 @@
-"""NumPy's .npy files, written so that nothing can be missing and read so that damage is reported."""
+"""NumPy's .npy files: a write is complete or fails, and a damaged file is reported."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -12,8 +12,8 @@ from cpt.files import atomic
 def save_array(file: BinaryIO, array: np.ndarray) -> None:
     """Write a C-contiguous array to an open file, the bytes that `np.save` would write.
 
-    On a full disk NumPy 2.4's `save` and `tofile` may leave out the last bytes without an error: they don't
-    look at what closing C's buffered file returns.
+    On a full disk NumPy 2.4's `save` and `tofile` may lose the last bytes without an error: they ignore what
+    closing C's buffered file returns.
     """
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
     file.write(array)
@@ -26,14 +26,14 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 
 
 class ArrayWriter:
-    """Writes a one-dimensional .npy file part by part; in the end it has the bytes of `save_array`."""
+    """Writes a one-dimensional .npy file part by part, with the same bytes as `save_array`."""
 
     def __init__(self, file: BinaryIO, dtype: np.dtype | type):
         self.file, self.dtype, self.count = file, np.dtype(dtype), 0
         self._write_header()
 
     def _write_header(self) -> None:
-        # NumPy leaves room in it for any number of entries.
+        # NumPy's header has room for any number of entries, so it can be rewritten.
         empty = np.lib.format.header_data_from_array_1_0(np.empty(0, self.dtype))
         np.lib.format.write_array_header_1_0(self.file, {**empty, "shape": (self.count,)})
 
@@ -49,10 +49,10 @@ class ArrayWriter:
 
 
 def load_array(path: str | Path, mapped: bool = False, whole: Path | None = None) -> np.ndarray:
-    """Read a .npy file, or map it into memory.
+    """Read a .npy file, or map it into memory if `mapped`.
 
-    Raises DamagedFileError if it isn't one, or is cut short: delete it, or `whole`, the folder that it was
-    made with.
+    Raises DamagedFileError if it is no .npy file or is cut short. The message says to delete it, or `whole`,
+    the folder that it was made with.
     """
     try:
         return np.load(path, mmap_mode="r" if mapped else None)

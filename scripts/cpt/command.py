@@ -1,10 +1,11 @@
-"""The frame around every stage: command line, log file, errors. Standard library only, but for settings.
+"""The frame around every stage: command line, log file, errors.
 
-A script holds one function and ends with `run(function)`. Its parameters are the options. Those without a
-default are required, a list takes several words, a bool is `--x` or `--no-x`. Numbers, text,
-paths and `Literal` are read as such. Any other type is JSON, which pydantic checks where it holds a section
-of the config. The help comes from the docstring: the text before `Args:`, and under it a line for each
-parameter.
+It needs only the standard library, and pydantic for options that hold a section of the config.
+
+A script holds one function and ends with `run(function)`. The function's parameters are the options. Those
+without a default are required, a list takes several words, a bool is `--x` or `--no-x`. Numbers, text, paths
+and `Literal` are read as such; any other type is JSON. The help comes from the docstring: the text before
+`Args:`, and under it a line for each parameter.
 
 With `--log FILE`, everything that the stage and its libraries print goes to the file. The terminal sees the
 progress bar, notices, warnings, and one clear message if something goes wrong.
@@ -30,7 +31,7 @@ SCALARS = (str, int, float, Path)
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """What turns an option's JSON into a value of this type."""
+    """Returns a function that turns an option's JSON into a value of this type."""
 
     def read(text: str) -> Any:
         try:
@@ -56,7 +57,7 @@ def _reader(kind: Any) -> Callable[[str], Any]:
 
 
 def _is_plain(kind: Any) -> bool:
-    """Whether a type is made of dict, list and what JSON knows alone."""
+    """Whether a type consists only of dict, list and JSON's own scalars."""
     return kind in (str, int, float, bool, Any) or (
         get_origin(kind) in (dict, list) and all(map(_is_plain, get_args(kind)))
     )
@@ -72,7 +73,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _option(kind: Any) -> dict[str, Any]:
-    """How argparse reads an option of this type."""
+    """Returns argparse's arguments for an option of this type."""
     if get_origin(kind) in (UnionType, Union) and NoneType in get_args(kind):
         kind = Union[tuple(each for each in get_args(kind) if each is not NoneType)]  # noqa: UP007
     if kind is bool:
@@ -85,7 +86,7 @@ def _option(kind: Any) -> dict[str, Any]:
 
 
 def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
-    """The command line of a stage, from its signature and docstring."""
+    """Returns the command line of a stage, made from its signature and docstring."""
     description, _, described = (inspect.getdoc(stage) or "").partition("\nArgs:\n")
     helps = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", described, re.MULTILINE))
     parser = argparse.ArgumentParser(
@@ -97,7 +98,7 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
     kinds = get_type_hints(stage)
     for name, parameter in inspect.signature(stage).parameters.items():
         missing = parameter.default is parameter.empty
-        many = get_origin(kinds[name]) in (list, Sequence)  # none of them is no word on the command line
+        many = get_origin(kinds[name]) in (list, Sequence)  # an empty list has no word on the command line
         default = (() if many else None) if missing else parameter.default
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -112,7 +113,7 @@ def parser_of(stage: Callable[..., None]) -> argparse.ArgumentParser:
 
 
 def _set_up_logging(log: Path | None) -> None:
-    # A launcher such as torchrun has its own stderr in the log; it names the terminal's here.
+    # A launcher such as torchrun sends its stderr to the log and names the terminal in this variable.
     path = os.environ.get("CPT_TERMINAL", "/nonexistent")
     shown = os.open(path, os.O_WRONLY | os.O_APPEND) if Path(path).exists() else os.dup(2)
     terminal = os.fdopen(shown, "w", buffering=1, errors="replace")
@@ -137,7 +138,7 @@ def _set_up_logging(log: Path | None) -> None:
 
 
 def run(stage: Callable[..., None]) -> None:
-    """Parse the command line, call `stage` with what was given, and exit: 0 done, 1 failed.
+    """Parse the command line and call `stage` with its values. Exits with 1 if it fails.
 
     A UserError is reported in one message; any other exception goes to the log with its traceback.
     """
@@ -156,7 +157,7 @@ def run(stage: Callable[..., None]) -> None:
         logging.error("error: %s", error)
         sys.exit(1)
     except OSError as error:
-        if log:  # run by hand, with a file that isn't there, the one line says all
+        if log:  # without a log the one line is enough, such as for a missing file
             logging.info("traceback", exc_info=True)
         logging.error("error: %s: %s%s", error.filename or parser.prog, error.strerror or error, where)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The compilers that training on GPUs needs, each tried on three lines. Standard library only.
+"""Tests of the compilers that training on GPUs needs, each on a few lines. Standard library only.
 
 Triton, which starts the kernels of torch.compile and Liger Kernel, builds a launcher in C; DeepSpeed builds
 its CPU optimizer in C++20. Both include Python.h.
@@ -19,14 +19,14 @@ CXX_LINES = "#include <Python.h>\n#include <compare>\nbool less(int a, int b) { 
 
 
 def c_error() -> str | None:
-    """Why the C compiler that Triton takes (CC, else gcc or clang) can't build for it; None if it can."""
+    """Why the C compiler that Triton uses (CC, else gcc or clang) can't build for it; None if it can."""
     default = next((name for name in ("gcc", "clang") if shutil.which(name)), "gcc")
     needed = "a C compiler and Python.h are needed (packages gcc and python3-dev, or conda's c-compiler)"
     return _error(os.environ.get("CC", default), needed, "lines.c", C_LINES)
 
 
 def cxx_error() -> str | None:
-    """Why the C++ compiler that DeepSpeed takes (CXX, else c++) can't build for it; None if it can."""
+    """Why the C++ compiler that DeepSpeed uses (CXX, else c++) can't build for it; None if it can."""
     needed = "C++20, OpenMP and Python.h are needed (such as GCC 11: a module of the cluster, or conda's "
     needed += "cxx-compiler; package python3-dev)"
     options = ("-std=c++20", "-fopenmp")
@@ -45,7 +45,7 @@ def tools_path() -> str:
 
 
 def _error(command: str, needed: str, name: str, lines: str, *options: str) -> str | None:
-    """Why a compiler, which may have options of its own, doesn't make a library of some lines."""
+    """Why a compiler can't build a library from `lines`; None if it can. `command` may hold options."""
     words = _words(command)
     if not words or shutil.which(words[0]) is None:
         return f"{command or 'an empty name'} isn't on the PATH; {needed}"
@@ -53,7 +53,7 @@ def _error(command: str, needed: str, name: str, lines: str, *options: str) -> s
     try:
         with tempfile.TemporaryDirectory() as folder:
             (source := Path(folder) / name).write_text(lines)
-            # Slurm warns all processes of a job of its end, by SIGTERM.
+            # The compiler ignores SIGTERM, which Slurm sends to all processes of a job before its end.
             ignoring = ["sh", "-c", 'trap "" TERM; exec "$@"', "sh"]
             command_line = [*ignoring, *words, *options, "-shared", "-fPIC", f"-I{include}", str(source)]
             done = subprocess.run(
@@ -67,15 +67,15 @@ def _error(command: str, needed: str, name: str, lines: str, *options: str) -> s
 
 
 def _words(command: str) -> list[str]:
-    """A compiler and its options; a path to one may have spaces."""
+    """Returns a compiler and its options as words; the compiler's path may contain spaces."""
     return [command] if Path(command).is_file() else shlex.split(command)
 
 
-def as_one_word(variable: str, folder: Path) -> None:
-    """Let CC or CXX name one program, as Triton and PyTorch start it.
+def wrap_compiler(variable: str, folder: Path) -> None:
+    """Make CC or CXX name one program without options, because Triton and PyTorch start it so.
 
-    A program with options becomes a script in `folder`, which has the same name every time, because PyTorch
-    compiles again if the name changes.
+    A program with options becomes a script in `folder`. The script keeps its name between runs, because
+    PyTorch compiles again if the name changes.
     """
     words = _words(os.environ.get(variable, ""))
     if len(words) < 2:

@@ -22,9 +22,9 @@ from cpt.config_origins import (
     check_continued,
     check_kept,
     check_origins,
-    made_from,
     reach,
     row_order,
+    source_models,
     tokens_by_run,
     with_averages,
 )
@@ -87,12 +87,12 @@ class Config(Advised):
 
     @field_validator("runs")
     @classmethod
-    def _by_budget(cls, runs: dict[str, Run]) -> dict[str, Run]:
-        """Merging overlays leaves no order to rely on, so rows of Table 1 have one of their own."""
+    def _sort_by_budget(cls, runs: dict[str, Run]) -> dict[str, Run]:
+        """Sort the rows of Table 1, because the merge of overlays guarantees no order."""
         return {name: runs[name] for name in sorted(runs, key=lambda name: row_order(runs, name))}
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Config":
+    def _check_consistency(self) -> "Config":
         for key in ("domain", "general"):
             if (name := getattr(self, key)) is not None:
                 require_known(name, self.corpora, key, "corpora")
@@ -140,7 +140,7 @@ class Config(Advised):
             keys = sorted(
                 key
                 for key in run.model_fields_set - {"merge", "greedy"}
-                if getattr(run, key) != defaults[key]  # the merged config beside the results has them all
+                if getattr(run, key) != defaults[key]  # the merged config in the results sets every key
             )
             if keys:
                 raise ValueError(
@@ -207,10 +207,10 @@ class Config(Advised):
                 waiting += self._models_needed(model)
 
     def _models_needed(self, name: str) -> list[str]:
-        """The runs and references whose models a run is made from or selects targets by."""
+        """Returns the runs and references that a run starts from, merges, or selects targets by."""
         run = self.runs[name]
         selection = self.train_settings(name).selection if run.tokens else None
-        return [*made_from(run), *([selection.reference] if selection else [])]
+        return [*source_models(run), *([selection.reference] if selection else [])]
 
     def _check_replicate(self, name: str, original: str) -> None:
         where = f"runs.{name}.replicate_of"
@@ -219,7 +219,7 @@ class Config(Advised):
             raise ValueError(f"{where}: {original} is itself a replicate; name the run that it repeats")
 
         def essence(run: str) -> dict[str, Any]:
-            """What replicates have in common: everything but seeds and the names of mixtures."""
+            """Returns what replicates must share: everything except seeds and the names of mixtures."""
             settings = self.runs[run].model_dump(exclude={"replicate_of", "train", "mixture", "finetune"})
             mixture = self.mixtures.get(self.mixture_of(run), {}) if settings["tokens"] else {}
             train = self.train_settings(run).model_dump(exclude={"seed"})
@@ -238,12 +238,12 @@ class Config(Advised):
             )
 
     def _seeds_of(self, run: str) -> tuple[int, int]:
-        """What two replicates differ in: the seed of training and that of the order of their sequences."""
+        """Returns what replicates differ in: the seeds of training and of the order of their sequences."""
         return self.train_settings(run).seed, self.packing_settings(self.mixture_of(run)).seed
 
     @property
     def replicates(self) -> dict[str, list[str]]:
-        """Runs that repeat one another with other seeds, by the run that the others name."""
+        """Groups of runs that repeat one another with other seeds, by the run that the others name."""
         groups: dict[str, list[str]] = {}
         for name, run in self.runs.items():
             if run.replicate_of is not None:
@@ -251,9 +251,10 @@ class Config(Advised):
         return groups
 
     def train_settings(self, run: str) -> Train:
-        """The `train` section with this run's own keys over it. Raises ValueError if they don't fit.
+        """Returns the `train` section with this run's own keys merged over it.
 
-        null replaces the section's value if null has a meaning; otherwise it counts as not set.
+        null replaces the section's value if the key allows null; otherwise it counts as not set. Raises
+        ValueError if the keys don't fit together.
         """
         never_null = {key for key, field in Train.model_fields.items() if field.default is not None}
         own = {
@@ -261,7 +262,7 @@ class Config(Advised):
             for key, value in self.run_of(run).train.items()
             if value is not None or key not in never_null
         }
-        # Conversations are kept apart, unless the run says otherwise.
+        # Conversations don't attend to one another, unless the run says otherwise.
         section = self.train.model_dump() | ({"document_masking": True} if self.run_of(run).finetune else {})
         try:
             return Train.model_validate({**section, **own})
@@ -269,9 +270,9 @@ class Config(Advised):
             raise ValueError(describe(error, Train, f"runs.{run}.train.")) from None
 
     def references_of(self, run: str) -> list[tuple[str, str, str]]:
-        """For each mixture that a run trains on: (mixture, reference, scope), if it selects targets.
+        """Returns (mixture, reference, scope) for each mixture that a run trains on, if it selects targets.
 
-        The scope is what a token attends to: `documents` where they are kept apart, or `sequences`.
+        The scope is what a token attends to: `documents` if they are masked from one another, or `sequences`.
         """
         settings = self.train_settings(run)
         if settings.selection is None:
@@ -280,33 +281,33 @@ class Config(Advised):
         return [(mixture, settings.selection.reference, scope) for mixture in self.mixtures_of(run)]
 
     def mixture_of(self, run: str) -> str:
-        """The name of the mixture that a run trains on: its own, `domain`, or the only one there is."""
+        """Returns the name of a run's first mixture: its own, else the only one, else `domain`."""
         return self.run_of(run).mixture or default_mixture(self.mixtures)
 
     def packing_settings(self, mixture: str) -> Packing:
-        """The `packing` section for one mixture, with its own seed if it has one, and a proxy's epochs."""
+        """Returns the `packing` section for one mixture, with its own seed and, for proxies, their epochs."""
         seed = self.packing.seeds.get(mixture, self.packing.seed)
         epochs = (mixture in self.proxy_shares and self.advise.maximum_epochs) or self.packing.maximum_epochs
         return self.packing.model_copy(update={"seed": seed, "seeds": {}, "maximum_epochs": epochs})
 
     def held_out_settings(self, corpus: str) -> HeldOut:
-        """The `held_out` section for one corpus, with its own share if it has one."""
+        """Returns the `held_out` section for one corpus, with its own share if it has one."""
         share = self.corpora[corpus].held_out_share
         return self.held_out if share is None else self.held_out.model_copy(update={"share": share})
 
     def mixtures_of(self, run: str) -> list[str]:
-        """The names of the mixtures that a run trains on, in their order."""
+        """Returns the names of the mixtures that a run trains on, in order."""
         switch = self.run_of(run).switch
         return [self.mixture_of(run), *([switch.mixture] if switch else [])]
 
     def reach_of(self, run: str) -> dict[str, Fraction]:
-        """How many tokens of each mixture a run and those that it continues go through, by name."""
+        """Returns the tokens of each mixture that a run and the runs that it continues read, by name."""
         return reach(self.runs, run, self.mixtures_of)
 
     def shards_of(self, corpus: str) -> int:
-        """How many shards of a corpus are used: as many as it says, or as the largest need of a run asks for.
+        """Returns the number of shards of a corpus: its `shards`, or as many as the largest run needs.
 
-        A run needs the corpus's share of what it goes through of a mixture, less what further epochs repeat.
+        A run needs the corpus's share of the mixture's tokens that it reads, divided by the epochs allowed.
         """
         source = self.corpora[corpus]
         if source.shards is not None:
@@ -335,35 +336,35 @@ class Config(Advised):
         return [name for name, run in self.runs.items() if run.merge]
 
     def summands(self, run: str) -> dict[str, float]:
-        """Coefficients of a merged run by model, in the order in which they are summed: first a trained run,
-        from which the sum has its dtypes, then as they are written."""
+        """Returns a merged run's coefficients by model, in the order of summation: first a trained run, which
+        gives the sum its dtypes, then the others as written."""
         merge = self.runs[run].merge
         first = next(model for model in merge if tokens_by_run(self.runs, model))
         return {first: merge[first], **merge}
 
     def trained_by(self, run: str) -> list[str]:
-        """The runs whose training a model went through, each once and after those that it is made from."""
+        """Returns the runs whose training went into a model, each once and after the runs it is made from."""
         return list(tokens_by_run(self.runs, run))
 
     @property
     def released_runs(self) -> list[str]:
-        """Names of the runs that have a model of their own, trained ones first."""
+        """Names of the runs that make a new model, trained ones first."""
         return [*self.trained_runs, *self.merged_runs]
 
     @property
     def budgets(self) -> dict[str, int]:
-        """For each run the training tokens that went into its model: its own, and those of every run that it
-        is made from, each once."""
+        """Training tokens that went into each run's model, by run: its own, and those of every run that it is
+        made from, each once."""
         return {name: sum(tokens_by_run(self.runs, name).values()) for name in self.runs}
 
     @property
     def shows_claims(self) -> bool:
-        """Whether this is the paper's experiment, or like it: its claims are reported beside the results."""
+        """Whether the paper's claims are reported: as `claims` says, else for the paper's base model."""
         return getattr(self.base, "repo", None) == PAPER_MODEL if self.claims is None else self.claims
 
     @property
     def domain_and_general(self) -> list[str]:
-        """The domain and, if there is one, the general corpus: those that Figure 3 compares."""
+        """The corpora that Figure 3 compares: the domain and, if there is one, the general corpus."""
         return list(dict.fromkeys(name for name in (self.domain, self.general) if name))
 
     @property
@@ -384,9 +385,9 @@ class Config(Advised):
 
 
 def load(config: dict[str, Any], layers: Sequence[Mapping[str, Any]] = ()) -> Config:
-    """Validate a config that is whole, its files merged; `layers` are these, if their nulls are checked too.
+    """Validate a complete config. `layers` are the files that it was merged from, to check their nulls.
 
-    Raises UserError with every problem: the key's path, what was given, what is allowed, and for an
+    Raises UserError that lists every problem: the key's path, what was given, what is allowed, and for an
     unknown key the nearest known one.
     """
     problems = list(strange_removals(layers, [Config]))

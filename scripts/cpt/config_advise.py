@@ -14,8 +14,8 @@ from cpt.config_sections import Section
 from cpt.config_values import COUNT_UNITS, Count, Positive
 from cpt.sizes import sequences_per_step
 
-FEWEST_STEPS = 10  # of a proxy: fewer have no schedule to speak of
-FEWEST_PROXIES = 4  # with fewer, intervals that are clustered by proxy say nothing
+FEWEST_STEPS = 10  # of a proxy; a schedule needs at least as many
+FEWEST_PROXIES = 4  # with fewer, intervals clustered by proxy are meaningless
 MEASUREMENTS = 20  # of held-out loss along a proxy
 Rate = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -49,7 +49,7 @@ class Advise(Section):
     )
 
     @model_validator(mode="after")
-    def _different(self) -> "Advise":
+    def _check_distinct(self) -> "Advise":
         for key in ("tokens", "shares", "learning_rates", "replay", "weight_decays"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
@@ -58,7 +58,7 @@ class Advise(Section):
 
     @property
     def settings(self) -> list[tuple[int, float, float | None]]:
-        """Tokens, replay share and weight decay (None: that of `train`) of each full run that is weighed."""
+        """Tokens, replay share and weight decay (None: that of `train`) of each full run to compare."""
         decays = {max(self.tokens): self.weight_decays or [None]}
         return [
             (tokens, replay, decay)
@@ -68,23 +68,22 @@ class Advise(Section):
 
 
 def count_text(count: int) -> str:
-    """A count as it is written in the config: 400M, 1B, 16384."""
+    """Returns a count as text for the config: 400M, 1B, 16384."""
     for unit, size in sorted(COUNT_UNITS.items(), key=lambda item: -item[1]):
         if count % size == 0:
             return f"{count // size}{unit}"
-    raise AssertionError  # the unit "" divides all
+    raise AssertionError  # unreachable: the unit "" divides every count
 
 
 def mixture_name(share: float, replay: float) -> str:
-    """Of the proxies of one size and replay share."""
+    """Returns the name of the mixture of the proxies with this size and replay share."""
     return f"advise-{share:g}-replay{replay:g}"
 
 
 class Advised(Section):
     """The part of cpt.config.Config that expands `advise`; it reads the config's other keys.
 
-    Only what asks for proxies sees them: they are in neither `runs` nor `mixtures`, so tables, figures and
-    the paper know nothing of them.
+    Proxies are in neither `runs` nor `mixtures`, so tables, figures and the paper don't contain them.
     """
 
     advise: Advise | None = Field(None, description="null: no proxies")
@@ -96,7 +95,7 @@ class Advised(Section):
 
     @cached_property
     def proxy_shares(self) -> dict[str, float]:
-        """The share of each corpus's text that a proxies' mixture is made from, by the mixture's name."""
+        """The share of each corpus's text that goes into a proxy mixture, by the mixture's name."""
         grid = itertools.product(self.advise.shares, self.advise.replay) if self.advise else ()
         return {mixture_name(share, replay): share for share, replay in grid}
 
@@ -107,17 +106,17 @@ class Advised(Section):
         return {**self.mixtures, **{mixture_name(*point): self.mixed(point[1]) for point in grid}}
 
     def mixed(self, replay: float) -> dict[str, float]:
-        """Domain and general text by their shares."""
+        """Returns the mixture of domain and general text with this replay share, without shares of 0."""
         shares = {self.domain: float(1 - Fraction(str(replay))), self.general: replay}
         return {corpus: share for corpus, share in shares.items() if share}
 
     @cached_property
     def proxy_points(self) -> list[dict[str, Any]]:
-        """Where each proxy lies in the grid, and the full run that it predicts.
+        """The place of each proxy in the grid, and the full run that it predicts.
 
         Returns:
-            For each: run (its name), packed (its mixture), share; of the full run tokens, rate (the peak),
-            replay, decay (weight decay), mixture (shares by corpus) and train (its own keys).
+            For each proxy: run (its name), packed (its mixture), share. For its full run: tokens, rate (the
+            peak), replay, decay (weight decay), mixture (shares by corpus) and train (its own keys).
         """
         if self.advise is None:
             return []
@@ -141,8 +140,8 @@ class Advised(Section):
 
     @cached_property
     def proxies(self) -> dict[str, Run]:
-        """The proxies by name: each has `share` of a full run's tokens, on as large a share of the text, so
-        it repeats the text as often as the full run will (Zhou et al. 2026, arXiv 2606.07597)."""
+        """The proxies by name. Each trains on `share` of a full run's tokens and on that share of the text.
+        So it repeats the text as often as the full run will (Zhou et al. 2026, arXiv 2606.07597)."""
         runs = {}
         for point in self.proxy_points:
             budget = int(point["tokens"] * Fraction(str(point["share"])))
@@ -156,13 +155,13 @@ class Advised(Section):
 
     @property
     def advised_place(self) -> dict[str, int]:
-        """The processes of a proxy, and of the full run: gpus or cpus, and nodes, where they are set."""
+        """The processes of proxies and full runs: gpus or cpus, and nodes, as far as `like` sets them."""
         like = self.runs[self.like]
         return {key: getattr(like, key) for key in ("gpus", "cpus", "nodes") if key in like.model_fields_set}
 
     @property
     def foreseen_runs(self) -> dict[str, dict[str, Any]]:
-        """Tokens, replay, decay and rate of each run of the config that the proxies' grid has."""
+        """Tokens, replay, decay and rate of each run in the config that the grid of proxies predicts."""
         runs = {}
         keys = ("tokens", "replay", "decay", "rate")
         for name in self.trained_runs if self.advise else ():
@@ -180,8 +179,8 @@ class Advised(Section):
         return runs
 
     def advised_train(self, rate: float, decay: float | None) -> dict[str, Any]:
-        """A run's own keys of `train`: those of `like`, with another peak. The schedule's other rates keep
-        their ratio to it."""
+        """Returns a run's own keys of `train`: those of `like` with the peak `rate`. The schedule's other
+        rates keep their ratio to the peak."""
         train = self.train_settings(self.like)
         factor = rate / train.learning_rate
         rates = {
@@ -193,11 +192,11 @@ class Advised(Section):
         return {**self.runs[self.like].train, "learning_rate": rate, **rates, **decays}
 
     def run_of(self, name: str) -> Run:
-        """The settings of a run or a proxy."""
+        """Returns the settings of a run or a proxy."""
         return self.runs[name] if name in self.runs else self.proxies[name]
 
     def advised_need(self, corpus: str) -> Fraction:
-        """The most tokens of a corpus, further epochs not counted, that a full run which is weighed takes."""
+        """Returns the most distinct tokens of a corpus that any of the compared full runs reads."""
         if not self.advise:
             return Fraction(0)
         epochs = self.advise.maximum_epochs or self.packing.maximum_epochs
@@ -205,7 +204,7 @@ class Advised(Section):
         return max(self.advise.tokens) * max(shares) / epochs
 
     def check_advise(self) -> None:
-        """Raises ValueError unless proxies can be made from the rest of the config."""
+        """Raise ValueError unless the rest of the config allows proxies."""
         if self.advise is None:
             return
         if self.general is None or self.general == self.domain:

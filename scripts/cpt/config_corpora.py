@@ -1,4 +1,4 @@
-"""What must hold for corpora: their shards are known, not all of their text is held out, they are used."""
+"""Checks of corpora: their shards are known, not all of their text is held out, and runs use them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from cpt.config_similarity import similar_corpora
 
 
 def check_shards(cfg: Any) -> None:
-    """Raises ValueError if nothing says how many files of a corpus of the cpt.config.Config are used."""
+    """Raise ValueError if a corpus of the cpt.config.Config has neither shards nor tokens_per_shard."""
     for name, corpus in cfg.corpora.items():
         if corpus.shards is None and corpus.tokens_per_shard is None:
             raise ValueError(
@@ -17,7 +17,7 @@ def check_shards(cfg: Any) -> None:
 
 
 def check_text_is_left(cfg: Any) -> None:
-    """Raises ValueError if a run of the cpt.config.Config trains on a corpus that is held out as a whole."""
+    """Raise ValueError if a run of the cpt.config.Config trains on a corpus that is entirely held out."""
     for run in cfg.trained_runs:
         for mixture in cfg.mixtures_of(run):
             for corpus, share in cfg.mixtures[mixture].items():
@@ -31,8 +31,8 @@ def check_text_is_left(cfg: Any) -> None:
 
 
 def unused_text(cfg: Any, layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is likely a mistake: corpora and mixtures of the last layer that nothing of the cpt.config.Config
-    uses. Those of earlier layers may be there for other experiments.
+    """Returns a warning for each corpus and mixture of the last layer that the cpt.config.Config doesn't use.
+    Earlier layers may define corpora and mixtures for other experiments.
     """
     last = next((layer for layer in reversed(layers) if layer), {})
     mixture_corpora = {corpus for shares in cfg.mixtures.values() for corpus in shares}

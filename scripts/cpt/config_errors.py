@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: key, what was given, what is allowed, the nearest known name."""
+"""Messages about mistakes in a config: key, what was given, what is allowed, the nearest known name."""
 
 import difflib
 from datetime import date
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cpt.config_types import below, keys_of, of_source
+from cpt.config_types import below, keys_of, types_of_source
 from cpt.config_values import PATTERN_IN_WORDS
 
 SHOULD_BE = "input should be "
@@ -20,21 +20,21 @@ def require_known(name: str, among: Any, where: str, section: str) -> None:
 
 
 def nearest(name: str, among: Any) -> str:
-    """The end of a message: the known name that is most like `name`, else all known ones."""
+    """Returns the end of a message: the known name closest to `name`, else all known names."""
     close = difflib.get_close_matches(str(name), [str(key) for key in among], n=1, cutoff=0.6)
     listed = ", ".join(map(str, among)) or "none"
     return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
 
 
 def remedy(key: Any, among: Any) -> str:
-    """The end of a message about a key that isn't one of the known ones."""
+    """Returns the end of a message about an unknown key."""
     if str(key).isdecimal():  # YAML reads {tokens: 500,000} as two keys
         return "; write numbers without commas, such as 500_000"
     return nearest(key, among)
 
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """All problems of a validation as lines `key: what is wrong; what is allowed`."""
+    """Returns all problems of a validation as lines `key: what is wrong; what is allowed`."""
     groups: dict[Keys, list[dict[str, Any]]] = {}
     for problem in error.errors():
         keys, section, variant = _place(problem, model)
@@ -43,7 +43,7 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     for keys, problems in groups.items():
         inside = any(other[: len(keys)] == keys and other != keys for other in groups)
         if inside and all(problem["variant"] for problem in problems):
-            continue  # the variant that was meant has the problem
+            continue  # the problem inside the intended variant is reported instead
         key = (prefix + ".".join(keys)).removesuffix(".")
         text = _text(keys, problems)
         lines.append(f"{key}: {text}" if key else text)
@@ -51,13 +51,13 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 
 def _place(problem: Any, model: type[BaseModel]) -> tuple[Keys, list[Any], bool]:
-    """The keys of a problem, the types of the section that has the last one, and whether the problem is that
-    of one variant of a union, which pydantic names among the keys."""
+    """Returns a problem's keys, the types of the section with the last key, and whether the problem belongs
+    to one variant of a union. pydantic names the variant among the keys."""
     types: list[Any] = [model]
     keys, section, steps = [], types, iter(problem["loc"])
     for step in steps:
         if len(types) > 1:
-            types = of_source(types, step)
+            types = types_of_source(types, step)
             if (step := next(steps, None)) is None:
                 return tuple(keys), section, True
         if step == "[key]":
@@ -71,7 +71,7 @@ def _place(problem: Any, model: type[BaseModel]) -> tuple[Keys, list[Any], bool]
 
 
 def _text(keys: Keys, problems: list[dict[str, Any]]) -> str:
-    """What is wrong with one key, of which each variant of a union may have a problem."""
+    """Returns what is wrong with one key; each variant of a union may report a problem with it."""
     first = problems[0]
     if first["type"] in ("extra_forbidden", "invalid_key"):
         names = {key for each in first["section"] for key in keys_of(each)}

@@ -8,9 +8,9 @@ from cpt.config_exam import Exam
 from cpt.config_sections import PackageName, PackageVersion, Section, WheelDigest
 from cpt.config_values import COMMIT, Count, Name, PathText, Positive, Seed
 
-# Those of the paper, whose data are fetched together, checked by number of items, and scored zero-shot.
+# The paper's tasks. Their data are fetched together, checked by number of items, and scored zero-shot.
 NORMALISED = ("acc", "acc_norm")
-BENCHMARK_TASKS = {  # with what lm-eval measures
+BENCHMARK_TASKS = {  # with lm-eval's metrics
     "mmlu": ("acc",),
     "arc_challenge": NORMALISED,
     "arc_easy": NORMALISED,
@@ -27,8 +27,8 @@ Commit = Annotated[str, Field(pattern=COMMIT)]
 Items = Annotated[Count, Field(gt=0)]
 
 
-def in_benchmarks(task: str, shots: int | None) -> bool:
-    """Whether the seven test sets hold all that a task needs: of MMLU also the examples, of others none."""
+def benchmarks_hold(task: str, shots: int | None) -> bool:
+    """Whether the seven test sets hold all that a task needs. They hold examples only for MMLU."""
     return task in BENCHMARK_TASKS and (not shots or task.startswith("mmlu"))
 
 
@@ -70,7 +70,7 @@ class Task(ScoredTask):
     )
     in_table: bool = Field(True, description="false: in scores.csv only, no column of Table 1")
 
-    # Scores of the other metrics are computed and kept as well.
+    # The scores of all other metrics are also computed and kept.
 
 
 class Scoring(Section):
@@ -113,7 +113,7 @@ class Evaluate(Section):
     @model_validator(mode="before")
     @classmethod
     def _exam_column(cls, section: Any) -> Any:
-        """The domain's own exam is a column, which `tasks` may describe further."""
+        """Add the domain's own exam as a column; `tasks` may change its keys."""
         tasks = section.get("tasks") if isinstance(section, dict) else None
         if not isinstance(tasks, dict) or section.get("exam") is None:
             return section
@@ -121,8 +121,8 @@ class Evaluate(Section):
 
     @field_validator("tasks")
     @classmethod
-    def _named(cls, tasks: dict[str, Task]) -> dict[str, Task]:
-        """A column that doesn't say so has the task and the label of its own name."""
+    def _fill_in_names(cls, tasks: dict[str, Task]) -> dict[str, Task]:
+        """Fill in a column's missing task or label with the column's name."""
         return {
             name: task.model_copy(update={"task": task.task or name, "label": task.label or name})
             for name, task in tasks.items()
@@ -137,7 +137,7 @@ class Evaluate(Section):
                     f"tasks.{name}.metric: lm-eval measures no {task.metric} of {task.task}; choose one of "
                     f"{', '.join(measured)}"
                 )
-            if task.shots and in_benchmarks(task.task, task.shots) and task.shots > MMLU_EXAMPLES:
+            if task.shots and benchmarks_hold(task.task, task.shots) and task.shots > MMLU_EXAMPLES:
                 raise ValueError(
                     f"tasks.{name}.shots: MMLU has {MMLU_EXAMPLES} worked examples of each subject, but "
                     f"{task.shots} are asked for; lower their number"
@@ -148,7 +148,7 @@ class Evaluate(Section):
 
     @property
     def scoring(self) -> Scoring:
-        """What a scoring job needs to know."""
+        """The keys that a scoring job needs."""
         return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
 
     @property
@@ -158,7 +158,7 @@ class Evaluate(Section):
 
     @property
     def benchmark_columns(self) -> list[str]:
-        """The columns that are scored on the seven test sets as in the paper, with no worked examples."""
+        """The columns scored on the seven test sets as in the paper, without worked examples."""
         return [name for name, task in self.tasks.items() if task.task in BENCHMARK_TASKS and not task.shots]
 
     @property
@@ -168,17 +168,17 @@ class Evaluate(Section):
 
     @property
     def further_tasks(self) -> dict[str, dict[str, Task]]:
-        """The columns of tasks whose data must be fetched, by lm-eval's name of the task."""
+        """The columns whose data must be fetched (not in the seven test sets), by lm-eval's task name."""
         further: dict[str, dict[str, Task]] = {}
         for name, task in self.tasks.items():
-            if not in_benchmarks(task.task, task.shots) and name not in self.exam_columns:
+            if not benchmarks_hold(task.task, task.shots) and name not in self.exam_columns:
                 further.setdefault(task.task, {})[name] = task
         return further
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The columns of each scoring job of a run. Those of the seven test sets have jobs of their own, so a
-        further task changes none of these, and so has the exam, which waits for the base model."""
+        """The columns of each scoring job of a run. The seven test sets have separate jobs, so a new task
+        leaves them unchanged. The exam has separate jobs because it waits for the base model."""
         benchmarks, exams = self.benchmark_columns, self.exam_columns
         others = [name for name in self.tasks if name not in {*benchmarks, *exams}]
         return [

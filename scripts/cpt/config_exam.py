@@ -13,14 +13,14 @@ DIFFERENCE, DISCORDANT = 0.05, 0.2  # of accuracy, and the share of items on whi
 
 
 def items_needed(difference: float, discordant: float) -> int:
-    """Items with which McNemar's test at 5 % (two-sided) finds a difference with 80 % power.
+    """Returns the items that McNemar's test at 5 % (two-sided) needs to find a difference with 80 % power.
 
     Connor's sample size for paired shares (1987, Biometrics 43, page 209):
     n = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2))^2 / d^2.
 
     Args:
-        difference: d, between the two shares of right answers.
-        discordant: q, the share of items that only one of the two answers right; at least d.
+        difference: d, the difference between the two models' shares of right answers.
+        discordant: q, the share of items that only one of the models answers right; at least d.
     """
     root = Z_95 * math.sqrt(discordant) + Z_POWER * math.sqrt(discordant - difference**2)
     return math.ceil((root / difference) ** 2)
@@ -50,5 +50,5 @@ class Exam(Section):
 
     @property
     def wanted(self) -> int:
-        """Items to make."""
+        """The number of items to make."""
         return self.items or items_needed(DIFFERENCE, DISCORDANT)

@@ -1,4 +1,4 @@
-"""Runs that are fine-tuned on conversations: `finetune` as a mixture, and what must hold."""
+"""Runs that are fine-tuned on conversations: their mixtures and checks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from cpt.mixtures import default_mixture
 
 
 def with_mixtures(config: Any) -> Any:
-    """A config as it is written, in which each run with `finetune` has a `mixture`.
+    """Returns an unvalidated config in which each run with `finetune` has a `mixture`.
 
-    `finetune: chat` of a corpus `chat` is the mixture `chat` of that corpus alone, unless there is one. Runs
-    that name no mixture keep the one that they have without it.
+    `finetune: chat` with a corpus `chat` adds the mixture `chat` of that corpus alone, unless it exists. Runs
+    that name no mixture keep the default mixture that they had before this addition.
     """
     sections = (
         [config.get(key) or {} for key in ("runs", "mixtures", "corpora")] if isinstance(config, dict) else []
@@ -38,7 +38,7 @@ def with_mixtures(config: Any) -> Any:
 def check_finetune(
     name: str, run: Run, mixtures: Mapping[str, Mapping[str, float]], corpora: Mapping[str, Corpus]
 ) -> None:
-    """Raises ValueError unless a run with `finetune` trains on conversations alone."""
+    """Raise ValueError unless a run with `finetune` trains only on conversations."""
     if run.finetune is None:
         return
     where = f"runs.{name}.finetune"

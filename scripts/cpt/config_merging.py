@@ -1,4 +1,4 @@
-"""Config files over one another: what `null` removes, and what `{}` sets."""
+"""The merge of config files: which keys `null` removes, and which sections `{}` sets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from cpt.config_types import below, counts_keys, keys_of, names_freely, only_num
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of several config files as one: the later over the earlier, sections key by key."""
+    """Merge the contents of config files, later ones over earlier ones, sections key by key."""
     result: dict[str, Any] = {}
     for contents in layers:
         for key, value in contents.items():
@@ -19,9 +19,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with the sections that the overlay gives as `{}`, all of whose keys have their default.
+    """Returns a config with the sections that the overlay gives as `{}`; all their keys have the default.
 
-    Where the config had null before, Snakemake's merge (snakemake.utils.update_config) leaves it.
+    Snakemake's merge (snakemake.utils.update_config) keeps null if the config had null before.
     """
     whole = dict(config)
     for key, value in overlay.items():
@@ -32,16 +32,16 @@ def with_empty_sections(config: dict[str, Any], overlay: Mapping[str, Any]) -> d
 
 
 def prepared(value: Any, types: list[Any], path: tuple[Any, ...] = ()) -> Any:
-    """A config as the typed model takes it: without the nulls that remove a key.
+    """Returns a config as the typed model reads it: without the nulls that remove a key.
 
-    Nulls of unknown keys stay, as errors; those of a run's own `train` stay, since they lie over the section
-    `train`, and those of n-grams, whose rule they take away. Where a number belongs, true and false are text,
-    since Python counts them as 1 and 0. Snakemake hands over the nulls of `--config` as text.
+    Nulls stay if the key is unknown, which is an error. They stay in a run's own `train`, where they override
+    the section `train`, and for n-grams, whose rule they remove. true and false become text where only a
+    number is allowed, because Python counts them as 1 and 0. Snakemake passes nulls of `--config` as text.
 
     Args:
-        value: what is given there.
-        types: what the model allows there (cpt.config_types).
-        path: its keys.
+        value: the config, or the part of it at `path`.
+        types: the types that the model allows there (cpt.config_types).
+        path: the keys that lead to the part.
     """
     own_train = _is_own_train(path)
     types = [Train] if own_train else types
@@ -62,15 +62,17 @@ def prepared(value: Any, types: list[Any], path: tuple[Any, ...] = ()) -> Any:
 
 
 def strange_removals(layers: Sequence[Mapping[str, Any]], types: list[Any]) -> Iterator[str]:
-    """What is wrong with nulls for names that nothing before has: `key: what; the nearest name`.
+    """Yields a message for each null whose name no earlier layer has: `key: what; the nearest name`.
 
     Args:
-        layers: config.yaml, and what is merged over it, in order.
-        types: what the model allows.
+        layers: config.yaml, and the files merged over it, in order.
+        types: the types that the model allows.
     """
     for number, layer in enumerate(layers[1:], 1):
         for path in _removed_names(layer, types):
-            names = dict.fromkeys(key for earlier in layers[:number] for key in _at(earlier, path[:-1]))
+            names = dict.fromkeys(
+                key for earlier in layers[:number] for key in _section_at(earlier, path[:-1])
+            )
             if path[-1] not in names:
                 where, name = ".".join(map(str, path)), str(path[-1])
                 yield f"{where}: there is no {name!r} to remove{remedy(name, names)}"
@@ -81,12 +83,12 @@ def _is_null(value: Any) -> bool:
 
 
 def _is_own_train(path: tuple[Any, ...]) -> bool:
-    """Whether a run's own `train` is there, whose keys no type says."""
+    """Whether the path leads to a run's own `train`, whose keys the typed model doesn't list."""
     return len(path) == 3 and (path[0], path[2]) == ("runs", "train")
 
 
 def _removed_names(value: Mapping[str, Any], types: list[Any], path: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """The paths of nulls for names that the config chooses."""
+    """Yields the paths of nulls whose key is a name that the config chooses."""
     types = [Train] if _is_own_train(path) else types
     for key, inner in value.items():
         if _is_null(inner) and names_freely(types):
@@ -95,8 +97,8 @@ def _removed_names(value: Mapping[str, Any], types: list[Any], path: tuple[Any, 
             yield from _removed_names(inner, below(types, key), (*path, key))
 
 
-def _at(config: Mapping[str, Any], path: tuple[Any, ...]) -> Mapping[str, Any]:
-    """The section at a path; an empty one, if there is none."""
+def _section_at(config: Mapping[str, Any], path: tuple[Any, ...]) -> Mapping[str, Any]:
+    """Returns the section at a path, or an empty one if the path has no section."""
     for key in path:
         inner = config.get(key)
         config = inner if isinstance(inner, Mapping) else {}

@@ -1,4 +1,4 @@
-"""What a run's model is made from: the run that it starts from, or the models that it is a sum of."""
+"""What a run's model is made from: the run that it starts from, or the models that it sums."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -13,17 +13,17 @@ from cpt.sizes import sequences_per_step
 Runs = dict[str, Run]
 
 
-def made_from(run: Run) -> list[str]:
-    """Names of the models that a run's model is made from; none: the base model alone."""
+def source_models(run: Run) -> list[str]:
+    """Returns the names of the models that a run's model is made from; empty: the base model alone."""
     models = [*(run.merge or {}), *([run.start_from] if run.start_from else [])]
     return list(dict.fromkeys(split_point(model)[0] for model in models))
 
 
 def tokens_by_run(runs: Runs, name: str) -> dict[str, int]:
-    """The runs whose training a model went through, after those that they are made from, and how many of
-    each one's tokens: what it had trained on where it was left last.
+    """Returns the training tokens of each run that went into a model, each run after those it is made from.
 
-    Unknown names and circles, which `check_origins` refuses, end it.
+    If several states of a run went into the model, the latest state counts. Unknown names and circles are
+    skipped here; `check_origins` refuses them.
     """
     run_tokens: dict[str, int] = {}
 
@@ -41,12 +41,12 @@ def tokens_by_run(runs: Runs, name: str) -> dict[str, int]:
 
 
 def reach(runs: Runs, model: str, mixtures_of: Callable[[str], list[str]]) -> dict[str, Fraction]:
-    """How many tokens of each mixture a run, or RUN@TOKENS, and those that it continues go through, by name;
-    `mixtures_of` are those of a run in their order."""
+    """Returns the tokens of each mixture that a run, or RUN@TOKENS, and the runs that it continues read, by
+    name; `mixtures_of` returns the mixtures of a run in order."""
     run, point = split_point(model)
     settings = runs[run]
     mixture_tokens = reach(runs, settings.start_from, mixtures_of) if settings.continues else {}
-    # Shares as they are written: as binary fractions, 3 * 0.1 would need one shard more.
+    # Exact decimal shares: with binary fractions, 3 * 0.1 would need one shard more.
     before = settings.tokens * (Fraction(str(settings.switch.at)) if settings.switch else Fraction(1))
     tokens = point or settings.tokens
     for mixture, part in zip(mixtures_of(run), (min(before, tokens), max(0, tokens - before)), strict=False):
@@ -55,17 +55,17 @@ def reach(runs: Runs, model: str, mixtures_of: Callable[[str], list[str]]) -> di
 
 
 def row_order(runs: Runs, name: str) -> tuple[int, float, bool]:
-    """What rows of Table 1 are sorted by: tokens; between the base model and a run the run's coefficient, so
-    that these models come before the run; other sums come after it."""
+    """Returns the sort key of a row of Table 1: tokens first. Sums of the base model and a run come before
+    the run, by the run's coefficient; other sums come after it."""
     merge, tokens = runs[name].merge, sum(tokens_by_run(runs, name).values())
     return tokens, 1 - merge.get("base", 0.0) if merge else 1.0, bool(merge)
 
 
 def with_averages(config: Any) -> Any:
-    """A config as it is written, in which each `{last_checkpoints: K, of: RUN}` is the mean of the run's
-    model and the K - 1 states that it keeps before its end (Kaddour 2022, arXiv 2209.14981).
+    """Returns an unvalidated config with each `{last_checkpoints: K, of: RUN}` replaced by the mean of the
+    run's model and the last K - 1 states that it keeps before its end (Kaddour 2022, arXiv 2209.14981).
 
-    Raises ValueError if there aren't as many.
+    Raises ValueError if the run keeps fewer states.
     """
     runs = config.get("runs") if isinstance(config, Mapping) else None
     if not isinstance(runs, Mapping):
@@ -98,7 +98,7 @@ def _average(where: str, merge: Mapping[str, Any], runs: Mapping[str, Any]) -> d
 
 
 def check_origins(name: str, runs: Runs, reference_models: Collection[str]) -> None:
-    """Check what a run's model is made from. Raises ValueError that names the key."""
+    """Check what a run's model is made from. Raises ValueError, which names the key."""
     run = runs[name]
     if run.start_from is not None:
         require_known(split_point(run.start_from)[0], runs, f"runs.{name}.start_from", "runs")
@@ -117,7 +117,7 @@ def check_origins(name: str, runs: Runs, reference_models: Collection[str]) -> N
     ways, seen = [[name]], set()
     while ways:
         way = ways.pop()
-        for before in made_from(runs[way[-1]]):
+        for before in source_models(runs[way[-1]]):
             if before == name:
                 key = "merge" if run.merge else "start_from"
                 raise ValueError(
@@ -129,7 +129,7 @@ def check_origins(name: str, runs: Runs, reference_models: Collection[str]) -> N
 
 
 def _check_point(where: str, model: str, runs: Runs) -> None:
-    """That RUN@TOKENS is a state that the run keeps."""
+    """Raise ValueError unless the run keeps the state RUN@TOKENS."""
     name, tokens = split_point(model)
     if "@" not in model:
         return
@@ -144,7 +144,7 @@ def _check_point(where: str, model: str, runs: Runs) -> None:
 
 
 def check_kept(name: str, run: Run, train: Train, sequence_length: int) -> None:
-    """That a run keeps states between its first step and its end. Raises ValueError."""
+    """Raise ValueError unless `keep_every` lies between one step and the run's end."""
     batch = train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, run.processes)
     step = batch * sequence_length
     if run.keep_every and not step <= run.keep_every < run.tokens:
@@ -157,8 +157,8 @@ def check_kept(name: str, run: Run, train: Train, sequence_length: int) -> None:
 def check_continued(name: str, runs: Runs, trains: dict[str, Train]) -> None:
     """Check a run that continues another; `trains` are the `train` sections of all trained runs.
 
-    A branch, which leaves its trunk before the end, must leave it where the rate is constant and begin at
-    that rate: then it equals a run that was planned so from the start. Raises ValueError.
+    A branch leaves its trunk before the end. It must leave where the learning rate is constant, and begin at
+    that rate: then it equals a run planned so from the start. Raises ValueError.
     """
     run = runs[name]
     if run.start_from is None:
@@ -188,7 +188,7 @@ def check_continued(name: str, runs: Runs, trains: dict[str, Train]) -> None:
 
 
 def _constant_rate(train: Train) -> float:
-    """The rate before a schedule decays; without warmup and cooldown every schedule begins at it."""
+    """Returns the rate before a schedule decays. Without warmup and cooldown, every schedule begins there."""
     return train.constant_learning_rate if train.schedule == "infinite" else train.learning_rate
 
 

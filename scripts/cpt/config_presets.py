@@ -1,4 +1,4 @@
-"""Values that the config's data sections know by name: presets of `filters`, and codes of languages."""
+"""Named values of the config's data sections: presets of `filters`, and codes of languages."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _CODES = (
 )
 LANGUAGES = frozenset(_CODES.split())
 
-# Of `web` the rest are the defaults in cpt.config_sections; docs/filters.md has the reasons for the others.
+# The rest of `web` are the defaults in cpt.config_sections. docs/filters.md explains the other values.
 PRESETS: dict[str, dict[str, Any]] = {
     "web": {
         "repetition": {
@@ -20,8 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "duplicate_ngram_character_share": {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
         },
     },
-    # Manuals and documentation: short sections, tables, output of programs and the same phrase in each entry
-    # are text worth reading there. What is dropped are menus, tables of contents and bare lists of names.
+    # Manuals and documentation: short sections, tables, program output and a phrase repeated in each entry
+    # are useful text there. The filters drop menus, tables of contents and bare lists of names.
     "reference": {
         "length": {"minimum_lines": 2, "maximum_short_line_share": 0.92},
         "repetition": {
@@ -37,22 +37,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def with_preset(section: Any) -> Any:
-    """A `filters` section with its preset under it: keys that are given lie over those of the preset."""
+    """Returns a `filters` section merged over its preset."""
     if not isinstance(section, dict):
         return section
-    return _over(PRESETS.get(str(section.get("preset", "web")), {}), section)
+    return _overlay(PRESETS.get(str(section.get("preset", "web")), {}), section)
 
 
-def _over(below: dict, above: dict) -> dict:
-    """Two sections in one. A number as text is the number: YAML and the command line differ in that.
+def _overlay(below: dict, above: dict) -> dict:
+    """Merge `above` over `below`, key by key.
 
-    A share that is null, which only those of n-grams can be here, drops nothing: 1.
+    A key that is a number as text becomes the number, because YAML and the command line differ in that.
+    A null share, which only n-grams can have here, becomes 1, which drops nothing.
     """
     both = dict(below)
     for name, value in above.items():
         key = int(name) if str(name).isdecimal() else name
         if isinstance(both.get(key), dict) and isinstance(value, dict):
-            both[key] = _over(both[key], value)
+            both[key] = _overlay(both[key], value)
         else:
             both[key] = 1.0 if value is None and isinstance(key, int) else value
     return both

@@ -36,7 +36,7 @@ How to read the tables:
 - A count may carry a unit: K, M, B, T (decimal), such as `400M`.
 - `{{name}}` in a heading is a name that you choose.
 """
-# Page by page: its title, what a reader can do after it, and the top-level sections on it.
+# For each page: its title, what a reader can do after it, and its top-level sections.
 PAGES = {
     "configuration-corpora.md": (
         "Configuration: text",
@@ -72,7 +72,7 @@ KeyPath = tuple[str, ...]
 
 
 class Schema(GenerateJsonSchema):
-    """JSON Schema, and what it has no words for: counts, and the type of a mapping's keys."""
+    """JSON Schema, extended by counts and by the type of a mapping's keys."""
 
     def function_before_schema(self, schema: Any) -> dict[str, Any]:
         kinds = {"int": "count", "float": "number or fraction"}
@@ -87,7 +87,7 @@ class Schema(GenerateJsonSchema):
 
 
 def type_text(schema: dict[str, Any]) -> str:
-    """A type in words, with its bounds."""
+    """Returns a type in words, with its bounds."""
     if "values_schema" in schema:
         keys = type_text(schema["keys_schema"]).replace("text", "name")
         return f"by {keys}: {type_text(schema['values_schema'])}"
@@ -107,17 +107,17 @@ def type_text(schema: dict[str, Any]) -> str:
 
 
 def _sections_in(schema: dict[str, Any]) -> list[str]:
-    """The names of the sections that a key's type leads to: none, one, or the variants of a union."""
+    """Returns the names of the sections that a key's type leads to: none, one, or a union's variants."""
     return re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema))
 
 
 def _comment(key: yaml.Node, value: yaml.Node, lines: list[str]) -> str:
-    """The comment in the lines right above a key, and behind its value."""
+    """Returns the comment in the lines directly above a key and after its value."""
     line, column = key.start_mark.line, key.start_mark.column
     indented = " " * column + "# "
     above = list(takewhile(lambda text: text.startswith(indented), reversed(lines[:line])))
     if len(above) == line or lines[line][:column].strip():
-        above = []  # the file's own, at the very top; or inside a mapping on one line
+        above = []  # the comment is the file's header, or the key is inside a mapping on one line
     block = isinstance(value, yaml.CollectionNode) and not value.flow_style
     end = key.end_mark if block else value.end_mark
     behind = re.findall(r"^:?,?\s*# (.+)", lines[end.line][end.column :])
@@ -139,25 +139,25 @@ def _values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
         yield from _values(inner, (*path, key))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float) and value and abs(value) < 1e-3:
         return f"{value:.1e}"
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).splitlines()[0]
 
 
-def _explained(description: str, comment: str) -> str:
-    """Comment and description; one of them where it says little more than the other."""
+def _describe_key(description: str, comment: str) -> str:
+    """Returns description and comment, or only one of them if most of the other's words are in it."""
     word_sets = [set(re.findall(r"\w{3,}", part.lower())) for part in (comment, description)]
     common = len(word_sets[0] & word_sets[1])
     if common > 0.5 * len(word_sets[1]):
         description = ""
     elif common > 0.5 * len(word_sets[0]):
         comment = ""
-    return _linked("; ".join(part for part in (description, comment) if part)).replace("|", "\\|")
+    return _link_pages("; ".join(part for part in (description, comment) if part)).replace("|", "\\|")
 
 
-def _linked(text: str) -> str:
-    """The text with links to the pages that it names."""
+def _link_pages(text: str) -> str:
+    """Turn the names of pages in a text into links."""
     return re.sub(r"docs/([a-z-]+\.md)(#[a-z-]+)?", r"[\1](\1\2)", text)
 
 
@@ -171,14 +171,14 @@ class Reference:
         self.shown: set[str] = set()
 
     def _value(self, key: dict[str, Any], path: KeyPath) -> str:
-        """What config.yaml says, else the default."""
+        """Returns the value in config.yaml, else the default."""
         if path not in self.values:
-            return f"*{_shown(key['default'])}*" if "default" in key else ""
+            return f"*{_format_value(key['default'])}*" if "default" in key else ""
         value = self.values[path]
-        return "" if isinstance(value, dict) and value and _sections_in(key) else f"`{_shown(value)}`"
+        return "" if isinstance(value, dict) and value and _sections_in(key) else f"`{_format_value(value)}`"
 
     def index(self) -> Iterator[str]:
-        """Lines of the table of top-level keys, in config.yaml's order, with links to the sections' pages."""
+        """Yields the lines of the table of top-level keys, in config.yaml's order, linked to their pages."""
         order = list(self.values)
         pages = {key: page for page, (_, _, keys) in PAGES.items() for key in keys}
         keys = self.model["properties"].items()
@@ -187,23 +187,23 @@ class Reference:
             yield row.replace("section", f"[section]({pages[name]})", 1) if _sections_in(key) else row
 
     def page(self, names: tuple[str, ...]) -> Iterator[str]:
-        """Lines of the tables of some top-level sections."""
+        """Yields the lines of the tables of some top-level sections."""
         for name in names:
             yield from self._sections(name, self.model["properties"][name], (), ())
 
     def _row(self, name: str, key: dict[str, Any], here: KeyPath) -> str:
-        explained = _explained(key.get("description", ""), self.comments.get(here, ""))
+        explained = _describe_key(key.get("description", ""), self.comments.get(here, ""))
         return f"| `{name}` | {type_text(key)} | {self._value(key, here)} | {explained} |"
 
     def _tables(self, section: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
-        """Lines of a section's table, then those of the sections inside it that weren't shown before.
+        """Yields the lines of a section's table, then of the sections inside it that weren't shown before.
 
-        `path` is the heading; `example` is where config.yaml has such a section.
+        `path` is the heading; `example` is the path of such a section in config.yaml.
         """
         inside = [part for part in path[1:] if not part.startswith("{name}")]
         yield f"\n{'###' if inside else '##'} {'.'.join(path)}\n"
         if "description" in section:
-            yield _linked(" ".join(section["description"].split())) + "\n"
+            yield _link_pages(" ".join(section["description"].split())) + "\n"
         yield from TABLE
         for name, key in section["properties"].items():
             yield self._row(name, key, (*example, name))
@@ -211,7 +211,7 @@ class Reference:
             yield from self._sections(name, key, path, example)
 
     def _sections(self, name: str, key: dict[str, Any], path: KeyPath, example: KeyPath) -> Iterator[str]:
-        """The tables of the sections that a key leads to, each once."""
+        """Yields the tables of the sections that a key leads to, each once."""
         for inner in _sections_in(key):
             if inner not in self.shown:
                 self.shown.add(inner)
@@ -220,7 +220,7 @@ class Reference:
     def _inner(
         self, section: dict[str, Any], key: dict[str, Any], path: KeyPath, example: KeyPath
     ) -> Iterator[str]:
-        """The tables of one of them."""
+        """Yields the tables of one section that `key` leads to."""
         if "values_schema" in key:
             path, example = (*path, "{name}"), (*example, next(iter(self.values.get(example) or {}), ""))
         if "source" in section["properties"]:
@@ -231,7 +231,7 @@ class Reference:
 
 
 def reference(config: str) -> dict[str, str]:
-    """The pages by file name, from the text of config.yaml."""
+    """Returns the pages by file name, made from the text of config.yaml."""
     made = Reference(config)
     pages = {"configuration.md": "\n".join((INDEX, *TABLE, *made.index())) + "\n"}
     for page, (title, purpose, names) in PAGES.items():

@@ -41,18 +41,18 @@ class Release(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, section: Any) -> Any:
-        """`release: 2026-11` is a release's name; YAML reads a whole date as such."""
+    def _accept_bare_name(cls, section: Any) -> Any:
+        """Accept a release's name alone, as in `release: 2026-11`; YAML reads a complete date as a date."""
         return {"name": section} if isinstance(section, str | date) else section
 
     @field_validator("name", "compare_to", mode="before")
     @classmethod
-    def _dated(cls, value: Any) -> Any:
+    def _convert_date(cls, value: Any) -> Any:
         return str(value) if isinstance(value, date) else value
 
     @field_validator("gguf")
     @classmethod
-    def _once(cls, kinds: list[GgufType]) -> list[GgufType]:
+    def _drop_duplicates(cls, kinds: list[GgufType]) -> list[GgufType]:
         return list(dict.fromkeys(kinds))
 
     @field_validator("repo")
@@ -64,8 +64,8 @@ class Release(Section):
 
 
 def check_release(release: Release, released: Collection[str]) -> None:
-    """Raise ValueError if a release is compared with itself, a run to be uploaded isn't one, or several would
-    go to one repository."""
+    """Raise ValueError if a release is compared with itself, a run in `runs` doesn't exist, or several runs
+    would go to one repository."""
     if release.name is not None and release.compare_to == release.name:
         raise ValueError(f"release.compare_to: {release.name} is this release itself; name an earlier one")
     for run in release.runs or []:

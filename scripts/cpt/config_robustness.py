@@ -18,19 +18,18 @@ class Preregister(Section):
 
 
 def planned_settings(cfg: Any) -> dict[str, Any]:
-    """The keys of a cpt.config.Config that results depend on, as JSON values."""
+    """Returns the keys of a cpt.config.Config that results depend on, as JSON values."""
     return cfg.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude=NOT_PLANNED)
 
 
 def grid_of(cfg: Any) -> dict[str, tuple[float, int]]:
-    """The runs that differ only in peak learning rate and data order (the seed of their mixture), by name:
-    both.
+    """Returns peak learning rate and data order (the mixture's seed) of the runs that differ only in these.
 
-    Empty unless there are at least two of each and every combination once.
+    The result is by run. It is empty unless there are at least two of each, and every combination once.
     """
 
     def rest(run: str) -> dict[str, Any]:
-        """What the runs of a grid have in common: the mixture's shares, but not its name."""
+        """Returns what the runs of a grid have in common. It contains the mixture's shares, not its name."""
         settings = cfg.runs[run].model_dump(exclude={"mixture", "train", "replicate_of"})
         rates = {"learning_rate", "minimum_learning_rate", "constant_learning_rate"}
         return settings | {

@@ -18,8 +18,8 @@ SCHEDULE_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-# What an engine can keep on the CPU, by `engine` or, for deepspeed, `zero_stage`: everything that
-# `offload` may be.
+# The allowed values of `offload` (what an engine keeps on the CPU), by `engine` or, for deepspeed, by
+# `zero_stage`.
 OFFLOADS: dict[str | int, list[list[str]]] = {
     "ddp": [[]],
     "fsdp": [[], ["optimizer", "parameters"]],
@@ -177,7 +177,7 @@ class Train(Section):
 
 
 def parse_coefficient(value: Any) -> float:
-    """Read a coefficient of a sum of models: a number, or a fraction such as 1/3; not 0.
+    """Read a coefficient of a sum of models: a number or a fraction such as 1/3, but not 0.
 
     Raises ValueError for anything else.
     """
@@ -197,7 +197,7 @@ Model = Annotated[str, Field(pattern=MODEL)]
 
 
 def split_point(model: str) -> tuple[str, int]:
-    """`trunk@200M` as ("trunk", 200000000); a name alone with 0. Raises ValueError if the count isn't one."""
+    """Split `trunk@200M` into ("trunk", 200000000); 0 without `@`. Raises ValueError for a wrong count."""
     name, _, tokens = model.partition("@")
     return name, parse_count(tokens) if tokens else 0
 

@@ -50,7 +50,7 @@ class ColumnBounds(Section):
 
 
 def _known_where(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
-    """`language` and `similarity`, which are found out from the text, have keys that nothing else has."""
+    """Check the keys that only `language` and `similarity` have; both are computed from the text."""
     for column, bounds in where.items():
         if bounds.to is not None and column != SIMILARITY:
             raise ValueError(f"{column}: `to` is for `{SIMILARITY}` alone; remove it")
@@ -71,7 +71,7 @@ def _known_where(where: dict[str, ColumnBounds]) -> dict[str, ColumnBounds]:
     return where
 
 
-# The keys of `where` that need no column.
+# The keys of `where` that are computed from the text, so they need no column.
 LANGUAGE, SIMILARITY, EDU_SCORE = TEXT_KEYS = ("language", "similarity", "edu_score")
 Where = Annotated[dict[Name, ColumnBounds], AfterValidator(_known_where)]
 
@@ -96,13 +96,13 @@ class DataSource(Section):
 
     @property
     def messages_column(self) -> str:
-        """Of conversations: the key or column that holds the messages."""
+        """The key or column that holds the messages of conversations."""
         column = getattr(self, "text_column", "text")
         return "messages" if column == "text" else column
 
     @property
     def own_files(self) -> dict[str, list[str]]:
-        """By key, globs of the files on this disk that the source reads: a changed file is read again."""
+        """Globs of the files on this disk that the source reads, by key; a changed file is read again."""
         return {}
 
 
@@ -145,7 +145,7 @@ class LocalCorpus(DataSource):
 
     @field_validator("files")
     @classmethod
-    def _some(cls, files: str | list[str]) -> str | list[str]:
+    def _check_not_empty(cls, files: str | list[str]) -> str | list[str]:
         if not files:
             raise ValueError("empty; name files or patterns, such as data/own/**/*")
         return files
@@ -256,7 +256,7 @@ class Private(Section):
 
     @property
     def kinds(self) -> dict[str, str]:
-        """What is done with each kind that isn't left as it is."""
+        """The action (mask or drop) for each kind that has one."""
         return {kind: how for kind, how in self.model_dump().items() if how}
 
 
@@ -284,7 +284,7 @@ class Filters(DocumentFilters):
 
     @property
     def document_filters(self) -> DocumentFilters:
-        """Those that need no tokenizer."""
+        """The filters that need no tokenizer."""
         return DocumentFilters(**{name: getattr(self, name) for name in DocumentFilters.model_fields})
 
 

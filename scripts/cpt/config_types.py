@@ -1,11 +1,11 @@
-"""What the typed config allows below a key: types without the wrappers that hold them."""
+"""The types that the typed config allows below a key, without Annotated, Union and None."""
 
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 def members(annotation: Any) -> list[Any]:
-    """The types that an annotation allows, but None: of a union all."""
+    """Returns the types that an annotation allows, except None: for a union, all its members."""
     if get_origin(annotation) is Annotated:
         return members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -14,13 +14,13 @@ def members(annotation: Any) -> list[Any]:
 
 
 def keys_of(section: Any) -> dict[str, Any]:
-    """The keys of a section with their annotations; none of what isn't one."""
+    """Returns the keys of a section with their annotations; {} for any other type."""
     fields = getattr(section, "model_fields", {})
     return {field.alias or name: field.annotation for name, field in fields.items()}
 
 
 def below(types: list[Any], key: Any) -> list[Any]:
-    """The types allowed at a key or an index of what has one of these types."""
+    """Returns the types allowed at a key or an index of a value of one of these types."""
     annotations = []
     for each in types:
         if key in (keys := keys_of(each)):
@@ -30,8 +30,8 @@ def below(types: list[Any], key: Any) -> list[Any]:
     return annotations
 
 
-def of_source(types: list[Any], source: Any) -> list[Any]:
-    """Of the types of a union those whose `source` is this one; all, if none is."""
+def types_of_source(types: list[Any], source: Any) -> list[Any]:
+    """Returns the types of a union whose `source` is this one, or all types if none has it."""
     return [each for each in types if source in get_args(keys_of(each).get("source"))] or types
 
 
@@ -46,7 +46,7 @@ def counts_keys(types: list[Any]) -> bool:
 
 
 def only_numbers(types: list[Any]) -> bool:
-    """Whether a number is possible, but not true or false."""
+    """Whether the types allow a number, but neither true nor false."""
     kinds = {
         kind
         for each in types

@@ -26,7 +26,7 @@ PATTERN_IN_WORDS = {
 def parse_count(value: Any) -> int:
     """Read a count such as 400M, 1.5B, 2_000 or 16384 (decimal units: K, M, B, T).
 
-    Raises ValueError for anything else, for negative counts, for fractions of one, and over LARGEST_COUNT.
+    Raises ValueError for any other text, and for counts that are negative, not whole, or over LARGEST_COUNT.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         count = Fraction(value)
@@ -47,7 +47,7 @@ def parse_count(value: Any) -> int:
 
 
 def parse_path(text: str) -> str:
-    """A path or pattern of paths, with a leading `~` as the home folder.
+    """Returns a path or pattern of paths with a leading `~` replaced by the home folder.
 
     Raises ValueError for empty text, blanks at the ends, and line breaks.
     """
@@ -57,9 +57,9 @@ def parse_path(text: str) -> str:
 
 
 def parse_results(text: str) -> str:
-    """The folder of all outputs, in its shortest form.
+    """Returns the path of the results folder in its shortest form.
 
-    Raises ValueError for what can't be one, and if a file is there.
+    Raises ValueError if the path can't be a folder of outputs, or if it leads through a file.
     """
     if "://" in text:
         raise ValueError(f"{text} is an address; name a folder on this disk, such as results/own")

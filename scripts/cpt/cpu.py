@@ -1,4 +1,4 @@
-"""How a CPU computes matrix products: the library for float32, and whether bfloat16 is faster."""
+"""Matrix products on a CPU: the library for float32, and whether bfloat16 is faster."""
 
 import ctypes
 import platform
@@ -10,26 +10,26 @@ import torch
 from torch import nn
 
 CPUINFO = Path("/proc/cpuinfo")
-# What a processor is known by (x86 and Arm), and its instructions that products are fast with.
+# Fields of /proc/cpuinfo that identify a processor (x86 and Arm), and instructions for fast products.
 PROCESSOR_KEYS = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
 PRODUCT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16", "i8mm")
-# Rows of a product that is timed, and the most of its other two sizes: a large model's would take minutes
-# on a processor without instructions for bfloat16.
+# Rows of a timed product, and the maximum of its other two sizes: without instructions for bfloat16, a large
+# model's product would take minutes.
 TIMED_ROWS, TIMED_SIZE, REPEATS = 1024, 1024, 4
 
-# glibc's malloc.h: what is free at the heap's end goes back to the system from this size on, and a block of
-# this size is asked of the system. Larger blocks, of which a step has few, would leave holes in the heap. By
-# mallopt(3) the second has a limit of 32 MB, which glibc 2.36 doesn't have.
+# Options of glibc's malloc.h. M_TRIM_THRESHOLD: free memory at the heap's end that goes back to the system.
+# M_MMAP_THRESHOLD: blocks from this size on come from the system; a step has few, and in the heap they would
+# leave holes. mallopt(3) limits it to 32 MB, but glibc 2.36 has no such limit.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 ALL, LARGE, FORMER_LARGEST = 2**31 - 1, 2**26, 2**25
 
 
 def keep_freed_memory() -> None:
-    """Let glibc use freed memory again instead of giving it back, as it does with tensors of 128 KB and more.
+    """Make glibc reuse freed memory. By default it gives tensors of 128 KB and more back to the system.
 
-    Memory that comes from the system costs a page fault per 4 KB, a fourth of a training step in bfloat16
+    Memory from the system costs a page fault per 4 KB, a fourth of a training step in bfloat16
     (docs/performance-bfloat16.md). Only blocks of 64 MB and more still go back, such as logits and gradients
-    of the head. Other C libraries are left as they are.
+    of the head. Does nothing with other C libraries.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
@@ -39,24 +39,24 @@ def keep_freed_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Let glibc give what is freed back to the system, so that the process holds what it uses."""
+    """Make glibc give freed memory back to the system, so that the process holds only what it uses."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def set_up_products() -> bool:
-    """Let oneDNN compute float32 products where MKL, PyTorch's choice, takes half of the processor.
+    """Let oneDNN compute float32 products where MKL, PyTorch's default, uses half of the processor.
 
-    MKL uses AVX-512 on Intel's processors alone; on AMD's, oneDNN is 2.2 times as fast
-    (docs/performance-training.md).
-    Its sums are rounded more coarsely, so it is for means over many tokens: tasks are scored as lm-eval does.
+    MKL uses AVX-512 only on Intel's processors; on AMD's, oneDNN is 2.2 times as fast
+    (docs/performance-training.md). oneDNN rounds sums more coarsely, so it serves only means over many
+    tokens; tasks are scored with MKL, as lm-eval does.
 
-    PyTorch hands products to oneDNN if they may be rounded to bfloat16, which oneDNN does on processors with
-    matrix units (AMX) only: `products_are_exact` makes sure of it. The choice follows from the processor, so
-    that a run resumes bit for bit.
+    PyTorch passes products to oneDNN only if they may be rounded to bfloat16. oneDNN rounds them only on
+    processors with matrix units (AMX), which `products_are_exact` checks. The choice depends on the processor
+    alone, so that a run resumes bit for bit.
 
-    Returns whether it was done.
+    Returns whether oneDNN is used.
     """
     if "AuthenticAMD" not in CPUINFO.read_text() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -68,7 +68,7 @@ def set_up_products() -> bool:
 
 
 def products_are_exact() -> bool:
-    """Whether float32 products keep all bits of their factors, of which bfloat16 has 8.
+    """Whether float32 products keep all bits of their factors; bfloat16 would keep 8.
 
     The factors here have 10 and 9, so that float32 holds every sum of up to 64 of their products exactly.
     """
@@ -77,7 +77,7 @@ def products_are_exact() -> bool:
 
 
 def processor() -> str:
-    """The processor's name, family and model, and which of the instructions for fast products it has."""
+    """Returns the processor's name, family and model, and its instructions for fast products."""
     text = CPUINFO.read_text()
     fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", text.partition("\n\n")[0], re.MULTILINE))
     name = [f"{key} {fields[key]}".removeprefix("model name ") for key in PROCESSOR_KEYS if key in fields]
@@ -86,10 +86,10 @@ def processor() -> str:
 
 
 def bfloat16_gain(model: nn.Module) -> float:
-    """How many times as fast as in float32 this processor computes a model's products in bfloat16 autocast.
+    """Returns this processor's speedup of a model's products in bfloat16 autocast over float32.
 
-    CPU seconds, the least of a few attempts each, so that other work on the machine changes little. The model
-    is float32, and float32 products are computed as set_up_products has left it.
+    It compares CPU seconds, the minimum of a few attempts each, so that other work on the machine changes
+    little. The model is float32, and its products are computed as set_up_products chose.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     sizes = {tuple(min(size, TIMED_SIZE) for size in layer.weight.shape) for layer in layers}

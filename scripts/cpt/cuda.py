@@ -1,4 +1,4 @@
-"""Whether PyTorch computes on this machine's GPUs, what they are, and the remedy where it doesn't."""
+"""Checks whether PyTorch computes on this machine's GPUs, what they are, and how to fix it if not."""
 
 import re
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ OTHER_BUILD = "make environment TORCH_INDEX=https://download.pytorch.org/whl/"  
 
 
 def build() -> str:
-    """The installed PyTorch, and what it was built for."""
+    """Returns the installed version of PyTorch and what it was built for."""
     kinds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     kind = next((f"{name} {version}" for name, version in kinds.items() if version), "CPUs alone")
     return f"torch {torch.__version__}, built for {kind}"
 
 
 def driver() -> str | None:
-    """Version of NVIDIA's driver; None where there is none."""
+    """Returns the version of NVIDIA's driver, or None without a driver."""
     shown = DRIVER.read_text() if DRIVER.is_file() else ""
     match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", shown)
     return match[1] if match else None
@@ -52,17 +52,17 @@ def cuda_error() -> str | None:
 
 
 def require_cuda() -> None:
-    """Raise UserError where the config has gpus and PyTorch can't compute on one."""
+    """Raise UserError, for a config with gpus, if PyTorch can't compute on one."""
     if error := cuda_error():
         raise UserError(f"the config has gpus, so this job computes on one: {error}")
 
 
 def gpus(count: int, bf16: bool) -> Iterator[tuple[bool, str]]:
-    """Of each of `count` GPUs whether it computes what the CPU does, what it is, and the remedy.
+    """Yields for each of `count` GPUs whether it computes what the CPU does, and its data or a remedy.
 
     Args:
-        count: that a job asks for, at least 1.
-        bf16: whether it computes in bfloat16.
+        count: GPUs that a job asks for, at least 1.
+        bf16: whether the job computes in bfloat16.
     """
     if error := cuda_error():
         yield False, error

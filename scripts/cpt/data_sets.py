@@ -1,10 +1,10 @@
-"""The data sets of the seven benchmarks on the hub: one table for what fetches, scores and cites them."""
+"""The seven benchmarks' data sets on the hub: one table to fetch, score and cite them."""
 
 from typing import NamedTuple
 
 
 class DataSet(NamedTuple):
-    """Where a task's scored split is on the hub."""
+    """The place of a task's scored split on the hub."""
 
     kind: str  # of cpt.evaluate.benchmarks.FEATURES
     repository: str

@@ -1,13 +1,12 @@
 """Digests of code and of settings: what a stage depends on beyond its input files.
 
-`code_digest` follows the definitions that a script reaches, through `scripts/` only, and hashes their
-abstract syntax without docstrings. Comments, formatting and timestamps don't count; neither do
-functions of an imported module that the script never reaches. So editing a plotting function redraws
-the figures that use it and nothing else. (Snakemake follows neither imports nor shell
-commands' scripts.)
+`code_digest` follows the definitions that a script reaches inside `scripts/`, and hashes their abstract
+syntax without docstrings. Comments, formatting and timestamps don't count. Functions of an imported module
+that the script never reaches don't count either. So editing a plotting function redraws only the figures
+that use it. (Snakemake itself follows neither imports nor the scripts of shell commands.)
 
-The closure is by name and errs on the safe side: every name and every attribute of an imported module
-that occurs in a reached definition is followed, and a module's own top-level statements always count.
+The closure is by name and errs on the safe side: it follows every name and every attribute of an imported
+module in a reached definition, and a reached module's top-level statements always count.
 """
 
 import ast
@@ -26,18 +25,18 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 def plain(section: Any) -> dict[str, Any]:
-    """A section of the config as JSON has it (`default` of json.dumps): null is the same as absent."""
+    """Returns a section of the config as JSON values, for `default` of json.dumps; null keys are dropped."""
     return section.model_dump(mode="json", exclude_none=True)
 
 
 def settings_digest(settings: Any) -> str:
-    """First 16 hex digits of the SHA-256 of `settings` (sections of the config too) as canonical JSON."""
+    """Returns 16 hex digits of the SHA-256 of `settings`, which may hold sections, as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """A node and all statements below it; not through expressions, which are most of a tree."""
+    """Yields a node and all statements below it. It skips expressions, which are most of a tree."""
     yield tree
     for field in ("body", "orelse", "finalbody", "handlers", "cases"):
         for node in getattr(tree, field, ()):
@@ -74,7 +73,7 @@ class _Module:
                     self.definitions.setdefault(name, []).append(node)
             elif not isinstance(node, ast.Import | ast.ImportFrom):
                 self.statements.append(node)
-        for node in _statements(tree):  # imports inside functions count as well
+        for node in _statements(tree):  # imports inside functions also count
             if isinstance(node, ast.ImportFrom) and not node.level:
                 for alias in node.names:
                     self._add_import(alias.asname or alias.name, node.module or "", alias.name)
@@ -84,7 +83,7 @@ class _Module:
                         self.imports[alias.asname or alias.name] = (target, None)
 
     def read(self, path: Path, key: str) -> tuple[str, list[tuple[Path, str | None]]]:
-        """The syntax of a definition ("" for the other statements) and what it refers to, worked out once."""
+        """Returns a definition's syntax and its references, computed once; key "": the other statements."""
         if key not in self._read:
             nodes = self.statements if key == "" else self.definitions.get(key, [])
             steps = [step for node in nodes for step in _references(path, self, node)]
@@ -124,8 +123,8 @@ def _module(path: Path) -> _Module:
 def reached_definitions(script: str | Path) -> dict[tuple[str, str], str]:
     """Map (file, name) of every definition that `script` reaches to its syntax, without docstrings.
 
-    `file` is relative to `scripts/`; the name "" stands for a file's own top-level statements. The
-    script itself counts whole.
+    `file` is relative to `scripts/`; the name "" stands for a file's own top-level statements. All
+    definitions of the script itself count.
     """
     script = Path(script).resolve()
     reached: dict[tuple[Path, str], str] = {}
@@ -170,9 +169,9 @@ def _references(path: Path, module: _Module, node: ast.AST) -> list[tuple[Path, 
 
 @cache
 def _former_digests(scripts: Path) -> tuple[Path, str, dict[str, str]]:
-    """Digests of scripts worked out before: their file, the digest of all code, and what holds by script.
+    """Returns the file of cached digests, the digest of all code, and the cached digests by script.
 
-    They lie beside Python's compiled modules, and like those are made again if the code is another.
+    The file lies beside Python's compiled modules. Its digests are dropped if any code has changed.
     """
     texts = {
         str(path.relative_to(scripts)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -187,9 +186,9 @@ def _former_digests(scripts: Path) -> tuple[Path, str, dict[str, str]]:
 
 
 def code_digest(script: str | Path) -> str:
-    """First 16 hex digits of the SHA-256 over all that `script` reaches inside `scripts/`.
+    """Returns the first 16 hex digits of the SHA-256 over all that `script` reaches inside `scripts/`.
 
-    It is remembered for the next process, if the script lies in `scripts/` and that can be written to.
+    The digest is cached for the next process, if the script lies in `scripts/` and that is writable.
     Raises FileNotFoundError if the script is missing and SyntaxError if a file doesn't parse.
     """
     script = Path(script).resolve()

@@ -1,4 +1,4 @@
-"""The exceptions for what a user can fix."""
+"""The exceptions for problems that a user can fix."""
 
 
 class UserError(Exception):
@@ -9,4 +9,4 @@ class UserError(Exception):
 
 
 class DamagedFileError(UserError, ValueError):
-    """A file's content is not what its name promises."""
+    """A problem with a file whose content isn't what its name says."""

@@ -10,7 +10,7 @@ from cpt.errors import UserError
 class Expected(NamedTuple):
     """A published score: a model's accuracy, the mean over `tasks`.
 
-    `tolerance` is by how much another prompt, metric or library may give less.
+    `tolerance` is how much lower the score may be with another prompt, metric or library.
     """
 
     model: str
@@ -21,7 +21,7 @@ class Expected(NamedTuple):
 
 
 def read_expected(path: Path) -> list[Expected]:
-    """All published scores. Raises UserError naming the line that can't be read."""
+    """Read all published scores. Raises UserError naming the line that can't be read."""
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != Expected._fields:
@@ -46,9 +46,9 @@ def read_expected(path: Path) -> list[Expected]:
 
 
 def expected_model(base: Any, path: Path) -> str:
-    """The model whose scores the config's `base` must reach, "" for none.
+    """Returns the model whose scores the config's `base` must reach; "": no check.
 
-    That is base.expected_scores, or base.repo if it is listed. Raises UserError for a name that isn't listed.
+    It is base.expected_scores, or base.repo if it is listed. Raises UserError for an unlisted name.
     """
     models = {row.model for row in read_expected(path)}
     model = base.expected_scores
@@ -64,7 +64,7 @@ def expected_model(base: Any, path: Path) -> str:
 
 
 def tasks_of(model: str, path: Path) -> list[str]:
-    """The tasks that a model's published scores are about."""
+    """Returns the tasks of a model's published scores."""
     return list(
         dict.fromkeys(task for row in read_expected(path) if row.model == model for task in row.tasks)
     )

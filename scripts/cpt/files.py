@@ -35,7 +35,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell a full disk as a UserError that names `path`, the file or folder that is being written."""
+    """Turn a full disk into a UserError that names `path`, the file or folder that is being written."""
     try:
         yield
     except OSError as error:
@@ -48,9 +48,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _follow_umask(temporary: Path) -> None:
-    """Give files that a library made for their owner alone (safetensors, tempfile) a new file's usual mode.
+    """Give files that a library made readable only by their owner (safetensors, tempfile) the usual mode.
 
-    What is usual, a new file in the same folder shows: umask and the folder's default ACL decide.
+    The usual mode is that of a new file in the same folder, which umask and the folder's default ACL decide.
     """
     paths = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
     own = [path for path in paths if path.is_file() and path.stat().st_uid == os.geteuid()]
@@ -85,7 +85,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
                 for child in sorted(temporary.rglob("*")):
                     sync(child)
                 sync(temporary)
-                if path.exists():  # removed in place, it would be half a folder for a while
+                if path.exists():  # deleting it here would leave half a folder for a while
                     path.rename(replaced)
             else:
                 sync(temporary)
@@ -99,9 +99,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` for what is needed only while `path` is made.
+    """Yield an empty folder beside `path` for files needed only while `path` is made.
 
-    It is removed in the end; what a killed process left is removed by the next attempt. Raises UserError
+    The folder is removed at the end; the next attempt removes what a killed process left. Raises UserError
     if the disk is full.
     """
     folder = Path(path).with_name(f".{Path(path).name}.scratch")
@@ -115,7 +115,7 @@ def scratch(path: str | Path) -> Iterator[Path]:
 
 
 def link(source: Path, path: Path) -> None:
-    """A hard link, which takes no room on the disk; a copy where the file system has none."""
+    """Make a hard link, which takes no disk space, or a copy if the file system has no hard links."""
     try:
         os.link(source, path)
     except OSError:
@@ -129,14 +129,14 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` (sections of the config too) as indented JSON, atomically; NaN and infinity are refused
-    (ValueError)."""
+    """Write `value`, which may hold sections of the config, as indented JSON, atomically. Raises ValueError
+    for NaN and infinity."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
     write_text(path, text + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; DamagedFileError if it isn't one."""
+    """Read a JSON file. Raises DamagedFileError if it isn't valid JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -144,13 +144,13 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as hex, read in 1 MiB blocks."""
+    """Returns the SHA-256 of a file's bytes as hex, without reading the whole file into memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def one_for_each(keys: Iterable[Any], files: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pairs of a key and its file, where files come as a list in the order of the keys.
+    """Pair each key with its file; `files` are in the order of the keys.
 
     Raises UserError if there are more or fewer files than keys.
     """

@@ -1,4 +1,4 @@
-"""Frozen releases: folders with models and the scores that they had, which nothing here changes again.
+"""Frozen releases: folders with models and their scores, which the workflow never changes again.
 
 A release holds `release.json`, a folder for each run, config.yaml, tables, and evaluations/.
 """
@@ -14,12 +14,12 @@ RECORD = "release.json"
 
 
 def release_folder(results: str, release: str) -> str:
-    """The folder of a release by its name, or by its path, if that holds a slash."""
+    """Returns the folder of a release, given by name, or by path if `release` has a slash."""
     return release if "/" in release else f"{results}/releases/{release}"
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """release.json of a frozen release. Raises UserError if there is none."""
+    """Read release.json of a frozen release. Raises UserError if it is missing."""
     path = Path(folder) / RECORD
     if not path.is_file():
         raise UserError(
@@ -30,10 +30,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 
 def compared_runs(record: dict[str, Any], released: Collection[str]) -> list[str]:
-    """The runs of a release that this experiment has too. Raises UserError if there are none.
+    """Returns the runs of a release that this experiment also has. Raises UserError if it has none of them.
 
     Args:
-        record: release.json.
+        record: the content of release.json.
         released: this experiment's runs that have a model of their own.
     """
     runs = [run for run in record["runs"] if run in released]
@@ -47,7 +47,7 @@ def compared_runs(record: dict[str, Any], released: Collection[str]) -> list[str
 
 
 def frozen_name(release: str, run: str) -> str:
-    """The name under which a release's model is scored beside this experiment's runs."""
+    """Returns the name under which a release's model is scored beside this experiment's runs."""
     return f"{Path(release).name}.{run}"
 
 

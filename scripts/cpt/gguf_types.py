@@ -1,4 +1,4 @@
-"""What can be written as GGUF: the types of a file, and by Hugging Face's `model_type` llama.cpp's name."""
+"""What can be written as GGUF: types of files, and llama.cpp's names for Hugging Face's `model_type`s."""
 
 from typing import Literal
 
@@ -20,12 +20,12 @@ ARCHITECTURES = {
 
 
 def gguf_name(run: str, kind: str) -> str:
-    """The file's name; the hub and Ollama read the type from its ending."""
+    """Returns the name of a GGUF file; the hub and Ollama read the type from its ending."""
     return f"{run}-{kind.upper()}.gguf"
 
 
 def require_architecture(model_type: str | None) -> str:
-    """llama.cpp's name of an architecture; UserError for one that can't be written."""
+    """Returns llama.cpp's name of an architecture. Raises UserError if it can't be written as GGUF."""
     if model_type not in ARCHITECTURES:
         raise UserError(
             f"release.gguf: the model_type {model_type!r} of config.json can't be written as GGUF here, only "

@@ -1,4 +1,4 @@
-"""Which GPUs of a machine a job uses beside others of the same user. Standard library only."""
+"""The choice of free GPUs among several jobs of one user on a machine. Standard library only."""
 
 import logging
 import os
@@ -11,22 +11,22 @@ from typing import TextIO
 
 from cpt.locks import lock_file
 
-# What may name a job's GPUs: CUDA's variable, which ROCm reads too, and ROCm's own (the last is Slurm's).
+# Variables that may name a job's GPUs: CUDA's, which ROCm also reads, and ROCm's own (Slurm sets the last).
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-# Where none does: a program that lists a machine's GPUs, the beginning of its lines, and the variable to set.
-# Parts of a divided GPU are indented.
+# If none is set: a program that lists a machine's GPUs, the beginning of its lines, and the variable to set.
+# The program indents parts of a divided GPU, which therefore don't match.
 PROGRAMS = (
     (["nvidia-smi", "--list-gpus"], r"^GPU (\d+):", "CUDA_VISIBLE_DEVICES"),
     (["rocm-smi", "--showid"], r"^GPU\[(\d+)\]", "HIP_VISIBLE_DEVICES"),
 )
-# A scheduler's job: another job's GPU may have the same number, since each is shown its own alone.
+# Variables that name a scheduler's job. Each job sees only its own GPUs, so two jobs may see the same number.
 JOB = ("SLURM_JOB_ID", "LSB_JOBID", "LSB_JOBINDEX", "PBS_JOBID", "_CONDOR_JOB_AD", "KUBERNETES_SERVICE_HOST")
 WAITING_SECONDS = 1.0
 _claimed: list[TextIO] = []  # locked until the process ends
 
 
 def _visible() -> tuple[str, list[str]]:
-    """The variable that names GPUs, and the names of those that may be used; none where they aren't known."""
+    """Returns the variable that names GPUs, and the names of the usable GPUs; [] if they aren't known."""
     for variable in VARIABLES:
         if variable in os.environ:
             return variable, [name for name in os.environ[variable].split(",") if name]
@@ -41,13 +41,13 @@ def _visible() -> tuple[str, list[str]]:
 
 
 def gpu_names() -> list[str]:
-    """The names of the GPUs that may be used here; an empty list without any."""
+    """Returns the names of the GPUs that may be used here; [] without any."""
     return _visible()[1]
 
 
 def _lock(name: str) -> TextIO | None:
-    """The locked file that stands for a GPU, or None if another process of this user has it."""
-    # With the machine's name: the temporary folder may be one that all nodes of a job share.
+    """Returns the locked file that stands for a GPU, or None if another process of this user has it."""
+    # The name includes the machine's, because all nodes of a job may share the temporary folder.
     owner = [os.uname().nodename, str(os.getuid())]
     owner += [os.environ[variable] for variable in JOB if variable in os.environ]
     file = re.sub(r"[^\w-]", "_", "-".join(["cpt-gpu", *owner, name]))
@@ -55,11 +55,11 @@ def _lock(name: str) -> TextIO | None:
 
 
 def claim_gpus(count: int) -> None:
-    """Take `count` GPUs that nothing else of this workflow or user has, waiting until there are, for the rest
-    of this process and those that it starts: CUDA_VISIBLE_DEVICES, or ROCm's variable, then names them.
+    """Claim `count` GPUs that no other process of this user has claimed; waits until they are free.
 
-    Under a scheduler these are GPUs of the job, in which several processes may be started. Does nothing where
-    there are fewer.
+    The claim holds for this process and those that it starts: CUDA_VISIBLE_DEVICES, or ROCm's variable, names
+    the GPUs. Under a scheduler they are GPUs of the job, which may start several processes. Does nothing if
+    fewer GPUs are usable.
     """
     variable, names = _visible()
     if count > len(names):
@@ -79,6 +79,6 @@ def claim_gpus(count: int) -> None:
             warned = True
         time.sleep(WAITING_SECONDS)
     for file in locks.values():
-        os.set_inheritable(file.fileno(), True)  # also by the program that this process may become
+        os.set_inheritable(file.fileno(), True)  # so that a program started by exec keeps the lock
     _claimed.extend(locks.values())
     os.environ[variable] = ",".join(locks)

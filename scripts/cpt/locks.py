@@ -1,4 +1,7 @@
-"""Locks on files, which the kernel frees with their process. Standard library only."""
+"""Locks on files, which the kernel frees when their process ends, and Snakemake's locks of its outputs.
+
+Standard library only at import.
+"""
 
 import errno
 import fcntl
@@ -10,10 +13,10 @@ MISSING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # such as on Lustre th
 
 
 def lock_file(path: Path) -> TextIO | None:
-    """Lock a file, which is made where it isn't there, until what is returned is closed or the process ends.
+    """Lock a file, created if missing, until the returned file is closed or the process ends.
 
-    Not by filelock: where the file system has no locks, that leaves a file instead, and a killed process's
-    would stop all later ones. Here a warning says so, and the file stays unlocked.
+    filelock isn't used: on a file system without locks it leaves a file instead, and a killed process's file
+    would stop all later processes. Here such a file system causes a warning, and the file stays unlocked.
 
     Returns None if another process has the lock. Raises OSError if the file can't be written.
     """
@@ -34,3 +37,18 @@ def lock_file(path: Path) -> TextIO | None:
             error.strerror,
         )
     return file
+
+
+def keep_locks_of_others() -> None:
+    """Change Snakemake in this process: at its end it removes its own locks, not those of another workflow that
+    runs in the same folder. `--unlock` still removes all.
+    """
+    from snakemake.persistence.file import FilePersistence
+
+    def delete_own_locks(persistence: FilePersistence) -> None:
+        for lock in persistence._lockfile.values():
+            Path(lock).unlink(missing_ok=True)
+        persistence._lockfile.clear()
+
+    FilePersistence.cleanup_locks = FilePersistence._delete_locks
+    FilePersistence._delete_locks = delete_own_locks

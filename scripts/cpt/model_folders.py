@@ -1,4 +1,4 @@
-"""What a model's folder holds for its users beside weights and config.json; models made from it keep it."""
+"""The files of a model's folder, and those that models made from it keep (tokenizer, templates, ...)."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ from safetensors import safe_open
 from cpt.errors import UserError
 from cpt.files import read_json, sha256_of
 
-SHARD_BYTES = 5 * 10**9  # of one file of weights; larger models are in several, as the hub advises
-# Formats in which weights are published: those that are read here, and those that never are.
+SHARD_BYTES = 5 * 10**9  # of one file of weights; larger models have several, as the hub advises
+# Formats of published weights: those that are read here, and those that never are.
 READ_WEIGHTS = (".safetensors", ".bin")
 OTHER_WEIGHTS = (".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".tflite", ".gguf")
 OTHER_WEIGHTS += (".npz", ".mlmodel", ".mlpackage", ".nemo", ".pkl")
-# Written new for each model. README.md is the card of the start model alone, and code is never run.
+# Not copied: each model gets its own. README.md describes the start model only, and code is never run.
 OWN_FILES = ("config.json", "README.md", "Modelfile")
 OWN_ENDINGS = (*READ_WEIGHTS, *OTHER_WEIGHTS, ".index.json", ".py")
 
 
 def companions(folder: Path) -> Iterator[Path]:
-    """Files of `folder`, relative to it, that models made from it keep: templates, tokenizer, licence, ...
+    """Yields the files of `folder`, relative to it, that models made from it keep: tokenizer, licence, ...
 
-    All but weights, their index, config.json, the card and code. Hidden files aren't part of a model. Of the
-    folders inside only those with templates are: others are another model (onnx, original) or what a trainer
-    left (checkpoint-500, runs).
+    These are all but weights, their index, config.json, the card, the Modelfile, code and hidden files. From
+    inner folders only chat templates (*.jinja) are kept: other folders hold another model (onnx, original) or
+    a trainer's files (checkpoint-500, runs).
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -40,9 +40,9 @@ def companions(folder: Path) -> Iterator[Path]:
 
 
 def weights(folder: Path) -> list[Path]:
-    """The files of weights in a folder of our own, relative to it: one, or several and their index.
+    """Returns the files of weights in one of our model folders, relative to it: one, or index and shards.
 
-    Raises UserError if there are none, or if the index names one that isn't there.
+    Raises UserError if there are none, or if a file that the index names is missing.
     """
     whole, index = Path("model.safetensors"), Path("model.safetensors.index.json")
     files = [whole]
@@ -54,7 +54,7 @@ def weights(folder: Path) -> list[Path]:
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 of the weights' file as hex; of several, that of their names and digests."""
+    """Returns the SHA-256 of the weights' file as hex; for several files, that of their names and digests."""
     files = [name for name in weights(folder) if name.suffix == ".safetensors"]
     if len(files) == 1:
         return sha256_of(folder / files[0])
@@ -64,7 +64,7 @@ def weights_digest(folder: Path) -> str:
 
 @contextmanager
 def open_weights(folder: Path) -> Iterator[dict[str, Any]]:
-    """By each weight's name the open file (safetensors' safe_open, for torch) that has it."""
+    """Yields a dict from each weight's name to the open file that has it (safetensors' safe_open, torch)."""
     with ExitStack() as stack:
         files = [name for name in weights(folder) if name.suffix == ".safetensors"]
         opened = [stack.enter_context(safe_open(folder / name, "pt")) for name in files]
@@ -72,9 +72,9 @@ def open_weights(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def name_rotary_base(folder: Path) -> None:
-    """Say in config.json what transformers 4 reads about rotary positions, beside 5's rope_parameters.
+    """Add to config.json the keys that transformers 4 reads about rotary positions.
 
-    Version 4 ignores those without a word, and would compute with a base of 10,000.
+    Version 4 silently ignores rope_parameters of version 5, and would compute with a base of 10,000.
     """
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def name_rotary_base(folder: Path) -> None:
     older |= {names[key]: rope[key] for key in names if key in rope}
     if rope.get("rope_type", "default") != "default":
         older["rope_scaling"] = {key: value for key, value in rope.items() if key not in names}
-    if rope.get("rope_type") == "longrope":  # of Phi 3, which checks that there are these alone
+    if rope.get("rope_type") == "longrope":  # Phi 3 accepts no other keys than these
         older["rope_scaling"] = {"type": "longrope"} | {
             key: rope[key] for key in ("short_factor", "long_factor")
         }
@@ -99,7 +99,7 @@ def name_rotary_base(folder: Path) -> None:
 
 
 def copy_companions(source: Path, target: Path) -> None:
-    """Copy them from one model's folder into another's, over files of the same name."""
+    """Copy the companions of one model's folder into another's, over files of the same name."""
     for name in companions(source):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)

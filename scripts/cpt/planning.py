@@ -1,4 +1,4 @@
-"""What lets Snakemake plan thousands of jobs in time that grows with their number, not with its square."""
+"""Changes to Snakemake that make planning time grow with the number of jobs, not with its square."""
 
 import gc
 from collections import deque
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import InputFiles
     from snakemake.jobs import Job
 
-NEW_OBJECTS = 50_000  # between two looks for garbage; Python's 700 look through a growing plan all the time
+NEW_OBJECTS = 50_000  # between garbage collections; Python's 700 would search a growing plan all the time
 
 
 def plan_fast() -> None:
-    """Change Snakemake in this process: planning takes time in proportion to the jobs, a second plan, after a
-    checkpoint, has only the jobs that are still needed, and none is left out behind an `ancient` input.
+    """Change Snakemake in this process. Planning time is then proportional to the number of jobs. A second
+    plan, after a checkpoint, has only the jobs still needed. No job is skipped behind an `ancient` input.
 
-    Its own checks of groups go through everything upstream from each job of each group. And it looks through
-    the inputs of a job that reads all shards as often as there are shards that need what the job makes.
+    Snakemake's own check of groups walks everything upstream of each job of each group. It also searches the
+    inputs of a job that reads all shards once for every shard that needs the job's output.
     """
     from snakemake.dag import DAG  # not at the top: Snakemake's modules import one another in a circle
     from snakemake.iocontainers import InputFiles
@@ -33,24 +33,23 @@ def plan_fast() -> None:
     DAG.update_needrun = needed_now(DAG.update_needrun)
     DAG.validate_group = lambda dag, group: None
     DAG._check_groups = check_groups
-    overwrite_function_params(Resource.evaluate, get_function_params(Resource.evaluate))  # found out once
+    overwrite_function_params(Resource.evaluate, get_function_params(Resource.evaluate))  # inspected once
     gc.set_threshold(NEW_OBJECTS)
 
 
 def is_input(files: "InputFiles", file: object) -> bool:
-    """Whether a file is one of a job's inputs, whose list Snakemake makes once and never changes."""
+    """Whether a file is one of a job's inputs. Snakemake makes their list once and never changes it."""
     if not hasattr(files, "_members"):
         files._members = frozenset(files)
     return file in files._members
 
 
 def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """`DAG.update_needrun` without two faults.
+    """Returns `DAG.update_needrun`, the argument `plan`, without two faults.
 
-    It keeps what an earlier plan found: jobs that wait for one that turned out not to be needed would still
-    be done. And of a job behind one that is due it doesn't ask whether it is due itself, although it needn't
-    follow from the other where all that lies between them is `ancient`: a model would not be made, or scores
-    kept that are out of date (github.com/snakemake/snakemake/issues/4166).
+    It keeps the reasons of an earlier plan, so jobs behind one that is no longer needed would still run. And
+    it doesn't check whether a job behind a due job is due itself, even if only `ancient` files connect them.
+    Then a model would not be made, or outdated scores kept (github.com/snakemake/snakemake/issues/4166).
     """
 
     async def planned(dag: "DAG", create_inventory: bool = False) -> None:
@@ -67,7 +66,7 @@ def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
 
 
 def follow(depending: "Mapping[Job, Mapping[Job, set[_IOFile]]]", job: "Job") -> "Iterator[Job]":
-    """A job and those that are due because it is: they read a file of one of them, and not as `ancient`."""
+    """Yields a job and the jobs that are due because of it: they read one of its files, not as `ancient`."""
     queue, seen = deque([job]), {job}
     while queue:
         yield (job := queue.popleft())
@@ -77,9 +76,9 @@ def follow(depending: "Mapping[Job, Mapping[Job, set[_IOFile]]]", job: "Job") ->
 
 
 def check_groups(dag: "DAG") -> None:
-    """Look at all groups of jobs in one pass over the workflow.
+    """Check all groups of jobs in one pass over the workflow.
 
-    Raises WorkflowError if groups would wait for themselves, that is, for jobs that wait for one of theirs.
+    Raises WorkflowError if a group waits for itself: for jobs that wait for one of the group's jobs.
     """
     nodes = {job: id(group) for job, group in dag._group.items()}  # a group's hash changes when it grows
     waits: dict[object, set[object]] = {}

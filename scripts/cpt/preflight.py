@@ -1,4 +1,4 @@
-"""Checks of a Slurm cluster, the shared file system, the hub and the disk, each failure with its remedy."""
+"""Checks of a Slurm cluster, the shared file system, the hub and the disk, with a remedy for each failure."""
 
 import getpass
 import logging
@@ -28,16 +28,16 @@ class Request:
     """A job that will be submitted."""
 
     what: str  # for people
-    key: str  # of the config, which decides what it asks for
+    key: str  # of the config, which decides what the job asks for
     partition: str | None  # None: the default one
     nodes: int
-    gpus: int  # of each node, as the next two
+    gpus: int  # of each node, like the next two
     cpus: int
     mem_mb: int
-    most_mb: int  # of the last attempt
+    most_mb: int  # memory that the last attempt asks for
     minutes: int
     queue: list[str]  # options of sbatch and srun that every job of this partition needs
-    asked: list[str]  # the further ones of sbatch
+    asked: list[str]  # further options of sbatch
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Node(NamedTuple):
 
 
 def offered_nodes(partition: str | None) -> list[Node]:
-    """The nodes of a partition (None: the default one) that are not down."""
+    """Returns the nodes of a partition (None: the default one) that are up."""
     columns = "%P\t%N\t%c\t%m\t%G\t%l\t%T"
     nodes = []
     for line in (answer("sinfo", "--noheader", "--Node", f"--format={columns}") or "").splitlines():
@@ -84,7 +84,7 @@ def offered_nodes(partition: str | None) -> list[Node]:
 
 
 def _minutes(limit: str) -> int | None:
-    """Slurm's time limit (days-hours:minutes:seconds) in minutes; None where there is none."""
+    """Returns Slurm's time limit (days-hours:minutes:seconds) in minutes; None without a limit."""
     if limit in ("infinite", "n/a"):
         return None
     days, _, clock = limit.rpartition("-")
@@ -104,7 +104,7 @@ def check_request(request: Request, site: Site) -> Finding:
         names = {line.rstrip("*") for line in (answer("sinfo", "-h", "-o", "%P") or "").split()}
         return False, f"{where}: no node that is up; set {variable} to one of {', '.join(sorted(names))}"
 
-    # A site that gives nodes whole (CPT_SLURM_GPU_OPTION=none) may list no GPUs.
+    # A site that allocates whole nodes (CPT_SLURM_GPU_OPTION=none) may list no GPUs.
     counted = gpus if any("gpu" in option for option in request.asked) else 0
 
     def count(node: Node) -> int:
@@ -148,7 +148,7 @@ def check_request(request: Request, site: Site) -> Finding:
 
 
 def check_submission(request: Request) -> Finding:
-    """Whether Slurm would take such a job: account, QOS, reservation, features, what the site forbids."""
+    """Whether Slurm would accept such a job: account, QOS, reservation, features, the site's rules."""
     command = ["sbatch", "--test-only", *request.queue, *request.asked]
     try:
         trial = subprocess.run(
@@ -166,7 +166,7 @@ def check_submission(request: Request) -> Finding:
 
 
 def check_limits(site: Site) -> Finding:
-    """How many submitted jobs Slurm allows this user; further ones wait."""
+    """Reports how many submitted jobs Slurm allows this user; further jobs wait."""
     user = getpass.getuser()
     output = answer("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=maxsubmitjobs")
     output = (output or "") + (answer("sacctmgr", "-nP", "show", "qos", "format=maxsubmitjobsperuser") or "")
@@ -209,7 +209,7 @@ def check_status(site: Site) -> Finding:
 
 
 def probes(requests: Sequence[Request], results: Path, config: Config, cluster: bool) -> list[ProbeJob]:
-    """Start a job of each kind that tries what such jobs need; without a cluster, a process here."""
+    """Start a probe of what each kind of job needs: a job of that kind; without a cluster, a process here."""
     if not cluster:
         gpus = max((request.gpus * request.nodes for request in requests), default=0)
         needs = needs_of(_trained(requests), gpus, 0, config)
@@ -229,7 +229,7 @@ def probes(requests: Sequence[Request], results: Path, config: Config, cluster: 
 
 
 def _trained(requests: Sequence[Request]) -> list[str]:
-    """The runs that some of the jobs train."""
+    """Returns the runs that these jobs train."""
     return [request.key.removeprefix("runs.") for request in requests if request.key.startswith("runs.")]
 
 
@@ -254,7 +254,7 @@ def check_hub(repository: Repository) -> Finding:
 
 
 def check_disk(results: Path, needed: int) -> Finding:
-    """Whether the results' file system has room."""
+    """Whether the file system of the results has `needed` bytes of room."""
     results.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(results).free
     text = f"{free / 1e9:,.1f} GB are free in {results.resolve()}, of at least {needed / 1e9:,.1f} GB needed"
@@ -262,7 +262,7 @@ def check_disk(results: Path, needed: int) -> Finding:
 
 
 def cluster_findings(requests: Sequence[Request], site: Site) -> Iterator[tuple[str, Finding]]:
-    """What Slurm says of itself and of the jobs."""
+    """Yields the name and finding of each check of Slurm and of the jobs."""
     if answer("sinfo", "--noheader") is None:
         text = "its commands aren't found, or don't answer; start this on a login node of the cluster"
         yield "Slurm", (False, text)
@@ -287,7 +287,7 @@ def findings(
     config: Config,
     cluster: bool,
 ) -> Iterator[tuple[str, Finding]]:
-    """The name and the finding of each check but the disk's, one after the other."""
+    """Yields the name and finding of each check except the disk's."""
     good = True
     for name, finding in cluster_findings(requests, site) if cluster else ():
         good = good and finding[0] is not False
@@ -313,11 +313,11 @@ def check_all(
 
     Args:
         requests: the largest jobs.
-        hub: what will be read of it.
+        hub: the repositories that will be read.
         site: the site's values.
         results: folder of the results.
         config: the merged config.
-        disk: bytes that they will take at least, by kind of file; None where it isn't known.
+        disk: minimum bytes of the results, by kind of file; None if unknown.
         cluster: whether jobs are submitted to Slurm.
 
     Raises UserError with the number of failures.

@@ -1,4 +1,4 @@
-"""A plan on record before its results: its digest, and which runs had results when it was written."""
+"""A plan registered before its results: its digest, and the runs that had results when it was written."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from cpt.files import read_json
 
 
 def plan_sha256(plan: dict[str, Any]) -> str:
-    """SHA-256, as hex, of a plan as canonical JSON: keys sorted, no white space, UTF-8."""
+    """Returns the SHA-256, as hex, of a plan as canonical JSON: sorted keys, no white space, UTF-8."""
     canonical = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -28,7 +28,7 @@ def read_registered(path: Path) -> dict[str, Any]:
 
 
 def registered_label(content: dict[str, Any] | None) -> str:
-    """Whether a plan was registered before results, for a figure; None for an experiment without one."""
+    """Returns a figure's label on when the plan was registered. `content` None: it never was."""
     if content is None:
         return "plan not registered before training"
     late = content["runs_with_results"]

@@ -1,7 +1,7 @@
-"""What a job needs of the machine where it runs, tried there; each finding with its remedy.
+"""Tests of what a job needs from its machine, run there. Each failure comes with its remedy.
 
-Needs only the standard library, and torch where GPUs are asked for. scripts/probe.py runs it in a job that
-asks for what jobs of that kind ask for, or on this machine where nothing is submitted.
+Needs only the standard library, and torch for GPUs. scripts/probe.py runs the tests in a job with the
+resources of that kind of job, or on this machine if nothing is submitted.
 """
 
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cpt import compilers
 
-Finding = tuple[bool | None, str]  # whether all is well (None: not tried), and what was found and what to do
+Finding = tuple[bool | None, str]  # whether the test passed (None: not tried); its result and remedy
 FILE_MB, TEMPORARY_MB, SHARED_MB = 16, 1000, 1000
 
 
 class Warned:
-    """Notices SIGTERM, by which Slurm warns a training job of its end."""
+    """Records SIGTERM, with which Slurm warns a training job before its end."""
 
     def __init__(self) -> None:
         self.began, self.after = time.monotonic(), None
@@ -29,7 +29,7 @@ class Warned:
         self.after = time.monotonic() - self.began
 
     def finding(self, seconds: float) -> Finding:
-        """Wait for it until `seconds` after the start."""
+        """Wait for SIGTERM until `seconds` after the start, and return the finding."""
         while self.after is None and time.monotonic() < self.began + seconds:
             time.sleep(0.1)
         if self.after is None:
@@ -42,7 +42,7 @@ class Warned:
 
 
 def memory_finding(asked_mb: int) -> Finding:
-    """Whether this process's control groups leave the memory that its job asks for."""
+    """Whether this process's control groups allow the memory that its job asks for."""
     limit_mb = min(_limits(), default=None)
     if limit_mb is None:
         return None, "no control group limits this process's memory, so what Slurm allows can't be seen here"
@@ -55,7 +55,7 @@ def memory_finding(asked_mb: int) -> Finding:
 
 
 def _limits() -> Iterator[float]:
-    """Limits of memory, in MB, of the control groups (version 1 and 2) that this process is in."""
+    """Yields the memory limits, in MB, of this process's control groups (versions 1 and 2)."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, kinds, group = line.split(":", 2)
         top, name = Path("/sys/fs/cgroup"), "memory.max"
@@ -69,7 +69,7 @@ def _limits() -> Iterator[float]:
 
 
 def folder_finding(folder: Path, least_mb: int, remedy: str) -> Finding:
-    """Whether a file can be written to a folder, and room is left there."""
+    """Whether a file can be written to a folder, and at least `least_mb` are free there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -84,7 +84,7 @@ def folder_finding(folder: Path, least_mb: int, remedy: str) -> Finding:
 
 
 def shared_memory_finding() -> Finding:
-    """Whether NCCL can pass data between the processes of a node through /dev/shm."""
+    """Whether /dev/shm is large enough for NCCL to pass data between the processes of a node."""
     size_mb = shutil.disk_usage("/dev/shm").total / 1e6
     text = f"/dev/shm has {size_mb:,.0f} MB"
     good = size_mb >= SHARED_MB
@@ -92,7 +92,7 @@ def shared_memory_finding() -> Finding:
 
 
 def compiler_finding(what: str, errors: list[str | None], otherwise: str) -> Finding:
-    """Whether something can be compiled, and what else there is."""
+    """Whether `what` can be compiled; `otherwise` names the alternative."""
     problems = [error for error in errors if error]
     return (
         not problems,
@@ -103,7 +103,7 @@ def compiler_finding(what: str, errors: list[str | None], otherwise: str) -> Fin
 def findings(
     gpus: int, bf16: bool, c_compiler: bool, cpu_adam: bool, mem_mb: int
 ) -> Iterator[tuple[str, Finding]]:
-    """The name and the finding of each trial, as scripts/probe.py explains them."""
+    """Yields the name and finding of each test. scripts/probe.py explains the arguments."""
     if gpus:
         from cpt import cuda
 

@@ -1,4 +1,4 @@
-"""Starts scripts/probe.py in a Slurm job of each kind, or on this machine, and collects what it found."""
+"""Starts scripts/probe.py in a Slurm job of each kind, or on this machine, and collects its findings."""
 
 import json
 import secrets
@@ -15,18 +15,18 @@ from cpt.stage import arguments
 
 SCRIPT = Path(__file__).resolve().parents[1] / "probe.py"
 WAITING_SECONDS = 180  # a job of a minute may take this long to start and end
-# Slurm looks at limits twice a minute, and may warn of an end a minute too early: here at its first look.
+# Slurm checks limits twice a minute and may warn a minute too early: with these limits, at the first check.
 JOB_LIMIT = ["--time=2", "--signal=TERM@120"]
 WARNED_SECONDS = 90
 
 
 def needs_of(runs: Sequence[str], gpus: int, mem_mb: int, config: Config) -> dict[str, Any]:
-    """What is tried in jobs of a kind: parameters of scripts/probe.py.
+    """Returns what to test in jobs of a kind: parameters of scripts/probe.py.
 
     Args:
-        runs: that are trained by jobs of this kind.
-        gpus: of a node; with some, models are scored on them too.
-        mem_mb: memory of a node that jobs ask for; 0 where nothing asks for it.
+        runs: the runs that jobs of this kind train.
+        gpus: GPUs of a node; if there are any, models are also scored on them.
+        mem_mb: memory of a node that jobs ask for; 0 if none is asked for.
         config: the merged config.
     """
     settings = [config.train_settings(run) for run in runs] if gpus else []
@@ -40,14 +40,14 @@ def needs_of(runs: Sequence[str], gpus: int, mem_mb: int, config: Config) -> dic
 
 
 class ProbeJob:
-    """A probe that has been started, in a job if `srun` has options of srun.
+    """A started probe, in a Slurm job or on this machine.
 
     Args:
-        where: it runs, for messages.
+        where: the place where it runs, for messages.
         needs: see needs_of.
         results: folder of the results.
-        srun: options for a job like those that will be submitted; None: on this machine.
-        warned: whether such jobs want to be warned of their end.
+        srun: srun's options for a job like those to be submitted; None: on this machine.
+        warned: whether such jobs need Slurm's warning before their end.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ProbeJob:
         within = WARNED_SECONDS if warned and srun is not None else 0
         command = [sys.executable, str(SCRIPT)]
         command += arguments(greeting=self.greeting, warned_within=within, **needs)
-        if srun is not None:  # of an option given twice, srun takes the last
+        if srun is not None:  # if an option is given twice, srun uses the last
             alone = ["--quiet", "--job-name=preflight", "--ntasks=1", "--nodes=1", *JOB_LIMIT]
             command = ["srun", *srun, *alone, *command]
         self.process = subprocess.Popen(
@@ -68,7 +68,7 @@ class ProbeJob:
         )
 
     def findings(self) -> Iterator[tuple[str, Finding]]:
-        """Wait for its end, and give what it found, one after the other."""
+        """Wait for the probe's end, and yield its findings."""
         try:
             printed, messages = self.process.communicate(timeout=WAITING_SECONDS)
         except subprocess.TimeoutExpired:
@@ -98,7 +98,7 @@ class ProbeJob:
 
 
 def _lines(printed: str) -> Iterator[list[Any]]:
-    """The probe's lines, among what a site may print at a job's start."""
+    """Yields the probe's lines, and skips other lines that a site may print at a job's start."""
     for line in printed.splitlines():
         with suppress(ValueError):
             if isinstance(fields := json.loads(line), list) and len(fields) == 3:

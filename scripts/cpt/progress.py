@@ -1,4 +1,4 @@
-"""Progress that a person can watch: a bar on a terminal, a line now and then elsewhere."""
+"""Progress for people: a bar on a terminal, a line in the log every 15 seconds elsewhere."""
 
 import logging
 import os
@@ -9,15 +9,15 @@ from typing import TextIO
 from tqdm import tqdm
 
 LINE_SECONDS = 15.0
-# Short enough for a terminal of 80 columns; where figures are noted, they are seen instead of bar and rate.
+# Short enough for a terminal of 80 columns. With figures from `note`, they replace bar and rate.
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left"
 NOTED = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-NOTICE = logging.INFO + 5  # a level for the few lines that the terminal shows as well as the log
+NOTICE = logging.INFO + 5  # a level for the few lines that both terminal and log show
 _terminal: TextIO | None = None
 
 
 def set_terminal(stream: TextIO | None) -> None:
-    """Where bars are drawn: the process's original stderr (see cpt.command)."""
+    """Set the stream on which bars are drawn: the process's original stderr (see cpt.command)."""
     global _terminal
     _terminal = stream
 
@@ -25,8 +25,8 @@ def set_terminal(stream: TextIO | None) -> None:
 class Progress:
     """Counts work; draws a bar on a terminal, else logs a line every 15 seconds.
 
-    Use as a context manager; call `advance(n)` and, if wanted, `note({name: figure})` for what is
-    shown beside the bar.
+    Use as a context manager; call `advance(n)`, and optionally `note({name: figure})` for figures beside the
+    bar.
     """
 
     def __init__(self, label: str, total: float | None = None, unit: str = "it", done: float = 0):
@@ -46,7 +46,7 @@ class Progress:
                 file=_terminal,
                 dynamic_ncols=True,
                 leave=False,
-                disable=False,  # the environment may disable those of libraries
+                disable=False,  # the environment may disable the bars of libraries
                 bar_format=None if total is None else BAR,
             )
             if drawn

@@ -1,4 +1,4 @@
-"""A user's file of prompts, and each prompt as the token ids that a model reads.
+"""Reads a user's file of prompts, and turns prompts into the token ids that a model reads.
 
 Rules import it, so only the standard library is loaded at the top.
 """
@@ -18,24 +18,24 @@ ROLES = ("system", "user", "assistant")
 
 
 class Prompt(NamedTuple):
-    """A conversation that an assistant's turn shall continue, and where it is written: file and line."""
+    """A conversation that the assistant should answer, and its place: file and line."""
 
     messages: list[dict[str, str]]
     place: str
 
     @property
     def text(self) -> str:
-        """As people read it: a single question as it is, of a longer conversation each turn with its role."""
+        """The prompt for people: a single question unchanged; in longer conversations, turns with roles."""
         if len(self.messages) == 1:
             return self.messages[0]["content"]
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.messages)
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """The prompts of a .txt file (one a line; blank lines and those that begin with # are skipped) or .jsonl
-    file ({"messages": [{"role": ..., "content": ...}, ...]} in each line).
+    """Read the prompts of a .txt file (one a line; blank lines and those that begin with # are skipped) or a
+    .jsonl file ({"messages": [{"role": ..., "content": ...}, ...]} in each line).
 
-    Raises UserError, naming file and line, if it can't be read so, or has none.
+    Raises UserError, naming file and line, if the file has another form or no prompt.
     """
     if path.suffix not in (".txt", ".jsonl"):
         raise UserError(f"chat.prompts: {path}: expected a file that ends in .txt or .jsonl; rename it")
@@ -60,7 +60,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _messages(text: str, place: str) -> list[dict[str, str]]:
-    """The messages in a line of JSON, which must end with the user's."""
+    """Returns the messages in a line of JSON, the last of which must be the user's."""
     try:
         messages: Any = json.loads(text)["messages"]
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
@@ -83,17 +83,17 @@ def _messages(text: str, place: str) -> list[dict[str, str]]:
 def encode_prompts(
     prompts: list[Prompt], model: Path, tokenizer: "PreTrainedTokenizerFast", room: int
 ) -> tuple[list[tuple[int, ...]], bool]:
-    """Token ids of each prompt, and whether the model's chat template rendered them.
+    """Returns the token ids of each prompt, and whether the model's chat template rendered them.
 
-    A model without a template gets the plain text, behind the BOS that its tokenizer adds, if it does.
+    A model without a template gets the plain text, after BOS if its tokenizer adds it.
 
     Args:
         prompts: as read.
         model: the model's folder.
-        tokenizer: the model's; special strings in a rendered prompt are tokens, in a plain one text.
-        room: the most tokens that a prompt may have.
+        tokenizer: the model's. Special strings are tokens in a rendered prompt, and text in a plain one.
+        room: the maximum number of tokens of a prompt.
 
-    Raises UserError naming the prompt's place if the template refuses it, or it is longer.
+    Raises UserError naming the prompt's place if the template refuses it, or it has more tokens.
     """
     from cpt.templates import chat_template, chat_templates  # transformers takes seconds to load
 

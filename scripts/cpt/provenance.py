@@ -1,4 +1,4 @@
-"""Where a result comes from: code, settings, packages, machine, time. Standard library only."""
+"""The origin of a result: code, settings, packages, machine, time. Standard library only."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ PACKAGES += ("gigatoken", "huggingface_hub", "numba", "sentencepiece")
 
 @cache
 def git_commit() -> str:
-    """The checked-out commit, with `+dirty` if tracked files differ; "unknown" outside git."""
+    """Returns the checked-out commit, with `+dirty` if tracked files differ; "unknown" outside git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
@@ -34,7 +34,7 @@ def git_commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that results depend on."""
+    """Returns the installed versions of Python and of the packages that results depend on."""
     package_versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores usable by this process, and GPUs if torch is loaded and sees any."""
+    """Returns the processor, the cores usable by this process, and GPUs if torch is loaded and sees any."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = model[1] if model else platform.processor() or platform.machine()
     facts: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
@@ -56,16 +56,16 @@ def hardware() -> dict[str, Any]:
 
 
 def _process_seconds() -> float:
-    """Seconds since this process started."""
+    """Returns the seconds since this process started."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return float(Path("/proc/uptime").read_text().split()[0]) - started
 
 
 def provenance(settings: Any, seeds: dict[str, int] | None = None) -> dict[str, Any]:
-    """The block that every result JSON carries under `provenance`.
+    """Returns the block that every result JSON has under `provenance`.
 
-    `settings` are the config values that the stage was given (JSON values and sections of the config).
+    `settings` are the stage's config values (JSON values and sections of the config).
     `wall_seconds` counts from the start of the process.
     """
     return {

@@ -1,8 +1,8 @@
-"""Rotary frequencies that depend on the length of a sequence, so that none sees another one's length.
+"""Rotary frequencies chosen by each sequence's own length, not by the longest sequence of the batch.
 
 Models with `rope_type: longrope` (Phi-3 and 4 mini; Ding et al. 2024) have two sets of frequencies, for
 sequences of up to `original_max_position_embeddings` tokens and for longer ones. transformers chooses by the
-largest position in the whole batch. Of the other types, `dynamic` alone depends on the length, and only
+largest position in the whole batch. Of the other types, only `dynamic` depends on the length, and only
 beyond the model's context, where nothing is trained or scored.
 """
 
@@ -16,7 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 
 def original_length(config: PreTrainedConfig) -> int | None:
-    """The most tokens of a sequence that gets a longrope model's frequencies for short ones; else None."""
+    """Returns the longest length that gets a longrope model's short frequencies; None for other models."""
     parameters = getattr(config, "rope_parameters", None) or {}
     return (
         parameters["original_max_position_embeddings"] if parameters.get("rope_type") == "longrope" else None
@@ -24,7 +24,7 @@ def original_length(config: PreTrainedConfig) -> int | None:
 
 
 def grouped_by_frequencies(lengths: Sequence[int], config: PreTrainedConfig) -> list[list[int]]:
-    """The numbers of sequences of these lengths, in groups that can share a batch: long ones before short."""
+    """Returns the numbers of sequences of these lengths in groups that can share a batch, long ones first."""
     original = original_length(config)
     if original is None:
         return [list(range(len(lengths)))]
@@ -35,9 +35,9 @@ def grouped_by_frequencies(lengths: Sequence[int], config: PreTrainedConfig) -> 
 
 
 def rotate_by_document(model: nn.Module) -> None:
-    """Let a longrope model choose between its frequencies document by document; others stay as they are.
+    """Make a longrope model choose its frequencies document by document; other models don't change.
 
-    A document begins where positions are 0, and ends before the next one's begin.
+    A document begins at position 0, and ends before the next position 0.
     """
     original = original_length(model.config)
     for module in model.modules() if original is not None else ():
@@ -56,7 +56,7 @@ class _ByDocument:
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, [sequences, length, rotated size] each; position_ids [sequences, length]."""
+        """Returns cosines and sines, [sequences, length, rotated size]; position_ids [sequences, length]."""
         places = position_ids.flatten()
         document = (places == 0).cumsum(0) - 1
         last = torch.zeros_like(places).scatter_reduce(0, document, places, "amax")

@@ -1,4 +1,4 @@
-"""What a model is made of in numbers, measured from its modules, so that no config's names are needed."""
+"""A model's sizes, measured from its modules, because configs name them differently."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +11,10 @@ from transformers.pytorch_utils import Conv1D
 
 
 def measured_shape(model: PreTrainedModel) -> dict[str, Any]:
-    """Numbers of a causal language model that plans need, under the names that most configs give them.
+    """Returns the sizes of a causal language model that plans need, under the names of most configs.
 
-    The config's class knows the first four under any name (GPT-2's `n_layer`); what few classes say is
-    counted: `intermediate_size` is the widest input of a matrix that gives the model's width,
+    The config's class maps the first four from any name (GPT-2's `n_layer`). What few classes state is
+    measured: `intermediate_size` is the widest input of a matrix whose output has the model's width,
     `layer_parameters` the mean over the layers. `model` may be on the device `meta`, without weights.
     """
     config = model.config
@@ -26,7 +26,7 @@ def measured_shape(model: PreTrainedModel) -> dict[str, Any]:
         "num_hidden_layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "num_attention_heads": config.num_attention_heads,
-        # Where the class has another word for them (Falcon, GPT-BigCode), an upper bound.
+        # An upper bound where the class has another name for them (Falcon, GPT-BigCode).
         "num_key_value_heads": getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         "intermediate_size": max(_widths_into(model.base_model, config.hidden_size)),
         "vocab_size": config.vocab_size,
@@ -38,17 +38,17 @@ def measured_shape(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Tokens that the model was trained to read; None if its config doesn't say.
+    """Returns the context length in tokens; None if the config doesn't state it.
 
-    Most classes know it as max_position_embeddings, under any name; those without positions of their own
-    (ALiBi: Press et al. 2022) don't, so it is read by the names that MPT and Bloom give it.
+    Most classes map it to max_position_embeddings from any name. Classes without position embeddings (ALiBi:
+    Press et al. 2022) don't, so it is also looked up by the names in MPT and Bloom.
     """
     names = ("max_position_embeddings", "max_seq_len", "seq_length")
     return next((length for name in names if (length := getattr(config, name, None))), None)
 
 
 def _widths_into(model: nn.Module, hidden: int) -> Iterator[int]:
-    """Input widths of the matrices whose output has the model's width: attention's, the feed-forward's."""
+    """Yields the input widths of matrices whose output has the model's width (attention, feed-forward)."""
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.out_features == hidden:
             yield module.in_features
@@ -57,9 +57,9 @@ def _widths_into(model: nn.Module, hidden: int) -> Iterator[int]:
 
 
 def shape_before_import(folder: Path) -> dict[str, Any] | None:
-    """`measured_shape` of a Hugging Face folder from its config.json alone; None if it isn't such a folder.
+    """Returns `measured_shape` of a Hugging Face folder from its config.json alone; None if that fails.
 
-    The import says what is wrong with one; a plan needn't.
+    The import reports what is wrong with a folder, so a plan needn't.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -6,53 +6,53 @@ TEXT_BYTES_PER_TOKEN, PARQUET_BYTES_PER_TOKEN = 4.5, 3.6
 # Float32 weights, and AdamW's two moments by `train.moments`; a checkpoint has both.
 MODEL_BYTES_PER_PARAMETER = 4
 MOMENTS_BYTES_PER_PARAMETER = {"float32": 8, "bf16": 4, "8bit": 2}
-# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance-training.md); on a GPU,
-# where it isn't measured, fewer would spend the time on adding up the head's gradient.
+# Positions whose logits exist at once. On a CPU more aren't faster (docs/performance-training.md). On a GPU,
+# not measured, fewer would spend the time on summing the head's gradient.
 LOGIT_ROWS = {"cpu": 256, "cuda": 2048}
 
 
 def checkpoint_bytes_per_parameter(moments: str) -> int:
-    """Of a checkpoint, whose moments are in a form of `train.moments`."""
+    """Returns a checkpoint's bytes per parameter, with moments stored as `train.moments` says."""
     return MODEL_BYTES_PER_PARAMETER + MOMENTS_BYTES_PER_PARAMETER[moments]
 
 
 def kept_states(tokens: int, keep_every: int) -> int:
-    """How many states a run of these tokens keeps for branches; `keep_every` 0: none."""
+    """Returns the number of states that a run of `tokens` keeps for branches; `keep_every` 0: none."""
     return (tokens - 1) // keep_every if keep_every else 0
 
 
 def model_bytes_per_parameter(moments: str, states: int) -> int:
-    """Of a run's model, with the states that it keeps for branches."""
+    """Returns the bytes per parameter of a run's model and of the states that it keeps for branches."""
     return MODEL_BYTES_PER_PARAMETER + checkpoint_bytes_per_parameter(moments) * states
 
 
 def training_bytes_per_parameter(moments: str, checkpoints: int, states: int) -> int:
-    """Of all that a run has on disk at the most: its checkpoints, one more than are kept, and its model.
+    """Returns a run's peak bytes per parameter on disk: checkpoints, one more than it keeps, and its model.
 
-    Its states for branches are there three times in the end: as checkpoints, in the work folder's model and
-    in the model.
+    At the end its states for branches exist three times: as checkpoints, in the work folder's model and in
+    the model.
     """
     work_bytes_per_parameter = checkpoint_bytes_per_parameter(moments) * (checkpoints + 1 + 2 * states)
     return work_bytes_per_parameter + model_bytes_per_parameter(moments, states)
 
 
 def token_bytes(vocabulary: int | None) -> int:
-    """Bytes of a token id in files of tokens; of a vocabulary that isn't known yet, the fewest."""
+    """Returns the bytes of a token id in token files; the minimum if the vocabulary isn't known yet."""
     return 4 if vocabulary and vocabulary > 2**16 else 2
 
 
 def sequences_per_step(micro_batch: int, accumulate: int, processes: int) -> int:
-    """What all processes take between two updates."""
+    """Returns the sequences that all processes together read between two updates."""
     return micro_batch * accumulate * processes
 
 
 def micro_batches(share: int) -> list[int]:
-    """What is tried of a process's share of a step: all its sequences, then the powers of two below."""
+    """Returns the micro-batches to try for a process's share of a step: the share, then lower powers of 2."""
     return [share, *(2**power for power in reversed(range(share.bit_length())) if 2**power < share)]
 
 
 def over_context(sequence_length: int, context: int) -> str | None:
-    """What is wrong with a sequence length, if the model's context is shorter."""
+    """Returns an error message if a sequence length is over the model's context, else None."""
     if sequence_length <= context:
         return None
     return (

@@ -13,7 +13,7 @@ JOB_PREFIX = "cpt"  # of job names; slurm-jobname-prefix in slurm/config.yaml
 
 
 def answer(*command: str, seconds: float = 30) -> str | None:
-    """What a command prints; None where it isn't installed, fails, or takes longer than `seconds`."""
+    """Returns what a command prints; None if it isn't installed, fails, or takes longer than `seconds`."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -33,11 +33,11 @@ class Job:
 
 
 def stray_jobs(folder: Path) -> list[Job]:
-    """The queued and running jobs that a workflow started in `folder`, which may be gone since.
+    """Returns the queued and running jobs of a workflow started in `folder`, which may have ended since.
 
-    They are known by the prefix of their names and by their working directory.
+    They are recognised by the prefix of their names and by their working directory.
 
-    Raises UserError where Slurm doesn't say: jobs that can't be seen may write the same files.
+    Raises UserError if Slurm doesn't answer, because jobs that can't be seen may write the same files.
     """
     output = answer("squeue", "--me", "--noheader", "--format=%i\t%T\t%j\t%k\t%Z")
     if output is None:
@@ -54,7 +54,7 @@ def stray_jobs(folder: Path) -> list[Job]:
 
 
 def living_workflow(folder: Path) -> int | None:
-    """The process number of a Snakemake on this machine that works in `folder`, jobs aside."""
+    """Returns the process number of a main Snakemake process on this machine in `folder`; None: none."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -67,15 +67,15 @@ def living_workflow(folder: Path) -> int | None:
 
 
 def plan_table(requests: Sequence[tuple[str, Mapping[str, Any], int, bool]]) -> str:
-    """What a workflow's jobs ask for, as a table by rule, and together.
+    """Returns a table of what a workflow's jobs ask for, by rule and in total.
 
     Args:
-        requests: of each job its rule, its resources, its CPUs, and whether it runs on the login node.
+        requests: for each job its rule, resources, CPUs, and whether it runs on the login node.
 
     Returns:
-        Of a rule: its jobs; the most nodes, GPUs, CPUs and memory (of each node, 10^9 bytes) of one job, and
-        its longest time limit in hours; the GPU hours and CPU hours of all jobs if each used its whole limit,
-        and the disk that they fill (10^9 bytes).
+        For each rule: the number of jobs; the maximum over jobs of nodes, GPUs, CPUs, memory (of each node,
+        10^9 bytes) and time limit (hours); the sum over jobs of GPU hours and CPU hours, if each used its
+        whole limit, and of disk (10^9 bytes).
     """
     largest, hours_used = ("nodes", "GPUs", "CPUs", "GB", "hours"), ("GPU h", "CPU h")
     order = ("jobs", *largest, *hours_used, "disk GB")

@@ -1,6 +1,6 @@
-"""How a rule calls its stage: names of inputs, outputs and settings become options of the command line.
+"""The call of a stage by its rule: named inputs, outputs and settings become command-line options.
 
-Without pydantic and Snakemake at import: rules/stages.smk uses it, and tests do.
+Imports neither pydantic nor Snakemake at the top, because rules/stages.smk and tests import it.
 """
 
 import ast
@@ -18,14 +18,14 @@ from cpt.digest import plain
 from cpt.errors import UserError
 
 MOST_CHARACTERS = 50_000  # Linux starts no program with more than 2 MiB of words and environment
-FEWEST_IN_BRACES = 4  # numbered files that are written as a range
+FEWEST_IN_BRACES = 4  # from this many numbered files on, they are written as a range
 
 
 @cache
 def parameters(script: Path) -> dict[str, bool]:
-    """The parameters of a script's stage, in order, and whether each is required. The script isn't imported.
+    """Returns the parameters of a script's stage, in order, and whether each is required. Doesn't import it.
 
-    Raises UserError if the script has no function of its own name.
+    Raises UserError if the script has no function of its own name, or if the function has `*` parameters.
     """
     tree = ast.parse(script.read_text(encoding="utf-8"))
     for node in tree.body:
@@ -39,12 +39,12 @@ def parameters(script: Path) -> dict[str, bool]:
 
 
 def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> None:
-    """The names that a rule hands over are those of the stage's parameters.
+    """Check that the names that a rule passes are the stage's parameters.
 
     Args:
-        rule: its name, for messages.
-        script: the stage's.
-        groups: the names by where they stand: input, output, params, wildcards.
+        rule: the rule's name, for messages.
+        script: the stage's script.
+        groups: the names by their section of the rule: input, output, params, wildcards.
 
     Raises:
         UserError: a name is missing, unknown to the stage, or given twice.
@@ -67,10 +67,10 @@ def check_names(rule: str, script: Path, groups: dict[str, Iterable[str]]) -> No
 
 
 def arguments(**values: Any) -> list[str]:
-    """Parameters as the words of a command line.
+    """Returns parameters as the words of a command line.
 
-    None gives no word, a list of files, text or numbers one for each element (behind `./` where it would read
-    as an option or an argument file). A section, a mapping or a list of those is JSON.
+    None gives no word. A list of files, text or numbers gives a word for each element, with `./` before one
+    that would read as an option or an argument file. A section, a mapping or a list of those is JSON.
     """
     words: list[str] = []
     for name, value in values.items():
@@ -89,15 +89,15 @@ def arguments(**values: Any) -> list[str]:
 
 
 def option(name: str, value: Any) -> str:
-    """A parameter as text for bash.
+    """Returns a parameter as text for bash.
 
-    Files numbered 00000, 00001, ... are written as `{00000..00009}`, which a reader takes in. More words than
-    a program may be started with come from a file that bash makes (`@` of the frame's command line).
+    Files numbered 00000, 00001, ... are written as `{00000..00009}`, which people can read. If there are more
+    words than a program can start with, bash puts them into a file (`@` in the command line of cpt.command).
     """
     words = arguments(**{name: value})
 
     def numbered(place: int) -> Any:
-        """What the files of one range have in common: what is around the number, and the first number."""
+        """Returns what the files of one range have in common: the text around the number, and its offset."""
         match = re.fullmatch(r"(.*/)(\d{5})(\.[\w.]+)", words[place])
         return (match[1], int(match[2]) - place, match[3]) if match else place
 
@@ -114,16 +114,16 @@ def option(name: str, value: Any) -> str:
 
 
 class Untracked:
-    """A param that Snakemake doesn't compare, as it isn't text: where something lies, or how a job is done.
+    """A param that Snakemake doesn't compare, because it isn't text: a location, or how a job is run.
 
-    Another interpreter or place of the clone reruns nothing. A function is called when the job starts.
+    A new interpreter or place of the clone reruns nothing. A function is called when the job starts.
     """
 
     def __init__(self, value: Any):
         self.value = value
 
     def now(self) -> Any:
-        """The value; of a function, what it returns."""
+        """Returns the value, or what it returns if it is a function."""
         return self.value() if callable(self.value) else self.value
 
     def __str__(self) -> str:

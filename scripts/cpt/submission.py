@@ -1,4 +1,4 @@
-"""What Snakemake's main process changes before it submits to Slurm: its environment, and its Slurm plugin."""
+"""Changes to Snakemake's main process before it submits to Slurm: to its environment and its plugin."""
 
 import logging
 import re
@@ -10,14 +10,14 @@ from typing import Any
 from cpt import gpus
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # set by people and sites, not by a job
-# Why sbatch refuses a job that it would take later, such as QOSMaxSubmitJobPerUserLimit.
+# Reasons why sbatch refuses a job that it would accept later, such as QOSMaxSubmitJobPerUserLimit.
 SUBMIT_LIMIT = re.compile(r"\b(?:Assoc|QOS)(?:Max|Grp)Submit\w*Limit\b")
 
 
 def leave_allocation(environment: MutableMapping[str, str]) -> str | None:
-    """Remove what Slurm sets in a job (`salloc`, `srun`, `sbatch`) from an environment.
+    """Remove the variables that Slurm sets in a job (`salloc`, `srun`, `sbatch`) from an environment.
 
-    Submitted jobs would inherit its numbers of tasks and CPUs; and its GPUs, where Slurm sets none for them.
+    Submitted jobs would inherit its numbers of tasks and CPUs, and its GPUs if Slurm sets none for them.
 
     Returns that job's number; None outside jobs, where nothing is removed.
     """
@@ -29,14 +29,14 @@ def leave_allocation(environment: MutableMapping[str, str]) -> str | None:
 
 
 def adapt_plugin(seconds: float, logger: logging.Logger) -> None:
-    """Make the plugin wait where Slurm limits how many jobs may be submitted, and leave accounts to Slurm.
+    """Make the plugin wait when Slurm's limit of submitted jobs is reached, and leave accounts to Slurm.
 
-    Such a refusal would count as a failed attempt, several within a second. The plugin asks sacct and
-    sacctmgr about accounts before each job, which fails where they aren't installed; sbatch checks it.
+    Otherwise each such refusal counts as a failed attempt, several within a second. And the plugin asks sacct
+    and sacctmgr about accounts before each job, which fails if they aren't installed; sbatch checks accounts.
 
     Args:
-        seconds: between two tries to submit the same job.
-        logger: Snakemake's.
+        seconds: time between two tries to submit the same job.
+        logger: Snakemake's logger.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -52,7 +52,7 @@ def adapt_plugin(seconds: float, logger: logging.Logger) -> None:
         if not noticed.is_set():
             noticed.set()
             logger.info(f"Slurm takes no more of your jobs now ({limit[0]}); trying every {seconds:g} s")
-        due = time.monotonic() + seconds  # jobs wait in line in few threads, at the same time
+        due = time.monotonic() + seconds  # set now: jobs queue for few threads, but wait together
 
         def later() -> None:
             if not stopped.wait(max(0, due - time.monotonic())):

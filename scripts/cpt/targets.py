@@ -1,4 +1,4 @@
-"""What is said of a target that nothing makes: the nearest one that there is."""
+"""The message about a target that no rule makes: it names the nearest existing target."""
 
 import difflib
 import os
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def name_the_nearest(workflow: "Workflow", results: str) -> None:
-    """Let Snakemake name the nearest target, in place of "No rule to produce".
+    """Make Snakemake name the nearest target instead of "No rule to produce".
 
     Args:
-        workflow: whose rules make what can be asked for.
+        workflow: the workflow whose rules make the targets.
         results: the folder of this experiment.
     """
     from snakemake import dag  # not at the top: Snakemake's modules import one another in a circle
 
     class UnknownTarget(MissingRuleException):
-        """Raised for each input that no rule makes, too: the message is worked out if it is shown."""
+        """Also raised for each input that no rule makes, so the message is built only when it is shown."""
 
         def __init__(self, file: object) -> None:
             super().__init__(file)
@@ -40,7 +40,7 @@ def name_the_nearest(workflow: "Workflow", results: str) -> None:
 
 
 def targets(workflow: "Workflow") -> Iterator[str]:
-    """The names of all rules, and the files that they make, for all values that their wildcards may have."""
+    """Yields the names of all rules, and their output files for all values of their wildcards."""
     from snakemake.io import strip_wildcard_constraints
 
     for rule in workflow.rules:
@@ -51,7 +51,7 @@ def targets(workflow: "Workflow") -> Iterator[str]:
 
 
 def filled(pattern: str, constraints: Mapping[str, str]) -> Iterator[str]:
-    """A pattern of file names with each of its wildcards' values; nothing if those aren't a list of names."""
+    """Yields a file pattern with all values of its wildcards; nothing if a wildcard has no list of names."""
     names = list(dict.fromkeys(name for _, name, *_ in Formatter().parse(pattern) if name))
     values = [constraints.get(name, "").replace("\\", "") for name in names]
     if all(map(NAMES.fullmatch, values)):
@@ -60,7 +60,7 @@ def filled(pattern: str, constraints: Mapping[str, str]) -> Iterator[str]:
 
 
 def unknown_target(target: str, names: Iterable[str], results: str) -> str:
-    """What was asked for, what is nearest to it, and where the results of this experiment are."""
+    """Returns a message: the unknown target, the nearest target, and where this experiment's results are."""
     path = os.path.relpath(target) if Path(target).is_absolute() else os.path.normpath(target)
     close = difflib.get_close_matches(path, names, n=1, cutoff=0.8)
     remedy = f"did you mean {close[0]}?" if close else "docs/results.md lists all files, and --list all names"

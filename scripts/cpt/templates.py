@@ -1,4 +1,4 @@
-"""Chat templates of a model's folder: where they stand, and a conversation as the text that a model reads.
+"""Chat templates of a model's folder: reads them, and renders conversations as the text a model reads.
 
 transformers compiles and sandboxes the templates. Neither torch nor a tokenizer is loaded.
 """
@@ -17,8 +17,8 @@ from transformers.utils.chat_template_utils import _compile_jinja_template, _get
 from cpt.errors import UserError
 from cpt.files import read_json
 
-# Some templates write the date into the system's turn (Llama 3.2, SmolLM3). A fixed one gives the same text
-# every day; it is the one that Llama's template has where it can't ask for the date.
+# Some templates write the date into the system's turn (Llama 3.2, SmolLM3). A fixed date gives the same text
+# every day; Llama's template uses this one if it can't ask for the date.
 TODAY = date(2024, 7, 26)
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 PLAIN = ({"role": "user", "content": "What is a star?"}, {"role": "assistant", "content": "A ball of gas."})
@@ -27,7 +27,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja template. `text` came from `file`; `tokens` are special tokens by the names that it uses."""
+    """A Jinja template. `text` was read from `file`; `tokens` are special tokens by their names in it."""
 
     name: str
     text: str
@@ -35,17 +35,17 @@ class ChatTemplate:
     tokens: Mapping[str, str]
 
     def render(self, messages: Messages, add_generation_prompt: bool = False, **variables: Any) -> str:
-        """The conversation as text, special tokens included: encode it without adding further ones.
+        """Returns the conversation as text with its special tokens: encode it without adding any.
 
-        The same as tokenizer.apply_chat_template(messages, tokenize=False) of transformers, on the day TODAY.
+        Equals transformers' tokenizer.apply_chat_template(messages, tokenize=False) on the day TODAY.
 
         Args:
             messages: dictionaries with `role` and `content`, as in a JSON file.
-            add_generation_prompt: end with the beginning of an assistant's turn.
-            variables: others that the template knows (tools, enable_thinking, ...).
+            add_generation_prompt: whether the text ends with the beginning of an assistant's turn.
+            variables: other variables of the template (tools, enable_thinking, ...).
 
-        Raises UserError, naming file and line, if the template isn't valid or refuses the conversation, such
-        as roles in another order than it knows.
+        Raises UserError, naming file and line, if the template isn't valid or refuses the conversation, for
+        example because of the order of roles.
         """
         turns = [{key: value for key, value in turn.items() if value is not None} for turn in messages]
         values = {"tools": None, "documents": None, "strftime_now": TODAY.strftime, **self.tokens}
@@ -63,7 +63,7 @@ class ChatTemplate:
 
 
 def _line_of(error: Exception) -> int:
-    """The template's line that raised `error`; jinja2 gives its frames the template's line numbers."""
+    """Returns the template's line that raised `error`; jinja2's frames have the template's line numbers."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
@@ -71,9 +71,9 @@ def _line_of(error: Exception) -> int:
 
 
 def chat_templates(folder: Path) -> dict[str, ChatTemplate]:
-    """All chat templates of a model's folder by name; the usual one is "default". Empty if it has none.
+    """Returns all chat templates of a model's folder by name; the usual name is "default".
 
-    Files go first, as in transformers: `chat_template.jinja` and `additional_chat_templates/*.jinja`, else
+    The order is that of transformers: `chat_template.jinja` and `additional_chat_templates/*.jinja`, else
     `chat_template` of tokenizer_config.json (one, or a list of named ones), else that of chat_template.json.
     """
     settings = _json(folder / "tokenizer_config.json")
@@ -99,7 +99,7 @@ def chat_templates(folder: Path) -> dict[str, ChatTemplate]:
 
 
 def chat_template(folder: Path) -> ChatTemplate:
-    """The template "default" of a model's folder, or its only one. Raises UserError if there is none."""
+    """Returns a model folder's template "default", or its only one. Raises UserError if it has neither."""
     templates = chat_templates(folder)
     if "default" not in templates and len(templates) != 1:
         raise UserError(
@@ -111,7 +111,7 @@ def chat_template(folder: Path) -> ChatTemplate:
 
 
 def named_templates(configured: Any) -> dict[str, str]:
-    """By name, what `chat_template` of tokenizer_config.json holds: a text, a list of named ones, or None."""
+    """Returns the templates in `chat_template` of tokenizer_config.json (text, list or None) by name."""
     if isinstance(configured, str):
         return {"default": configured}
     if isinstance(configured, Mapping):
@@ -120,7 +120,7 @@ def named_templates(configured: Any) -> dict[str, str]:
 
 
 def with_eos(text: str, token: str) -> str:
-    """A template's text for a tokenizer whose EOS is another: `eos_token` in it stays `token`."""
+    """Returns a template's text in which `eos_token` stays `token`, although the tokenizer's EOS changes."""
     try:
         if "eos_token" not in _get_template_variables(text):
             return text
@@ -131,7 +131,7 @@ def with_eos(text: str, token: str) -> str:
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """Texts of the special tokens by name, from tokenizer_config.json, else special_tokens_map.json."""
+    """Returns the special tokens' texts by name, from tokenizer_config.json, else special_tokens_map.json."""
     settings, older = (_json(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
     tokens = {name: settings.get(name) or older.get(name) for name in NAMES}
     further = settings.get("extra_special_tokens")  # by name: image_token, ...
@@ -145,7 +145,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def template_problems(folder: Path) -> list[str]:
-    """What is wrong with templates of a folder that don't render a question and an answer, one line each."""
+    """Returns an error message for each template of a folder that can't render a question and an answer."""
     problems = []
     for template in chat_templates(folder).values():
         try:

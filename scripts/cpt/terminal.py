@@ -1,8 +1,7 @@
-"""What a person sees of Snakemake on the terminal: a line for every job that is done or went wrong.
+"""Snakemake's messages on the terminal, shortened to a line for every job that ends or fails.
 
-Snakemake's own messages take five to eight lines a job. Here a job is one line when it ends, one more if it
-takes long, and its script draws a bar on a terminal meanwhile (cpt.progress). Snakemake's log file stays
-complete.
+Snakemake's own messages take five to eight lines a job. Here a job gets one line when it ends, and one more
+if it takes long. Its script draws a bar meanwhile (cpt.progress). Snakemake's log file stays complete.
 """
 
 import logging
@@ -17,10 +16,10 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# A job that still runs after this time is mentioned.
+# After this time the terminal mentions a running job.
 LONG_SECONDS = 10.0
 DROPPED_EVENTS = {LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.JOB_STARTED}
-# Messages without an event of their own that say nothing to a user.
+# Messages without an event of their own that don't help a user.
 DROPPED_STARTS = (
     "Assuming unrestricted shared filesystem usage",
     "Building DAG of jobs",
@@ -33,22 +32,22 @@ DROPPED_STARTS = (
     "Singularity containers: ignored",
     "--keep-incomplete mode is set",
 )
-RESULTS = ("table1.md", "figures", "paper.pdf", "report.html")  # what the end names, where it was made
-MOST_MODELS = 8  # that the end names one by one
+RESULTS = ("table1.md", "figures", "paper.pdf", "report.html")  # files that `closing` names if they exist
+MOST_MODELS = 8  # that `closing` names one by one
 WIDTH = 80  # columns
-CLEAR_LINE = "\r\x1b[K"  # a bar may stand there
-# Where our rules noticed a mistake: before Snakemake's message, and after it.
+CLEAR_LINE = "\r\x1b[K"  # removes a bar from the line
+# The places in our rules that raised a mistake, before Snakemake's message and after it.
 PLACES = re.compile(
     r'(?<=^WorkflowError) in file "[^"\n]+", line \d+|(?:\n  File "[^"\n]+", line \d+, in .+)+\Z'
 )
-# What Snakemake makes of a mistake that a function of a rule's inputs noticed.
+# Snakemake's message about a mistake that an input function raised.
 INPUT_MISTAKE = re.compile(
     r"InputFunctionException [^\n]+\nError:\n  WorkflowError:\n(.+?)\nWildcards:\n.*", re.DOTALL
 )
 
 
 class PlainMistakes(logging.Formatter):
-    """Snakemake's own formatter, `usual`, but a WorkflowError is shown without the lines that raised it.
+    """Snakemake's own formatter, `usual`, that shows a WorkflowError without the lines that raised it.
 
     Nearly all of them are mistakes in a config or a command. `--verbose` shows the whole traceback.
     """
@@ -72,7 +71,7 @@ def show_mistakes_plainly(logger: logging.Logger) -> None:
 
 
 def be_calm(logger: logging.Logger) -> "CalmTerminal | None":
-    """Shorten what Snakemake's logger shows on the terminal; None if another logger plugin shows it."""
+    """Shorten Snakemake's messages on the terminal. Returns None if another logger plugin shows them."""
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
             usual = getattr(handler.formatter, "usual", handler.formatter)
@@ -87,9 +86,9 @@ class CalmTerminal(PlainMistakes):
     """Formatter and filter of Snakemake's handler.
 
     Args:
-        usual: Snakemake's own formatter, for all that isn't shortened.
-        logger: Snakemake's, which a job that takes long is mentioned through.
-        on_terminal: whether people watch, rather than a file or pipe.
+        usual: Snakemake's own formatter, for all messages that aren't shortened.
+        logger: Snakemake's logger, which mentions jobs that take long.
+        on_terminal: whether the output is a terminal, not a file or pipe.
     """
 
     def __init__(self, usual: Any, logger: logging.Logger, on_terminal: bool):
@@ -101,7 +100,7 @@ class CalmTerminal(PlainMistakes):
         self.rules: set[str] = set()
 
     def shows(self, record: logging.LogRecord) -> bool:
-        """Take note of a record; whether it is shown."""
+        """Record the event of a log record. Returns whether to show it."""
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
             self._started(record)
@@ -138,7 +137,7 @@ class CalmTerminal(PlainMistakes):
         self.jobs[record.jobid] = (name, time.monotonic(), mention)
 
     def _ended(self, job: int) -> None:
-        if job in self.jobs:  # with `--quiet rules` its start is not reported
+        if job in self.jobs:  # with `--quiet rules` Snakemake doesn't report its start
             name, began, mention = self.jobs.pop(job)
             mention.cancel()
             self.ended.append(f"{name} ({duration(time.monotonic() - began)})")
@@ -148,21 +147,21 @@ class CalmTerminal(PlainMistakes):
         if record.jobid in self.jobs:
             name, _, mention = self.jobs.pop(record.jobid)
             mention.cancel()
-        if self.usual.show_failed_logs:  # as on a cluster, where a job's messages aren't seen otherwise
+        if self.usual.show_failed_logs:  # as on a cluster, where nothing else shows a job's messages
             return self.usual.format(record)
         logs = f" Its log: {', '.join(record.log)}" if record.log else ""
         return f"FAILED: {name}.{logs}"
 
 
 def closing(results: Path, overlays: Sequence[str], config: Sequence[str]) -> str:
-    """What a finished experiment moved, where its results are, and the command that makes the report of them.
+    """Returns the closing text of an experiment: its summary, its results' paths, the report's command.
 
     Args:
         results: the config's `results` folder.
         overlays: files given as --configfile.
         config: values given as --config.
     """
-    summary = results / "summary.txt"  # --touch makes nothing
+    summary = results / "summary.txt"  # missing after --touch
     lines = ["", summary.read_text(encoding="utf-8").strip(), ""] if summary.exists() else []
     released = sorted(results.glob("released/*"))
     files = [*(results / name for name in RESULTS), *released[:MOST_MODELS]]
@@ -183,7 +182,7 @@ def closing(results: Path, overlays: Sequence[str], config: Sequence[str]) -> st
 
 
 def duration(seconds: float) -> str:
-    """As people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Returns a duration as text: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

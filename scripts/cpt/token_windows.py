@@ -1,4 +1,4 @@
-"""Tokens of held-out documents on disk: written once per corpus, read by training and by evaluation."""
+"""Tokens of held-out documents on disk, written once per corpus, read by training and evaluation."""
 
 import logging
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ class HeldOut:
     """Held-out documents.
 
     Attributes:
-        tokens: uint32 [tokens], the documents' ids one after the other, without EOS.
-        ends: int64 [documents], where in them each document ends.
-        bytes: int64 [documents], UTF-8 bytes that each, or of a conversation its answers, stands for.
-        start_token: the id that each document is read after: BOS where documents have it, else EOS. It isn't
-            predicted, so that only text counts.
-        targets: of conversations: bool [tokens], which tokens are the assistant's. Only these are predicted,
-            and nothing is put before a conversation. None: documents of text.
-        groups: int64 [documents]; documents of one number share what the split goes by, such as their file.
-            None: each is a group of its own.
+        tokens: uint32 [tokens], the ids of all documents one after the other, without EOS.
+        ends: int64 [documents], the end of each document in `tokens`.
+        bytes: int64 [documents], UTF-8 bytes of each document, or of a conversation's answers.
+        start_token: the id before each document: BOS if documents have it, else EOS. It isn't predicted, so
+            only text counts.
+        targets: bool [tokens], for conversations: which tokens are the assistant's. Only these are predicted,
+            and no token is put before a conversation. None: documents of text.
+        groups: int64 [documents]; documents of a group have the same value of the split's key, such as their
+            file. None: each document is its own group.
     """
 
     tokens: np.ndarray
@@ -43,17 +43,17 @@ class HeldOut:
 
     @property
     def predicted(self) -> np.ndarray:
-        """How many tokens of each document the loss is measured on: int64 [documents]."""
+        """The number of predicted tokens of each document, int64 [documents]."""
         counted = np.ones(len(self.tokens), np.int64) if self.targets is None else self.targets
         return np.diff(np.cumsum(counted)[self.ends - 1], prepend=0)
 
     @property
     def group_count(self) -> int:
-        """How many groups the documents are of."""
+        """The number of groups of the documents."""
         return len(np.unique(self.groups))
 
     def warn_of_few_groups(self, name: object) -> None:
-        """Log a warning, which begins with `name`, if figures would rest on too few groups."""
+        """Log a warning, which begins with `name`, if there are too few groups for intervals."""
         if self.group_count < FEWEST_GROUPS:
             logging.warning(
                 "%s: %d documents of %d groups, and below %d groups no interval can be trusted; raise "
@@ -64,25 +64,25 @@ class HeldOut:
     def windows(self, length: int) -> list[np.ndarray]:
         """Cut the documents into windows (uint32) of at most `length` predicted tokens after one of context.
 
-        The first window of a document starts after `start_token`, the others after the token before them:
+        The first window of a document starts after `start_token`, the others after the token before them, so
         each token is predicted exactly once. (lm-eval's rolling log-likelihood with a context of one token.)
         """
         before = [self.start_token] if self.targets is None else []
         return [window for _, window in self._cut(self.tokens.astype(np.uint32), before, length)]
 
     def owners(self, length: int) -> list[int]:
-        """Of each window, the number of its document."""
+        """Returns the document's number for each window."""
         before = [self.start_token] if self.targets is None else []
         return [document for document, _ in self._cut(self.tokens, before, length)]
 
     def counted(self, length: int) -> list[np.ndarray]:
-        """Of each window, which of its predicted tokens count: bool [tokens of the window - 1]."""
+        """Returns for each window which of its predicted tokens count: bool [tokens of the window - 1]."""
         if self.targets is None:
             return [np.ones(len(window) - 1, bool) for window in self.windows(length)]
         return [window[1:] for _, window in self._cut(self.targets, [], length)]
 
     def _cut(self, values: np.ndarray, before: list[int], length: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Windows over `values` [tokens], each with the number of its document."""
+        """Yields windows over `values` [tokens], each with its document's number."""
         for document, (begin, end) in enumerate(zip([0, *self.ends[:-1]], self.ends, strict=True)):
             stream = np.concatenate([np.array(before, values.dtype), values[begin:end]])
             for start in range(0, len(stream) - 1, length):

@@ -1,4 +1,4 @@
-"""What makes a result reproducible, point by point, with the files that show it."""
+"""A checklist of what makes a result reproducible, with the files that show each point."""
 
 import json
 import re
@@ -18,10 +18,10 @@ class Point(NamedTuple):
     """A point of the checklist.
 
     Attributes:
-        holds: whether it does; None where the experiment doesn't have what it is about.
+        holds: whether the point holds; None if it doesn't apply to the experiment.
         what: the claim, with its numbers.
-        evidence: files to look at, relative to the results folder or to the project.
-        required: whether the results are wrong or damaged where it doesn't hold.
+        evidence: files that show it, relative to the results folder or to the project.
+        required: whether the results are wrong or damaged if the point doesn't hold.
     """
 
     holds: bool | None
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 
 def points(results: Path, project: Path, checks: list[Check], golden: Check | None) -> Iterator[Point]:
-    """The checklist of an experiment. Damaged files (another hash than recorded) don't hold."""
+    """Yields the checklist of an experiment. A point fails if a file's hash isn't the recorded one."""
     yield from _numbers(checks, golden)
     manifests = [read_json(path) for path in sorted(results.glob("corpora/*/raw/*.json"))]
     pinned = [manifest for manifest in manifests if manifest.get("sha256")]
@@ -68,7 +68,7 @@ def points(results: Path, project: Path, checks: list[Check], golden: Check | No
 
 
 def lines(checklist: list[Point]) -> list[str]:
-    """The checklist as Markdown."""
+    """Returns the checklist as lines of Markdown."""
     marks = {True: "x", False: " ", None: "-"}
     return [f"- [{marks[point.holds]}] {point.what} ({', '.join(point.evidence)})" for point in checklist]
 
@@ -97,7 +97,7 @@ def _numbers(checks: list[Check], golden: Check | None) -> Iterator[Point]:
 
 
 def _packed(results: Path) -> Point:
-    """The packed text is that which its ledger counted."""
+    """Checks that packed text has the SHA-256 in its ledger."""
     ledgers = sorted(results.glob("packed/*/ledger.json"))
     damaged = [
         ledger.parent.name
@@ -107,15 +107,15 @@ def _packed(results: Path) -> Point:
     ]
     what = f"the packed text of {len(ledgers)} mixtures has the SHA-256 of its ledger"
     holds = not damaged if ledgers else None
-    return Point(holds, what + _but(damaged), ["packed/*/ledger.json"], required=True)
+    return Point(holds, what + _exceptions(damaged), ["packed/*/ledger.json"], required=True)
 
 
-def _but(wrong: list[str]) -> str:
+def _exceptions(wrong: list[str]) -> str:
     return f", but not {', '.join(wrong)}" if wrong else ""
 
 
 def _provenance(results: Path) -> Iterator[dict[str, Any]]:
-    """The provenance blocks of runs, mixtures and evaluations."""
+    """Yields the provenance blocks of runs, mixtures and evaluations."""
     for pattern in ("runs/*/run.json", "packed/*/ledger.json", "evaluations/*/*.json"):
         for path in sorted(results.glob(pattern)):
             if block := read_json(path).get("provenance"):
@@ -140,12 +140,14 @@ def _versions(blocks: list[dict[str, Any]], lock: Path) -> Point:
     )
     what = "package versions are those of the lock"
     return Point(
-        bool(versions) and not others, what + _but(others), ["envs/requirements.txt", "runs/*/run.json"]
+        bool(versions) and not others,
+        what + _exceptions(others),
+        ["envs/requirements.txt", "runs/*/run.json"],
     )
 
 
 def _preregistered(results: Path) -> Point:
-    """The digest is that of the plan, and no run had a result before it was written."""
+    """Checks that the digest is the plan's, and that no run had results when the plan was written."""
     path = results / "preregistration.json"
     if not path.is_file():
         return Point(None, "no plan was registered before training", [path.name])
@@ -167,7 +169,7 @@ def _groups(results: Path) -> Point:
 
 
 def _crate(results: Path) -> Point:
-    """Every file that the RO-Crate describes is there and has its hash."""
+    """Checks that every file in the RO-Crate exists and has the recorded hash."""
     path = results / "ro-crate-metadata.json"
     if not path.is_file():
         return Point(None, "no RO-Crate yet: ask Snakemake for provenance.json", [path.name])
@@ -179,4 +181,4 @@ def _crate(results: Path) -> Point:
         if not (results / entity["@id"]).is_file() or sha256_of(results / entity["@id"]) != entity["sha256"]
     ]
     what = f"{len(files)} files have the SHA-256 that the RO-Crate gives"
-    return Point(not changed, what + _but(changed), [path.name, "provenance.json"], required=True)
+    return Point(not changed, what + _exceptions(changed), [path.name, "provenance.json"], required=True)

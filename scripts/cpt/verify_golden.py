@@ -1,4 +1,4 @@
-"""Golden values: what an experiment gave when it was published, which a fresh run is held against."""
+"""Golden values: the published results of an experiment, to compare a new run with."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from cpt.files import atomic
 from cpt.verify_numbers import HELD_OUT, Check, Mismatch, read_table
 
 COLUMNS = ["run", "task", "metric", "n", "score", "tolerance"]
-ITEMS = 2  # of a task may be answered otherwise: another processor adds in another order
+ITEMS = 2  # whose answer may differ per task, because another processor sums in another order
 BITS_TOLERANCE = 0.01  # relative, of bits per byte
 
 
@@ -35,9 +35,9 @@ def compare_golden(results: Path, golden: Path) -> Check:
 
 
 def write_golden(results: Path, golden: Path) -> None:
-    """Write the golden values of a finished experiment: what Table 1 shows, its average, bits per byte.
+    """Write the golden values of a finished experiment: Table 1's scores, their average, bits per byte.
 
-    The tolerance of a score is two items, of the average one item of each task, of bits per byte 1 %.
+    The tolerance is two items for a score, one item of each task for the average, 1 % for bits per byte.
     """
     scores = read_table(results / "scores.csv")
     average, bits = scores["task"] == "average", scores["task"].str.startswith(HELD_OUT)

@@ -1,7 +1,7 @@
-"""Published numbers computed a second time, from the samples: a short path of its own, without cpt.report.
+"""Published numbers computed a second time from the samples, in short code independent of cpt.report.
 
-A table is checked row by row. A number that is drawn at random (bootstrap, sign flips) is drawn again with
-another seed, and may differ by the error of both draws.
+A table is checked row by row. Random numbers (bootstrap, sign flips) are drawn again with another seed, and
+may differ by the error of both draws.
 """
 
 import json
@@ -19,20 +19,20 @@ from cpt.errors import UserError
 ROUNDING = 2e-6  # tables have six decimals
 P_ROUNDING = 2e-5  # relative: p values have six significant digits
 DRAWS = 20_000
-DRAWN_ERROR = 0.15  # standard errors: six of the error of a percentile of 10,000 draws
-HELD_OUT = "bits_per_byte."  # and the corpus: rows of scores.csv that aren't tasks
+DRAWN_ERROR = 0.15  # in standard errors: six times the error of a percentile of 10,000 draws
+HELD_OUT = "bits_per_byte."  # then the corpus: rows of scores.csv that aren't tasks
 Row = dict[str, Any]
 
 
 class Near(NamedTuple):
-    """A value that is known to within a tolerance."""
+    """A value with a tolerance."""
 
     value: float
     tolerance: float
 
 
 class Mismatch(NamedTuple):
-    """A published number that isn't what the samples give."""
+    """A published number that differs from what the samples give."""
 
     where: str  # file and row
     column: str
@@ -41,7 +41,7 @@ class Mismatch(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A table after its check: how many numbers were compared, and those that differ."""
+    """The check of a table: how many numbers were compared, and which differ."""
 
     table: str
     numbers: int
@@ -49,14 +49,14 @@ class Check(NamedTuple):
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file as text; an empty cell is ""."""
+    """Read a CSV file with all cells as text; an empty cell is ""."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def compare(table: Path, keys: list[str], rows: Iterable[Row]) -> Check:
-    """Compare a table with rows computed again, which name its keys and any of its columns.
+    """Compare a table with recomputed rows, which have its keys and any of its columns.
 
-    A row that only one of them has is a mismatch. None is an empty cell.
+    A row that only one of the two has is a mismatch. None matches an empty cell.
     """
     published = {tuple(row[key] for key in keys): row for row in read_table(table).to_dict("records")}
     numbers, mismatches = 0, []
@@ -78,7 +78,7 @@ def compare(table: Path, keys: list[str], rows: Iterable[Row]) -> Check:
 
 
 def agrees(column: str, cell: str, value: Any) -> bool:
-    """Whether a cell holds a value, to within its rounding."""
+    """Whether a cell equals a value within its rounding or tolerance."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return cell == ""
     if isinstance(value, bool | np.bool_):
@@ -98,14 +98,14 @@ def agrees(column: str, cell: str, value: Any) -> bool:
 
 
 def require(*files: Path) -> None:
-    """Raises UserError, which names the file, if one of these isn't there."""
+    """Raise UserError, which names the file, if one of these is missing."""
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: missing, so its scores can't be recomputed; evaluate again")
 
 
 def read_task(results: Path, run: str, task: str) -> tuple[dict[str, Any], pd.DataFrame]:
-    """{task}.json and the samples of a run, by leaf task and item.
+    """Read {task}.json and the samples of a run, indexed by leaf task and item.
 
     Raises UserError if a file is missing or an item occurs twice.
     """
@@ -125,47 +125,47 @@ def binary(samples: pd.DataFrame, metric: str) -> bool:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval, in its closed form."""
+    """Returns Wilson's 95 % interval, from its closed form."""
     z2 = stats.norm.ppf(0.975) ** 2
     middle, half = share + z2 / (2 * n), math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
     return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided p: twice the smaller tail of a fair coin."""
+    """Returns the exact two-sided p: twice the smaller tail of a fair coin."""
     return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5)))
 
 
 def detectable(square: float, n: float, counted: bool = True) -> float:
-    """The root d of d = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2)) / sqrt(n) (Connor 1987); with q = d where d
-    would exceed q. `square` is q, the mean square of the items' changes; n is not whole for a mean over
-    tasks."""
+    """Returns the root d of d = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2)) / sqrt(n) (Connor 1987). `square` is
+    q, the mean square of the items' changes. If `counted`, q = d where d would exceed q. For a mean over
+    tasks, n may be fractional."""
     z, power = stats.norm.ppf([0.975, 0.8])
 
     def excess(d: float) -> float:
         q = max(square, d) if counted else square
         return d - (z * math.sqrt(q) + power * math.sqrt(max(0.0, q - d * d))) / math.sqrt(n)
 
-    # With counts, q grows with d, and d = 0 is a root of no meaning where no item differs.
+    # With counts, q grows with d. If no item differs, d = 0 is a meaningless root.
     return float(optimize.brentq(excess, 1e-9, 1)) if excess(1.0) > 0 else 1.0
 
 
 def holm(p_values: pd.Series) -> pd.Series:
-    """Holm's adjusted p values, with the same index."""
+    """Returns Holm's adjusted p values with the same index."""
     ordered = p_values.sort_values(kind="stable")
     factors = np.arange(len(ordered), 0, -1)
     return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)
 
 
 def drawn_differences(changes: pd.Series, generator: np.random.Generator) -> np.ndarray:
-    """Mean changes, float64 [20,000], of items drawn again within their leaf tasks (all as one if one has
-    fewer than 30), smoothed by half an item in each of the four outcomes. `changes` are -1, 0 or 1."""
+    """Returns mean changes, float64 [20,000], of items drawn again within their leaf tasks (all as one if one
+    has fewer than 30), smoothed by half an item in each of four outcomes. `changes` are -1, 0 or 1."""
     sizes = changes.groupby(level=0).size()
     strata = changes.groupby(level=0) if sizes.min() >= 30 else [("", changes)]
     counts = [np.array([(each == 1).sum(), (each == -1).sum(), (each == 0).sum()]) for _, each in strata]
     total = np.zeros(DRAWS)
     for count in counts:
-        # Of the four outcomes, two leave an item as it was: together they get a whole item.
+        # Two of the four outcomes don't change an item's result: together they get a whole item.
         likely = count + np.array([0.5, 0.5, 1.0]) / len(counts)
         drawn = generator.multinomial(count.sum(), likely / likely.sum(), DRAWS)
         total += drawn[:, 0] - drawn[:, 1]
@@ -173,14 +173,14 @@ def drawn_differences(changes: pd.Series, generator: np.random.Generator) -> np.
 
 
 def interval(drawn: np.ndarray, step: float, tails: tuple[float, float] = (2.5, 97.5)) -> tuple[Near, Near]:
-    """The ends of an interval by percentiles, with the error of draws; `step` is what one item changes."""
+    """Returns the ends of a percentile interval, with the draws' error; `step` is one item's change."""
     slack = DRAWN_ERROR * float(drawn.std()) + step
     low, high = np.percentile(drawn, tails)
     return Near(float(low), slack), Near(float(high), slack)
 
 
 def pair_of(base: pd.DataFrame, run: pd.DataFrame, metric: str, generator: np.random.Generator) -> Row:
-    """Two runs on the same items, right or wrong: the columns of comparisons.csv, and `drawn` differences.
+    """Returns the columns of comparisons.csv for two runs on items that are right or wrong, and `drawn`.
 
     Raises UserError if the items aren't the same.
     """
@@ -209,7 +209,7 @@ def pair_of(base: pd.DataFrame, run: pd.DataFrame, metric: str, generator: np.ra
 
 
 def average_of(pairs: list[Row], seed: int = 1) -> Row:
-    """The same of the unweighted mean over tasks whose items are right or wrong."""
+    """Returns the same columns for the unweighted mean over tasks whose items are right or wrong."""
     k, generator = len(pairs), np.random.default_rng(seed)
     step = 1 / k / min(pair["n"] for pair in pairs)
     low, high = interval(np.mean([pair["drawn"] for pair in pairs], 0), step)
@@ -238,10 +238,10 @@ def average_of(pairs: list[Row], seed: int = 1) -> Row:
 
 
 def held_out(results: Path, base: str, run: str, corpus: str, seed: int = 1) -> Row:
-    """Bits per byte of a run on held-out text and its change from the base model, from the losses of
-    documents.
+    """Returns a run's bits per byte on held-out text and their change from the base model.
 
-    Groups of documents are drawn again; percentiles are widened for few groups (Hesterberg 2014).
+    They come from the documents' losses. Groups of documents are drawn again; percentiles are widened for few
+    groups (Hesterberg 2014).
     """
     name = f"bits_per_byte.{corpus}.documents.csv"
     files = [results / "evaluations" / model / name for model in (base, run)]
@@ -272,7 +272,7 @@ def held_out(results: Path, base: str, run: str, corpus: str, seed: int = 1) -> 
 
 
 def nulls(samples: pd.DataFrame) -> Row:
-    """What can be had without reading the question: the columns chance, majority, always_A ... and
+    """Returns the scores that need no reading of the question: the columns chance, majority, always_A ... and
     longest."""
     number = samples["loglikelihoods"].map(len)
     names = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -287,7 +287,7 @@ def nulls(samples: pd.DataFrame) -> Row:
 
 
 def against_null(samples: pd.DataFrame, metric: str) -> Row:
-    """The strongest of the nulls and the exact test of a run against it: the columns null, null_score, ..."""
+    """Returns the strongest null and the exact test of a run against it: columns null, null_score, ..."""
     null_scores, right = nulls(samples), samples[metric] == 1
     chance, _ = null_scores.pop("chance"), null_scores.pop("majority")
     best = max(
@@ -307,6 +307,6 @@ def against_null(samples: pd.DataFrame, metric: str) -> Row:
 
 
 def evaluated(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Run and task of everything in scores.csv that was scored item by item, in its order."""
+    """Yields run and task of all rows of scores.csv that were scored item by item, in its order."""
     rows = scores[(scores["task"] != "average") & ~scores["task"].str.startswith(HELD_OUT)]
     yield from dict.fromkeys(zip(rows["run"], rows["task"], strict=True))

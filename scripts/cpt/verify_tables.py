@@ -1,4 +1,4 @@
-"""The tables of an experiment, each with what cpt.verify_numbers gives for it."""
+"""Recomputes the tables of an experiment with cpt.verify_numbers and compares them."""
 
 import math
 from itertools import combinations
@@ -35,7 +35,7 @@ QUANTITIES = ("right", "wrong", "margin", "probability", "bits_per_byte")
 
 
 class Experiment:
-    """The samples of all runs and tasks, read once, and what scores.csv says that was shown.
+    """The samples of all runs and tasks, read once, and which scores scores.csv marks as shown or averaged.
 
     Raises UserError if the folder has no scores.csv.
     """
@@ -50,18 +50,18 @@ class Experiment:
         self.summaries = {key: summary for key, (summary, _) in evaluations.items()}
         self.samples = {key: samples for key, (_, samples) in evaluations.items()}
         self.tasks = list(dict.fromkeys(task for _, task in self.samples))
-        # What Table 1 shows and averages is a setting, not a number.
+        # What Table 1 shows and averages is a setting, so it is read, not recomputed.
         flags = self.scores.set_index(["run", "task", "metric"])
         self.shown = {key for key, cell in flags["shown"].items() if cell == "true"}
         self.averaged = {key for key, cell in flags["averaged"].items() if cell == "true"}
 
     def counted(self, task: str, metric: str) -> bool:
-        """Whether a metric's items are right or wrong in every run."""
+        """Whether every item of a metric is right or wrong (0 or 1) in every run."""
         kinds = {self.summaries[run, task]["aggregations"].get(metric) for run in self.tokens}
         return kinds == {"mean"} and all(binary(self.samples[run, task], metric) for run in self.tokens)
 
     def pairs(self, reference: str, run: str) -> dict[tuple[str, str], Row]:
-        """How two runs differ, by task and metric whose items are right or wrong."""
+        """Returns how two runs differ, by task and metric whose items are right or wrong."""
         generator = np.random.default_rng(1)
         return {
             (task, metric): pair_of(self.samples[reference, task], self.samples[run, task], metric, generator)
@@ -72,7 +72,7 @@ class Experiment:
 
 
 def check_scores(experiment: Experiment) -> Check:
-    """scores.csv: scores, intervals, differences, tests, nulls, the average, bits per byte."""
+    """Check scores.csv: scores, intervals, differences, tests, nulls, the average, bits per byte."""
     rows: list[Row] = []
     for run in experiment.tokens:
         pairs = experiment.pairs(experiment.base, run)
@@ -81,14 +81,14 @@ def check_scores(experiment: Experiment) -> Check:
                 names = {"run": run, "task": task, "metric": metric}
                 if (task, metric) in pairs:
                     rows.append(names | _score(experiment, run, task, pairs[task, metric], metric))
-                else:  # values other than right and wrong: the score alone
+                else:  # not right or wrong: recompute only the score
                     rows.append(names | _other_score(experiment, run, task, metric))
         averaged = [pairs[key] for key in pairs if (run, *key) in experiment.averaged]
         if len(averaged) == sum(key[0] == run for key in experiment.averaged) > 0:
             rows.append(
                 {"run": run, "task": "average", "metric": "average", **_average(averaged, run, experiment)}
             )
-        elif averaged:  # some are means of other values: known by name, not computed again
+        elif averaged:  # some metrics are means of other values, so only the row's names are compared
             rows.append({"run": run, "task": "average", "metric": "average"})
         for task in filter(lambda task: task.startswith(HELD_OUT), experiment.scores["task"].unique()):
             row = held_out(experiment.results, experiment.base, run, task.removeprefix(HELD_OUT))
@@ -136,8 +136,8 @@ def _average(pairs: list[Row], run: str, experiment: Experiment) -> Row:
 
 
 def _adjust(family: list[Row], column: str = "mcnemar_p") -> None:
-    """Add Holm's p to the rows of a family. Of drawn p values it is as uncertain as they are, times their
-    number."""
+    """Add Holm's p to the rows of a family. If p was drawn, its tolerance is multiplied by the number of
+    rows."""
     family = [row for row in family if row.get(column) is not None]
     values = [row[column] for row in family]
     adjusted = holm(pd.Series([p.value if isinstance(p, Near) else p for p in values], dtype=float))
@@ -146,7 +146,7 @@ def _adjust(family: list[Row], column: str = "mcnemar_p") -> None:
 
 
 def check_comparisons(experiment: Experiment) -> Check:
-    """comparisons.csv: every pair of runs on metrics whose items are right or wrong, and the averages."""
+    """Check comparisons.csv: every pair of runs on metrics whose items are right or wrong, and averages."""
     rows: list[Row] = []
     families: dict[tuple[bool, bool], list[Row]] = {}
     for reference, run in combinations(experiment.tokens, 2):
@@ -166,13 +166,13 @@ def check_comparisons(experiment: Experiment) -> Check:
             rows.append({**names, "task": "average", "metric": "average", **mean})
             families.setdefault((against_base, True), []).append(rows[-1])
     for family in families.values():
-        if all("p" in row for row in family):  # else the family has tests that aren't done again
+        if all("p" in row for row in family):  # else the family has tests that aren't recomputed
             _adjust(family, "p")
     return compare(experiment.results / "comparisons.csv", ["reference", "run", "task", "metric"], rows)
 
 
 def check_table1(experiment: Experiment) -> Check:
-    """table1.csv: the shown scores, to four decimals."""
+    """Check table1.csv: the shown scores, to four decimals."""
     rows = []
     for run, tokens in experiment.tokens.items():
         row: Row = {"run": run, "tokens": int(tokens)}
@@ -183,7 +183,7 @@ def check_table1(experiment: Experiment) -> Check:
 
 
 def check_letters(experiment: Experiment) -> Check:
-    """letters.csv: how often each letter is right, answered, and both."""
+    """Check letters.csv: how often each letter is right, answered, and both."""
     rows = []
     for (run, task), samples in experiment.samples.items():
         if "gold" not in samples:
@@ -199,7 +199,7 @@ def check_letters(experiment: Experiment) -> Check:
 
 
 def _likelihoods(samples: pd.DataFrame) -> pd.DataFrame:
-    """The QUANTITIES of each item."""
+    """Returns the QUANTITIES of each item."""
 
     def quantities(sample: pd.Series) -> list[float]:
         likelihoods, gold = np.array(sample["loglikelihoods"]), sample["gold"]
@@ -212,7 +212,7 @@ def _likelihoods(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_answers(experiment: Experiment) -> Check:
-    """answers.csv: likelihoods of right and wrong answers against the base model, by scipy's paired t."""
+    """Check answers.csv: answers' likelihoods against the base model, with scipy's paired t-test."""
     rows: list[Row] = []
     tasks = [task for task in experiment.tasks if "gold" in experiment.samples[experiment.base, task]]
     likelihoods = {
@@ -238,7 +238,7 @@ def check_answers(experiment: Experiment) -> Check:
 
 
 def check_runs(experiment: Experiment) -> Check:
-    """runs.csv: what run.json and metrics.csv of each run give."""
+    """Check runs.csv against run.json and metrics.csv of each run."""
     rows = []
     for path in sorted(experiment.results.glob("runs/*/run.json")):
         run, summary = path.parent.name, read_json(path)
@@ -255,7 +255,7 @@ def check_runs(experiment: Experiment) -> Check:
 
 
 def check_seeds(experiment: Experiment) -> Check:
-    """seeds.csv: mean over runs that repeat one another, their spread, and the items' own error."""
+    """Check seeds.csv: mean over runs that repeat one another, their spread, and the items' own error."""
     groups: dict[str, list[str]] = {}
     for run, settings in yaml.safe_load((experiment.results / "config.yaml").read_text())["runs"].items():
         if name := (settings or {}).get("replicate_of"):

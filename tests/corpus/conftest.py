@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def config_filters() -> dict:
-    """The config's `filters`; the tests' tokenizers know few tokens, so short ones are allowed."""
+    """The config's `filters`. The tests' tokenizers have small vocabularies, so short tokens are allowed."""
     filters = load(yaml.safe_load((ROOT / "config.yaml").read_text())).filters.model_dump()
     filters["token_quality"]["minimum_bytes_per_token"] = 1.0
     return filters
@@ -25,13 +25,13 @@ def config_filters() -> dict:
 
 @pytest.fixture
 def filters(config_filters) -> dict:
-    """A copy of them, to be changed."""
+    """A copy of the config's filters that a test may change."""
     return copy.deepcopy(config_filters)
 
 
 @pytest.fixture(scope="session")
 def save_model():
-    """save_model(folder, tokenizer, ...) writes what the corpus stages read of a model folder."""
+    """save_model(folder, tokenizer, ...) writes the files of a model folder that the corpus stages read."""
 
     def save(folder: Path, tokenizer: Tokenizer, **config) -> Path:
         folder.mkdir()

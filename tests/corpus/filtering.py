@@ -1,4 +1,4 @@
-"""Texts through the filters: one of good English, the verdict on a text, and the whole stage."""
+"""The filters on texts: an English text that passes, the verdict on one text, and the whole stage."""
 
 from pathlib import Path
 

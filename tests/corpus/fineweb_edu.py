@@ -15,7 +15,7 @@ SCHEMA = pa.schema(
 
 
 def parquet_file(rows: int, seed: int) -> bytes:
-    """A file of so many documents; one paragraph per line, no blank lines."""
+    """A file of `rows` documents; one paragraph per line, no blank lines."""
     chance = random.Random(seed)
     words = ["".join(chance.choices("abcdefghijklmnop", k=chance.randint(2, 9))) for _ in range(900)]
     columns = {name: [] for name in SCHEMA.names}

@@ -1,15 +1,15 @@
-"""A script that is started again and again, as its rule starts it, paying for its imports once.
+"""Starts a script many times, as its rule starts it, but imports its modules only once.
 
-Run as `python forked_script.py SCRIPT ARGUMENTS...`, it runs the script once to the end, and then
-starts a new process of it (a fork) for every line of JSON on its standard input:
+`python forked_script.py SCRIPT ARGUMENTS...` runs the script once to the end. It then forks a new process
+of the script for every line of JSON on its standard input:
 
 {}              run to the end
 {"event": n}    SIGKILL just before the n-th time that it opens, renames, makes or removes a file
-{"seconds": s}  SIGKILL after s seconds of processor time, so that other load doesn't matter
+{"seconds": s}  SIGKILL after s seconds of processor time, which other load doesn't change
 {"room": n}     no file may grow over n bytes, as on a full disk
 
 Each answer is a line of JSON: `status` (exit status, or minus the signal's number), `seconds` of processor
-time, and what the script has `shown` on the terminal.
+time, and `shown`, which the script wrote to the terminal.
 """
 
 import itertools
@@ -55,7 +55,7 @@ def child(order: dict, script: str, terminal: int) -> None:
 
 
 def kill_after(process: int, seconds: float) -> None:
-    """SIGKILL a child once it has used so much processor time; nothing if it ends before."""
+    """SIGKILL a child once it has used `seconds` of processor time, unless it ends before."""
     clock = ~process << 3 | 2  # what clock_getcpuclockid(3) gives on Linux
     while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if time.clock_gettime(clock) >= seconds:

@@ -22,13 +22,13 @@ LARGE = (".parquet", ".gz", ".zst")
 
 
 class Fault(NamedTuple):
-    """What goes wrong with one request of a kind (`info`, `tree`, `hub` or `file`: the bytes themselves).
+    """What goes wrong with one request; `on` is its kind: `info`, `tree`, `hub` or `file` (a file's bytes).
 
     kinds: `status` (an error with `status`, `headers` and `body`), `disconnect` (no answer), `reset` and
     `cut` (connection broken, or closed early, after `at` bytes), `short` (an answer that announces and holds
-    `at` bytes only), `stall` (silence after `at` bytes), `wrong-bytes` (byte `at` differs), `longer` (extra
-    bytes), `whole` (`Range` is ignored), `other-part` (a part that wasn't asked for), `wrong-etag`, `text`
-    (an answer that is no JSON).
+    only `at` bytes), `stall` (silence after `at` bytes), `wrong-bytes` (byte `at` differs), `longer` (extra
+    bytes), `whole` (`Range` is ignored), `other-part` (not the requested part), `wrong-etag`, `text`
+    (an answer that isn't JSON).
     """
 
     kind: str
@@ -57,8 +57,8 @@ class HubServer:
         self.faults: deque[Fault] = deque()
         self.requests: list[Request] = []
         self.lock = threading.Lock()
-        self.stalled = threading.Event()  # set at the end, so that no thread stays
-        self.holding = threading.Event()  # set once a request is held up by a stall
+        self.stalled = threading.Event()  # set at the end, so that all threads finish
+        self.holding = threading.Event()  # set once a stall holds a request
         self.page = 1000
         self.pause = 0.0  # seconds after each block of a body
         self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), _Handler) for _ in range(2)]
@@ -129,12 +129,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def error(self, on: str, status: int, code: str, **headers: str) -> None:
-        """An error whose text repeats the request's headers, as some proxies' do."""
+        """An error whose text repeats the request's headers, as some proxies' errors do."""
         text = f"{code}: {dict(self.headers)}"
         self.answer(on, status, {"error": text}, X_Error_Code=code, X_Error_Message=text, **headers)
 
     def faulty(self, on: str, fault: Fault | None) -> bool:
-        """Whether the fault took the request's place."""
+        """Whether the fault replaced the answer."""
         if fault is None:
             return False
         if fault.kind == "status":
@@ -159,12 +159,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server is self.hub.servers[1]:
             return self.file(path.removeprefix("/bytes/"))
         repo = re.escape(self.hub.repo)
-        if found := re.fullmatch(rf"/api/datasets/{repo}/revision/([^/]+)", path):
-            return self.info(found[1])
-        if found := re.fullmatch(rf"/api/datasets/{repo}/tree/(?:main|{COMMIT})(?:/(.+))?", path):
-            return self.tree((found[1] or "").rstrip("/"))
-        if found := re.fullmatch(rf"/datasets/{repo}/resolve/(?:main|{COMMIT})/(.+)", path):
-            return self.resolve(found[1])
+        if match := re.fullmatch(rf"/api/datasets/{repo}/revision/([^/]+)", path):
+            return self.info(match[1])
+        if match := re.fullmatch(rf"/api/datasets/{repo}/tree/(?:main|{COMMIT})(?:/(.+))?", path):
+            return self.tree((match[1] or "").rstrip("/"))
+        if match := re.fullmatch(rf"/datasets/{repo}/resolve/(?:main|{COMMIT})/(.+)", path):
+            return self.resolve(match[1])
         return self.error("none", 404, "RepoNotFound")
 
     do_HEAD = do_GET
@@ -173,13 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         """The records of some paths."""
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         paths = parse_qs(body).get("paths", [])
-        found = [self.hub.entry(path) for path in paths if path in self.hub.files]
-        found += [
+        records = [self.hub.entry(path) for path in paths if path in self.hub.files]
+        records += [
             {"type": "directory", "path": path, "oid": "0" * 40}
             for path in paths
             if self.hub.tree(f"{path}/")
         ]
-        self.answer("paths", 200, found)
+        self.answer("paths", 200, records)
 
     def info(self, revision: str) -> None:
         if self.faulty("info", self.hub.next_fault("info")):
@@ -223,16 +223,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content, status = self.hub.files[path], 200
         size, begin = len(content), 0
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
-        if asked and fault.kind != "whole":
-            begin, status = int(asked[1]), 206
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
+        if requested and fault.kind != "whole":
+            begin, status = int(requested[1]), 206
             if begin >= size:
                 return self.error("file", 416, "RangeNotSatisfiable")
             if fault.kind == "other-part":
                 begin -= 1
         if fault.kind == "wrong-bytes":
             content = content[: fault.at] + bytes([content[fault.at] ^ 255]) + content[fault.at + 1 :]
-        end = min(size, int(asked[2]) + 1) if asked and asked[2] else size
+        end = min(size, int(requested[2]) + 1) if requested and requested[2] else size
         body = content[begin:end] + (b"more" if fault.kind == "longer" else b"")
         self.send_body(fault, body, status, f"bytes {begin}-{end - 1}/{size}", path)
 

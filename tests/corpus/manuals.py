@@ -1,5 +1,5 @@
 # ruff: noqa: SIM905
-"""Made-up manuals as files of several formats, and the text that a reader should give of them."""
+"""Made-up manuals as files of several formats, and the text that a reader should extract from them."""
 
 import difflib
 import io
@@ -53,7 +53,7 @@ def manual(seed: int = 0, chapters: int = 6) -> list[tuple[str, object]]:
 
 
 def handbook(seed: int = 0) -> list[tuple[str, object]]:
-    """What manuals have beside that: what terms mean, lists in lists, and tables with long cells."""
+    """Parts that `manual` lacks: definitions of terms, lists in lists, and tables with long cells."""
     chance = random.Random(seed)
     parts: list[tuple[str, object]] = []
     for chapter in range(4):
@@ -75,7 +75,7 @@ def handbook(seed: int = 0) -> list[tuple[str, object]]:
 
 
 def expected(parts: list[tuple[str, object]], term: str = "\n") -> str:
-    """The text that a reader should give; `term` is what is between a term and what it means."""
+    """The text that a reader should extract; `term` separates a term from its definition."""
     lines = {
         "list": lambda items: "\n".join(f"- {item}" for item in items),
         "table": lambda rows: "\n".join(" | ".join(row).strip() for row in rows),
@@ -85,9 +85,9 @@ def expected(parts: list[tuple[str, object]], term: str = "\n") -> str:
     return "\n\n".join(lines.get(kind, str)(value) for kind, value in parts)
 
 
-def changed(wanted: str, found: str) -> float:
-    """The share of characters in words and line breaks that differ."""
-    before, after = (re.findall(r"\n|\S+", text) for text in (wanted, found))
+def changed(original: str, actual: str) -> float:
+    """The share of characters that differ, counted in words and line breaks."""
+    before, after = (re.findall(r"\n|\S+", text) for text in (original, actual))
     different = sum(
         max(sum(map(len, before[a:b])), sum(map(len, after[c:d])))
         for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
@@ -98,7 +98,7 @@ def changed(wanted: str, found: str) -> float:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[Callable[[str, bytes | str], ReadWork]]:
-    """read(name, content) gives what is read of a file."""
+    """read(name, content) returns what the readers extract from a file."""
     with ReadingProcess() as process:
 
         def read(name: str, content: bytes | str) -> ReadWork:
@@ -248,7 +248,7 @@ def zipped(members: dict[str, str]) -> bytes:
 
 
 def formula_part(name: str, **parts: str) -> str:
-    """An element of Word's formulas with its parts."""
+    """An element of a Word formula with its parts."""
     return (
         f"<m:{name}>" + "".join(f"<m:{key}>{each}</m:{key}>" for key, each in parts.items()) + f"</m:{name}>"
     )

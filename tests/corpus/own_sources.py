@@ -8,7 +8,7 @@ from download import download
 
 
 def documents_of(path: Path, text_column: str = "text") -> list[tuple]:
-    """Id, text, address of each document of a file, and whether characters were replaced."""
+    """Id, text and address of each document in a file, and whether characters were replaced."""
     return [tuple(document)[:4] for document in documents_in(path, path.name, text_column)]
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: E501, RUF001
 """Text in many languages, made for the tests."""
 
-# Four paragraphs each, unlike one another.
+# Four different paragraphs per language.
 PARAGRAPHS = {
     "Chinese": """春天来到山谷的时候，河水慢慢变暖，岸边的柳树开始发芽。村里的老人坐在门口晒太阳，孩子们在田埂上放风筝。远处的山坡上，几头黄牛正在吃草，铃声断断续续地传来。
 
@@ -67,7 +67,7 @@ PARAGRAPHS = {
 
 पहाड़ पर चढ़ने से पहले मौसम का हाल देख लेना चाहिए और पीने का पानी साथ रखना चाहिए क्योंकि रास्ते में कोई दुकान नहीं मिलती।""",
 }
-# Words of two characters, for documents that are made of them.
+# Two-character words, of which tests make documents.
 _WORDS = """
 春天 河水 老人 孩子 山坡 黄牛 铃声 气压 高原 登山 图书 读者 座位 面包 师傅 面团 酵母 室温 冬天 夏天
 城市 公园 医生 学校 老师 火车 桥梁 历史 音乐 画家 故事 月亮 星星 海洋 森林 动物 科学 实验 数据 机器

@@ -1,4 +1,4 @@
-"""Lines, paragraphs and repeats in plain Python: the definitions that the compiled rules are held against."""
+"""Lines, paragraphs and repeats in plain Python: the definitions that tests compare compiled rules with."""
 
 import re
 import unicodedata
@@ -17,17 +17,17 @@ def rules_of(filters: dict) -> Rules:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines that hold more than white space, stripped."""
+    """The lines that aren't blank, stripped."""
     return [line for line in map(str.strip, text.split("\n")) if line]
 
 
 def paragraphs_of(text: str) -> list[str]:
-    """What blank lines separate, stripped."""
+    """The parts between blank lines, stripped."""
     return [part.strip() for part in re.split(r"\n\s*\n", text.strip())]
 
 
 def duplicates(parts: Sequence[str]) -> tuple[int, int]:
-    """How many parts equal an earlier one, and how many characters these have."""
+    """How many parts equal an earlier one, and how many characters they have."""
     repeats = [part for number, part in enumerate(parts) if part in set(parts[:number])]
     return len(repeats), sum(map(len, repeats))
 

@@ -1,4 +1,4 @@
-"""The stages of a small corpus, each called as its rule calls it, and what they must leave behind."""
+"""The stages of a small corpus, each called as its rule calls it, and the outputs they must write."""
 
 import json
 import random
@@ -23,14 +23,14 @@ TOKENIZED |= {"drops": ".drops.csv", "examples": ".examples.jsonl", "quality": "
 
 
 class Stage(NamedTuple):
-    """A stage, its settings and files, and the outputs it promises."""
+    """A stage, its settings and files, and the outputs that it must write."""
 
     script: str
     values: dict[str, Any]
     outputs: list[Path]
 
     def __call__(self) -> None:
-        """Run it in this process."""
+        """Run the stage in this process."""
         getattr(import_module(self.script), self.script)(**self.values)
 
     def command(self, log: Path) -> list[str]:
@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 
 def files(stem: Path | str, endings: dict[str, str]) -> dict[str, Path]:
-    """Files by parameter: their endings behind a stem."""
+    """Files by parameter: a stem with each ending."""
     return {name: Path(f"{stem}{ending}") for name, ending in endings.items()}
 
 
@@ -51,7 +51,7 @@ def prose(seed: int) -> str:
 
 
 def documents(corpus: int) -> list[str | None]:
-    """A corpus's texts: most are prose, some are dropped by the rules, some stand in both corpora."""
+    """A corpus's texts: most are prose, the rules drop some, and some are in both corpora."""
     odd = [None, "", "short\nlines\nonly", "x\ny", "NUL \0 and CRLF\r\n", "\ufffd\n" * 9]
     return [
         odd[n % 6] if n % 25 == 7 else prose(n if n % 25 == 3 else 100_000 + 1_000 * corpus + n)
@@ -71,21 +71,21 @@ def write_sources(folder: Path) -> None:
 
 
 def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> dict[str, list[Stage]]:
-    """All jobs by the name of their stage, in an order in which they can run."""
+    """All jobs by the name of their stage, in an order that they can run in."""
     root, sources, rules = base / "corpora", base / "sources", Filters.model_validate(filters)
-    found: dict[str, list[Stage]] = {}
+    jobs: dict[str, list[Stage]] = {}
     shards = [(corpus, f"{n:05d}") for corpus, count in corpora.items() for n in range(count)]
 
     def add(script: str, inputs: dict[str, Any], **outputs: Path | list[Path]) -> None:
         lists = [each if isinstance(each, list) else [each] for each in outputs.values()]
         promised = [path for each in lists for path in each]
-        found.setdefault(script, []).append(Stage(script, {**inputs, **outputs}, promised))
+        jobs.setdefault(script, []).append(Stage(script, {**inputs, **outputs}, promised))
 
-    def over(folder: str, ending: str, chosen: Sequence[tuple[str, str]] = shards) -> list[Path]:
+    def paths(folder: str, ending: str, chosen: Sequence[tuple[str, str]] = shards) -> list[Path]:
         return [root / corpus / folder / f"{shard}{ending}" for corpus, shard in chosen]
 
     for corpus, shard in shards:
-        ((raw,), (documents,)) = (over(name, ".parquet", [(corpus, shard)]) for name in ("raw", "filtered"))
+        ((raw,), (documents,)) = (paths(name, ".parquet", [(corpus, shard)]) for name in ("raw", "filtered"))
         own = sorted(sources.glob(f"{corpus}-*"))
         source = LocalCorpus(source="local", files=str(sources / f"{corpus}-*"), shards=corpora[corpus])
         part = {"corpus": corpus, "source": source, "shard": int(shard), "shards": corpora[corpus]}
@@ -94,18 +94,18 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
         settings["filters"] = rules.document_filters
         names = {"documents": ".parquet", "drops": ".drops.csv", "examples": ".examples.jsonl"}
         add("filter_documents", {"raw": raw, **settings}, **files(documents.with_suffix(""), names))
-    documents = over("filtered", ".parquet")
+    documents = paths("filtered", ".parquet")
     exact, unique = ([root / corpus / what / "keep" for corpus in corpora] for what in ("exact", "near"))
     everything = {"corpora": corpora, "documents": documents}
     duplicates = [root / "duplicates.csv", root / "near_duplicates.csv"]
     add("deduplicate", {**everything, "partitions": 4}, keep=exact, table=duplicates[0])
-    signatures = over("minhash", ".npy")
+    signatures = paths("minhash", ".npy")
     near = NearDuplicates(ngram=5, bands=14, rows=8, seed=0)
     for path, output in zip(documents, signatures, strict=True):
         add("minhash", {"documents": path, "near": near}, signatures=output)
     lists = {"unique": exact, "signatures": signatures}
     add("near_duplicates", {**everything, **lists}, keep=unique, table=duplicates[1])
-    keeps, reports = over("decontaminated", ".keep.npy"), over("decontaminated", ".json")
+    keeps, reports = paths("decontaminated", ".keep.npy"), paths("decontaminated", ".json")
     settings = {"benchmarks": sources / "benchmarks", "settings": Decontaminate(ngram=13, drop=True)}
     for (corpus, shard), path, keep, report in zip(shards, documents, keeps, reports, strict=True):
         part = {"shard": shard, "documents": path, "unique": root / corpus / "near" / "keep"}
@@ -115,42 +115,46 @@ def stages_of(base: Path, filters: dict, corpora: dict[str, int] = CORPORA) -> d
     settings = {"splits": dict.fromkeys(corpora, split), "measured": list(corpora), "trained": list(corpora)}
     add("held_out_overlap", {**everything, "keep": keeps, **settings}, **overlap)
     settings = {"thresholds": rules.token_quality, "split": split}
-    for path, keep, stem in zip(documents, keeps, over("tokens", ""), strict=True):
+    for path, keep, stem in zip(documents, keeps, paths("tokens", ""), strict=True):
         inputs = {"documents": path, "keep": keep, "model": base / "model", **settings}
         add("tokenize_documents", inputs, **files(stem, TOKENIZED))
     for corpus in corpora:
-        out = over("tokens", ".held_out.parquet", [shard for shard in shards if shard[0] == corpus])
+        out = paths("tokens", ".held_out.parquet", [shard for shard in shards if shard[0] == corpus])
         inputs = {"corpus": corpus, "shards": out}
         add("held_out", inputs, documents=root / corpus / "held_out" / "all.parquet")
     settings = {"mixture": "mixture", "shares": dict.fromkeys(corpora, 1 / len(corpora)), "shards": corpora}
     packing = Packing(sequence_length=64, strategy="concatenate", maximum_epochs=1, seed=0)
-    lists = {key: over("tokens", TOKENIZED[key]) for key in ("tokens", "ends")}
-    lists["manifests"] = over("tokens", TOKENIZED["manifest"])
+    lists = {key: paths("tokens", TOKENIZED[key]) for key in ("tokens", "ends")}
+    lists["manifests"] = paths("tokens", TOKENIZED["manifest"])
     packed = base / "packed" / "mixture"
     contents = packed.with_suffix(".json")
     add("pack", {**settings, **lists, "packing": packing}, packed=packed, contents=contents)
-    lists = {"drops": over("filtered", ".drops.csv"), "contamination": reports}
-    lists["token_drops"] = over("tokens", ".drops.csv")
-    examples = {"examples": over("filtered", ".examples.jsonl")}
-    examples["token_examples"] = over("tokens", ".examples.jsonl")
+    lists = {"drops": paths("filtered", ".drops.csv"), "contamination": reports}
+    lists["token_drops"] = paths("tokens", ".drops.csv")
+    examples = {"examples": paths("filtered", ".examples.jsonl")}
+    examples["token_examples"] = paths("tokens", ".examples.jsonl")
     report = {"page": base / "tables" / "drops.md", "warnings": base / "tables" / "warnings.txt"}
-    found_overlap = {"overlap": overlap["report"], "overlap_table": overlap["table"], "warn_share": 0.3}
-    add("drop_report", {"corpora": corpora, **lists, **examples, **found_overlap}, **report)
-    lists |= {"qualities": over("tokens", ".quality.csv"), "duplicates": duplicates, "packed": [packed]}
+    overlap_inputs = {"overlap": overlap["report"], "overlap_table": overlap["table"], "warn_share": 0.3}
+    add("drop_report", {"corpora": corpora, **lists, **examples, **overlap_inputs}, **report)
+    lists |= {
+        "qualities": paths("tokens", ".quality.csv"),
+        "duplicates": duplicates,
+        "packed": [packed],
+    }
     tables = {"table": base / "tables" / "statistics.csv", "quality": base / "tables" / "token_quality.csv"}
     add("corpus_statistics", {"corpora": corpora, **lists}, **tables)
-    return found
+    return jobs
 
 
 def run_all(stages: dict[str, list[Stage]]) -> None:
-    """Run all jobs to their ends, undisturbed."""
+    """Run all jobs to the end, without faults."""
     for jobs in stages.values():
         for job in jobs:
             job()
 
 
 def content(path: Path) -> dict[str, Any]:
-    """What must be the same in every run: all bytes, but of a JSON file all but its provenance."""
+    """What must be the same in every run: all bytes, or all of a JSON file except its provenance."""
     if path.is_dir():
         return {str(inside.relative_to(path)): content(inside) for inside in sorted(path.rglob("*"))}
     if path.suffix == ".json":
@@ -161,7 +165,7 @@ def content(path: Path) -> dict[str, Any]:
 
 
 class Forked:
-    """A stage in tests/corpus/forked_script.py, after one run to the end."""
+    """A stage that tests/corpus/forked_script.py has run once to the end."""
 
     def __init__(self, stage: Stage, folder: Path):
         script = Path(__file__).with_name("forked_script.py")
@@ -179,7 +183,7 @@ class Forked:
         return json.loads(self.process.stdout.readline())
 
     def run(self, **order: float) -> dict[str, Any]:
-        """Start the script once more, under `order`; returns `status`, `seconds` and `shown`."""
+        """Start the script again, under `order`; returns `status`, `seconds` and `shown`."""
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return self.answer()

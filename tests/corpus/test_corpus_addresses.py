@@ -1,4 +1,4 @@
-"""Own files at addresses: https (by a stand-in), hf (by the stand-in hub), any driver of fsspec, none."""
+"""Own files at addresses: https (a stand-in server), hf (the stand-in hub), and any fsspec driver."""
 
 import gzip
 import os
@@ -38,7 +38,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def memory():
-    """A file system that fsspec keeps in memory: stands for any driver without faults of its own."""
+    """A file system that fsspec keeps in memory; it represents any driver without faults of its own."""
     system = fsspec.filesystem("memory")
     system.store.clear()
     system.pseudo_dirs[:] = [""]
@@ -65,16 +65,16 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("faults", "waits"), FAULTS, ids=["none", "broken", "silent", "short"])
-def test_https_goes_on_after_faults(server, tmp_path, faults, waits):
+def test_https_resumes_after_faults(server, tmp_path, faults, waits):
     url = f"{server.network}/bytes/part.jsonl.gz"
-    told_first = fetch(tmp_path / "faultless", url)
+    faultless = fetch(tmp_path / "faultless", url)
     server.faults.extend([Fault("none"), *faults])  # the first request asks for the size
-    assert fetch(tmp_path / "faulty", url)[0] == told_first[0]
+    assert fetch(tmp_path / "faulty", url)[0] == faultless[0]
     assert not server.faults
     assert server.waits == waits
-    assert told_first[0]["url"][0] == f"{url}:0"
-    assert len(told_first[0]["text"]) == 3000
-    (entry,) = told_first[1]["files"]
+    assert faultless[0]["url"][0] == f"{url}:0"
+    assert len(faultless[0]["text"]) == 3000
+    (entry,) = faultless[1]["files"]
     assert (entry["name"], entry["bytes"]) == (url, len(server.files["part.jsonl.gz"]))
 
 
@@ -84,7 +84,7 @@ def test_https_that_stays_broken(server, tmp_path):
         fetch(tmp_path, f"{server.network}/bytes/more.parquet")
 
 
-def test_a_changed_file_is_not_gone_on_with(memory, tmp_path):
+def test_the_download_of_a_changed_file_is_not_resumed(memory, tmp_path):
     (address,) = addresses.matching_addresses("memory://texts/a.txt", "web")
     path = addresses.fetch_address(address, tmp_path, "web")
     path.write_bytes(b"te")
@@ -119,20 +119,8 @@ def test_a_driver_that_fails(memory, tmp_path, monkeypatch):
     assert waits == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (
-            PermissionError("secret"),
-            r"the driver failed \(PermissionError\); check the address and the credentials",
-        ),
-        (
-            RuntimeError("secret"),
-            r"the driver failed \(RuntimeError\); check the address and the credentials",
-        ),
-    ],
-)
-def test_a_driver_without_access(memory, tmp_path, monkeypatch, error, message):
+@pytest.mark.parametrize("error", [PermissionError("secret"), RuntimeError("secret")])
+def test_a_driver_without_access(memory, tmp_path, monkeypatch, error):
     def fail(*arguments, **options):
         raise error
 
@@ -177,7 +165,7 @@ def test_what_the_config_got_wrong(memory, tmp_path, pattern, message):
         fetch(tmp_path, pattern)
 
 
-def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
+def test_too_small_a_disk_is_reported_before_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"bytes are to come, but only 1,000 are free in .*make room"):
         fetch(tmp_path, f"{server.network}/bytes/part.jsonl.gz")

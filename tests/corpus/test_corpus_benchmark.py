@@ -1,4 +1,4 @@
-"""The corpus benchmark: its arithmetic, and a run of the systems that need nothing but this project."""
+"""The corpus benchmark: its arithmetic, and a run of the systems that need only this project."""
 
 import csv
 import os
@@ -53,6 +53,7 @@ def test_table_by_hand(corpus_benchmark):
     assert table["process_seconds"]["a", "all"] == 6
 
 
+@pytest.mark.experiments
 def test_a_small_run(model_folder, save_table, tmp_path):
     texts = [f"Rain number {i} fell on the plain and ran away.\n" * 2 + f"{i}\nagain" for i in range(99)]
     raw = save_table(tmp_path / "raw" / "00000.parquet", {"text": texts})

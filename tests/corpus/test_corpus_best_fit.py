@@ -1,4 +1,4 @@
-"""Best-fit packing: nothing lost, nothing cut that fits, the algorithm as it is written, few paddings."""
+"""Best-fit packing: loses nothing, cuts nothing that fits, equals the plain algorithm, pads little."""
 
 import tempfile
 from itertools import pairwise
@@ -21,7 +21,7 @@ def starts_of(lengths: list[int]) -> tuple[np.ndarray, int]:
 
 
 def best_fit_one_by_one(lengths: list[int], length: int) -> list[list[tuple[int, int]]]:
-    """Best-fit-decreasing as written: the pieces (begin, size) of each sequence."""
+    """Best-fit-decreasing in plain Python: the pieces (begin, size) of each sequence."""
     full, rests = [], []
     for begin, size in zip(starts_of(lengths)[0].tolist(), lengths, strict=True):
         whole = size - size % length
@@ -29,7 +29,7 @@ def best_fit_one_by_one(lengths: list[int], length: int) -> list[list[tuple[int,
         if size % length:
             rests.append((begin + whole, size % length))
     opened: list[list[tuple[int, int]]] = []
-    filled: list[int] = []  # numbers of sequences, the one filled last at the end
+    filled: list[int] = []  # numbers of sequences, the last filled one at the end
     for piece in sorted(rests, key=lambda piece: -piece[1]):
         rooms = {n: length - sum(size for _, size in opened[n]) for n in filled}
         fitting = [n for n in reversed(filled) if rooms[n] >= piece[1]]
@@ -45,7 +45,7 @@ def best_fit_one_by_one(lengths: list[int], length: int) -> list[list[tuple[int,
 
 
 def test_best_fit_by_hand():
-    # Rests of 2 (of the 12), 6, 5, 4, 3 in sequences of 10: 10 | 6 + 4 | 2 + 5 + 3, in the stream's order.
+    # Rests of 2 (from the 12), 6, 5, 4, 3 in sequences of 10: 10 | 6 + 4 | 2 + 5 + 3, in the stream's order.
     begins, sizes, offsets = best_fit(*starts_of([12, 6, 5, 4, 3]), 10)
     assert begins.tolist() == [0, 12, 23, 10, 18, 27]
     assert sizes.tolist() == [10, 6, 4, 2, 5, 3]
@@ -104,8 +104,8 @@ def test_every_document_is_there_once_and_in_order(corpora, length, epochs, data
             for a in range(0, len(document), length)
         ]
         # Sequences that hold nothing but EOS belong to any source.
-        mine = [found for found in pieces if any(part in own and any(part) for part in found)]
-        used = [part for found in mine for part in found if any(part)]
+        mine = [parts for parts in pieces if any(part in own and any(part) for part in parts)]
+        used = [part for parts in mine for part in parts if any(part)]
         assert all(used.count(part) <= epochs for part in own if any(part))
         if entry["sequences_used"] >= entry["sequences_available"]:
             assert {part for part in own if any(part)} == set(used)
@@ -119,18 +119,17 @@ def test_every_document_is_there_once_and_in_order(corpora, length, epochs, data
     assert ledger["tokens"] == real
 
 
-def test_strategies_tell_of_each_other(tmp_path):
+def test_ledgers_report_the_other_strategy(tmp_path):
     write(tmp_path, "a", [[9, 4, 3], [20]], 1)
     for strategy, other in (("concatenate", "best_fit"), ("best_fit", "concatenate")):
         _, _, ledger = run_pack(tmp_path, {"a": 1.0}, {"a": 2}, strategy, 8, 1, strategy)
         assert ledger["strategy"] == strategy
         assert list(ledger["sources"]["a"]["other_strategies"]) == [other]
-    found = ledger["sources"][
-        "a"
-    ]  # documents of 10, 5, 4 and 21: 8 | 8 | 8 | 2 + 5 | 4 | 5 (paddings 1, 4, 3)
-    assert found["sequences_available"] == 6 and found["padding_tokens"] == 8
-    assert found["truncated_documents"] == 2
-    assert found["other_strategies"]["concatenate"] == {
+    # Documents of 10, 5, 4 and 21: 8 | 8 | 8 | 2 + 5 | 4 | 5 (paddings 1, 4, 3).
+    entry = ledger["sources"]["a"]
+    assert entry["sequences_available"] == 6 and entry["padding_tokens"] == 8
+    assert entry["truncated_documents"] == 2
+    assert entry["other_strategies"]["concatenate"] == {
         "sequences": 5,
         "padding_tokens": 0,
         "truncated_documents": 3,

@@ -1,4 +1,4 @@
-"""Overlap with evaluation items."""
+"""Overlap of documents with evaluation items."""
 
 import json
 import random
@@ -41,24 +41,24 @@ def test_a_file_without_items_is_refused(save_table, tmp_path):
 
 
 def test_case_and_punctuation_do_not_matter(items):
-    found = items([("arc", 3, LONG), ("arc", 4, SHORT), ("piqa", 0, TINY)])
+    index = items([("arc", 3, LONG), ("arc", 4, SHORT), ("piqa", 0, TINY)])
     disguised = LONG.upper().replace(",", " -- ").replace(" ", "\n")
-    hits = found.hits(f"Before. {disguised} After.")
+    hits = index.hits(f"Before. {disguised} After.")
     assert hits == [Hit(0, "which of these animals when frightened will change its colour to hide from")]
-    assert found.names[hits[0].item] == ("arc", 3)
+    assert index.names[hits[0].item] == ("arc", 3)
 
 
 def test_short_items_match_as_a_whole_or_not_at_all(items):
-    found = items([("arc", 4, SHORT), ("piqa", 0, TINY)])
-    assert found.hits(f"{TINY}. {TINY}!") == []
-    assert [hit.item for hit in found.hits(f"We say: {SHORT.lower()}.")] == [0]
-    assert found.hits(SHORT.removesuffix(" itself")) == []
+    index = items([("arc", 4, SHORT), ("piqa", 0, TINY)])
+    assert index.hits(f"{TINY}. {TINY}!") == []
+    assert [hit.item for hit in index.hits(f"We say: {SHORT.lower()}.")] == [0]
+    assert index.hits(SHORT.removesuffix(" itself")) == []
 
 
 def test_twelve_words_in_common_are_not_enough(items):
-    found = items([("arc", 3, LONG)])
-    assert found.hits(" ".join(LONG.split()[:12]) + " something else") == []
-    assert len(found.hits(" ".join(LONG.split()[:13]))) == 1
+    index = items([("arc", 3, LONG)])
+    assert index.hits(" ".join(LONG.split()[:12]) + " something else") == []
+    assert len(index.hits(" ".join(LONG.split()[:13]))) == 1
 
 
 def test_equal_items_are_both_hit(items):
@@ -75,7 +75,7 @@ def test_against_a_plain_reference(items, monkeypatch, part_words, n, letters):
         return " ".join(generator.choice(letters) for _ in range(size))
 
     entries = [("t", number, text(generator.randint(3, n + 3))) for number in range(30)]
-    found = items(entries, n)
+    index = items(entries, n)
     for _ in range(40):
         copied = generator.choice(entries)[2]
         document = words_of(f"{text(30)} {copied} {text(30)}")
@@ -87,7 +87,7 @@ def test_against_a_plain_reference(items, monkeypatch, part_words, n, letters):
             here = {tuple(document[i : i + length]) for i in range(len(document) - length + 1)}
             if length >= min(8, n) and grams & here:
                 expected.append(number)
-        assert [hit.item for hit in found.hits(" ".join(document))] == expected
+        assert [hit.item for hit in index.hits(" ".join(document))] == expected
 
 
 def test_items_of_several_files_count_once(save_table, tmp_path):
@@ -98,10 +98,10 @@ def test_items_of_several_files_count_once(save_table, tmp_path):
         save_table(tmp_path / name / "items.parquet", rows)
         for name, rows in zip("ab", (first, second), strict=True)
     ]
-    found = Items(paths, 13)
-    assert found.names == [("mmlu_x", 0), ("mmlu_y", 0), ("mmlu_x", 0), ("own", 5)]
-    assert [hit.item for hit in found.hits(f"{LONG} {SHORT}")] == [0, 2, 3]
-    assert found.counts() == {"mmlu_x": (2, 0), "mmlu_y": (1, 1), "own": (1, 0)}
+    index = Items(paths, 13)
+    assert index.names == [("mmlu_x", 0), ("mmlu_y", 0), ("mmlu_x", 0), ("own", 5)]
+    assert [hit.item for hit in index.hits(f"{LONG} {SHORT}")] == [0, 2, 3]
+    assert index.counts() == {"mmlu_x": (2, 0), "mmlu_y": (1, 1), "own": (1, 0)}
 
 
 CHINESE = "当汽车靠近时,警报声听起来会变高;汽车驶离后,声音又会变低。这种现象叫什么?多普勒效应。"
@@ -110,20 +110,20 @@ THAI = "เมื่อรถเข้ามาใกล้เสียงไซ
 
 @pytest.mark.parametrize("item", [CHINESE, THAI])
 def test_items_in_scripts_without_spaces(items, item):
-    found = items([("own", 3, item)])
-    assert found.counts() == {"own": (1, 0)}
+    index = items([("own", 3, item)])
+    assert index.counts() == {"own": (1, 0)}
     before, after = "我们先来看一个例子", "接下来是别的内容"
     for document in (item, f"{before}{item}{after}", f"{before}。{item}\n{after}"):
-        (hit,) = found.hits(document)
+        (hit,) = index.hits(document)
         assert hit.item == 0 and len(hit.ngram.split()) == 13
         assert hit.ngram.replace(" ", "") in "".join(words_of(document, punctuation=False))
-    assert found.hits(f"{before}{item[:12]}{after}{item[-8:]}") == []
+    assert index.hits(f"{before}{item[:12]}{after}{item[-8:]}") == []
 
 
 def test_equal_hashes_are_confirmed_by_text(items):
-    found = items([("arc", 3, LONG)])
-    found.texts[0] = b"other words under the same hashes " * 5
-    assert found.hits(LONG) == []
+    index = items([("arc", 3, LONG)])
+    index.texts[0] = b"other words under the same hashes " * 5
+    assert index.hits(LONG) == []
 
 
 def test_small_letters():
@@ -141,9 +141,9 @@ def test_small_letters():
 
 def test_letters_without_a_small_one_of_their_own(items):
     text = "ΟΔΥΣΣΕΥΣ και İSTANBUL, " + " ".join("ABCDEF")
-    found = items([("arc", 3, text)], n=8)
+    index = items([("arc", 3, text)], n=8)
     for document in (text, text.lower(), f"Before: {text.swapcase()}", f"{text} after"):
-        assert [hit.ngram for hit in found.hits(document)] == ["οδυσσευς και i\u0307stanbul a b c d e"]
+        assert [hit.ngram for hit in index.hits(document)] == ["οδυσσευς και i\u0307stanbul a b c d e"]
 
 
 def test_missing_column(save_table, tmp_path):

@@ -1,4 +1,4 @@
-"""Conversations packed: whole, or cut behind an answer, in mixtures with text."""
+"""Packed conversations: whole, or cut after an answer, in mixtures with text."""
 
 import json
 import tempfile
@@ -20,8 +20,8 @@ conversations = st.lists(st.lists(st.integers(1, 9), min_size=2, max_size=8), mi
 
 
 def write_masked(root: Path, name: str, shards: list[list[list[int]]], first: int) -> list[tuple[list, list]]:
-    """Conversations whose turns have these lengths, every second one the assistant's: tokens and masks."""
-    found = []
+    """Conversations with turns of these lengths, every second one the assistant's: tokens and masks."""
+    written = []
     folder = root / name / "tokens"
     folder.mkdir(parents=True)
     for number, shard in enumerate(shards):
@@ -37,12 +37,12 @@ def write_masked(root: Path, name: str, shards: list[list[list[int]]], first: in
         np.save(folder / f"{number:05d}.ends.npy", ends)
         manifest = {"documents": len(mine), "tokens": len(ids), **TOKENIZER}
         (folder / f"{number:05d}.json").write_text(json.dumps(manifest))
-        found += mine
-    return found
+        written += mine
+    return written
 
 
 def cut(tokens: list, mask: list, length: int) -> int:
-    """How much of a conversation is kept: all, or up to the end of its last whole answer that fits."""
+    """How many tokens of a conversation are kept: all, or up to the last whole answer that fits."""
     if len(tokens) <= length:
         return len(tokens)
     ends = [n for n in range(1, len(mask)) if mask[n - 1] and not mask[n]]
@@ -81,24 +81,24 @@ def test_conversations_are_packed_whole_or_cut_after_an_answer(turns, length, st
         ledger = packed.ledger
         bits = np.unpackbits(packed.loss_mask, axis=1, count=length)
         offsets, starts = np.load(root / "o" / "boundary_offsets.npy"), np.load(root / "o" / "boundaries.npy")
-        found = []
+        pieces = []
         for row, (begin, end) in enumerate(pairwise(offsets.tolist())):
             if packed.rows[row, 0] < 20_000:
                 assert bits[row, : packed.lengths[row]].all()  # text: all tokens count
                 continue
             edges = [*starts[begin:end].tolist(), int(packed.lengths[row])]
             for one, other in pairwise(edges):
-                found.append((packed.rows[row, one:other].tolist(), bits[row, one:other].tolist()))
+                pieces.append((packed.rows[row, one:other].tolist(), bits[row, one:other].tolist()))
         entry = ledger["sources"]["chat"]
         if not mixed:
-            assert sorted(found) == sorted(kept)
+            assert sorted(pieces) == sorted(kept)
             assert entry["packed_tokens"] == sum(len(tokens) for tokens, _ in kept)
-        assert all(conversation in kept for conversation in found)
-        assert len({tokens[0] for tokens, _ in found}) == len(found)
+        assert all(conversation in kept for conversation in pieces)
+        assert len({tokens[0] for tokens, _ in pieces}) == len(pieces)
         assert entry["tail_tokens"] == sum(map(sum, turns)) - sum(len(tokens) for tokens, _ in kept)
         assert entry["truncated_documents"] == sum(sum(sizes) > length for sizes in turns)
-        assert entry["answer_tokens"] == sum(sum(mask) for _, mask in found)
-        targets = [sum(mask) for _, mask in found]
+        assert entry["answer_tokens"] == sum(sum(mask) for _, mask in pieces)
+        targets = [sum(mask) for _, mask in pieces]
         if not mixed:
             assert packed.targets(range(len(packed.rows))) == sum(targets)
 

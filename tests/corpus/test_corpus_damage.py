@@ -1,4 +1,4 @@
-"""Damaged files and odd documents: told with the file's name, or carried through unharmed."""
+"""Damaged files are reported with their name; odd documents pass the stages unchanged."""
 
 import json
 import random
@@ -23,7 +23,7 @@ LONG = 2_000_000  # characters of one line
 
 @pytest.fixture
 def table(tmp_path):
-    """A file as the stages write it, in three row groups, and its rows."""
+    """A file in three row groups, as the stages write it, and its rows."""
     path = tmp_path / "00000.parquet"
     with row_writer(path, FILTERED_SCHEMA) as rows:
         for row in range(2_100):
@@ -84,7 +84,7 @@ def test_arrays_are_numpys_own_bytes(tmp_path, array):
 
 
 def test_an_array_on_a_full_disk_is_an_error():
-    """NumPy's own `save` does not notice: C holds so small an array back until the file closes."""
+    """NumPy's own `save` doesn't notice: C buffers such a small array until the file closes."""
     with pytest.raises(OSError, match="No space left on device"):
         with open("/dev/full", "wb") as file:
             save_array(file, np.zeros(3_000, bool))
@@ -92,7 +92,7 @@ def test_an_array_on_a_full_disk_is_an_error():
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"text", None])
 def test_a_damaged_array(tmp_path, content):
-    folder = tmp_path / "deduplicated"  # which is made as a whole
+    folder = tmp_path / "deduplicated"  # a folder that its stage writes as a whole
     folder.mkdir()
     path = folder / "x.npy"
     np.save(path, np.zeros(100, bool))
@@ -126,7 +126,7 @@ def long_line(seed: int) -> str:
 
 
 def test_odd_documents_end_in_the_tokens_or_in_the_drop_table(model_folder, tmp_path, filters):
-    """Nulls, lone surrogates, NUL, CRLF, invalid UTF-8, one long line; a shard of which nothing is kept."""
+    """Nulls, lone surrogates, NUL, CRLF, invalid UTF-8, one long line; a shard that loses all documents."""
     base = tmp_path
     for folder in ("sources", "sources/benchmarks"):
         (base / folder).mkdir()
@@ -155,10 +155,10 @@ def test_odd_documents_end_in_the_tokens_or_in_the_drop_table(model_folder, tmp_
         np.fromfile(folder / "tokens" / "00000.tokens", "<u2"),
         load_array(folder / "tokens" / "00000.ends.npy"),
     )
-    found = [tokenizer.decode(part[:-1].tolist()) for part in np.split(ids, ends.astype(int))[:-1]]
-    out = [text.decode() for (text,) in read_rows(folder / "held_out" / "all.parquet", ["text"])]
-    assert found == [text for text in expected if text not in out]
-    assert sorted(found + out) == sorted(expected)
+    texts = [tokenizer.decode(part[:-1].tolist()) for part in np.split(ids, ends.astype(int))[:-1]]
+    held_out = [text.decode() for (text,) in read_rows(folder / "held_out" / "all.parquet", ["text"])]
+    assert texts == [text for text in expected if text not in held_out]
+    assert sorted(texts + held_out) == sorted(expected)
     assert open_parquet(folder / "filtered" / "00001.parquet").metadata.num_rows == 0
     assert load_array(folder / "decontaminated" / "00001.keep.npy").shape == (0,)
     assert (folder / "tokens" / "00001.tokens").read_bytes() == b""

@@ -1,8 +1,8 @@
 """Repetition rules against datatrove's GopherRepetitionFilter, an independent implementation.
 
-The verdicts on a document may only differ because of a definition that docs/filter-checks.md lists. That is
-checked by giving datatrove our definitions one by one: the fewest that make its verdict ours are the
-causes of the difference, and with all of them both must always agree, the rule included.
+The verdicts on a document may only differ because of a definition that docs/filter-checks.md lists. The
+tests give datatrove our definitions one by one. The fewest that make its verdict ours are the causes of the
+difference. With all of them, both must always agree, including on the rule.
 """
 
 import itertools
@@ -27,8 +27,8 @@ def check(text: str, rules: dict) -> Drop | None:
 THEIR_WORDS = peer.split_into_words
 
 
-def with_end_marks(text: str) -> list[str]:
-    """Our words, their last characters exchanged, so that joined words can be told apart."""
+def mark_ends(text: str) -> list[str]:
+    """Our words with another last character, so that the ends of joined words can be distinguished."""
     words = words_of(text)
     return [
         word[:-1] + chr(ord(word[-1]) + (0xF0000 if word[-1] < "\U00010000" else 0x80000)) for word in words
@@ -36,7 +36,7 @@ def with_end_marks(text: str) -> list[str]:
 
 
 class Splitter:
-    """Stands in for the compiled expressions by which datatrove splits lines and paragraphs."""
+    """Replaces the compiled expressions that datatrove splits lines and paragraphs with."""
 
     def __init__(self, split):
         self.split = split
@@ -52,7 +52,7 @@ STEPS = {
         ("white space in blank lines", lambda text: re.split(r"\n\s*\n", text)),
         ("white space around paragraphs", paragraphs_of),
     ],
-    "words": [("word tokenizer", words_of), ("words joined without a space", with_end_marks)],
+    "words": [("word tokenizer", words_of), ("words joined without a space", mark_ends)],
 }
 LEVELS = sorted(itertools.product(range(3), repeat=3), key=sum)
 # datatrove's rules in its order, under our names.
@@ -67,7 +67,7 @@ PEER_RULES = {
 
 
 def peer_verdict(text: str, levels: tuple[int, int, int], monkeypatch) -> str | None:
-    """datatrove's verdict, given the first so many of our steps for lines, paragraphs and words."""
+    """datatrove's verdict with our first `levels` steps for lines, paragraphs and words."""
     gopher = peer.GopherRepetitionFilter()
     lines, paragraphs, words = (
         STEPS[name][level - 1][1] if level else None for name, level in zip(STEPS, levels, strict=True)
@@ -83,15 +83,15 @@ def peer_verdict(text: str, levels: tuple[int, int, int], monkeypatch) -> str | 
 
 
 def broken_rules(text: str, rules: dict) -> set[str]:
-    """All repetition rules that a text breaks, by taking away the threshold of each one found."""
+    """All repetition rules that a text breaks: the threshold of each broken rule is removed in turn."""
     broken = set()
     while (drop := check(text, rules)) is not None:
         broken.add(drop.rule)
-        rules = without(rules, drop.rule)
+        rules = disable_rule(rules, drop.rule)
     return broken
 
 
-def without(rules: dict, rule: str) -> dict:
+def disable_rule(rules: dict, rule: str) -> dict:
     repetition = {
         key: dict(value) if isinstance(value, dict) else value for key, value in rules["repetition"].items()
     }
@@ -115,7 +115,7 @@ def causes(text: str, rules: dict, monkeypatch) -> list[str]:
     assert peer_verdict(text, (2, 2, 2), monkeypatch) == expected, f"unexplained: {text!r}"
     for levels in LEVELS:
         if (peer_verdict(text, levels, monkeypatch) is None) == (expected is None):
-            # The last step taken names the cause: those before it didn't do.
+            # The last step names the cause, as the steps before it didn't suffice.
             return [steps[level - 1][0] for steps, level in zip(STEPS.values(), levels, strict=True) if level]
     raise AssertionError("not reached: all steps give our verdict")
 
@@ -128,7 +128,7 @@ def repetition(filters) -> dict:
 
 
 def generated(generator: random.Random) -> str:
-    """Paragraphs of sentences of a few words, some of them repeated, with all sorts of line ends."""
+    """Paragraphs of sentences of a few words, some repeated, with many kinds of line ends."""
     vocabulary = [
         "the",
         "cell",
@@ -157,17 +157,17 @@ def generated(generator: random.Random) -> str:
 
 def test_generated_text(repetition, monkeypatch):
     generator = random.Random(0)
-    found = Counter()
+    counts = Counter()
     for _ in range(1500):
-        found[tuple(causes(generated(generator), repetition, monkeypatch))] += 1
-    assert 1400 < found[()] < 1500
+        counts[tuple(causes(generated(generator), repetition, monkeypatch))] += 1
+    assert 1400 < counts[()] < 1500
 
 
 def test_installed_documentation(repetition, monkeypatch):
     documents = [document.text for file in source_files(["numpy"], "x") for document in documents_of(file)]
     chosen = documents[:: max(1, len(documents) // 400)]
-    found = Counter(tuple(causes(text, repetition, monkeypatch)) for text in chosen)
-    assert found[()] > 0.95 * len(chosen)
+    counts = Counter(tuple(causes(text, repetition, monkeypatch)) for text in chosen)
+    assert counts[()] > 0.95 * len(chosen)
 
 
 NUMBERS = random.Random(0)
@@ -185,7 +185,7 @@ UNIQUE = [" ".join(f"{NUMBERS.getrandbits(40):x}" for _ in range(9)) for _ in ra
         # Two of four paragraphs repeat "yes".
         ("white space in blank lines", True, "\n \n".join(["\n".join(UNIQUE), "yes", "yes", "yes"])),
         ("white space around paragraphs", True, "\n\n".join(["\n".join(UNIQUE), "yes", " yes", "yes "])),
-        # spaCy splits "don't" into "do" and "n't", which makes a 2-gram that stands five times.
+        # spaCy splits "don't" into "do" and "n't", which makes a 2-gram that occurs five times.
         (
             "word tokenizer",
             False,

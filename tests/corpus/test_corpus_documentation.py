@@ -1,4 +1,4 @@
-"""Documentation read statically, and unwrapped."""
+"""Documentation: read without importing the package, and unwrapped."""
 
 import sys
 
@@ -52,8 +52,8 @@ documentation""")
 
 def test_one_document_per_definition(tmp_path):
     (tmp_path / "m.py").write_text(SOURCE)
-    found = list(documents_of(SourceFile(tmp_path / "m.py", "pkg.m", "pkg/m.py")))
-    assert [(document.id, document.text) for document in found] == [
+    documents = list(documents_of(SourceFile(tmp_path / "m.py", "pkg.m", "pkg/m.py")))
+    assert [(document.id, document.text) for document in documents] == [
         ("pkg.m", "The module."),
         ("pkg.m.add", "Add two numbers."),
         ("pkg.m.Shape", "A shape.\n\nShape.area\n\nIts area.\n\nShape.wait\n\nWait for it."),
@@ -62,7 +62,7 @@ def test_one_document_per_definition(tmp_path):
         ("pkg.m._shared_doc", "Two\nlines."),
         ("pkg.m.assert", "The statement\n\nText."),
     ]
-    assert {document.url for document in found} == {"pkg/m.py"}
+    assert {document.url for document in documents} == {"pkg/m.py"}
 
 
 def test_files_that_do_not_parse_are_skipped(tmp_path):

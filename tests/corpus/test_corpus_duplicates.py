@@ -1,4 +1,4 @@
-"""Exact deduplication: the first wins, whatever the partitions and the shards."""
+"""Exact deduplication keeps the first of equal texts, for any partitions and shards."""
 
 import itertools
 import random
@@ -26,8 +26,8 @@ def digests(texts: list[str], how: str) -> list[bytes]:
 
 def repeated(texts, folder, how="none", partitions=4) -> set[int]:
     folder.mkdir()
-    found = digests(texts, how)
-    blocks = (b"".join(found[begin : begin + 300]) for begin in range(0, len(found), 300))
+    records = digests(texts, how)
+    blocks = (b"".join(records[begin : begin + 300]) for begin in range(0, len(records), 300))
     assert write_partitions(blocks, partitions, folder) == len(texts)
     return {int(position) for part in repeated_positions(folder, partitions) for position in part}
 
@@ -57,7 +57,7 @@ def test_single_spaces(text):
 
 
 def survivors(save_table, root, corpora: dict[str, list[list[str]]], partitions: int) -> list[str]:
-    """The texts that the stage keeps of corpora and their shards."""
+    """The texts that the stage keeps from the shards of all corpora."""
     shards = [texts for parts in corpora.values() for texts in parts]
     documents = [root / f"{n}.parquet" for n in range(len(shards))]
     keep = [root / f"{corpus}.deduplicated" for corpus in corpora]
@@ -106,8 +106,8 @@ def test_any_assignment_to_shards_and_partitions_keeps_the_same_texts(save_table
     assert sorted(kept) == sorted(first.values())
 
 
-def test_equal_halves_are_told_apart(tmp_path):
-    # Digests whose upper 64 bits are equal and whose lower ones differ, and back again.
+def test_digests_with_equal_halves_are_distinguished(tmp_path):
+    # The first two digests differ only in their lower 64 bits; the third repeats the first.
     block = b"".join(
         bytes(7) + bytes([high]) + bytes(7) + bytes([low]) for high, low in [(1, 1), (1, 2), (1, 1)]
     )
@@ -115,8 +115,8 @@ def test_equal_halves_are_told_apart(tmp_path):
     assert [part.tolist() for part in repeated_positions(tmp_path, 3)] == [[2, 3]]
 
 
-# 10 million digests in blocks; every tenth record, from the second half on, repeats an earlier one. The
-# process may grow by 192 MiB only, where a set of the digests takes more than 900.
+# 10 million digests in blocks; in the second half, every tenth record repeats an earlier one. The process
+# may grow by only 192 MiB; a set of the digests takes more than 900.
 TEN_MILLION = """
 import re, resource, sys, tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Documents are scored by a classifier such as FineWeb-Edu's: here a tiny random one."""
+"""A classifier such as FineWeb-Edu's scores documents: here a tiny random one."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ TEXTS[3:6] = [None, " \n", "sun " * 2_000]
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A tiny model as it is published: BERT with one score, safetensors, a word-piece tokenizer."""
+    """A tiny model in the published form: BERT with one score, safetensors, a word-piece tokenizer."""
     folder = tmp_path_factory.mktemp("published")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS.split())]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
@@ -80,8 +80,8 @@ def test_where_keeps_documents_of_a_score(save_table, tmp_path, filters):
     filter_documents(raw, "text", where, settings, "none", **paths, scores=[tmp_path / "scores.npy"])
     assert pq.read_table(paths["documents"])["row"].to_pylist() == [0]
     dropped = [json.loads(line) for line in paths["examples"].read_text().splitlines()]
-    found = {(entry["rule"], entry["value"]) for entry in dropped}
-    assert found == {("where_edu_score", float(scores[1])), ("where_edu_score", None), ("where_stars", 0.0)}
+    reasons = {(entry["rule"], entry["value"]) for entry in dropped}
+    assert reasons == {("where_edu_score", float(scores[1])), ("where_edu_score", None), ("where_stars", 0.0)}
     np.save(tmp_path / "scores.npy", scores[:3])
     with pytest.raises(DamagedFileError, match="not a score for each of 4 documents"):
         filter_documents(raw, "text", where, settings, "none", **paths, scores=[tmp_path / "scores.npy"])
@@ -101,7 +101,7 @@ def test_a_repository_is_read_at_its_revision(published, classifier, tmp_path, m
 
 
 def test_a_classifier_that_cannot_be_used_is_named(published, tmp_path):
-    def told(change) -> str:
+    def refusal(change) -> str:
         folder = shutil.copytree(published, tmp_path / change.__name__)
         change(folder)
         with pytest.raises(UserError) as error:
@@ -110,30 +110,30 @@ def test_a_classifier_that_cannot_be_used_is_named(published, tmp_path):
         assert not (tmp_path / "classifier").exists()
         return str(error.value)
 
-    def without_weights(folder):
+    def remove_weights(folder):
         (folder / "model.safetensors").unlink()
 
-    def with_pickled_weights(folder):
+    def pickle_weights(folder):
         torch.save({}, folder / "pytorch_model.bin")
-        without_weights(folder)
+        remove_weights(folder)
 
-    def with_code(folder):
+    def require_code(folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"model_type": "mine"}))
 
-    def with_two_scores(folder):
+    def add_a_score(folder):
         model = BertForSequenceClassification.from_pretrained(
             folder, num_labels=2, ignore_mismatched_sizes=True
         )
         model.save_pretrained(folder)
 
-    def without_head(folder):
+    def remove_head(folder):
         BertForSequenceClassification.from_pretrained(folder).bert.save_pretrained(folder)
 
-    for change in (without_weights, with_pickled_weights, with_code):
-        assert "can't be read (" in told(change)
-    assert "gives 2 scores, not one; name a model that was" in told(with_two_scores)
-    message = told(without_head)
+    for change in (remove_weights, pickle_weights, require_code):
+        assert "can't be read (" in refusal(change)
+    assert "gives 2 scores, not one; name a model that was" in refusal(add_a_score)
+    message = refusal(remove_head)
     assert "classifier: the weights in " in message and "lack classifier.bias" in message
 
 

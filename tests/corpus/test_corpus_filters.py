@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def reference_top(text: str, n: int) -> int:
-    found = split_words(text)
-    grams = [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
+    words = split_words(text)
+    grams = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
     if not grams:
         return 0
     gram, count = Counter(grams).most_common(1)[0]
@@ -37,10 +37,10 @@ def reference_top(text: str, n: int) -> int:
 
 
 def reference_duplicate(text: str, n: int) -> int:
-    found = split_words(text)
+    words = split_words(text)
     seen, characters, position = set(), 0, 0
-    while position < len(found) - n + 1:
-        gram = tuple(found[position : position + n])
+    while position < len(words) - n + 1:
+        gram = tuple(words[position : position + n])
         if gram in seen:
             characters += len("".join(gram))
             position += n
@@ -119,7 +119,7 @@ def test_any_text_has_a_verdict(filters):
     holds()
 
 
-def test_any_lengths_may_be_asked_for():
+def test_any_lengths_may_be_requested():
     text = "one two three one two three four one two three four five six one two " * 3
     assert ngram_characters(text, [], [8, 5]) == ({}, {n: reference_duplicate(text, n) for n in (8, 5)})
     assert ngram_characters(text, [3], []) == ({3: reference_top(text, 3)}, {})
@@ -127,15 +127,15 @@ def test_any_lengths_may_be_asked_for():
 
 
 def test_top_ngram_by_hand():
-    # "of the" stands three times: 6 characters each.
+    # "of the" occurs three times, with 6 characters each.
     assert ngram_characters("of the x of the y of the", [2], [])[0] == {2: 18}
-    # One occurrence counts as well, and the first of equals is taken.
+    # One occurrence counts as well; of equally frequent n-grams, the first is used.
     assert ngram_characters("aaa bb c", [2], [])[0] == {2: len("aaa bb")}
     assert ngram_characters("alone", [1, 2], [])[0] == {1: 5, 2: 0}
 
 
 def test_duplicate_ngram_by_hand():
-    # The second "a b c d e" is a duplicate of 5 characters and is jumped over.
+    # The second "a b c d e" is a duplicate of 5 characters and is skipped.
     assert ngram_characters("a b c d e a b c d e", [], [5])[1] == {5: 5}
     assert ngram_characters("a b c d e f", [], [5])[1] == {5: 0}
 
@@ -182,11 +182,11 @@ def test_many_lines_equal_the_definition():
 def test_a_document_of_many_words_is_counted_in_parts(monkeypatch):
     monkeypatch.setattr(repetition, "PART_WORDS", 100)
     text = random_text(random.Random(7)) * 9
-    found = split_words(text)
-    parts = [" ".join(found[i : i + 100]) for i in range(0, len(found), 100)]
+    words = split_words(text)
+    parts = [" ".join(words[i : i + 100]) for i in range(0, len(words), 100)]
     assert len(parts) > 3
     whole = [ngram_characters(part, [2, 3], [5, 7]) for part in parts]
-    assert ngram_characters(" ".join(found), [2, 3], [5, 7]) == tuple(
+    assert ngram_characters(" ".join(words), [2, 3], [5, 7]) == tuple(
         {n: sum(part[kind][n] for part in whole) for n in whole[0][kind]} for kind in (0, 1)
     )
 
@@ -268,9 +268,9 @@ def test_bounds_on_columns_come_first_and_every_document_is_accounted_for(save_t
         "kept": 2,
     }
     examples = [json.loads(line) for line in paths["examples"].read_text().splitlines()]
-    found = [(entry["rule"], entry["value"], entry["threshold"]) for entry in examples]
+    drops = [(entry["rule"], entry["value"], entry["threshold"]) for entry in examples]
     missing = ("where_score", None, 4)
-    assert found == [
+    assert drops == [
         *(("where_score", 3.99, 4), missing, missing),
         *(("where_score", 5.01, 5), ("where_score", 1.0, 4), ("where_tokens", 8.0, 9)),
     ]

@@ -1,4 +1,4 @@
-"""Filters that are off, for languages, and that take much: what is reported of them."""
+"""Filters that are off, that select languages, or that drop much, and the reports on them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from plain_rules import rules_of
 from cpt.config import load
 from cpt.config_presets import LANGUAGES
 from cpt.config_sections import ColumnBounds
-from cpt.corpus.repetition import ngram_characters
 from cpt.errors import UserError
 from deduplicate import deduplicate
 
@@ -24,7 +23,7 @@ def test_a_share_of_one_is_no_rule(filters):
     filters["length"] = {"minimum_lines": 0, "short_line_characters": 0, "maximum_short_line_share": 1.0}
     assert check("aaa bb", filters).rule == "top_2_gram"
     filters["repetition"]["top_ngram_character_share"] = {2: 1.0, 3: 1.0, 4: 1.0}
-    assert ngram_characters("a b\nc d", [4], [])[0][4] / 7 <= 1 and check("aaa bb", filters) is None
+    assert check("aaa bb", filters) is None
     assert not any(rule.startswith("top") for rule in rules_of(filters).names)
 
 
@@ -60,7 +59,7 @@ def test_the_codes_are_those_of_the_model():
 
 
 def drop_tables(save_table, folder: Path, filters: dict, texts: list[str]) -> dict:
-    """What `deduplicate` is called with, after `filter_documents`."""
+    """Run `filter_documents`; returns the arguments of `deduplicate`."""
     raw = save_table(folder / "raw.parquet", {"text": texts, "id": [f"n{i}" for i in range(len(texts))]})
     paths = run(raw, folder, filters)
     lists = {name: [path] for name, path in paths.items()}
@@ -73,21 +72,21 @@ def drop_tables(save_table, folder: Path, filters: dict, texts: list[str]) -> di
     }
 
 
-def test_a_rule_that_takes_much_is_reported_with_examples(save_table, tmp_path, filters, caplog):
+def test_a_rule_that_drops_much_is_reported_with_examples(save_table, tmp_path, filters, caplog):
     texts = [PROSE + f"\n{number}" for number in range(6)] + ["short\nlines\nonly"] * 4
-    given = drop_tables(save_table, tmp_path, filters, texts)
-    deduplicate(**given, warn_share=0.3)
+    arguments = drop_tables(save_table, tmp_path, filters, texts)
+    deduplicate(**arguments, warn_share=0.3)
     assert caplog.messages == [
         "corpus c: filters.length.maximum_short_line_share dropped 4 documents (40.00 %), such as n6 (1, "
         "threshold 0.67); n7 (1, threshold 0.67); n8 (1, threshold 0.67)"
     ]
     caplog.clear()
-    deduplicate(**given, warn_share=0.4)
+    deduplicate(**arguments, warn_share=0.4)
     assert caplog.messages == []
 
 
 def test_a_corpus_of_which_nothing_is_left_stops_and_names_the_key(save_table, tmp_path, filters):
-    given = drop_tables(save_table, tmp_path, filters, ["short\nlines\nonly"] * 3 + ["", "a\nb"])
+    arguments = drop_tables(save_table, tmp_path, filters, ["short\nlines\nonly"] * 3 + ["", "a\nb"])
     with pytest.raises(UserError, match=r"c: not one of its 5 documents.*maximum_short_line_share dropped 3"):
-        deduplicate(**given, warn_share=0.3)
+        deduplicate(**arguments, warn_share=0.3)
     assert not (tmp_path / "keep").exists()

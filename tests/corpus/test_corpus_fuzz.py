@@ -47,8 +47,8 @@ def thresholds(draw) -> dict:
     }
 
 
-def loosened(rules: dict, but: str) -> dict:
-    """Settings under which no rule but one can drop a text that isn't empty."""
+def loosened(rules: dict, active: str) -> dict:
+    """Settings under which only the rule `active` can drop a text that isn't empty."""
     infinite = float("inf")
     keys = {
         "duplicate_lines": "duplicate_line_share",
@@ -57,24 +57,24 @@ def loosened(rules: dict, but: str) -> dict:
         "duplicate_paragraph_characters": "duplicate_paragraph_character_share",
     }
     length, repetition = dict(rules["length"]), dict(rules["repetition"])
-    if but != "minimum_lines":
+    if active != "minimum_lines":
         length["minimum_lines"] = 0
-    if but != "short_lines":
+    if active != "short_lines":
         length["maximum_short_line_share"] = infinite
     for rule, key in keys.items():
-        if rule != but:
+        if rule != active:
             repetition[key] = infinite
     for kind in ("top", "duplicate"):
         key = f"{kind}_ngram_character_share"
         repetition[key] = {
-            n: bound if but == f"{kind}_{n}_gram" else infinite for n, bound in repetition[key].items()
+            n: bound if active == f"{kind}_{n}_gram" else infinite for n, bound in repetition[key].items()
         }
     return {"length": length, "repetition": repetition}
 
 
 @QUICK
 @given(ANY_TEXT, thresholds())
-def test_the_first_rule_that_would_drop_a_text_by_itself_is_the_verdict(text, rules):
+def test_the_first_rule_that_would_drop_a_text_alone_is_the_verdict(text, rules):
     names = rules_of(rules).names
     alone = (rules_of(loosened(rules, rule)).check(text) for rule in names)
     first = next((drop for drop in alone if drop), None)
@@ -162,7 +162,7 @@ def test_contamination_equals_a_plain_reference(save_table, items, document, n):
     texts, text = [" ".join(item) for item in items], " ".join(document)
     with tempfile.TemporaryDirectory() as folder:
         table = {"task": ["t"] * len(items), "item": list(range(len(items))), "text": texts}
-        found = Items([save_table(Path(folder) / "items.parquet", table)], n)
+        index = Items([save_table(Path(folder) / "items.parquet", table)], n)
     here = words_of(text.lower(), punctuation=False)
     expected = {}
     for number, item in enumerate(texts):
@@ -173,7 +173,7 @@ def test_contamination_equals_a_plain_reference(save_table, items, document, n):
         hit = next((gram for gram in shared if gram in grams), None)
         if hit and (length == n or length >= SHORTEST_ITEM):
             expected[number] = " ".join(hit)
-    assert {hit.item: hit.ngram for hit in found.hits(text)} == expected
+    assert {hit.item: hit.ngram for hit in index.hits(text)} == expected
 
 
 def write_lines(path: Path, content: bytes) -> None:
@@ -195,8 +195,8 @@ def test_json_lines_come_back(rows, ending, marked, name):
         read = list(documents_in(path, name, "text"))
     assert [document.text for document in read] == [valid_text(text)[0] for text, _ in rows]
     for row, (document, (_, identity)) in enumerate(zip(read, rows, strict=True)):
-        known = valid_text(identity if identity is None else str(identity))[0]
-        assert document.id == (known or f"{name}:{row}")
+        expected_id = valid_text(identity if identity is None else str(identity))[0]
+        assert document.id == (expected_id or f"{name}:{row}")
 
 
 HOSTILE_LINES = st.sampled_from(

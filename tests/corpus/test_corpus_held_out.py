@@ -1,4 +1,4 @@
-"""Held-out tokens: the first so many of a corpus, with exactly their bytes, and windows over them."""
+"""Held-out tokens: the first tokens of a corpus, their exact bytes, and windows over them."""
 
 import csv
 import itertools
@@ -29,18 +29,18 @@ def held_out(tmp_path):
     return path
 
 
-def pieces(found: HeldOut) -> list[list[int]]:
-    return [part.tolist() for part in np.split(found.tokens, found.ends[:-1])]
+def pieces(tokens: HeldOut) -> list[list[int]]:
+    return [part.tolist() for part in np.split(tokens.tokens, tokens.ends[:-1])]
 
 
 def test_the_tokens_are_the_models_and_special_strings_stay_text(model_folder, held_out):
     tokenizer = ModelTokenizer(model_folder)
-    found = first_tokens(held_out, tokenizer, 10_000)
+    tokens = first_tokens(held_out, tokenizer, 10_000)
     texts = [text for text in TEXTS if text]
-    assert pieces(found) == [ids.tolist() for ids in tokenizer.encode(texts)]
-    assert found.bytes.tolist() == [len(text.encode()) for text in texts]
-    assert found.groups.tolist() == [0, 2, 3, 4]
-    assert found.start_token == tokenizer.eos_token_id not in found.tokens.tolist()
+    assert pieces(tokens) == [ids.tolist() for ids in tokenizer.encode(texts)]
+    assert tokens.bytes.tolist() == [len(text.encode()) for text in texts]
+    assert tokens.groups.tolist() == [0, 2, 3, 4]
+    assert tokens.start_token == tokenizer.eos_token_id not in tokens.tokens.tolist()
 
 
 def test_the_last_document_is_cut_at_a_character(model_folder, held_out, monkeypatch):
@@ -48,11 +48,11 @@ def test_the_last_document_is_cut_at_a_character(model_folder, held_out, monkeyp
     tokenizer = ModelTokenizer(model_folder)
     (first,) = tokenizer.encode(TEXTS[:1])
     for more in range(1, 12):
-        found = first_tokens(held_out, tokenizer, len(first) + more)
-        last = tokenizer.tokenizer.decode(pieces(found)[1], skip_special_tokens=False)
+        tokens = first_tokens(held_out, tokenizer, len(first) + more)
+        last = tokenizer.tokenizer.decode(pieces(tokens)[1], skip_special_tokens=False)
         assert TEXTS[2].startswith(last) and "\ufffd" not in last
-        assert found.bytes.tolist() == [len(TEXTS[0]), len(last.encode())]
-        assert abs(len(found.tokens) - len(first) - more) <= 3
+        assert tokens.bytes.tolist() == [len(TEXTS[0]), len(last.encode())]
+        assert abs(len(tokens.tokens) - len(first) - more) <= 3
     assert len(first_tokens(held_out, tokenizer, len(first)).ends) == 1
 
 
@@ -63,25 +63,25 @@ def test_a_document_of_a_hundred_megabytes_is_only_read_as_far_as_needed(model_f
 
 
 def test_each_token_is_predicted_once_after_at_least_one_token():
-    found = HeldOut(
+    tokens = HeldOut(
         np.array([1, 2, 3, 4, 5, 6, 7, 8, 9], np.uint32), np.array([5, 7, 9]), np.array([5, 2, 2]), 0
     )
-    cut = [window.tolist() for window in found.windows(2)]
+    cut = [window.tolist() for window in tokens.windows(2)]
     assert cut == [[0, 1, 2], [2, 3, 4], [4, 5], [0, 6, 7], [0, 8, 9]]
-    assert found.owners(2) == [0, 0, 0, 1, 2]
-    assert [window.tolist() for window in found.windows(100)] == [[0, 1, 2, 3, 4, 5], [0, 6, 7], [0, 8, 9]]
+    assert tokens.owners(2) == [0, 0, 0, 1, 2]
+    assert [window.tolist() for window in tokens.windows(100)] == [[0, 1, 2, 3, 4, 5], [0, 6, 7], [0, 8, 9]]
 
 
 def test_the_stage_writes_the_same_bytes_each_time(model_folder, held_out, tmp_path):
     for name in ("a.npz", "b.npz"):
         held_out_tokens(held_out, model_folder, 20, tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    found, expected = (
+    written, expected = (
         load_held_out(tmp_path / "a.npz"),
         first_tokens(held_out, ModelTokenizer(model_folder), 20),
     )
-    assert pieces(found) == pieces(expected) and found.bytes.tolist() == expected.bytes.tolist()
-    assert found.groups.tolist() == expected.groups.tolist()
+    assert pieces(written) == pieces(expected) and written.bytes.tolist() == expected.bytes.tolist()
+    assert written.groups.tolist() == expected.groups.tolist()
 
 
 # ------------------------------------------------------------------------------------- sampled across groups
@@ -116,7 +116,7 @@ def test_any_prefix_has_one_document_of_each_group_first(one_huge_group):
     groups = [row["group"] for row in rows]
     assert groups[:41] == list(range(41)) and len(set(groups[41:])) == 1
     assert {row["url"] for row in rows[41:]} == {"file 40"}
-    # Neither the order of the names nor how they are spread over shards decides which document comes first.
+    # Which document comes first depends neither on the order of the names nor on the shards.
     assert [row["id"] for row in rows[41:]] != sorted(row["id"] for row in rows[41:])
     for count in (1, 7):
         assert gathered(one_huge_group(count), "manuals").equals(table)
@@ -126,15 +126,15 @@ def test_no_document_takes_more_than_a_sixtieth_where_there_are_enough(model_fol
     texts = [paragraph(n, 2_000 if n % 2 else 20) for n in range(100)]
     path = save_table(tmp_path / "held_out.parquet", {"group": np.arange(100), "text": texts})
     tokenizer = ModelTokenizer(model_folder)
-    found = first_tokens(path, tokenizer, 1_500)
-    assert max(found.predicted) <= 25 and found.predicted.sum() == pytest.approx(1_500, abs=3)
-    assert found.group_count >= 60
-    for text, ids, size in zip(texts, pieces(found), found.bytes, strict=False):
+    tokens = first_tokens(path, tokenizer, 1_500)
+    assert max(tokens.predicted) <= 25 and tokens.predicted.sum() == pytest.approx(1_500, abs=3)
+    assert tokens.group_count >= 60
+    for text, ids, size in zip(texts, pieces(tokens), tokens.bytes, strict=False):
         assert tokenizer.tokenizer.decode(ids) == text.encode()[:size].decode()
-    # Of few documents each gives more, until the tokens are reached.
+    # With few documents, each gives more tokens, until there are enough.
     path = save_table(tmp_path / "few.parquet", {"text": texts[1:10:2]})
-    found = first_tokens(path, tokenizer, 1_500)
-    assert len(found.ends) == 4 and found.predicted.tolist()[:3] == [400, 400, 400]
+    tokens = first_tokens(path, tokenizer, 1_500)
+    assert len(tokens.ends) == 4 and tokens.predicted.tolist()[:3] == [400, 400, 400]
 
 
 def test_few_groups_are_a_warning(model_folder, save_table, tmp_path, caplog):
@@ -146,7 +146,7 @@ def test_few_groups_are_a_warning(model_folder, save_table, tmp_path, caplog):
         assert (f"60 documents of {groups} groups, and below 30 groups" in caplog.text) == warned
 
 
-def test_bad_files_are_told(model_folder, tmp_path):
+def test_bad_files_are_reported(model_folder, tmp_path):
     tokenizer, path = ModelTokenizer(model_folder), tmp_path / "held_out.parquet"
     pq.write_table(pa.table({"body": ["x"]}), path)
     with pytest.raises(
@@ -176,10 +176,10 @@ def paragraph(seed: int, words: int = 60) -> str:
     return " ".join("".join(chance.choices("abcdefghij", k=chance.randint(3, 8))) for _ in range(words))
 
 
-def overlap_of(
+def run_overlap(
     save_table, root: Path, corpora: dict[str, list[tuple[str, str]]], split: HeldOutSettings, **options
 ):
-    """Run the stage on one shard for each corpus of (url, text); returns rows, report and kept urls."""
+    """Run the stage on one shard of (url, text) per corpus; returns the table, report and kept urls."""
     files, keeps, kept = [], [], []
     for corpus, rows in corpora.items():
         columns = {
@@ -205,7 +205,7 @@ def overlap_of(
         kept if split.drop_overlap else (),
     )
     with open(root / "overlap.csv", newline="") as file:
-        found = list(csv.DictReader(file))
+        table = list(csv.DictReader(file))
     stays = {
         url
         for (_, rows), path in zip(corpora.items(), kept, strict=True)
@@ -213,13 +213,13 @@ def overlap_of(
         for (url, _), stay in zip(rows, np.load(path), strict=True)
         if stay
     }
-    return found, json.loads((root / "overlap.json").read_text()), stays
+    return table, json.loads((root / "overlap.json").read_text()), stays
 
 
-def urls(share: float, out: bool, count: int) -> list[str]:
-    """Addresses that are held out, or aren't."""
-    found = (f"https://x.org/{n}" for n in range(10_000))
-    return list(itertools.islice((u for u in found if is_held_out(u.encode(), share)[0] == out), count))
+def urls(share: float, held: bool, count: int) -> list[str]:
+    """Addresses that are held out, or that aren't."""
+    addresses = (f"https://x.org/{n}" for n in range(10_000))
+    return list(itertools.islice((u for u in addresses if is_held_out(u.encode(), share)[0] == held), count))
 
 
 def test_overlap_is_measured_by_document_and_over_all(save_table, tmp_path):
@@ -233,54 +233,54 @@ def test_overlap_is_measured_by_document_and_over_all(save_table, tmp_path):
         (training[2], " ".join(second.split()[20:40])),
         (training[3], paragraph(7)),
     ]
-    found, report, _ = overlap_of(save_table, tmp_path, {"one": rows}, split)
-    assert [row["url"] for row in found] == [whole, half, alone]
-    assert [row["ngrams"] for row in found] == ["48"] * 3
-    # The first 30 words hold 18 n-grams, words 20 to 40 hold 8, none of them the same.
-    assert [row["shared"] for row in found] == ["48", str(18 + 8), "0"]
-    assert [row["closest"] for row in found] == [training[0], training[1], ""]
-    assert [float(row["closest_share"]) for row in found] == [1, 18 / 48, 0]
+    table, report, _ = run_overlap(save_table, tmp_path, {"one": rows}, split)
+    assert [row["url"] for row in table] == [whole, half, alone]
+    assert [row["ngrams"] for row in table] == ["48"] * 3
+    # The first 30 words hold 18 n-grams and words 20 to 40 hold 8, all different.
+    assert [row["shared"] for row in table] == ["48", str(18 + 8), "0"]
+    assert [row["closest"] for row in table] == [training[0], training[1], ""]
+    assert [float(row["closest_share"]) for row in table] == [1, 18 / 48, 0]
     assert (report["ngrams"], report["shared"]) == (144, 74)
     assert report["corpora"] == {"one": {"documents": 3, "ngrams": 144, "shared": 74}}
     assert report["dropped"] == {"one": {"documents": 0, "bytes": 0}}
 
 
-def test_what_overlaps_is_taken_out_of_training(save_table, tmp_path):
-    out, training = urls(0.2, True, 2), urls(0.2, False, 3)
+def test_overlapping_documents_are_removed_from_training(save_table, tmp_path):
+    held, training = urls(0.2, True, 2), urls(0.2, False, 3)
     text = paragraph(1)
     most, little = " ".join(text.split()[:45]), " ".join(text.split()[:20]) + " " + paragraph(2)
     corpora = {
-        "one": [(out[0], text), (training[0], most), (training[1], little)],
+        "one": [(held[0], text), (training[0], most), (training[1], little)],
         "two": [(training[2], text)],
     }
-    for limit, stay, shared in ((0.5, {out[0], training[1]}, 8), (0.1, {out[0]}, 0)):
+    for limit, stay, shared in ((0.5, {held[0], training[1]}, 8), (0.1, {held[0]}, 0)):
         split = HeldOutSettings(share=0.2, group_by="url", drop_overlap=limit)
-        _, report, stays = overlap_of(save_table, tmp_path / str(limit), corpora, split, measured=["one"])
+        _, report, stays = run_overlap(save_table, tmp_path / str(limit), corpora, split, measured=["one"])
         assert stays == stay
-        # What is taken out of training isn't in training text any more.
+        # Removed documents no longer count as training text.
         assert report["corpora"] == {"one": {"documents": 1, "ngrams": 48, "shared": shared}}
         dropped = report["dropped"]
         assert dropped["two"] == {"documents": 1, "bytes": len(text)}
         assert dropped["one"]["documents"] == 3 - len(stay)
-    # A corpus that isn't trained on takes no part.
-    _, report, _ = overlap_of(save_table, tmp_path / "x", corpora, split, measured=["one"], trained=[])
+    # A corpus that isn't trained on is skipped.
+    _, report, _ = run_overlap(save_table, tmp_path / "x", corpora, split, measured=["one"], trained=[])
     assert report["shared"] == 0
 
 
 def test_long_documents_and_short_ones(save_table, tmp_path, monkeypatch):
     monkeypatch.setattr("cpt.corpus.overlap.PART_WORDS", 100)
-    out, training = urls(0.2, True, 2), urls(0.2, False, 1)
+    held, training = urls(0.2, True, 2), urls(0.2, False, 1)
     rows = [
-        (out[0], paragraph(1, 90)),
-        (out[1], "a few words"),
+        (held[0], paragraph(1, 90)),
+        (held[1], "a few words"),
         (training[0], paragraph(2, 300) + " " + paragraph(1, 90)),
     ]
-    found, report, _ = overlap_of(
+    table, report, _ = run_overlap(
         save_table, tmp_path, {"one": rows}, HeldOutSettings(share=0.2, group_by="url")
     )
-    by_url = {row["url"]: row for row in found}
-    assert by_url[out[1]]["ngrams"] == "0" and report["ngrams"] == 78
-    assert 0.9 * 78 - 12 <= report["shared"] <= 78  # what spans two parts isn't looked for
+    by_url = {row["url"]: row for row in table}
+    assert by_url[held[1]]["ngrams"] == "0" and report["ngrams"] == 78
+    assert 0.9 * 78 - 12 <= report["shared"] <= 78  # n-grams that span two parts aren't found
 
 
 def test_documents_of_a_folder_stay_together():

@@ -1,4 +1,4 @@
-"""Downloads from a stand-in of the hub that serves FineWeb-Edu's layout, by the hub's own client."""
+"""The hub's own client downloads from a stand-in hub that serves FineWeb-Edu's layout."""
 
 import hashlib
 import os
@@ -62,8 +62,8 @@ def test_shards_are_the_matching_files_in_sorted_order(server, files, tmp_path):
         digest = hashlib.sha256(content).hexdigest()
         assert (revision, entry) == (COMMIT, {"name": name, "bytes": len(content), "sha256": digest})
         assert pq.read_schema(path).equals(SCHEMA)
-    asked = [request.path.rpartition("/")[2] for request in requests(server, "file")]
-    assert asked == ["002_00000.parquet", "000_00000.parquet"]
+    requested = [request.path.rpartition("/")[2] for request in requests(server, "file")]
+    assert requested == ["002_00000.parquet", "000_00000.parquet"]
 
 
 def test_only_the_folder_of_the_pattern_is_listed(server, tmp_path):
@@ -95,15 +95,15 @@ def test_estimate_before_the_download(server, files, tmp_path, caplog, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3_456_789_000))
     caplog.set_level(NOTICE, logger="root")
     fetch({}, 0, tmp_path, shards=2)
-    first, asked, available = (amount(sum(sizes[:count])) for count in (1, 2, 3))
+    first, needed, available = (amount(sum(sizes[:count])) for count in (1, 2, 3))
     rows = f" (about {4500 * sum(sizes[:2]) / sum(sizes):,.0f} rows)"
     message = (
         f"corpora.web, shard 0: sample/10BT/000_00000.parquet, {first}; 2 of 3 matching files are asked for, "
     )
-    message += f"{asked} of {available}{{}}; {{}} are still to come, 3.46 GB are free in {tmp_path}\n"
-    assert message.format(rows, asked) in caplog.text
+    message += f"{needed} of {available}{{}}; {{}} are still to come, 3.46 GB are free in {tmp_path}\n"
+    assert message.format(rows, needed) in caplog.text
     caplog.clear()
-    # A finished shard and the part of another don't have to come any more.
+    # A finished shard and the downloaded part of another no longer count.
     (tmp_path / "00001.parquet").touch()
     (part,) = (tmp_path / ".00000.parquet.download").iterdir()
     part.write_bytes(part.read_bytes()[:100_000])
@@ -116,7 +116,7 @@ def amount(size: int) -> str:
     return f"{size / 1e3:,.2f} kB" if size < 1e6 else f"{size / 1e6:,.2f} MB"
 
 
-def test_too_small_a_disk_for_all_files_is_told_before_the_first(server, files, tmp_path, monkeypatch):
+def test_too_small_a_disk_for_all_files_is_reported_before_the_first(server, files, tmp_path, monkeypatch):
     size, more = (len(files[f"sample/10BT/{shard:03d}_00000.parquet"]) for shard in (0, 1))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size + more - 1))
     message = (
@@ -159,13 +159,13 @@ def test_offline(server, tmp_path, monkeypatch):
     assert server.requests == []
 
 
-def test_too_many_shards_are_told_before_the_first_file(server, tmp_path):
+def test_too_many_shards_are_reported_before_the_first_file(server, tmp_path):
     with pytest.raises(UserError, match=r"shards: 4 are needed \(set, or from"):
         fetch({}, 0, tmp_path, shards=4)
     assert requests(server, "file") == []
 
 
-def test_what_lies_there_of_other_files_is_removed(server, tmp_path):
+def test_leftovers_of_other_files_are_removed(server, tmp_path):
     fetch({}, 0, tmp_path)
     source = {"files": "data/*.parquet"}
     path = fetch(source, 0, tmp_path)[0]
@@ -187,7 +187,7 @@ def test_json_lines_that_git_holds_are_checked_and_converted(server, tmp_path):
 
 
 def start(server, folder, **environment):
-    """The script as the workflow starts it, with the client as it is installed."""
+    """Start the script as the workflow does, with the installed client."""
     paths = {"documents": folder / "00001.parquet", "manifest": folder / "00001.json", "log": folder / "log"}
     command = [sys.executable, SCRIPT, *arguments(corpus="web", source=SOURCE, shard=1, shards=3, **paths)]
     variables = {**surroundings(server), **environment}
@@ -225,7 +225,7 @@ def test_papers_config_fetches_what_its_budgets_need_and_more_budget_only_adds(f
     assert re.search(r"^download +1$", planned, re.M)
 
 
-def test_goes_on_in_mid_file_after_kill(files, tmp_path):
+def test_resumes_in_mid_file_after_a_kill(files, tmp_path):
     name = "sample/10BT/001_00000.parquet"
     begins = [100_000, 350_000]
     with HubServer(REPO, files) as server:
@@ -273,7 +273,7 @@ def test_kills_at_random_moments_change_nothing(files, tmp_path):
 
 
 def wait_for(folder: Path, size: int) -> None:
-    """Wait until the process has written what the server sent."""
+    """Wait until the process has written the `size` bytes that the server sent."""
     for _ in range(600):
         if sum(path.stat().st_size for path in folder.rglob("*-001_00000.parquet")) >= size:
             return
@@ -288,8 +288,9 @@ def test_token_stays_secret(files, tmp_path):
         server.faults.append(Fault("status", "hub", status=403))
         process = start(server, tmp_path)
         _, shown = process.communicate()
-        asked = [request for request in server.requests if request.on != "none"]  # the client's own questions
-        assert {request.authorization for request in asked} == {f"Bearer {TOKEN}"}
+        # Requests of the kind `none` are the client's own.
+        hub_requests = [request for request in server.requests if request.on != "none"]
+        assert {request.authorization for request in hub_requests} == {f"Bearer {TOKEN}"}
         assert process.returncode == 1
         assert "the hub refuses access (403); set HF_TOKEN" in shown
         text = shown + (tmp_path / "log").read_text()
@@ -297,7 +298,7 @@ def test_token_stays_secret(files, tmp_path):
         process.communicate()
         assert process.returncode == 0
         text += (tmp_path / "log").read_text() + (tmp_path / "00001.json").read_text()
-        # The second address, the content network's, never sees it.
+        # The second address, the content network's, never gets the token.
         assert [request.authorization for request in requests(server, "file")] == [None]
     assert TOKEN not in text
     assert "http://" not in text  # addresses of the content network are signed

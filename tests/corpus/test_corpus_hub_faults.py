@@ -1,4 +1,4 @@
-"""Faults between here and the hub: every one ends in the same bytes, or in a message and nothing else."""
+"""Network faults on the way to the hub: each ends with the same bytes, or with a message and no output."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "download-faults.
 
 
 class Case(NamedTuple):
-    """A row of the table in docs/download-faults.md: `waits` in seconds before new tries, an error's text."""
+    """A row of the table in docs/download-faults.md: `waits` (s) before retries, an error's `message`."""
 
     fault: str
     faults: list[Fault]
@@ -152,7 +152,7 @@ def files() -> dict[str, bytes]:
 
 @pytest.fixture
 def server(files, monkeypatch):
-    """The stand-in; waits are recorded instead of slept through, silence lasts 0.3 s instead of 10."""
+    """The stand-in hub; waits are only recorded, and silence lasts 0.3 s instead of 10 s."""
     with HubServer(REPO, files) as started:
         monkeypatch.setattr(hub_module, "HfApi", lambda: HfApi(endpoint=started.url))
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
@@ -170,7 +170,7 @@ def fetch(folder: Path) -> tuple[Path, Path]:
 
 
 def leave_part(folder: Path, content: bytes) -> None:
-    """What a killed download leaves: its folder, and in it the first bytes of the file."""
+    """Write what a killed download leaves: its folder with the first bytes of the file."""
     digest = hashlib.sha256(repository()[NAME]).hexdigest()
     part = folder / "raw" / ".00001.parquet.download" / f"{digest}-001_00000.parquet"
     part.parent.mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_the_table_is_in_the_documentation():
     assert table() in DOCUMENTATION.read_text(), f"docs/download-faults.md must hold this table:\n{table()}"
 
 
-def test_each_part_is_asked_for_once(server, files, tmp_path):
+def test_each_part_is_requested_once(server, files, tmp_path):
     size = len(files[NAME])
     server.faults.extend([Fault("cut", at=50_000), Fault("reset", at=70_000), Fault("stall", at=1_000)])
     fetch(tmp_path)
@@ -233,7 +233,7 @@ def test_each_part_is_asked_for_once(server, files, tmp_path):
     assert sum(part.sent for part in parts) == size
 
 
-def test_progress_starts_the_count_of_tries_anew(server, files, tmp_path, monkeypatch):
+def test_progress_restarts_the_count_of_tries(server, files, tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "PROGRESS_BYTES", 10_000)
     server.faults.extend([Fault("cut", at=10_000)] * 20)
     output, _ = fetch(tmp_path)
@@ -241,7 +241,7 @@ def test_progress_starts_the_count_of_tries_anew(server, files, tmp_path, monkey
     assert server.waits == [1] * 20
 
 
-def test_next_run_goes_on_after_failure(server, files, tmp_path):
+def test_the_next_run_resumes_after_a_failure(server, files, tmp_path):
     server.faults.extend([Fault("cut", at=80_000), *[status(503)] * 7])
     with pytest.raises(UserError, match="what was fetched is kept"):
         fetch(tmp_path)

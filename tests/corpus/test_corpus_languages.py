@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Documents of any language: kept by the filters and by token quality, dropped if they repeat themselves."""
+"""The filters and token quality keep documents in any language, and drop those that repeat themselves."""
 
 import random
 import re
@@ -53,7 +53,7 @@ def test_different_chinese_paragraphs_are_kept_however_many(filters, paragraphs)
 def test_what_repeats_itself_is_dropped(filters, language):
     rules, parts = rules_of(filters), PARAGRAPHS[language].split("\n\n")
     assert rules.check("\n\n".join(parts[:2] * 3)).rule == "duplicate_lines"
-    # In lines that all differ, and so for the n-grams alone.
+    # All lines differ here, so only the n-gram rules can drop the text.
     numbered = "\n".join(f"{number} {parts[0]} {number}" for number in range(6))
     assert re.fullmatch(r"(top|duplicate)_\d+_gram", rules.check(numbered).rule)
 
@@ -82,11 +82,11 @@ def test_a_line_is_short_by_its_width_not_its_characters(filters):
 @pytest.mark.parametrize("language", UNSPACED)
 def test_words_have_the_usual_length_and_hold_all_letters(language):
     text = PARAGRAPHS[language]
-    found = [word for word in words_of(text) if classes()[ord(word[0])] >= module.IDEOGRAPH]
+    words = [word for word in words_of(text) if classes()[ord(word[0])] >= module.IDEOGRAPH]
     letters = sum(classes()[ord(letter)] >= module.IDEOGRAPH for letter in text)
-    assert sum(classes()[ord(letter)] >= module.IDEOGRAPH for word in found for letter in word) == letters
+    assert sum(classes()[ord(letter)] >= module.IDEOGRAPH for word in words for letter in word) == letters
     usual = {"Chinese": 2, "Japanese": 2.4}.get(language, 4)
-    assert 0.6 < letters / len(found) / usual < 1.4
+    assert 0.6 < letters / len(words) / usual < 1.4
 
 
 def test_a_passage_has_the_same_words_in_any_document():
@@ -100,7 +100,7 @@ def name_of(letter: str) -> str:
 
 
 def test_the_scripts_without_spaces_are_those_with_these_names():
-    """Unicode's names, by which the ranges of code points weren't made."""
+    """Unicode's names are an independent check: the ranges of code points weren't made from them."""
     ideographs = ("CJK UNIFIED", "CJK COMPATIBILITY IDEO", "TANGUT", "NUSHU", "KHITAN", "YI SYLLABLE")
     kana = ("HIRAGANA", "KATAKANA", "BOPOMOFO", "HENTAIGANA", "VERTICAL KANA")
     usual = dict.fromkeys(ideographs, 2) | dict.fromkeys(kana, 3)
@@ -109,12 +109,12 @@ def test_the_scripts_without_spaces_are_those_with_these_names():
     for code in range(0x110000):
         letter = chr(code)
         if unicodedata.category(letter) in ("Lo", "Lm") and not 0x3200 <= code < 0x3400:
-            name = name_of(letter) or "TANGUT"  # the only ones whose names Python lacks
+            name = name_of(letter) or "TANGUT"  # the only letters without a name in Python
             script = next((prefix for prefix in usual if name.startswith(prefix)), None)
             kind = classes()[code]
             assert script is None or letters_per_word(kind) == usual[script], name
-            known = ("IDEOGRAPHIC", "HANGZHOU", "OLD CHINESE", "CJK", "KATAKANA-HIRAGANA", "MASU")
-            assert script or kind == module.WORD or name.startswith(known), name
+            exceptions = ("IDEOGRAPHIC", "HANGZHOU", "OLD CHINESE", "CJK", "KATAKANA-HIRAGANA", "MASU")
+            assert script or kind == module.WORD or name.startswith(exceptions), name
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def match(one: str, other: str) -> bool:
 def test_short_paragraphs_with_another_ending_are_near_duplicates(language):
     endings = {"Chinese": ["随风飘远。", "渐渐消失。"], "Japanese": ["楽しみます。", "続けます。"]}[language]
     paragraphs = PARAGRAPHS[language].split("\n\n")
-    found = [match(text, text[: -len(end)] + end) for text in paragraphs for end in endings]
+    matches = [match(text, text[: -len(end)] + end) for text in paragraphs for end in endings]
     assert all(65 <= len(text) <= 90 for text in paragraphs)
     assert match(paragraphs[0], paragraphs[0][: -len(endings[0])] + endings[0])
-    assert sum(found) >= 0.75 * len(found)  # the rest is chance: bands and rows have a curve, not a threshold
+    assert sum(matches) >= 0.75 * len(matches)  # bands and rows have a probability curve, not a threshold
     assert not any(match(paragraphs[0], other) for other in paragraphs[1:])
 
 
@@ -182,7 +182,7 @@ def test_items_are_found_inside_longer_texts(language, save_table, tmp_path):
 # ---------------------------------------------------------------------------------------- token quality
 @pytest.fixture(scope="module")
 def english_tokenizer() -> Tokenizer:
-    """A byte-level BPE of English and a little of other languages: one or two bytes per token in these."""
+    """A byte-level BPE of English and a little text in other languages, which get 1 to 2 bytes per token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -195,7 +195,7 @@ def english_tokenizer() -> Tokenizer:
 
 
 def token_rule(tokenizer: Tokenizer, text: str, thresholds: dict) -> tuple[str | None, float]:
-    """The rule of token quality that a text breaks, and its least bytes per token."""
+    """The token-quality rule that a text breaks, and the minimum of bytes per token for it."""
 
     def count(text: str) -> int:
         return len(tokenizer.encode(text).ids)
@@ -203,9 +203,7 @@ def token_rule(tokenizer: Tokenizer, text: str, thresholds: dict) -> tuple[str |
     ids = tokenizer.encode(text).ids
     data = np.frombuffer(text.encode(), np.uint8)
     measures = quality_of(np.array(ids), np.array([len(ids)]), np.array([len(data)]), None)
-    minimum = MinimumBytes(
-        thresholds["minimum_bytes_per_token"], lambda text: len(tokenizer.encode(text).ids)
-    )
+    minimum = MinimumBytes(thresholds["minimum_bytes_per_token"], count)
     minimums = minimum.of(measures.bytes_per_token, [data])
     (drop,) = check_tokens(measures, TokenQualityFilter(**thresholds), minimums)
     return drop.rule if drop else None, minimums[0]
@@ -259,11 +257,11 @@ def test_the_bound_of_latin_text_is_the_configs(config_filters, english_tokenize
         bounds = MinimumBytes(minimum, count)
         assert bounds.bound(LATIN) == minimum
         assert all(min(1, minimum) <= bounds.bound(script) <= minimum for script in SENTENCES)
-    found = MinimumBytes(1.5, count)
+    minimum_bytes = MinimumBytes(1.5, count)
     texts = [PARAGRAPHS["Korean"].encode(), b"x" * 9, b"", PARAGRAPHS["Korean"].encode()]
-    bounds = found.of(np.array([1.2, 1.2, np.inf, 1.6]), texts)
+    bounds = minimum_bytes.of(np.array([1.2, 1.2, np.inf, 1.6]), texts)
     assert bounds[0] < 1.5 and bounds[1:].tolist() == [1.5] * 3
-    assert found.documents == {("Korean", bounds[0]): 1}
+    assert minimum_bytes.documents == {("Korean", bounds[0]): 1}
 
 
 def test_scripts_are_recognized():

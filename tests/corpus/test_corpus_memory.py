@@ -1,4 +1,4 @@
-"""One long line through the stages: their memory stays below 1 GB."""
+"""The stages process one long line with less than 1 GB of memory."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ finally:
 
 
 def words(size: int) -> str:
-    """Words of four letters, hardly any of them twice in a row of five."""
+    """Random words of four letters, so that hardly any 5-gram repeats."""
     letters = np.random.default_rng(0).integers(97, 123, (size // 5, 5), np.uint8)
     letters[:, 4] = 32
     return letters.tobytes().decode()
@@ -61,7 +61,7 @@ def test_filter(save_table, tmp_path, filters, make, megabytes):
 
 
 def test_tokenize(save_table, tmp_path, filters, model_folder):
-    """A long text is encoded in windows: besides them it takes its own size a few times, and its tokens."""
+    """A long text is encoded in windows, so memory holds these, the tokens and a few copies of the text."""
     filters["token_quality"]["minimum_bytes_per_token"] = 0.5
     columns = {"row": [0], "id": ["long"], "url": ["u"], "text": [words(3_000_000)]}
     filtered = save_table(tmp_path / "filtered.parquet", columns)

@@ -1,4 +1,4 @@
-"""Properties of packing: the ledger adds up, shares are exact, smaller is a prefix; epochs."""
+"""Properties of packing: the ledger adds up, shares are exact, a smaller mixture is a prefix; epochs."""
 
 import tempfile
 from itertools import pairwise
@@ -21,7 +21,7 @@ def test_every_token_is_accounted_for(corpora, length, epochs, data):
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         documents = {name: write(root, name, corpora[n], 1 + 9000 * n) for n, name in enumerate(shares)}
-        streams = {name: [number for d in found for number in d] for name, found in documents.items()}
+        streams = {name: [number for d in own for number in d] for name, own in documents.items()}
         if any(len(stream) < length for stream in streams.values()):
             return
         shards = {name: len(corpora[n]) for n, name in enumerate(shares)}
@@ -30,11 +30,11 @@ def test_every_token_is_accounted_for(corpora, length, epochs, data):
         name: [tuple(stream[i : i + length]) for i in range(0, len(stream) - length + 1, length)]
         for name, stream in streams.items()
     }
-    found = [tuple(sequence) for sequence in sequences.tolist()]
-    assert ledger["tokens"] == len(found) * length
-    assert sum(entry["sequences_used"] for entry in ledger["sources"].values()) == len(found)
+    packed = [tuple(sequence) for sequence in sequences.tolist()]
+    assert ledger["tokens"] == len(packed) * length
+    assert sum(entry["sequences_used"] for entry in ledger["sources"].values()) == len(packed)
     for name, entry in ledger["sources"].items():
-        # To the token: what was read is what was packed once, what was left, and the tail.
+        # Every token that was read is packed once, unused, or in the tail.
         once = entry["sequences_used"] - entry["sequences_repeated"]
         assert entry["packed_tokens"] == once * length
         assert entry["repeated_tokens"] == entry["sequences_repeated"] * length
@@ -44,8 +44,8 @@ def test_every_token_is_accounted_for(corpora, length, epochs, data):
         assert entry["truncated_documents"] == sum(
             a // length != (b - 1) // length for a, b in pairwise(edges)
         )
-    # Sequences are found again in the streams, unless they hold nothing but EOS.
-    for sequence, begins in zip(found, starts, strict=True):
+    # Each sequence is in one stream, unless it holds only EOS.
+    for sequence, begins in zip(packed, starts, strict=True):
         owners = [name for name in cut if sequence in cut[name]]
         assert owners
         if any(sequence):
@@ -61,7 +61,7 @@ def test_every_prefix_has_exact_shares(shares, available):
     chosen = chosen_of(shares, dict.fromkeys(shares, available))
     steps = np.arange(1, len(chosen) + 1)
     for number, share in enumerate(shares.values()):
-        # Never a whole sequence ahead; so, as the deviations add up to 0, less than n - 1 behind.
+        # Never a whole sequence ahead. As the deviations add up to 0, less than n - 1 behind.
         ahead = np.cumsum(chosen == number) - share * steps
         assert ahead.max(initial=0) < 1
         assert -ahead.min(initial=0) < max(1, len(shares) - 1)

@@ -1,4 +1,4 @@
-"""Near-duplicates: MinHash's probabilities, clusters, their independence of shards, datatrove's verdicts."""
+"""Near-duplicates: MinHash's probabilities, clusters for any shards, and datatrove's verdicts."""
 
 import itertools
 import math
@@ -36,7 +36,7 @@ def signatures(texts: list[str], **options) -> np.ndarray:
 
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
-    """The 5-grams of words, by another way than the module's."""
+    """The 5-grams of words, computed independently of the module."""
     words = re.findall(r"\w+", text.lower())
     return {*zip(*(words[k:] for k in range(5)), strict=False)}
 
@@ -55,7 +55,7 @@ def words(generator: random.Random, count: int) -> list[str]:
 
 
 def pair(generator: random.Random, replaced: int, count: int = 104) -> tuple[str, str]:
-    """Two texts of `count` words, whose last `replaced` differ."""
+    """Two texts of `count` words that differ in the last `replaced`."""
     shared, ends = words(generator, count - replaced), [words(generator, replaced) for _ in range(2)]
     return tuple(" ".join(shared + end) for end in ends)
 
@@ -79,8 +79,8 @@ def test_equal_ngram_hashes_mean_equal_ngrams():
     texts = [" ".join(generator.choices(vocabulary, k=40)) for _ in range(60)]
     hashes, strings = {}, {}
     for text in texts:
-        found = words_of(text, punctuation=False)
-        in_order = zip(found, found[1:], found[2:], strict=False)
+        text_words = words_of(text, punctuation=False)
+        in_order = zip(text_words, text_words[1:], text_words[2:], strict=False)
         for value, ngram in zip(hash_ngrams(text, 3).tolist(), in_order, strict=True):
             assert hashes.setdefault(ngram, value) == value and strings.setdefault(value, ngram) == ngram
     assert len(hashes) > 200
@@ -91,13 +91,13 @@ def test_blocks_of_a_long_text_do_not_matter(monkeypatch):
     whole = signatures([text])
     monkeypatch.setattr(module, "BLOCK", 77)
     assert np.array_equal(signatures([text]), whole)
-    # A signature is of the set: neither order nor repetition of the n-grams counts.
+    # A signature describes the set: neither order nor repetition of n-grams counts.
     again = signatures([text + " " + text])
     assert (again == whole).mean() > 0.9  # the four n-grams across the seam are new
 
 
 def test_signatures_are_the_same_tomorrow():
-    """Band hashes are kept on disk and compared with those of later runs, perhaps by other releases."""
+    """Band hashes stay on disk, and later runs, perhaps of other releases, compare theirs with them."""
     assert [f"{value:016x}" for value in signatures(["the quick brown fox jumps over it"])[:3, 0]] == GOLDEN
     other = signatures(["the quick brown fox jumps over it"], seed=1)[:3, 0]
     assert not {f"{value:016x}" for value in other} & set(GOLDEN)
@@ -111,24 +111,24 @@ def test_probability_of_a_match_is_the_published_curve(replaced):
     similarity = (100 - replaced) / (100 + replaced)
     assert {jaccard(*texts) for texts in pairs[:20]} == {similarity}
     hashes = signatures([text for texts in pairs for text in texts])
-    found = int(matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum())
+    matched = int(matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum())
     probability = 1 - (1 - similarity**8) ** 14
     deviation = math.sqrt(500 * probability * (1 - probability))
-    assert abs(found - 500 * probability) < 4 * deviation + 1e-9
+    assert abs(matched - 500 * probability) < 4 * deviation + 1e-9
 
 
 def test_other_bands_and_rows_follow_their_own_curve():
     generator = random.Random(3)
     texts = [text for _ in range(500) for text in pair(generator, 25)]
     hashes = signatures(texts, bands=20, rows=5, seed=4)
-    found = matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum()
+    matched = matches(hashes, slice(0, None, 2), slice(1, None, 2)).sum()
     probability = 1 - (1 - 0.6**5) ** 20
-    assert abs(found - 500 * probability) < 4 * math.sqrt(500 * probability * (1 - probability))
+    assert abs(matched - 500 * probability) < 4 * math.sqrt(500 * probability * (1 - probability))
 
 
 # -------------------------------------------------------------------------------------------- clusters
 def clusters_by_hand(hashes: np.ndarray, present: list[bool]) -> list[int]:
-    """The first document of each one's cluster, by comparing all with all."""
+    """The first document of each document's cluster, from a comparison of all pairs."""
     first = list(range(hashes.shape[1]))
     changed = True
     while changed:
@@ -142,7 +142,7 @@ def clusters_by_hand(hashes: np.ndarray, present: list[bool]) -> list[int]:
 
 
 def test_chains_become_one_cluster_whose_first_stays():
-    # 3-1 agree in the first band, 1-4 in the second; zeros match nothing; 5 isn't there.
+    # 3 and 1 agree in the first band, 1 and 4 in the second; zeros match nothing; 5 isn't present.
     hashes = np.array([[0, 7, 8, 7, 9, 7], [0, 5, 0, 6, 5, 1]], np.uint64)
     present = np.array([True, True, True, True, True, False])
     assert first_of_clusters([hashes], present).tolist() == [0, 1, 2, 1, 1, 5]
@@ -164,12 +164,12 @@ def test_clusters_do_not_depend_on_shards_or_ranges(data):
     shards = [hashes[:, start:end] for start, end in itertools.pairwise([0, *cuts, count])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SORTED", data.draw(st.integers(1, 20)))
-        found = first_of_clusters(shards, np.array(present))
-    assert found.tolist() == clusters_by_hand(hashes, present)
+        firsts = first_of_clusters(shards, np.array(present))
+    assert firsts.tolist() == clusters_by_hand(hashes, present)
 
 
 def lay_out(save_table, root: Path, shards: dict[str, list[list[str]]], keep=lambda text: True) -> dict:
-    """Filtered documents, exact keep-lists and signatures; returns what `near_duplicates` is called with."""
+    """Write filtered documents, keep-lists and signatures; returns the arguments of `near_duplicates`."""
     everything = [texts for parts in shards.values() for texts in parts]
     kinds = {"documents": ".parquet", "signatures": ".npy"}
     lists = {name: [root / f"{n}{end}" for n in range(len(everything))] for name, end in kinds.items()}
@@ -236,11 +236,11 @@ def test_pages_are_contained_in_the_single_page_of_a_manual():
     assert contained([whole, *pages]) == [1, 2, 3, 4, 5, 6]
     assert contained([whole, None, *pages[1:]]) == [2, 3, 4, 5, 6]
     assert contained([None, *pages]) == []
-    # Half of a page that is in no other document, and a page of few words.
+    # A page whose second half is in no other document, and a page of few words.
     mixed = f"{pages[0][: len(pages[0]) // 2]} {' '.join(words(generator, 120))}"
     assert contained([whole, mixed, "a short page"]) == []
     assert contained([whole, mixed], 0.3) == [1]
-    # Of equal ones the first stays; a chain leaves the longest.
+    # The first of equal documents stays; a chain leaves only the longest.
     assert contained([pages[0], pages[0].upper()]) == [1]
     assert contained([pages[0], "\n".join(pages[:3]), whole]) == [0, 1]
     assert contained([]) == []
@@ -312,19 +312,19 @@ def similar(documentation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_matches_in_real_text_follow_the_curve(hashes, similar):
     one, other, similarity = similar
-    found = matches(hashes, one, other)
-    assert found[similarity > 0.97].all() and (similarity > 0.97).sum() > 5
-    assert not found[similarity < 0.25].any()
+    matched = matches(hashes, one, other)
+    assert matched[similarity > 0.97].all() and (similarity > 0.97).sum() > 5
+    assert not matched[similarity < 0.25].any()
     between = (similarity >= 0.4) & (similarity <= 0.95)
     probability = 1 - (1 - similarity[between] ** 8) ** 14
     # Pairs that share a document aren't independent, which widens the spread.
     spread = 8 * math.sqrt((probability * (1 - probability)).sum())
-    assert abs(found[between].sum() - probability.sum()) < spread
+    assert abs(matched[between].sum() - probability.sum()) < spread
     assert between.sum() > 100
 
 
 class OurWords(peer.MinhashDedupSignature):
-    """datatrove's first stage with our n-grams; its permutations are its own."""
+    """datatrove's first stage with our n-grams and its own permutations."""
 
     def __init__(self, *arguments, **options):
         with pytest.MonkeyPatch.context() as patch:
@@ -342,21 +342,21 @@ class OurBands(OurWords):
         return signatures([text])[:, 0] if len(hash_ngrams(text, 5)) else np.empty(0)
 
     def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
-        return [[int(value) >> 3] for value in shingles]  # datatrove leaves out hashes from 2**61 - 1 on
+        return [[int(value) >> 3] for value in shingles]  # datatrove skips hashes from 2**61 - 1 on
 
 
 def datatrove_clusters(texts: list[str], kind: type, rows: int, folder: Path) -> set[frozenset[int]]:
-    """The clusters of two and more documents that datatrove finds, the texts dealt out over two files."""
+    """The clusters of two and more documents that datatrove finds, with the texts spread over two files."""
     config = peer.MinhashConfig(
         n_grams=5, num_buckets=14, hashes_per_bucket=rows, hash_config=HashConfig(precision=64)
     )
     half = len(texts) // 2
-    signature, buckets, found = (str(folder / name) for name in ("signatures", "buckets", "clusters"))
+    signature, buckets, output = (str(folder / name) for name in ("signatures", "buckets", "clusters"))
     for rank, part in enumerate([texts[:half], texts[half:]]):
         kind(signature, config).run((Document(text=text, id="") for text in part), rank, 2)
     for rank in range(14):
         peer.MinhashDedupBuckets(signature, buckets, config=config).run(None, rank, 14)
-    peer.MinhashDedupCluster(buckets, found, config=config, save_cluster_id=True).run(None, 0, 1)
+    peer.MinhashDedupCluster(buckets, output, config=config, save_cluster_id=True).run(None, 0, 1)
     clusters: dict[int, set[int]] = {}
     for rank, start in enumerate([0, half]):
         for document, cluster in np.fromfile(folder / "clusters" / f"{rank:06d}.clusters", "<u4").reshape(
@@ -382,14 +382,14 @@ def test_datatrove_makes_the_same_clusters_of_the_same_signatures(documentation,
 
 def test_datatrove_drops_nearly_the_same_with_its_own_permutations(documentation, hashes, tmp_path):
     theirs = datatrove_clusters(documentation, OurWords, 8, tmp_path)
-    found = [our_clusters(hashes), theirs]
-    one, other = ({d for cluster in clusters for d in sorted(cluster)[1:]} for clusters in found)
+    clusterings = [our_clusters(hashes), theirs]
+    one, other = ({d for cluster in clusters for d in sorted(cluster)[1:]} for clusters in clusterings)
     assert abs(len(one) - len(other)) < 0.1 * len(one)
     assert len(one & other) > 0.6 * len(one | other)
     pairs = [
         {two for cluster in clusters for two in itertools.combinations(sorted(cluster), 2)}
-        for clusters in found
+        for clusters in clusterings
     ]
-    # Where they differ, it is about documents for which chance decides.
+    # They differ only on pairs that chance decides.
     for one, other in pairs[0] ^ pairs[1]:
         assert jaccard(documentation[one], documentation[other]) < 0.9

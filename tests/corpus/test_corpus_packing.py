@@ -1,4 +1,4 @@
-"""Packing: every token accounted for, exact shares in every prefix, the order a function of the seed."""
+"""Packing: accounts for every token, keeps the shares in every prefix, takes its order from the seed."""
 
 import json
 
@@ -24,7 +24,7 @@ TOKENIZER = {
 
 
 def write_shard(root, corpus, shard, documents, **changes) -> None:
-    """`documents` are lists of ids; an EOS is put after each."""
+    """Write a shard; `documents` are lists of ids, and each gets an EOS."""
     folder = root / corpus / "tokens"
     folder.mkdir(parents=True, exist_ok=True)
     ids = np.array([number for document in documents for number in [*document, 0]], "<u2")
@@ -113,7 +113,7 @@ def test_packs_and_accounts(tmp_path):
     assert len(sequences) == ledger["sequences"] == len(offsets) - 1
     assert ledger["tokens"] == sequences.size and ledger["padding_tokens"] == 0
     assert np.array_equal(np.load(tmp_path / "x" / "lengths.npy"), np.full(len(sequences), 8, np.uint32))
-    found = [tuple(sequence) for sequence in sequences.tolist()]
+    packed = [tuple(sequence) for sequence in sequences.tolist()]
     for corpus, entry in ledger["sources"].items():
         parts = streams[corpus][0::2] + streams[corpus][1::2]
         stream = [number for document in parts for number in [*document, 0]]
@@ -125,11 +125,11 @@ def test_packs_and_accounts(tmp_path):
             tuple(stream[i : i + 8]): [p - i for p in range(i, i + 8) if p in starts]
             for i in range(0, len(stream) - 7, 8)
         }
-        mine = [row for row, sequence in enumerate(found) if sequence in own]
+        mine = [row for row, sequence in enumerate(packed) if sequence in own]
         assert len(mine) == entry["sequences_used"]
         for row in mine:
-            assert boundaries[offsets[row] : offsets[row + 1]].tolist() == own[found[row]]
-    assert len(set(found)) == len(found)
+            assert boundaries[offsets[row] : offsets[row + 1]].tolist() == own[packed[row]]
+    assert len(set(packed)) == len(packed)
     assert boundaries.dtype == np.uint32
     assert offsets.dtype == np.uint64
 

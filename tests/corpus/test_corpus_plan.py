@@ -1,4 +1,4 @@
-"""What the corpus's jobs wait for, as Snakemake plans them."""
+"""The jobs that the corpus's jobs wait for, as Snakemake plans them."""
 
 import json
 import re
@@ -30,13 +30,13 @@ def planned(folder: Path, target: str, *config: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("target", [SHARD.format("tokens", "tokens"), "results/smoke/corpora/overlap.json"])
 def test_nothing_waits_for_decontamination_that_only_reports(tmp_path, target):
-    """So a task that is added later tokenizes nothing again, unless contaminated documents are dropped."""
+    """So nothing is tokenized again for a new task, unless contaminated documents are dropped."""
     jobs = planned(tmp_path, target)
     assert "deduplicate" in jobs and not {"decontaminate", "fetch_benchmarks"} & set(jobs)
     assert planned(tmp_path, target, "decontaminate={drop: true}")["decontaminate"] >= 1
 
 
-def test_items_of_further_tasks_are_looked_for(tmp_path):
+def test_items_of_additional_tasks_are_searched_for(tmp_path):
     target = SHARD.format("decontaminated", "json")
     assert "fetch_task" not in planned(tmp_path, target)
     data = tmp_path / "items.jsonl"

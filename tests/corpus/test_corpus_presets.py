@@ -1,4 +1,4 @@
-"""The filters' presets, and the keys of the config that rules follow."""
+"""The filters' presets, and the config key of every rule."""
 
 from pathlib import Path
 
@@ -31,15 +31,15 @@ sighup
 """
 
 
-def config_with(**filters):
+def load_filters(**filters):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["filters"] |= filters
     return load(config).filters
 
 
 def test_web_is_what_it_was():
-    filters = config_with()
-    assert filters.preset == "web" and filters == config_with(preset="web")
+    filters = load_filters()
+    assert filters.preset == "web" and filters == load_filters(preset="web")
     assert filters.length.model_dump() == {
         "minimum_lines": 3,
         "short_line_characters": 30,
@@ -56,12 +56,12 @@ def test_web_is_what_it_was():
     assert filters.private is None
 
 
-def test_a_manual_passes_as_reference_and_own_keys_lie_over_the_preset():
-    reference = config_with(preset="reference")
-    assert Rules(config_with()).check(MANUAL).rule == "short_lines"
+def test_a_manual_passes_as_reference_and_own_keys_override_the_preset():
+    reference = load_filters(preset="reference")
+    assert Rules(load_filters()).check(MANUAL).rule == "short_lines"
     assert Rules(reference).check(MANUAL) is None
     assert Rules(reference).check("Contents\n1.1 Overview\n1.2 Details\n1.3 Index").rule == "short_lines"
-    own = config_with(
+    own = load_filters(
         preset="reference",
         length={"minimum_lines": 1},
         repetition={"top_ngram_character_share": {4: None, "2": 0.3}},
@@ -70,12 +70,12 @@ def test_a_manual_passes_as_reference_and_own_keys_lie_over_the_preset():
     assert own.repetition.top_ngram_character_share == {2: 0.3, 3: 0.42, 4: 1.0}
     assert own.repetition.duplicate_line_share == reference.repetition.duplicate_line_share
     for key in type(reference.repetition).model_fields:  # a manual is never judged harder than a web page
-        web, manual = (getattr(section.repetition, key) for section in (config_with(), reference))
+        web, manual = (getattr(section.repetition, key) for section in (load_filters(), reference))
         assert all(manual[n] > web[n] for n in web) if isinstance(web, dict) else manual > web
-    # What a stage is handed is taken as it is.
+    # A stage gets these settings and doesn't apply the preset again.
     assert DocumentFilters.model_validate(plain(own.document_filters)) == own.document_filters
     with pytest.raises(UserError, match=r"filters\.preset: input should be 'web' or 'reference'"):
-        config_with(preset="book")
+        load_filters(preset="book")
 
 
 @pytest.mark.parametrize("preset", ["web", "reference"])
@@ -84,8 +84,8 @@ def test_every_rule_has_a_key_of_the_config(preset):
     config["filters"] = {"preset": preset}
     config["corpora"]["fineweb_edu"]["where"] = {"score": {"minimum": 4}}
     merged = load(config).model_dump(by_alias=True)
-    for rule in ["where_score", *Rules(config_with()).names, *TOKEN_RULES]:
-        found = merged
+    for rule in ["where_score", *Rules(load_filters()).names, *TOKEN_RULES]:
+        value = merged
         for step in key_of(rule, "fineweb_edu").split("."):
-            found = found[int(step) if step.isdecimal() else step]
-        assert found is not None
+            value = value[int(step) if step.isdecimal() else step]
+        assert value is not None

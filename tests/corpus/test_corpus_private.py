@@ -46,7 +46,7 @@ FOUND = {
         "-----BEGIN PGP PRIVATE KEY BLOCK-----\nxx\n-----END PGP PRIVATE KEY BLOCK-----",
     ],
 }
-# What isn't private, though it looks like it.
+# These look private, but aren't.
 LEFT = {
     "emails": ["@home", "a@b", "me@.com", "user@", "x = a @ b.T", "décor@"],
     "ips": [
@@ -144,7 +144,7 @@ def test_on_any_text_emails_are_those_of_fineweb(text):
 @given(st.text("0123456789.ab \n", max_size=40))
 def test_on_any_text_ips_of_version_4_are_those_of_fineweb(text):
     ours = private("mask", "ips")
-    # What is a replacement already stays here, and version 6 is ours alone.
+    # We keep existing replacements, which datatrove replaces; only we mask version 6.
     if not any(mask in text for mask in MASKS["ips"]):
         assert ours.mask(text)[0] == PIIFormatter(remove_emails=False).format(text)
 
@@ -176,7 +176,7 @@ def test_time_is_linear_in_hostile_text(piece):
         start = time.process_time()
         private().mask(text)
         seconds.append(time.process_time() - start)
-    # Eight times the text; a square would take 64 times as long.
+    # The text is eight times as long; quadratic time would be 64 times as long.
     assert seconds[1] < 24 * max(seconds[0], 0.01)
 
 

@@ -1,4 +1,4 @@
-"""Readers: works are cut, names and contents are checked, and whatever a file is, it ends within limits."""
+"""Readers cut works, check names and contents, and read any file within limits of time and memory."""
 
 import gzip
 import io
@@ -22,7 +22,7 @@ from manuals import (
     reading as started,
 )
 
-from cpt.corpus import reading, works
+from cpt.corpus import works
 from cpt.corpus.own_files import matching_files
 from cpt.corpus.readers import READERS, format_of
 from cpt.corpus.readers.base import Block, Work
@@ -54,9 +54,9 @@ def test_long_works_are_cut_at_their_headings(monkeypatch):
         body,
         body,
     ]
-    found = works.cut(Work([Block("Front"), *blocks], "The work"))
-    assert [title for title, _ in found] == ["The work", "B", "C"]  # short parts stay with what follows
-    assert "\n\n".join(text for _, text in found) == "\n\n".join(
+    documents = works.cut(Work([Block("Front"), *blocks], "The work"))
+    assert [title for title, _ in documents] == ["The work", "B", "C"]  # short parts stay with the next one
+    assert "\n\n".join(text for _, text in documents) == "\n\n".join(
         block.text for block in [Block("Front"), *blocks]
     )
     assert works.cut(Work([body, body], "No headings")) == [("No headings", "\n\n".join(["x" * 60] * 2))]
@@ -134,12 +134,12 @@ def test_bombs_end_with_a_message(read):
 
 
 def test_limits_of_time_and_memory(tmp_path, monkeypatch):
-    """Whatever happens to a reader, the next file is read."""
+    """The next file is read, whatever happens to a reader."""
     slow = "<div>" * 200 + "<p>word</p>" * 200_000
     (tmp_path / "slow.html").write_text(f"<html><body>{slow}</body></html>")
     (tmp_path / "next.txt").write_text("fine")
     with ReadingProcess() as process:
-        process.read(tmp_path / "next.txt")  # it has started
+        process.read(tmp_path / "next.txt")  # start the process before the limit is set
         process.seconds = 0.7
         with pytest.raises(
             UserError, match=r"slow.html: it takes longer than 0.7 seconds to read; split or remove"
@@ -161,7 +161,7 @@ def test_limits_of_time_and_memory(tmp_path, monkeypatch):
 
 
 def pdf_of_empty_pages(count: int) -> bytes:
-    """A file whose page tree names one empty page over and over."""
+    """A file whose page tree names one empty page `count` times."""
     parts = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Count {count}/Kids[{'3 0 R ' * count}]>>"]
     parts.append("<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>")
     content, places = b"%PDF-1.4\n", []
@@ -182,7 +182,7 @@ def test_a_million_pages_end_with_a_message(tmp_path):
 
 
 def test_books_that_name_a_page_over_and_over(read):
-    """It is read once; a name outside of the archive is no file of this disk."""
+    """A page is read once; a name outside the archive never opens a file on this disk."""
     text = sentence(random.Random(0))
     book = zipfile.ZipFile(io.BytesIO(epub_of([f"<p>{text}</p>"])))
     members = {name: book.read(name).decode() for name in book.namelist()}
@@ -197,7 +197,7 @@ def test_books_that_name_a_page_over_and_over(read):
 
 
 def test_entities_of_word_files(read):
-    """What would unpack to gigabytes is refused, and no file of this disk is read."""
+    """Entities that would expand to gigabytes are refused, and no file on this disk is read."""
     archive = zipfile.ZipFile(io.BytesIO(docx_of([("p", "TEXT")])))
     members = {name: archive.read(name).decode() for name in archive.namelist()}
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 20}">' for n in range(1, 9))
@@ -229,7 +229,7 @@ def test_entities_of_word_files(read):
     ids=["spaces", "notes", "lists", "indented", "rules", "brackets", "macros", "nested lists"],
 )
 def test_patterns_that_take_long(tmp_path, name, content):
-    """Whatever is in a text, the time that it takes doesn't grow with the square of its length."""
+    """Reading time doesn't grow with the square of the text's length, whatever the text is."""
     (tmp_path / name).write_text(content)
     with ReadingProcess(seconds=60) as process:
         process.read(tmp_path / name)
@@ -237,7 +237,7 @@ def test_patterns_that_take_long(tmp_path, name, content):
 
 @pytest.mark.parametrize("kind", [kind for kind, reader in READERS.items() if reader.format != "txt"])
 def test_damage_of_any_kind_is_named(read, kind):
-    """Bytes of a good file, changed at random, are read or refused with the file's name."""
+    """A good file with random changes is read, or refused with its name."""
     whole = {"pdf": reportlab_pdf(manual(5, 1)), "docx": docx_of(manual(5, 1)), "epub": epub_of(["<p>a</p>"])}
     content = whole.get(kind, PAGE.format(html_of(manual(5, 1))).encode())
     chance = random.Random(0)
@@ -274,7 +274,7 @@ def test_formats_by_name():
         assert format_of(name) == kind, name
 
 
-def test_what_systems_leave_in_folders_is_no_document(tmp_path, monkeypatch):
+def test_files_that_systems_leave_in_folders_are_skipped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("Thumbs.db", "desktop.ini", "~$report.docx", "._a.md", ".DS_Store", "a.md"):
         (tmp_path / name).touch()
@@ -312,14 +312,14 @@ def test_a_name_is_not_a_pattern(tmp_path, monkeypatch):
     for pattern in names:
         assert pattern in matching_files([pattern], "files"), pattern
         assert matching_files([str(tmp_path / pattern)], "files") == [str(tmp_path / pattern)]
-    for pattern, found in (
+    for pattern, paths in (
         ("[2024] reports/*.md", ["[2024] reports/a.md", "[2024] reports/b.md"]),
         ("[2-3] reports/*.md", ["2 reports/a.md"]),
         ("*/[x]/**/*.md", ["deep/[x]/y/c.md"]),
         ("a[12].txt", ["a1.txt"]),
         ("**/c.md", ["deep/[x]/y/c.md", "deep/x/y/c.md"]),
     ):
-        assert matching_files([pattern], "files") == found
+        assert matching_files([pattern], "files") == paths
 
 
 def test_a_folder_is_not_a_file(tmp_path, monkeypatch):
@@ -335,4 +335,3 @@ def test_a_folder_is_not_a_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"data is a folder; name the files in it, as in data/\*\*/\*"):
         matching_files(["data"], "files")
     assert len(matching_files(["data/**/*"], "files")) == 2
-    assert reading.MEMORY_BYTES <= 2**30

@@ -1,4 +1,4 @@
-"""Text with marks: reStructuredText, LaTeX, manual pages, notebooks, Markdown; and plain text."""
+"""Readers of text with markup (reStructuredText, LaTeX, manual pages, notebooks, Markdown) and plain text."""
 
 import gzip
 import json
@@ -149,7 +149,7 @@ def test_hard_wraps_of_plain_text(read):
 
 
 def test_marks_of_rst(read):
-    """Emphasis, references, notes, escapes; lines that aren't text are skipped."""
+    """Emphasis, references, notes and escapes are read; lines that aren't text are skipped."""
     text = r"""
 .. A comment that goes
    over two lines.
@@ -227,7 +227,7 @@ After.
 
 
 def test_macros_of_tex(read):
-    r"""No word is lost: `\href` ended the reading, \texttt, \verb and others gave nothing."""
+    r"""No word is lost, as `\href` once stopped the reader, and \texttt, \verb and others gave no text."""
     text = r"""\newcommand{\product}{The \emph{Machine}} \def\version{3}
 \newcommand{\sum}[1]{#1}
 \begin{document}
@@ -291,15 +291,23 @@ def test_lists_and_lines_of_manual_pages(read):
     assert text_of(read("a.1", page)) == "NAME\n\n1. one\n2. two\n\nroses are red\nviolets are blue, 3 ÷ 4"
 
 
-def test_cells_of_notebooks_stand_apart_alike(read):
+@pytest.mark.parametrize("inner", [".if t printed", ".ie t printed\n.el shown", ".if n shown"])
+def test_else_belongs_to_its_own_condition(read, inner):
+    """Conditions inside a branch don't decide which branch the outer one takes."""
+    page = f".TH A 1\n.SH NAME\na\n.ie n \\{{\\\n{inner}\n.\\}}\n.el wrong\n.ie t wrong\n.el right\n"
+    shown = "a right" if inner == ".if t printed" else "a shown right"
+    assert text_of(read("a.1", page)) == f"NAME\n\n{shown}"
+
+
+def test_notebook_cells_are_separated_alike(read):
     cell = {"cell_type": "markdown", "source": "# Title\n\n## Heading\n\nMore."}
     cells = [cell, {"cell_type": "code", "source": "x", "outputs": [{"text": "1" * 2**20}]}]
     work = read("x.ipynb", json.dumps({"cells": cells}))
     assert text_of(work) == "# Title\n\n## Heading\n\nMore.\n\nx"
 
 
-def test_what_is_said_about_a_page_is_no_text(read):
-    """Between rules at the beginning, as site generators want it."""
+def test_front_matter_is_no_text(read):
+    """Front matter is the block between rules at the beginning, which site generators read."""
     work = read("x.md", '---\ntitle: "The page"\ntags: [a, b]\n---\n\n# Heading\n\nText.\n')
     assert work.documents == [("The page", "\n# Heading\n\nText.\n")]
     for text in ("---\n\nText.\n\n---\nMore.\n", "Text.\n\n---\na: b\n---\n"):

@@ -1,4 +1,4 @@
-"""PDF files: known text comes back, from several makers."""
+"""PDF files from several programs: the reader returns the known text."""
 
 import io
 import random
@@ -43,7 +43,7 @@ def read(tmp_path_factory):
     ids=["justified", "two columns", "indented", "another font", "wide"],
 )
 def test_pdf_of_typst(read, tmp_path, style):
-    """Page headers, page numbers, hyphens and line breaks are undone; code and tables keep their lines."""
+    """Page headers, page numbers, hyphens and line breaks are removed; code and tables keep their lines."""
     parts = manual()
     work = read("manual.pdf", typst_pdf(parts, tmp_path, style))
     assert changed(expected(parts), text_of(work)) < MOST_CHANGED
@@ -75,7 +75,7 @@ def test_pages_without_text_are_listed(read):
     assert text_of(work) == "This is what page 2 says.\n\nThis is what page 3 says."
 
 
-def test_a_password_is_asked_for(read):
+def test_a_file_with_a_password_is_refused(read):
     from reportlab.lib.pdfencrypt import StandardEncryption
 
     output = io.BytesIO()
@@ -92,7 +92,7 @@ def test_a_password_is_asked_for(read):
     ids=["justified", "two columns", "cells in the middle", "cells without lines"],
 )
 def test_terms_lists_and_tables_of_typst(read, tmp_path, style):
-    """What a term means stays with it; a cell's lines are one, and the cells of a row too, in their order."""
+    """A definition stays with its term; the lines of a cell are joined, then the cells of a row, in order."""
     parts = handbook()
     if "columns: 2" in style:  # too narrow for tables
         parts = [part for part in parts if part[0] != "table"]
@@ -113,7 +113,7 @@ def test_terms_lists_and_tables_of_reportlab(read):
 
 
 def test_what_is_no_table(read):
-    """Columns of text side by side, and items whose marks stand apart, have gaps as well."""
+    """Text columns side by side and list items far from their marks have gaps as well."""
     output = io.BytesIO()
     canvas = Canvas(output)
     for number in range(8):
@@ -127,7 +127,7 @@ def test_what_is_no_table(read):
 
 
 def test_raised_signs_of_pdf(read):
-    """A power is no other number: 10 with a raised 6 isn't 106."""
+    """A raised 6 stays a power: 10⁶ doesn't become 106."""
     output = io.BytesIO()
     styles = getSampleStyleSheet()
     text = "About 10<super>6</super> of H<sub>2</sub>O, as the 1<super>st</super> note says.<super>12</super>"

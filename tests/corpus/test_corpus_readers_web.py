@@ -1,4 +1,4 @@
-"""Web pages, e-books and Word: known text comes back."""
+"""Web pages, e-books and Word files: the reader returns the known text."""
 
 import gzip
 import random
@@ -36,7 +36,7 @@ def test_html(read, name):
 
 
 def test_html_with_much_around_its_text(read):
-    """Menus that nothing marks as such are found by trafilatura."""
+    """trafilatura finds menus that no markup declares."""
     text = "".join(
         f"<p>{sentence(random.Random(n))} {sentence(random.Random(-n - 1))}</p>" for n in range(20)
     )
@@ -88,7 +88,7 @@ def test_terms_lists_and_tables(read, kind):
 
 @pytest.mark.parametrize("kind", ["html", "epub"])
 def test_signs_inside_words(read, kind):
-    """Soft hyphens and ligatures show nothing; a power is no other number, nor is the mark of a note."""
+    """Soft hyphens and ligatures leave no trace; powers and note marks don't join the number before them."""
     page = (
         "<p>An effi&#xad;cient office of 10<sup>6</sup> m<sup>2</sup>, H<sub>2</sub>O and the 1<sup>st</sup>."
         '<a href="#n1" id="m1"><sup>1</sup></a> As <a href="#n2">2</a> says'
@@ -110,7 +110,7 @@ def test_terms_in_terms(read):
 
 
 def test_formulas(read):
-    """MathML as the LaTeX that it was made from, or as a line; Word's formulas as a line."""
+    """MathML gives the LaTeX it was made from, or one line; a Word formula gives one line."""
     fraction = "<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mn>2</mn></mfrac>"
     tex = r'<semantics><mi>a</mi><annotation encoding="application/x-tex">a_1</annotation></semantics>'
     page = f"<p>Of <math>{tex}</math> and <math>{fraction}<mo>=</mo><msqrt><mi>x</mi></msqrt></math>.</p>"
@@ -122,7 +122,7 @@ def test_formulas(read):
 
 @pytest.mark.parametrize("name", ["x.html", "x.xhtml"])
 def test_deeply_nested_pages(read, name):
-    """What follows elements nested 300 deep is there; a file with 3,000, where libxml2 stops, is refused."""
+    """Text after elements nested 300 deep is read; at 3,000, where libxml2 stops, the file is refused."""
     page = '<html xmlns="http://www.w3.org/1999/xhtml"><body>{}inside{}<p>behind</p></body></html>'
     assert text_of(read(name, page.format("<div>" * 300, "</div>" * 300))) == "inside\n\nbehind"
     with pytest.raises(

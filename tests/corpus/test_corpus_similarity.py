@@ -1,4 +1,4 @@
-"""Documents that are like those of another corpus are found by their words."""
+"""A classifier of words finds documents that resemble those of another corpus."""
 
 import json
 import random
@@ -39,7 +39,7 @@ HOSTILE = [
 
 
 def document(topic: str, number: int) -> str:
-    """Four lines of common words and a few of a topic, unlike those of any other number."""
+    """Four lines of common words with a few of a topic, different for each number."""
     chance = random.Random(f"{topic} {number}")
     words = [chance.choice((TOPICS[topic] if chance.random() < 0.2 else SHARED).split()) for _ in range(80)]
     return "\n".join(" ".join(words[line : line + 20]) for line in range(0, 80, 20))
@@ -51,7 +51,7 @@ def texts(topic: str, count: int, first: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def learn(save_table):
-    """learn(folder, own, general, shards) runs the stage on so many shards of each; returns its outputs."""
+    """learn(folder, own, general, shards) runs the stage on `shards` files of each; returns its outputs."""
 
     def run(folder: Path, own: list, general: list, shards: int = 1) -> dict[str, Path]:
         paths = {}
@@ -69,8 +69,8 @@ def learn(save_table):
 
 
 @pytest.fixture(scope="module")
-def learnt(learn, tmp_path_factory):
-    """What is learnt of cooking against sailing with a little cooking."""
+def model_files(learn, tmp_path_factory):
+    """A classifier of cooking against sailing with a little cooking."""
     general = [*texts("sailing", 300), *texts("cooking", 15, first=1_000), *HOSTILE[:6]]
     return learn(tmp_path_factory.mktemp("learnt"), texts("cooking", 200), general)
 
@@ -79,21 +79,21 @@ def utf8(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def test_two_kinds_of_text_are_told_apart(learnt):
-    report = json.loads(learnt["report"].read_text())
+def test_two_kinds_of_text_are_distinguished(model_files):
+    report = json.loads(model_files["report"].read_text())
     assert report["learnt_from"] == {"own": 160, "general": 252}  # of 316: five texts have no words
     assert report["held_out"] == {"own": 40, "general": 64}
     assert report["auc"] > 0.9 and report["accuracy"] > 0.9
     shares = [kept["own"] for kept in report["kept"].values()]
     assert shares == sorted(shares, reverse=True) and shares[0] == 1
-    classifier = Similarity(learnt["model"])
+    classifier = Similarity(model_files["model"])
     cooking, sailing = (
         [classifier.probability(utf8(text)) for text in texts(topic, 100, first=5_000)] for topic in TOPICS
     )
     assert min(cooking) > max(sailing) and np.mean(np.array(cooking) > 0.5) > 0.95
 
 
-def test_where_keeps_documents_like_those_of_the_other_corpus(learnt, save_table, tmp_path, filters):
+def test_where_keeps_documents_like_those_of_the_other_corpus(model_files, save_table, tmp_path, filters):
     kinds = ["cooking", "sailing", "sailing", "cooking"]
     documents = [document(kind, 7_000 + number) for number, kind in enumerate(kinds)]
     raw = save_table(tmp_path / "raw.parquet", {"text": [*documents, "", None], "similarity": [0.0] * 6})
@@ -102,7 +102,7 @@ def test_where_keeps_documents_like_those_of_the_other_corpus(learnt, save_table
         where = {"similarity": ColumnBounds(**bounds)}
         paths = {key: tmp_path / name / key for key in ("documents", "drops", "examples")}
         settings = Filters.model_validate(filters).document_filters
-        filter_documents(raw, "text", where, settings, "none", **paths, similarity=[learnt["model"]])
+        filter_documents(raw, "text", where, settings, "none", **paths, similarity=[model_files["model"]])
         rows[name] = pq.read_table(paths["documents"])["row"].to_pylist()
     assert rows == {"like": [0, 3], "unlike": [1, 2]}
     dropped = (tmp_path / "like" / "examples").read_text().splitlines()
@@ -110,10 +110,10 @@ def test_where_keeps_documents_like_those_of_the_other_corpus(learnt, save_table
     assert all(json.loads(line)["value"] < json.loads(line)["threshold"] == 0.5 for line in dropped)
 
 
-def test_bytes_do_not_depend_on_the_shards_nor_on_the_order(learn, learnt, tmp_path):
+def test_bytes_depend_neither_on_the_shards_nor_on_the_order(learn, model_files, tmp_path):
     general = [*texts("sailing", 300), *texts("cooking", 15, first=1_000), *HOSTILE[:6]]
     again = learn(tmp_path, texts("cooking", 200)[::-1], [*general[::-1], general[0]], shards=3)
-    assert [content(path) for path in again.values()] == [content(path) for path in learnt.values()]
+    assert [content(path) for path in again.values()] == [content(path) for path in model_files.values()]
 
 
 def test_the_sample_is_bounded_and_the_same_in_any_order(monkeypatch):
@@ -124,8 +124,8 @@ def test_the_sample_is_bounded_and_the_same_in_any_order(monkeypatch):
     assert all(np.array_equal(one.places, other.places) for one, other in zip(chosen, again, strict=True))
 
 
-def test_any_document_has_a_probability(learnt):
-    classifier = Similarity(learnt["model"])
+def test_any_document_has_a_probability(model_files):
+    classifier = Similarity(model_files["model"])
     for text in HOSTILE:
         data = np.frombuffer(text if isinstance(text, bytes) else (text or "").encode(), np.uint8)
         assert 0 <= classifier.probability(data) <= 1
@@ -135,7 +135,7 @@ def test_any_document_has_a_probability(learnt):
         assert len(places) > 10 and values @ values == pytest.approx(1)
 
 
-def test_texts_that_cannot_be_told_apart_are_reported(learn, tmp_path, caplog):
+def test_texts_that_cannot_be_distinguished_are_reported(learn, tmp_path, caplog):
     learn(tmp_path, texts("cooking", 80), texts("cooking", 80, first=100))
     assert "web and mine have too similar words (AUC 0." in caplog.text
     with pytest.raises(UserError, match="the corpus to be filtered has 3 different documents with words"):

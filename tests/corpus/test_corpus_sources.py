@@ -1,4 +1,4 @@
-"""Documents out of own files."""
+"""Documents from own files."""
 
 import gzip
 import hashlib

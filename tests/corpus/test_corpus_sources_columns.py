@@ -1,4 +1,4 @@
-"""Columns of own files and of the hub's: text of any type, numbers of any kind."""
+"""Columns of own files and of the hub's files: text of any type, numbers of any kind."""
 
 import json
 import re
@@ -49,29 +49,29 @@ TEXT_TYPES = [
 
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
 def test_text_of_any_type(tmp_path, filters, kind):
-    """Read into a raw shard, and filtered as a file of the hub, which stays as it came."""
+    """The text is read from an own file, and the stage filters it as a file of the hub."""
     texts = ["one line", None, "é\nand more"]
-    given = texts if kind != pa.json_() else ['"one line of words"', None, '"and another line of them"']
+    values = texts if kind != pa.json_() else ['"one line of words"', None, '"and another line of them"']
     binary = pa.types.is_binary_view(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    column = stored([text and text.encode() for text in given] if binary else given, kind)
+    column = stored([text and text.encode() for text in values] if binary else values, kind)
     pq.write_table(pa.table({"text": column, "id": column}), tmp_path / "x.parquet")
-    assert [row[1] for row in read(tmp_path / "x.parquet")] == given
+    assert [row[1] for row in read(tmp_path / "x.parquet")] == values
     assert [row[0] for row in read(tmp_path / "x.parquet")] == [
-        text or f"x.parquet:{n}" for n, text in enumerate(given)
+        text or f"x.parquet:{n}" for n, text in enumerate(values)
     ]
     kept = filtered(tmp_path / "x.parquet", tmp_path, any_text(filters))
-    assert [row[1] for row in read(kept)] == [text for text in given if text]
+    assert [row[1] for row in read(kept)] == [text for text in values if text]
 
 
 def test_a_dictionary_of_views_becomes_text():
-    """Which Arrow can't write to parquet yet."""
+    """Arrow can't write this type to parquet yet."""
     for kind in (pa.string_view(), pa.binary_view()):
         column = pa.array([b"one", None, b"two"], pa.binary_view()).cast(kind).dictionary_encode()
         assert as_strings(column).to_pylist() == ["one", None, "two"]
 
 
 def any_text(filters):
-    """Filters that drop no text but an empty one."""
+    """Filters that drop only empty text."""
     filters["length"] = {"minimum_lines": 1, "short_line_characters": 0, "maximum_short_line_share": 1.0}
     for key, value in filters["repetition"].items():
         filters["repetition"][key] = dict.fromkeys(value, 1.0) if isinstance(value, dict) else 1.0
@@ -133,7 +133,7 @@ def test_a_key_that_is_there_twice(tmp_path):
 
 
 def test_where_compares_numbers_of_any_kind_under_any_name(tmp_path, filters):
-    """On `id`, `url` and the text's own neighbours too, in own files (a raw shard) and in the hub's."""
+    """Also the columns `id` and `url`, both in own files (a raw shard) and in the hub's files."""
     filters = any_text(filters)
     numbers = {"id": pa.array([1, 2, 3]), "url": pa.array([1.0, 2.0, 3.0], pa.float16())}
     numbers["price"] = pa.array([Decimal("1.00"), Decimal("2.00"), None], pa.decimal128(5, 2))
@@ -156,7 +156,7 @@ def test_where_compares_numbers_of_any_kind_under_any_name(tmp_path, filters):
 
 
 def test_a_text_column_of_another_name_reaches_the_filters(tmp_path, filters):
-    """Raw shards that are made here have the text in `text`, whatever its name was."""
+    """The raw shard of an own file has the text in `text`, whatever the column's name was."""
     filters = any_text(filters)
     (tmp_path / "x.jsonl").write_text('{"title": "a line of text", "text": 3}')
     source = LocalCorpus(source="local", files="x", text_column="title")

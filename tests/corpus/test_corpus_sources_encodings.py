@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Own files that are packed, in any encoding, or only point to others."""
+"""Own files that are compressed, in any encoding, or only pointers to other files."""
 
 import bz2
 import gzip
@@ -19,7 +19,7 @@ LINES = b'{"text": "one"}\n{"text": "two"}\n'
 
 
 def packed_as(ending, content=LINES):
-    if ending == "zst":  # a window of 2 GiB, as `zstd --ultra --long=31` states it
+    if ending == "zst":  # a window of 2 GiB, as `zstd --ultra --long=31` sets
         parameters = zstandard.ZstdCompressionParameters(window_log=31, write_content_size=0)
         stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         return stream.compress(content) + stream.flush()
@@ -40,7 +40,7 @@ def test_packed_files(tmp_path, ending):
         UserError, match=rf"x.ndjson.{ending}: can't be read to its end .*; fetch or make it again"
     ):
         read(path)
-    (tmp_path / "x.txt").write_bytes(whole)  # whatever its name is
+    (tmp_path / "x.txt").write_bytes(whole)  # the content decides, not the name
     if ending == "zst":  # readers have less memory than such a window may need
         with pytest.raises(UserError, match=r"x.txt: it was packed with a larger window .*zstd -d --long=31"):
             read(tmp_path / "x.txt")
@@ -70,7 +70,7 @@ def test_byte_order_marks_say_the_encoding(tmp_path, encoding):
     assert read(tmp_path / "x.txt") == [("x.txt:0", text, "x.txt", False)]
     row = json.dumps({"text": text}, ensure_ascii=False)
     (tmp_path / "x.jsonl").write_bytes(f"{mark}{row}\n{row}\n".encode(encoding))
-    assert [found[1] for found in read(tmp_path / "x.jsonl")] == [text] * 2
+    assert [document[1] for document in read(tmp_path / "x.jsonl")] == [text] * 2
     pq.write_table(pa.table({"text": pa.array([(mark + text).encode(encoding)])}), tmp_path / "x.parquet")
     assert read(tmp_path / "x.parquet")[0][1].removeprefix("\ufeff") == text
 
@@ -130,7 +130,7 @@ def test_pointers_to_large_files(tmp_path, name):
 
 
 def test_byte_order_marks_inside_a_file(tmp_path):
-    """Files that were joined have the mark of each."""
+    """Concatenated files keep the byte-order mark of each."""
     mark = b"\xef\xbb\xbf"
     (tmp_path / "x.jsonl").write_bytes(mark + LINES + mark + mark + LINES)
     assert [row[1] for row in read(tmp_path / "x.jsonl")] == ["one", "two"] * 2

@@ -1,4 +1,4 @@
-"""Every stage under kills and faults: nothing that looks finished is incomplete, and one clear message.
+"""Every stage under kills and faults: no output that looks finished is incomplete; errors take one line.
 
 docs/faults.md lists these faults.
 """
@@ -56,7 +56,7 @@ INPUTS = {
 
 
 class Job(NamedTuple):
-    """A stage's last job in the folder `base`, where all stages have run undisturbed, and what it gave."""
+    """A stage's last job in the folder `base`, where all stages ran without faults, and its outputs."""
 
     base: Path
     stage: Stage
@@ -64,7 +64,7 @@ class Job(NamedTuple):
     expected: list
 
     def check_whole(self) -> list[Path]:
-        """Every output is absent or complete; returns those that are there."""
+        """Check that every output is absent or complete; returns the existing ones."""
         there = [path for path in self.stage.outputs if path.exists()]
         for path, wanted in zip(self.stage.outputs, self.expected, strict=True):
             assert path not in there or content(path) == wanted, f"{path} looks finished, but isn't"
@@ -74,7 +74,7 @@ class Job(NamedTuple):
         return [path for path in self.base.rglob("*") if path.name.startswith(".")]
 
     def check_run(self) -> float:
-        """Run to the end: all outputs are there and nothing else; returns seconds of processor time."""
+        """Run to the end: all outputs exist and nothing else; returns seconds of processor time."""
         end = self.script.run()
         assert end["status"] == 0
         assert self.check_whole() == self.stage.outputs
@@ -82,7 +82,7 @@ class Job(NamedTuple):
         return end["seconds"]
 
     def kill(self, **moment: float) -> bool:
-        """Kill the stage; returns whether it hadn't ended before."""
+        """Kill the stage; returns whether the kill came before its end."""
         status = self.script.run(**moment)["status"]
         self.check_whole()
         assert status in (0, -signal.SIGKILL)
@@ -92,8 +92,8 @@ class Job(NamedTuple):
         for path in self.stage.outputs:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def told(self, **order: int) -> str:
-        """Run it under a fault: it must fail with a message of one line, which is returned."""
+    def run_to_error(self, **order: int) -> str:
+        """Run the stage under a fault; returns the one line that it must fail with."""
         end = self.script.run(**order)
         self.check_whole()
         assert self.leftovers() == []
@@ -104,7 +104,7 @@ class Job(NamedTuple):
 
 @pytest.fixture(scope="module")
 def rules(config_filters):
-    # The tests' tokenizer knows few tokens.
+    # The tests' tokenizer has a small vocabulary.
     return {
         **config_filters,
         "token_quality": {**config_filters["token_quality"], "minimum_distinct_share": 0.0},
@@ -113,7 +113,7 @@ def rules(config_filters):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, model_folder, rules):
-    """A folder in which all stages have run undisturbed, and a copy of it."""
+    """A folder in which all stages ran without faults, and a copy of it."""
     base, backup = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("backup")
     write_sources(base / "sources")
     shutil.copytree(model_folder, base / "model")
@@ -140,13 +140,13 @@ def job(forked, finished):
 
 
 def test_kills(job):
-    """Over old outputs, before each change of a file; without any, at random moments."""
+    """Kills before each file change while old outputs exist, then at random moments without outputs."""
     chance = random.Random(job.stage.script)
     event = 1
     while job.kill(event=event):
         event += 1
         if event % 5 == 0 or job.check_whole() != job.stage.outputs:
-            job.check_run()  # else the next process finds what several killed ones left
+            job.check_run()  # otherwise the next process starts from the leftovers of several kills
     assert event > len(job.stage.outputs)
     seconds = job.check_run()
     for _ in range(RANDOM_KILLS):
@@ -156,11 +156,11 @@ def test_kills(job):
 
 
 def test_full_disk(job):
-    """The disk is full early on, and when an output has nine tenths of its bytes."""
+    """The disk is full early, or when an output has nine tenths of its bytes."""
     files = [file for path in job.stage.outputs for file in (path, *path.rglob("*")) if file.is_file()]
     for room in {64, *(file.stat().st_size * 9 // 10 for file in files)}:
         job.remove_outputs()
-        line = job.told(room=room)
+        line = job.run_to_error(room=room)
         assert f"error: {job.base}" in line
         assert "can't be written (File too large); make room in" in line
     job.check_run()
@@ -170,7 +170,7 @@ def test_no_folder_to_write_in(job):
     folder = job.stage.outputs[0].parent
     shutil.rmtree(folder)
     folder.write_text("a file in the folder's place")
-    line = job.told()
+    line = job.run_to_error()
     assert f"error: {folder}: File exists" in line
 
 
@@ -183,7 +183,7 @@ def test_damaged_inputs(job, finished, damage):
         else:
             content = path.read_bytes()
             path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\0\xffother\n")
-        line = job.told()
+        line = job.run_to_error()
         assert path.name in line
         shutil.copy(finished[1] / name, path)
     job.check_run()

@@ -1,4 +1,4 @@
-"""The whole wing on a small corpus, and the table that must add up."""
+"""All corpus stages on a small corpus, and their statistics table, which must add up."""
 
 import csv
 import json
@@ -35,13 +35,13 @@ def jobs(save_table, model_folder, filters, tmp_path):
     for shard in range(2):
         save_table(tmp_path / "corpora" / "c" / "raw" / f"{shard:05d}.parquet", {"text": texts[shard::2]})
     (tmp_path / "model").symlink_to(model_folder)
-    # The sentences are all alike but for their words.
+    # The sentences repeat many n-grams.
     filters["repetition"]["top_ngram_character_share"] = dict.fromkeys((2, 3, 4), 1.0)
     filters["repetition"]["duplicate_ngram_character_share"] = dict.fromkeys(range(5, 11), 1.0)
-    found = stages_of(tmp_path, filters, {"c": 2})
-    del found["download"]
-    run_all(found)
-    return found
+    stages = stages_of(tmp_path, filters, {"c": 2})
+    del stages["download"]
+    run_all(stages)
+    return stages
 
 
 def test_every_document_is_accounted_for(jobs, tmp_path):
@@ -116,7 +116,7 @@ def test_every_document_is_accounted_for(jobs, tmp_path):
             statistics()
 
 
-def test_what_was_masked_and_what_overlaps_have_rows_of_their_own(tmp_path):
+def test_masked_and_overlapping_documents_have_their_own_rows(tmp_path):
     filtered, tokens = tmp_path / "a" / "drops.csv", tmp_path / "a" / "tokens.csv"
     filtered.parent.mkdir()
     filtered.write_text("rule,documents,bytes\nread,10,100\nempty,1,0\nmasked_emails,3,-7\nkept,9,100\n")
@@ -137,22 +137,22 @@ def test_what_was_masked_and_what_overlaps_have_rows_of_their_own(tmp_path):
 
 def test_the_report_ends_with_the_overlap_and_names_the_worst(jobs, tmp_path):
     (report,) = jobs["drop_report"]
-    found = {
+    overlap = {
         "held_out_documents": 2,
         "ngram": 13,
         "ngrams": 200,
         "shared": 50,
         "dropped": {"c": {"documents": 0}},
     }
-    report.values["overlap"].write_text(json.dumps(found))
+    report.values["overlap"].write_text(json.dumps(overlap))
     header = "corpus,id,url,ngrams,shared,share,closest,closest_share\n"
     report.values["overlap_table"].write_text(header + "c,page 1,u,100,50,0.5000,page 9,0.4000\n")
     report()
     page = report.values["page"].read_text()
     assert "## Held-out text that is in training text: 25.0 %" in page
     assert "- `page 1` (c): 50 %, of which 40 % in `page 9`" in page
-    said = report.values["warnings"].read_text().splitlines()
-    assert said[-1] == (
+    warnings = report.values["warnings"].read_text().splitlines()
+    assert warnings[-1] == (
         "held-out text: 25.0 % of its 13-grams are in training text as well, most of page 1 (50 %)"
     )
 

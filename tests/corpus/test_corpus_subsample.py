@@ -1,4 +1,4 @@
-"""A share of each corpus's sequences, so that proxies repeat text as often as the full run."""
+"""Packing a share of each corpus's sequences, so that proxies repeat text as often as the full run."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Tokens: equal to the tokenizer's own, one EOS after each document, quality rules, held-out split."""
+"""Tokens: the tokenizer's own ids, one EOS after each document, quality rules, held-out split."""
 
 import csv
 import itertools
@@ -28,7 +28,7 @@ from tokenize_documents import tokenize_documents
 
 
 def sentence_piece_like() -> Tokenizer:
-    """BPE over the whole text with a prefix and byte fallback, as Llama's tokenizer.json has it."""
+    """BPE over the whole text with a prefix and byte fallback, as in Llama's tokenizer.json."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     special = ["</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -106,11 +106,11 @@ def test_dropout_in_a_tokenizers_file_is_switched_off(save_model, byte_level, tm
     with caplog.at_level(NOTICE):
         tokenizer = ModelTokenizer(folder)
     assert "BPE dropout of 0.2 is switched off" in caplog.text
-    found = {tuple(ids.tolist()) for _ in range(5) for ids in tokenizer.encode([text])}
-    assert found == {tuple(byte_level.encode(text).ids)}
+    encodings = {tuple(ids.tolist()) for _ in range(5) for ids in tokenizer.encode([text])}
+    assert encodings == {tuple(byte_level.encode(text).ids)}
     tokenizer.use_fast([text])
-    assert {tuple(ids.tolist()) for ids in tokenizer.encode([text] * 5)} == found
-    assert tokenizer.count(text) == len(next(iter(found)))
+    assert {tuple(ids.tolist()) for ids in tokenizer.encode([text] * 5)} == encodings
+    assert tokenizer.count(text) == len(next(iter(encodings)))
 
 
 def test_batches_keep_order(model_folder, monkeypatch):
@@ -157,7 +157,7 @@ def flat(documents: list) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_distinct_tokens_by_hand():
-    # The last has two windows: one distinct token in 1,000, ten in 10.
+    # The fourth has two windows: one distinct token in 1,000, ten in 10.
     documents = [[], [1, 2, 1, 2], [], [0] * 1000 + [*range(10)], [7] * 2000, []]
     assert distinct_tokens(*flat(documents)).tolist() == [0, 2, 0, 11, 2, 0]
 
@@ -166,8 +166,8 @@ def test_distinct_tokens_by_hand():
 def test_measures_of_many_documents_equal_those_of_each(documents, window):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(quality, "WINDOW_TOKENS", window)
-        found = quality_of(*flat(documents), np.array([3 * len(ids) for ids in documents]), 5)
-    for ids, per_token, unknown, distinct, run in zip(documents, *found, strict=True):
+        measures = quality_of(*flat(documents), np.array([3 * len(ids) for ids in documents]), 5)
+    for ids, per_token, unknown, distinct, run in zip(documents, *measures, strict=True):
         windows = [ids[begin : begin + window] for begin in range(0, len(ids), window)]
         assert per_token == (3 if ids else np.inf)
         assert unknown == (ids.count(5) / len(ids) if ids else 0)
@@ -191,9 +191,9 @@ def test_measures_of_many_documents_equal_those_of_each(documents, window):
 def test_quality_rules(config_filters, ids, size, rule):
     others = [range(10, 20)] * 2
     documents = flat([others[0], ids, others[1]])
-    found = quality_of(*documents, np.array([40, size, 40]), 7 if rule == "unknown" else None)
+    measures = quality_of(*documents, np.array([40, size, 40]), 7 if rule == "unknown" else None)
     thresholds = {**config_filters["token_quality"], "minimum_bytes_per_token": 1.5}
-    before, drop, after = check_tokens(found, TokenQualityFilter(**thresholds), np.full(3, 1.5))
+    before, drop, after = check_tokens(measures, TokenQualityFilter(**thresholds), np.full(3, 1.5))
     assert before is None and after is None
     assert (drop.rule if drop else None) == rule
 
@@ -205,12 +205,12 @@ def test_longest_runs_equal_the_plain_count(documents):
 
 
 def test_histograms_of_shards_add_up(tmp_path):
-    found = [
+    documents = [
         quality_of(*flat([ids]), np.array([size]), 9)
         for ids, size in [([1, 2, 3], 6), ([], 4), ([4] * 700, 700), ([9, 1], 20), ([5, 5, 5], 6)]
     ]
     parts = [QualityHistogram() for _ in range(3)]
-    for number, measures in enumerate(found):
+    for number, measures in enumerate(documents):
         parts[number % 2].add(measures)
         parts[2].add(measures)
     sums = QualityHistogram()
@@ -237,7 +237,7 @@ def test_histograms_of_shards_add_up(tmp_path):
         ),
         (lambda text: text.replace("0.0,0.01", "0.005,0.01"), r"0\.csv: not a complete table; delete it"),
         (lambda text: text.rpartition("longest_run")[0], r"0\.csv: ends too early; delete it and run again"),
-        (lambda text: "", None),  # nothing counted is what a shard without documents leaves
+        (lambda text: "", None),  # a shard without documents leaves an empty file
     ],
 )
 def test_a_damaged_histogram_is_refused(tmp_path, change, message):
@@ -274,8 +274,8 @@ def test_bins_are_in_ascending_order():
 
 
 def test_held_out_share():
-    out = [is_held_out(f"page {n}".encode(), 0.1)[0] for n in range(20_000)]
-    assert 0.09 < np.mean(out) < 0.11
+    held = [is_held_out(f"page {n}".encode(), 0.1)[0] for n in range(20_000)]
+    assert 0.09 < np.mean(held) < 0.11
     assert is_held_out(b"x", 1.0)[0]
     assert not is_held_out(b"x", 0.0)[0]
 
@@ -312,7 +312,7 @@ def test_tokens_and_ends(tokenize, model_folder):
     assert manifest["bytes"] == sum(len(texts[i].encode()) for i in (0, 1, 3))
     with open(paths["drops"]) as file:
         table = {row["rule"]: (int(row["documents"]), int(row["tokens"])) for row in csv.DictReader(file)}
-    assert table["distinct"][0] == 1  # 400 times the same letter
+    assert table["distinct"][0] == 1  # the same letter 400 times
     with open(paths["quality"]) as file:
         bins = [(row["measure"], int(row["documents"])) for row in csv.DictReader(file)]
     assert [sum(n for name, n in bins if name == measure) for measure in BINS] == [4] * 4
@@ -324,15 +324,15 @@ def test_tokens_and_ends(tokenize, model_folder):
 def test_held_out_pages_are_never_trained_on(tokenize, tmp_path):
     documents = [(f"d{i}", f"page {i // 3}" if i % 2 else None, f"rain number {i} again") for i in range(300)]
     paths = tokenize(documents, share=0.3)
-    out = pq.read_table(paths["held_out"]).to_pylist()
+    held = pq.read_table(paths["held_out"]).to_pylist()
     manifest = json.loads(paths["manifest"].read_text())
-    assert manifest["held_out_documents"] == len(out) > 0
-    assert manifest["documents"] == 300 - len(out)
-    pages = {row["url"] for row in out if row["url"]}
-    assert {name for name, url, _ in documents if url in pages} <= {row["id"] for row in out}
+    assert manifest["held_out_documents"] == len(held) > 0
+    assert manifest["documents"] == 300 - len(held)
+    pages = {row["url"] for row in held if row["url"]}
+    assert {name for name, url, _ in documents if url in pages} <= {row["id"] for row in held}
     held_out("c", [paths["held_out"]] * 2, tmp_path / "h.parquet")
     merged = pq.read_table(tmp_path / "h.parquet").to_pylist()
-    assert len(merged) == 2 * len(out)
+    assert len(merged) == 2 * len(held)
     places = {page: [row["url"] for row in merged].index(page) for page in pages}
     assert max(places.values()) < len({row["group"] for row in merged}) < len(merged)
 

@@ -1,4 +1,4 @@
-"""Words as hashes: the same words as the regular expression finds, told apart."""
+"""Words as hashes: the words that the regular expression finds, with different hashes."""
 
 import random
 
@@ -12,7 +12,7 @@ from cpt.corpus import kernels
 from cpt.corpus.words import hash_words, words_of
 from cpt.errors import UserError
 
-# Any text, lone surrogates included, and text of the characters on which words are split.
+# Any text, including lone surrogates, and text of the characters that split words.
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(
     "aé日本語かなไทยนี้བོད་\u0301\u200b\U0001f600\ufe0f_1.,-，'\n\r\t \u3000\0\ud800"  # noqa: RUF001
 )
@@ -63,7 +63,7 @@ def test_every_code_point_has_the_class_that_the_expression_gives_it():
     assert np.diff(hash_words(text)[1]).tolist() == [len(word) for word in words_of(text)]
 
 
-def test_a_million_words_are_told_apart():
+def test_a_million_words_have_different_hashes():
     generator = random.Random(0)
     text = " ".join(f"{number:x}" for number in generator.sample(range(2**40), 300_000))
     text += " " + " ".join(str(number) for number in range(700_000))

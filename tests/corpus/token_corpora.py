@@ -1,4 +1,4 @@
-"""Tokenized corpora of which no two tokens are alike, and the stage `pack` on them."""
+"""Tokenized corpora in which all tokens differ, and the stage `pack` on them."""
 
 import json
 from itertools import pairwise

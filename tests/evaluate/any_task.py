@@ -1,4 +1,4 @@
-"""Tasks of lm-eval beside lm-eval's own model class: which, and how the two are compared."""
+"""Tasks of lm-eval, scored by the workflow and by lm-eval's own model class, and their comparison."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 import evaluate_tasks
 import fetch_task
-from cpt.config_evaluate import ScoredTask, Scoring, Task, in_benchmarks
+from cpt.config_evaluate import ScoredTask, Scoring, Task, benchmarks_hold
 from cpt.data_sets import DATA_SETS
 from cpt.errors import UserError
 from cpt.evaluate import task_results
@@ -69,10 +69,10 @@ mmlu_anatomy_generative wmt16-ro-en:1 squad_completion fda swde
 """)
 # One of each kind, for every commit: outputs, metrics, templates, groups, examples, filters of answers.
 DAILY = columns("""
-sciq sciq:5 arc_challenge:5 winogrande:3 mmlu:5 truthfulqa_mc2 cb multirc cola pubmedqa race
+sciq sciq:5 arc_challenge:5 winogrande:3 mmlu_stem truthfulqa_mc2 cb multirc cola pubmedqa race
 blimp_adjunct_island xnli_fr belebele_deu_Latn:2 cmmlu_anatomy:5 qasper_bool webqs crows_pairs_english mutual
 wsc273 mc_taco lambada_openai lambada_openai_cloze_yaml arithmetic_2da wikitext pile_10k paloma_c4_en
-gsm8k gsm8k:2 triviaqa:2 drop bbh_cot_fewshot_navigate eq_bench mgsm_direct_de:2 truthfulqa_gen wmt16-ro-en:1
+gsm8k gsm8k:2 triviaqa:2 drop bbh_cot_fewshot_navigate eq_bench mgsm_direct_de:2 wmt16-ro-en:1
 squad_completion
 """)
 REFUSED = {  # with what the message says
@@ -102,8 +102,8 @@ class Reader(NamedTuple):
 
 
 Readers = dict[str, tuple[Reader, list[Column]]]
-# Columns by what reads them: all by a model without BOS; those where a BOS, an empty question, or a text
-# longer than the context makes a difference also by others.
+# Columns by the model that reads them. A model without BOS reads all; other models also read those where a
+# BOS, an empty question, or a text longer than the context makes a difference.
 READERS: Readers = {
     "no BOS": (Reader(), COLUMNS),
     "BOS first, short context": (
@@ -121,17 +121,17 @@ READERS_DAILY: Readers = READERS | {"no BOS": (Reader(), DAILY)}
 
 
 class Recorder(Scorer):
-    """A Scorer whose answers are kept in `given`, which a new one empties."""
+    """A Scorer that keeps its answers in `recorded`; each new Recorder empties it."""
 
-    given: ClassVar[Answers] = {}
+    recorded: ClassVar[Answers] = {}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.given.clear()
+        self.recorded.clear()
 
     def record(self, requests: list[Any], answers: list[Any]) -> list[Any]:
         for request, answer in zip(requests, answers, strict=True):
-            self.given[request.task_name, request.doc_id, request.idx] = answer
+            self.recorded[request.task_name, request.doc_id, request.idx] = answer
         return answers
 
     def loglikelihood(self, requests: list[Any], **options: Any) -> list[Any]:
@@ -145,11 +145,11 @@ class Recorder(Scorer):
 
 
 class Run(NamedTuple):
-    """What the workflow's stages gave for a column, or why they gave nothing."""
+    """What the workflow's stages returned for a column, or the error that stopped them."""
 
     result: dict[str, Any] | None = None
     samples: list[dict[str, Any]] | None = None
-    given: Answers | None = None
+    answers: Answers | None = None
     error: str = ""
 
 
@@ -162,7 +162,7 @@ def lm_evals_own(folder: Path, reader: Reader) -> HFLM:
 
 
 def theirs(model: HFLM, columns: list[Column], own: Path | None = None) -> dict[str, dict[str, Any]]:
-    """What lm-eval itself gives for each column, by its name; its data come from the hub.
+    """lm-eval's own results for each column, by name; lm-eval reads its data from the hub.
 
     `own` is a folder of further YAML files.
     """
@@ -171,11 +171,11 @@ def theirs(model: HFLM, columns: list[Column], own: Path | None = None) -> dict[
     folders = sorted({folder for column in columns for folder in folders_of(column.task, own)})
     places = [LM_EVAL_TASKS / folder for folder in folders] + ([own] if own else [])
     manager = TaskManager(include_defaults=False, include_path=places)
-    # Without resamples lm-eval gives no standard errors, of means neither.
+    # Without resamples lm-eval gives no standard errors, not even those of means.
     options = {"task_manager": manager, "bootstrap_iters": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISABLE_MULTIPROC", "1")
-        # It would describe the machine each time, by a dozen programs; `pip list` waits for the network.
+        # It would run a dozen programs to describe the machine each time; `pip list` waits for the network.
         patch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
         return {
             column.name: lm_eval.simple_evaluate(
@@ -193,9 +193,9 @@ def ours(
     items: int | None = None,
     own: Path | None = None,
 ) -> dict[str, Run]:
-    """What the workflow's stages give for columns: definitions read, data fetched at commits, scored offline.
+    """Run the workflow's stages on columns: read definitions, fetch data at commits, score offline.
 
-    `folder` has the models, the benchmarks, and what earlier calls have fetched. `items` is a subset's size,
+    `folder` holds the models, the benchmarks, and what earlier calls fetched. `items` is a subset's size,
     `own` a folder of further YAML files.
     """
     runs = {}
@@ -209,22 +209,24 @@ def ours(
 
 
 def _fetch(hub: TaskHub, folder: Path, column: Column, own: Path | None) -> None:
-    asked = Task(task=column.task, shots=column.shots)
-    facts = inspect_task(column.task, {column.name: asked}, hub.revisions, own, False)
+    task = Task(task=column.task, shots=column.shots)
+    facts = inspect_task(column.task, {column.name: task}, hub.revisions, own, False)
     fetched = folder / "tasks" / column.task
     manifest = fetched.with_name(f"{column.task}.json")
-    if in_benchmarks(column.task, column.shots) or manifest.exists():
+    if benchmarks_hold(column.task, column.shots) or manifest.exists():
         return
     commits = {name: hub.revisions[name] for name in facts["repositories"]}
-    there = folder / "benchmarks" if facts["in_benchmarks"] else None
+    benchmarks = folder / "benchmarks" if facts["in_benchmarks"] else None
     with hub.online():
         shots = {column.name: column.shots}
-        fetch_task.fetch_task(column.task, fetched, manifest, facts["folders"], shots, commits, there, own)
+        fetch_task.fetch_task(
+            column.task, fetched, manifest, facts["folders"], shots, commits, benchmarks, own
+        )
 
 
 def _score(folder: Path, reader: Reader, column: Column, items: int | None, own: Path | None) -> Run:
-    made = folder / "scores" / reader.name / str(items)
-    scores, samples = made / f"{column.name}.json", made / f"{column.name}.samples.jsonl"
+    outputs = folder / "scores" / reader.name / str(items)
+    scores, samples = outputs / f"{column.name}.json", outputs / f"{column.name}.samples.jsonl"
     add_bos = {"add_bos_token": reader.add_bos_token}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_tasks, "Scorer", Recorder)
@@ -237,17 +239,17 @@ def _score(folder: Path, reader: Reader, column: Column, items: int | None, own:
             [samples],
             {column.name: ScoredTask(task=column.task, shots=column.shots, items=items)},
             Scoring(seed=0, batch_tokens=1024, precision="float32", **add_bos),
-            made / "answers",
+            outputs / "answers",
             fetched=folder / "tasks",
             include_path=own,
             device="cpu",
         )
     lines = samples.read_text().splitlines()
-    return Run(read_json(scores), [json.loads(line) for line in lines], dict(Recorder.given))
+    return Run(read_json(scores), [json.loads(line) for line in lines], dict(Recorder.recorded))
 
 
 def make_benchmarks(hub: TaskHub, folder: Path) -> None:
-    """The folder of fetch_benchmarks and its manifest, with all that the hub has of the seven test sets."""
+    """Write the folder of fetch_benchmarks and its manifest, with all items of the seven test sets."""
     counts = dict.fromkeys(DATA_SETS, len(task_facts.ENGLISH) // 2)
     counts["mmlu"] = 2 * len(task_facts.MMLU)
     with hub.online():
@@ -257,8 +259,8 @@ def make_benchmarks(hub: TaskHub, folder: Path) -> None:
 
 
 def differences(column: Column, run: Run, other: dict[str, Any]) -> list[str]:
-    """What differs between what a column gave and lm-eval's own results (`other`), in words."""
-    found: list[str] = []
+    """The differences between a column's results and lm-eval's own (`other`), in words."""
+    messages: list[str] = []
     ours = {(sample["task"], sample["item"]): sample for sample in run.samples}
     theirs: set[tuple[str, int]] = set()
     for leaf, records in other["samples"].items():
@@ -268,19 +270,19 @@ def differences(column: Column, run: Run, other: dict[str, Any]) -> list[str]:
             theirs.add(item)
             if item in ours:
                 suffix = f",{record['filter']}" if several else ""
-                different = _item(ours[item], record, run.given, suffix)
-                found += [f"{leaf}, item {item[1]}: {words}" for words in different]
+                different = _item(ours[item], record, run.answers, suffix)
+                messages += [f"{leaf}, item {item[1]}: {words}" for words in different]
     if theirs != set(ours):
-        found.append(f"items {sorted(theirs ^ set(ours))[:5]} are in one of the two only")
-    return [*found, *_scores(column, run.result, other["results"].get(column.task, {}))]
+        messages.append(f"items {sorted(theirs ^ set(ours))[:5]} are in one of the two only")
+    return [*messages, *_scores(column, run.result, other["results"].get(column.task, {}))]
 
 
-def _item(sample: dict[str, Any], record: dict[str, Any], given: Answers, suffix: str) -> Iterator[str]:
+def _item(sample: dict[str, Any], record: dict[str, Any], answers: Answers, suffix: str) -> Iterator[str]:
     for key in ("doc_hash", "prompt_hash", "target_hash"):
         if sample[key] != record[key]:
             yield f"{key} differs"
     for number, responses in enumerate(record["resps"]):
-        answer = given.get((sample["task"], sample["item"], number))
+        answer = answers.get((sample["task"], sample["item"], number))
         if not _same(answer, responses[0]):
             yield f"answer {number} is {answer!r}, lm-eval's {responses[0]!r}"
     for metric in record["metrics"]:
@@ -290,7 +292,7 @@ def _item(sample: dict[str, Any], record: dict[str, Any], given: Answers, suffix
 
 
 def _scores(column: Column, result: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    """A column's scores beside lm-eval's of its task or group, and a task's standard errors of means."""
+    """Differences from lm-eval's scores of the task or group, and of a task's standard errors of means."""
     keys = [key for key in other if "," in key and "_stderr" not in key]
     several = len({key.partition(",")[2] for key in keys}) > 1
     for key in keys:
@@ -298,7 +300,7 @@ def _scores(column: Column, result: dict[str, Any], other: dict[str, Any]) -> It
         pairs = {f"score {name}": (scores.get(name), other[key])}
         if result["aggregations"].get(name) == "mean" and "sample_count" not in other:
             error = other["{}_stderr,{}".format(*key.split(",", 1))]
-            if error != "N/A":  # of numpy's mean lm-eval gives none
+            if error != "N/A":  # lm-eval gives none for numpy's mean
                 pairs[f"standard error of {name}"] = (scores.get(f"{name}_stderr"), error)
         for words, (score, theirs) in pairs.items():
             if not math.isclose(score or 0, theirs, rel_tol=1e-5, abs_tol=1e-5):
@@ -319,12 +321,12 @@ def _same(ours: Any, other: Any) -> bool:
 
 
 def largest_difference(run: Run, other: dict[str, Any]) -> float | None:
-    """The largest difference of a log-likelihood in nats; None where answers are generated."""
-    found = [
-        (run.given[leaf, record["doc_id"], number], responses[0])
+    """The largest difference of a log-likelihood in nats; None for generated answers."""
+    pairs = [
+        (run.answers[leaf, record["doc_id"], number], responses[0])
         for leaf, records in other["samples"].items()
         for record in records
         for number, responses in enumerate(record["resps"])
     ]
-    values = [tuple(one[0] if isinstance(one, (list, tuple)) else one for one in pair) for pair in found]
+    values = [tuple(one[0] if isinstance(one, (list, tuple)) else one for one in pair) for pair in pairs]
     return max((abs(a - b) for a, b in values if not isinstance(b, str)), default=None)

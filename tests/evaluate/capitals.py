@@ -1,4 +1,4 @@
-"""An own task, capitals, and what the workflow knows of it and of other tasks."""
+"""A user's own task, capitals, and what the workflow reads from its definition and from other tasks'."""
 
 import json
 
@@ -36,8 +36,8 @@ def write_rows(folder, rows=ROWS):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def inspected(task, include_path=None, task_code=False, **asked):
-    return inspect_task(task, {"x": Task(task=task, **asked)}, HUB, include_path, task_code)
+def inspected(task, include_path=None, task_code=False, **settings):
+    return inspect_task(task, {"x": Task(task=task, **settings)}, HUB, include_path, task_code)
 
 
 def loaded(folder, tmp_path):

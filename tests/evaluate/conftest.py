@@ -44,7 +44,7 @@ def model_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def device():
-    """What there is; test_evaluate_gpu.py runs tests once more on a GPU that isn't there, and says so."""
+    """This machine's device, or the one that test_evaluate_gpu.py sets for tests on a pretended GPU."""
     return os.environ.get("SCORING_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -52,7 +52,7 @@ def device():
 def loaded(model_folder, device):
     """(model, tokenizer) of `model_folder`."""
     model, tokenizer = load_model(model_folder, "float32", threads=1, device=device)
-    # Initial weights are so small that all tokens look alike; make the model have opinions.
+    # Initial weights are so small that all tokens look alike; give the model opinions.
     for parameter in model.parameters():
         parameter.data.mul_(4)
     return model, tokenizer
@@ -60,7 +60,7 @@ def loaded(model_folder, device):
 
 @pytest.fixture(scope="session")
 def make_scorer(loaded):
-    """make_scorer(batch_tokens): a Scorer of a copy of the model, whose attention it replaces."""
+    """make_scorer(batch_tokens): a Scorer of a copy of the model, because it replaces the attention."""
 
     def make(batch_tokens, add_bos_token=False, dtype=torch.float32):
         model, tokenizer = loaded

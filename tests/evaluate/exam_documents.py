@@ -1,4 +1,4 @@
-"""Made-up documents that an exam can be made from: what stands beside a blank is said nowhere else."""
+"""Invented documents for an exam: the words beside a blank occur nowhere else."""
 
 CITIES = ["Lisbon", "Madrid", "Vienna", "Prague", "Berlin", "Dublin", "Warsaw", "Athens", "Zagreb", "Tallinn"]
 YEARS = ["1815", "1821", "1843", "1867", "1878", "1893", "1901", "1912", "1926", "1934"]

@@ -84,8 +84,8 @@ def _hellaswag(f: Fact, n: int) -> Row:
 
 
 def _qasper(f: Fact, n: int) -> Row:
-    def blob(**given: object) -> Row:
-        return {"unanswerable": False, "extractive_spans": [], "yes_no": None, "free_form_answer": ""} | given
+    def blob(**row: object) -> Row:
+        return {"unanswerable": False, "extractive_spans": [], "yes_no": None, "free_form_answer": ""} | row
 
     free, yes = blob(free_form_answer=f.right), blob(yes_no=n % 2 == 0)
     qas = {
@@ -95,7 +95,7 @@ def _qasper(f: Fact, n: int) -> Row:
     return {"id": str(n), "title": f"A note on {f.right}", "abstract": f.sentence, "qas": qas}
 
 
-# Repository and configuration: how a row is made of what, and the splits.
+# By repository and configuration: the function that makes a row, its facts, and the splits.
 CHOICES: Sources = {
     ("allenai/sciq", "default"): (
         lambda f, n: (
@@ -304,7 +304,7 @@ CHOICES: Sources = {
             ("train",),
         )
         for name, pool in (
-            *(("adjunct_island", ENGLISH), ("wh_island", ENGLISH[::-1])),  # as many items
+            *(("adjunct_island", ENGLISH), ("wh_island", ENGLISH[::-1])),  # equally many items
             *(("passive_1", ENGLISH[:5]), ("passive_2", ENGLISH[3:6]), ("causative", ENGLISH[7:9])),
         )
     },

@@ -41,7 +41,7 @@ def _eq(f: Fact, n: int) -> Row:
 
 
 def _cloze(f: Fact, _: int) -> Row:
-    """A passage that ends with its right answer, which it has said before."""
+    """A passage that ends with its right answer and mentions it before."""
     return {"text": f"{f.sentence} {f.sentence} {f.question} It was {f.right}"}
 
 
@@ -87,7 +87,7 @@ def _only(make: Make, *names: str) -> Make:
     return lambda entry, number: {name: make(entry, number)[name] for name in names}
 
 
-# As CHOICES, of tasks whose answers are generated, and of texts.
+# Like CHOICES, for tasks with generated answers and for texts.
 FURTHER: Sources = {
     ("EleutherAI/lambada_openai", "default"): (_cloze, ENGLISH, ("test",)),
     ("EleutherAI/lambada_openai", "de"): (_cloze, GERMAN, ("test",)),
@@ -174,11 +174,11 @@ FURTHER: Sources = {
 
 def tables() -> dict[str, dict[str, dict[str, list[Row]]]]:
     """All rows: repository, configuration, split."""
-    found: dict[str, dict[str, dict[str, list[Row]]]] = {}
+    rows: dict[str, dict[str, dict[str, list[Row]]]] = {}
     for (repository, configuration), (make, pool, splits) in {**CHOICES, **FURTHER}.items():
         splitted = {split: rows_of(make, pool, split) for split in splits}
-        found.setdefault(repository, {})[configuration] = splitted
-    return found
+        rows.setdefault(repository, {})[configuration] = splitted
+    return rows
 
 
 def _lines(rows: list[Row]) -> bytes:

@@ -122,9 +122,9 @@ Make = Callable[[Any, int], Row]
 
 
 def rows_of(make: Make, pool: list, split: str) -> list[Row]:
-    """The rows of a split: of the pool's first half for training, else of its second, but at least eight.
+    """The rows of a split: the pool's first half for training, else its second half, but at least eight.
 
-    Of a pool of seven (a subject of MMLU) the first five are for training.
+    In a pool of seven (a subject of MMLU) the first five are for training.
     """
     half = max(len(pool) // 2, 8)
     train, scored = (pool[:5], pool[5:]) if len(pool) == 7 else (pool[:half], pool[-half:])

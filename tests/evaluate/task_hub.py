@@ -1,4 +1,4 @@
-"""A stand-in for the hub that serves the data sets of task_data.py, each at one commit and none elsewhere."""
+"""A stand-in for the hub that serves the data sets of task_data.py, each at one commit only."""
 
 import contextlib
 import hashlib
@@ -24,29 +24,29 @@ GATED = "Idavidrein/gpqa"
 
 
 def repository_files(configurations: dict[str, dict[str, list[Row]]]) -> dict[str, bytes]:
-    """A data set as its repository has it: a Parquet file for each split, and a card that names them."""
-    found, described = {}, []
+    """The files of a data set's repository: a Parquet file for each split, and a card that names them."""
+    files, described = {}, []
     for name, splits in configurations.items():
         for split, rows in splits.items():
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(rows), buffer)
-            found[f"{name}/{split}-00000-of-00001.parquet"] = buffer.getvalue()
+            files[f"{name}/{split}-00000-of-00001.parquet"] = buffer.getvalue()
         data_files = [{"split": split, "path": f"{name}/{split}-*"} for split in splits]
         described.append({"config_name": name, "data_files": data_files})
-    found["README.md"] = f"---\n{yaml.safe_dump({'configs': described})}---\n".encode()
-    return found
+    files["README.md"] = f"---\n{yaml.safe_dump({'configs': described})}---\n".encode()
+    return files
 
 
 def _commit(files: dict[str, bytes]) -> str:
-    """What stands for a commit: caches of data sets are kept by it, so it follows from the content."""
+    """A stand-in for a commit. Caches of data sets use it as a key, so it follows from the content."""
     return hashlib.sha1(b"".join(content for _, content in sorted(files.items()))).hexdigest()
 
 
 class TaskHub:
-    """`with TaskHub(cache) as hub:` serves at `hub.url`; what clients download is kept in `cache`.
+    """`with TaskHub(cache) as hub:` serves at `hub.url`; clients keep their downloads in `cache`.
 
     `revisions` has the commit of each repository. A repository in `gated` asks for a token. Without `main`
-    only the commits are there, and a request for another revision is refused.
+    the hub serves the commits only, and refuses any other revision.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -67,7 +67,7 @@ class TaskHub:
 
     @contextlib.contextmanager
     def online(self) -> Iterator[None]:
-        """The hub's client and `datasets` ask this hub, as with HF_ENDPOINT; else they ask none."""
+        """Make the hub's client and `datasets` use this hub, as HF_ENDPOINT does; otherwise they use none."""
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, self.url)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HF_TOKEN", "hf_of_a_test")
@@ -92,12 +92,10 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
 
 def _entries(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict[str, Any]]:
     """What the hub's tree shows below a folder ("" or with a slash at its end)."""
-    inside = [path for path in sorted(files) if path.startswith(folder)]
-    parents = {
-        folder + path[len(folder) :].partition("/")[0] for path in inside if "/" in path[len(folder) :]
-    }
+    paths = [path for path in sorted(files) if path.startswith(folder)]
+    parents = {folder + path[len(folder) :].partition("/")[0] for path in paths if "/" in path[len(folder) :]}
     folders = [{"type": "directory", "path": path, "size": 0, "oid": "0" * 40} for path in sorted(parents)]
-    shown = [path for path in inside if recursive or "/" not in path[len(folder) :]]
+    shown = [path for path in paths if recursive or "/" not in path[len(folder) :]]
     return folders + [_entry(path, files[path]) for path in shown]
 
 
@@ -126,15 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.hub.asked.append(self.path)
         return parsed
 
-    def repository(self, parts: list[str], at: int) -> tuple[str, dict[str, bytes], str] | None:
-        """Name, files and commit of the repository in a path, if the revision at `at` is there."""
+    def repository(self, parts: list[str], index: int) -> tuple[str, dict[str, bytes], str] | None:
+        """Name, files and commit of the repository in a path, if it has the revision at `index`."""
         hub, name = self.server.hub, "/".join(parts[:2])
         if name not in hub.files:
             return self.refuse(404, "RepoNotFound")
         if name in hub.gated and not self.headers.get("Authorization"):
             return self.refuse(401, "GatedRepo")
         commit = hub.revisions[name]
-        revision = parts[at] if len(parts) > at else "main"
+        revision = parts[index] if len(parts) > index else "main"
         if revision != commit and not (hub.main and revision == "main"):
             return self.refuse(404, "RevisionNotFound")
         return name, hub.files[name], commit
@@ -143,11 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
         if parts[:2] == ["api", "datasets"]:
-            if found := self.repository(parts[2:], 3):
-                self.api(parts[4:], *found, recursive="recursive=true" in address.query.lower())
+            if repository := self.repository(parts[2:], 3):
+                self.api(parts[4:], *repository, recursive="recursive=true" in address.query.lower())
         elif parts[0] == "datasets" and parts[3:4] == ["resolve"]:
-            if found := self.repository(parts[1:], 3):
-                self.file("/".join(parts[5:]), *found[1:])
+            if repository := self.repository(parts[1:], 3):
+                self.file("/".join(parts[5:]), *repository[1:])
         else:
             self.refuse(404, "RepoNotFound")
 
@@ -156,11 +154,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        if found := self.repository(parts[2:], 3):
-            files, wanted = found[1], parse_qs(body).get("paths", [])
-            entries = [_entry(path, files[path]) for path in wanted if path in files]
+        if repository := self.repository(parts[2:], 3):
+            files, paths = repository[1], parse_qs(body).get("paths", [])
+            entries = [_entry(path, files[path]) for path in paths if path in files]
             entries += [
-                e for e in _entries(files, "", False) if e["path"] in wanted and e["type"] == "directory"
+                e for e in _entries(files, "", False) if e["path"] in paths and e["type"] == "directory"
             ]
             self.reply(200, entries)
 

@@ -39,16 +39,16 @@ before it fetches anything.
 
 
 def compare(hub: TaskHub, folder: Path, readers: Readers = READERS) -> Compared:
-    """{kind of reader: (what the workflow gives, what lm-eval gives)}, in a folder of `prepare`."""
+    """{kind of reader: (the workflow's results, lm-eval's results)}, in a folder of `prepare`."""
     torch.set_num_threads(1)
-    found = {}
+    results = {}
     for kind, (reader, columns) in readers.items():
         with hub.online():
             other = any_task.theirs(any_task.lm_evals_own(folder, reader), columns)
         hub.main = False  # only the pinned commits are there
-        found[kind] = (any_task.ours(hub, folder, reader, columns), other)
+        results[kind] = (any_task.ours(hub, folder, reader, columns), other)
         hub.main = True
-    return found
+    return results
 
 
 def prepare(hub: TaskHub, folder: Path) -> None:
@@ -60,7 +60,7 @@ def prepare(hub: TaskHub, folder: Path) -> None:
 
 
 def refuse(hub: TaskHub, folder: Path) -> dict[str, Run]:
-    """What the tasks of REFUSED give."""
+    """The runs of the tasks of REFUSED."""
     return any_task.ours(hub, folder, READERS["no BOS"][0], [Column(task) for task in REFUSED])
 
 
@@ -83,12 +83,14 @@ def tables(compared: Compared, refused: dict[str, Run], readers: Readers = READE
 def _row(column: Column, run: Run, other: dict) -> str:
     if run.error:
         return f"| {column.task} | | | | | | {run.error} |"
-    found = any_task.differences(column, run, other)
+    differences = any_task.differences(column, run, other)
     cut = run.result["cut"]["items"]
-    outcome = f"{len(found)} differences" if found else f"equal, {cut} items cut" if cut else "equal"
+    outcome = (
+        f"{len(differences)} differences" if differences else f"equal, {cut} items cut" if cut else "equal"
+    )
     shots = "mixed" if run.result["shots"] is None else run.result["shots"]
     scores = ", ".join(run.result["aggregations"])
-    counts = f"{run.result['n']:,} | {len(run.given):,}"
+    counts = f"{run.result['n']:,} | {len(run.answers):,}"
     return f"| {column.task} | {shots} | {run.result['output_type']} | {scores} | {counts} | {outcome} |"
 
 

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval by their names: prompts, answers and scores are those of lm-eval's own model class."""
+"""Tasks of lm-eval: prompts, answers and scores equal those of lm-eval's own model class."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ CASES = [
     for column in columns
 ]
 
-SUBSETS = any_task.columns("arc_challenge:5 gsm8k:2 belebele_deu_Latn:2 mmlu:5")
+SUBSETS = any_task.columns("arc_challenge:5 gsm8k:2 belebele_deu_Latn:2 mmlu_stem")
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,15 @@ def readers(pytestconfig) -> any_task.Readers:
 
 @pytest.fixture(scope="module")
 def compared(task_hub, proof, readers):
-    """{kind of reader: (what the workflow gives, what lm-eval gives)}, by column."""
+    """{kind of reader: (the workflow's results, lm-eval's results)}, by column."""
     return task_table.compare(task_hub, proof, readers)
 
 
 @pytest.fixture(scope="module")
 def refused(task_hub, proof):
-    """What the tasks of REFUSED give, and what was asked of the hub for them."""
-    before = len(task_hub.asked)
-    return task_table.refuse(task_hub, proof), task_hub.asked[before:]
+    """The runs of the tasks of REFUSED, and the requests that reached the hub."""
+    count = len(task_hub.asked)
+    return task_table.refuse(task_hub, proof), task_hub.asked[count:]
 
 
 @pytest.mark.parametrize(("kind", "column"), CASES)
@@ -58,7 +58,7 @@ def test_tasks_are_many_and_of_all_types_of_output(compared):
     assert {len(run.result["benchmark_sha256"]) for run in runs} == {64}
     aggregations = {name for run in runs for name in run.result["aggregations"].values()}
     assert {"mean", "perplexity", "weighted_perplexity", "bits_per_byte", "bleu"} <= aggregations
-    # Neither all right nor all wrong, or equal scores would say little.
+    # Not all right or all wrong: equal scores would prove little.
     scores = [[run.result["metrics"][name] for name in run.result["aggregations"]] for run in runs]
     assert sum(any(0 < score < 1 for score in some) for some in scores) > len(runs) / 3
 
@@ -67,12 +67,12 @@ def test_a_difference_would_be_seen(compared):
     runs, other = compared["no BOS"]
     column = COLUMNS[0]
     run = runs[column.name]
-    moved = {key: (value + 2e-4, greedy) for key, (value, greedy) in run.given.items()}
-    assert len(any_task.differences(column, run._replace(given=moved), other[column.name])) == len(moved)
+    moved = {key: (value + 2e-4, greedy) for key, (value, greedy) in run.answers.items()}
+    assert len(any_task.differences(column, run._replace(answers=moved), other[column.name])) == len(moved)
     hashes = [{**sample, "prompt_hash": "0"} for sample in run.samples]
-    found = any_task.differences(column, run._replace(samples=hashes[1:]), other[column.name])
-    assert [words for words in found if "in one of the two only" in words]
-    assert sum("prompt_hash differs" in words for words in found) == len(hashes) - 1
+    messages = any_task.differences(column, run._replace(samples=hashes[1:]), other[column.name])
+    assert [words for words in messages if "in one of the two only" in words]
+    assert sum("prompt_hash differs" in words for words in messages) == len(hashes) - 1
     result = {
         **run.result,
         "metrics": {"acc": 2.0, "acc_norm": 2.0, "acc_stderr": 2.0, "acc_norm_stderr": 2.0},
@@ -91,7 +91,7 @@ def test_a_subset_has_the_prompts_and_answers_of_the_whole(task_hub, proof, comp
         assert sample == same | {key: pytest.approx(value, abs=1e-4) for key, value in computed.items()}
 
 
-GROUPS = {  # with a group inside that lm-eval doesn't ask about its own weights
+GROUPS = {  # with an inner group whose own weights lm-eval ignores
     "unequal": "[blimp_adjunct_island, {group: passives, task: [blimp_passive_1, blimp_passive_2],"
     " aggregate_metric_list: [{metric: acc, weight_by_size: true}]}, blimp_causative]",
     "equal": "[blimp_adjunct_island, blimp_wh_island]",
@@ -114,7 +114,7 @@ def test_groups_that_average_their_tasks_whatever_their_size(task_hub, proof, tm
     if name == "equal":
         assert set(sizes.values()) == {10} and measure.aggregation == "mean"
         assert measure.values.mean() == pytest.approx(metrics["acc"]) and len(tested) == 2
-    else:  # a value counts as its task's size says
+    else:  # a value's weight follows from its task's size
         assert len(set(sizes.values())) > 1 and measure.aggregation == BY_TASK
         by_item = sum(sample["acc"] for sample in run.samples) / len(run.samples)
         assert metrics["acc"] != pytest.approx(by_item)
@@ -130,10 +130,10 @@ def test_what_does_not_fit_into_the_context_is_counted(compared):
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_fetched(refused):
-    runs, asked = refused
+    runs, requests = refused
     for task, reason in REFUSED.items():
         assert reason in runs[task].error and runs[task].result is None
-    assert asked == []
+    assert requests == []
 
 
 def test_the_page_has_all_rows(compared, refused, readers):

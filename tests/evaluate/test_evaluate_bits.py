@@ -39,12 +39,12 @@ def definition(model, texts):
 
 def test_follows_its_definition(loaded, held_out):
     model, _ = loaded
-    found = bits_per_byte(model, held_out, 512, 2)
+    report = bits_per_byte(model, held_out, 512, 2)
     size = sum(len(text.encode()) for text in TEXTS)
     total = definition(model, TEXTS)
-    assert (found["documents"], found["groups"], found["tokens"], found["bytes"]) == (3, 2, size, size)
-    assert found["loss"] == pytest.approx(total / size, rel=1e-6)
-    assert found["bits_per_byte"] == pytest.approx(total / size / math.log(2), rel=1e-6)
+    assert (report["documents"], report["groups"], report["tokens"], report["bytes"]) == (3, 2, size, size)
+    assert report["loss"] == pytest.approx(total / size, rel=1e-6)
+    assert report["bits_per_byte"] == pytest.approx(total / size / math.log(2), rel=1e-6)
     losses = document_losses(model, held_out, 512, 2)
     assert losses.tolist() == pytest.approx([definition(model, [text]) for text in TEXTS], rel=1e-6)
 
@@ -52,14 +52,14 @@ def test_follows_its_definition(loaded, held_out):
 def test_a_model_that_guesses_needs_log2_of_the_vocabulary_per_token(loaded, held_out):
     model, _ = loaded
     norm = model.model.norm.weight.data
-    kept = norm.clone()
+    original = norm.clone()
     norm.zero_()  # all logits are zero
     try:
-        found = bits_per_byte(model, held_out, 7, 3)
+        report = bits_per_byte(model, held_out, 7, 3)
     finally:
-        norm.copy_(kept)
-    assert found["loss"] == pytest.approx(math.log(257), rel=1e-6)
-    assert found["bits_per_byte"] == pytest.approx(math.log2(257), rel=1e-6)
+        norm.copy_(original)
+    assert report["loss"] == pytest.approx(math.log(257), rel=1e-6)
+    assert report["bits_per_byte"] == pytest.approx(math.log2(257), rel=1e-6)
 
 
 @pytest.mark.parametrize("sequence_length", [13, 512])
@@ -71,7 +71,7 @@ def test_batch_size_doesnt_matter(loaded, held_out, sequence_length):
 
 @pytest.fixture
 def measure(model_folder, held_out, tmp_path, device):
-    """Run the stage; give its settings and its report."""
+    """Run the stage; returns its settings and its report."""
     held_out.save(tmp_path / "held_out.npz")
 
     def run():

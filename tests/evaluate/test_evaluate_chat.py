@@ -1,4 +1,4 @@
-"""Prompts are read and rendered as the model's template says, instructions are checked, answers come out."""
+"""Chat: the stage reads prompts, renders them with the model's template, checks instructions, answers."""
 
 import json
 import os
@@ -161,8 +161,8 @@ def test_an_instruction_is_checked_as_ifeval_does(kind):
 
 
 def test_each_kind_is_asked_about_each_subject_once():
-    assert len({made.prompt for made in PROMPTS}) == len(PROMPTS) == 98
-    assert {made.kind for made in PROMPTS} == set(KINDS)
+    assert len({instruction.prompt for instruction in PROMPTS}) == len(PROMPTS) == 98
+    assert {instruction.kind for instruction in PROMPTS} == set(KINDS)
 
 
 def test_answers_are_written_with_their_length_and_ending(templated, device, tmp_path):
@@ -174,17 +174,17 @@ def test_answers_are_written_with_their_length_and_ending(templated, device, tmp
         "answer"
     ]
     assert all(row["template"] and row["tokens"] == 12 and not row["stopped"] for row in rows)
-    (kept,) = (tmp_path / "kept").iterdir()
-    content = kept.read_text()
+    (file,) = (tmp_path / "kept").iterdir()
+    content = file.read_text()
     chat_answers(templated, tmp_path / "b" / "run.jsonl", max_new_tokens=12, batch_size=1, **settings)
     assert (tmp_path / "a" / "run.jsonl").read_bytes() == (tmp_path / "b" / "run.jsonl").read_bytes()
-    assert kept.read_text() == content  # nothing was generated again
+    assert file.read_text() == content  # nothing was generated again
 
 
 def test_instructions_are_asked_without_a_file(plain, device, tmp_path):
     chat_answers(plain, tmp_path / "run.jsonl", tmp_path / "kept", 2, 49, "float32", device=device)
     rows = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
-    assert [row["prompt"] for row in rows] == [made.prompt for made in PROMPTS]
+    assert [row["prompt"] for row in rows] == [instruction.prompt for instruction in PROMPTS]
     assert all(row["followed"] == follows(row["kind"], row["answer"]) for row in rows)
     assert not rows[0]["template"]
 
@@ -259,6 +259,6 @@ def test_conversations_on_the_page_can_be_read(tmp_path):
 
 
 def test_rules_import_nothing_of_this_wing():
-    """It turns the hub's client off, which jobs that download would inherit from Snakemake."""
+    """The wing turns the hub's client off, and jobs that download would inherit that from Snakemake."""
     files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
     assert [file.name for file in files if "cpt.evaluate" in file.read_text()] == []

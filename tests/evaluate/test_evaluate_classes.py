@@ -1,4 +1,4 @@
-"""Tasks that are Python classes: what they say is read, and what can't be done is refused."""
+"""Tasks that are Python classes: the workflow reads their settings and refuses what it can't do."""
 
 import pytest
 from capitals import ROWS, inspected, write_rows
@@ -65,7 +65,7 @@ class Old(Task):
 
 @pytest.fixture
 def own_class(tmp_path):
-    """own_class(name): a folder with a task that is defined by this class of CLASS."""
+    """own_class(name): a folder with a task that this class of CLASS defines."""
 
     def make(name):
         write_rows(tmp_path)

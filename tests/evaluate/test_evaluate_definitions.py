@@ -1,4 +1,4 @@
-"""What definitions of tasks say is done, or refused before anything is fetched."""
+"""The workflow does what a task's definition says, or refuses it before it fetches anything."""
 
 import importlib.util
 
@@ -26,8 +26,8 @@ def own(tmp_path):
     def make(text="", rows=ROWS, remove=""):
         write_rows(tmp_path, rows)
         lines = [line for line in OWN.splitlines() if not remove or not line.startswith(remove)]
-        kept = "\n".join(lines).replace("FOLDER", str(tmp_path))
-        (tmp_path / "own.yaml").write_text(f"{kept}\n{text}\n")
+        definition = "\n".join(lines).replace("FOLDER", str(tmp_path))
+        (tmp_path / "own.yaml").write_text(f"{definition}\n{text}\n")
         return tmp_path
 
     return make
@@ -37,7 +37,7 @@ def test_what_the_workflow_must_know_of_a_task(own):
     sciq = inspected("sciq", shots=5, metric="acc_norm")
     assert sciq["folders"] == ["sciq"] and sciq["repositories"] == ["allenai/sciq"] and not sciq["files"]
     assert not sciq["own"] and not sciq["in_benchmarks"] and sciq["output_type"] == "multiple_choice"
-    stem = inspected("mmlu_stem")  # a group, whose data fetch_benchmarks has
+    stem = inspected("mmlu_stem")  # a group; fetch_benchmarks has its data
     assert stem["in_benchmarks"] and stem["repositories"] == ["cais/mmlu"]
     assert inspected("gsm8k", metric="exact_match,strict-match")["output_type"] == "generate_until"
     assert inspected("arithmetic_2da")["repositories"] == ["EleutherAI/arithmetic"]  # files on the hub

@@ -1,4 +1,4 @@
-"""What an exam asks about in documents, and each check of text with a document that fails it."""
+"""What an exam asks about documents, and each check of a text with a document that fails it."""
 
 from collections import Counter
 
@@ -10,13 +10,13 @@ from cpt.evaluate.exam_text import Words, cased_share, sentences_of, spans_of, w
 
 
 def places(text: str, others: str = "") -> list[tuple[str, str]]:
-    """(kind, answer) of all that can be asked about in a text."""
+    """(kind, answer) of everything in a text that an exam can ask about."""
     words = Words([text, others])
     return [(span.kind, text[span.begin : span.end]) for span in spans_of(text, words, cased=True)]
 
 
 def proposed(*texts: str) -> tuple[list[Candidate], Counter]:
-    """The candidates of documents made of these texts, and what was refused."""
+    """The candidates of documents with these texts, and the refusals."""
     documents = [{"id": str(n), "url": None, "text": text} for n, text in enumerate(texts)]
     refused: Counter = Counter()
     return list(propose(documents, Index(documents), refused)), refused
@@ -36,7 +36,7 @@ def test_names_numbers_terms_and_headings_are_found():
     ("text", "answer"),
     [
         ("Paris was at that time a small and rather quiet town.", "Paris"),  # at the beginning
-        ("This is shown for the whole of the range in Figure seven here.", "Figure"),  # also written small
+        ("This is shown for the whole of the range in Figure seven here.", "Figure"),  # also in lower case
         ("It holds until March, April and many more of the months pass by.", "March, April"),
         (">>> print the value of Newton and the roots of all of them.", "Newton"),  # code
         ("A short one by Newton.", "Newton"),
@@ -50,7 +50,7 @@ def test_names_numbers_terms_and_headings_are_found():
     ],
 )
 def test_what_is_no_name_or_number_is_not_asked_about(text, answer):
-    assert answer not in [found for _, found in places(text, "a figure")]
+    assert answer not in [phrase for _, phrase in places(text, "a figure")]
 
 
 def test_a_term_is_explained_by_a_line_or_a_sentence():
@@ -85,14 +85,14 @@ def test_scripts_without_capitals_have_no_names_and_a_notice():
 
 # ----------------------------------------------------------------------------------- checks of text
 def test_candidates_hold_the_text_and_wrong_answers_of_the_same_kind():
-    found, _ = proposed(*(each["text"] for each in DOCUMENTS[:10]))
-    assert {each.kind for each in found} == {"entity", "number", "term"}  # headings share words here
-    for each in found:
+    candidates, _ = proposed(*(each["text"] for each in DOCUMENTS[:10]))
+    assert {each.kind for each in candidates} == {"entity", "number", "term"}  # headings share words here
+    for each in candidates:
         text = DOCUMENTS[int(each.document)]["text"]
         shown = each.before.split("\n\n", 1)[1]
         assert f"{shown}{each.space}{each.pool[0]}{each.after}" in text and each.pool[0] in each.passage
-        known = {"entity": CITIES, "number": YEARS}.get(each.kind, [f"{trade}a" for trade in TRADES])
-        assert set(each.pool) <= {*known, *(f"{trade}b" for trade in TRADES)} and len(each.pool) >= 4
+        same_kind = {"entity": CITIES, "number": YEARS}.get(each.kind, [f"{trade}a" for trade in TRADES])
+        assert set(each.pool) <= {*same_kind, *(f"{trade}b" for trade in TRADES)} and len(each.pool) >= 4
         assert each.before.startswith("The archive volume")
 
 
@@ -113,7 +113,7 @@ OTHERS = [
 ]
 
 
-def test_an_answer_that_stands_in_the_question_is_refused():
+def test_an_answer_that_is_in_the_question_is_refused():
     text = "Walls of Zagrebia\n\nThe oldest bridge near Zagrebia was built by masons of Zagrebia in a year."
     assert reasons(text, *OTHERS)["a word of the answer stands in the question"] == 2
     assert Shown.of("Some states").has("United States") and not Shown.of("Of the man").has("Isle of Man")
@@ -121,23 +121,23 @@ def test_an_answer_that_stands_in_the_question_is_refused():
     assert Shown.of("这座桥在河上").has("河上") and not Shown.of("这座桥在河上").has("河桥")
 
 
-def test_wrong_answers_do_not_stand_in_the_question():
+def test_wrong_answers_are_not_in_the_question():
     text = f"Volume of {CITIES[0]}\n\n" + SENTENCE.format("Utrecht")
-    (found,) = [each for each in proposed(text, *OTHERS)[0] if each.pool[0] == "Utrecht"]
-    assert CITIES[0] not in found.pool and set(found.pool[1:]) == set(CITIES[1:5])
+    (candidate,) = [each for each in proposed(text, *OTHERS)[0] if each.pool[0] == "Utrecht"]
+    assert CITIES[0] not in candidate.pool and set(candidate.pool[1:]) == set(CITIES[1:5])
 
 
 def test_wrong_answers_are_not_right_elsewhere():
-    """Beside the same three words, before or after."""
+    """An answer that elsewhere has the same three words before or after it would be right there."""
     same_before = "Page of more\n\nEverything that was built by masons near Kharkiv is still there, they say."
     same_after = "Page of more\n\nAll were glad in Utrecht when the river froze over in the first week."
-    found, _ = proposed(*cities("Bergen"), *OTHERS, same_before, same_after)
-    (bergen,) = [each for each in found if each.pool[0] == "Bergen"]
+    candidates, _ = proposed(*cities("Bergen"), *OTHERS, same_before, same_after)
+    (bergen,) = [each for each in candidates if each.pool[0] == "Bergen"]
     assert set(bergen.pool[1:]) == set(CITIES[:5])
 
 
 def varied(name: str) -> str:
-    """A document with a name between words that stand nowhere else."""
+    """A document with a name between words that occur nowhere else."""
     word = invented(len(name) + 7 * ord(name[0]) % 300)
     return (
         f"Page of {word}\n\nIt was brought along {word} from {name} {word} by boat in the early days of it."
@@ -146,15 +146,15 @@ def varied(name: str) -> str:
 
 def test_wrong_answers_share_no_word_and_fit_the_article():
     names = ["Bergen North", "Bergen Sound", "Lake Como", "Lake Garda", "Red Bay", "High Peak", "Old Hill"]
-    found, _ = proposed(*map(varied, names))
-    (north,) = [each for each in found if each.pool[0] == "Bergen North"]
+    candidates, _ = proposed(*map(varied, names))
+    (north,) = [each for each in candidates if each.pool[0] == "Bergen North"]
     assert set(north.pool[1:]) == set(names[2:])
     article = "Page of more\n\nThat it froze was once reported by an {} writer of those early days here."
-    found, _ = proposed(
+    candidates, _ = proposed(
         article.format("Icelandic"),
         *map(varied, ["Italian", "Indian", "Irishman", "German", "Danish"]),
     )
-    (icelandic,) = [each for each in found if each.pool[0] == "Icelandic"]
+    (icelandic,) = [each for each in candidates if each.pool[0] == "Icelandic"]
     assert set(icelandic.pool[1:]) == {"Italian", "Indian", "Irishman"}
 
 
@@ -162,8 +162,8 @@ def test_half_of_the_wrong_answers_are_as_frequent_as_the_right_one():
     rare = ["Turku", "Gdynia", "Malmo", "Bremen", "Aarhus", "Rostock", "Narva", "Visby", "Kalmar", "Lund"]
     names = [*rare, *CITIES[:5] * 3]
     text = "Page of {0}\n\nIt was brought along {0} from {1} {0} by boat in the early days of it."
-    found, _ = proposed(*(text.format(invented(number), name) for number, name in enumerate(names)))
-    for each in found:
+    candidates, _ = proposed(*(text.format(invented(number), name) for number, name in enumerate(names)))
+    for each in candidates:
         others = set(each.pool[1:])
         assert len(others) == 8
         assert len(others & set(CITIES)) == 4 if each.pool[0] in CITIES else len(others & set(rare)) > 0

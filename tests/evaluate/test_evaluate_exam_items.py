@@ -41,19 +41,18 @@ SETTINGS = Scoring(seed=0, batch_tokens=256, precision="float32", add_bos_token=
 
 
 def candidate(number=0, pool=("Rome", "Oslo", "Bern", "Kyiv", "Baku"), counts=None, **more):
-    found = {"kind": "entity", "document": f"d{number}", "url": None, "space": " ", "after": f" in {number}."}
-    found |= {"before": f"Lake {number} lies near", "passage": f"Lake {number} lies near {pool[0]}."} | more
-    return Candidate(pool=list(pool), counts=counts or [1] * len(pool), **found)
+    row = {"kind": "entity", "document": f"d{number}", "url": None, "space": " ", "after": f" in {number}."}
+    row |= {"before": f"Lake {number} lies near", "passage": f"Lake {number} lies near {pool[0]}."} | more
+    return Candidate(pool=list(pool), counts=counts or [1] * len(pool), **row)
 
 
 class Oracle:
     """Log-likelihoods from a function of context and continuation."""
 
     def __init__(self, value):
-        self.value, self.label, self.asked = value, "", 0
+        self.value, self.label = value, ""
 
     def loglikelihood(self, requests):
-        self.asked += len(requests)
         return [(self.value(*request.args), False) for request in requests]
 
 
@@ -61,8 +60,8 @@ class Oracle:
 def test_nulls_are_credited_and_guess_between_equals():
     one = candidate(pool=("Lake", "Rome", "Venice", "Po"), counts=[5, 1, 1, 5])
     scores = null_scores(one, [-1.0, -2.0, -3.0, -3.0])
-    found = dict(zip(NULLS, credit(scores).tolist(), strict=True))
-    assert found == {
+    credited = dict(zip(NULLS, credit(scores).tolist(), strict=True))
+    assert credited == {
         "longest": 0,
         "shortest": 0,
         "most_frequent": 0.5,
@@ -74,7 +73,7 @@ def test_nulls_are_credited_and_guess_between_equals():
 
 
 def test_wrong_answers_bring_every_null_to_chance():
-    """Right answers that are frequent and likely: beside any three others, nulls would find too many."""
+    """Right answers are frequent and likely: with any three wrong answers, nulls would find too many."""
     rng = np.random.default_rng(0)
     candidates, values = [], []
     for number in range(200):
@@ -85,7 +84,7 @@ def test_wrong_answers_bring_every_null_to_chance():
         )
         values.append([float(rng.normal(0.6)), *rng.normal(0, 1, 8).tolist()])
     chosen = choose(candidates, values)
-    for count in (20, 50, 200):  # any first part of it
+    for count in (20, 50, 200):  # any beginning of the exam
         hits = [
             credit(null_scores(each, value)[:, [0, *places]])
             for each, value, places in zip(candidates[:count], values, chosen, strict=False)
@@ -96,7 +95,7 @@ def test_wrong_answers_bring_every_null_to_chance():
     assert choose(candidates[:50], values[:50]) == chosen[:50]
 
 
-def test_the_right_answer_stands_everywhere_equally_often():
+def test_the_right_answer_is_in_every_place_equally_often():
     items, _ = take(Oracle(lambda context, text: float("Rome" in context and "Rome" in text)), MANY, 40)
     rows = rows_of(items)
     assert Counter(row["gold"] for row in rows) == {0: 10, 1: 10, 2: 10, 3: 10}
@@ -132,9 +131,9 @@ def test_items_whose_document_does_not_help_are_dropped():
 
 def test_scores_are_those_of_lm_eval():
     likelihood = np.array([[-2.0, -3.0, -9.0, -9.0], [-2.0, -1.0, -9.0, -9.0]])
-    found = score(likelihood, [[" aaaa", " aaaaaaaaa", " a", " a"]] * 2)
-    assert found["acc"]["score"] == 0.5 and found["acc_norm"]["score"] == 0
-    assert found["acc"]["low"] == pytest.approx(0.0945, abs=1e-4)  # Wilson, 1 of 2
+    scores = score(likelihood, [[" aaaa", " aaaaaaaaa", " a", " a"]] * 2)
+    assert scores["acc"]["score"] == 0.5 and scores["acc_norm"]["score"] == 0
+    assert scores["acc"]["low"] == pytest.approx(0.0945, abs=1e-4)  # Wilson, 1 of 2
 
 
 def test_questions_in_training_text_are_refused():
@@ -149,7 +148,7 @@ def test_questions_in_training_text_are_refused():
         apart_from_training(MANY[:2], overlap, refused)
 
 
-def test_too_few_items_are_said_with_what_to_do(caplog):
+def test_too_few_items_are_reported_with_what_to_do(caplog):
     refused = Counter({"too little text before the blank": 7, "fewer": 9})
     require_enough(5, Exam(items=5), "handbook", 12, refused)
     with pytest.raises(UserError) as error:
@@ -166,7 +165,7 @@ def test_too_few_items_are_said_with_what_to_do(caplog):
     assert "4 of 626 items could be made" in caplog.text and "smaller changes to be found" in caplog.text
 
 
-def test_a_null_that_finds_too_many_is_said(caplog):
+def test_a_null_that_finds_too_many_is_reported(caplog):
     """Right answers that are longer than all others can't be balanced."""
     candidates = [candidate(number, ("Constantinople", "Oslo", "Bern", "Rome")) for number in range(40)]
     items, dropped = take(
@@ -194,10 +193,10 @@ def test_damaged_files_are_named(tmp_path):
         held_out_documents(tmp_path / "held_out.parquet")
 
 
-COPIED = "\n".join(document["text"] for document in DOCUMENTS[:10])  # stands in training text too
+COPIED = "\n".join(document["text"] for document in DOCUMENTS[:10])  # occurs in training text too
 
 
-def made(folder, model_folder, documents, items=6):
+def run_stages(folder, model_folder, documents, items=6):
     """All three stages on documents, in `folder`."""
     held_out, training = folder / "held_out.parquet", folder / "00000.parquet"
     pq.write_table(pa.Table.from_pylist(documents), held_out)
@@ -229,14 +228,15 @@ def made(folder, model_folder, documents, items=6):
 @pytest.fixture(scope="module")
 def exam(tmp_path_factory, model_folder):
     folder = tmp_path_factory.mktemp("exam")
-    made(folder, model_folder, DOCUMENTS)
+    run_stages(folder, model_folder, DOCUMENTS)
     return folder
 
 
 def test_the_exam_is_an_lm_eval_task_on_disk(exam, monkeypatch):
-    """Loaded and asked by lm-eval alone."""
-    # It would run `pip list`, which waits for the network.
+    """lm-eval alone loads it and asks its questions."""
+    # It would wait for the network: for `pip list`, and for the tokenizer that it describes.
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
+    monkeypatch.setattr("lm_eval.evaluator.add_tokenizer_info", lambda results, model: None)
     manager = TaskManager(include_defaults=False, include_path=str(exam))
     tasks = manager.load(["exam", "exam_open_book"])["tasks"]
     rows = [json.loads(line) for line in (exam / "exam.jsonl").open()]
@@ -267,7 +267,7 @@ def test_the_report_says_what_the_exam_is(exam):
 
 def test_the_same_bytes_again_on_more_threads(exam, tmp_path, model_folder):
     torch.set_num_threads(2)
-    made(tmp_path, model_folder, DOCUMENTS)
+    run_stages(tmp_path, model_folder, DOCUMENTS)
     for name in ("candidates.jsonl", "exam.jsonl"):
         assert (tmp_path / name).read_bytes() == (exam / name).read_bytes()
     facts, former = read_json(tmp_path / "exam.json"), read_json(exam / "exam.json")
@@ -278,12 +278,12 @@ def test_a_job_that_begins_again_asks_the_model_nothing_twice(exam, model_folder
     former = (exam / "exam.jsonl").read_bytes()
     (exam / "exam.jsonl").unlink()
     monkeypatch.setattr(Scorer, "_score", None)
-    made(exam, model_folder, DOCUMENTS)
+    run_stages(exam, model_folder, DOCUMENTS)
     assert (exam / "exam.jsonl").read_bytes() == former
 
 
 def test_another_corpus_is_another_version(exam, tmp_path, model_folder):
-    made(tmp_path, model_folder, DOCUMENTS[:-1], items=2)
+    run_stages(tmp_path, model_folder, DOCUMENTS[:-1], items=2)
     assert (
         read_json(tmp_path / "exam.json")["corpus_sha256"] != read_json(exam / "exam.json")["corpus_sha256"]
     )

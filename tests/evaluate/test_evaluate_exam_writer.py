@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cpt.config_exam import Exam, Writer
 from cpt.errors import UserError
-from cpt.evaluate.exam_writer import KEY, PASSAGE, PROMPT, Client, passages_of, written
+from cpt.evaluate.exam_writer import KEY, PASSAGE, PROMPT, Client, passages_of, write_candidates
 from exam_candidates import exam_candidates
 
 SECRET = "sk-secret-1234"
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(monkeypatch):
-    """endpoint(*replies): a server that is closed in the end; the key is in the environment."""
+    """endpoint(*replies): a server that the fixture closes; the key is in the environment."""
     monkeypatch.setenv(KEY, SECRET)
     servers = []
 
@@ -79,11 +79,11 @@ def client(server, tmp_path):
     return Client(server.settings, tmp_path / "written.jsonl", wait=0.01)
 
 
-def test_what_may_pass_is_tried_again_and_answers_are_kept(endpoint, tmp_path):
+def test_temporary_failures_are_tried_again_and_answers_are_kept(endpoint, tmp_path):
     busy = (429, {"Retry-After": "0"}, "busy")
     server = endpoint(busy, (None, {}, ""), reply("fine"))
-    asked = client(server, tmp_path)
-    assert asked.ask("why?") == "fine" and len(server.seen) == 3
+    writer = client(server, tmp_path)
+    assert writer.ask("why?") == "fine" and len(server.seen) == 3
     path, key, body = server.seen[-1]
     assert path == "/v1/chat/completions" and key == f"Bearer {SECRET}"
     assert body["model"] == "stand-in" and body["messages"] == [{"role": "user", "content": "why?"}]
@@ -154,9 +154,9 @@ def test_questions_become_candidates():
         return f"Sure:\n{questions(number, question=f'Which town lies at lake {number}a?')}"
 
     refused = Counter()
-    found = list(written(ask, DOCUMENTS, refused))
-    assert not refused and sorted(each.document for each in found) == ["d0", "d1", "d2", "d3"]
-    for each in found:
+    candidates = list(write_candidates(ask, DOCUMENTS, refused))
+    assert not refused and sorted(each.document for each in candidates) == ["d0", "d1", "d2", "d3"]
+    for each in candidates:
         number = each.document[1]
         assert each.pool == [f"Bergen{number}", "Oslo", "Rome", "Bern"] and each.counts == [1, 0, 0, 0]
         assert each.before == f"Question: Which town lies at lake {number}a?\nAnswer:"
@@ -180,7 +180,7 @@ def test_questions_become_candidates():
 )
 def test_written_questions_are_checked(changes, reason):
     refused = Counter()
-    assert list(written(lambda prompt: questions(0, **changes), DOCUMENTS[:1], refused)) == []
+    assert list(write_candidates(lambda prompt: questions(0, **changes), DOCUMENTS[:1], refused)) == []
     assert refused == {reason: 1}
 
 
@@ -188,7 +188,7 @@ def test_the_same_question_twice_and_nonsense_are_refused():
     refused = Counter()
     replies = iter(["I can't.", *(questions(0) for _ in range(2))])
     same = [{**DOCUMENTS[0], "id": str(number)} for number in range(3)]
-    assert len(list(written(lambda prompt: next(replies), same, refused))) == 1
+    assert len(list(write_candidates(lambda prompt: next(replies), same, refused))) == 1
     assert refused == {
         "the writer's answer isn't the JSON that it was asked for": 1,
         "the same question was asked already": 1,
@@ -198,9 +198,9 @@ def test_the_same_question_twice_and_nonsense_are_refused():
 def test_passages_are_whole_lines_of_bounded_length():
     long = {"id": "a", "url": None, "text": "word " * 1000}
     lines = {"id": "b", "url": None, "text": "first line\n" + "x" * 1400 + "\nlast line " + "y" * 200}
-    found = {document["id"]: passage for document, passage in passages_of([long, lines, *DOCUMENTS])}
-    assert len(found["a"]) <= PASSAGE and found["a"].endswith("word")
-    assert found["b"] == "first line\n" + "x" * 1400 and found["d0"] == DOCUMENTS[0]["text"]
+    passages = {document["id"]: passage for document, passage in passages_of([long, lines, *DOCUMENTS])}
+    assert len(passages["a"]) <= PASSAGE and passages["a"].endswith("word")
+    assert passages["b"] == "first line\n" + "x" * 1400 and passages["d0"] == DOCUMENTS[0]["text"]
     assert PROMPT.endswith("Passage:\n")
 
 

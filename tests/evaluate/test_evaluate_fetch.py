@@ -95,22 +95,22 @@ def test_data_items_and_digests_are_kept(sciq, hub):
 def theirs(monkeypatch, sciq, tmp_path):
     """theirs(task, shots, folder): the prompt hash of each item by lm-eval's own simple_evaluate."""
     (folder,) = (path for path in (sciq / "sciq").iterdir() if path.is_dir())
-    read = datasets.load_dataset
+    load = datasets.load_dataset
 
-    def local(path, *given, **named):
+    def local(path, *args, **kwargs):
         if path != SCIQ:
-            return read(path, *given, **named)
+            return load(path, *args, **kwargs)
         return datasets.DatasetDict({s: datasets.load_from_disk(str(folder / s)) for s in ("train", "test")})
 
     def run(task, shots, include_path):
         monkeypatch.setattr(datasets, "load_dataset", local)
-        monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # of a dozen programs
+        monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # runs a dozen programs
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
         datasets.enable_caching()  # as it is by default
         manager = TaskManager(include_defaults=False, include_path=[include_path])
-        found = lm_eval.simple_evaluate(Silent(), tasks=[task], num_fewshot=shots, task_manager=manager)
+        evaluation = lm_eval.simple_evaluate(Silent(), tasks=[task], num_fewshot=shots, task_manager=manager)
         monkeypatch.undo()
-        return {record["doc_id"]: record["prompt_hash"] for record in found["samples"][task]}
+        return {record["doc_id"]: record["prompt_hash"] for record in evaluation["samples"][task]}
 
     return run
 
@@ -118,12 +118,12 @@ def theirs(monkeypatch, sciq, tmp_path):
 @pytest.mark.parametrize("shots", [None, 0, 3, 5])
 def test_prompts_are_lm_evals_also_those_of_a_subset(sciq, theirs, tmp_path, shots):
     expected = theirs("sciq", shots, LM_EVAL_TASKS / "sciq")
-    given = {"shots": shots, "fetched": sciq, "column": "questions"}
-    result, samples = evaluate_task(Silent(), tmp_path, "sciq", None, 0, **given)
+    settings = {"shots": shots, "fetched": sciq, "column": "questions"}
+    result, samples = evaluate_task(Silent(), tmp_path, "sciq", None, 0, **settings)
     assert {sample["item"]: sample["prompt_hash"] for sample in samples} == expected
     assert (result["task"], result["lm_eval_task"], result["shots"]) == ("questions", "sciq", shots or 0)
     assert len(set(expected.values())) == 10
-    few, some = evaluate_task(Silent(), tmp_path, "sciq", 4, 0, **given)
+    few, some = evaluate_task(Silent(), tmp_path, "sciq", 4, 0, **settings)
     assert (few["n"], few["items_of_full"]) == (4, 10) == (len(some), len(samples))
     assert {sample["item"]: sample["prompt_hash"] for sample in some}.items() < expected.items()
 
@@ -191,10 +191,10 @@ def test_what_an_own_definition_says_is_done_as_lm_eval_does(tmp_path, theirs, k
     text = OWN.format(file=file, kind=kind, more=more).replace(split or "\0", "")
     (folder / "own.yaml").write_text(text.replace("num_fewshot: 2", f"num_fewshot: {1 if split else 2}"))
     expected = theirs("capitals", None, folder)
-    given = {"include_path": folder, "task_code": True}
-    result, samples = evaluate_task(Silent(), tmp_path, "capitals", None, 0, **given)
+    settings = {"include_path": folder, "task_code": True}
+    result, samples = evaluate_task(Silent(), tmp_path, "capitals", None, 0, **settings)
     assert {sample["item"]: sample["prompt_hash"] for sample in samples} == expected
-    _, some = evaluate_task(Silent(), tmp_path, "capitals", 4, 0, **given)
+    _, some = evaluate_task(Silent(), tmp_path, "capitals", 4, 0, **settings)
     assert {sample["item"]: sample["prompt_hash"] for sample in some}.items() < expected.items()
     assert result["n"] == len(expected) == (9 if "code.docs" in more else 10)
     if "filter_list" in more:

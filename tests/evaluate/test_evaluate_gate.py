@@ -1,4 +1,4 @@
-"""The gate: a base model that misses its published scores stops everything, and the likely cause is told."""
+"""The gate: a base model that misses its published scores stops the workflow, with the likely cause."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_a_model_that_works_less_well_points_to_tokens(tmp_path):
 
 
 def test_a_check_that_guessing_would_pass_says_so(tmp_path, caplog):
-    check(tmp_path, PAPER)  # of a model whose published score is hardly above chance
+    check(tmp_path, PAPER)  # the model's published score is hardly above chance
     assert [record.getMessage().split()[0] for record in caplog.records] == ["arc_challenge"]
     check(tmp_path, PAPER, n=50)
     assert len(caplog.records) == 1 + 6
@@ -77,7 +77,7 @@ def test_a_check_that_guessing_would_pass_says_so(tmp_path, caplog):
 
 
 def test_a_subset_is_given_its_sampling_error(tmp_path):
-    # 50 items: three standard errors of 0.067; what would be a miss on all items is none here.
+    # 50 items: three standard errors of 0.067. What is a miss on all items isn't one here.
     assert all(row["reached"] for row in check(tmp_path, {**PAPER, "piqa": 0.5}, n=50))
 
 

@@ -64,7 +64,7 @@ def random_model(kind):
             parameter.data.mul_(6)
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, []
     endless = [theirs(model, prompt, NEW) for prompt in prompts(4)]
-    model.generation_config.eos_token_id = [tokens[5 * at] for at, tokens in enumerate(endless)]
+    model.generation_config.eos_token_id = [tokens[5 * number] for number, tokens in enumerate(endless)]
     return model
 
 
@@ -85,22 +85,22 @@ def theirs(model, prompt, new):
 
 @pytest.fixture(scope="module")
 def tokenizer(loaded):
-    """Of bytes."""
+    """A tokenizer of bytes."""
     return loaded[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_batch_gives_what_transformers_gives_prompt_by_prompt(kind, tokenizer):
     model = random_model(kind)
-    asked = [Request(prompt, NEW) for prompt in prompts()]
+    requests = [Request(prompt, NEW) for prompt in prompts()]
     assert rows_can_join(model)
-    expected = [theirs(model, request.prompt, NEW) for request in asked]
+    expected = [theirs(model, request.prompt, NEW) for request in requests]
     # Rows leave and join: answers differ in length.
     assert len({len(tokens) for tokens in expected}) > 3 and max(map(len, expected)) == NEW
     for size in (1, 3, 5, 16):
-        given = Generator(model, tokenizer, size).generate(asked)
-        assert [completion.tokens for completion in given] == expected, size
-    assert [completion.ending for completion in given] == [
+        completions = Generator(model, tokenizer, size).generate(requests)
+        assert [completion.tokens for completion in completions] == expected, size
+    assert [completion.ending for completion in completions] == [
         "limit" if len(tokens) == NEW else "eos" for tokens in expected
     ]
 
@@ -109,23 +109,23 @@ def test_any_batch_gives_what_transformers_gives_prompt_by_prompt(kind, tokenize
 def test_a_beginning_of_all_prompts_is_read_once(kind, tokenizer, monkeypatch):
     model = random_model(kind)
     shared = rows_can_share(model)
-    assert shared == (kind != "gemma3")  # whose layers see windows
+    assert shared == (kind != "gemma3")  # its layers see windows
     examples = [tuple(range(100 + n, 160 + n)) for n in (0, 60)]
     few = [(*examples[n % 2], *prompt) for n, prompt in enumerate(prompts(12, longest=20))]
     few += [examples[0], *prompts(2), (*examples[0], *range(200, 220), 9)]
-    read, forward = [], GrowingBatch._forward
+    token_counts, forward = [], GrowingBatch._forward
     monkeypatch.setattr(
         GrowingBatch,
         "_forward",
-        lambda self, ids, *rest: read.append(ids.numel()) or forward(self, ids, *rest),
+        lambda self, ids, *rest: token_counts.append(ids.numel()) or forward(self, ids, *rest),
     )
     expected = [theirs(model, prompt, 9) for prompt in few]
     for size in (1, 4, 16):
-        read.clear()
-        given = Generator(model, tokenizer, size).generate([Request(prompt, 9) for prompt in few])
-        assert [completion.tokens for completion in given] == expected, size
+        token_counts.clear()
+        completions = Generator(model, tokenizer, size).generate([Request(prompt, 9) for prompt in few])
+        assert [completion.tokens for completion in completions] == expected, size
         if shared:  # examples twice, the rest with padding, and the answers
-            assert sum(read) < 2 * 60 + 60 + len(few) * (40 + 9)
+            assert sum(token_counts) < 2 * 60 + 60 + len(few) * (40 + 9)
 
 
 def test_a_longrope_model_crosses_from_short_frequencies_to_long_ones(tokenizer):
@@ -146,10 +146,10 @@ def test_a_longrope_model_crosses_from_short_frequencies_to_long_ones(tokenizer)
         ),
     )
     model = random_model("phi3")
-    asked = [Request(prompt, NEW) for prompt in prompts(6)]
-    given = Generator(model, tokenizer, 4).generate(asked)
-    assert any(len(prompt) <= 32 < len(prompt) + NEW for prompt, *_ in asked)
-    for completion, request in zip(given, asked, strict=True):
+    requests = [Request(prompt, NEW) for prompt in prompts(6)]
+    completions = Generator(model, tokenizer, 4).generate(requests)
+    assert any(len(prompt) <= 32 < len(prompt) + NEW for prompt, *_ in requests)
+    for completion, request in zip(completions, requests, strict=True):
         sequence = list(request.prompt)  # from the whole sequence, token by token, without a cache
         for token in completion.tokens:
             assert model(input_ids=torch.tensor([sequence])).logits[0, -1].argmax() == token
@@ -163,10 +163,10 @@ def test_a_model_with_other_states_continues_one_prompt_at_a_time(tokenizer):
 
 
 def test_a_tie_in_the_batch_is_decided_by_the_sequence_alone(tokenizer, monkeypatch):
-    """Logits a hair apart, in an order that rounding in the batch turned round."""
+    """Two logits are almost equal, and rounding in the batch swaps their order."""
     model = random_model("llama")
-    asked = [Request(prompt, 12) for prompt in prompts(6)]
-    expected = [completion.tokens for completion in Generator(model, tokenizer, 1).generate(asked)]
+    requests = [Request(prompt, 12) for prompt in prompts(6)]
+    expected = [completion.tokens for completion in Generator(model, tokenizer, 1).generate(requests)]
 
     def swapped(batch, ids, mask, positions, cache):
         logits = forward(batch, ids, mask, positions, cache)
@@ -175,15 +175,15 @@ def test_a_tie_in_the_batch_is_decided_by_the_sequence_alone(tokenizer, monkeypa
 
     forward = generation.GrowingBatch._forward
     monkeypatch.setattr(generation.GrowingBatch, "_forward", swapped)
-    given = Generator(model, tokenizer, 4).generate(asked)
-    assert [completion.tokens for completion in given] == expected
+    completions = Generator(model, tokenizer, 4).generate(requests)
+    assert [completion.tokens for completion in completions] == expected
 
 
 def test_equal_logits_give_the_first_token(tokenizer):
     model = random_model("gpt2")
     model.lm_head.weight.data[:] = model.lm_head.weight.data[3].clone()
-    given = Generator(model, tokenizer, 2).generate([Request((200, 201), 3), Request((202,), 3)])
-    assert [completion.tokens for completion in given] == [(0, 0, 0)] * 2
+    completions = Generator(model, tokenizer, 2).generate([Request((200, 201), 3), Request((202,), 3)])
+    assert [completion.tokens for completion in completions] == [(0, 0, 0)] * 2
 
 
 def test_settings_of_the_model_that_change_greedy_generation_are_kept(tokenizer):
@@ -196,9 +196,9 @@ def test_settings_of_the_model_that_change_greedy_generation_are_kept(tokenizer)
         "suppress_tokens": [plain[0][0]],
     }.items():
         setattr(model.generation_config, key, value)
-        given = [completion.tokens for completion in ask(model, tokenizer)]
-        assert given == [theirs(model, prompt, 16) for prompt in prompts(5)], key
-        assert given != plain, key
+        tokens = [completion.tokens for completion in ask(model, tokenizer)]
+        assert tokens == [theirs(model, prompt, 16) for prompt in prompts(5)], key
+        assert tokens != plain, key
         setattr(model.generation_config, key, None)
 
 
@@ -210,7 +210,9 @@ def test_a_stop_string_ends_an_answer_across_tokens_and_is_cut_off(loaded):
     model, tokenizer = loaded
     prompt = tuple(tokenizer.encode("question", add_special_tokens=False))
     (free,) = Generator(model, tokenizer, 1).generate([Request(prompt, 40)])
-    text = next(free.text[at : at + 3] for at in range(6, 30) if free.text[at : at + 3].isprintable())
+    text = next(
+        free.text[start : start + 3] for start in range(6, 30) if free.text[start : start + 3].isprintable()
+    )
     assert len(text) == 3 and text in free.text  # a token is a byte
     (stopped,) = Generator(model, tokenizer, 1).generate([Request(prompt, 40, ("never", text))])
     assert stopped.ending == "stop" and stopped.text == free.text[: free.text.index(text)]
@@ -243,16 +245,16 @@ def test_a_killed_job_resumes_item_by_item(tokenizer, tmp_path, monkeypatch):
     model, file = random_model("gpt_neox"), tmp_path / "kept" / "answers.jsonl"
     expected = ask(model, tokenizer, kept=file)
     lines = file.read_text().split("\n")
-    kept = [line for line in lines if line]
-    assert len(kept) == len({*prompts(5)})
-    file.write_text("\n".join(lines[:5]) + "\n" + kept[2][:-9])  # killed while it wrote the third
+    records = [line for line in lines if line]
+    assert len(records) == len({*prompts(5)})
+    file.write_text("\n".join(lines[:5]) + "\n" + records[2][:-9])  # killed while it wrote the third
     done = []
     extend = Generator._extend
     monkeypatch.setattr(
         Generator, "_extend", lambda self, rows, logits: (done.extend(rows), extend(self, rows, logits))
     )
     assert ask(model, tokenizer, kept=file) == expected
-    finished = [json.loads(line)[0] for line in kept[:2]]
+    finished = [json.loads(line)[0] for line in records[:2]]
     assert {generation._digest(row.request) for row in done}.isdisjoint(finished) and done
     done.clear()
     assert ask(model, tokenizer, kept=file) == expected and not done
@@ -274,10 +276,14 @@ def test_the_texts_are_those_of_lm_evals_own_model_class(loaded):
     assert free[-1].cut == len(ids[-1]) + 30 - 512 > 0
     for until in ([], stops):
         eos = tokenizer.decode(tokenizer.eos_token_id)
-        given = Generator(model, tokenizer, 3).generate([Request(each, 30, (*until, eos)) for each in ids])
+        completions = Generator(model, tokenizer, 3).generate(
+            [Request(each, 30, (*until, eos)) for each in ids]
+        )
         settings = {"until": until, "max_gen_toks": 30, "do_sample": False}
         theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, add_bos_token=False)
-        asked = [Instance("generate_until", {}, (text, settings), at) for at, text in enumerate(texts)]
-        expected = theirs.generate_until(asked, disable_tqdm=True)
-        assert [completion.text for completion in given] == expected
-    assert any(completion.ending == "stop" for completion in given) and stops
+        requests = [
+            Instance("generate_until", {}, (text, settings), number) for number, text in enumerate(texts)
+        ]
+        expected = theirs.generate_until(requests, disable_tqdm=True)
+        assert [completion.text for completion in completions] == expected
+    assert any(completion.ending == "stop" for completion in completions) and stops

@@ -1,4 +1,4 @@
-"""The scorers on a GPU that isn't there (tests/pretended_gpu): their own tests, run once more."""
+"""The scorers' own tests, run again on a pretended GPU (tests/pretended_gpu)."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_scores_are_those_of_the_cpu(tmp_path_factory):
     environment = pretended_gpu.environment(folder)
     environment = {key: value for key, value in environment.items() if not key.startswith("PYTEST_")}
     tests = [str(HERE / f"test_evaluate_{name}.py") for name in ("scorer", "bits")]
-    # Of tests that differ in sizes alone, one is enough here.
+    # One of several tests that differ only in sizes is enough here.
     command = [sys.executable, "-m", "pytest", "-n", "0", *tests, "-k", "not lengths0 and not 512"]
     environment |= {"SCORING_DEVICE": "cuda"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=HERE.parents[1])
@@ -63,7 +63,7 @@ DRIVERS = {
 def test_scoring_on_a_gpu_that_does_not_compute_is_refused(
     model_folder, monkeypatch, tmp_path, driver, built, remedy
 ):
-    """Instead of scoring on one CPU thread, which takes days."""
+    """Scoring on one CPU thread instead would take days."""
 
     def init():
         raise RuntimeError(

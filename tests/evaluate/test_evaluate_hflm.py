@@ -1,4 +1,4 @@
-"""Whatever lm-eval asks for, the model gives what lm-eval's own class (HFLM) gives."""
+"""The model answers all requests of lm-eval as lm-eval's own class (HFLM) does."""
 
 import pytest
 import torch
@@ -22,10 +22,10 @@ TEXT = (
     "Question: why do the leaves of trees fall in autumn? Answer: the days are shorter, and the trees save "
     "water. Question: what is a library for? Answer: for reading, and for what is read.\n\n"
 )
-KINDS = {  # each names its context length otherwise
+KINDS = {  # each has another key for its context length
     "llama": {"num_attention_heads": 4, "max_position_embeddings": CONTEXT, "intermediate_size": 64},
     "gpt2": {"n_head": 4, "n_layer": 2, "n_embd": 32, "n_positions": CONTEXT},
-    "bloom": {"n_head": 4, "n_layer": 2, "hidden_size": 32},  # not at all, so the tokenizer's counts
+    "bloom": {"n_head": 4, "n_layer": 2, "hidden_size": 32},  # has no key, so the tokenizer's length counts
 }
 LONG = TEXT * 9  # longer than the context
 BOS, EOS = "<s>", "<|endoftext|>"
@@ -120,9 +120,9 @@ PAIRS = [
 
 
 def test_log_likelihoods_and_cuts(ours, theirs, caplog):
-    asked = instances("loglikelihood", PAIRS)
-    expected = theirs.loglikelihood(asked, disable_tqdm=True)
-    assert_same(ours.loglikelihood(asked), expected)
+    requests = instances("loglikelihood", PAIRS)
+    expected = theirs.loglikelihood(requests, disable_tqdm=True)
+    assert_same(ours.loglikelihood(requests), expected)
     cuts = {}
     for number, pair in enumerate(PAIRS):
         context, answer = ours._encoded(*pair)
@@ -139,10 +139,10 @@ def test_log_likelihoods_and_cuts(ours, theirs, caplog):
 
 def test_rolling_log_likelihoods(ours, theirs):
     texts = [(text,) for text in (TEXT, TEXT * 30, "a", "", " \n", f"{BOS}begins")]
-    asked = instances("loglikelihood_rolling", texts)
-    expected = theirs.loglikelihood_rolling(asked, disable_tqdm=True)
+    requests = instances("loglikelihood_rolling", texts)
+    expected = theirs.loglikelihood_rolling(requests, disable_tqdm=True)
     assert len(theirs.tok_encode(texts[1][0])) > 3 * CONTEXT  # several windows
-    assert ours.loglikelihood_rolling(asked) == pytest.approx(expected, abs=1e-4, rel=1e-6)
+    assert ours.loglikelihood_rolling(requests) == pytest.approx(expected, abs=1e-4, rel=1e-6)
     assert ours.cuts == {}
 
 
@@ -164,8 +164,8 @@ def test_generations_and_cuts(ours, theirs, settings):
     contexts = [LONG, "Question: why? ", TEXT, f"{BOS}Answer:", "a"]
     if settings == {"until": ["."]}:
         contexts = contexts[:2]
-    asked = instances("generate_until", [(context, dict(settings)) for context in contexts])
-    assert ours.generate_until(asked) == theirs.generate_until(asked, disable_tqdm=True)
+    requests = instances("generate_until", [(context, dict(settings)) for context in contexts])
+    assert ours.generate_until(requests) == theirs.generate_until(requests, disable_tqdm=True)
     new = next((value for key, value in settings.items() if key.startswith("max")), 256)
     lengths = [len(theirs.tok_encode(context)) for context in contexts]
     assert ours.cuts == {
@@ -174,8 +174,8 @@ def test_generations_and_cuts(ours, theirs, settings):
         if length + new > CONTEXT
     }
     # Log-likelihoods after it are right as well.
-    asked = instances("loglikelihood", PAIRS[:4])
-    assert_same(ours.loglikelihood(asked), theirs.loglikelihood(asked, disable_tqdm=True))
+    requests = instances("loglikelihood", PAIRS[:4])
+    assert_same(ours.loglikelihood(requests), theirs.loglikelihood(requests, disable_tqdm=True))
 
 
 def test_properties(ours, theirs):
@@ -183,7 +183,7 @@ def test_properties(ours, theirs):
         assert getattr(ours, name) == getattr(theirs, name), name
     for text in ("", " ", "a b", f"{BOS}a", f"{BOS}", "Größe 漢字"):
         assert ours.tok_encode(text) == theirs.tok_encode(text)
-        if BOS not in text:  # which is text for ours, unless BOS may stand there
+        if BOS not in text:  # ours reads BOS as text, unless a BOS is allowed there
             assert ours.tok_encode(text, False) == theirs.tok_encode(text, add_special_tokens=False)
         ids = theirs.tok_encode(text)
         for skip in (True, False):
@@ -194,10 +194,10 @@ def test_properties(ours, theirs):
 def test_where_the_context_length_comes_from(kind, tmp_path):
     ours, theirs = both(write_model(tmp_path / kind, kind))
     assert ours.max_length == theirs.max_length == CONTEXT
-    asked = instances("loglikelihood", PAIRS[:12] + PAIRS[-4:])
-    assert_same(ours.loglikelihood(asked), theirs.loglikelihood(asked, disable_tqdm=True))
-    asked = instances("generate_until", [(LONG, {"until": ["e"], "max_gen_toks": 20})])
-    assert ours.generate_until(asked) == theirs.generate_until(asked, disable_tqdm=True)
+    requests = instances("loglikelihood", PAIRS[:12] + PAIRS[-4:])
+    assert_same(ours.loglikelihood(requests), theirs.loglikelihood(requests, disable_tqdm=True))
+    requests = instances("generate_until", [(LONG, {"until": ["e"], "max_gen_toks": 20})])
+    assert ours.generate_until(requests) == theirs.generate_until(requests, disable_tqdm=True)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_where_the_context_length_comes_from(kind, tmp_path):
 def test_models_that_change_the_logits_at_the_end(kind, options, tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, kind, {**KINDS["llama"], **options})
     ours, theirs = both(write_model(tmp_path / kind, kind))
-    asked = instances("loglikelihood", PAIRS[:12])
-    assert_same(ours.loglikelihood(asked), theirs.loglikelihood(asked, disable_tqdm=True))
+    requests = instances("loglikelihood", PAIRS[:12])
+    assert_same(ours.loglikelihood(requests), theirs.loglikelihood(requests, disable_tqdm=True))
 
 
 def test_what_lm_eval_cant_do_either_has_a_message(ours):
@@ -239,7 +239,7 @@ def test_what_lm_eval_cant_do_either_has_a_message(ours):
 
 
 def test_questions_of_nothing_or_spaces(ours, theirs):
-    """With BOS first there is something to answer to."""
+    """With BOS first, even an empty question has a token."""
     spaces, prompt = instances("loglikelihood", [("  ", "yes")]), instances("generate_until", [("", {})])
     if ours.add_bos_token:
         assert_same(ours.loglikelihood(spaces), theirs.loglikelihood(spaces, disable_tqdm=True))
@@ -255,7 +255,9 @@ def test_questions_of_nothing_or_spaces(ours, theirs):
 
 def few_shot():
     """Questions of two subjects, each with its examples, and one without; four answers to each."""
-    subjects = [f"{name}. {TEXT * (3 + at)}" for at, name in enumerate(("Botany", "Libraries", "Empty"))]
+    subjects = [
+        f"{name}. {TEXT * (3 + index)}" for index, name in enumerate(("Botany", "Libraries", "Empty"))
+    ]
     return [
         (f"{subject}Question {number}: which of {number * 7} trees?\nAnswer:", f" {answer} of them")
         for subject in subjects[:2]
@@ -267,13 +269,13 @@ def few_shot():
 def test_examples_are_read_once_and_a_killed_job_ends_with_the_same_bytes(
     ours, theirs, tmp_path, monkeypatch
 ):
-    asked = instances("loglikelihood", few_shot())
-    read = []
+    requests = instances("loglikelihood", few_shot())
+    stems = []
     states = scorer.stem_states
-    monkeypatch.setattr(scorer, "stem_states", lambda model, stem: read.append(stem) or states(model, stem))
-    whole = ours.loglikelihood(asked)
-    assert_same(whole, theirs.loglikelihood(asked, disable_tqdm=True))
-    assert len(read) == 2 and min(map(len, read)) > len(theirs.tok_encode(TEXT * 3))
+    monkeypatch.setattr(scorer, "stem_states", lambda model, stem: stems.append(stem) or states(model, stem))
+    whole = ours.loglikelihood(requests)
+    assert_same(whole, theirs.loglikelihood(requests, disable_tqdm=True))
+    assert len(stems) == 2 and min(map(len, stems)) > len(theirs.tok_encode(TEXT * 3))
     ours.answers, score, calls = Answers(tmp_path / "kept.jsonl"), ours._score, []
 
     def dying(*arguments):
@@ -284,13 +286,13 @@ def test_examples_are_read_once_and_a_killed_job_ends_with_the_same_bytes(
 
     monkeypatch.setattr(ours, "_score", dying)
     with pytest.raises(KeyboardInterrupt):
-        ours.loglikelihood(asked)
+        ours.loglikelihood(requests)
     monkeypatch.undo()
     ours.answers = Answers(tmp_path / "kept.jsonl")
-    assert ours.loglikelihood(asked) == whole  # to the bit
+    assert ours.loglikelihood(requests) == whole  # to the bit
     monkeypatch.setattr(ours, "_score", None)
     ours.answers = Answers(tmp_path / "kept.jsonl")
-    assert ours.loglikelihood(asked) == whole
+    assert ours.loglikelihood(requests) == whole
 
 
 def test_rolling_and_generated_answers_are_kept_too(ours, tmp_path, monkeypatch):

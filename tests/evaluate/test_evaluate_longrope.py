@@ -1,4 +1,4 @@
-"""Models whose rotary frequencies depend on the length: no sequence is scored with another one's."""
+"""Models whose rotary frequencies depend on the length: each sequence is scored with its own."""
 
 import numpy as np
 import pytest
@@ -19,15 +19,15 @@ def random_model(kind: str, rope: str) -> PreTrainedModel:
 
 
 def requests() -> list[tuple[tuple[str, str], list[int], list[int]]]:
-    """Answers to contexts that begin alike; sequences shorter than the original length, longer, and of it."""
+    """Answers to contexts that begin alike; sequences shorter than the original length, equal, and longer."""
     generator = np.random.default_rng(0)
     beginning = generator.integers(0, 256, CONTEXT).tolist()
-    made = []
+    rows = []
     for size in (5, 20, ORIGINAL - 2, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, 70, 120):
         for answer in (1, 2, 3):
             continuation = generator.integers(0, 256, answer).tolist()
-            made.append((("context", f"{size} {answer}"), beginning[:size], continuation))
-    return made
+            rows.append((("context", f"{size} {answer}"), beginning[:size], continuation))
+    return rows
 
 
 @pytest.mark.parametrize(("kind", "rope"), KINDS)

@@ -31,17 +31,17 @@ def one_by_one(model, context, continuation):
 def make_requests(seed, lengths=(1, 2, 7)):
     """Questions whose answers may begin alike or have contexts that differ late, and one asked twice."""
     draw = random.Random(seed)
-    made = []
+    requests = []
     for number in range(12):
         context = draw.choices(range(256), k=draw.randint(1, 60))
         beginning = draw.choices(range(256), k=number % 3)
         for _ in range(draw.choice([2, 4])):
             continuation = [*beginning, *draw.choices(range(256), k=draw.choice(lengths))]
             ending = draw.choices(range(256), k=3) if number % 4 == 3 else []
-            made.append((("context", str(len(made))), [*context, *ending], continuation))
-    made.append((("context", "again"), *made[0][1:]))
-    draw.shuffle(made)
-    return made
+            requests.append((("context", str(len(requests))), [*context, *ending], continuation))
+    requests.append((("context", "again"), *requests[0][1:]))
+    draw.shuffle(requests)
+    return requests
 
 
 @pytest.mark.parametrize("lengths", [(1, 2, 7), (1,)])
@@ -50,9 +50,9 @@ def test_equals_one_pass_per_answer_at_any_batch_size(loaded, make_scorer, lengt
     requests = make_requests(3, lengths)
     expected = [one_by_one(model, context, continuation) for _, context, continuation in requests]
     for batch_tokens in (1, 50, 200, 5_000):
-        found = make_scorer(batch_tokens)._loglikelihood_tokens(requests)
-        assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=1e-4)
-        assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+        answers = make_scorer(batch_tokens)._loglikelihood_tokens(requests)
+        assert [value for value, _ in answers] == pytest.approx([value for value, _ in expected], abs=1e-4)
+        assert [greedy for _, greedy in answers] == [greedy for _, greedy in expected]
 
 
 def test_models_that_cant_share_are_scored_one_by_one(loaded, make_scorer):
@@ -61,9 +61,9 @@ def test_models_that_cant_share_are_scored_one_by_one(loaded, make_scorer):
     scorer.model.set_attn_implementation("sdpa")
     scorer.shares = False
     requests = make_requests(4)
-    found = scorer._loglikelihood_tokens(requests)
+    answers = scorer._loglikelihood_tokens(requests)
     expected = [one_by_one(model, context, continuation)[0] for _, context, continuation in requests]
-    assert [value for value, _ in found] == pytest.approx(expected, abs=1e-4)
+    assert [value for value, _ in answers] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_agrees_with_lm_evals_own_model_on_every_item(loaded, make_scorer, bench
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, add_bos_token=False)
     theirs.tok_encode = make_scorer(64).tok_encode
     _, expected = evaluate_task(theirs, benchmarks, task, None, 0)
-    _, found = evaluate_task(make_scorer(64), benchmarks, task, None, 0)
-    assert len(found) == len(expected)
-    for ours, other in zip(found, expected, strict=True):
+    _, samples = evaluate_task(make_scorer(64), benchmarks, task, None, 0)
+    assert len(samples) == len(expected)
+    for ours, other in zip(samples, expected, strict=True):
         assert ours["loglikelihoods"] == pytest.approx(other["loglikelihoods"], abs=1e-4)
         assert [ours[key] for key in ("item", "gold", "acc")] == [
             other[key] for key in ("item", "gold", "acc")
@@ -126,8 +126,8 @@ def test_greedy_answers_are_recognised(loaded, make_scorer):
 def test_bf16_differs_by_no_more_than_its_rounding(loaded, make_scorer):
     model, _ = loaded
     requests = make_requests(5)
-    found = make_scorer(100, dtype=torch.bfloat16)._loglikelihood_tokens(requests)
-    for (value, _), (_, context, continuation) in zip(found, requests, strict=True):
+    answers = make_scorer(100, dtype=torch.bfloat16)._loglikelihood_tokens(requests)
+    for (value, _), (_, context, continuation) in zip(answers, requests, strict=True):
         assert value == pytest.approx(one_by_one(model, context, continuation)[0], rel=0.05, abs=0.3)
 
 
@@ -162,7 +162,7 @@ def test_bos_is_put_first_or_refused(loaded, make_scorer):
 
 
 def test_special_strings_in_items_stay_text(model_folder, device):
-    # A tokenizer of its own: transformers' way of calling one, in other tests, takes such strings for tokens.
+    # A separate tokenizer: calls through transformers, in other tests, read such strings as tokens.
     model, tokenizer = load_model(model_folder, "float32", threads=1, device=device)
     assert Scorer(model, tokenizer, 1, False).tok_encode("<|endoftext|>") == list(b"<|endoftext|>")
 
@@ -170,8 +170,8 @@ def test_special_strings_in_items_stay_text(model_folder, device):
 def test_a_killed_scoring_asks_only_for_the_rest_and_ends_with_the_same_bytes(make_scorer, tmp_path):
     requests = make_requests(6)
     whole = make_scorer(80)._loglikelihood_tokens(requests)
-    killed, kept = make_scorer(80), tmp_path / "answers.jsonl"
-    killed.answers, score = Answers(kept), killed._score
+    killed, path = make_scorer(80), tmp_path / "answers.jsonl"
+    killed.answers, score = Answers(path), killed._score
     calls = []
 
     def dying(row, questions, stem):
@@ -183,15 +183,17 @@ def test_a_killed_scoring_asks_only_for_the_rest_and_ends_with_the_same_bytes(ma
     killed._score = dying
     with pytest.raises(KeyboardInterrupt):
         killed._loglikelihood_tokens(requests)
-    with kept.open("a") as file:
+    with path.open("a") as file:
         file.write('\n["0123", [[-1.5, fal')  # the kill came in mid-line
     second = make_scorer(80)
-    second.answers, score = Answers(kept), second._score
-    asked = []
-    second._score = lambda row, questions, stem: asked.append(len(questions)) or score(row, questions, stem)
+    second.answers, score = Answers(path), second._score
+    later_calls = []
+    second._score = lambda row, questions, stem: (
+        later_calls.append(len(questions)) or score(row, questions, stem)
+    )
     assert second._loglikelihood_tokens(requests) == whole  # to the bit
-    assert len(calls) == 3 and sum(calls) + sum(asked) == len(requests)
+    assert len(calls) == 3 and sum(calls) + sum(later_calls) == len(requests)
     third = make_scorer(80)
-    third.answers, third._score = Answers(kept), None
+    third.answers, third._score = Answers(path), None
     assert third._loglikelihood_tokens(requests) == whole
-    assert all(json.loads(line) for line in kept.read_text().splitlines() if line.endswith("]"))
+    assert all(json.loads(line) for line in path.read_text().splitlines() if line.endswith("]"))

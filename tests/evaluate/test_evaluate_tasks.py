@@ -58,7 +58,7 @@ def test_a_subset_is_fixed_and_lies_inside_a_larger_one(benchmarks):
     assert choose_items(benchmark_items(benchmarks, "arc_easy"), 2, 0).keys() == {"arc_easy"}
 
 
-def test_a_folder_without_the_task_is_told(benchmarks):
+def test_a_folder_without_the_task_is_reported(benchmarks):
     with pytest.raises(UserError, match=r"items\.parquet: no items of triviaqa"):
         benchmark_items(benchmarks, "triviaqa")
 
@@ -166,7 +166,7 @@ def test_a_users_own_task_is_scored(loaded, benchmarks, tmp_path):
     [
         ("answer", ["8", "3"], [2, 0]),  # of ["3", "5", "8"]; a field alone is looked up
         ("answer", [2, 0], [2, 0]),
-        ("{{answer}}", [2, 0], [2, 0]),  # a template's number is a place, for lm-eval as well
+        ("{{answer}}", [2, 0], [2, 0]),  # lm-eval too reads a template's number as a place
         ("answer", [[1, 2], [0]], [1, 0]),
         ("{{answer}}", ["8", "3"], "lm-eval can't load it .* name their field alone"),
         (
@@ -200,16 +200,16 @@ def test_the_right_answer_is_lm_evals(loaded, benchmarks, tmp_path, target, answ
 def values(model_folder, benchmarks, manifest, device):
     """values(folder): the stage's parameters, with outputs in a folder."""
 
-    def into(folder):
-        given = {"model": model_folder, "benchmarks": benchmarks, "manifest": manifest}
-        given |= {"columns": {task: ScoredTask(task=task) for task in STAGE_TASKS}}
+    def make(folder):
+        parameters = {"model": model_folder, "benchmarks": benchmarks, "manifest": manifest}
+        parameters |= {"columns": {task: ScoredTask(task=task) for task in STAGE_TASKS}}
         outputs = {
             "scores": [folder / f"{task}.json" for task in STAGE_TASKS],
             "samples": [folder / f"{task}.samples.jsonl" for task in STAGE_TASKS],
         }
-        return given | outputs | {"settings": SETTINGS, "answers": folder / ".answers", "device": device}
+        return parameters | outputs | {"settings": SETTINGS, "answers": folder / ".answers", "device": device}
 
-    return into
+    return make
 
 
 def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, values):
@@ -230,20 +230,20 @@ def test_script_repeats_itself_to_the_byte_and_reuses_answers(tmp_path, values):
     assert result["settings"] == SETTINGS.model_dump()
     assert result["items_of_full"] == 5 and result["lm_eval"] and result["task_versions"]
     assert len(result["model_sha256"]) == len(result["benchmark_sha256"]) == 64
-    # Started again, as when Snakemake has deleted the outputs: the model is asked nothing.
-    kept = {path: path.read_bytes() for path in two.rglob(".answers/*")}
+    # A second start, as after Snakemake deletes the outputs, asks the model nothing.
+    answers = {path: path.read_bytes() for path in two.rglob(".answers/*")}
     stage.evaluate_tasks(**values(two))
-    assert {path: path.read_bytes() for path in two.rglob(".answers/*")} == kept
+    assert {path: path.read_bytes() for path in two.rglob(".answers/*")} == answers
     assert (two / "mmlu.samples.jsonl").read_bytes() == lines
 
 
 def test_answers_of_another_way_of_scoring_are_removed(tmp_path, values):
     stage.evaluate_tasks(**values(tmp_path))
-    kept = {path.name for path in tmp_path.rglob(".answers/*")}
+    former = {path.name for path in tmp_path.rglob(".answers/*")}
     settings = SETTINGS.model_copy(update={"batch_tokens": 128})
     stage.evaluate_tasks(**values(tmp_path) | {"settings": settings})
     now = {path.name for path in tmp_path.rglob(".answers/*")}
-    assert len(now) == len(kept) == len(STAGE_TASKS) and not now & kept
+    assert len(now) == len(former) == len(STAGE_TASKS) and not now & former
 
 
 def test_the_exam_and_items_of_a_columns_own(tmp_path, values):
@@ -253,14 +253,14 @@ def test_the_exam_and_items_of_a_columns_own(tmp_path, values):
     file.write_text("".join(json.dumps(row) + "\n" for row in CAPITALS))
     (exam / "exam.yaml").write_text(OWN.replace("FILE", str(file)).replace("capitals", "exam"))
     names = ["exam", "some"]
-    given = values(tmp_path) | {
+    parameters = values(tmp_path) | {
         "columns": {"exam": ScoredTask(task="exam"), "some": ScoredTask(task="exam", items=1)},
         "scores": [tmp_path / f"{name}.json" for name in names],
         "samples": [tmp_path / f"{name}.samples.jsonl" for name in names],
         "exam": exam,
     }
-    stage.evaluate_tasks(**given)
-    all_items, some = (json.loads(path.read_text()) for path in given["scores"])
+    stage.evaluate_tasks(**parameters)
+    all_items, some = (json.loads(path.read_text()) for path in parameters["scores"])
     assert (all_items["task"], all_items["n"], some["lm_eval_task"], some["n"]) == ("exam", 2, "exam", 1)
     assert all_items["benchmark_sha256"] == sha256_of(file)
     assert list(all_items["metrics"]) == ["acc", "acc_stderr"] and all_items["cut"] == {

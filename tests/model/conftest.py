@@ -86,7 +86,7 @@ TEMPLATES = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Threads of so small models only wait for each other, on a busy machine for seconds."""
+    """With models this small, threads only wait for each other, for seconds on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -146,7 +146,7 @@ def lines_of_prose(seed, count=400):
 
 @pytest.fixture(scope="session")
 def sentencepiece_model(tmp_path_factory):
-    """Train a small SentencePiece model; Llama's settings, unless others are given."""
+    """Train a small SentencePiece model, with Llama's settings by default."""
 
     def train_model(**changed):
         folder = tmp_path_factory.mktemp("pieces")
@@ -179,7 +179,7 @@ def prose():
 
 @pytest.fixture
 def learn():
-    """Train a model until it knows the text that the import asks for, so that it passes for a trained one."""
+    """Train a model until it knows the text of the import's check, so that it counts as trained."""
 
     def train(model, tokenizer):
         text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
@@ -195,7 +195,7 @@ def learn():
 
 @pytest.fixture
 def import_base(tmp_path):
-    """Run the stage on a source; give the model folder and the report."""
+    """Run the stage on a source; returns the model folder and the report."""
 
     def run(source, wheel=None, sequence_length=128):
         folder, report = tmp_path / "imported", tmp_path / "imported.json"

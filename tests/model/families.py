@@ -56,11 +56,11 @@ class Family:
     padded: int = 0
     pickled: bool = False
     buffers: tuple[str, ...] = ()
-    prefix: str = ""  # left out of the weights' names
-    start: str | None = None  # the token that text is known after; None: EOS of config.json
+    prefix: str = ""  # removed from the weights' names
+    start: str | None = None  # the token before the text that the model knows; None: EOS of config.json
 
     def write(self, folder, pieces=None):
-        """Write the folder, with a model that knows the text of the import's check. Gives the tokenizer.
+        """Write the folder, with a model that knows the text of the import's check. Returns the tokenizer.
 
         `pieces`: a SentencePiece model, for the split of that name.
         """
@@ -100,8 +100,8 @@ class Family:
         backend.post_processor = byte_level
         if self.bos:
             pair, ids = f"{self.bos} $A {self.bos}:1 $B:1", [(self.bos, backend.token_to_id(self.bos))]
-            after = processors.TemplateProcessing(f"{self.bos} $A", pair, ids)
-            backend.post_processor = processors.Sequence([byte_level, after])
+            template = processors.TemplateProcessing(f"{self.bos} $A", pair, ids)
+            backend.post_processor = processors.Sequence([byte_level, template])
         if self.split == "merges":
             backend.model.save(str(folder))
         else:
@@ -189,6 +189,6 @@ def _write(file, value):
 
 
 def token(text):
-    """A special token as older tokenizer_config.json have it."""
+    """A special token as older tokenizer_config.json files have it."""
     keys = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
     return {"__type": "AddedToken", "content": text, **keys}

@@ -1,5 +1,5 @@
-"""Folders of published model families, tiny: their config's class, and what stands where, as far as known
-without the files themselves.
+"""Tiny folders of published model families: the class of the config and what each file holds, as far as
+it is known without the files themselves.
 """
 
 from tests.model.conftest import TEMPLATES
@@ -11,7 +11,7 @@ def ids(eos, bos=None, **others):
     return {"eos_token_id": eos, "bos_token_id": bos, **others}
 
 
-def named(kind, eos=None, bos=None, **others):
+def settings(kind, eos=None, bos=None, **others):
     """tokenizer_config.json."""
     tokens = {"eos_token": eos, "bos_token": bos} if eos else {}
     return {"tokenizer_class": kind, **tokens, **others}
@@ -43,7 +43,7 @@ FAMILIES = {
         | {"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},
         (END, *CHAT, "<repo_name>"),
         split="digits",
-        tokenizer=named("GPT2Tokenizer", IM_END, IM_START, unk_token=END, pad_token=IM_END)
+        tokenizer=settings("GPT2Tokenizer", IM_END, IM_START, unk_token=END, pad_token=IM_END)
         | {"additional_special_tokens": [*CHAT], "chat_template": TEMPLATES["SmolLM2"], "vocab_size": 49152},
         special={"additional_special_tokens": [*CHAT], "eos_token": token(IM_END)},
         generation=ids(IM_END, IM_START, _from_model_config=True),
@@ -55,7 +55,7 @@ FAMILIES = {
         (END, *CHAT),
         split="pattern",
         padded=20,
-        tokenizer=named("Qwen2Tokenizer", IM_END, pad_token=END, unk_token=None, add_bos_token=False)
+        tokenizer=settings("Qwen2Tokenizer", IM_END, pad_token=END, unk_token=None, add_bos_token=False)
         | {"errors": "replace", "split_special_tokens": False, "padding_side": "left"}
         | {"chat_template": TEMPLATES["SmolLM2"]},
         generation=ids([IM_END, END], END, do_sample=True, temperature=0.6, top_k=20, top_p=0.95),
@@ -73,7 +73,7 @@ FAMILIES = {
         split="pattern",
         bos=TEXT_BEGIN,
         start=TEXT_BEGIN,
-        tokenizer=named("PreTrainedTokenizerFast", EOT, TEXT_BEGIN, clean_up_tokenization_spaces=True)
+        tokenizer=settings("PreTrainedTokenizerFast", EOT, TEXT_BEGIN, clean_up_tokenization_spaces=True)
         | {"chat_template": TEMPLATES["Llama 3.2"]},
         special={"bos_token": token(TEXT_BEGIN), "eos_token": token(EOT)},
         generation=ids([TEXT_END, EOM, EOT], TEXT_BEGIN, temperature=0.6, do_sample=True),
@@ -95,7 +95,7 @@ FAMILIES = {
         split="spaces",
         bos="<bos>",
         start="<bos>",
-        tokenizer=named("GemmaTokenizer", "<eos>", "<bos>", pad_token="<pad>", unk_token="<unk>")
+        tokenizer=settings("GemmaTokenizer", "<eos>", "<bos>", pad_token="<pad>", unk_token="<unk>")
         | {"add_bos_token": True, "add_eos_token": False, "image_token": "<image_soft_token>"}
         | {"extra_special_tokens": {"image_token": "<image_soft_token>"}, "sp_model_kwargs": None}
         | {"chat_template": TEMPLATES["Gemma 3"]},
@@ -114,7 +114,7 @@ FAMILIES = {
         (END, "<|pad|>"),
         split="pattern",
         padded=10,
-        tokenizer=named("GPT2Tokenizer", END, END, pad_token="<|pad|>", unk_token=END, chat_template=OLMO),
+        tokenizer=settings("GPT2Tokenizer", END, END, pad_token="<|pad|>", unk_token=END, chat_template=OLMO),
         generation=ids(END, pad_token_id="<|pad|>"),
     ),
     "Pythia": Family(
@@ -129,7 +129,7 @@ FAMILIES = {
         (END, "<|padding|>"),
         padded=27,
         buffers=("attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"),
-        tokenizer=named("GPTNeoXTokenizer", END, END, unk_token=END, add_prefix_space=False),
+        tokenizer=settings("GPTNeoXTokenizer", END, END, unk_token=END, add_prefix_space=False),
         special={"bos_token": END, "eos_token": END, "unk_token": END},
     ),
     "GPT-2": Family(
@@ -146,7 +146,7 @@ FAMILIES = {
         | ids(END, END, intermediate_size=None),
         pickled=True,
         buffers=("attn.attention.bias", "attn.attention.masked_bias"),
-        tokenizer=named("GPT2Tokenizer", token(END), token(END), unk_token=token(END), pad_token=None)
+        tokenizer=settings("GPT2Tokenizer", token(END), token(END), unk_token=token(END), pad_token=None)
         | {"errors": "replace", "add_bos_token": False},
         special={"eos_token": token(END)},
     ),
@@ -155,7 +155,7 @@ FAMILIES = {
         | ids(None, resid_pdrop=0.0),
         padded=30,
         start=END,
-        tokenizer=named("CodeGenTokenizer", END, END, unk_token=END, add_prefix_space=False),
+        tokenizer=settings("CodeGenTokenizer", END, END, unk_token=END, add_prefix_space=False),
         generation={"_from_model_config": True},
     ),
     "Phi 3": Family(
@@ -167,7 +167,7 @@ FAMILIES = {
         | ids(END, "<s>", pad_token_id=END),
         (*PIECES, END, "<|assistant|>", "<|end|>", "<|user|>"),
         split="spaces",
-        tokenizer=named("LlamaTokenizer", END, "<s>", pad_token=END, unk_token="<unk>", legacy=False)
+        tokenizer=settings("LlamaTokenizer", END, "<s>", pad_token=END, unk_token="<unk>", legacy=False)
         | {"add_bos_token": False, "add_eos_token": False, "padding_side": "left"}
         | {"chat_template": TEMPLATES["Phi 3"]},
         generation=ids([END, "<|assistant|>", "<|end|>"]),
@@ -180,7 +180,9 @@ FAMILIES = {
         split="spaces",
         bos="<s>",
         start="<s>",
-        tokenizer=named("LlamaTokenizer", "</s>", "<s>", unk_token="<unk>", legacy=False, add_bos_token=True)
+        tokenizer=settings(
+            "LlamaTokenizer", "</s>", "<s>", unk_token="<unk>", legacy=False, add_bos_token=True
+        )
         | {"chat_template": [{"name": name, "template": text} for name, text in NAMED.items()]},
         generation=ids("</s>", "<s>", _from_model_config=True),
         files={"tekken.json": "{}", "params.json": "{}"},
@@ -191,7 +193,7 @@ FAMILIES = {
         | {"auto_map": {"AutoConfig": "configuration_falcon.FalconConfig"}, "max_position_embeddings": 256}
         | ids(END, END, bias=False),
         (">>TITLE<<", ">>ABSTRACT<<", END),
-        tokenizer=named("PreTrainedTokenizerFast", END, add_prefix_space=False, model_max_length=2048)
+        tokenizer=settings("PreTrainedTokenizerFast", END, add_prefix_space=False, model_max_length=2048)
         | {"model_input_names": ["input_ids", "attention_mask"]},
         special={"additional_special_tokens": [">>TITLE<<", ">>ABSTRACT<<"], "eos_token": END},
         generation=ids(END, _from_model_config=True),
@@ -207,7 +209,9 @@ FAMILIES = {
         },
         split="pieces",
         start="<s>",
-        tokenizer=named("LlamaTokenizer", token("</s>"), token("<s>"), unk_token=token("<unk>"), legacy=False)
+        tokenizer=settings(
+            "LlamaTokenizer", token("</s>"), token("<s>"), unk_token=token("<unk>"), legacy=False
+        )
         | {"sp_model_kwargs": {}, "use_default_system_prompt": False, "pad_token": "</s>"}
         | {"padding_side": "right", "chat_template": TEMPLATES["TinyLlama"]},
         special={"bos_token": token("<s>"), "eos_token": token("</s>"), "pad_token": "</s>"},
@@ -225,7 +229,7 @@ FAMILIES = {
         ("<s>", "<pad>", "</s>", "<unk>"),
         split="merges",
         pickled=True,
-        tokenizer=named("GPT2Tokenizer", token("</s>"), token("</s>"), pad_token=token("<pad>"))
+        tokenizer=settings("GPT2Tokenizer", token("</s>"), token("</s>"), pad_token=token("<pad>"))
         | {"unk_token": token("</s>"), "errors": "replace", "add_prefix_space": False, "add_bos_token": True},
         special={"bos_token": token("</s>"), "eos_token": token("</s>")},
     ),
@@ -234,7 +238,7 @@ FAMILIES = {
         tuple(DEEPSEEK),
         split="pattern",
         start=DEEPSEEK[0],
-        tokenizer=named("LlamaTokenizerFast", token(DEEPSEEK[1]), token(DEEPSEEK[0]), unk_token=None)
+        tokenizer=settings("LlamaTokenizerFast", token(DEEPSEEK[1]), token(DEEPSEEK[0]), unk_token=None)
         | {"add_bos_token": True, "add_eos_token": False, "legacy": True, "sp_model_kwargs": {}}
         | {"chat_template": TEMPLATES["Mistral"]},
     ),
@@ -243,7 +247,7 @@ FAMILIES = {
         | ids(END, END, layer_norm_eps=1e-05, num_key_value_heads=4),
         (END, *CHAT),
         split="pattern",
-        tokenizer=named("GPT2Tokenizer", IM_END, END, pad_token=END, chat_template=TEMPLATES["TinyLlama"]),
+        tokenizer=settings("GPT2Tokenizer", IM_END, END, pad_token=END, chat_template=TEMPLATES["TinyLlama"]),
     ),
     "SmolLM3": Family(
         {**SIZE, "model_type": "smollm3", "no_rope_layers": [1, 0], "no_rope_layer_interval": 2}
@@ -251,7 +255,7 @@ FAMILIES = {
         | ids(IM_END, TEXT_BEGIN, pad_token_id=TEXT_END, rope_theta=5e6),
         (TEXT_BEGIN, TEXT_END, *CHAT),
         split="pattern",
-        tokenizer=named("PreTrainedTokenizerFast", IM_END, fast=False, pad_token=IM_END),
+        tokenizer=settings("PreTrainedTokenizerFast", IM_END, fast=False, pad_token=IM_END),
         generation=ids(IM_END, do_sample=True, temperature=0.6, top_p=0.95),
         files={"chat_template.jinja": TEMPLATES["SmolLM3"]},
     ),
@@ -259,21 +263,21 @@ FAMILIES = {
         {"model_type": "mpt", "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256}
         | {"attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_impl": "torch"}, "no_bias": True}
         | ids(END, END, expansion_ratio=2),
-        tokenizer=named("GPTNeoXTokenizer", END, END),
+        tokenizer=settings("GPTNeoXTokenizer", END, END),
     ),
     "Bloom": Family(
         {"model_type": "bloom", "hidden_size": 32, "n_head": 4, "n_layer": 2, "seq_length": 256}
         | ids("</s>", "<s>", pad_token_id="<pad>", offset_alibi=100),
         (*PIECES, "<pad>"),
         split="pattern",
-        tokenizer=named("BloomTokenizerFast", "</s>", "<s>", unk_token="<unk>", pad_token="<pad>")
+        tokenizer=settings("BloomTokenizerFast", "</s>", "<s>", unk_token="<unk>", pad_token="<pad>")
         | {"add_prefix_space": False, "padding_side": "left"},
     ),
     "StarCoder": Family(
         {**GPT2_SIZE, "model_type": "gpt_bigcode", "multi_query": True, **ids(END, END, resid_pdrop=0.0)},
         (END, "<fim_prefix>", "<filename>"),
         split="digits",
-        tokenizer=named("GPT2TokenizerFast", END, END, vocab_size=49152)
+        tokenizer=settings("GPT2TokenizerFast", END, END, vocab_size=49152)
         | {"additional_special_tokens": [END, "<fim_prefix>"]},
         special={"additional_special_tokens": ["<fim_prefix>"], "bos_token": END},
     ),

@@ -1,6 +1,6 @@
 """Ids and logits of a GGUF file from llama.cpp itself: the library inside the wheel of xllamacpp.
 
-Runs as a process of its own, since llama.cpp ends the process where it finds a file wrong:
+Runs as a separate process, because llama.cpp ends the process if a file is wrong:
 `python llama_cpp.py LIBRARY FILE QUESTIONS ANSWERS`. Questions are JSON ({"texts": [...], "ids": [[...]]}),
 answers an .npz with `tokens` (all texts' ids), `lengths`, `logits` [rows, length, vocabulary], `ends`.
 """
@@ -91,9 +91,9 @@ def logits(library, model, ids, vocabulary_size):
     for i, id in enumerate(ids):
         batch.token[i], rows[i][0] = id, 0
     assert library.llama_decode(context, batch) == 0
-    found = np.ctypeslib.as_array(library.llama_get_logits(context), (len(ids), vocabulary_size)).copy()
+    array = np.ctypeslib.as_array(library.llama_get_logits(context), (len(ids), vocabulary_size)).copy()
     library.llama_free(context)
-    return found
+    return array
 
 
 def main(path, file, questions, answers):
@@ -102,13 +102,13 @@ def main(path, file, questions, answers):
     assert model, f"llama.cpp can't load {file}"
     vocabulary = library.llama_model_get_vocab(model)
     size = library.llama_vocab_n_tokens(vocabulary)
-    asked = json.loads(Path(questions).read_text())
-    ids = [tokenize(library, vocabulary, text) for text in asked["texts"]]
+    inputs = json.loads(Path(questions).read_text())
+    ids = [tokenize(library, vocabulary, text) for text in inputs["texts"]]
     np.savez(
         answers,
         tokens=np.array([id for text in ids for id in text], np.int32),
         lengths=np.array([len(text) for text in ids], np.int32),
-        logits=np.array([logits(library, model, row, size) for row in asked["ids"]], np.float32),
+        logits=np.array([logits(library, model, row, size) for row in inputs["ids"]], np.float32),
         ends=np.array([id for id in range(size) if library.llama_vocab_is_eog(vocabulary, id)]),
     )
 

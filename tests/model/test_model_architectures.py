@@ -47,7 +47,7 @@ IDS = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(1))
 
 
 def save_random(folder, settings, dtype=torch.float32, **options):
-    """A folder as authors publish it, with random weights; gives the model."""
+    """Write a folder as authors publish it, with random weights; returns the model."""
     config = AutoConfig.for_model(**{**SIZE, **settings})
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
@@ -118,7 +118,7 @@ def test_logits_that_training_would_get_wrong_are_refused(settings, tmp_path):
 @pytest.mark.parametrize(
     "settings", [{"model_type": "opt", "ffn_dim": 64}, {"model_type": "falcon"}], ids=str
 )
-def test_an_architecture_that_cant_keep_documents_apart_is_told(settings, tmp_path):
+def test_an_architecture_that_cant_keep_documents_apart_is_reported(settings, tmp_path):
     save_random(tmp_path / "source", {**settings, "word_embed_proj_dim": 32, "pad_token_id": 1})
     loaded = load_folder(tmp_path / "source")
     loaded.save(tmp_path / "base")
@@ -135,7 +135,7 @@ def test_a_folder_that_isnt_the_imported_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"isn't the same model .*layers\.0\.self_attn\.q_proj"):
         describe(tmp_path / "base", other)
     other = copy.deepcopy(loaded.model)
-    other.model.norm.variance_epsilon = 1e-2  # what a config that is saved wrongly would do
+    other.model.norm.variance_epsilon = 1e-2  # as a wrongly saved config would
     with pytest.raises(UserError, match="other logits"):
         describe(tmp_path / "base", other)
 

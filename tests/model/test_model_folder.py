@@ -52,7 +52,7 @@ def test_a_pickle_that_runs_code_is_refused(folder, tmp_path, zipped, hidden):
     with pytest.raises(UserError, match="more than tensors, which alone are read"):
         load_folder(folder)
     assert not (tmp_path / "harm").exists()
-    torch.load(folder / "pytorch_model.bin", weights_only=False)  # else the file would be harmless
+    torch.load(folder / "pytorch_model.bin", weights_only=False)  # otherwise the file would be harmless
     assert (tmp_path / "harm").exists()
 
 
@@ -91,7 +91,7 @@ def test_unexpected_and_mismatched_weights_are_named(folder, edit_json):
         load_folder(folder)
 
 
-def test_a_truncated_file_is_told(folder):
+def test_a_truncated_file_is_reported(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"\*\.safetensors: can't be read, incomplete"):
@@ -145,7 +145,7 @@ def test_an_empty_eos_token_is_the_one_that_the_config_names(folder, edit_json):
     assert loaded.repairs == ["tokenizer: eos_token was empty, is '<|endoftext|>', id 256 in config.json"]
 
 
-def test_a_broken_tokenizer_is_told(folder):
+def test_a_broken_tokenizer_is_reported(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(
         UserError, match=r"tokenizer\.json: can't be read \(.*\); fetch it again, from the release"

@@ -32,7 +32,7 @@ def write_gguf(tiny, tmp_path):
     tiny.model.resize_token_embeddings(len(TOKENS))
 
     def write(
-        architecture="llama", pre="smollm", leave_out="", quantise=False, template=None, adds=None, **extra
+        architecture="llama", pre="smollm", missing="", quantise=False, template=None, adds=None, **extra
     ):
         path = tmp_path / "model.gguf"
         config = tiny.model.config
@@ -67,7 +67,7 @@ def write_gguf(tiny, tmp_path):
             values = tensor.numpy()
             if "q_proj" in name or "k_proj" in name:
                 values = pairs_together(values, config.num_attention_heads)
-            if name == "lm_head.weight" or names[name] == leave_out:
+            if name == "lm_head.weight" or names[name] == missing:
                 continue
             if quantise and values.ndim == 2:
                 kind = gguf.GGMLQuantizationType.Q8_0
@@ -127,8 +127,8 @@ def test_the_document_separator_is_made_eos(write_gguf, tmp_path):
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 def test_templates_and_ends_of_generation_are_those_of_a_folder(several, write_gguf, tmp_path):
     template = "{{ messages[0]['content'] }}<|im_end|>"
-    named = [{"name": "default", "template": template}, {"name": "tool", "template": "tool"}]
-    load_gguf(write_gguf(template=named if several else template)).save(tmp_path / "base")
+    templates = [{"name": "default", "template": template}, {"name": "tool", "template": "tool"}]
+    load_gguf(write_gguf(template=templates if several else template)).save(tmp_path / "base")
     load_folder(tmp_path / "base").save(tmp_path / "again")
     for folder in (tmp_path / "base", tmp_path / "again"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -155,7 +155,7 @@ def test_the_file_says_whether_bos_is_added(adds, write_gguf):
 
 def test_missing_and_unexpected_weights_are_named(write_gguf):
     with pytest.raises(UserError, match=r"missing: \['model\.layers\.0\.mlp\.up_proj\.weight'\].*base\.file"):
-        load_gguf(write_gguf(leave_out="blk.0.ffn_up.weight"))
+        load_gguf(write_gguf(missing="blk.0.ffn_up.weight"))
     with pytest.raises(UserError, match=r"unexpected: \['rope_freqs\.weight'\]"):
         load_gguf(write_gguf(**{"rope_freqs.weight": np.ones(4, dtype=np.float32)}))
 
@@ -214,7 +214,7 @@ def test_a_wheel_with_a_gguf_file_becomes_the_base_model(
     assert report["weights_were"] == ["F32", "Q8_0"] and report["licence"] == "mit"
     assert report["dtype"] == "float32" and report["tied"] is True and report["source"] == source
     assert report["loss_on_known_text"] < 3
-    found, expected = logits(AutoModelForCausalLM.from_pretrained(folder)), logits(tiny.model)
-    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    actual, expected = logits(AutoModelForCausalLM.from_pretrained(folder)), logits(tiny.model)
+    assert (actual - expected).abs().max() < 0.05 * expected.abs().max()
     with pytest.raises(UserError, match="--wheel is missing"):
         import_base(source)

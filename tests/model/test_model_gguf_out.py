@@ -70,7 +70,7 @@ MODELS = {
 
 @pytest.fixture
 def llama_cpp(tmp_path):
-    """What llama.cpp makes of a file: ids of texts, logits of ids, ids that end an answer."""
+    """What llama.cpp computes from a file: ids of texts, logits of ids, ids that end an answer."""
     assert LLAMA.is_file(), f"{LLAMA} isn't there: `make test` installs it"
 
     def ask(file, texts=(), ids=()):
@@ -79,12 +79,12 @@ def llama_cpp(tmp_path):
         command = [sys.executable, READER, LLAMA, file, questions, answers]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        found = np.load(answers)
-        ends = np.cumsum(found["lengths"])[:-1]
+        arrays = np.load(answers)
+        ends = np.cumsum(arrays["lengths"])[:-1]
         return (
-            [part.tolist() for part in np.split(found["tokens"], ends)],
-            found["logits"],
-            found["ends"].tolist(),
+            [part.tolist() for part in np.split(arrays["tokens"], ends)],
+            arrays["logits"],
+            arrays["ends"].tolist(),
         )
 
     return ask
@@ -92,18 +92,18 @@ def llama_cpp(tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_llama_cpp_computes_the_same(name, tmp_path, llama_cpp):
-    """But for f16 and its own kernels (GELU in the form of tanh): a wrong setting is off by 0.1 and more."""
+    """Except for f16 and its own kernels (GELU by tanh); a wrong setting would be off by 0.1 or more."""
     folder, file = tmp_path / "model", tmp_path / "model.gguf"
     expected = logits(saved(folder, MODELS[name]))
     write_gguf(folder, "f16", file, "run")
     assert np.abs(logits(read_back(file, folder)) - expected).max() < 0.004
-    texts, found, ends = llama_cpp(file, ["héllo 12"], IDS)
-    assert np.abs(found - expected).max() < 0.008 and expected.std() > 0.4
+    texts, computed, ends = llama_cpp(file, ["héllo 12"], IDS)
+    assert np.abs(computed - expected).max() < 0.008 and expected.std() > 0.4
     assert texts == [list("héllo 12".encode())] and ends == [256]
 
 
 def test_what_a_file_lost_has_an_interval_by_group(tmp_path):
-    """Against the losses of the model itself on the same documents, here three in two groups."""
+    """Compared with the model's own losses on the same documents, here three in two groups."""
     folder, file = tmp_path / "model", tmp_path / "model.gguf"
     model = saved(folder, MODELS["SmolLM2"])
     write_gguf(folder, "q8_0", file, "run")
@@ -119,7 +119,7 @@ def test_what_a_file_lost_has_an_interval_by_group(tmp_path):
     lost = document_losses(read_back(file, folder), held_out, 64, 2) - nats
     low, high = (float(row[f"difference_ci_{end}"]) for end in ("low", "high"))
     by_group = [lost[:1].sum() / math.log(2) / 20, lost[1:].sum() / math.log(2) / 70]
-    # Of two groups the interval reaches from the one to the other.
+    # With two groups, the interval reaches from one to the other.
     assert (low, high) == pytest.approx((min(by_group), max(by_group)), abs=1e-6)
     assert (row["documents"], row["groups"]) == ("3", "2")
 
@@ -138,13 +138,13 @@ def test_quantised_files_hold_what_llama_cpp_computes_with(kind, width, tmp_path
     }
     expected = logits(saved(tmp_path / "model", {**size, "num_hidden_layers": 3}))
     facts = write_gguf(tmp_path / "model", kind, tmp_path / "model.gguf", "run")
-    named = {"q8_0": {"Q8_0"}, "q4_k_m": {"Q4_K", "Q6_K"} if width == 256 else {"Q5_0", "Q8_0"}}[kind]
-    assert set(facts["types"]) == named | {"F32"}
+    types = {"q8_0": {"Q8_0"}, "q4_k_m": {"Q4_K", "Q6_K"} if width == 256 else {"Q5_0", "Q8_0"}}[kind]
+    assert set(facts["types"]) == types | {"F32"}
     back = logits(read_back(tmp_path / "model.gguf", tmp_path / "model"))
-    _, found, _ = llama_cpp(tmp_path / "model.gguf", [], IDS)
+    _, computed, _ = llama_cpp(tmp_path / "model.gguf", [], IDS)
     lost = np.abs(back - expected).mean()
     assert 0 < lost < 0.35 * expected.std()
-    assert np.abs(found - back).mean() < max(0.02, 0.5 * lost)  # llama.cpp quantises activations as well
+    assert np.abs(computed - back).mean() < max(0.02, 0.5 * lost)  # llama.cpp quantises activations as well
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_k_quants_are_the_bytes_of_llama_cpp(kind, values, ggml):
     number = gguf.GGMLQuantizationType[kind]
     written = ggml.ggml_quantize_chunk(number, drawn.ctypes.data, theirs.ctypes.data, 0, *drawn.shape, None)
     assert written == ours.nbytes
-    assert (ours == theirs).all(axis=1).mean() > 0.99  # sums may be added up in another order
+    assert (ours == theirs).all(axis=1).mean() > 0.99  # it may add in another order
 
 
 def test_types_of_q4_k_m_are_those_of_llama_cpp():
@@ -246,10 +246,10 @@ def test_llama_cpp_gives_the_ids_of_byte_pairs(key, tmp_path, llama_cpp):
     ends = [backend.token_to_id(token) for token in (END_OF_TEXT, "<|im_end|>")]
     saved(tmp_path / "model", {"model_type": "llama"}, backend, {"eos_token": END_OF_TEXT}, ends)
     assert write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")["notes"] == []
-    asked = texts()
-    found, _, stops = llama_cpp(tmp_path / "model.gguf", asked)
-    expected = [encoding.ids for encoding in backend.encode_batch(asked)]
-    wrong = [text for text, one, other in zip(asked, found, expected, strict=True) if one != other]
+    inputs = texts()
+    encoded, _, stops = llama_cpp(tmp_path / "model.gguf", inputs)
+    expected = [encoding.ids for encoding in backend.encode_batch(inputs)]
+    wrong = [text for text, one, other in zip(inputs, encoded, expected, strict=True) if one != other]
     assert not wrong, f"{len(wrong)} texts, such as {min(wrong, key=len)!r}"
     assert stops == ends
 
@@ -262,11 +262,11 @@ def test_llama_cpp_gives_the_ids_of_sentencepiece(prefix, tmp_path, llama_cpp, s
     backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", bos)])
     saved(tmp_path / "model", {"model_type": "llama"}, backend, special, [2])
     write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")
-    asked = [text for text in (*prose(1), *texts(2_200)) if text and SPACE not in text]
-    found, _, stops = llama_cpp(tmp_path / "model.gguf", asked)
-    expected = [encoding.ids for encoding in backend.encode_batch(asked)]
-    wrong = [text for text, one, other in zip(asked, found, expected, strict=True) if one != other]
-    assert len(asked) > 2_000 and not wrong, f"{len(wrong)} texts, such as {min(wrong, key=len)!r}"
+    inputs = [text for text in (*prose(1), *texts(2_200)) if text and SPACE not in text]
+    encoded, _, stops = llama_cpp(tmp_path / "model.gguf", inputs)
+    expected = [encoding.ids for encoding in backend.encode_batch(inputs)]
+    wrong = [text for text, one, other in zip(inputs, encoded, expected, strict=True) if one != other]
+    assert len(inputs) > 2_000 and not wrong, f"{len(wrong)} texts, such as {min(wrong, key=len)!r}"
     assert stops == [2]
 
 
@@ -281,7 +281,7 @@ def test_matches_can_be_kept_in_two_ways(tmp_path):
     assert gguf.GGUFReader(tmp_path / "model.gguf").fields["tokenizer.ggml.pre"].contents() == "dbrx"
 
 
-def test_what_llama_cpp_does_otherwise_is_noted(tmp_path):
+def test_what_llama_cpp_does_differently_is_noted(tmp_path):
     backend = byte_pairs("bytes", normalizer=normalizers.NFC())
     saved(tmp_path / "model", {"model_type": "qwen2"}, backend, {"eos_token": END_OF_TEXT}, [0])
     (note,) = write_gguf(tmp_path / "model", "f16", tmp_path / "model.gguf", "run")["notes"]

@@ -1,4 +1,4 @@
-"""Models and tokenizers that llama.cpp would compute otherwise aren't written as GGUF."""
+"""Models and tokenizers that llama.cpp would compute differently aren't written as GGUF."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_model_that_llama_cpp_would_compute_otherwise_is_refused(name, tmp_path):
+def test_a_model_that_llama_cpp_would_compute_differently_is_refused(name, tmp_path):
     settings, message = REFUSED[name]
     saved(tmp_path / "model", settings)
     with pytest.raises(UserError, match=message):

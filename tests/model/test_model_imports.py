@@ -84,7 +84,7 @@ def test_a_family_is_imported(name, tmp_path, import_base, sentencepiece_model):
     begins = [line[: len(start)] for line, start in zip(report["repairs"], repairs, strict=False)]
     assert begins == repairs and len(report["repairs"]) == len(repairs), report["repairs"]
     assert report["shape"]["num_hidden_layers"] == 2 and report["context_length"] == 256
-    assert report["shape"] == shape_before_import(source)  # which plans read
+    assert report["shape"] == shape_before_import(source)  # plans read it
 
     # What users get: the ids of the authors' tokenizer, its templates, sides and sampling.
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -94,12 +94,12 @@ def test_a_family_is_imported(name, tmp_path, import_base, sentencepiece_model):
     assert tokenizer(text)["input_ids"] == [tokenizer.bos_token_id] * (bos or name == "OPT") + plain
     assert tokenizer.padding_side == family.tokenizer.get("padding_side", "right")
     theirs, ours = chat_templates(source), chat_templates(base)
-    assert {key: found.render(TURNS) for key, found in ours.items()} == {
-        key: found.render(TURNS) for key, found in theirs.items()
+    assert {key: template.render(TURNS) for key, template in ours.items()} == {
+        key: template.render(TURNS) for key, template in theirs.items()
     }
     generation = json.loads((base / "generation_config.json").read_text())
-    kept = {key: value for key, value in (family.generation or {}).items() if key in SAMPLING}
-    assert {key: generation.get(key) for key in kept} == kept
+    sampling = {key: value for key, value in (family.generation or {}).items() if key in SAMPLING}
+    assert {key: generation.get(key) for key in sampling} == sampling
     assert not {"configuration_phi3.py", "original"} & {path.name for path in base.iterdir()}
 
 
@@ -179,7 +179,7 @@ def add_token(source, text):
 
 
 def only(source, name, content, kind=None, **others):
-    """Of the tokenizer's files only these; `kind` is its class."""
+    """Keep only these files of the tokenizer; `kind` is its class."""
     (source / "tokenizer.json").unlink()
     for file, text in {name: content, **others}.items():
         (source / file).write_text(text)
@@ -230,8 +230,8 @@ def test_an_architecture_is_refused_for_what_it_is(name, llama, tmp_path, import
     settings, message = ARCHITECTURES[name]
     source = shutil.copytree(llama, tmp_path / "source")
     config = {**json.loads((llama / "config.json").read_text()), **settings}
-    known = {key: value for key, value in config.items() if key not in ("torch_dtype", "time_step_limit")}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(**known)).save_pretrained(source)
+    options = {key: value for key, value in config.items() if key not in ("torch_dtype", "time_step_limit")}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**options)).save_pretrained(source)
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message):
         import_base({"source": "local", "path": str(source)})
@@ -264,7 +264,7 @@ SIZES = {
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_plans_know_the_size_of_a_local_folder_before_its_import(kind, tmp_path):
-    """Whatever its config.json calls them."""
+    """Whatever keys its config.json uses."""
     config = {"model_type": kind, "vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0, **SIZES[kind]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     shape = shape_of(LocalModel(source="local", path=str(tmp_path)), None)

@@ -1,4 +1,4 @@
-"""MobileLLM's published model, by a definition of its own: the import computes the same, traps and all."""
+"""MobileLLM's published model, with its traps: the import computes the same as a separate definition."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ CONFIG = {
 
 
 def random_weights():
-    """By the names in the checkpoint, which has no lm_head.weight; large enough for logits that differ."""
+    """Weights as the checkpoint names them, without lm_head.weight; large enough for logits that differ."""
     generator = torch.Generator().manual_seed(0)
     size, heads = CONFIG["hidden_size"], CONFIG["head_dim"]
     queries, keys = CONFIG["num_attention_heads"] * heads, CONFIG["num_key_value_heads"] * heads
@@ -95,20 +95,20 @@ def definition(weights, ids):
     hidden = weights["model.embed_tokens.weight"][ids]
     mask = torch.full((len(ids), len(ids)), -torch.inf).triu(1)
     for layer in range(CONFIG["num_hidden_layers"]):
-        of = {name.split(f"layers.{layer}.")[-1]: weight for name, weight in weights.items()}
-        x = rms_norm(hidden, of["input_layernorm.weight"])
+        layer_weights = {name.split(f"layers.{layer}.")[-1]: weight for name, weight in weights.items()}
+        x = rms_norm(hidden, layer_weights["input_layernorm.weight"])
         queries, keys, values = (
-            linear(x, of[f"self_attn.{name}_proj.weight"]).unflatten(-1, (-1, CONFIG["head_dim"]))
+            linear(x, layer_weights[f"self_attn.{name}_proj.weight"]).unflatten(-1, (-1, CONFIG["head_dim"]))
             for name in "qkv"
         )
         queries, keys = rotate(queries), rotate(keys)
         keys, values = (part.repeat_interleave(heads // groups, dim=1) for part in (keys, values))
         scores = torch.einsum("qhd,khd->hqk", queries, keys) / CONFIG["head_dim"] ** 0.5 + mask
         mixed = torch.einsum("hqk,khd->qhd", softmax(scores, dim=-1), values).flatten(1)
-        hidden = hidden + linear(mixed, of["self_attn.o_proj.weight"])
-        x = rms_norm(hidden, of["post_attention_layernorm.weight"])
-        gate, up = (linear(x, of[f"mlp.{name}_proj.weight"]) for name in ("gate", "up"))
-        hidden = hidden + linear(silu(gate) * up, of["mlp.down_proj.weight"])
+        hidden = hidden + linear(mixed, layer_weights["self_attn.o_proj.weight"])
+        x = rms_norm(hidden, layer_weights["post_attention_layernorm.weight"])
+        gate, up = (linear(x, layer_weights[f"mlp.{name}_proj.weight"]) for name in ("gate", "up"))
+        hidden = hidden + linear(silu(gate) * up, layer_weights["mlp.down_proj.weight"])
     return linear(rms_norm(hidden, weights["model.norm.weight"]), weights["model.embed_tokens.weight"])
 
 
@@ -137,9 +137,9 @@ def assert_as_defined(loaded, weights):
     ids = torch.randint(3, CONFIG["vocab_size"], (200,), generator=torch.Generator().manual_seed(1))
     expected = definition(weights, ids)
     with torch.inference_mode():
-        found = loaded.model.eval()(input_ids=ids[None]).logits[0]
-    assert expected.std() > 0.5  # else anything is close
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        computed = loaded.model.eval()(input_ids=ids[None]).logits[0]
+    assert expected.std() > 0.5  # otherwise anything is close
+    torch.testing.assert_close(computed, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_logits_are_those_of_the_definition(mobilellm, weights, tmp_path):
@@ -149,13 +149,13 @@ def test_logits_are_those_of_the_definition(mobilellm, weights, tmp_path):
     report = describe(tmp_path / "out", loaded.model)
     assert report["architecture"] == "LlamaForCausalLM" and report["tied"] is True
     assert report["parameters"] == sum(weight.numel() for weight in weights.values())
-    assert report["dtype"] == "float32"  # of the file; config.json's float16 would round
+    assert report["dtype"] == "float32"  # the file's; config.json's float16 would round
     assert_as_defined(load_folder(tmp_path / "out"), weights)
     assert not (tmp_path / "harm").exists()
     assert not list((tmp_path / "out").glob("*.py"))
 
 
-def test_what_is_mended_is_told(mobilellm):
+def test_repairs_are_reported(mobilellm):
     loaded = load_folder(mobilellm)
     tokenizer = loaded.tokenizer
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
@@ -169,9 +169,9 @@ def test_what_is_mended_is_told(mobilellm):
 
 
 def test_safetensors_without_embeddings_beside_a_good_bin(mobilellm, weights):
-    """As made by a bot on the hub: read with them, the embedding would be random."""
-    without = {name: weight for name, weight in weights.items() if "embed_tokens" not in name}
-    save_file(without, mobilellm / "model.safetensors", {"format": "pt"})
+    """A bot on the hub made such files: with them, the embedding would be random."""
+    incomplete = {name: weight for name, weight in weights.items() if "embed_tokens" not in name}
+    save_file(incomplete, mobilellm / "model.safetensors", {"format": "pt"})
     loaded = load_folder(mobilellm)
     assert_as_defined(loaded, weights)
     (repair,) = [line for line in loaded.repairs if line.startswith("weights: ")]
@@ -183,7 +183,7 @@ def test_safetensors_without_embeddings_beside_a_good_bin(mobilellm, weights):
         load_folder(mobilellm)
 
 
-def test_without_the_mended_config_the_head_would_be_random(mobilellm, weights, edit_json):
+def test_without_the_repaired_config_the_head_would_be_random(mobilellm, weights, edit_json):
     edit_json(mobilellm / "config.json", share_embedding=False)
     with pytest.raises(UserError, match=r"missing: lm_head\.weight.* check tie_word_embeddings"):
         load_folder(mobilellm)

@@ -91,7 +91,7 @@ def texts(count=400):
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """What both versions say about a released folder of each model."""
+    """What both versions report about a released folder of each model."""
     assert OLDER_FOLDER.is_dir(), f"{OLDER_FOLDER} isn't there: `make test` installs it"
     root = tmp_path_factory.mktemp("released")
     threads = torch.get_num_threads()
@@ -116,8 +116,8 @@ def versions(tmp_path_factory):
         save_model(dict(model.named_parameters()), base, root / "released" / name)
     folders = [root / "released" / name for name in MODELS]
     ids = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(1)).tolist()
-    asked = {"folders": list(map(str, folders)), "texts": texts(), "ids": ids, "messages": MESSAGES}
-    (root / "questions.json").write_text(json.dumps(asked))
+    questions = {"folders": list(map(str, folders)), "texts": texts(), "ids": ids, "messages": MESSAGES}
+    (root / "questions.json").write_text(json.dumps(questions))
     for name in ("older", "current"):
         (root / name).mkdir()
     older_transformers.main(root / "questions.json", root / "current")

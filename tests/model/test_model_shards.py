@@ -54,17 +54,17 @@ def test_all_readers_find_the_same_weights(folders):
     assert all((first == other).all() for other in others)
 
 
-def test_digests_tell_the_weights_and_nothing_else(folders):
+def test_digests_cover_the_weights_and_nothing_else(folders):
     one, several = folders
     assert weights_digest(one) == sha256_of(one / "model.safetensors")
-    before = weights_digest(several)
+    digest = weights_digest(several)
     (several / "config.json").write_text("{}")
-    assert weights_digest(several) == before
+    assert weights_digest(several) == digest
     last = several / weights(several)[-1]
     content = bytearray(last.read_bytes())
     content[-1] ^= 1
     last.write_bytes(content)
-    assert weights_digest(several) != before
+    assert weights_digest(several) != digest
 
 
 def test_a_missing_file_is_named(folders):

@@ -1,4 +1,4 @@
-"""The script on a folder and on a repository of the hub; the other sources are in tiny and gguf."""
+"""The script on a folder and on a hub repository; test_model_tiny and test_model_gguf test other sources."""
 
 import shutil
 
@@ -39,7 +39,7 @@ def test_a_repository_becomes_the_base_model(tiny, trained, import_base, logits,
     assert (report["revision"], report["licence"]) == ("0123abcd", "apache-2.0")
 
 
-def test_a_folder_that_isnt_there_is_told(import_base, tmp_path):
+def test_a_missing_folder_is_reported(import_base, tmp_path):
     with pytest.raises(UserError, match=r"nowhere has no config\.json"):
         import_base({"source": "local", "path": str(tmp_path / "nowhere")})
     assert list(tmp_path.iterdir()) == []

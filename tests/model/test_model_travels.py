@@ -1,4 +1,4 @@
-"""What a user needs of the source's folder: through import, training, merging and release."""
+"""What users need from the source's folder survives import, training, merging and release."""
 
 import json
 import os
@@ -150,7 +150,7 @@ def test_eos_that_only_special_tokens_map_names_is_read(published, tmp_path):
 
 
 def everywhere(source, tmp_path):
-    """The folders of the imported, a trained, a merged and a second time imported model."""
+    """The folders of the imported, a trained, a merged and a reimported model."""
     imported(source, tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     save_model(dict(model.named_parameters()), tmp_path / "base", tmp_path / "trained")
@@ -166,8 +166,8 @@ def place_template(source, place, edit_json):
     elif place == "file":
         (source / "chat_template.jinja").write_text(TEMPLATE)
     elif place == "named":
-        named = [{"name": "default", "template": TEMPLATE}, {"name": "tool_use", "template": TOOLS}]
-        edit_json(source / "tokenizer_config.json", chat_template=named)
+        templates = [{"name": "default", "template": TEMPLATE}, {"name": "tool_use", "template": TOOLS}]
+        edit_json(source / "tokenizer_config.json", chat_template=templates)
     else:
         (source / "chat_template.jinja").write_text(TEMPLATE)
         (source / "additional_chat_templates").mkdir()
@@ -226,8 +226,8 @@ def test_released_folder_has_all_of_it_and_leaves_the_models_own_alone(published
     (tmp_path / "model" / "README.md").write_text("another card")
     (empty := tmp_path / "empty.json").write_text("{}")
     settings = SimpleNamespace(base=SimpleNamespace(license="apache-2.0"))
-    for name, made in (("load", settings), ("read_scores", []), ("model_card", "card")):
-        monkeypatch.setattr(release, name, lambda *_, made=made: made)
+    for name, value in (("load", settings), ("read_scores", []), ("model_card", "card")):
+        monkeypatch.setattr(release, name, lambda *_, value=value: value)
     release.release("run", tmp_path / "model", *[empty] * 3, [empty], tmp_path / "released")
     folders = (tmp_path / "model", tmp_path / "released")
     names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in folders]
@@ -239,11 +239,11 @@ def test_released_folder_has_all_of_it_and_leaves_the_models_own_alone(published
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
 def test_all_files_follow_the_umask(mask, published, tmp_path):
     source = published()
-    before = os.umask(mask)
+    former_mask = os.umask(mask)
     try:
         folders = everywhere(source, tmp_path)
     finally:
-        os.umask(before)
+        os.umask(former_mask)
     modes = {stat.S_IMODE(path.stat().st_mode) for folder in folders for path in folder.iterdir()}
     assert modes == {0o666 & ~mask}
 

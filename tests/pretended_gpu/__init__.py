@@ -1,4 +1,4 @@
-"""A GPU that isn't there: how a process gets it. sitecustomize.py says what it is."""
+"""How a process gets a GPU that isn't there. sitecustomize.py describes it."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ SCRIPTS = HERE.parents[1] / "scripts"
 
 
 def common_folder(base: Path) -> Path:
-    """Of a test run whose processes have their temporary files in folders such as `base`."""
+    """The folder that all processes of a test run share, from the temporary folder of one of them."""
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
@@ -21,14 +21,14 @@ def environment(folder: Path, values: bool = True, size: int = 80 * 10**9) -> di
     """The environment in which Python has a GPU that isn't there, and finds this project.
 
     Args:
-        folder: for the library that stands for PyTorch's CUDA part.
+        folder: for the library that replaces PyTorch's CUDA part.
         values: whether tensors have values (sitecustomize.py).
-        size: of the GPU's memory, in bytes.
+        size: the GPU's memory in bytes.
 
     Raises subprocess.CalledProcessError if the library can't be compiled; the compiler says why.
     """
     installed, library = Path(torch.__file__).parent, folder / "accelerator.so"
-    with FileLock(folder / "accelerator.lock"):  # compiled once, for ten seconds
+    with FileLock(folder / "accelerator.lock"):  # compiled once, in ten seconds
         if not library.exists():
             command = [os.environ.get("CXX", "c++"), "-std=c++20", "-fPIC", "-shared"]
             command += [str(HERE / "accelerator.cpp"), "-o", str(library), f"-I{installed / 'include'}"]

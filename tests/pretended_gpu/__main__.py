@@ -1,6 +1,6 @@
 """`python -m pretended_gpu SCRIPT ...` runs a script on a GPU that isn't there, whose tensors have no values.
 
-It counts the memory of what no CPU could compute (docs/gpu-counted.md, "Memory").
+So it counts the memory of computations that no CPU could do (docs/gpu-counted.md, "Memory").
 """
 
 import subprocess

@@ -1,6 +1,6 @@
-// Lets a PyTorch built without CUDA take "cuda" for a device that is there, to be loaded before it
-// (LD_PRELOAD). It computes nothing: the tensors are those of sitecustomize.py. The autograd engine asks for
-// a device guard, streams and events; one stream, in whose order everything happens, needs none of them.
+// Makes a PyTorch built without CUDA see "cuda" as an existing device; load it before PyTorch (LD_PRELOAD).
+// It computes nothing: sitecustomize.py makes the tensors. The autograd engine asks for a device guard,
+// streams and events; they do nothing here, since everything runs in the order of one stream.
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -37,7 +37,7 @@ struct CUDAHooks : CUDAHooksInterface {  // PyTorch looks it up by this name
 REGISTER_CUDA_HOOKS(CUDAHooks);
 
 namespace accelerator {
-// In the place of PyTorch's own, which knows when it is built that there is none.
+// Replaces PyTorch's own, which has no accelerator by its build.
 std::optional<c10::DeviceType> getAccelerator(bool) { return c10::DeviceType::CUDA; }
 }  // namespace accelerator
 }  // namespace at

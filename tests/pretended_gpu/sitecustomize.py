@@ -7,8 +7,8 @@ tensors of both devices fails as on a GPU. Speed and a GPU's own kernels aren't 
 Its memory is the sum of the tensors that live at a time, without what kernels need while they run. An
 operation whose result goes beyond PRETENDED_GPU_BYTES (default 80 GB) raises PyTorch's error.
 
-With PRETENDED_GPU_VALUES=no, tensors have no values and cost neither memory nor time. Whoever reads a value
-gets 0, or what was copied from the CPU unchanged. This counts the memory of what no CPU could compute.
+With PRETENDED_GPU_VALUES=no, tensors have no values and cost neither memory nor time. A read returns 0, or an
+unchanged copy from the CPU. This counts the memory of computations that no CPU could do.
 """
 
 import os
@@ -30,7 +30,7 @@ VALUES = torch.device("meta" if os.environ.get("PRETENDED_GPU_VALUES") == "no" e
 # These operations accept tensors of both devices.
 COPIES = (aten._to_copy, aten.copy_)
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
-SMALL = 10_000  # elements; of smaller copies from the CPU the values are kept in any case
+SMALL = 10_000  # elements; smaller copies from the CPU keep their values in any case
 
 
 class Memory:
@@ -83,7 +83,7 @@ class GpuTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, values: torch.Tensor) -> "GpuTensor":
-        made = torch.Tensor._make_wrapper_subclass(
+        tensor = torch.Tensor._make_wrapper_subclass(
             cls,
             values.size(),
             strides=values.stride(),
@@ -91,9 +91,9 @@ class GpuTensor(torch.Tensor):
             dtype=values.dtype,
             device=GPU,
         )
-        made.values = values
+        tensor.values = values
         memory.hold(values.untyped_storage())
-        return made
+        return tensor
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
@@ -138,16 +138,16 @@ def set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Handles operations that create a tensor on the GPU from none that is there."""
+    """Handles operations that create a tensor on the GPU without one as input."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if not set(types) <= {torch.Tensor, torch.nn.Parameter, GpuTensor}:
-            return NotImplemented  # first a DTensor takes itself apart; its parts come here again
+            return NotImplemented  # a DTensor first splits itself; its parts come here again
         return compute(function, arguments, options or {})
 
 
 class InOrder:
-    """A stream or an event: all work on the GPU is done at once, so nothing has to wait."""
+    """A stream or an event: the GPU does all work at once, so nothing has to wait."""
 
     device, cuda_stream = GPU, 0
 
@@ -180,25 +180,25 @@ def compute(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
         with PretendedGpu():  # outside inference mode PyTorch decomposes it before it comes here
             return function.decompose(*arguments, **options)
     tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, torch.Tensor)]
-    on_gpu = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
+    gpu_tensors = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
     device = options.get("device")
-    to_gpu = bool(on_gpu) if device is None else torch.device(device).type == "cuda"
-    if not on_gpu and not to_gpu:
+    to_gpu = bool(gpu_tensors) if device is None else torch.device(device).type == "cuda"
+    if not gpu_tensors and not to_gpu:
         return function(*arguments, **options)
     kind = function.overloadpacket
     if kind is aten.copy_:
         to_gpu = isinstance(arguments[0], GpuTensor)
-    if on_gpu and kind not in COPIES:
-        apart = [tensor for tensor in tensors if tensor.ndim > 0 and not isinstance(tensor, GpuTensor)]
-        if apart and (kind not in INDEXING or apart[0] is arguments[0]):
+    if gpu_tensors and kind not in COPIES:
+        cpu_tensors = [tensor for tensor in tensors if tensor.ndim > 0 and not isinstance(tensor, GpuTensor)]
+        if cpu_tensors and (kind not in INDEXING or cpu_tensors[0] is arguments[0]):
             raise RuntimeError(f"{function}: expected all tensors to be on the same device")
     without_values = VALUES.type == "meta"
     if without_values and (not to_gpu or kind is aten._local_scalar_dense):
         return value_on_cpu(kind, *arguments, **options)
-    # Of one process, an exchange changes nothing; gloo can't send tensors without values.
+    # With one process an exchange changes nothing; gloo can't send tensors without values.
     exchange = without_values and function.namespace == "c10d"
-    inner = {id(tensor): torch.zeros(1) if exchange else tensor.values for tensor in on_gpu}
-    outer = {id(inner[id(tensor)]): tensor for tensor in on_gpu}  # for operations in place
+    inner = {id(tensor): torch.zeros(1) if exchange else tensor.values for tensor in gpu_tensors}
+    outer = {id(inner[id(tensor)]): tensor for tensor in gpu_tensors}  # for operations in place
     source = arguments[0] if arguments else None
     arguments, options = tree_map_only(
         torch.Tensor,
@@ -211,16 +211,16 @@ def compute(function: Any, arguments: tuple, options: dict[str, Any]) -> Any:
     results = function(*arguments, **options)
     if not to_gpu:
         return results
-    made = tree_map_only(
-        torch.Tensor, lambda made: outer[id(made)] if id(made) in outer else GpuTensor(made), results
+    wrapped = tree_map_only(
+        torch.Tensor, lambda result: outer[id(result)] if id(result) in outer else GpuTensor(result), results
     )
     if not exchange:
-        for tensor in tree_leaves(made):
+        for tensor in tree_leaves(wrapped):
             if isinstance(tensor, GpuTensor):
                 tensor.copied = None  # changed in place
-    if without_values and kind is aten._to_copy and not on_gpu and source.numel() < SMALL:
-        made.copied = source
-    return made
+    if without_values and kind is aten._to_copy and not gpu_tensors and source.numel() < SMALL:
+        wrapped.copied = source
+    return wrapped
 
 
 def value_on_cpu(kind: Any, tensor: torch.Tensor, *_: Any, **options: Any) -> Any:
@@ -248,14 +248,14 @@ def attention(
 ) -> torch.Tensor:
     """scaled_dot_product_attention by FlashAttention's operation, which a GPU takes in bfloat16 without mask.
 
-    Only for tensors without values, whose memory it makes countable.
+    Only for tensors without values: so their memory is countable.
     """
     inputs = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in (query, key, value)]
     return aten._scaled_dot_product_flash_attention(*inputs, dropout_p, is_causal, False, scale=scale)[0]
 
 
-def with_gloo(init_process_group: Any) -> Any:
-    """Replaces nccl, which a PyTorch without CUDA doesn't have; the values are on the CPU."""
+def gloo_initializer(init_process_group: Any) -> Any:
+    """The same function with gloo for nccl, which a PyTorch without CUDA lacks; values are on the CPU."""
 
     def init(backend: Any = None, *arguments: Any, **options: Any) -> None:
         options["device_id"] = None  # gloo's is the CPU
@@ -295,7 +295,7 @@ def pretend() -> None:
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
     nvtx.range_push = nvtx.range_pop = lambda *_: None
-    dist.init_process_group = with_gloo(dist.init_process_group)
+    dist.init_process_group = gloo_initializer(dist.init_process_group)
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     varlen_on_cpu.install()
     if VALUES.type == "meta":

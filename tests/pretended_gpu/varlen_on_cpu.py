@@ -1,6 +1,6 @@
-"""The kernels of torch.nn.attention.varlen for a CPU, which has none: plain formulas, document by document.
+"""The kernels of torch.nn.attention.varlen for a CPU: plain formulas, document by document.
 
-Only they are replaced. What PyTorch does around them (arguments, autograd, shapes when compiled) is its own.
+They replace only the kernels. The arguments, autograd and compiled shapes around them are PyTorch's own.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Tensor = torch.Tensor
 
 
 def documents(query: Tensor, key: Tensor, starts: Tensor, longest: int) -> Iterator[slice]:
-    """What the kernel asks for is so; the documents."""
+    """Assert what the kernel requires of its inputs, and yield the documents."""
     heads, size = query.shape[1:]
     assert starts.dtype == torch.int32 and starts[0] == 0 and starts[-1] == len(query) == len(key)
     assert query.stride(-1) == 1 and size % 8 == 0 and heads % key.shape[1] == 0
@@ -39,9 +39,9 @@ def forward(
     attended, sums = torch.empty_like(query), torch.empty(query.shape[1], len(query))
     for part in documents(query, key, starts, longest):
         keys, values = (tensor[part].repeat_interleave(groups, 1) for tensor in (key, value))
-        found = scores(query[part], keys, scale, window)
-        sums[:, part] = found.logsumexp(-1)
-        attended[part] = torch.einsum("hqk,khd->qhd", found.softmax(-1), values.float()).to(query.dtype)
+        logits = scores(query[part], keys, scale, window)
+        sums[:, part] = logits.logsumexp(-1)
+        attended[part] = torch.einsum("hqk,khd->qhd", logits.softmax(-1), values.float()).to(query.dtype)
     return attended, sums, torch.zeros(2, dtype=torch.uint64)
 
 
@@ -51,25 +51,25 @@ def backward(
     """Gradients by query, key and value (Dao et al. 2022, appendix B)."""
     starts, _, longest, _, _, _, scale, window = rest
     groups = query.shape[1] // key.shape[1]
-    found = [torch.empty_like(tensor) for tensor in (query, key, value)]
+    gradients = [torch.empty_like(tensor) for tensor in (query, key, value)]
     for part in documents(query, key, starts, longest):
         keys, values = (tensor[part].repeat_interleave(groups, 1).float() for tensor in (key, value))
         shares = (scores(query[part], keys, scale, window) - sums[:, part, None]).exp()
-        by_attended = gradient[part].float()
-        by_shares = torch.einsum("qhd,khd->hqk", by_attended, values)
-        mean = (by_attended * attended[part]).sum(-1).T[..., None]
-        by_scores = scale * shares * (by_shares - mean)
+        d_attended = gradient[part].float()
+        d_shares = torch.einsum("qhd,khd->hqk", d_attended, values)
+        mean = (d_attended * attended[part]).sum(-1).T[..., None]
+        d_scores = scale * shares * (d_shares - mean)
         results = (
-            torch.einsum("hqk,khd->qhd", by_scores, keys),
-            torch.einsum("hqk,qhd->khd", by_scores, query[part].float()).unflatten(1, (-1, groups)).sum(2),
-            torch.einsum("hqk,qhd->khd", shares, by_attended).unflatten(1, (-1, groups)).sum(2),
+            torch.einsum("hqk,khd->qhd", d_scores, keys),
+            torch.einsum("hqk,qhd->khd", d_scores, query[part].float()).unflatten(1, (-1, groups)).sum(2),
+            torch.einsum("hqk,qhd->khd", shares, d_attended).unflatten(1, (-1, groups)).sum(2),
         )
-        for whole, result in zip(found, results, strict=True):
+        for whole, result in zip(gradients, results, strict=True):
             whole[part] = result.to(whole.dtype)
-    return tuple(found)
+    return tuple(gradients)
 
 
 def install() -> None:
-    """Use them for tensors on the CPU in this process."""
+    """Use these kernels for tensors on the CPU in this process."""
     varlen._varlen_attn.register_kernel("cpu")(forward)
     varlen._varlen_attn_backward.register_kernel("cpu")(backward)

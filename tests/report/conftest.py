@@ -13,8 +13,10 @@ from cpt.report.scores import read_published
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Folder, config, runs, corpora, tasks, published numbers and scores of a demo experiment."""
     root: Path = tmp_path_factory.mktemp("report") / "results"
-    made = build(root)
-    scores = write_tables(root, made)
-    configured = made["config"]["evaluate"]["tasks"]
+    parts = build(root)
+    scores = write_tables(root, parts)
+    configured = parts["config"]["evaluate"]["tasks"]
     tasks = {name: task for name, task in configured.items() if task.get("in_table", True)}
-    return SimpleNamespace(root=root, tasks=tasks, published=read_published(PUBLISHED), scores=scores, **made)
+    return SimpleNamespace(
+        root=root, tasks=tasks, published=read_published(PUBLISHED), scores=scores, **parts
+    )

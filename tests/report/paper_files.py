@@ -1,4 +1,4 @@
-"""The files that a paper is made of, and what its text and figures say."""
+"""The files that a paper needs, and the text of the paper and its figures."""
 
 import json
 import re
@@ -13,7 +13,7 @@ NOTHING: tuple[dict, list] = ({"runs": [], "ledgers": []}, [])  # no runs, mixtu
 
 
 def required(root: Path) -> dict[str, Path]:
-    """The files that every paper is made of, by their name beside the template."""
+    """The files that every paper needs, by their name next to the template."""
     return {
         "paper.typ": REPOSITORY / "paper" / "paper.typ",
         "references.bib": REPOSITORY / "paper" / "references.bib",
@@ -35,7 +35,7 @@ def lists(root: Path) -> dict[str, list[Path]]:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Pictures in place of all figures."""
+    """Write a stand-in picture for each figure; return the files."""
     names = [*(f"figure{number}" for number in range(1, 7)), "answers", "exam"]
     files = [folder / f"{name}.svg" for name in names]
     for file in files:
@@ -52,7 +52,7 @@ def texts(content: Any) -> str:
     return ""
 
 
-# References, headings and names with numbers, which no result gives.
+# Numbers in references, headings and names: no result gives them.
 NAMES = r"\[ *\d+ *\]|(Table|Figure|Section)[\s\xa0]*\d+|MobileLLM-125M|SmolLM2-135M|xxh3_128"
 
 
@@ -61,14 +61,14 @@ def text_of(folder: Path) -> str:
     source = str(folder / "paper.typ")
     parts = []
     for element in ("par", "list", "figure"):
-        found = json.loads(typst.query(source, element, root=str(folder), ignore_system_fonts=True))
-        parts += [texts(content) for content in found]
+        contents = json.loads(typst.query(source, element, root=str(folder), ignore_system_fonts=True))
+        parts += [texts(content) for content in contents]
     return re.sub(NAMES, " ", " ".join(parts))
 
 
 def figures_of(folder: Path) -> str:
-    found = typst.query(str(folder / "paper.typ"), "figure", root=str(folder), ignore_system_fonts=True)
-    return texts(json.loads(found))
+    contents = typst.query(str(folder / "paper.typ"), "figure", root=str(folder), ignore_system_fonts=True)
+    return texts(json.loads(contents))
 
 
 def pages_of(folder: Path) -> int:

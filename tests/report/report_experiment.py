@@ -37,7 +37,7 @@ FULL = {
     "mmlu_continuation": 14042,
 }
 MEASURED = {"scientific_python": -0.02, "standard_library": 0.003}  # change of bits per byte along a run
-DOCUMENTS = 34  # of each corpus that runs are measured on while they train, of 120 bytes
+DOCUMENTS = 34  # of 120 bytes each, per corpus that is measured during training
 CHOICES = {"mmlu": 4, "arc_challenge": 4, "arc_easy": 4, "hellaswag": 4, "mmlu_continuation": 4}
 NORMED = ("arc_challenge", "arc_easy", "hellaswag", "piqa", "mmlu_continuation")
 TARGETS = {  # shares answered right: base, first run, second run
@@ -56,7 +56,7 @@ SEED = 7
 def merged(overlay: Path | None) -> dict[str, Any]:
     """config.yaml with an overlay over it; null removes a key."""
 
-    def over(base: Any, patch: Any) -> Any:
+    def patched(base: Any, patch: Any) -> Any:
         if not isinstance(patch, dict):
             return patch
         result = dict(base) if isinstance(base, dict) else {}
@@ -64,13 +64,13 @@ def merged(overlay: Path | None) -> dict[str, Any]:
             if value is None:
                 result.pop(key, None)
             else:
-                result[key] = over(result.get(key), value)
+                result[key] = patched(result.get(key), value)
         return result
 
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    config = over({}, config)
+    config = patched({}, config)
     if overlay:
-        config = over(config, yaml.safe_load(overlay.read_text()))
+        config = patched(config, yaml.safe_load(overlay.read_text()))
     return config | {"filters": Filters(**config["filters"]).model_dump(mode="json", exclude_none=True)}
 
 
@@ -80,7 +80,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def summary_of(task: str, metrics: dict[str, float], n: int, full: int, **others: Any) -> dict[str, Any]:
-    """{task}.json of a multiple-choice task, with `others` in place of some of its keys."""
+    """{task}.json of a multiple-choice task, with `others` replacing some of its keys."""
     return {
         **{"task": task, "lm_eval_task": task, "shots": 0, "output_type": "multiple_choice"},
         **{"n": n, "items_of_full": full, "metrics": metrics},
@@ -182,7 +182,7 @@ def write_losses(path: Path, groups: Iterable[int], size: Iterable[int], nats: I
 
 
 def write_held_out(path: Path, groups: int) -> None:
-    """Held-out tokens of documents that are in so many groups."""
+    """Held-out tokens of documents in `groups` groups."""
     ends = 30 * np.arange(1, DOCUMENTS + 1)
     size = np.full(DOCUMENTS, 120)
     HeldOut(
@@ -205,18 +205,18 @@ def write_run(root: Path, run: str, tokens: int, batch: int, length: int, device
         loss = 2.0 + 0.35 * math.exp(-4 * step / steps) + spread * generator.standard_normal()
         lines.append(f"{step},{step * batch * length},{loss:.6f},0.0001,1.1,{speed},0.031,1820.5")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
-    measured, by_document = ["step,tokens,corpus,loss,bits_per_byte"], ["step,corpus,document,nats"]
+    corpus_lines, document_lines = ["step,tokens,corpus,loss,bits_per_byte"], ["step,corpus,document,nats"]
     for step in range(0, steps + 1, max(1, steps // 5)):
         for number, corpus in enumerate(MEASURED):
             bits = 1.1 + MEASURED[corpus] * math.log1p(step)
-            measured.append(f"{step},{step * batch * length},{corpus},{4 * bits},{bits}")
+            corpus_lines.append(f"{step},{step * batch * length},{corpus},{4 * bits},{bits}")
             hardness = document_rates(DOCUMENTS, f"{run} at {step}" if step else "base", number)
             nats = bits * math.log(2) * 120 * DOCUMENTS * hardness / hardness.sum()
-            by_document += [
+            document_lines += [
                 f"{step},{corpus},{document},{loss!r}" for document, loss in enumerate(nats.tolist())
             ]
-    (folder / "held_out.csv").write_text("\n".join(measured) + "\n")
-    (folder / "held_out_documents.csv").write_text("\n".join(by_document) + "\n")
+    (folder / "held_out.csv").write_text("\n".join(corpus_lines) + "\n")
+    (folder / "held_out_documents.csv").write_text("\n".join(document_lines) + "\n")
     summary = {
         "run": run,
         "tokens": tokens,
@@ -278,9 +278,9 @@ def write_corpora(root: Path, corpora: list[str], documents: int) -> None:
 
 
 def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
-    """Write a demo-sized (or a paper-sized) experiment under `root`; returns what it is made of.
+    """Write a demo-sized (or a paper-sized) experiment under `root`; return its parts.
 
-    With `other`, everything measured is different: budgets, speeds, sizes, documents, scores.
+    A nonzero `other` changes all that is measured: budgets, speeds, sizes, documents, scores.
     """
     config = merged(REPOSITORY / "experiments" / "demo.yaml" if demo else None)
     if demo:
@@ -336,20 +336,22 @@ def build(root: Path, demo: bool = True, other: int = 0) -> dict[str, Any]:
 def claims_of(
     config: dict[str, Any], runs: dict[str, int], scores: list[dict[str, Any]], table: Path
 ) -> list[dict[str, Any]]:
-    """The rows of claims.csv of an experiment with these scores and this table of runs."""
+    """The rows of claims.csv for these scores and this table of runs."""
     paper, stated = read_claims(CLAIMS)
     return claim_rows(paper, stated, read_published(PUBLISHED), config, runs, scores, read_runs(table))
 
 
 def evaluation_files(root: Path, runs: Iterable[str], names: Iterable[str], suffix: str) -> list[Path]:
-    """Files of all runs and tasks (or corpora), in the order in which the stages take them."""
+    """Files of all runs and tasks (or corpora), in the order that the stages expect."""
     return [root / "evaluations" / run / f"{name}{suffix}" for run in runs for name in names]
 
 
-def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list[dict[str, Any]]:
-    """Write scores, runs and claims (.csv) of what `build` made, and to `compare` models comparisons and
-    letters; returns the scores."""
-    runs, metrics, corpora = made["runs"], made["metrics"], made["corpora"]
+def write_tables(root: Path, parts: dict[str, Any], compare: bool = True) -> list[dict[str, Any]]:
+    """Write scores.csv, runs.csv and claims.csv of the parts that `build` returned; return the scores.
+
+    `compare` also writes comparisons.csv, letters.csv, answers.csv and touched.csv.
+    """
+    runs, metrics, corpora = parts["runs"], parts["metrics"], parts["corpora"]
     samples = evaluation_files(root, runs, metrics, ".samples.jsonl")
     summaries = evaluation_files(root, runs, metrics, ".json")
     scored = {"runs": runs, "metrics": metrics, "table_tasks": list(metrics)}
@@ -361,7 +363,7 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
             root, runs, [f"bits_per_byte.{corpus}" for corpus in corpora], ".documents.csv"
         ),
         corpora=corpora,
-        repo=made["config"]["base"].get("repo"),
+        repo=parts["config"]["base"].get("repo"),
         table=root / "scores.csv",
         **scored,
     )
@@ -376,7 +378,7 @@ def write_tables(root: Path, made: dict[str, Any], compare: bool = True) -> list
     if compare:
         comparisons(samples, summaries, root / "comparisons.csv", **scored)
         letters(samples, summaries, root / "letters.csv", runs, list(metrics))
-        labels = {task: settings.label or task for task, settings in made["table_tasks"].items()}
+        labels = {task: settings.label or task for task, settings in parts["table_tasks"].items()}
         answers(samples, summaries, root / "answers.csv", root / "answers.md", runs, labels)
-        touched(samples, summaries, root / "touched.csv", runs, metrics, made["contamination"])
+        touched(samples, summaries, root / "touched.csv", runs, metrics, parts["contamination"])
     return read_scores(root / "scores.csv")

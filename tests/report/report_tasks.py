@@ -131,7 +131,7 @@ def chosen(run: str, right: float = 0.2, wrong: float = 0.2, task: str = "choice
     return summary_of(task, {"acc": float((predicted == gold).mean())}, ITEMS, ITEMS), samples
 
 
-def in_two_leaves(run: str) -> Task:
+def two_leaves(run: str) -> Task:
     """Perplexity of two leaf tasks: their mean, weighted by items."""
     summary, samples = last_words(run)
     for sample in samples:
@@ -142,7 +142,7 @@ def in_two_leaves(run: str) -> Task:
 
 
 def unknown(run: str) -> Task:
-    """A metric of a whole corpus that isn't a number in one run, and values of items that are none."""
+    """A corpus metric that isn't a number in one run, and an item value that is missing."""
     summary, samples = translated(run)
     for sample in samples:
         sample["rouge"] = None if sample["item"] == 3 else 0.5
@@ -161,14 +161,14 @@ TASKS: dict[str, Callable[[str], Task]] = {
 }
 
 
-def add_tasks(root: Path, made: dict[str, Any], others: Iterable[str]) -> None:
-    """Put such tasks into the experiment that report_experiment.build has `made`, as columns of Table 1."""
+def add_tasks(root: Path, parts: dict[str, Any], others: Iterable[str]) -> None:
+    """Add these tasks to the experiment that report_experiment.build wrote, as columns of Table 1."""
     write_tasks(root, {task: TASKS[task] for task in others})
     for task in others:
         column = {"task": task, "label": task.capitalize(), "metric": None, "in_table": True}
-        made["config"]["evaluate"]["tasks"][task] = column
-        made["table_tasks"][task], made["metrics"][task] = Column(**column), None
-    (root / "config.yaml").write_text(yaml.safe_dump(made["config"], sort_keys=False))
+        parts["config"]["evaluate"]["tasks"][task] = column
+        parts["table_tasks"][task], parts["metrics"][task] = Column(**column), None
+    (root / "config.yaml").write_text(yaml.safe_dump(parts["config"], sort_keys=False))
 
 
 def write_tasks(folder: Path, tasks: dict[str, Callable[[str], Task]], runs: dict[str, int] = RUNS) -> None:

@@ -1,4 +1,4 @@
-"""Advice: the front, what is recommended or refused, an overlay that is valid, predicted beside measured."""
+"""Advice: the front, recommendations and refusals, a valid overlay, predictions next to measurements."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ POINTS = CONFIG.proxy_points
 
 
 def law(start: float, amplitude: float, misfit: float = 0.001, spread: float = 0.0) -> Law:
-    """The amplitude times 1 - 1 / (1 + area) in each cell, without annealing; uncertain by `spread` alone."""
+    """The amplitude times 1 - 1 / (1 + area) in each cell, without annealing; uncertain only by `spread`."""
     cells = sorted({advice.cell_of(point) for point in POINTS}, key=repr)
     linear = np.array([*[amplitude] * len(cells), 0.0])
     draws = np.tile(np.concatenate([[0.0, 0.0], linear]), (50, 1))
@@ -111,11 +111,11 @@ def test_full_runs_have_the_area_the_epochs_and_the_hours_of_their_tokens():
     summary = {"global_batch": 500, "sequence_length": 2_000, "tokens_per_second": 1e6 / 3.6}
     sources = {"fineweb_edu": {"sequences_available": 5_000}}
     ledgers = {point["packed"]: {"sources": sources} for point in points}
-    (found,) = full_settings(points, areas, [summary] * 2, ledgers, LAWS, "fineweb_edu")
+    (full_run,) = full_settings(points, areas, [summary] * 2, ledgers, LAWS, "fineweb_edu")
     # The larger proxy has 100 steps and the full run 1,000, so ten times its area of 0.5.
-    assert found.domain[0] == pytest.approx(1.0 - 0.2 * 5 / 6)
+    assert full_run.domain[0] == pytest.approx(1.0 - 0.2 * 5 / 6)
     # 950M tokens of the domain, and 5,000 sequences of 2,000 tokens are 2 % of its text.
-    assert found.epochs == pytest.approx(950 / 500) and found.hours == pytest.approx(1.0)
+    assert full_run.epochs == pytest.approx(950 / 500) and full_run.hours == pytest.approx(1.0)
 
 
 def run_files(folder, start: float, end: float):
@@ -125,7 +125,7 @@ def run_files(folder, start: float, end: float):
     return [folder / "held_out.csv"], [folder / "schedule.csv"]
 
 
-def test_predicted_stands_beside_measured(tmp_path):
+def test_predictions_are_listed_next_to_measurements(tmp_path):
     laws = {"a": law(1.0, -0.2, spread=0.01), "b": law(1.0, -0.4, spread=0.01)}
     rows = prediction_rows({"advised": POINTS[0]}, *run_files(tmp_path, 1.0, 0.9), laws)
     assert [(row["corpus"], row["predicted"], row["measured"]) for row in rows] == [

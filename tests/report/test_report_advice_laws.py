@@ -1,4 +1,4 @@
-"""The law of held-out curves: what is put in comes out, intervals cover, noise is refused."""
+"""The law of held-out curves: fits recover its parameters, intervals cover, noise is refused."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def proxies(generator, **noise) -> list[Curve]:
     ]
 
 
-def test_the_parameters_come_out_again(monkeypatch):
+def test_a_fit_recovers_the_parameters(monkeypatch):
     monkeypatch.setattr(advice_laws, "DRAWS", 2)
     generator = np.random.default_rng(0)
     law = fit_law(proxies(generator), 0)
@@ -68,11 +68,11 @@ def test_intervals_cover_the_full_run(monkeypatch):
             inside.append(low <= full.bits[-1] <= high)
             widths.append(high - low)
     assert np.mean(inside) >= 10 / 12
-    assert np.mean(widths) < 0.1  # of a change by 0.2: an interval that says something
+    assert np.mean(widths) < 0.1  # narrow enough to be useful: the change is 0.2
 
 
 def test_a_law_that_bends_between_the_sizes_has_a_wide_interval():
-    """Larger proxies that turn out worse than the smaller ones say widen the interval."""
+    """Larger proxies that do worse than the smaller ones predict widen the interval."""
     generator = np.random.default_rng(0)
     curves = proxies(generator)
     bent = [

@@ -1,4 +1,4 @@
-"""answers.csv, what it says in words, and its figure: right answers beside wrong ones."""
+"""answers.csv, its summary in words, and its figure: right answers next to wrong ones."""
 
 import json
 import math
@@ -33,31 +33,31 @@ RISES = {"format": (0.2, 0.2), "knowledge": (0.4, 0.1), "nothing": (0.0, 0.0), "
 
 def measure(folder: Path, right: float, wrong: float, tasks: int = 2) -> tuple[list[Row], dict[str, str]]:
     """The rows and sentences of answers whose likelihoods rise by this many nats."""
-    made = {
+    choice_tasks = {
         f"choice_{n}": partial(chosen, right=right, wrong=wrong, task=f"choice_{n}") for n in range(tasks)
     }
-    write_tasks(folder, made)
-    labels = {task: task.replace("_", " ") for task in made}
-    samples = evaluation_files(folder, RUNS, made, ".samples.jsonl")
-    summaries = evaluation_files(folder, RUNS, made, ".json")
+    write_tasks(folder, choice_tasks)
+    labels = {task: task.replace("_", " ") for task in choice_tasks}
+    samples = evaluation_files(folder, RUNS, choice_tasks, ".samples.jsonl")
+    summaries = evaluation_files(folder, RUNS, choice_tasks, ".json")
     answers(samples, summaries, folder / "answers.csv", folder / "answers.md", RUNS, labels)
     return read_likelihoods(folder / "answers.csv"), read_verdicts(folder / "answers.md")
 
 
 def test_quantities_by_hand(tmp_path: Path) -> None:
-    """Of every item, from the log-likelihoods in the samples; t, p and interval are scipy's."""
+    """Computed for each item from the log-likelihoods in the samples; scipy gives t, p and the interval."""
     rows, _ = measure(tmp_path, 0.2, 0.1, tasks=1)
     values = {}
     for run in ("base", "cpt-10K"):
         _, samples = chosen(run, 0.2, 0.1, "choice_0")
-        of_items = []
+        items = []
         for sample in samples:
             likely = sample["loglikelihoods"]
             right = likely.pop(sample["gold"])
             shares = [math.exp(value) for value in (right, *likely)]
             wrong = sum(likely) / 3
-            of_items.append([right, wrong, right - wrong, shares[0] / sum(shares), sample["bits_per_byte"]])
-        values[run] = np.array(of_items)
+            items.append([right, wrong, right - wrong, shares[0] / sum(shares), sample["bits_per_byte"]])
+        values[run] = np.array(items)
     mine = [row for row in rows if row["run"] == "cpt-10K" and row["task"] == "choice_0"]
     assert [row["quantity"] for row in mine] == list(QUANTITIES)
     for row, before, after in zip(mine, values["base"].T, values["cpt-10K"].T, strict=True):
@@ -139,23 +139,23 @@ def test_tasks_without_choices_have_no_rows(tmp_path: Path) -> None:
 
 def test_the_mean_has_each_question_once(tmp_path: Path) -> None:
     """MMLU with letters and as cloze are two tasks, and their errors aren't independent."""
-    made = {"choice": chosen, "cloze": partial(chosen, right=0.3, task="choice_continuation")}
-    write_tasks(tmp_path, made)
-    files = [evaluation_files(tmp_path, RUNS, made, kind) for kind in (".samples.jsonl", ".json")]
+    tasks = {"choice": chosen, "cloze": partial(chosen, right=0.3, task="choice_continuation")}
+    write_tasks(tmp_path, tasks)
+    files = [evaluation_files(tmp_path, RUNS, tasks, kind) for kind in (".samples.jsonl", ".json")]
     answers(*files, tmp_path / "answers.csv", tmp_path / "answers.md", RUNS, {"choice": "A", "cloze": "B"})
     rows = read_likelihoods(tmp_path / "answers.csv")
-    of_run = {(row["task"], row["quantity"]): row for row in rows if row["run"] == "cpt-10K"}
-    assert of_run[AVERAGE, "right"]["difference"] == of_run["choice", "right"]["difference"]
-    assert ("cloze", "right") in of_run
+    changes = {(row["task"], row["quantity"]): row for row in rows if row["run"] == "cpt-10K"}
+    assert changes[AVERAGE, "right"]["difference"] == changes["choice", "right"]["difference"]
+    assert ("cloze", "right") in changes
 
 
 def test_other_prompts_are_refused(tmp_path: Path) -> None:
     measure(tmp_path, 0.1, 0.1, tasks=1)
     path = tmp_path / "evaluations" / "cpt-25K" / "choice_0.samples.jsonl"
     path.write_text(path.read_text().replace('"p3"', '"other"'))
-    made = ["choice_0"]
+    tasks = ["choice_0"]
     samples, summaries = (
-        evaluation_files(tmp_path, RUNS, made, kind) for kind in (".samples.jsonl", ".json")
+        evaluation_files(tmp_path, RUNS, tasks, kind) for kind in (".samples.jsonl", ".json")
     )
     with pytest.raises(
         UserError, match=r"cpt-25K/choice_0\.samples\.jsonl: 1 of its items have another text"
@@ -166,7 +166,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
 
 
 def test_items_whose_right_answer_is_another_one_are_skipped(tmp_path: Path) -> None:
-    """Of several right answers, the samples name the one that the run prefers."""
+    """If several answers are right, the samples name the one that the run prefers."""
     measure(tmp_path, 0.1, 0.1, tasks=1)
     path = tmp_path / "evaluations" / "cpt-25K" / "choice_0.samples.jsonl"
     samples = [json.loads(line) for line in path.read_text().splitlines()]
@@ -190,15 +190,15 @@ def test_equal_models_differ_by_nothing() -> None:
 
 @pytest.mark.parametrize("n", [50, 300])
 def test_t_keeps_its_level_with_skewed_changes(n: int) -> None:
-    """Level and coverage of the interval, of one task and of the mean over tasks of unlike spread."""
+    """The level of the test of one task, and of the mean over tasks with different spreads."""
     generator = np.random.default_rng(n)
-    low = of_mean = 0
+    rejections = mean_rejections = 0
     for _ in range(1000):
         tasks = [generator.exponential(scale, n) - scale for scale in (1.0, 0.3, 2.0)]
-        low += change_of(np.zeros(n), tasks[0]).row()["p"] < 0.05
-        of_mean += mean_change([change_of(np.zeros(n), task) for task in tasks]).row()["p"] < 0.05
-    assert low / 1000 == pytest.approx(0.05, abs=0.03)
-    assert of_mean / 1000 == pytest.approx(0.05, abs=0.03)
+        rejections += change_of(np.zeros(n), tasks[0]).row()["p"] < 0.05
+        mean_rejections += mean_change([change_of(np.zeros(n), task) for task in tasks]).row()["p"] < 0.05
+    assert rejections / 1000 == pytest.approx(0.05, abs=0.03)
+    assert mean_rejections / 1000 == pytest.approx(0.05, abs=0.03)
 
 
 def test_the_detectable_change_is_found_with_80_percent_power() -> None:

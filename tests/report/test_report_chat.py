@@ -96,15 +96,15 @@ def test_counts_are_tested_against_the_base_model(tmp_path):
     base = [row(prompt=str(n), stopped=n < 18, followed=n < 10, tokens=10) for n in range(20)]
     other = [row(prompt=str(n), stopped=n < 6, followed=n % 2 == 0, tokens=30) for n in range(20)]
     third = [row(prompt=str(n), stopped=n < 18, followed=n < 10, tokens=10) for n in range(20)]
-    given = {"base": base, "cpt": other, "same": third}
+    runs = {"base": base, "cpt": other, "same": third}
     bits = []
-    for run in given:
+    for run in runs:
         for corpus in ("law", "news"):
             bits.append(tmp_path / f"{run}.{corpus}.csv")
             nats = [10 * math.log(2) * (len(bits) / 10 + shift) for shift in (-0.01, 0, 0.01)]
             write_losses(bits[-1], range(3), [10] * 3, nats)
     tokens = {"base": 0, "cpt": 5, "same": 9}
-    chat_scores(write(tmp_path, given), bits, tmp_path / "chat_scores.csv", tokens, ["law", "news"])
+    chat_scores(write(tmp_path, runs), bits, tmp_path / "chat_scores.csv", tokens, ["law", "news"])
     first, second, last = read_rows(tmp_path / "chat_scores.csv", ("run", "bits_per_byte_news"))
     assert (first["stopped"], first["stopped_share"], first["stopped_p"]) == ("18", "0.900000", "")
     assert (second["stopped"], second["followed"], second["n"]) == ("6", "10", "20")

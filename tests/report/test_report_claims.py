@@ -1,4 +1,4 @@
-"""The paper's claims: recomputed from its numbers, and when a measurement is held against them."""
+"""The paper's claims, recomputed from its numbers, and when a measurement is compared with them."""
 
 import csv
 import math
@@ -32,10 +32,10 @@ from cpt.report.scores import PUBLISHED_MODEL, read_published
 def papers(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The paper's own experiment as if it had been run here, with made-up results."""
     root: Path = tmp_path_factory.mktemp("paper") / "results"
-    made = build(root, demo=False)
+    parts = build(root, demo=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resampling, "RESAMPLES", 500)
-        return SimpleNamespace(root=root, scores=write_tables(root, made, compare=False), **made)
+        return SimpleNamespace(root=root, scores=write_tables(root, parts, compare=False), **parts)
 
 
 def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -101,8 +101,8 @@ def test_recomputed_from_the_papers_numbers(demo: dict[str, Any], claim: str, re
 
 def test_what_is_inconsistent_in_the_source(demo: dict[str, Any]) -> None:
     """Figure 2's general losses don't follow from Table 1, and the global batch doubles between the runs."""
-    found = {name for name, row in demo.items() if row["source"] == INCONSISTENT}
-    assert found == {"general-1B", "general-group", "same-settings"}
+    inconsistent = {name for name, row in demo.items() if row["source"] == INCONSISTENT}
+    assert inconsistent == {"general-1B", "general-group", "same-settings"}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_readings_of_the_source(demo: dict[str, Any], claim: str, verdict: str, 
 
 
 def test_no_group_of_benchmarks_gives_both_general_changes(demo: dict[str, Any]) -> None:
-    """By another way than the code's: all subsets, bounds of every score as it was rounded."""
+    """Computed in another way than by the code: all subsets, with the rounding bounds of every score."""
     scores = read_published(PUBLISHED)
     names = [task for task in scores["base"] if task not in ("tokens", "average")]
 
@@ -196,7 +196,7 @@ def test_noise_is_the_two_sample_z(demo: dict[str, Any]) -> None:
     assert demo["noise-mmlu"]["recomputed"] == pytest.approx((after - before) / error, rel=1e-5)
 
 
-def test_a_demo_is_never_held_against_the_paper(demo: dict[str, Any]) -> None:
+def test_a_demo_is_never_compared_with_the_paper(demo: dict[str, Any]) -> None:
     assert {row["replication"] for row in demo.values()} == {OTHER, NO_CLAIM, NOT_TESTABLE}
     row = demo["mmlu-change"]
     assert (row["runs"], row["n"]) == ("cpt-25K base", 40) and row["measured"] is not None
@@ -206,7 +206,7 @@ def test_a_demo_is_never_held_against_the_paper(demo: dict[str, Any]) -> None:
 
 
 def test_one_run_of_the_papers_experiment_tests_nothing(papers: SimpleNamespace) -> None:
-    """Without seeds nobody knows by how much a true repeat differs; only the untrained model can be held."""
+    """Without seeds nobody knows how much a true repeat differs; only the untrained model is compared."""
     rows = by_id(claims_of(papers.config, papers.runs, papers.scores, papers.root / "runs.csv"))
     row = rows["mmlu-change"]
     assert (row["replication"], row["replication_note"], row["seeds"]) == (NOT_TESTABLE, "no seeds", 1)
@@ -216,8 +216,8 @@ def test_one_run_of_the_papers_experiment_tests_nothing(papers: SimpleNamespace)
     assert {row["replication"] for row in rows.values()} == {NOT_TESTABLE, NO_CLAIM, NOT_REPLICATED}
 
 
-def with_seeds(papers: SimpleNamespace, tmp_path: Path, noise: list[float]) -> dict[str, dict[str, Any]]:
-    """The claims where the paper's two runs are repeated, with all scores and losses shifted by `noise`."""
+def rows_with_seeds(papers: SimpleNamespace, tmp_path: Path, noise: list[float]) -> dict[str, dict[str, Any]]:
+    """The claims if the paper's two runs are repeated, with all scores and losses shifted by `noise`."""
     config, budgets = {**papers.config, "runs": dict(papers.config["runs"])}, dict(papers.runs)
     scores = list(papers.scores)
     with (papers.root / "runs.csv").open() as file:
@@ -227,9 +227,9 @@ def with_seeds(papers: SimpleNamespace, tmp_path: Path, noise: list[float]) -> d
             name = f"{run}-{number}"
             config["runs"][name] = {**config["runs"][run], "replicate_of": run}
             budgets[name] = budgets[run]
-            of_run = [row for row in papers.scores if row["run"] == run]
+            run_scores = [row for row in papers.scores if row["run"] == run]
             # A whole number of items, so that gained and lost remain a table of counts.
-            moved = [{**row, "run": name, "score": row["score"] + shift} for row in of_run]
+            moved = [{**row, "run": name, "score": row["score"] + shift} for row in run_scores]
             for row in moved:
                 more = round(shift * row["n"]) if row["gained"] is not None else 0
                 row["gained"] = None if row["gained"] is None else max(0, row["gained"] + more)
@@ -245,7 +245,7 @@ def with_seeds(papers: SimpleNamespace, tmp_path: Path, noise: list[float]) -> d
 
 def test_seeds_give_the_margin(papers: SimpleNamespace, tmp_path: Path) -> None:
     noise = [0.004, -0.003]
-    rows = with_seeds(papers, tmp_path, noise)
+    rows = rows_with_seeds(papers, tmp_path, noise)
     row = rows["table1-cpt-1B-mmlu"]
     first = next(r["score"] for r in papers.scores if (r["run"], r["task"]) == ("cpt-1B", "mmlu"))
     values = [first, first + noise[0], first + noise[1]]
@@ -263,12 +263,12 @@ def test_seeds_give_the_margin(papers: SimpleNamespace, tmp_path: Path) -> None:
 
 
 def test_two_seeds_are_too_few(papers: SimpleNamespace, tmp_path: Path) -> None:
-    row = with_seeds(papers, tmp_path, [0.004])["mmlu-change"]
+    row = rows_with_seeds(papers, tmp_path, [0.004])["mmlu-change"]
     assert (row["replication"], row["replication_note"]) == (NOT_TESTABLE, "2 seeds of 3")
 
 
 def altered(papers: SimpleNamespace, tmp_path: Path, column: str, value: str) -> dict[str, Any]:
-    """The claims where one column of runs.csv is another."""
+    """The claims if `column` of runs.csv is `value` for every run."""
     with (papers.root / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -332,7 +332,7 @@ def test_other_tasks_and_metrics_measure_other_things(papers: SimpleNamespace) -
 
     assert notes(averaged=False)["average-cpt-1B"] == "the average is over other tasks"
     piqa = notes(majority=None)
-    assert piqa["over-majority-piqa"] == "inferred"  # which nothing is held against
+    assert piqa["over-majority-piqa"] == "inferred"  # which no measurement is compared with
     assert "some of its tasks have another metric" in notes(gained=None).values()
     scores = [row for row in papers.scores if row["task"] != "average"]
     rows = by_id(claims_of(papers.config, papers.runs, scores, papers.root / "runs.csv"))
@@ -383,7 +383,7 @@ def test_broken_claims_are_named(tmp_path: Path, text: str, message: str) -> Non
         read_claims(tmp_path / "claims.yaml")
 
 
-def test_claims_name_where_they_stand() -> None:
+def test_claims_say_where_the_paper_makes_them() -> None:
     paper, claims = read_claims(CLAIMS)
     assert all(claim["where"] and claim["says"] for claim in claims)
     source = FromPaper(paper, read_published(PUBLISHED))

@@ -17,7 +17,8 @@ from cpt.report.replication import (
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_19_of_20_true_repeats_replicate(seeds: int) -> None:
-    """The paper's value and ours are of the same seeds: 95 % lie within the margin, whatever their spread."""
+    """The paper's value and ours have the same distribution over seeds: 95 % of the repeats lie within the
+    margin, whatever the spread."""
     generator = np.random.default_rng(0)
     for spread in (0.003, 0.03):
         passed = 0
@@ -28,7 +29,7 @@ def test_19_of_20_true_repeats_replicate(seeds: int) -> None:
 
 
 def test_five_percent_of_the_value_fails_most_true_repeats() -> None:
-    """Of MMLU's +8.1 %, with a spread of 0.003 between seeds (docs/claims.md)."""
+    """For MMLU's +8.1 % and a spread of 0.003 between seeds (docs/claims.md)."""
     paper, ours = np.random.default_rng(0).normal(0.2490, 0.003, (2, 100_000))
     changes = 100 * (np.array([paper, ours]) / 0.2304 - 1)
     failed = np.abs(changes[0] - changes[1]) > 0.05 * 8.1
@@ -40,7 +41,7 @@ def test_other_results_do_not_replicate() -> None:
     assert margin_of(ours) == pytest.approx(4.302653 * 0.001 * math.sqrt(4 / 3), rel=1e-5)
     nothing = lambda value: False  # noqa: E731
     assert replication(ours, True, nothing, (0.26, 0.26), False)[0] == NOT_REPLICATED
-    # A change that is within the margin of the seeds, as no change is: nobody can tell.
+    # Both this change and no change lie within the margin of the seeds.
     assert replication([1.0, -1.0, 0.5], True, nothing, (0.4, 0.4), True)[0] == INCONCLUSIVE
     rises = lambda value: value > 0  # noqa: E731
     assert replication([1.0, 1.1, 0.9], True, rises, None, True)[0] == REPLICATED
@@ -49,7 +50,7 @@ def test_other_results_do_not_replicate() -> None:
     assert replication([0.23], False, lambda value: True, (0.23, 0.23), False)[0] == REPLICATED
 
 
-def test_seeds_of_two_runs_go_in_pairs() -> None:
+def test_seeds_of_two_runs_are_paired() -> None:
     names = {"base": "base", "cpt-400M": "a", "cpt-1B": "b"}
     runs = {"base": None, "a": {}, "b": {}, "a2": {"replicate_of": "a"}, "b2": {"replicate_of": "b"}}
     config = {"runs": {**runs, "a3": {"replicate_of": "a"}}}

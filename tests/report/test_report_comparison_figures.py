@@ -1,4 +1,4 @@
-"""Figures 4 and 5: intervals beside what can be detected, letters beside the right ones; and bad files."""
+"""Figures 4 and 5: intervals next to detectable differences, letters next to right ones; bad files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,13 +36,13 @@ def test_forest_draws_each_difference_from_base_with_its_interval_and_reach(
 ) -> None:
     chosen = base_comparisons(read_comparisons(experiment.root / "comparisons.csv"))
     assert list(chosen) == [*experiment.tasks, "average"]
-    assert all(list(of_task) == ["cpt-10K", "cpt-25K"] for of_task in chosen.values())
+    assert all(list(task_rows) == ["cpt-10K", "cpt-25K"] for task_rows in chosen.values())
     chosen["mmlu"]["cpt-10K"]["p_holm"] = 0.01
     chosen["arc_easy"]["cpt-10K"]["detectable_difference"] = None  # no item changed
     drawn = Figure()
     draw_differences(drawn, chosen, {task: task for task in experiment.tasks})
     (axes,) = drawn.axes
-    rows = [row for of_task in chosen.values() for row in of_task.values()]
+    rows = [row for task_rows in chosen.values() for row in task_rows.values()]
     intervals = [
         line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"
     ]
@@ -60,10 +60,13 @@ def test_forest_draws_each_difference_from_base_with_its_interval_and_reach(
 
 def test_letters_are_shares_and_always_one_letter_scores_its_share(tmp_path: Path) -> None:
     (tmp_path / "letters.csv").write_text(LETTERS)
-    found = read_letters(tmp_path / "letters.csv", "mmlu")
-    assert {run: sum(row["right"] for row in rows) for run, rows in found.items()} == {"base": 40, "cpt": 80}
+    letters = read_letters(tmp_path / "letters.csv", "mmlu")
+    assert {run: sum(row["right"] for row in rows) for run, rows in letters.items()} == {
+        "base": 40,
+        "cpt": 80,
+    }
     drawn = Figure()
-    draw_letters(drawn, found)
+    draw_letters(drawn, letters)
     shares, scores = drawn.axes
     assert [bar.get_height() for bar in shares.patches] == [70, 30, 10, 90]
     names = [text.get_text() for text in scores.get_yticklabels()]
@@ -76,26 +79,26 @@ def test_letters_are_shares_and_always_one_letter_scores_its_share(tmp_path: Pat
     ("text", "task"),
     [(LETTERS, "boolq"), (LETTERS.replace("cpt,9,mmlu,A,100,20", "cpt,9,mmlu,A,100,21"), "mmlu")],
 )
-def test_letters_of_no_or_of_unlike_items_are_refused(tmp_path: Path, text: str, task: str) -> None:
+def test_letters_of_no_or_of_different_items_are_refused(tmp_path: Path, text: str, task: str) -> None:
     (tmp_path / "letters.csv").write_text(text)
     with pytest.raises(UserError, match=r"letters\.csv: expected \w+ with the same items"):
         read_letters(tmp_path / "letters.csv", task)
 
 
 def test_figures_take_what_they_can_draw(tmp_path: Path) -> None:
-    """Figure 2 tasks whose items are right or wrong, Figure 4 all scores between 0 and 1."""
-    made = build(tmp_path)
-    add_tasks(tmp_path, made, TASKS)
-    scores = write_tables(tmp_path, made)
+    """Figure 2 draws tasks whose items are right or wrong, Figure 4 all scores between 0 and 1."""
+    parts = build(tmp_path)
+    add_tasks(tmp_path, parts, TASKS)
+    scores = write_tables(tmp_path, parts)
     rows = base_comparisons(read_comparisons(tmp_path / "comparisons.csv"))
-    assert set(rows) == {*made["metrics"], AVERAGE} - {"lambada_openai", "wikitext", "wmt"}
+    assert set(rows) == {*parts["metrics"], AVERAGE} - {"lambada_openai", "wikitext", "wmt"}
     groups = {"mixed": ["piqa", "gsm8k", "reading"], "none": ["wikitext", "wmt"]}
     drawn = Figure()
-    draw_changes(drawn, scores, groups, made["runs"], read_published(PUBLISHED), 0)
+    draw_changes(drawn, scores, groups, parts["runs"], read_published(PUBLISHED), 0)
     labels = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert labels == ["mixed (2 tasks)"]
     empty = Figure()
-    draw_changes(empty, scores, {"none": groups["none"]}, made["runs"], read_published(PUBLISHED), 0)
+    draw_changes(empty, scores, {"none": groups["none"]}, parts["runs"], read_published(PUBLISHED), 0)
     assert not empty.legends
 
 

@@ -23,7 +23,7 @@ RUNS = {"base": 0, "a": 10, "b": 20}
 
 
 def write(folder: Path, run: str, right: list[int], gold: list[int], leaf: str = "", **other: object) -> Path:
-    """Samples of four choices; a wrong answer is the next letter, and the second choice the longest."""
+    """Samples of four choices; a wrong answer is the next letter, and the second choice is longest."""
     path = folder / run / "mmlu.samples.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -82,18 +82,18 @@ def test_comparisons_by_hand(tmp_path: Path) -> None:
         ("a", "b", "mmlu", "runs"),
         ("a", "b", "average", "runs"),
     ]
-    to_a, to_b, between = (row for row in rows if row["task"] == "mmlu")
-    assert (to_a["gained"], to_a["lost"], to_a["difference"]) == (10, 0, 0.25)
-    assert to_a["p"] == pytest.approx(2 / 2**10, rel=1e-5)
-    assert (to_b["gained"], to_b["lost"]) == (8, 2)
-    assert to_b["p"] == pytest.approx(mcnemar_p(8, 2), rel=1e-5)
-    assert [to_a["p_holm"], to_b["p_holm"]] == pytest.approx(holm([2 / 2**10, mcnemar_p(8, 2)]), rel=1e-5)
-    assert (between["gained"], between["lost"], between["p_holm"]) == (0, 4, 0.125)
-    assert to_a["ci_low"] < 0.25 < to_a["ci_high"]
+    a_row, b_row, pair_row = (row for row in rows if row["task"] == "mmlu")
+    assert (a_row["gained"], a_row["lost"], a_row["difference"]) == (10, 0, 0.25)
+    assert a_row["p"] == pytest.approx(2 / 2**10, rel=1e-5)
+    assert (b_row["gained"], b_row["lost"]) == (8, 2)
+    assert b_row["p"] == pytest.approx(mcnemar_p(8, 2), rel=1e-5)
+    assert [a_row["p_holm"], b_row["p_holm"]] == pytest.approx(holm([2 / 2**10, mcnemar_p(8, 2)]), rel=1e-5)
+    assert (pair_row["gained"], pair_row["lost"], pair_row["p_holm"]) == (0, 4, 0.125)
+    assert a_row["ci_low"] < 0.25 < a_row["ci_high"]
     average = rows[1]  # of one task: the same difference, tested by sign flips
     assert (average["difference"], average["test"]) == (0.25, "sign_flips")
-    assert average["detectable_difference"] == to_a["detectable_difference"]
-    assert average["p"] == pytest.approx(to_a["p"], abs=1e-3)
+    assert average["detectable_difference"] == a_row["detectable_difference"]
+    assert average["p"] == pytest.approx(a_row["p"], abs=1e-3)
     assert tuple(rows[0]) == COLUMNS
 
 
@@ -101,7 +101,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
     """The same items under another template are another measurement."""
     gold = [0, 1, 2, 3]
     hashes = {"base": "same", "a": "same", "b": "other"}
-    samples = [write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash=found) for run, found in hashes.items()]
+    samples = [write(tmp_path, run, [1, 0, 1, 0], gold, prompt_hash=digest) for run, digest in hashes.items()]
     with pytest.raises(UserError, match=r"b/mmlu\.samples\.jsonl: 4 of its items have another text, prompt"):
         compare_all(samples, tmp_path / "comparisons.csv")
 
@@ -124,13 +124,13 @@ def test_nulls_by_hand(tmp_path: Path) -> None:
     rows = letter_rows({"base": 0}, {("base", "mmlu"): answers})
     assert [row["letter"] for row in rows] == ["A", "B", "C", "D"]
     assert [row["gold"] for row in rows] == [2, 4, 1, 1]
-    assert [row["answered"] for row in rows] == [2, 1, 4, 1]  # one A is right, all else one letter on
+    assert [row["answered"] for row in rows] == [2, 1, 4, 1]  # one A is right, else the next letter
     assert [row["right"] for row in rows] == [1, 0, 0, 0]
     assert sum(row["answered_share"] for row in rows) == 1
 
 
 def test_more_choices_than_the_benchmarks_have(tmp_path: Path) -> None:
-    """A task of one's own: its best answer may be any letter, and from the 27th choice on a number."""
+    """In a task of your own the best answer may be any letter, or a number from the 27th choice on."""
     gold = [29, 29, 29, 0, 7, 25]
     choices = {"predicted": 9, "choice_characters": [1] * 30}
     answers = read(write(tmp_path, "base", [0] * 6, gold, **choices))
@@ -159,7 +159,7 @@ def test_a_clear_score_is_above_the_nulls_and_chance_is_tested_by_its_own_test(t
     assert null["above_null"]
 
 
-def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
+def test_seeds_distinguish_runs_from_items(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     gold = [0] * 300
     likely = generator.random(300)
@@ -181,7 +181,7 @@ def test_seeds_tell_runs_and_items_apart(tmp_path: Path) -> None:
 
 
 def test_made_up_demo_is_consistent(experiment: SimpleNamespace) -> None:
-    """What scores.csv says of a run against the base model is what comparisons.csv says."""
+    """scores.csv and comparisons.csv agree on each run's comparison with the base model."""
     compared = {
         (row["run"], row["task"], row["metric"]): row
         for row in read_comparisons(experiment.root / "comparisons.csv")

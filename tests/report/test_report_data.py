@@ -1,4 +1,4 @@
-"""The figures of the data: what is taken and left at each stage, and the token-level measures."""
+"""Figures of the data: documents taken and left at each stage, and token-level measures."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,14 +143,14 @@ def test_table_of_data_follows_the_steps(experiment: SimpleNamespace) -> None:
     assert (rows[0]["step"], rows[0]["documents"], rows[0]["token_share"]) == ("read", 5230, 1.0)
     assert rows[0]["taken_documents"] is None
     kept = next(row for row in rows if row["step"] == "kept")
-    gone = [row["taken_documents"] for row in rows[: rows.index(kept)] if row["taken_documents"]]
-    assert kept["documents"] == 5230 - sum(gone)
+    dropped = [row["taken_documents"] for row in rows[: rows.index(kept)] if row["taken_documents"]]
+    assert kept["documents"] == 5230 - sum(dropped)
     assert kept["token_share"] == pytest.approx(kept["documents"] / 5230)  # equally long documents
     assert (rows[0]["estimated"], kept["estimated"]) == (True, False)
 
 
 def test_table_of_runs_by_hand(tmp_path: Path) -> None:
-    """Two processes of 50 tokens/s, 720,000 tokens: two hours, four of devices; 10 % of the peak."""
+    """Two processes at 50 tokens/s each, 720,000 tokens: 2 hours, 4 device hours, 10 % of the peak."""
     summary = {
         **{"run": "a", "tokens": 720_000, "sequences": 360, "sequence_length": 2000, "steps": 4},
         **{"global_batch": 90, "processes": 2, "device": "NVIDIA A100", "engine": "ddp"},

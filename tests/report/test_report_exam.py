@@ -29,8 +29,8 @@ def make(folder: Path, report: dict[str, Any] = REPORT, task: str = "exam") -> l
     tasks = {task: partial(chosen, right=2.0, wrong=0.1, task="exam")}
     write_tasks(folder, tasks)
     write_json(folder / "exam.json", report)
-    found = (evaluation_files(folder, RUNS, tasks, kind) for kind in (".json", ".samples.jsonl"))
-    scores(PUBLISHED, *found, folder / "scores.csv", RUNS, {task: None}, [task])
+    evaluations = (evaluation_files(folder, RUNS, tasks, kind) for kind in (".json", ".samples.jsonl"))
+    scores(PUBLISHED, *evaluations, folder / "scores.csv", RUNS, {task: None}, [task])
     files = [folder / f"exam.{kind}" for kind in ("svg", "png")]
     exam_scores(folder / "exam.json", folder / "scores.csv", folder / "exam.csv", files, RUNS, task)
     return read_exam(folder / "exam.csv")

@@ -24,7 +24,7 @@ from token_quality import token_quality
 
 
 def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
-    """Run the stage of a figure; returns the files."""
+    """Run the stage of a figure; return the files."""
     root, config = experiment.root, experiment.config
     trained = {run: tokens for run, tokens in experiment.runs.items() if tokens}
     files = [folder / f"figure.{kind}" for kind in ("pdf", "png", "svg")]
@@ -34,17 +34,17 @@ def draw(experiment: SimpleNamespace, stage: str, folder: Path) -> list[Path]:
         figure2(root / "scores.csv", experiment.runs, config["evaluate"]["groups"], 0, files, PUBLISHED)
     elif stage == "figure3":
         first, second = trained
-        names = product([first, second], experiment.corpora)  # of two models; the first stands for the base
-        of_sums = [
+        names = product([first, second], experiment.corpora)  # two models; the first is the base
+        sum_losses = [
             root / "evaluations" / run / f"bits_per_byte.{corpus}.documents.csv" for run, corpus in names
         ]
-        losses, by_document = (
+        losses, document_losses = (
             [root / "runs" / run / f"held_out{part}.csv" for run in trained] for part in ("", "_documents")
         )
         tokens = [root / "corpora" / corpus / "held_out.1024.npz" for corpus in experiment.corpora]
         origins = {first: first, second: first}
         sums = {"between": {"base": 0.5, first: 0.5}}
-        figure3(losses, by_document, 2 * tokens, origins, experiment.corpora, sums, files, of_sums)
+        figure3(losses, document_losses, 2 * tokens, origins, experiment.corpora, sums, files, sum_losses)
     elif stage == "figure4":
         labels = {name: task["label"] for name, task in experiment.tasks.items()}
         figure4(root / "comparisons.csv", labels, files)
@@ -146,7 +146,7 @@ def test_each_budget_has_a_tick_and_a_label_where_there_is_room(experiment: Simp
     assert "This experiment" in axes.get_title() and len(drawn.legends[0].texts) == len(groups)
 
 
-def test_runs_of_equal_budget_stand_side_by_side(experiment: SimpleNamespace) -> None:
+def test_runs_of_equal_budget_are_drawn_side_by_side(experiment: SimpleNamespace) -> None:
     runs = {run: min(tokens, 10_240) for run, tokens in experiment.runs.items()}
     drawn = Figure()
     groups = experiment.config["evaluate"]["groups"]

@@ -1,4 +1,4 @@
-"""Figure 3: domain and general bits per byte along training, with their intervals."""
+"""Figure 3: domain and general bits per byte during training, with their intervals."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ START = {"math": 1.0, "web": 2.0}
 GROUPS = {"math": 40, "web": 12}
 
 
-def with_interval(change: float | np.ndarray) -> np.ndarray:
+def add_interval(change: float | np.ndarray) -> np.ndarray:
     """A change with an interval of 0.02 on both sides."""
     return np.array([change, change - 0.02, change + 0.02])
 
@@ -38,11 +38,11 @@ def with_interval(change: float | np.ndarray) -> np.ndarray:
 CURVES = {
     run: {
         corpus: Curve(
-            TOKENS, np.array(bits), with_interval(np.array(bits) - START[corpus]), 50, GROUPS[corpus]
+            TOKENS, np.array(bits), add_interval(np.array(bits) - START[corpus]), 50, GROUPS[corpus]
         )
-        for corpus, bits in of_run.items()
+        for corpus, bits in corpora.items()
     }
-    for run, of_run in BITS.items()
+    for run, corpora in BITS.items()
 }
 
 
@@ -51,12 +51,12 @@ def measured_files(folder: Path, shown: float = 1.0) -> tuple[Path, Path, dict[s
     held_out = {corpus: folder / f"{corpus}.npz" for corpus in ("math", "web")}
     for path in held_out.values():
         write_held_out(path, 7)
-    along, by_document = folder / "held_out.csv", folder / "held_out_documents.csv"
-    along.write_text(
+    table, document_table = folder / "held_out.csv", folder / "held_out_documents.csv"
+    table.write_text(
         "step,tokens,corpus,loss,bits_per_byte\n"
         + "".join(f"{step},{512 * step},{corpus},1,1\n" for step in (0, 3) for corpus in held_out)
     )
-    by_document.write_text(
+    document_table.write_text(
         "step,corpus,document,nats\n"
         + "".join(
             f"{step},{corpus},{document},{shown if step else 2.0}\n"
@@ -65,31 +65,31 @@ def measured_files(folder: Path, shown: float = 1.0) -> tuple[Path, Path, dict[s
             for document in range(DOCUMENTS)
         )
     )
-    return along, by_document, held_out
+    return table, document_table, held_out
 
 
-def test_losses_of_each_document_along_a_run(tmp_path: Path) -> None:
-    along, by_document, held_out = measured_files(tmp_path)
-    tokens, losses = read_measured(along, by_document, {"web": held_out["web"]})
+def test_losses_of_each_document_during_a_run(tmp_path: Path) -> None:
+    table, document_table, held_out = measured_files(tmp_path)
+    tokens, losses = read_measured(table, document_table, {"web": held_out["web"]})
     assert tokens.tolist() == [0, 1536] and list(losses) == ["web"]
     assert [each.nats.tolist() for each in losses["web"]] == [[2.0] * DOCUMENTS, [1.0] * DOCUMENTS]
     assert len(set(losses["web"][1].groups)) == 7
 
-    by_document.write_text(by_document.read_text().replace("3,web,33,1.0\n", ""))
+    document_table.write_text(document_table.read_text().replace("3,web,33,1.0\n", ""))
     with pytest.raises(
         UserError, match=r"_documents\.csv: its losses of web aren't those of 34 documents at eac"
     ):
-        read_measured(along, by_document, held_out)
-    along, by_document, held_out = measured_files(tmp_path, float("nan"))
+        read_measured(table, document_table, held_out)
+    table, document_table, held_out = measured_files(tmp_path, float("nan"))
     with pytest.raises(UserError, match=r"_documents\.csv: a loss on math isn't finite; train the run again"):
-        read_measured(along, by_document, held_out)
-    along.write_text("step,tokens,corpus,loss,bits_per_byte\n")
+        read_measured(table, document_table, held_out)
+    table.write_text("step,tokens,corpus,loss,bits_per_byte\n")
     with pytest.raises(UserError, match="no rows"):
-        read_measured(along, by_document, held_out)
+        read_measured(table, document_table, held_out)
 
 
 def losses_of(nats: float, documents: int = 9) -> Losses:
-    """Documents of 10 bytes, each its own group, that lose about so many nats."""
+    """Documents of 10 bytes, each its own group, with a loss of about `nats`."""
     noise = np.random.default_rng(round(100 * nats)).normal(0, 0.1, documents)
     return Losses(Path("x.csv"), np.arange(documents), np.full(documents, 10), nats + noise)
 
@@ -126,7 +126,7 @@ def test_sums_of_models_are_compared_with_the_base_model(tmp_path: Path) -> None
     points = read_points(files, merges, ["math", "web"], 0)
     assert [point.run for point in points] == ["first", None, None] and points[0].share == 0.5
     assert (points[2].domain[0], points[2].general[0]) == pytest.approx((-0.3, 0.3))
-    assert points[2].domain == pytest.approx([-0.3] * 3)  # every document changed by as much
+    assert points[2].domain == pytest.approx([-0.3] * 3)  # every document changed by the same amount
     assert points[2].name == "chat" and read_points([], {}, ["math"], 0) == []
 
 
@@ -135,7 +135,7 @@ def test_each_panel_shows_what_its_axes_say() -> None:
     places = {"at-75": ("first", 0.75, -0.2, 0.1), "at-25": ("first", 0.25, -0.1, 0.05)}
     places["chat"] = (None, 1.0, -0.3, 0.2)
     points = [
-        Point(name, run, share, *map(with_interval, changes))
+        Point(name, run, share, *map(add_interval, changes))
         for name, (run, share, *changes) in places.items()
     ]
     draw_forgetting(drawn, CURVES, ["math", "web"], points)
@@ -149,26 +149,26 @@ def test_each_panel_shows_what_its_axes_say() -> None:
     assert [line.get_ydata().tolist() for line in general.lines] == [
         c["web"].bits.tolist() for c in CURVES.values()
     ]
-    first, second, way, between, elsewhere = paths.lines[:5]
+    first, second, path, sums, others = paths.lines[:5]
     assert first.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
     assert first.get_ydata() == pytest.approx([0, 0.2, 0.1, 0.1])
     # The second run continues the first: its path begins where that one's ends.
     assert (second.get_xdata()[0], second.get_ydata()[0]) == pytest.approx((-0.3, 0.1))
-    # From the base model over the sums, by their shares, to the run.
-    assert way.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
-    assert way.get_ydata() == pytest.approx([0, 0.05, 0.1, 0.1])
-    assert between.get_xydata().tolist() == [[-0.2, 0.1], [-0.1, 0.05]]
-    assert {line.get_color() for line in (way, between)} == {first.get_color()}
-    assert elsewhere.get_xydata().tolist() == [[-0.3, 0.2]]
+    # From the base model through the sums, ordered by share, to the run.
+    assert path.get_xdata() == pytest.approx([0, -0.1, -0.2, -0.3])
+    assert path.get_ydata() == pytest.approx([0, 0.05, 0.1, 0.1])
+    assert sums.get_xydata().tolist() == [[-0.2, 0.1], [-0.1, 0.05]]
+    assert {line.get_color() for line in (path, sums)} == {first.get_color()}
+    assert others.get_xydata().tolist() == [[-0.3, 0.2]]
     assert [text.get_text() for text in paths.texts] == ["chat"]
     labels = [text.get_text() for text in drawn.legends[0].texts]
-    between, others = "between the base model and the run", "other sums of models"
-    assert labels == ["first", "second", between, others, "95 % CI of the change"]
+    between_label, others_label = "between the base model and the run", "other sums of models"
+    assert labels == ["first", "second", between_label, others_label, "95 % CI of the change"]
 
 
 def test_bands_and_crosses_are_the_intervals_and_panels_say_what_they_rest_on() -> None:
     drawn = Figure()
-    chat = Point("chat", None, 1.0, with_interval(-0.3), with_interval(0.2))
+    chat = Point("chat", None, 1.0, add_interval(-0.3), add_interval(0.2))
     draw_forgetting(drawn, CURVES, ["math", "web"], [chat])
     panels = {axes.get_ylabel(): axes for axes in drawn.axes}
     general, domain = panels["web\nbits per byte"], panels["math\nbits per byte"]
@@ -178,7 +178,7 @@ def test_bands_and_crosses_are_the_intervals_and_panels_say_what_they_rest_on() 
     assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
     assert domain.get_title("left") == "50 documents of 40 groups"
     assert general.get_title("left") == "50 documents of 12 groups: below 30"
-    crosses = panels["web\nchange in bits per byte"].collections  # across and up, of both runs and the sum
+    crosses = panels["web\nchange in bits per byte"].collections  # two lines for each run and the sum
     segments = [path.get_segments()[0].round(6).tolist() for path in crosses]
     assert segments[:2] == [[[-0.32, 0.1], [-0.28, 0.1]], [[-0.3, 0.08], [-0.3, 0.12]]]
     assert segments[4:] == [[[-0.32, 0.2], [-0.28, 0.2]], [[-0.3, 0.18], [-0.3, 0.22]]]

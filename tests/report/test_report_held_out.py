@@ -1,4 +1,4 @@
-"""Bits per byte of held-out text: intervals by group, their coverage, and the words around them."""
+"""Bits per byte of held-out text: intervals by group, their coverage, and the text around them."""
 
 import math
 from pathlib import Path
@@ -30,18 +30,18 @@ def losses(groups: np.ndarray, size: np.ndarray, nats: np.ndarray) -> Losses:
 
 def simulated(groups: int, generator: np.random.Generator) -> list[Losses]:
     """Base model and run on documents in groups of one to five, of sizes that differ tenfold; documents of a
-    group are alike in how hard they are, and in how much the run learns of them (4 % on average)."""
+    group are similarly hard, and the run improves on them by a similar share (4 % on average)."""
     per_group = generator.integers(1, 6, groups)
     group = np.repeat(np.arange(groups), per_group)
     size = np.exp(generator.normal(6, 0.8, len(group))).round()
-    of_group = np.repeat(generator.normal(0, 0.15, groups), per_group)
-    base = size * (0.7 + of_group + generator.normal(0, 0.1, len(group)))
+    hardness = np.repeat(generator.normal(0, 0.15, groups), per_group)
+    base = size * (0.7 + hardness + generator.normal(0, 0.1, len(group)))
     learnt = 0.04 + np.repeat(generator.normal(0, 0.03, groups), per_group)
     return [losses(group, size, base), losses(group, size, base * (1 - learnt))]
 
 
 def covered(groups: int, monkeypatch: pytest.MonkeyPatch, split: bool = False) -> dict[str, float]:
-    """Share of simulated corpora whose intervals hold the truth; `split`: each document its own group."""
+    """Share of simulated corpora whose intervals cover the truth; `split`: each document its own group."""
     monkeypatch.setattr(resampling, "RESAMPLES", 400)
     generator, hits = np.random.default_rng(groups), []
     for seed in range(SIMULATIONS):
@@ -60,15 +60,15 @@ def covered(groups: int, monkeypatch: pytest.MonkeyPatch, split: bool = False) -
 
 
 @pytest.mark.parametrize("groups", [10, FEWEST_GROUPS, 82])
-def test_intervals_hold_the_truth(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few groups as well, where plain percentiles hold it in 87 to 89 % of the cases."""
+def test_intervals_cover_the_truth(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with few groups, where plain percentiles cover it in only 87 to 89 % of the cases."""
     assert all(0.9 <= share <= 0.98 for share in covered(groups, monkeypatch).values())
 
 
-def test_documents_of_a_group_are_no_independent_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resampled one by one, intervals are far too narrow."""
-    found = covered(82, monkeypatch, split=True)
-    assert max(found.values()) < 0.88
+def test_documents_of_a_group_are_not_independent_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resampling single documents gives intervals that are far too narrow."""
+    coverage = covered(82, monkeypatch, split=True)
+    assert max(coverage.values()) < 0.88
 
 
 def test_a_row_by_hand_and_the_interval_by_scipy() -> None:
@@ -86,7 +86,7 @@ def test_a_row_by_hand_and_the_interval_by_scipy() -> None:
 
     sums = [[each[group == number].sum() for number in np.unique(group)] for each in (run, base)]
     level = 1 - 2 * norm.cdf(-math.sqrt(6 / 5) * t.ppf(0.975, 5))
-    found = bootstrap(
+    expected = bootstrap(
         sums,
         lambda run, base, axis: 100 * (run.sum(axis) / base.sum(axis) - 1),
         paired=True,
@@ -96,7 +96,7 @@ def test_a_row_by_hand_and_the_interval_by_scipy() -> None:
         rng=np.random.default_rng(2),
     )
     width = row["relative_ci_high"] - row["relative_ci_low"]
-    assert tuple(found.confidence_interval) == pytest.approx(
+    assert tuple(expected.confidence_interval) == pytest.approx(
         (row["relative_ci_low"], row["relative_ci_high"]), abs=0.04 * width
     )
 
@@ -123,8 +123,8 @@ def test_a_single_group_has_no_interval() -> None:
 def test_damaged_losses_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bits_per_byte.docs.documents.csv"
     write_losses(path, [0, 1], [4, 5], [2.5, 3.0])
-    found = read_losses(path)
-    assert found.nats.tolist() == [2.5, 3.0] and found.bytes.tolist() == [4, 5]
+    documents = read_losses(path)
+    assert documents.nats.tolist() == [2.5, 3.0] and documents.bytes.tolist() == [4, 5]
     write_losses(path, [0, 1], [4, 5], [2.5, math.nan])
     with pytest.raises(
         UserError, match=r"documents\.csv: the loss on document 1 is nan, no finite number; tr"
@@ -156,6 +156,6 @@ def test_the_table_and_its_page_say_what_they_rest_on(experiment: SimpleNamespac
     assert "Warning: standard_library has only 42 documents of 21 groups." in html
 
 
-def test_a_benchmark_in_bits_per_byte_is_no_held_out_text(experiment: SimpleNamespace) -> None:
+def test_a_benchmark_in_bits_per_byte_is_not_held_out_text(experiment: SimpleNamespace) -> None:
     rows = [row | {"metric": "bits_per_byte"} for row in experiment.scores if row["shown"]]
     assert held_out_markdown(rows, {}) == []

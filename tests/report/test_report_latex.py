@@ -1,4 +1,4 @@
-"""A LaTeX user takes Table 1 and the figures as they are."""
+"""A LaTeX document includes Table 1 and the figures unchanged."""
 
 import shutil
 import subprocess
@@ -38,13 +38,13 @@ def test_latex_sets_table_and_figure(experiment: SimpleNamespace, tmp_path: Path
         draw_losses(drawn, [(np.arange(3), np.array([3.0, 2.5, 2.4]))], {"run": 9})
     (tmp_path / "document.tex").write_text(DOCUMENT)
     for _ in range(2):  # the second time with the reference
-        made = subprocess.run(
+        result = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert made.returncode == 0, made.stdout[-2000:]
-    assert "undefined" not in made.stdout
-    assert "Overfull" not in made.stdout  # the table fits the narrow text of LaTeX's article
+        assert result.returncode == 0, result.stdout[-2000:]
+    assert "undefined" not in result.stdout
+    assert "Overfull" not in result.stdout  # the table fits the narrow text of LaTeX's article
     assert (tmp_path / "document.pdf").stat().st_size > 20_000

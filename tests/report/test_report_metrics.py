@@ -1,4 +1,4 @@
-"""Tables of tasks that are no multiple choice: other metrics, perplexities, scores of a whole corpus."""
+"""Tables of tasks that aren't multiple choice: other metrics, perplexities, scores of a whole corpus."""
 
 import csv
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from report_experiment import PUBLISHED, evaluation_files
-from report_tasks import ITEMS, RUNS, TASKS, Task, in_two_leaves, unknown, write_tasks
+from report_tasks import ITEMS, RUNS, TASKS, Task, two_leaves, unknown, write_tasks
 from scipy.stats import kstest
 
 from comparisons import comparisons
@@ -42,7 +42,7 @@ def tabulate(
     tasks: dict[str, Callable[[str], Task]] = TASKS,
     metrics: dict[str, str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Write scores.csv, comparisons.csv, letters.csv and seeds.csv of made-up answers; returns the scores."""
+    """Write scores.csv, comparisons.csv, letters.csv and seeds.csv of made-up answers; return the scores."""
     metrics = metrics or dict.fromkeys(tasks)
     write_tasks(folder, tasks)
     summaries = evaluation_files(folder, RUNS, metrics, ".json")
@@ -131,7 +131,7 @@ def test_each_kind_of_metric_has_its_test(tables: Path) -> None:
             assert (row["mcnemar_p_holm"] is not None) == (row["shown"] or metric == AVERAGE)
             assert row["ci_low"] < row["score"] < row["ci_high"]
     assert {row["chance"] for metric, row in rows.items() if row["task"] != "choice"} == {None}
-    # Every item's log-likelihood rose by as much, so the interval is narrow and p as small as can be.
+    # Every item's log-likelihood rose by about the same, so the interval is narrow and p is minimal.
     assert rows["perplexity"]["difference"] < 0 and rows["perplexity"]["mcnemar_p"] < 1e-4
 
 
@@ -145,8 +145,8 @@ def test_the_family_and_the_average_skip_what_has_no_test(tables: Path) -> None:
         if row["task"] == AVERAGE and (row["reference"], row["run"]) == ("base", "cpt-10K")
     ]
     parts = [
-        row_of(tables, "cpt-10K", task, METRIC)
-        for task, METRIC in zip(AVERAGED, ("acc", "exact_match,strict-match", "f1"), strict=True)
+        row_of(tables, "cpt-10K", task, metric)
+        for task, metric in zip(AVERAGED, ("acc", "exact_match,strict-match", "f1"), strict=True)
     ]
     assert mean["difference"] == pytest.approx(np.mean([row["difference"] for row in parts]), abs=1e-6)
     assert mean["n"] == 3 * ITEMS
@@ -192,11 +192,11 @@ def test_without_accuracies_there_is_no_average(tmp_path: Path) -> None:
     assert "No average: it is over scores between 0 and 1." in " ".join(table.notes())
     assert table.null_body() == []
     write_latex(tmp_path / "table1.tex", table)
-    assert (tmp_path / "letters.csv").read_text().count("\n") == 1  # no choices, so its header alone
+    assert (tmp_path / "letters.csv").read_text().count("\n") == 1  # only its header, as no task has choices
 
 
 def test_each_question_is_in_the_average_once(tmp_path: Path) -> None:
-    """The same task with other worked examples is a column of its own, and its errors aren't independent."""
+    """A task with other worked examples is a separate column, and its errors aren't independent."""
 
     def five_shot(run: str) -> Task:
         summary, samples = TASKS["gsm8k"](run)
@@ -210,9 +210,9 @@ def test_each_question_is_in_the_average_once(tmp_path: Path) -> None:
 
 
 def test_several_leaf_tasks_have_the_mean_of_their_perplexities(tmp_path: Path) -> None:
-    rows = tabulate(tmp_path, {"lambada": in_two_leaves})
+    rows = tabulate(tmp_path, {"lambada": two_leaves})
     (row,) = [row for row in rows if (row["run"], row["metric"]) == ("cpt-10K", "perplexity")]
-    assert row["score"] == pytest.approx(in_two_leaves("cpt-10K")[0]["metrics"]["perplexity"], abs=1e-6)
+    assert row["score"] == pytest.approx(two_leaves("cpt-10K")[0]["metrics"]["perplexity"], abs=1e-6)
     assert row["ci_low"] < row["score"] < row["ci_high"]
     assert row["difference_ci_low"] < row["difference"] < row["difference_ci_high"] < 0
 
@@ -244,7 +244,7 @@ def test_other_metric_than_the_first(tmp_path: Path) -> None:
     assert [row["metric"] for row in rows if row["averaged"]] == ["acc"] * 3
 
 
-# SHA-256 of the columns that there were when only multiple choice could be scored, and how many they were.
+# Number and SHA-256 of the columns from when only multiple choice could be scored.
 BEFORE = {
     "scores": (34, "0c4411a871849d90"),
     "comparisons": (22, "edd9d5b39d253d3c"),
@@ -300,18 +300,18 @@ def test_sign_flips_of_values_are_uniform_under_the_null(fewer_draws: None, aggr
     ("aggregation", "leaves"), [("perplexity", 1), ("bits_per_byte", 1), ("perplexity", 3)]
 )
 def test_intervals_of_values_cover_the_truth(fewer_draws: None, aggregation: str, leaves: int) -> None:
-    """The truth: the mean log-likelihood falls by 2 nats a unit, and a run shifts it by 0.1."""
+    """The true mean log-likelihood is -2 nats a unit, and the run raises it by 0.1."""
     truth = {"perplexity": math.exp(1.9) - math.exp(2.0), "bits_per_byte": -0.1 / math.log(2)}[aggregation]
-    covered = of_score = 0
+    covered = score_covered = 0
     for seed in range(500):
         values = made_up(300, seed, 0.1, aggregation, leaves)
         low, high = difference_interval([values], seed)
         covered += low <= truth <= high
         low, high = score_interval(values, seed)
         score = math.exp(1.9) if aggregation == "perplexity" else 1.9 / math.log(2)
-        of_score += low <= score <= high
+        score_covered += low <= score <= high
     assert covered / 500 == pytest.approx(0.95, abs=0.03)
-    assert of_score / 500 == pytest.approx(0.95, abs=0.03)
+    assert score_covered / 500 == pytest.approx(0.95, abs=0.03)
 
 
 def test_the_detectable_difference_is_found_with_80_percent_power(fewer_draws: None) -> None:
@@ -319,7 +319,7 @@ def test_the_detectable_difference_is_found_with_80_percent_power(fewer_draws: N
         [compare(made_up(200, seed, 0, "bits_per_byte"), seed)["detectable_difference"] for seed in range(20)]
     )
     shift = reach * math.log(2)
-    found = [
+    rejections = [
         mean_difference_p([made_up(200, seed, shift, "bits_per_byte")], seed) < 0.05 for seed in range(300)
     ]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+    assert np.mean(rejections) == pytest.approx(0.8, abs=0.07)

@@ -31,9 +31,9 @@ LOSSES += "q8_0,1.5,domain,2.00123,2.0,0.0004,0.0021,74,60\nq8_0,1.5,general,3.5
 
 @pytest.fixture
 def summary(experiment: SimpleNamespace) -> dict:
-    found = json.loads((experiment.root / "runs" / "cpt-25K" / "run.json").read_text())
-    stages = [{"mixture": "domain", "first_sequence": 0, "sequences": found["sequences"]}]
-    return {**found, "settings": SETTINGS, "warmup_steps": 1, "stages": stages}
+    run_summary = json.loads((experiment.root / "runs" / "cpt-25K" / "run.json").read_text())
+    stages = [{"mixture": "domain", "first_sequence": 0, "sequences": run_summary["sequences"]}]
+    return {**run_summary, "settings": SETTINGS, "warmup_steps": 1, "stages": stages}
 
 
 def configured(experiment: SimpleNamespace, **sections: dict) -> Config:
@@ -80,15 +80,15 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
     assert card.data.language == ["en"] and card.data.license == "unknown"
     rows = [row for row in experiment.scores if row["run"] == "cpt-25K" and row["task"] != "average"]
-    in_card = {(r.dataset_type, r.dataset_config, r.metric_type): r for r in card.data.eval_results}
-    assert len(in_card) == len(rows) == 7 + 4 + 2  # acc of each task, acc_norm of four, two corpora
+    results = {(r.dataset_type, r.dataset_config, r.metric_type): r for r in card.data.eval_results}
+    assert len(results) == len(rows) == 7 + 4 + 2  # acc of each task, acc_norm of four, two corpora
     shown = next(row for row in rows if row["task"] == "arc_easy" and row["metric"] == "acc_norm")
-    result = in_card["allenai/ai2_arc", "ARC-Easy", "acc_norm"]
+    result = results["allenai/ai2_arc", "ARC-Easy", "acc_norm"]
     assert result.metric_value == round(shown["score"], 4)
     assert (result.dataset_name, result.dataset_split) == ("ARC Easy (40 of 2,376 items)", "test")
     subset = {"subset": "random", "items": 40, "items_of_full": 2376, "seed": 0}
     assert result.dataset_args == {"num_few_shot": 0, **subset}
-    held_out = in_card["scientific_python", None, "bits_per_byte"]
+    held_out = results["scientific_python", None, "bits_per_byte"]
     row = next(row for row in rows if row["task"] == "bits_per_byte.scientific_python")
     assert held_out.dataset_args == {"documents": row["n"], "groups": row["groups"]}
     assert (
@@ -121,11 +121,11 @@ def test_released_folder_is_the_model_and_a_card_that_the_hub_reads(
 
 
 def test_card_has_scores_of_all_kinds(summary: dict, tmp_path: Path) -> None:
-    """With worked examples, perplexities, a metric without test; wikitext's bits are no held-out text."""
-    made = build(tmp_path)
-    add_tasks(tmp_path, made, TASKS)
-    scores = write_tables(tmp_path, made, compare=False)
-    config = configured(SimpleNamespace(**made))
+    """With worked examples, perplexities, a metric without a test; wikitext's bits aren't held-out text."""
+    parts = build(tmp_path)
+    add_tasks(tmp_path, parts, TASKS)
+    scores = write_tables(tmp_path, parts, compare=False)
+    config = configured(SimpleNamespace(**parts))
     card = ModelCard(model_card("cpt-25K", config, {}, scores, [summary]))
     by_key = {(result.dataset_type, result.metric_type): result for result in card.data.eval_results}
     assert by_key["gsm8k", "exact_match,strict-match"].dataset_args["num_few_shot"] == 5
@@ -203,7 +203,7 @@ def test_card_names_the_text_of_the_runs_that_a_run_started_from(
 
 
 def test_cloze_is_a_metric_of_the_data_set_that_it_scores() -> None:
-    """The hub merges what has the same data set, configuration and split, below the first one's name."""
+    """The hub merges results of the same data set, configuration and split under the first one's name."""
     row = {"items_of_full": 14042, "n": 14042, "score": 0.25, "shots": 0, "groups": None}
     rows = [{**row, "task": "mmlu", "metric": "acc"}, {**row, "task": "own", "metric": "acc"}]
     rows += [{**row, "task": "mmlu_continuation", "metric": metric} for metric in ("acc", "acc_norm")]

@@ -1,4 +1,4 @@
-"""Pages of Snakemake's report: tables as tables, and text from the web that can't do anything."""
+"""Pages of Snakemake's report: CSV becomes tables, and text from the web runs no scripts."""
 
 from pathlib import Path
 

@@ -28,14 +28,14 @@ from cpt.report.labels import base_note
 from cpt.report.typesetting import lay_out
 from paper import paper
 
-# What a test or an interval is defined by; chance; how many runs, tasks, comparisons and claims there are;
-# and the paper's sequences per step, which follow from its settings.
-OF_THE_METHOD = {"95", "0.05", "80", "0.001", "0.2500", "0.3571", "1", "2", "3", "4", "7", "14", "21", "93"}
-OF_THE_METHOD |= {"480", "30"}
+# Levels of tests and intervals; chance; the numbers of runs, tasks, comparisons and claims; and the paper's
+# sequences per step, which follow from its settings.
+METHOD_NUMBERS = {"95", "0.05", "80", "0.001", "0.2500", "0.3571", "1", "2", "3", "4", "7", "14", "21", "93"}
+METHOD_NUMBERS |= {"480", "30"}
 
 
 def leaves(value: Any) -> Iterator[float]:
-    """All numbers in nested data, also those written as text and counts with a unit."""
+    """All numbers in nested data, including those written as text and counts with a unit."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from leaves(inner)
@@ -49,7 +49,7 @@ def shared_numbers(experiment: SimpleNamespace) -> set[str]:
     content.append(list(csv.reader(PUBLISHED.open())))
     with (experiment.root / "claims.csv").open() as file:
         rows = list(csv.DictReader(file))
-    of_paper = (
+    paper_columns = (
         "where",
         "quote",
         "says",
@@ -60,11 +60,11 @@ def shared_numbers(experiment: SimpleNamespace) -> set[str]:
         "recomputed",
         "source_note",
     )
-    content += [[row[column] for column in of_paper] for row in rows]
-    made = [row for row in rows if row["kind"] != "inferred"]
+    content += [[row[column] for column in paper_columns] for row in rows]
+    claims = [row for row in rows if row["kind"] != "inferred"]
     for column in ("source", "replication"):  # how many claims have each verdict
-        content.append(list(Counter(row[column] for row in made).values()))
-    content.append([len(made), sum(row["replication"] != "no claim" for row in made)])
+        content.append(list(Counter(row[column] for row in claims).values()))
+    content.append([len(claims), sum(row["replication"] != "no claim" for row in claims)])
     shown = set()
     for number in {number for part in content for number in leaves(part)}:
         for form in (number, 100 * number, number / 1e3, number / 1e6, number / 1e9):
@@ -73,8 +73,8 @@ def shared_numbers(experiment: SimpleNamespace) -> set[str]:
 
 
 def test_no_number_of_the_text_is_fixed(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    """Numbers that stay where everything measured changes are the paper's, the config's or the method's."""
-    found = []
+    """Numbers that stay when all measurements change come from the paper, the config or the method."""
+    numbers = []
     for number in (0, 7, 13, 21):
         root = tmp_path / f"other-{number}" if number else experiment.root
         if number:
@@ -82,9 +82,9 @@ def test_no_number_of_the_text_is_fixed(experiment: SimpleNamespace, tmp_path: P
         folder = tmp_path / str(number)
         folder.mkdir()
         lay_out(folder, required(root), lists(root), [])
-        found.append({text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?", text_of(folder))})
-    fixed = set.intersection(*found) - shared_numbers(experiment) - OF_THE_METHOD
-    assert len(found[0]) > 200
+        numbers.append({text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?", text_of(folder))})
+    fixed = set.intersection(*numbers) - shared_numbers(experiment) - METHOD_NUMBERS
+    assert len(numbers[0]) > 200
     assert fixed == set()
 
 
@@ -120,7 +120,7 @@ def test_paper_shows_the_numbers_of_the_results(experiment: SimpleNamespace, tmp
 
 
 def squeezed(text: str) -> str:
-    """Without spaces, quotes and apostrophes, which typst's content has in places of its own."""
+    """The text without spaces, quotes and apostrophes, which are separate elements in typst's content."""
     return re.sub(r"[\s'\"]", "", text)
 
 
@@ -133,7 +133,7 @@ def read_paper(experiment: SimpleNamespace, tmp_path_factory: pytest.TempPathFac
 
 
 def test_no_semicolon_is_lost(read_paper: str) -> None:
-    """typst takes a semicolon after `#name` or `#f(x)` as the end of the expression, and doesn't print it."""
+    """typst reads a semicolon after `#name` or `#f(x)` as the end of the expression, and doesn't print it."""
     source = (REPOSITORY / "paper" / "paper.typ").read_text()
     assert re.findall(r"#[A-Za-z][\w.-]*(?:\((?:[^()]|\([^()]*\))*\))?;", source) == []
     assert re.search(r"%;\d+documents?,\d+groups?\)", read_paper)
@@ -141,9 +141,11 @@ def test_no_semicolon_is_lost(read_paper: str) -> None:
     assert re.search(r"Adifferenceof[0-9.]+wouldbefoundwith80%power", read_paper)
 
 
-def test_the_base_model_is_said_to_be_dequantised(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    """From the report of the import: another report, another sentence."""
-    said = "dequantised from a 4-bit GGUF file of an instruction-tuned model"
+def test_the_paper_says_that_the_base_model_is_dequantised(
+    experiment: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The sentence depends on the report of the import."""
+    phrase = "dequantised from a 4-bit GGUF file of an instruction-tuned model"
     for number, (kinds, times) in enumerate({("F32", "Q4_1"): 4, ("F32", "BF16"): 0}.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -152,8 +154,7 @@ def test_the_base_model_is_said_to_be_dequantised(experiment: SimpleNamespace, t
         files["base.json"] = folder / "report.json"
         files["base.json"].write_text(json.dumps(report))
         lay_out(folder, files, lists(experiment.root), [])
-        assert text_of(folder).count(said) >= times  # method, caption of Table 1, settings, limits
-        assert (said in text_of(folder)) == bool(times)
+        assert text_of(folder).count(phrase) == times  # method, caption of Table 1, settings, limits
 
 
 @pytest.mark.parametrize(
@@ -175,12 +176,12 @@ def test_the_base_model_is_said_to_be_dequantised(experiment: SimpleNamespace, t
     ],
 )
 def test_note_on_the_base_model(base: dict[str, str], report: dict[str, Any], note: str) -> None:
-    said = base_note(base, report)
-    assert said == note or (note.startswith("dequantised") and said.startswith(note))
+    sentence = base_note(base, report)
+    assert sentence == note or (note.startswith("dequantised") and sentence.startswith(note))
 
 
 def test_figures_are_numbered_like_their_files(experiment: SimpleNamespace, tmp_path: Path) -> None:
-    """Also where some are missing; Table 1 is table1.csv."""
+    """Even if some are missing; Table 1 is table1.csv."""
     folder = tmp_path / "out"
     folder.mkdir()
     lay_out(folder, required(experiment.root), lists(experiment.root), figures(tmp_path)[2:4])
@@ -189,22 +190,22 @@ def test_figures_are_numbered_like_their_files(experiment: SimpleNamespace, tmp_
         source + '\n#context [#metadata(query(figure).map(each => (each.kind, each.has("label"), '
         "numbering(each.numbering, ..each.counter.at(each.location()))))) <all>]"
     )
-    found = json.loads(
+    entries = json.loads(
         typst.query(str(folder / "paper.typ"), "<all>", root=str(folder), ignore_system_fonts=True)
     )[0]["value"]
-    assert [number for kind, _, number in found if "image" in str(kind)] == ["3", "4"]
-    tables = [number for kind, _, number in found if "table" in str(kind)]
+    assert [number for kind, _, number in entries if "image" in str(kind)] == ["3", "4"]
+    tables = [number for kind, _, number in entries if "table" in str(kind)]
     assert tables == [str(number) for number in range(1, len(tables) + 1)]
 
 
 def test_claims_take_half_a_page_and_an_appendix(read_paper: str) -> None:
-    for said in (
+    for phrase in (
         *("The study's numbers contradict", "Consistent in one reading and not in another", "56.2 %"),
         *("another experiment", "Inferred: general are WinoGrande", "GPU-hours of the 1B run"),
     ):
-        assert squeezed(said) in read_paper
+        assert squeezed(phrase) in read_paper
     begin, end = (
-        read_paper.index(squeezed(said)) for said in ("in two columns", "follow from the settings or")
+        read_paper.index(squeezed(phrase)) for phrase in ("in two columns", "follow from the settings or")
     )
     assert end - begin < 2600  # characters without spaces
 
@@ -220,10 +221,10 @@ def test_another_experiment_has_no_claims(experiment: SimpleNamespace, tmp_path:
         typst.query(str(folder / "paper.typ"), "heading", root=str(folder), ignore_system_fonts=True)
     )
     assert texts(headings[0]["body"]) == "Better at the domain? What was lost?"
-    for said in ("Better at the domain", "General text was lost", "Benchmarks"):
-        assert squeezed(said) in text
-    for said in ("original study", "Published", "Faroz", "0.4355", "Replication"):
-        assert squeezed(said) not in text
+    for phrase in ("Better at the domain", "General text was lost", "Benchmarks"):
+        assert squeezed(phrase) in text
+    for phrase in ("original study", "Published", "Faroz", "0.4355", "Replication"):
+        assert squeezed(phrase) not in text
 
 
 def test_pdf_is_equal_byte_for_byte(experiment: SimpleNamespace, tmp_path: Path) -> None:

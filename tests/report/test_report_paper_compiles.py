@@ -74,14 +74,14 @@ def test_other_experiments_compile(experiment: SimpleNamespace, tmp_path: Path) 
 
 
 def test_tasks_of_all_kinds_compile(tmp_path: Path) -> None:
-    """With another average, worked examples, cut items, perplexities, and what has no test."""
-    made = build(tmp_path)
-    add_tasks(tmp_path, made, TASKS)
-    write_tables(tmp_path, made)
+    """With another average, worked examples, cut items, perplexities, and a metric without a test."""
+    parts = build(tmp_path)
+    add_tasks(tmp_path, parts, TASKS)
+    write_tables(tmp_path, parts)
     (tmp_path / "out").mkdir()
     lay_out(tmp_path / "out", required(tmp_path), lists(tmp_path), figures(tmp_path))
     text = " ".join(text_of(tmp_path / "out").split())
-    for said in (
+    for phrase in (
         "Lambada_openai ↓",
         "5 for Gsm8k",
         "4 items of Gsm8k",
@@ -92,7 +92,7 @@ def test_tasks_of_all_kinds_compile(tmp_path: Path) -> None:
         "of PIQA",
         "chance, the base model without and with the document in its context",
     ):
-        assert said in text, said
+        assert phrase in text, phrase
     with (tmp_path / "answers.csv").open() as file:
         tasks = {row["task"] for row in csv.DictReader(file)}
     assert tasks == {*FULL, "choice", "average"} - {"mmlu_continuation"}
@@ -101,11 +101,11 @@ def test_tasks_of_all_kinds_compile(tmp_path: Path) -> None:
 
 
 def test_only_perplexities_compile(tmp_path: Path) -> None:
-    made = build(tmp_path)
-    made["table_tasks"], made["metrics"] = {}, {}
-    made["config"]["evaluate"] |= {"tasks": {}, "groups": {}}
-    add_tasks(tmp_path, made, ["wikitext", "wmt"])
-    write_tables(tmp_path, made)
+    parts = build(tmp_path)
+    parts["table_tasks"], parts["metrics"] = {}, {}
+    parts["config"]["evaluate"] |= {"tasks": {}, "groups": {}}
+    add_tasks(tmp_path, parts, ["wikitext", "wmt"])
+    write_tables(tmp_path, parts)
     (tmp_path / "out").mkdir()
     lay_out(tmp_path / "out", required(tmp_path), lists(tmp_path), [])
     text = text_of(tmp_path / "out")

@@ -51,8 +51,8 @@ def results_folder(root: Path, gpus: list[str] | None = None) -> Path:
     return root
 
 
-def made(root: Path) -> list[Path]:
-    """What the stages have made: files, and folders that are handed over whole."""
+def stage_outputs(root: Path) -> list[Path]:
+    """The outputs of the stages: files, and folders that are passed as a whole."""
     folders = [root / name for name in ("packed/domain", "models/cpt", "released/cpt")]
     inside = {file for folder in folders for file in folder.iterdir()}
     timings = set((root / "timings").rglob("*"))
@@ -60,7 +60,7 @@ def made(root: Path) -> list[Path]:
 
 
 def make(root: Path) -> tuple[dict, ROCrate]:
-    files, measured = made(root), list((root / "timings").rglob("*.tsv"))
+    files, measured = stage_outputs(root), list((root / "timings").rglob("*.tsv"))
     provenance(
         config=root / "config.yaml",
         base=root / "models" / "base.json",
@@ -83,10 +83,10 @@ def make(root: Path) -> tuple[dict, ROCrate]:
 
 
 def test_record_has_what_made_the_results(tmp_path):
-    found, _ = make(results_folder(tmp_path))
-    assert found["config"]["sha256"] == sha256_of(tmp_path / "config.yaml")
-    assert found["git_commits"] == ["abc"] and found["packages"] == {"numpy": ["2"]}
-    assert found["data"] == [
+    record, _ = make(results_folder(tmp_path))
+    assert record["config"]["sha256"] == sha256_of(tmp_path / "config.yaml")
+    assert record["git_commits"] == ["abc"] and record["packages"] == {"numpy": ["2"]}
+    assert record["data"] == [
         {
             "corpus": "own",
             "shard": 0,
@@ -98,10 +98,10 @@ def test_record_has_what_made_the_results(tmp_path):
             "files": 1,
         }
     ]
-    assert found["results"]["runs/cpt/run.json"]["code_digest"] == "c5" and len(found["results"]) == 6
-    assert found["packed"] == {"domain": "f"} and found["benchmarks"]["piqa"]["items"] == 2
-    assert found["stages"]["train"]["wall_seconds"] == 3600
-    assert found["stages"]["table1"]["cpu_seconds"] == 0
+    assert record["results"]["runs/cpt/run.json"]["code_digest"] == "c5" and len(record["results"]) == 6
+    assert record["packed"] == {"domain": "f"} and record["benchmarks"]["piqa"]["items"] == 2
+    assert record["stages"]["train"]["wall_seconds"] == 3600
+    assert record["stages"]["table1"]["cpu_seconds"] == 0
 
 
 def test_energy_follows_from_its_stated_assumption(tmp_path):
@@ -119,7 +119,7 @@ def test_crate_is_read_back_with_files_inputs_and_the_run(tmp_path):
     _, crate = make(root := results_folder(tmp_path / "results"))
     assert crate.name == "Continued pre-training: small"
     described = {entity.id for entity in crate.data_entities}
-    made_there = {
+    outputs = {
         "provenance.json",
         "table1.csv",
         "runs/cpt/run.json",
@@ -127,7 +127,7 @@ def test_crate_is_read_back_with_files_inputs_and_the_run(tmp_path):
         "released/cpt/",
     }
     workflow = {"workflow/", "workflow/Snakefile"}
-    assert described == {"config.yaml", *made_there, *workflow}
+    assert described == {"config.yaml", *outputs, *workflow}
     assert all((root / name).exists() for name in described)
     table = crate.get("table1.csv")
     assert table["sha256"] == sha256_of(root / "table1.csv") and table["contentSize"] == "8"
@@ -135,7 +135,7 @@ def test_crate_is_read_back_with_files_inputs_and_the_run(tmp_path):
     assert run["instrument"]["version"] == "abc"
     inputs = [entity["name"] for entity in run["object"]]
     assert inputs == ["the merged config that made these results", "base model: m/n", "corpus own: a/b"]
-    assert {entity.id for entity in run["result"]} == made_there
+    assert {entity.id for entity in run["result"]} == outputs
     crate.write(tmp_path / "copy")  # complete: the package finds every file that it describes
     assert (tmp_path / "copy" / "table1.csv").read_text() == "a,b\n1,2\n"
 
@@ -176,7 +176,7 @@ def test_crate_is_a_workflow_run_with_author_and_licence(tmp_path):
     assert all(sha256_of(root / part["@id"]) == part["sha256"] for part in referred)
 
 
-def test_files_of_a_new_stage_need_no_telling(tmp_path):
+def test_files_of_a_new_stage_are_recorded(tmp_path):
     """Whatever a stage's files are called, a provenance block and a benchmark file are enough."""
     root = results_folder(tmp_path)
     block = json.loads((root / "benchmarks.json").read_text())["provenance"]
@@ -187,8 +187,8 @@ def test_files_of_a_new_stage_need_no_telling(tmp_path):
     assert "new/one.json" in record["results"] and record["stages"]["new_stage"]["jobs"] == 1
 
 
-def test_the_rule_hands_over_what_all_jobs_have_made(tmp_path):
-    """Those of a new rule too; files of a run that the config has no more are skipped."""
+def test_the_rule_passes_the_outputs_of_all_jobs(tmp_path):
+    """Including those of a new rule; files of a run that was removed from the config are skipped."""
     for path in ROOT.glob("[!.]*"):
         if path.name not in ("results", "tests"):
             (tmp_path / path.name).symlink_to(path)

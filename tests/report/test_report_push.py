@@ -40,7 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def push(released: Path, hub: UploadServer, monkeypatch: pytest.MonkeyPatch, **changed: object) -> dict:
-    """The stage against `hub`; returns its record."""
+    """Run the stage against `hub`; return its record."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     record = released.with_name("record.json")
     settings = {"run": "cpt", "repo": "me/cpt", "private": True, "branch": "main", "license": None} | changed
@@ -64,7 +64,7 @@ def test_all_files_are_uploaded_once(released, environment, monkeypatch):
         assert hub.commits[1].startswith("cpt: ") and hub.commits[0] != hub.commits[1]
 
 
-def test_another_branch_is_made(released, environment, monkeypatch):
+def test_another_branch_is_created(released, environment, monkeypatch):
     with UploadServer() as hub:
         record = push(released, hub, monkeypatch, branch="candidate")
         assert hub.files == {} and set(hub.branches["candidate"]) == set(record["files"])
@@ -82,7 +82,9 @@ def test_another_branch_is_made(released, environment, monkeypatch):
         (500, "the hub answered 500"),
     ],
 )
-def test_a_refusal_of_the_hub_is_told_without_the_token(status, message, released, environment, monkeypatch):
+def test_a_refusal_of_the_hub_is_reported_without_the_token(
+    status, message, released, environment, monkeypatch
+):
     with UploadServer(refused=status) as hub, pytest.raises(UserError, match=message) as error:
         push(released, hub, monkeypatch)
     assert TOKEN not in str(error.value) and not released.with_name("record.json").exists()
@@ -113,7 +115,7 @@ def test_nothing_is_sent_without_a_token(released, monkeypatch):
         assert hub.asked == []
 
 
-def test_no_network_is_told(released, environment, monkeypatch):
+def test_a_missing_network_is_reported(released, environment, monkeypatch):
     with UploadServer() as hub:
         pass
     with pytest.raises(UserError, match="check network, HF_ENDPOINT and HF_TOKEN"):

@@ -22,7 +22,7 @@ OLD = "first.cpt-25K"
 
 @pytest.fixture
 def release(experiment: SimpleNamespace, tmp_path: Path) -> Path:
-    """A frozen model of cpt-25K whose scores then are those of cpt-10K."""
+    """A frozen model of cpt-25K with the scores of cpt-10K."""
     model = tmp_path / "released" / "cpt-25K"
     (model / "additional_chat_templates").mkdir(parents=True)
     for name in ("model.safetensors", "tokenizer.json", "README.md", ".snakemake_timestamp"):
@@ -51,7 +51,7 @@ def test_frozen_folder_is_whole_and_says_what_is_in_it(release: Path, experiment
     assert not (release / "scores.csv").samefile(experiment.root / "scores.csv")
 
 
-def test_models_that_no_release_has_are_known(release: Path) -> None:
+def test_models_that_no_release_holds_are_recognised(release: Path) -> None:
     model = release.parents[1] / "released" / "cpt-25K"
     assert holds(release.parent, model)
     (model / "model.safetensors").unlink()
@@ -62,9 +62,9 @@ def test_models_that_no_release_has_are_known(release: Path) -> None:
 
 @pytest.fixture
 def compared(release: Path, experiment: SimpleNamespace, tmp_path: Path):
-    """compare.csv and compare.md of the release and cpt-25K, with changes to the arguments."""
+    """Write compare.csv and compare.md of the release and cpt-25K: compared(**changed arguments)."""
 
-    def made(**changes: object) -> tuple[list[dict[str, str]], str]:
+    def write(**changes: object) -> tuple[list[dict[str, str]], str]:
         root, metrics, corpora = experiment.root, experiment.metrics, experiment.corpora
         models = ["base", "cpt-10K", "cpt-25K"]  # files of the release's model are those of cpt-10K
         bits = [f"bits_per_byte.{corpus}" for corpus in corpora]
@@ -86,7 +86,7 @@ def compared(release: Path, experiment: SimpleNamespace, tmp_path: Path):
         with open(tmp_path / "compare.csv", newline="") as file:
             return list(csv.DictReader(file)), (tmp_path / "compare.md").read_text()
 
-    return made
+    return write
 
 
 def test_differences_are_those_of_the_two_models(compared, experiment: SimpleNamespace) -> None:
@@ -120,14 +120,14 @@ def test_differences_are_those_of_the_two_models(compared, experiment: SimpleNam
     assert "| ARC_EASY | 40 |" in page and "| **Average** |" in page and "Warning: text is" not in page
 
 
-def test_text_held_out_in_another_way_is_warned_of(compared) -> None:
+def test_text_held_out_in_another_way_gives_a_warning(compared) -> None:
     assert (
         "Warning: text is held out of ours in another way than for first"
         in compared(held_out={"ours": {"share": 0.1}})[1]
     )
 
 
-def test_another_base_model_is_warned_of(compared, tmp_path: Path) -> None:
+def test_another_base_model_gives_a_warning(compared, tmp_path: Path) -> None:
     assert "another base model" not in compared()[1]
     other = tmp_path / "other.json"
     other.write_text('{"sha256": {"model.safetensors": "fedcba9876543210"}}')

@@ -1,4 +1,4 @@
-"""Plans on record before results, and the figure of a grid of learning rates and data orders."""
+"""Plans registered before results, and the figure of a grid of learning rates and data orders."""
 
 import json
 from pathlib import Path
@@ -59,10 +59,10 @@ def made_up_scores() -> list[dict[str, Any]]:
 
 
 def config_of(**changes: Any) -> Any:
-    given = merged(overlay("robustness"))
+    settings = merged(overlay("robustness"))
     for key, value in changes.items():
-        given[key] |= value
-    return load(given)
+        settings[key] |= value
+    return load(settings)
 
 
 def test_the_overlay_is_a_grid_of_three_rates_and_three_orders() -> None:
@@ -70,7 +70,7 @@ def test_the_overlay_is_a_grid_of_three_rates_and_three_orders() -> None:
     assert sorted(grid.values()) == [(rate, order) for rate in RATES for order in ORDERS]
 
 
-def test_only_a_full_grid_of_runs_that_are_alike_is_one() -> None:
+def test_only_a_full_grid_of_similar_runs_counts_as_a_grid() -> None:
     assert grid_of(load(merged())) == grid_of(load(merged(overlay("seeds")))) == {}
     assert grid_of(config_of(runs={"high-2": None})) == {}  # a combination is missing
     other = {"tokens": 32_768, "cpus": 2, "mixture": "order-2", "train": {"learning_rate": 3e-4}}
@@ -110,10 +110,10 @@ def register(root: Path, started: list[str]) -> dict[str, Any]:
     return read_registered(root / "preregistration.json")
 
 
-def test_a_plan_is_on_record_with_its_digest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plan_is_registered_with_its_digest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         first = register(tmp_path, [])
-    assert first["plan"]["runs"] == {"a": {"run": "a", "steps": 8}}  # without what differs each time
+    assert first["plan"]["runs"] == {"a": {"run": "a", "steps": 8}}  # without what differs at each planning
     assert first["plan"]["question"] == "Does it hold?" and first["sha256"] == plan_sha256(first["plan"])
     shown = f"plan registered before training: SHA-256 {first['sha256'][:12]} ("
     assert caplog.messages[-1].startswith(shown)

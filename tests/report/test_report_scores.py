@@ -48,7 +48,7 @@ def rows_of(
     corpora: list[str] | None = None,
     repo: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of the scores.csv that is made of the evaluations in a folder."""
+    """Run the stage on the evaluations in a folder; return the rows of scores.csv."""
     corpora = corpora or []
     scores(
         PUBLISHED,
@@ -129,14 +129,14 @@ def test_written_and_read_back(experiment: SimpleNamespace) -> None:
         assert min(pairs) >= 0
         assert row["ci_low"] < row["score"] < row["ci_high"]
         assert pairs.base_score == pytest.approx(row["base_score"])
-        of_base = row["run"] == "base"
-        assert (row["mcnemar_p"] is None) == of_base
-        assert (row["mcnemar_p_holm"] is not None) == (row["shown"] and not of_base)
+        is_base = row["run"] == "base"
+        assert (row["mcnemar_p"] is None) == is_base
+        assert (row["mcnemar_p_holm"] is not None) == (row["shown"] and not is_base)
         assert row["published"] is None  # another base model than the paper's
     assert {row["chance"] for row in experiment.scores if row["task"] == "mmlu"} == {0.25}
 
 
-def test_bytes_are_equal_on_every_writing(experiment: SimpleNamespace, tmp_path: Path) -> None:
+def test_writing_again_gives_the_same_bytes(experiment: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "evaluations").symlink_to(experiment.root / "evaluations")
     rows_of(tmp_path, experiment.runs, experiment.metrics, corpora=experiment.corpora)
     assert (tmp_path / "scores.csv").read_bytes() == (experiment.root / "scores.csv").read_bytes()
@@ -159,9 +159,7 @@ def test_count_that_differs_from_the_samples_is_refused(tmp_path: Path) -> None:
 
 def test_metric_that_a_task_lacks_is_refused(tmp_path: Path) -> None:
     write_task(tmp_path, "base", [sample(0, 1)], {"acc": 1})
-    with pytest.raises(
-        UserError, match=r"evaluate\.tasks\.piqa\.metric: acc_norm isn't measured.*: acc|one of acc"
-    ):
+    with pytest.raises(UserError, match=r"evaluate\.tasks\.piqa\.metric: acc_norm isn't measured.* acc"):
         rows_of(tmp_path, {"base": 0})
 
 
@@ -191,7 +189,7 @@ def test_no_items_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_base_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"runs: .*`base: \{\}`"):
+    with pytest.raises(UserError, match=r"runs: every comparison is against the base model; .*`base: \{\}`"):
         rows_of(small(tmp_path), {"cpt-400M": 400_000_000})
 
 
@@ -209,7 +207,7 @@ def test_bits_per_byte_on_other_documents_is_refused(experiment: SimpleNamespace
 
 @pytest.mark.parametrize(("choices", "last"), [(4, "always_E"), (7, "always_G")])
 def test_there_is_a_column_for_each_letter(tmp_path: Path, choices: int, last: str) -> None:
-    """And one for each that the seven benchmarks have, in every experiment."""
+    """Every experiment also has a column for each letter of the seven benchmarks."""
     for run in ("base", "cpt-400M"):
         samples = [sample(item, 1) | {"choice_characters": [1] * choices} for item in range(4)]
         write_task(tmp_path, run, samples, {"acc": 1.0})

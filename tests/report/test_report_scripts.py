@@ -1,4 +1,4 @@
-"""The wing's stages: those that the made-up experiment leaves out, and one as a process."""
+"""The wing's stages that the made-up experiment skips, and one stage as a process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from seeds import seeds
 
 
 def table1(experiment: SimpleNamespace, folder: Path, **others: Any) -> subprocess.CompletedProcess:
-    """Run table1.py as its rule does, with `others` in place of some of its parameters."""
+    """Run table1.py as its rule does, with `others` replacing some of its parameters."""
     values = {"scores": experiment.root / "scores.csv", "published": PUBLISHED, "csv": folder / "table1.csv"}
     values |= {"markdown": folder / "table1.md", "latex": folder / "table1.tex", "runs": experiment.runs}
     values["base"] = experiment.root / "models" / "base.json"
@@ -49,8 +49,8 @@ def test_stages_write_their_tables(experiment: SimpleNamespace, tmp_path: Path) 
 def test_a_process_is_silent_or_ends_in_one_message(experiment: SimpleNamespace, tmp_path: Path) -> None:
     result = table1(experiment, tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    said = "Base model: the model, dequantised from a 4-bit GGUF file of a model with a chat template."
-    assert said in (tmp_path / "table1.md").read_text()
+    sentence = "Base model: the model, dequantised from a 4-bit GGUF file of a model with a chat template."
+    assert sentence in (tmp_path / "table1.md").read_text()
     assert all((tmp_path / f"table1.{kind}").stat().st_size > 1000 for kind in ("csv", "md", "tex"))
     (tmp_path / "scores.csv").write_text("run\nbase\n")
     result = table1(experiment, tmp_path, scores=tmp_path / "scores.csv", csv=tmp_path / "other.csv")

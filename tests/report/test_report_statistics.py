@@ -24,10 +24,10 @@ GENERAL = ["winogrande", "boolq", "piqa"]
 
 
 def test_mcnemar_by_hand() -> None:
-    assert mcnemar_p(1, 5) == pytest.approx(2 * (1 + 6) / 64)  # no or one success of six, both tails
+    assert mcnemar_p(1, 5) == pytest.approx(2 * (1 + 6) / 64)  # zero or one success of six, both tails
     assert mcnemar_p(0, 0) == mcnemar_p(8, 8) == 1.0
     assert mcnemar_p(0, 2000) == pytest.approx(0.0, abs=1e-300)
-    # Counts of whole splits, exact in whole numbers.
+    # Counts of whole splits, computed exactly in integers.
     tail = 2 * sum(math.comb(4000, changed) for changed in range(1901)) / 2**4000
     assert mcnemar_p(1900, 2100) == mcnemar_p(2100, 1900) == pytest.approx(tail, rel=1e-9)
 

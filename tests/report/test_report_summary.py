@@ -62,7 +62,7 @@ def test_the_exam_has_its_four_kinds_of_rows(experiment: SimpleNamespace, tmp_pa
     assert f"{first['difference']:+.3f}*" in text
 
 
-def test_many_runs_with_long_names_stand_in_blocks() -> None:
+def test_many_runs_with_long_names_are_shown_in_blocks() -> None:
     names = ["a task with a name that is much longer than any column has room for", "short"]
     columns = {f"a-run-with-a-long-name-{number}": ["0.1234*", "0.9"] for number in range(7)}
     lines = grid(names, columns)
@@ -73,7 +73,7 @@ def test_many_runs_with_long_names_stand_in_blocks() -> None:
 
 
 @pytest.mark.parametrize("kind", ["perplexity", "without runs"])
-def test_parts_that_there_are_not_are_skipped(experiment: SimpleNamespace, kind: str) -> None:
+def test_missing_parts_are_skipped(experiment: SimpleNamespace, kind: str) -> None:
     rows = [row for row in experiment.scores if row["run"] == "base" and row["metric"] != "bits_per_byte"]
     if kind == "perplexity":
         rows = [{**row, "higher_is_better": False, "score": 23.456} for row in rows if row["task"] == "piqa"]

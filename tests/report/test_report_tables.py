@@ -16,7 +16,7 @@ from cpt.report.tables import NONE, OF_SCORE, Table1, write_csv, write_latex, wr
 
 
 def table_of(experiment: SimpleNamespace, **others: Any) -> Table1:
-    """Table 1 of the demo experiment, with `others` in place of some of its arguments."""
+    """Table 1 of the demo experiment, with `others` replacing some of its arguments."""
     arguments = {"scores": experiment.scores, "runs": experiment.runs, "tasks": experiment.table_tasks}
     return Table1(**{**arguments, "model": "model", "published": experiment.published, **others})
 
@@ -35,7 +35,7 @@ def test_count_label(count: int, label: str) -> None:
     assert count_label(count) == label
 
 
-def test_run_labels_tell_equal_budgets_apart() -> None:
+def test_run_labels_distinguish_equal_budgets() -> None:
     runs = {"base": 0, "a": 10_240}
     assert run_labels(runs) == {"base": "0 (base)", "a": "10.2K"}
     assert list(run_labels({**runs, "replay": 10_240}).values()) == [
@@ -45,7 +45,7 @@ def test_run_labels_tell_equal_budgets_apart() -> None:
     ]
 
 
-def test_a_hyphen_in_the_name_of_a_run_is_no_minus(experiment: SimpleNamespace) -> None:
+def test_a_hyphen_in_the_name_of_a_run_is_not_a_minus_sign(experiment: SimpleNamespace) -> None:
     runs = dict(experiment.runs)
     first, *names = runs
     scores = [{**row, "run": "at-5K" if row["run"] == names[0] else row["run"]} for row in experiment.scores]
@@ -159,7 +159,7 @@ def test_latex_compiles(table: Table1, tmp_path: Path) -> None:
 
 
 def test_marks_and_nulls(experiment: SimpleNamespace) -> None:
-    """Scores are marked if Holm's p is below 0.05; what would score without reading stands below."""
+    """Scores are marked if Holm's p is below 0.05; scores without reading are listed below."""
     scores = [dict(row) for row in experiment.scores]
     for row in scores:
         if row["run"] == "cpt-25K" and row["task"] in ("mmlu", "average"):
@@ -169,8 +169,8 @@ def test_marks_and_nulls(experiment: SimpleNamespace) -> None:
     assert [len(line) for line in marked] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
     chance, same, longest = table.null_body()
     assert chance[1:] == ["0.2500"] * 3 + ["0.5000", "0.2500", "0.5000", "0.5000", "0.3571"]
-    of_mmlu = read_rows(experiment.root / "scores.csv", ("always_A", "always_E"))[0]
-    best = max(float(of_mmlu[f"always_{letter}"]) for letter in "ABCD")
-    assert (of_mmlu["task"], same[1]) == ("mmlu", f"{best:.4f}")
+    mmlu_row = read_rows(experiment.root / "scores.csv", ("always_A", "always_E"))[0]
+    best = max(float(mmlu_row[f"always_{letter}"]) for letter in "ABCD")
+    assert (mmlu_row["task"], same[1]) == ("mmlu", f"{best:.4f}")
     assert longest[1] == longest[-1] == "\N{EN DASH}"
     assert any("Not above the best score without reading" in note for note in table.notes())

@@ -38,12 +38,12 @@ def tabulate(
     files = [folder / f"{number:05d}.json" for number in range(len(reports))]
     for file, content in zip(files, reports, strict=True):
         write_json(file, content)
-    found = (evaluation_files(folder, RUNS, tasks, kind) for kind in (".samples.jsonl", ".json"))
-    touched(*found, folder / "touched.csv", RUNS, dict.fromkeys(tasks), files)
+    evaluations = (evaluation_files(folder, RUNS, tasks, kind) for kind in (".samples.jsonl", ".json"))
+    touched(*evaluations, folder / "touched.csv", RUNS, dict.fromkeys(tasks), files)
     return {(row["run"], row["task"]): row for row in read_touched(folder / "touched.csv")}
 
 
-def test_items_are_known_by_leaf_task_and_number(tmp_path: Path) -> None:
+def test_items_are_identified_by_leaf_task_and_number(tmp_path: Path) -> None:
     rows = tabulate(tmp_path, list(TASKS), report(HITS[:5]), report(HITS[3:]))
     counts = {task: row["touched"] for (run, task), row in rows.items() if run == "base"}
     # reading_b has no item 2; BLEU has no values of single items.
@@ -87,7 +87,7 @@ def test_without_touched_items_it_is_the_comparison_of_all(tmp_path: Path) -> No
         assert row["score_touched"] is None and row["test"] == "sign_flips"
 
 
-def test_a_task_all_of_whose_items_are_touched_has_no_other_score(tmp_path: Path) -> None:
+def test_a_task_with_all_items_touched_has_no_untouched_score(tmp_path: Path) -> None:
     row = tabulate(tmp_path, ["wikitext"], report(HITS))["cpt-10K", "wikitext"]
     assert (row["touched"], row["score_untouched"], row["p"]) == (ITEMS, None, None)
     assert row["score_touched"] == row["score"] and row["higher_is_better"] is False
@@ -98,7 +98,7 @@ def test_documents_that_were_dropped_touch_nothing() -> None:
     assert touched_items([report(HITS[:1])]) == {("choice", 0)}
 
 
-def test_cloze_questions_are_those_they_were_made_of(tmp_path: Path) -> None:
+def test_cloze_questions_count_as_the_questions_they_come_from(tmp_path: Path) -> None:
     write_tasks(tmp_path, {"choice": TASKS["choice"]})
     path = tmp_path / "evaluations" / "base" / "choice.samples.jsonl"
     path.write_text(path.read_text().replace('"task": "choice"', '"task": "choice_continuation"'))

@@ -1,4 +1,4 @@
-"""`make verify`: numbers computed a second time, golden values, the checklist."""
+"""`make verify`: recomputed numbers, golden values, the checklist."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ TABLES = [
 
 @pytest.fixture(scope="module")
 def results(experiment: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made-up experiment with all the tables that are computed again."""
+    """The made-up experiment with all the tables that are recomputed."""
     root = tmp_path_factory.mktemp("verify") / "results"
     shutil.copytree(experiment.root, root)
     files = {"csv": root / "table1.csv", "markdown": root / "table1.md", "latex": root / "table1.tex"}
@@ -55,9 +55,9 @@ def change(table: Path, row: dict[str, str], column: str, value: str) -> None:
     """Write another value into a table."""
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
-    (found,) = (each for each in rows if row.items() <= each.items())
-    assert found[column] != value
-    found[column] = value
+    (target,) = (each for each in rows if row.items() <= each.items())
+    assert target[column] != value
+    target[column] = value
     with open(table, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -99,20 +99,24 @@ def test_a_number_that_is_wrong_is_named(results: Path, tmp_path: Path) -> None:
     for table, changes in PLANTED.items():
         for row, column, value in changes:
             change(root / table, row, column, value)
-    found = {check.table: check.mismatches for check in check_all(root)}
+    mismatches = {check.table: check.mismatches for check in check_all(root)}
     for table, changes in PLANTED.items():
-        assert sorted((m.column, m.published) for m in found[table]) == sorted(c[1:] for c in changes), table
+        assert sorted((m.column, m.published) for m in mismatches[table]) == sorted(c[1:] for c in changes), (
+            table
+        )
     with open(root / "letters.csv", "a") as file:
         file.write("base,0,mmlu,Z,40,0,0,0,0.0,0.0\n")
     header, first, _ = (root / "runs.csv").read_text().splitlines()
     (root / "runs.csv").write_text(f"{header}\n{first}\n")
-    found = {check.table: check.mismatches for check in check_all(root)}
-    assert ("runs.csv: cpt-25K", "no such row") in [(m.where, m.published) for m in found["runs.csv"]]
-    assert ("letters.csv: base mmlu Z", "a row") in [(m.where, m.published) for m in found["letters.csv"]]
+    mismatches = {check.table: check.mismatches for check in check_all(root)}
+    assert ("runs.csv: cpt-25K", "no such row") in [(m.where, m.published) for m in mismatches["runs.csv"]]
+    assert ("letters.csv: base mmlu Z", "a row") in [
+        (m.where, m.published) for m in mismatches["letters.csv"]
+    ]
 
 
 def test_samples_that_were_changed_are_noticed(results: Path, tmp_path: Path) -> None:
-    """The other way round: the tables are as they were, an answer isn't."""
+    """The reverse: the tables are unchanged, an answer is not."""
     shutil.copytree(results, root := tmp_path / "results")
     path = root / "evaluations" / "cpt-25K" / "piqa.samples.jsonl"
     first, *others = path.read_text().splitlines()
@@ -141,14 +145,14 @@ def test_runs_on_other_items_or_documents_are_refused(results: Path, tmp_path: P
         check_all(root)
 
 
-def test_scores_other_than_right_and_wrong_are_computed_again_without_their_tests(tmp_path: Path) -> None:
+def test_scores_other_than_right_and_wrong_are_recomputed_without_their_tests(tmp_path: Path) -> None:
     tabulate(tmp_path)
     (tmp_path / "config.yaml").write_text("runs: {base: {}, cpt-10K: {}, cpt-25K: {replicate_of: cpt-10K}}\n")
     checks = check_all(tmp_path)
     assert [mismatch for check in checks for mismatch in check.mismatches] == []
     change(tmp_path / "scores.csv", {"run": "cpt-10K", "task": "reading", "metric": "f1"}, "score", "0.1")
-    (found,) = check_all(tmp_path)[0].mismatches
-    assert (found.where, found.column) == ("scores.csv: cpt-10K reading f1", "score")
+    (mismatch,) = check_all(tmp_path)[0].mismatches
+    assert (mismatch.where, mismatch.column) == ("scores.csv: cpt-10K reading f1", "score")
 
 
 def test_cells_agree_to_within_their_rounding() -> None:
@@ -182,20 +186,19 @@ def test_golden_values_have_tolerances(results: Path, tmp_path: Path) -> None:
         compare_golden(root, golden)
 
 
-def test_published_golden_values_are_complete() -> None:
-    """Those of the repository: shares of whole items, one of each task."""
-    for path in (REPOSITORY / "paper" / "golden").glob("*.csv"):
-        with open(path) as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            assert 0 < float(row["tolerance"]) < float(row["score"])
-            if row["task"] != "average" and row["metric"] != "bits_per_byte":
-                items = float(row["score"]) * int(row["n"])
-                assert items == pytest.approx(round(items), abs=1e-3)
+def test_golden_scores_of_tasks_are_shares_of_whole_items() -> None:
+    with open(REPOSITORY / "paper" / "golden" / "demo.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run"] for row in rows} == {"base", "cpt-16K", "cpt-41K"}
+    for row in rows:
+        assert 0 < float(row["tolerance"]) < float(row["score"])
+        if row["task"] != "average" and row["metric"] != "bits_per_byte":
+            items = float(row["score"]) * int(row["n"])
+            assert items == pytest.approx(round(items), abs=1e-3)
 
 
 def write_evidence(root: Path) -> None:
-    """What a finished experiment has besides its tables."""
+    """Write what a finished experiment has in addition to its tables."""
     block = {"git_commit": "a" * 40, "versions": {"numpy": "0.1"}, "seeds": {"packing": 3}}
     content = {
         "corpora/own/raw/00000.json": {"sha256": "d" * 64},
@@ -240,12 +243,12 @@ def test_the_checklist_follows_its_evidence(results: Path, tmp_path: Path) -> No
     ledger = json.loads((root / "packed" / "domain" / "ledger.json").read_text())
     ledger["provenance"]["git_commit"] += "+dirty"
     (root / "packed" / "domain" / "ledger.json").write_text(json.dumps(ledger))
-    found = marks()
-    assert found["the packed text of 1 mix"] == found["1 files have the SHA-256"] == " "
-    assert found["all runs and scores were"] == " "
+    new_marks = marks()
+    assert new_marks["the packed text of 1 mix"] == new_marks["1 files have the SHA-256"] == " "
+    assert new_marks["all runs and scores were"] == " "
 
 
-def test_verify_ends_with_1_where_a_number_is_wrong(results: Path, tmp_path: Path) -> None:
+def test_verify_exits_with_1_if_a_number_is_wrong(results: Path, tmp_path: Path) -> None:
     shutil.copytree(results, root := tmp_path / "results")
     command = [sys.executable, REPOSITORY / "scripts" / "verify.py", "--results", root]
     command += ["--golden", tmp_path]

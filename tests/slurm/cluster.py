@@ -2,8 +2,8 @@
 
 munged, slurmctld and one slurmd per node (on request slurmdbd with MariaDB) run under `unshare` with a
 private network, private process numbers, a host name per node, and /etc/slurm bound to the cluster's own
-folder. So it touches no port and no file outside that folder, lives beside any Slurm that the machine has,
-and dies with the test: the kernel kills everything in the namespace when its first process ends.
+folder. So it uses no port and no file outside that folder, doesn't disturb a Slurm of the machine, and ends
+with the test: the kernel kills everything in the namespace when its first process ends.
 """
 
 import os
@@ -18,14 +18,14 @@ from pathlib import Path
 import psutil
 
 NODES = ("n1", "n2")
-GPUS, CPUS, MEMORY_MB = 2, 32, 100_000  # of each node, as the scheduler believes: it never asks the machine
+GPUS, CPUS, MEMORY_MB = 2, 32, 100_000  # of each node, as configured: Slurm never checks them
 NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "unshare", "nsenter", "ip")
 DATABASE_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db")
 ENVIRONMENT = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 # The first process of the namespace: it prepares network and mounts, and lives until its stdin closes.
-# Slurm resolves names with AI_ADDRCONFIG, which finds nothing where all addresses are loopback ones.
+# Slurm resolves names with AI_ADDRCONFIG, which finds nothing if all addresses are loopback ones.
 FIRST_PROCESS = """
 set -eu
 hostname login
@@ -38,7 +38,7 @@ echo ready
 read -r _ || true
 """
 
-# A node is what shares its slurmd's host name (the namespace of it).
+# A node's processes are those in the host-name namespace of its slurmd.
 KILL_NODE = """
 host=$(readlink /proc/$(cat "$0")/ns/uts)
 for process in /proc/[0-9]*; do
@@ -66,9 +66,9 @@ class Cluster:
     """A context manager; inside it, `run` starts commands on the cluster's login node.
 
     Args:
-        folder: for all its files; a short path, since sockets lie in it.
+        folder: for all its files; a short path, since it holds sockets.
         database: with slurmdbd, so that sacct answers, and accounts exist.
-        settings: lines of slurm.conf that differ.
+        settings: changed lines of slurm.conf.
     """
 
     def __init__(self, folder: Path, database: bool = False, settings: Mapping[str, str] | None = None):
@@ -83,7 +83,7 @@ class Cluster:
         (self.folder / "munge.key").chmod(0o400)
         hosts = ["127.0.0.1 localhost login", *(f"127.0.1.{i} {node}" for i, node in enumerate(NODES, 1))]
         (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
-        for number in range(GPUS):  # a GPU must be a device file; Slurm only looks at its kind
+        for number in range(GPUS):  # a GPU must be a device file; Slurm checks no more
             (self.folder / "devices" / f"gpu{number}").symlink_to("/dev/null")
         (self.folder / "etc" / "slurm.conf").write_text(self._slurm_conf())
         (self.folder / "etc" / "gres.conf").write_text(
@@ -113,7 +113,7 @@ class Cluster:
             pipe.close()
 
     def command(self, *arguments: str, folder: Path | None = None) -> list[str]:
-        """A command line that runs another one inside, by default in the cluster's folder."""
+        """A command line that runs `arguments` inside, by default in the cluster's folder."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         inside = ["nsenter", f"--target={self.first}", *NAMESPACES, *user]
         return [*inside, "sh", "-c", 'cd "$0" && exec "$@"', str(folder or self.folder), *arguments]
@@ -173,7 +173,7 @@ class Cluster:
             time.sleep(0.5)
 
     def wait_until_idle(self, nodes: int, seconds: float = 30) -> None:
-        """Wait until so many nodes are idle."""
+        """Wait until this many nodes are idle."""
         end = time.monotonic() + seconds
         while len(self.run("sinfo", "-h", "-N", "-t", "idle", "-p", "cpu", check=False).splitlines()) < nodes:
             assert time.monotonic() < end, f"the cluster doesn't come up\n{self.logs()}"
@@ -208,10 +208,10 @@ class Cluster:
             "SchedulerType": "sched/backfill",
             "SchedulerParameters": "bf_interval=1,sched_interval=5,batch_sched_delay=0,defer_batch",
             "GresTypes": "gpu",
-            "MinJobAge": "3600",  # so long does scontrol show a finished job
+            "MinJobAge": "3600",  # seconds that scontrol shows a finished job
             "JobCompType": "jobcomp/filetxt",
             "JobCompLoc": str(self.completed_jobs),
-            # quick to notice what tests break; a job of a lost node fails at once, to be submitted again
+            # notice soon what tests break; a job of a lost node fails at once, and Snakemake resubmits it
             "ReturnToService": "2",
             "SlurmdTimeout": "10",
             "SlurmctldTimeout": "10",

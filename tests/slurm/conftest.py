@@ -8,7 +8,7 @@ from cluster import Cluster, missing
 from slurm_clone import RUNS, TABLE1, Clone
 
 ODD_NAME = "Ünïcode clone"
-# The first submission is refused as Slurm does it at a limit; the environment of the last one is kept.
+# Refuses the first submission as Slurm does at a limit, and keeps the environment of the last one.
 BUSY_SBATCH = """#!/bin/sh
 env > "$0.environment"
 [ -e "$0.refused" ] && exec {sbatch} "$@"
@@ -20,7 +20,7 @@ exit 1
 WITHOUT_ACCOUNTING = (
     'for tool in sacct sacctmgr; do mount --bind /dev/null "$(command -v $tool)"; done; exec "$@"'
 )
-# A job in which Snakemake is started, where neither sacct nor sacctmgr can be called.
+# Starts Snakemake in a job in which neither sacct nor sacctmgr can be called.
 SESSION = ("srun", "--ntasks=1", "--cpus-per-task=3", "--mem=16000")
 SESSION = (*SESSION, "unshare", "--mount", "sh", "-c", WITHOUT_ACCOUNTING, "sh")
 
@@ -36,10 +36,10 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, cluster) -> Clone:
-    """A fresh clone in which the experiment has run through Slurm, undisturbed: from a session of srun, on a
-    site without sacct that refuses the first job for a limit, in a folder with an odd name.
+    """A fresh clone in which the experiment has run on Slurm, undisturbed: from a session of srun, on a site
+    without sacct that refuses the first job because of a limit, in a folder with an odd name.
 
-    The cluster's network ends at its nodes, so what the login node would download is fetched before.
+    The cluster's network ends at its nodes, so the fixture first fetches what the login node would download.
     """
     folder = tmp_path_factory.mktemp("finished")
     sbatch = folder / "bin" / "sbatch"
@@ -57,7 +57,7 @@ def finished(tmp_path_factory, cluster) -> Clone:
 
 @pytest.fixture
 def untrained(tmp_path, finished) -> Clone:
-    """A fresh clone with copied results of all that comes before training, and of the base model."""
+    """A fresh clone with copied results of the base model and of everything before training."""
     clone = Clone(tmp_path / ODD_NAME)
     exclusions = shutil.ignore_patterns(*RUNS, "table1.*", "scores.csv", "logs", "timings")
     shutil.copytree(finished.results, clone.results, ignore=exclusions, dirs_exist_ok=True)

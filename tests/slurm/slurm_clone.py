@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ("--configfile", "experiments/smoke.yaml", "tests/slurm/experiment.yaml")
 TABLE1 = "results/table1.csv"
 RUNS = ("one-node", "two-nodes", "zero-3")
-# The site's values (docs/cluster-sites.md), and answers within seconds rather than minutes.
+# The site's values (docs/cluster-sites.md), with polls every few seconds rather than minutes.
 SITE = {
     "CPT_SLURM_PARTITION": "cpu",
     "CPT_SLURM_GPU_PARTITION": "gpu",
@@ -27,11 +27,11 @@ SITE = {
 
 
 class Clone:
-    """A fresh clone of the repository: every file that git knows or would add, without results."""
+    """A fresh clone of the repository: every file that git tracks or would add, without results."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.session: tuple[str, ...] = ()  # what Snakemake is started by
+        self.session: tuple[str, ...] = ()  # the command that starts Snakemake
         self.first_jobs: list[int] = []  # numbers of the Slurm jobs of its first run
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -60,12 +60,12 @@ class Clone:
 
     def command(self, cluster: Cluster, *arguments: str) -> list[str]:
         """Snakemake with the profile as it is, on the cluster's login node."""
-        # Under this test's network, one host, files are seen at once.
+        # The cluster is one host, where a new file is visible at once.
         snakemake = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments, *EXPERIMENT]
         return cluster.command(*self.session, *snakemake, "--latency-wait", "5", folder=self.folder)
 
     def start(self, cluster: Cluster, *arguments: str, **site: str) -> subprocess.Popen:
-        """Start it in the background; what it prints goes to the file `printed`."""
+        """Start Snakemake in the background; its output goes to the file `printed`."""
         with open(self.folder / "printed", "a") as printed:
             return subprocess.Popen(
                 self.command(cluster, *arguments),
@@ -76,16 +76,32 @@ class Clone:
             )
 
     def run(self, cluster: Cluster, *arguments: str, **site: str) -> None:
-        """Run it to its successful end."""
+        """Run Snakemake; it must succeed."""
         process = self.start(cluster, *arguments, **site)
         assert process.wait() == 0, self.printed()[-6000:] + cluster.logs()
+
+    def preflight(self, cluster: Cluster, *arguments: str, **site: str) -> tuple[bool, str]:
+        """Run preflight; whether it found no problem, and what it printed."""
+        with self.start_preflight(cluster, *arguments, **site) as process:
+            printed, _ = process.communicate()
+        return process.returncode == 0, printed
+
+    def start_preflight(self, cluster: Cluster, *arguments: str, **site: str) -> subprocess.Popen:
+        """Start preflight in the background, with a pipe for what it prints."""
+        return subprocess.Popen(
+            self.command(cluster, "preflight", "--quiet", "all", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=cluster.environment() | SITE | site,
+        )
 
     def resume(self, cluster: Cluster, *options: str, targets: Sequence[str] = (TABLE1,)) -> subprocess.Popen:
         """Start `make resume` in the background, with this environment instead of the clone's own."""
         if not (self.folder / ".venv").exists():
             (self.folder / ".venv").symlink_to(sys.prefix)
-        asked = " ".join(["--profile", "slurm", *targets, *EXPERIMENT, "--latency-wait", "5"])
-        command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={asked}", *options]
+        arguments = " ".join(["--profile", "slurm", *targets, *EXPERIMENT, "--latency-wait", "5"])
+        command = ["make", "resume", "--assume-old=.venv/installed", f"ARGS={arguments}", *options]
         with open(self.folder / "printed", "a") as printed:
             return subprocess.Popen(
                 cluster.command(*command, folder=self.folder),
@@ -98,12 +114,12 @@ class Clone:
         return (self.folder / "printed").read_text()
 
     def jobs_of(self, rule: str) -> list[int]:
-        """Numbers of the Slurm jobs that were submitted for a rule or a group, in their order."""
+        """Numbers of the Slurm jobs that Snakemake submitted for a rule or a group, in their order."""
         logs = (self.folder / ".snakemake" / "slurm_logs").glob(f"*_{rule}/**/*.log")
         return sorted(int(log.stem) for log in logs)
 
     def all_jobs(self) -> list[int]:
-        """Numbers of all Slurm jobs that were submitted."""
+        """Numbers of all Slurm jobs that Snakemake submitted."""
         return sorted(int(log.stem) for log in (self.folder / ".snakemake" / "slurm_logs").rglob("*.log"))
 
     def training_jobs(self, run: str) -> list[int]:
@@ -113,18 +129,18 @@ class Clone:
 
 
 def hear_ctrl_c() -> None:
-    """Undo what a shell does to commands in the background: they ignore SIGINT, and so would all below."""
+    """Handle SIGINT, which background commands of a shell, and all their children, ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def jobs(cluster: Cluster) -> dict[int, dict[str, str]]:
-    """What Slurm tells of all jobs, the finished ones too, by number."""
-    found = {}
+    """Slurm's description of each job, also of finished ones, by number."""
+    descriptions = {}
     for line in cluster.run("scontrol", "show", "jobs", "--oneliner").splitlines():
         fields = dict(re.findall(r"(\S+?)=(\S*)", line))
         if "JobId" in fields:
-            found[int(fields["JobId"])] = fields
-    return found
+            descriptions[int(fields["JobId"])] = fields
+    return descriptions
 
 
 def wait_for(event: Callable[[], object], what: str, seconds: float = 240) -> None:
@@ -138,33 +154,33 @@ def wait_for(event: Callable[[], object], what: str, seconds: float = 240) -> No
 def training_processes(clone: Clone, run: str) -> list[psutil.Process]:
     """The processes that train a run of this clone."""
     work = f"--work=results/checkpoints/{run}"
-    found = []
+    trainers = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
             if work in words and process.cwd() == str(clone.folder) and "RANK" in process.environ():
-                found.append((process, process.ppid()))
+                trainers.append((process, process.ppid()))
         except psutil.Error:
             continue
-    # What they start looks like themselves for a moment, until it becomes another program.
-    numbers = {process.pid for process, _ in found}
-    return [process for process, parent in found if parent not in numbers]
+    # A child looks like its parent until it executes another program.
+    numbers = {process.pid for process, _ in trainers}
+    return [process for process, parent in trainers if parent not in numbers]
 
 
 class Held:
-    """Training processes that were stopped at a checkpoint, so that something can happen to them."""
+    """Training processes, stopped at a checkpoint so that a test can do something to them."""
 
     def __init__(self, processes: list[psutil.Process]):
         self.processes = processes
 
-    def told_to_stop(self) -> bool:
-        """Whether the launcher has handed a signal on to all of them; some may be through with it, for Slurm
-        lets stopped processes go on before it ends a job."""
+    def got_stop_signal(self) -> bool:
+        """Whether the launcher has passed a signal on to all of them. Some may have handled it already: Slurm
+        continues stopped processes before it ends a job."""
         waiting = []
         for process in self.processes:
             file = Path(f"/proc/{process.pid}/status")
-            found = re.search(r"ShdPnd:\s+(\w+)", file.read_text()) if file.exists() else None
-            pending = int(found[1], 16) if found else 0
+            match = re.search(r"ShdPnd:\s+(\w+)", file.read_text()) if file.exists() else None
+            pending = int(match[1], 16) if match else 0
             waiting.append(not process.is_running() or bool(pending & 1 << (signal.SIGUSR1 - 1)))
         return all(waiting)
 
@@ -173,7 +189,7 @@ class Held:
         return not any(process.is_running() for process in self.processes)
 
     def release(self) -> None:
-        """Let them go on."""
+        """Let them continue."""
         for process in self.processes:
             try:
                 process.resume()

@@ -1,4 +1,4 @@
-"""Jobs, nodes and the workflow itself are lost on a real Slurm: the same models and the same Table 1."""
+"""A real Slurm loses jobs, nodes and the workflow itself: the models and Table 1 stay the same."""
 
 import signal
 import subprocess
@@ -22,20 +22,20 @@ from slurm_clone import (
 def snakemake_of(process: subprocess.Popen) -> psutil.Process:
     """The Snakemake behind nsenter."""
     for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # what it started may have ended
+        with suppress(psutil.NoSuchProcess):  # a child may have ended
             if "-m" in child.cmdline():
                 return child
     raise AssertionError("Snakemake doesn't run")
 
 
 def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluster):
-    """Three runs train at once. One's job is cancelled, one loses a node; when they are through, Snakemake is
-    killed while the third trains on. `make resume` waits for that and resumes: nothing is done twice."""
+    """Three runs train at once: one job is cancelled, one loses a node. When both runs have ended, Snakemake
+    is killed while the third trains. `make resume` waits for its job and resumes: nothing runs twice."""
     models = [f"results/models/{run}" for run in RUNS]
     workflow = untrained.start(cluster, *models)
     one, two, zero = hold(untrained, *RUNS)
     cluster.run("scancel", str(untrained.training_jobs("one-node")[0]))
-    wait_for(one.told_to_stop, "the cancelled job is told to stop")
+    wait_for(one.got_stop_signal, "the cancelled job is told to stop")
     cluster.kill_node("n2")
     one.release()
     wait_for(one.gone, "the cancelled job stops")
@@ -51,7 +51,7 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
 
     snakemake_of(workflow).send_signal(signal.SIGKILL)
     workflow.wait()
-    # Unlocked by hand, Snakemake would start the third run once more beside the job that trains it.
+    # After an unlock by hand, Snakemake would start the third run again, beside the job that trains it.
     environment = cluster.environment() | SITE
     subprocess.run(untrained.command(cluster, "--unlock"), env=environment, check=True)
     assert untrained.start(cluster, *models).wait() != 0
@@ -66,12 +66,12 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
 
 @pytest.mark.slurm_full
 def test_run_of_several_time_limits(untrained, finished, cluster):
-    """At the first limit's warning a checkpoint is written; at the second nobody reacts before the end. Slurm
-    lets stopped processes go on before it kills them, so some may still write a checkpoint and end by
-    themselves."""
+    """Training writes a checkpoint at the first limit's warning; at the second no process reacts before the
+    end. Slurm continues stopped processes before it kills them, so some may still write a checkpoint and
+    exit."""
     workflow = untrained.start(cluster, TABLE1, CPT_SLURM_TRAIN_MINUTES="2")
     (held,) = hold(untrained, "zero-3")
-    wait_for(held.told_to_stop, "Slurm warns", 180)
+    wait_for(held.got_stop_signal, "Slurm warns", 180)
     held.release()
     wait_for(held.gone, "the warned job stops")
     (held,) = hold(untrained, "zero-3", after=last_checkpoint(untrained, "zero-3"))
@@ -83,12 +83,12 @@ def test_run_of_several_time_limits(untrained, finished, cluster):
 
 
 @pytest.mark.slurm_full
-def test_jobs_are_cancelled_by_ctrl_c_and_by_resume_if_asked(untrained, finished, cluster):
-    """Ctrl-C takes the jobs along. Killed, Snakemake can't: `make resume RESUME=--cancel` does it then."""
+def test_jobs_are_cancelled_by_ctrl_c_and_by_resume_on_request(untrained, finished, cluster):
+    """Ctrl-C cancels the jobs. A killed Snakemake can't; then `make resume RESUME=--cancel` does."""
     workflow = untrained.start(cluster, TABLE1)
     (held,) = hold(untrained, "zero-3")
     snakemake_of(workflow).send_signal(signal.SIGINT)
-    wait_for(held.told_to_stop, "the job is told to stop")
+    wait_for(held.got_stop_signal, "the job is told to stop")
     held.release()
     wait_for(held.gone, "the job stops")
     assert workflow.wait() != 0
@@ -99,7 +99,7 @@ def test_jobs_are_cancelled_by_ctrl_c_and_by_resume_if_asked(untrained, finished
     snakemake_of(workflow).send_signal(signal.SIGKILL)
     workflow.wait()
     resumed = untrained.resume(cluster, "RESUME=--cancel")
-    wait_for(held.told_to_stop, "resume cancels the job")
+    wait_for(held.got_stop_signal, "resume cancels the job")
     held.release()
     assert resumed.wait() == 0, untrained.printed()[-5000:]
     assert "cancelled job" in untrained.printed()
@@ -128,13 +128,13 @@ def test_out_of_memory_gets_more_at_the_next_attempt(untrained, finished, cluste
 
 @pytest.mark.slurm_full
 def test_preempted_and_requeued(untrained, finished, tmp_path_factory):
-    """Slurm itself starts the job once more, two minutes later; Snakemake waits."""
+    """Slurm itself restarts the job two minutes later; Snakemake waits."""
     settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE", "JobRequeue": "1"}
     with Cluster(tmp_path_factory.mktemp("preempting") / "c", settings=settings) as cluster:
         workflow = untrained.start(cluster, TABLE1)
         (held,) = hold(untrained, "zero-3")
         cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
-        wait_for(held.told_to_stop, "the job is preempted")
+        wait_for(held.got_stop_signal, "the job is preempted")
         held.release()
         assert workflow.wait() == 0, untrained.printed()[-5000:]
         (number,) = untrained.training_jobs("zero-3")
@@ -154,7 +154,6 @@ def test_with_slurmdbd_and_accounts(untrained, finished, tmp_path_factory):
         untrained.run(cluster, TABLE1, "--slurm-status-command", "sacct", CPT_SLURM_ACCOUNT="project")
         columns = "--format=JobID,Account,Partition,State,AllocTRES%60"
         listed = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", columns)
-    print(listed)
     rows = [line.split("|") for line in listed.splitlines()]
     submitted = [row for row in rows if int(row[0]) in untrained.all_jobs()]
     assert len(submitted) == 9  # three runs, two scores each

@@ -1,9 +1,7 @@
-"""`preflight` on a real Slurm: what it finds right, and the remedy for what it finds wrong."""
-
-import subprocess
+"""`preflight` on a real Slurm: which checks pass, and the remedy for those that fail."""
 
 import pytest
-from slurm_clone import SITE, Clone
+from slurm_clone import Clone
 
 
 @pytest.fixture(scope="module")
@@ -11,28 +9,13 @@ def clone(tmp_path_factory) -> Clone:
     return Clone(tmp_path_factory.mktemp("preflight") / "clone")
 
 
-def start(clone, cluster, *arguments: str, **site: str) -> subprocess.Popen:
-    """Start preflight."""
-    return subprocess.Popen(
-        clone.command(cluster, "preflight", "--quiet", "all", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=cluster.environment() | SITE | site,
-    )
-
-
-def preflight(clone, cluster, *arguments: str, **site: str) -> tuple[bool, str]:
-    """Whether all was found right, and what was printed."""
-    with start(clone, cluster, *arguments, **site) as process:
-        printed, _ = process.communicate()
-    return process.returncode == 0, printed
-
-
-def test_finds_this_cluster_fit_but_for_gpus(clone, cluster):
-    """Both at once, since Slurm looks at the ends of jobs twice a minute. Its GPUs are links to /dev/null."""
+def test_this_cluster_is_fit_but_for_gpus(clone, cluster):
+    """Both at once, since Slurm checks the ends of jobs twice a minute. Its GPUs are links to /dev/null."""
     on_gpus = "runs={one-node: {cpus: 0, gpus: 2}}"
-    with start(clone, cluster) as fit, start(clone, cluster, "--config", on_gpus, "results=other") as unfit:
+    with (
+        clone.start_preflight(cluster) as fit,
+        clone.start_preflight(cluster, "--config", on_gpus, "results=other") as unfit,
+    ):
         printed, _ = fit.communicate()
         problems, _ = unfit.communicate()
     assert fit.returncode == 0 and "FAILED" not in printed, printed
@@ -54,7 +37,7 @@ def test_finds_this_cluster_fit_but_for_gpus(clone, cluster):
         ((), {"CPT_SLURM_TRAIN_MINUTES": "9999"}, "set CPT_SLURM_MAX_MINUTES=1440"),
     ],
 )
-def test_tells_what_is_wrong_and_the_remedy(clone, cluster, arguments, site, message):
-    good, printed = preflight(clone, cluster, *arguments, **site)
+def test_reports_what_is_wrong_and_the_remedy(clone, cluster, arguments, site, message):
+    good, printed = clone.preflight(cluster, *arguments, **site)
     assert not good and message in printed, printed
     assert "FAILED" in printed and "nothing was submitted" in printed

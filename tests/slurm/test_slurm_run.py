@@ -1,4 +1,4 @@
-"""From a fresh clone to Table 1 on a real Slurm: what was submitted, what each job got, what came out."""
+"""From a fresh clone to Table 1 on a real Slurm: which jobs ran, what each got, and the results."""
 
 import csv
 import shlex
@@ -8,8 +8,8 @@ from slurm_clone import RUNS, TABLE1, jobs
 from tests.test_documents import COMMANDS
 
 
-def given(job: dict[str, str]) -> tuple[str, str, str, str]:
-    """What a job was given: partition, CPUs, memory (on all nodes), nodes."""
+def allocation(job: dict[str, str]) -> tuple[str, str, str, str]:
+    """What a job got: partition, CPUs, memory (on all nodes), nodes."""
     parts = dict(part.split("=") for part in job["TRES"].split(","))
     return job["Partition"], parts["cpu"], parts["mem"], parts["node"]
 
@@ -20,28 +20,28 @@ def test_table1_has_all_runs(finished):
     assert [row["run"] for row in rows] == ["base", *RUNS]
 
 
-def test_jobs_were_given_what_their_rules_ask_for(finished, cluster):
+def test_jobs_got_what_their_rules_ask_for(finished, cluster):
     descriptions = jobs(cluster)
     submitted = {number: descriptions[number] for number in finished.first_jobs}
 
-    def of(rule: str) -> list[dict[str, str]]:
+    def rule_jobs(rule: str) -> list[dict[str, str]]:
         return [descriptions[number] for number in finished.jobs_of(rule)]
 
     assert len(submitted) == 16
     assert all(job["JobState"] == "COMPLETED" for job in submitted.values())
     assert all(job["JobName"].startswith("cpt_") for job in submitted.values())
     # Two shards share a job, side by side.
-    (filtering,) = of("filtering_filter_documents")
-    assert given(filtering) == ("cpu", "2", "4000M", "1")
-    (packing,) = of("pack")
-    assert given(packing) == ("cpu", "1", "4000M", "1")
+    (filtering,) = rule_jobs("filtering_filter_documents")
+    assert allocation(filtering) == ("cpu", "2", "4000M", "1")
+    (packing,) = rule_jobs("pack")
+    assert allocation(packing) == ("cpu", "1", "4000M", "1")
     one, two, zero = (descriptions[finished.training_jobs(run)[0]] for run in RUNS)
-    assert given(one) == given(zero) == ("cpu", "2", "16000M", "1")
-    # One process on each of two nodes; memory is asked for by node.
-    assert given(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
-    assert len(of("evaluate_tasks_1")) == len(of("bits_per_byte")) == 4
-    # What the login node does itself.
-    assert not any(of(rule) for rule in ("download", "base_model", "plan_run", "scores", "table1"))
+    assert allocation(one) == allocation(zero) == ("cpu", "2", "16000M", "1")
+    # One process on each of two nodes; the job asks for memory per node.
+    assert allocation(two) == ("cpu", "2", "16000M", "2") and two["NodeList"] == "n[1-2]"
+    assert len(rule_jobs("evaluate_tasks_1")) == len(rule_jobs("bits_per_byte")) == 4
+    # The login node runs these itself.
+    assert not any(rule_jobs(rule) for rule in ("download", "base_model", "plan_run", "scores", "table1"))
 
 
 def test_processes_ran_on_both_nodes(finished):
@@ -50,7 +50,7 @@ def test_processes_ran_on_both_nodes(finished):
 
 
 def test_commands_of_the_documentation(finished, cluster):
-    """As they stand there; after the run, whose results make them short."""
+    """Verbatim; they run after the experiment, whose results make them short."""
     documented = {command for command in COMMANDS if "--profile slurm" in command}
     assert len(documented) == 3
     for command in sorted(documented):
@@ -64,7 +64,7 @@ def test_commands_of_the_documentation(finished, cluster):
     ("option", "asked"), [("gpus", "TresPerJob"), ("gres", "TresPerNode"), ("gpus-per-node", "TresPerNode")]
 )
 def test_gpu_runs_get_gpus_on_each_node(finished, cluster, option, asked):
-    """The jobs get what they ask for, and then say that these GPUs, links to /dev/null, are none."""
+    """The jobs get what they ask for, and then report no GPU: these are links to /dev/null."""
     runs = ("gpu-one", "gpu-two")
     config = "runs={gpu-one: {tokens: 16384, gpus: 2}, gpu-two: {tokens: 16384, gpus: 4, nodes: 2}}"
     targets = [f"results/models/{run}" for run in runs]
@@ -73,8 +73,8 @@ def test_gpu_runs_get_gpus_on_each_node(finished, cluster, option, asked):
     assert process.wait() != 0
     descriptions = jobs(cluster)
     one, two = (descriptions[finished.training_jobs(run)[-1]] for run in runs)
-    assert given(one) == ("gpu", "16", "16000M", "1") and one[asked] == "gres:gpu:fake:2"
-    assert given(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
+    assert allocation(one) == ("gpu", "16", "16000M", "1") and one[asked] == "gres:gpu:fake:2"
+    assert allocation(two) == ("gpu", "32", "32000M", "2") and two["TresPerNode"] == "gres:gpu:fake:2"
     for run, processes in zip(runs, (2, 4), strict=True):
         log = (finished.results / "logs" / "train" / f"{run}.log").read_text()
         assert f"the run asks for {processes} GPU(s) and this machine offers 0" in log

@@ -1,12 +1,11 @@
 """What other sites ask for, on a real Slurm: queues, GPUs by other options, no --mem, limits, sessions."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, missing
-from slurm_clone import SITE, TABLE1, Clone, jobs
+from slurm_clone import TABLE1, Clone, jobs
 
 SHARDS = [f"results/corpora/networkx/filtered/{shard:05d}.parquet" for shard in range(2)]
 FORBIDS_MEMORY = """
@@ -24,7 +23,7 @@ GPU_RUNS = "runs={gpu-one: {tokens: 16384, gpus: 2}, gpu-two: {tokens: 16384, gp
 
 
 def test_started_in_a_session_of_srun(finished, cluster):
-    """Nothing of that job is passed on, and a limit of submitted jobs is waited for."""
+    """Jobs inherit nothing from the session's job, and Snakemake waits at a limit of submitted jobs."""
     printed = finished.printed()
     assert "Snakemake runs inside Slurm job" in printed
     assert "takes no more of your jobs now (QOSMaxSubmitJobPerUserLimit); trying every 2 s" in printed
@@ -35,7 +34,7 @@ def test_started_in_a_session_of_srun(finished, cluster):
 
 
 def test_jobs_need_no_internet(finished, cluster):
-    """All of them ran where no route leads out of the machine."""
+    """They all ran in a network without a route to the outside."""
     assert (finished.folder / TABLE1).exists()
     assert cluster.run("ip", "-brief", "link", "show", "up").split()[0] == "lo"
     assert cluster.run("ip", "route") == "" and cluster.run("getent", "hosts", "pypi.org", check=False) == ""
@@ -43,7 +42,7 @@ def test_jobs_need_no_internet(finished, cluster):
 
 @pytest.fixture(scope="module")
 def strict_cluster(tmp_path_factory) -> Iterator[Cluster]:
-    """A cluster that refuses --mem, and one of whose nodes only takes jobs of the reservation `course`."""
+    """A cluster that refuses --mem; one of its nodes only runs jobs of the reservation `course`."""
     if reason := missing():
         pytest.skip(f"no Slurm: {reason}")
     cluster = Cluster(tmp_path_factory.mktemp("strict") / "c", settings={"JobSubmitPlugins": "lua"})
@@ -60,23 +59,11 @@ def clone(tmp_path) -> Clone:
     return Clone(tmp_path / "clone")
 
 
-def preflight(clone: Clone, cluster: Cluster, *arguments: str, **site: str) -> tuple[bool, str]:
-    """Whether all was found right, and what was printed."""
-    result = subprocess.run(
-        clone.command(cluster, "preflight", "--quiet", "all", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=cluster.environment() | SITE | site,
-    )
-    return result.returncode == 0, result.stdout
-
-
 def test_preflight_says_what_a_site_refuses_and_what_was_tried(clone, strict_cluster):
-    """Also what jobs with GPUs ask for where the site wants other options than --gpus."""
+    """Also for jobs with GPUs on a site that wants other options than --gpus."""
     gpus = {"CPT_SLURM_GPU_OPTION": "gpus-per-node", "CPT_SLURM_GPU_CONSTRAINT": "fast&new"}
-    good, printed = preflight(
-        clone, strict_cluster, "--config", GPU_RUNS, **gpus, CPT_SLURM_GPU_EXTRA="--exclusive"
+    good, printed = clone.preflight(
+        strict_cluster, "--config", GPU_RUNS, **gpus, CPT_SLURM_GPU_EXTRA="--exclusive"
     )
     assert not good and "Slurm would refuse such a job: " in printed
     assert "memory comes with the CPUs here, so --mem is refused" in printed
@@ -91,10 +78,9 @@ def test_preflight_says_what_a_site_refuses_and_what_was_tried(clone, strict_clu
 @pytest.mark.slurm_full
 def test_a_strict_site(clone, strict_cluster):
     """Whole nodes of a reservation, and no --mem."""
-    good, printed = preflight(clone, strict_cluster, **STRICT)
-    assert not good and "1 check(s) failed" in printed, (
-        printed
-    )  # the run of two nodes, in a reservation of one
+    good, printed = clone.preflight(strict_cluster, **STRICT)
+    # The run of two nodes fails, in a reservation of one.
+    assert not good and "1 check(s) failed" in printed, printed
     assert "Slurm would refuse such a job: allocation failure: Requested node configuration is not" in printed
     clone.run(strict_cluster, SHARDS[0], CPT_SLURM_RETRIES="0", **STRICT)
     (number,) = clone.all_jobs()
@@ -112,11 +98,11 @@ def test_a_qos_that_allows_one_job_at_a_time(clone, tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("limits") / "c", database=True, settings=settings) as cluster:
         cluster.run("sacctmgr", "-i", "add", "qos", "small", "MaxSubmitJobsPerUser=1")
         cluster.run("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=small")
-        good, printed = preflight(clone, cluster, CPT_SLURM_QOS="large")
+        good, printed = clone.preflight(cluster, CPT_SLURM_QOS="large")
         assert (
             not good and "would refuse such a job: allocation failure: Invalid qos specification" in printed
         )
-        good, printed = preflight(clone, cluster, CPT_SLURM_QOS="small")
+        good, printed = clone.preflight(cluster, CPT_SLURM_QOS="small")
         assert good, printed
         assert "the lowest limit of an account or QOS is 1 at once, and CPT_SLURM_JOBS is 6" in printed
         limits = {"CPT_SLURM_QOS": "small", "CPT_SLURM_SHARDS_PER_JOB": "1", "CPT_SLURM_RETRIES": "0"}
@@ -128,7 +114,7 @@ def test_a_qos_that_allows_one_job_at_a_time(clone, tmp_path_factory):
 
 
 def start_another(cluster: Cluster) -> None:
-    """A second cluster, `other`, of nodes n3 and n4, beside one and with its slurmdbd."""
+    """Start a second cluster, `other`, of nodes n3 and n4, that uses the slurmdbd of the first."""
     folder = cluster.folder / "other"
     changed = {"ClusterName=test": "ClusterName=other\nSlurmctldPort=6827", "17001-17002": "17003-17004"}
     changed |= {"n[1-2]": "n[3-4]", "n1,n2": "n3,n4", "127.0.1.[1-2]": "127.0.1.[3-4]"}
@@ -158,7 +144,7 @@ def test_one_of_several_clusters(clone, tmp_path_factory):
         pytest.skip(f"no Slurm database: {reason}")
     with Cluster(tmp_path_factory.mktemp("several") / "c", database=True) as cluster:
         start_another(cluster)
-        good, printed = preflight(clone, cluster, SLURM_CLUSTERS="other")
+        good, printed = clone.preflight(cluster, SLURM_CLUSTERS="other")
         assert good, printed
         clone.run(cluster, SHARDS[0], SLURM_CLUSTERS="other", CPT_SLURM_RETRIES="0")
         (number,) = clone.all_jobs()

@@ -1,4 +1,4 @@
-"""A tiny model and packed data to train on, trainings that nothing disturbs, and a GPU that isn't there."""
+"""A tiny model, packed data to train on, undisturbed trainings, and a GPU that isn't there."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pretended_gpu
 import pytest
-import setuptools  # noqa: F401 (what compiles needs it, and it can't be loaded once other tests have loaded distutils)
+import setuptools  # noqa: F401 (compiling needs it, and it must load before other tests' distutils)
 import torch
 from forked import Session
 from one_training import VOCABULARY, Training
@@ -49,7 +49,7 @@ def packed_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def documents() -> list[list[list[int]]]:
-    """Documents by sequence: 1 to 30 tokens that rise slowly, until a sequence is about full."""
+    """Documents of each sequence: 1 to 30 slowly rising tokens each, until the sequence is nearly full."""
     generator = np.random.default_rng(1)
     sequences = []
     for _ in range(SEQUENCES):
@@ -70,7 +70,7 @@ def packed_documents(tmp_path_factory, documents) -> Path:
 
 @pytest.fixture(scope="session")
 def dropout_model(tmp_path_factory, model_folder) -> Path:
-    """The same model with dropout, so that training depends on the state of the random numbers too."""
+    """The same model with dropout, so that training also depends on the state of the random numbers."""
     folder = tmp_path_factory.mktemp("dropout_model") / "model"
     model = LlamaForCausalLM.from_pretrained(model_folder)
     model.config.attention_dropout = 0.1
@@ -97,7 +97,7 @@ def gpu(tmp_path_factory) -> Callable[..., dict[str, str]] | None:
 
 @pytest.fixture(scope="session")
 def on_gpu(gpu) -> Callable[..., str]:
-    """Run a Training, or another script, on a GPU that isn't there; what it prints."""
+    """Run a Training, or another script, on a GPU that isn't there; returns what it printed."""
 
     def start(run: Any, status: int = 0, **options: int) -> str:
         command = [word.replace("--device=cpu", "--device=cuda") for word in run.command]
@@ -110,7 +110,7 @@ def on_gpu(gpu) -> Callable[..., str]:
 
 
 def undisturbed(run: Training, processes: int) -> Training:
-    """A run that has come to its end."""
+    """Run a training to its end."""
     with Session(run, processes) as session:
         session.finish()
     return run

@@ -1,8 +1,8 @@
-"""Start scripts/train.py, or another script, in processes forked from one that has imported torch and
-transformers already.
+"""Start scripts/train.py, or another script, in processes forked from one that has already imported torch and
+transformers.
 
-It is the script itself, run as a main program with its command line; only its imports (some 5 s) are saved,
-so that a test can afford to kill it dozens of times.
+The script itself runs as a main program with its command line. This saves only its imports (some 5 s), so a
+test can afford to kill it dozens of times.
 """
 
 import multiprocessing
@@ -44,7 +44,7 @@ def start(
 ) -> list[BaseProcess]:
     """Start a script and its arguments on one process, or on several as torchrun does.
 
-    What it prints on stderr is appended to `terminal`.
+    Its stderr is appended to `terminal`.
     """
     shared = dict(environment or {})
     if processes > 1:
@@ -58,20 +58,20 @@ def start(
     members = []
     for rank in range(processes):
         ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-        given = (command, shared | ranked, str(terminal), limits or {}, niceness)
-        members.append(CONTEXT.Process(target=_script, args=given))
+        arguments = (command, shared | ranked, str(terminal), limits or {}, niceness)
+        members.append(CONTEXT.Process(target=_script, args=arguments))
         members[-1].start()
     os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
     return members
 
 
 class Session:
-    """One start of a Training, on one or more processes; a context manager that leaves none of them.
+    """One start of a Training, on one or more processes; a context manager that kills them at its end.
 
     Args:
         training: see one_training.py. Its outputs are removed first.
         processes: training processes.
-        limits: as setrlimit takes them. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
+        limits: soft limits by setrlimit's number. A file over RLIMIT_FSIZE fails as on a full disk (EFBIG).
         environment: further variables.
     """
 
@@ -84,7 +84,7 @@ class Session:
     ):
         self.training = training
         training.remove_outputs()
-        # Niceness, so that the test, which watches for an event, isn't late.
+        # Niceness, so that the test, which waits for an event, isn't late.
         self.members = start(
             training.command, processes, training.folder / "terminal", environment, limits, niceness=4
         )
@@ -96,20 +96,20 @@ class Session:
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> list[int]:
-        """Send a signal to every process; their exit codes, negative where the signal ended them."""
+        """Send a signal to every process; returns their exit codes, negative if the signal ended them."""
         for member in self.members:
             if member.is_alive():
                 os.kill(member.pid, number)
         return self.exit_codes()
 
     def exit_codes(self) -> list[int]:
-        """Wait for all processes."""
+        """Wait for all processes; returns their exit codes."""
         for member in self.members:
             member.join(400)
         return [member.exitcode for member in self.members]
 
     def wait_until(self, happened: Callable[[], bool], seconds: float = 240) -> bool:
-        """Wait for an event; whether it came before the processes ended."""
+        """Wait for an event; returns whether it came before the processes ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if happened():
@@ -120,14 +120,14 @@ class Session:
         raise TimeoutError("the event didn't come")
 
     def finish(self) -> None:
-        """Wait for a good end."""
+        """Wait for all processes; they must succeed."""
         codes = self.exit_codes()
         log = self.training.folder / "log"
         assert set(codes) == {0}, (codes, log.read_text()[-3000:] if log.exists() else "no log")
 
 
 def kill(training, event: Callable[[], bool], delay: float = 0, processes: int = 1) -> bool:
-    """Start a Training and kill it after the event; whether the kill came before the run's end."""
+    """Start a Training and kill it after the event; returns whether the kill came before the run's end."""
     with Session(training, processes) as session:
         session.wait_until(event)
         time.sleep(delay)
@@ -135,9 +135,9 @@ def kill(training, event: Callable[[], bool], delay: float = 0, processes: int =
 
 
 def repeat(times: int, attempt: Callable[[], bool]) -> None:
-    """Attempt until it went as meant so many times: on a busy machine a kill may come after the run's end.
+    """Attempt until `times` attempts succeed: on a busy machine a kill may come after the run's end.
 
-    A run that came to its end starts from nothing at the next attempt.
+    After a run's end, the next attempt starts from nothing.
     """
     attempts = successes = 0
     while successes < times:
@@ -147,5 +147,5 @@ def repeat(times: int, attempt: Callable[[], bool]) -> None:
 
 
 def kill_after(training, event: Callable[[], bool], processes: int = 1) -> None:
-    """Start a Training and kill it in time: the event has come, and still holds."""
+    """Start a Training and kill it in time: after the event, while it still holds."""
     repeat(1, lambda: kill(training, event, processes=processes) and event())

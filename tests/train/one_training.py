@@ -27,7 +27,7 @@ without_cuda = pytest.mark.skipif(
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """SIGKILL; some may be gone."""
+    """SIGKILL processes, some of which may have ended."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -70,13 +70,13 @@ class Training:
 
     @property
     def last_step(self) -> int:
-        """The last whole row of the growing metrics.csv."""
+        """The step of the last whole row of the growing metrics.csv."""
         path = self.folder / "work" / "metrics.csv"
         whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
         return int(number) if (number := whole.rpartition("\n")[2].split(",")[0]).isdigit() else 0
 
     def remove_outputs(self) -> None:
-        """As Snakemake does before an attempt."""
+        """Remove the outputs, as Snakemake does before an attempt."""
         shutil.rmtree(self.folder / "model", ignore_errors=True)
         for output in ("metrics.csv", "run.json"):
             (self.folder / output).unlink(missing_ok=True)
@@ -96,9 +96,9 @@ class Training:
     def hold(
         self, step: int, start: Callable[["Training", int], psutil.Popen], processes: int
     ) -> list[psutil.Process]:
-        """Suspend the run after the checkpoint of a step: what start(self, processes) gave, its children.
+        """Suspend the run after the checkpoint of a step; returns the process from `start` and its children.
 
-        The whole run takes less than a second: where it got too far meanwhile, it starts from nothing.
+        The whole run takes less than a second: if it got too far meanwhile, it starts from nothing.
         """
         checkpoint = self.folder / "work" / "checkpoints" / f"step-{step:08d}"
         for _ in range(5):
@@ -118,7 +118,7 @@ class Training:
         raise AssertionError(f"not held after step {step}: " + (self.folder / "log").read_text()[-3000:])
 
     def kill(self, processes: int, step: int, orphans: bool = False) -> None:
-        """SIGKILL all processes after the checkpoint of a step, or with `orphans` the launcher alone."""
+        """SIGKILL all processes after the checkpoint of a step, or with `orphans` only the launcher."""
         launcher, *others = self.hold(step, Training.start, processes)
         end([launcher] if orphans else [launcher, *others])
         for orphan in others if orphans else []:

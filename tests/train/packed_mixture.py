@@ -1,4 +1,4 @@
-"""Packed mixtures as scripts/pack.py writes them, made of given documents."""
+"""Packed mixtures as scripts/pack.py writes them, of the caller's documents."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ LENGTH = 64
 
 
 def write_packed(folder: Path, documents: list[list[list[int]]]) -> Path:
-    """Write a packed mixture: of each sequence its documents; 0 fills what is free."""
+    """Write a packed mixture of each sequence's documents; 0 fills the rest of a sequence."""
     rows = np.zeros((len(documents), LENGTH), np.uint16)
     sizes = [[len(document) for document in sequence] for sequence in documents]
     for row, sequence in zip(rows, documents, strict=True):

@@ -1,4 +1,4 @@
-"""A random Llama, and what a loss says of it."""
+"""A random Llama, and its loss and gradients."""
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -9,7 +9,7 @@ SIZES = {"vocab_size": 50, "hidden_size": 48, "intermediate_size": 80, "num_hidd
 
 
 def random_llama() -> LlamaForCausalLM:
-    """With grouped queries, opinions of its own, and norms that aren't all one."""
+    """A random Llama with grouped queries, confident predictions, and norms that differ from one."""
     torch.manual_seed(0)
     heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8}
     model = LlamaForCausalLM(LlamaConfig(**SIZES, **heads, tie_word_embeddings=True)).train()
@@ -22,7 +22,7 @@ def random_llama() -> LlamaForCausalLM:
 def loss_and_gradients(
     model, documents: list[int], checkpointing: bool
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Of two rows of 40 tokens, in documents of these lengths."""
+    """The loss and gradients of two rows of 40 tokens, in documents of these lengths."""
     places = torch.cat([torch.arange(length) for length in documents])[None].repeat(2, 1)
     positions = places if len(documents) > 1 else None
     ids = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(1))

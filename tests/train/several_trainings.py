@@ -1,10 +1,10 @@
-"""Train several times in the same processes, which saves their start: for the tests of the engines.
+"""Train several times in the same processes, which saves their start, for the tests of the engines.
 
 Usage: several_trainings.py LIST, a JSON file with one object per training: the arguments of
-cpt.train.loop.train (without `kind`: "cpu"), and `stop_after`, the number of steps of this training after
-which every process is sent SIGTERM, or null. After its first step each training has one whose loss isn't a
-number, which must leave no trace. A finished training leaves in its work folder `run.json` (its summary), and
-`held-0.json`, ... (what each process held before its last update).
+cpt.train.loop.train (`kind` is "cpu" by default), and `stop_after`, the number of steps after which every
+process gets SIGTERM, or null. After its first step each training has one whose loss isn't a number, which
+must leave no trace. A finished training leaves in its work folder `run.json` (its summary), and
+`held-0.json`, ... (the bytes that each process held before its last update).
 """
 
 import json
@@ -22,7 +22,7 @@ from cpt.train.processes import end_at_once
 
 
 def train(plan: dict[str, Any], work: Path, stop_after: int | None, kind: str = "cpu", **others: Any) -> None:
-    """Train by the loop, with an engine whose updates are watched."""
+    """Train with the loop, and watch its engine's updates."""
     steps = 0
 
     def make_engine(*arguments: Any) -> engines.Engine:
@@ -30,10 +30,10 @@ def train(plan: dict[str, Any], work: Path, stop_after: int | None, kind: str = 
         update, forward = engine.step, engine.loss
         inputs: tuple[torch.Tensor, ...] = ()
 
-        def loss(*given: torch.Tensor, **last: bool) -> torch.Tensor:
+        def loss(*batch: torch.Tensor, **last: bool) -> torch.Tensor:
             nonlocal inputs
-            inputs = given
-            return forward(*given, **last)
+            inputs = batch
+            return forward(*batch, **last)
 
         def step(learning_rate: float) -> float:
             nonlocal steps

@@ -1,6 +1,6 @@
-"""Stands in for srun and scontrol, its first argument: nodes are this machine, several times over.
+"""Stands in for srun or scontrol, its first argument; each node is this machine.
 
-As with --kill-on-bad-exit, the first task that fails ends the step; KillWait is one second.
+As with --kill-on-bad-exit, the first failed task ends the step; KillWait is one second.
 """
 
 import os

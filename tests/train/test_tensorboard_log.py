@@ -1,4 +1,4 @@
-"""What TensorBoard reads from the event files is what training has written, each step once."""
+"""What TensorBoard reads from the event files is what training wrote, each step once."""
 
 import shutil
 import sys
@@ -17,17 +17,17 @@ from tensorboard_log import tensorboard_log
 
 
 def train(run: Path, first: int, last: int, loss: float = 3.0) -> None:
-    """Write a run's files as training does that goes on before step `first` and is stopped after `last`."""
+    """Write a run's files as a training that resumes at step `first` and stops after step `last`."""
     run.mkdir(parents=True, exist_ok=True)
     metrics = MetricsFile(run / "metrics.csv", first - 1)
-    along = MetricsFile(run / "held_out.csv", first - 1 or -1, validation.COLUMNS)
+    held_out = MetricsFile(run / "held_out.csv", first - 1 or -1, validation.COLUMNS)
     for step in range(first, last + 1):
         cells = dict.fromkeys(COLUMNS) | {"step": step, "tokens": 64 * step, "skipped": 0}
         metrics.write(**cells | {"loss": loss - step / 8, "learning_rate": 0.5})
         for corpus in ("physics", "general"):
-            along.write(step=step, tokens=64 * step, corpus=corpus, loss=loss, bits_per_byte=loss / 2)
+            held_out.write(step=step, tokens=64 * step, corpus=corpus, loss=loss, bits_per_byte=loss / 2)
     metrics.close()
-    along.close()
+    held_out.close()
 
 
 def losses(first: int, last: int, loss: float = 3.0) -> list[tuple[int, float]]:
@@ -50,9 +50,9 @@ def files_of(results: Path, run: str) -> list[Path]:
 
 @pytest.fixture
 def follow(tmp_path, monkeypatch) -> Callable[..., None]:
-    """Follow the results for a round more than there are changes, each made before its round; then Ctrl-C."""
+    """Follow the results for a first round and one after each change, then press Ctrl-C."""
 
-    def log_with(*changes: Callable[[], object]) -> None:
+    def follow_changes(*changes: Callable[[], object]) -> None:
         rest = iter(changes)
 
         def sleep(seconds: float) -> None:
@@ -60,16 +60,16 @@ def follow(tmp_path, monkeypatch) -> Callable[..., None]:
             if change is None:
                 raise KeyboardInterrupt
             change()
-            time.sleep(seconds)  # really: event files are ordered by it
+            time.sleep(seconds)  # really sleep: event files are ordered by time
 
         monkeypatch.setattr(event_files, "time", SimpleNamespace(sleep=sleep))
         tensorboard_log(tmp_path, follow=1)
         assert next(rest, None) is None
 
-    return log_with
+    return follow_changes
 
 
-def test_a_run_under_way(tmp_path):
+def test_a_run_in_progress(tmp_path):
     run = tmp_path / "checkpoints" / "one"
     train(run, 1, 3)
     for name, half in (("metrics.csv", "4,256,2.5,0.5"), ("held_out.csv", "4,256,physics,3.0,1.")):
@@ -92,7 +92,7 @@ def test_following_a_run_that_grows_and_a_new_one(tmp_path, follow):
     one, two = (tmp_path / "checkpoints" / name for name in ("one", "two"))
     train(one, 1, 2)
     with open(one / "metrics.csv", "a") as file:
-        file.write("3,192,nan,0.5,,,,,1,\n")  # a bad step isn't another one when it is read again
+        file.write("3,192,nan,0.5,,,,,1,\n")  # a bad step that is read again isn't a new one
     follow(lambda: train(two, 1, 1), lambda: train(one, 4, 5), lambda: None)
     assert [step for step, _ in shown(tmp_path, "one")["train/loss"]] == [1, 2, 3, 4, 5]
     assert len(shown(tmp_path, "one")["held_out/loss/physics"]) == 4
@@ -100,10 +100,10 @@ def test_following_a_run_that_grows_and_a_new_one(tmp_path, follow):
     assert len(files_of(tmp_path, "one")) == 1
 
 
-def test_following_a_run_that_goes_on_from_a_checkpoint(tmp_path, follow):
+def test_following_a_run_that_resumes_from_a_checkpoint(tmp_path, follow):
     run = tmp_path / "checkpoints" / "one"
     train(run, 1, 8)
-    # Cut back, and seen before there is a new row; cut back, and seen when it is as far as before.
+    # Cut back, and read before a new row; read when as long as before; cut back, and read when longer.
     follow(lambda: train(run, 6, 5), lambda: train(run, 6, 8, 4.0), lambda: train(run, 4, 9, 5.0))
     points = shown(tmp_path, "one")
     assert points["train/loss"] == losses(1, 3) + losses(4, 9, 5.0)
@@ -128,7 +128,7 @@ def test_following_a_run_to_its_end(tmp_path, follow):
     assert len(files_of(tmp_path, "one")) == 1
 
 
-def test_of_a_finished_run_nothing_else_is_shown(tmp_path):
+def test_only_the_final_files_of_a_finished_run_are_shown(tmp_path):
     train(tmp_path / "checkpoints" / "one", 1, 9, 4.0)
     train(tmp_path / "runs" / "one", 1, 3)
     tensorboard_log(tmp_path)
@@ -136,7 +136,7 @@ def test_of_a_finished_run_nothing_else_is_shown(tmp_path):
     assert len(shown(tmp_path, "one")["held_out/loss/physics"]) == 3
 
 
-def test_started_again_it_doubles_nothing_and_leaves_other_files(tmp_path):
+def test_a_restart_doubles_nothing_and_keeps_other_files(tmp_path):
     train(tmp_path / "runs" / "one", 1, 3)
     tensorboard_log(tmp_path)
     (own,) = files_of(tmp_path, "one")
@@ -147,7 +147,7 @@ def test_started_again_it_doubles_nothing_and_leaves_other_files(tmp_path):
     assert shown(tmp_path, "one")["train/loss"] == losses(1, 3)
 
 
-def test_missing_tensorboard_is_told_and_the_event_files_stay(tmp_path, monkeypatch):
+def test_missing_tensorboard_is_reported_and_the_event_files_stay(tmp_path, monkeypatch):
     train(tmp_path / "runs" / "one", 1, 3)
     tensorboard_log(tmp_path)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -167,7 +167,7 @@ def test_no_runs(tmp_path):
     ("text", "line"),
     [("a,b\n1,2\n", 2), ("step,loss\n1,2.5\n2,x\n", 3), ("step,loss\n\0\0\n", 2), ("step\n1,2.5\n", 2)],
 )
-def test_a_file_that_training_has_not_written(tmp_path, text, line):
+def test_a_file_that_training_did_not_write_is_refused(tmp_path, text, line):
     path = tmp_path / "runs" / "one" / "metrics.csv"
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -176,6 +176,6 @@ def test_a_file_that_training_has_not_written(tmp_path, text, line):
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-def test_seconds_between_two_looks(tmp_path, seconds):
+def test_seconds_between_two_rounds_are_checked(tmp_path, seconds):
     with pytest.raises(UserError, match=f"--follow: expected whole seconds, 1 or more, got {seconds}"):
         tensorboard_log(tmp_path, follow=seconds)

@@ -9,20 +9,20 @@ from pathlib import Path
 
 
 def install(packages: list[str], folder: Path) -> set[str]:
-    """Link the packages and what they require into a folder; return all names."""
+    """Link the packages and their requirements into a folder; return all names."""
     installed: set[str] = set()
     while packages:
         name = re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", packages.pop())[0]).lower()
         try:
-            found = distribution(name)
+            package = distribution(name)
         except PackageNotFoundError:  # only needed on other systems
             continue
         if name not in installed:
             installed.add(name)
-            packages += [other for other in found.requires or [] if "extra" not in other.partition(";")[2]]
-            for part in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            packages += [other for other in package.requires or [] if "extra" not in other.partition(";")[2]]
+            for part in {file.parts[0] for file in package.files} - {"..", "__pycache__"}:
                 if not (folder / part).exists():
-                    (folder / part).symlink_to(found.locate_file(part))
+                    (folder / part).symlink_to(package.locate_file(part))
     return installed
 
 

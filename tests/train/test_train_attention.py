@@ -1,4 +1,4 @@
-"""Attention for a GPU, with a stand-in for its kernel alone: documents apart, and which kernel is chosen."""
+"""Attention for a GPU, with only its kernel replaced: separate documents, and which kernel is chosen."""
 
 import copy
 from functools import partial
@@ -31,7 +31,7 @@ def kernels():
 
 @pytest.fixture(autouse=True)
 def order():
-    """Of SDPA's kernels, as it was."""
+    """Restore the order of SDPA's kernels after each test."""
     yield
     attention._order.close()
 
@@ -61,19 +61,19 @@ def loss_and_gradients(model, inputs, checkpointing=False) -> list[torch.Tensor]
     [llama, lambda: MistralForCausalLM(MistralConfig(**SIZES | HEADS, sliding_window=7))],
     ids=["llama", "window"],
 )
-def test_documents_apart_without_a_mask_are_those_apart_with_one(make, checkpointing):
+def test_separate_documents_are_the_same_with_and_without_a_mask(make, checkpointing):
     model = make().train()
     other = copy.deepcopy(model)
     other.set_attn_implementation(DOCUMENTS)
     inputs = batch([13, 1, 26], [40], [20, 20])
-    for given in (inputs, [*inputs[:3], None], [inputs[0], None, inputs[2]]):  # without starts, with a mask
-        expected = loss_and_gradients(model, given, checkpointing)
-        for found, one in zip(loss_and_gradients(other, given, checkpointing), expected, strict=True):
-            assert (found - one).norm() <= 1e-5 * one.norm()
+    for case in (inputs, [*inputs[:3], None], [inputs[0], None, inputs[2]]):  # without starts, with a mask
+        expected = loss_and_gradients(model, case, checkpointing)
+        for tensor, reference in zip(loss_and_gradients(other, case, checkpointing), expected, strict=True):
+            assert (tensor - reference).norm() <= 1e-5 * reference.norm()
 
 
 def test_compiled_once_for_any_number_of_documents(monkeypatch):
-    """And in bfloat16 with the losses of a mask."""
+    """In bfloat16, with the same losses as with a mask."""
     compiled = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
     torch.compiler.reset()
@@ -93,15 +93,15 @@ def test_compiled_once_for_any_number_of_documents(monkeypatch):
     assert compiled.frame_count == 2  # a layer, and the loss
 
 
-def test_repeated_keys_are_shared_ones():
+def test_repeated_keys_give_the_same_as_shared_keys():
     model = llama()
     other = copy.deepcopy(model)
     other.set_attn_implementation(REPEATED_KEYS)
     inputs = batch([13, 27], [40])
-    for given in (inputs, [inputs[0], None, inputs[2]]):
-        expected = loss_and_gradients(model, given)
-        for found, one in zip(loss_and_gradients(other, given), expected, strict=True):
-            assert (found - one).norm() <= 1e-5 * one.norm()
+    for case in (inputs, [inputs[0], None, inputs[2]]):
+        expected = loss_and_gradients(model, case)
+        for tensor, reference in zip(loss_and_gradients(other, case), expected, strict=True):
+            assert (tensor - reference).norm() <= 1e-5 * reference.norm()
 
 
 @pytest.mark.parametrize(
@@ -118,27 +118,30 @@ def test_repeated_keys_are_shared_ones():
     ],
 )
 def test_what_is_chosen(settings, capability, changes, implementation, recorded, logged, monkeypatch, caplog):
-    asked = []
+    queries = []
 
     def choice(query, key, value, mask, dropout, causal, enable_gqa):
-        asked.append((query.dtype, query.shape[1] == key.shape[1], mask is None, enable_gqa))
+        queries.append((query.dtype, query.shape[1] == key.shape[1], mask is None, enable_gqa))
         return SDPBackend.FLASH_ATTENTION.value
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch, "_fused_sdp_choice", choice)
     for name in ("empty", "ones"):
-        there = getattr(torch, name)
-        monkeypatch.setattr(torch, name, lambda *size, device=None, there=there, **made: there(*size, **made))
+        function = getattr(torch, name)
+        monkeypatch.setattr(
+            torch, name, lambda *size, device=None, make=function, **options: make(*size, **options)
+        )
     caplog.set_level("INFO")
     model = llama(**changes)
     settings = dict(settings)
     choose_attention(model, settings, GPU)
     assert (model.config._attn_implementation, settings["attention"]) == (implementation, recorded)
     assert logged in caplog.text
-    if asked:
+    assert bool(queries) == (recorded == "flash")
+    if queries:
         single, masked = settings["precision"] == "float32", settings["document_masking"]
         repeated = single or masked
-        assert asked == [(torch.float32 if single else torch.bfloat16, repeated, not masked, not repeated)]
+        assert queries == [(torch.float32 if single else torch.bfloat16, repeated, not masked, not repeated)]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +160,9 @@ def test_order_of_kernels(capability, cudnn, first, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
     monkeypatch.setattr(attention, "_sdpa_kernel_name", lambda *_: "flash")
     choose_attention(llama(), dict(PLAIN), GPU)
-    found = _cur_sdpa_kernel_backends(with_priority=True)
-    assert found[0] == first and found[-1] == SDPBackend.MATH
-    assert len(found) == (4 if first == SDPBackend.CUDNN_ATTENTION else 3)
+    backends = _cur_sdpa_kernel_backends(with_priority=True)
+    assert backends[0] == first and backends[-1] == SDPBackend.MATH
+    assert len(backends) == (4 if first == SDPBackend.CUDNN_ATTENTION else 3)
 
 
 def test_a_cpu_keeps_its_attention():
@@ -168,7 +171,7 @@ def test_a_cpu_keeps_its_attention():
     assert model.config._attn_implementation == "sdpa" and settings == MASKED
 
 
-def test_the_slow_kernel_is_warned_of(monkeypatch, caplog):
+def test_the_slow_kernel_gives_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(attention, "_sdpa_kernel_name", lambda *_: "math")
     choose_attention(llama(), dict(PLAIN), GPU)

@@ -1,4 +1,4 @@
-"""Losses and gradients that aren't finite: the model never sees their update."""
+"""Losses and gradients that aren't finite: the model is never updated with them."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from cpt.train.bad_steps import MOST_IN_A_ROW, SPIKE_STEPS, BadSteps
 from cpt.train.plain_engine import PlainEngine
 
 NAN, INF = float("nan"), float("inf")
-BAD_STEP, BAD_ROW = 7, 25  # of 4 rows each
+BAD_STEP, BAD_ROW = 7, 25  # each step has 4 rows
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def skipping(poisoned) -> Training:
     return run
 
 
-def test_skipped_step_is_logged_and_training_goes_on(skipping):
+def test_skipped_step_is_logged_and_training_continues(skipping):
     metrics = skipping.metrics
     assert list(metrics.step) == list(range(1, 31))
     assert list(metrics.step[metrics.skipped == 1]) == [BAD_STEP]
@@ -62,7 +62,7 @@ def test_skipped_step_is_logged_and_training_goes_on(skipping):
     assert f"step {BAD_STEP} (rows 24 to 27 of" in terminal and "the step is skipped" in terminal
 
 
-def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping):
+def test_stopped_run_resumes_from_its_checkpoint_by_skipping(poisoned, skipping):
     run = poisoned("stopped")
     with Session(run) as session:
         assert session.exit_codes() == [1]
@@ -80,7 +80,7 @@ def test_stopped_run_goes_on_from_its_checkpoint_by_skipping(poisoned, skipping)
     assert list(run.metrics.gradient_norm.drop(6)) == list(skipping.metrics.gradient_norm.drop(6))
 
 
-def test_deepspeed_skips_alike(poisoned, skipping):
+def test_deepspeed_skips_the_same_steps(poisoned, skipping):
     run = poisoned("deepspeed", on_bad_step="skip", **DEEPSPEED)
     with Session(run) as session:
         session.finish()
@@ -122,7 +122,7 @@ def test_too_many_bad_steps_in_a_row_stop():
     bad_steps = BadSteps("run", skip=True, telling=True)
     for _ in range(2):
         assert all(judge(bad_steps, step, NAN, NAN) for step in range(MOST_IN_A_ROW))
-        assert not judge(bad_steps, MOST_IN_A_ROW)  # a good one between starts the count again
+        assert not judge(bad_steps, MOST_IN_A_ROW)  # a good step restarts the count
     assert all(judge(bad_steps, step, NAN, NAN) for step in range(MOST_IN_A_ROW))
     with pytest.raises(
         UserError, match=rf"after {MOST_IN_A_ROW} skipped steps in a row; lower train\.learning"
@@ -135,7 +135,7 @@ def test_update_that_was_made_cannot_be_skipped():
         judge(BadSteps("run", skip=True, telling=True), 3, loss=INF)
 
 
-def test_spike_is_told_and_nothing_else(caplog):
+def test_spike_is_reported_and_nothing_else(caplog):
     bad_steps = BadSteps("run", skip=True, telling=True)
     noise = np.random.default_rng(0).normal(3, 0.01, SPIKE_STEPS)
     assert not any(judge(bad_steps, step, loss) for step, loss in enumerate([5.0, *noise]))

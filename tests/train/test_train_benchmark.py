@@ -1,4 +1,4 @@
-"""benchmarks/training.py: a small run of it, and what it makes of measurements."""
+"""benchmarks/training.py: a small run, and the table that it computes from measurements."""
 
 import importlib
 import logging
@@ -11,8 +11,8 @@ import pytest
 from cpt import cpu
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of the small shape, by hand: embedding, layers (queries and output, keys and values, feed-forward, norms),
-# last norm.
+# Parameters of the small shape, counted by hand: embedding, layers (queries and output, keys and values,
+# feed-forward, norms), last norm.
 PARAMETERS = 32_000 * 256 + 8 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 688 + 2 * 256) + 256
 
 
@@ -24,7 +24,8 @@ def training(monkeypatch):
     return importlib.import_module("training")
 
 
-def test_ours_and_the_trainer_are_measured_alike(tmp_path, training, caplog):
+@pytest.mark.experiments
+def test_ours_and_the_trainer_are_measured_in_the_same_way(tmp_path, training, caplog):
     caplog.set_level(logging.INFO)
     table, figures = tmp_path / "training.csv", [tmp_path / "training.png", tmp_path / "training.pdf"]
     systems = ["ours-ddp", "hf-trainer-bf16"]
@@ -39,8 +40,8 @@ def test_ours_and_the_trainer_are_measured_alike(tmp_path, training, caplog):
         assert row.peak_memory_mb == pytest.approx(together, abs=0.5)
         assert 0 < row.tokens_per_second <= 1.1 * row.tokens_per_cpu_second
         assert 0 < row.mfu < 1
-        # At 64 positions, all their logits exist at once here and there; in float32, 8.2 MB.
-        # In bfloat16 there are the head's weights and its gradient in both precisions, 98 MB, too.
+        # At 64 positions, both systems hold all logits at once: 8.2 MB in float32.
+        # bfloat16 adds the head's weights and its gradient in both precisions: 98 MB.
         assert 8 < row.logits_mb < (60 if row.precision == "float32" else 158)
     assert [path.read_bytes()[:4] for path in figures] == [b"\x89PNG", b"%PDF"]
     assert list(rows.precision) == ["float32", "bf16"]
@@ -70,14 +71,16 @@ def test_a_row_is_the_median_of_the_repeats_per_core(training):
     assert row["tokens_per_cpu_second"] == 100.0  # 400 tokens in 2 CPU seconds of each of two processes
     assert row["mfu"] == 0.1
     assert (row["activations_mb"], row["logits_mb"]) == (404.0, 100.0)
-    on_gpus = training.row_of("ours-ddp", runs, job | {"device": "cuda"}, peak_flops=None)
-    assert on_gpus["tokens_per_cpu_second"] == ""
-    assert on_gpus["mfu"] == ""
+    gpu_row = training.row_of("ours-ddp", runs, job | {"device": "cuda"}, peak_flops=None)
+    assert gpu_row["tokens_per_cpu_second"] == ""
+    assert gpu_row["mfu"] == ""
 
 
 def test_the_first_system_has_the_papers_settings_and_each_changes_the_one_before_it(training):
-    on_cpu = {"precision": "float32"}
-    settings = [training.settings_of(name, on_cpu) for name in training.SYSTEMS if name.startswith("ours")]
+    cpu_settings = {"precision": "float32"}
+    settings = [
+        training.settings_of(name, cpu_settings) for name in training.SYSTEMS if name.startswith("ours")
+    ]
     assert (settings[0].engine, settings[0].zero_stage, settings[0].offload) == (
         "deepspeed",
         3,

@@ -1,4 +1,4 @@
-"""States that a run keeps: branches from them equal runs that were planned so from the start, bit for bit."""
+"""States that a run keeps: a branch from one equals a run planned from the start, bit for bit."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_plan_of_a_branch_begins_at_the_next_row_and_counts_the_steps_before():
     assert branch["stages"][0]["first_sequence"] == 16 and branch["steps_before"] == 4
     assert branch["rows_used"] == {"web": 28}
     assert plan(2, DECAY, continued=branch)["steps_before"] == 7  # of a run that continues the branch
-    assert plan(10, TRUNK).items() <= trunk.items()  # a run that keeps nothing has the plan that it had
+    assert plan(10, TRUNK).items() <= trunk.items()  # keeping states changes nothing else in a plan
 
 
 def test_a_branch_before_and_after_a_switch_of_mixtures():
@@ -67,22 +67,22 @@ def test_a_branch_begins_at_the_rate_of_its_trunk():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, model_folder, dropout_model, packed_folder) -> Path:
-    """A trunk with branches, and the same runs planned from the start; each with and without dropout."""
+    """A trunk with branches, and the same runs planned from the start, for three kinds of training."""
     root = tmp_path_factory.mktemp("branches")
     listed = []
 
     def training(name: str, steps: int, model: Path, settings: dict, stop=None, **named) -> dict:
-        made = planned(steps * STEP, packed_folder, checkpoint_every=3, **settings, **named)
+        run_plan = planned(steps * STEP, packed_folder, checkpoint_every=3, **settings, **named)
         listed.append(
             {
-                "plan": made,
+                "plan": run_plan,
                 "model_folder": str(model),
                 "sequences_folders": [str(packed_folder)],
                 "work": str(root / name),
                 "stop_after": stop,
             }
         )
-        return made
+        return run_plan
 
     for kind, start, changes in (
         ("plain", model_folder, {}),
@@ -102,13 +102,13 @@ def trained(tmp_path_factory, model_folder, dropout_model, packed_folder) -> Pat
 
 @pytest.mark.parametrize("kind", ["plain", "dropout", "8bit"])
 @pytest.mark.parametrize("point", [4, 8])
-def test_a_branch_is_the_run_that_was_planned_so_from_the_start(trained, kind, point):
-    """Though its trunk was interrupted after the sixth step, and rotated its checkpoints."""
-    branch, planned_so = trained / f"{kind}-branch-{point}", trained / f"{kind}-whole-{point}"
-    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (branch, planned_so)]
+def test_a_branch_equals_the_run_that_was_planned_from_the_start(trained, kind, point):
+    """Even though its trunk was interrupted after the sixth step and rotated its checkpoints."""
+    branch, planned_run = trained / f"{kind}-branch-{point}", trained / f"{kind}-whole-{point}"
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (branch, planned_run)]
     assert weights[0] == weights[1]
     trunk, mine, expected = (
-        pd.read_csv(folder / "metrics.csv") for folder in (trained / f"{kind}-trunk", branch, planned_so)
+        pd.read_csv(folder / "metrics.csv") for folder in (trained / f"{kind}-trunk", branch, planned_run)
     )
     for column in ("loss", "learning_rate", "gradient_norm"):
         assert [*trunk[column][:point], *mine[column]] == list(expected[column])
@@ -161,22 +161,22 @@ def test_a_kept_state_that_cannot_be_written_stops_the_run(tmp_path, monkeypatch
     monkeypatch.setattr(checkpoints, "save", full)
     with checkpoints.Writer(tmp_path, Identity("x", {}), 2, good, kept={2}) as writer:
         writer.write(3, 3, tensors, tensors, 0.0)
-        writer.wait()  # the next is tried in its turn
+        writer.wait()  # the next checkpoint is tried as planned
         writer.write(2, 2, tensors, tensors, 0.0)
         with pytest.raises(UserError, match="the checkpoint after step 2 can't be written"):
             writer.wait()
 
 
 def test_greedy_choice_keeps_what_lowers_the_loss():
-    """Losses of means of numbers: how far they are from 10."""
+    """The loss of a choice is how far the mean of its numbers is from 10."""
     numbers = {"a": 4.0, "b": 9.0, "c": 12.0, "d": 10.5}
     loss_of = lambda names: abs(sum(numbers[name] for name in names) / len(names) - 10)  # noqa: E731
     chosen, tried = greedy_choice(list(numbers), loss_of)
     # d alone 0.5; with b 0.25; with c then 0.5, worse; with a worse still.
     assert chosen == ["d", "b"]
-    assert [(found["models"], found["loss"]) for found in tried[4:]] == [
+    assert [(attempt["models"], attempt["loss"]) for attempt in tried[4:]] == [
         (["d", "b"], 0.25),
         (["d", "b", "c"], 0.5),
         (["d", "b", "a"], pytest.approx(10 - 23.5 / 3)),
     ]
-    assert greedy_choice(["b", "d"], lambda names: 1.0)[0] == ["b", "d"]  # as good: taken
+    assert greedy_choice(["b", "d"], lambda names: 1.0)[0] == ["b", "d"]  # equally good, so it is added

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or passed over, written while training goes on, and what a full disk does."""
+"""Checkpoints: complete or skipped, written while training continues, and what a full disk does."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def test_checkpoints_rotate_and_come_back(tmp_path):
     assert all(torch.equal(moments[name], MOMENTS[name]) for name in MOMENTS)
 
 
-def without(state, key):
+def remove_key(state, key):
     return json.dumps({k: v for k, v in json.loads(state).items() if k != key}).encode()
 
 
@@ -58,8 +58,8 @@ def without(state, key):
         ("state.json", lambda content: b"\xff\xfe"),
         ("state.json", lambda content: b"[]"),
         ("state.json", lambda content: b"null"),
-        ("state.json", lambda content: without(content, "updates")),
-        ("state.json", lambda content: without(content, "sha256")),
+        ("state.json", lambda content: remove_key(content, "updates")),
+        ("state.json", lambda content: remove_key(content, "sha256")),
         ("state.json", lambda content: content.replace(b'"step": 10', b'"step": "x"')),
         ("state.json", None),
     ],
@@ -72,16 +72,16 @@ def test_corrupt_newest_falls_back_to_the_one_before(tmp_path, caplog, file, dam
     assert path.exists() == (damage is not None) and (damage is None or path.read_bytes() != content)
     assert checkpoints.newest(tmp_path, ME).name == "step-00000005"
     assert "step-00000010 is corrupt" in caplog.text and "falling back" in caplog.text
-    assert saved(tmp_path, 8) == ["step-00000005", "step-00000008"]  # the corrupt one takes no place
+    assert saved(tmp_path, 8) == ["step-00000005", "step-00000008"]  # the corrupt one doesn't count
 
 
-def test_none_is_left(tmp_path):
+def test_no_checkpoint_is_left(tmp_path):
     saved(tmp_path, 5)
     (tmp_path / "step-00000005" / "state.json").unlink()
     assert checkpoints.newest(tmp_path, ME) is None
 
 
-def test_unreadable_is_not_taken_for_corrupt(tmp_path, monkeypatch):
+def test_an_unreadable_checkpoint_is_not_treated_as_corrupt(tmp_path, monkeypatch):
     saved(tmp_path, 5, 10)
 
     def broken(path):
@@ -101,25 +101,25 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_training_goes_on_while_one_checkpoint_is_written(tmp_path, monkeypatch, caplog):
+def test_training_continues_while_one_checkpoint_is_written(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    go_on, save, active = threading.Event(), checkpoints.save, []
+    release, save, active = threading.Event(), checkpoints.save, []
 
     def slow(*arguments):
         active.append(threading.active_count())
-        assert go_on.wait(20)
+        assert release.wait(20)
         save(*arguments)
 
     monkeypatch.setattr(checkpoints, "save", slow)
     with checkpoints.Writer(tmp_path, ME, 2, None) as writer:
         writer.write(5, 5, WEIGHTS, MOMENTS, since=0.0)
         writer.check()
-        assert not list(tmp_path.iterdir())  # and we are here: nothing waits
-        threading.Timer(0.2, go_on.set).start()
+        assert not list(tmp_path.iterdir())  # training didn't wait for it
+        threading.Timer(0.2, release.set).start()
         writer.write(10, 10, WEIGHTS, MOMENTS, since=0.0)
         assert (tmp_path / "step-00000005").exists()
         assert "training waits for the checkpoint before that of step 10" in caplog.text
-    assert (tmp_path / "step-00000010").exists()  # leaving waits for the write in flight
+    assert (tmp_path / "step-00000010").exists()  # leaving the context waits for the write in flight
     assert writer.count == 2 and writer.summary()["written"] == 2
     assert "checkpoint after step 10: 0.0 MB written in" in caplog.text
 
@@ -180,7 +180,7 @@ def test_full_disk_gives_up_older_checkpoints_for_a_new_one(tmp_path, monkeypatc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
 
 
-def test_an_error_that_nobody_foresaw_surfaces_in_the_loop(tmp_path, monkeypatch):
+def test_an_unexpected_error_surfaces_in_the_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save", lambda *_: 1 / 0)
     with checkpoints.Writer(tmp_path, ME, 2, tmp_path) as writer, pytest.raises(ZeroDivisionError):
         written(writer, 5)
@@ -199,7 +199,7 @@ def test_work_folder_that_cannot_be_written(tmp_path):
 
 
 def test_run_on_a_full_disk(training, reference):
-    """The limit on a file's size lets the model through, and not AdamW's moments, twice its size."""
+    """The limit on file size allows the model, but not AdamW's moments, which are twice as large."""
     run, limits = training(), {resource.RLIMIT_FSIZE: 400_000}
     with Session(run, limits=limits) as session:
         assert session.exit_codes() == [1]
@@ -230,7 +230,7 @@ def test_final_model_on_a_full_disk(training, reference):
     assert run.weights == reference.weights
 
 
-def test_summary_tells_what_checkpoints_cost(reference):
+def test_summary_reports_what_checkpoints_cost(reference):
     costs = json.loads((reference.folder / "run.json").read_text())["checkpoints"]
     assert costs["written"] == 5 and costs["megabytes_each"] > 0.5
     assert costs["seconds_training_waited"] >= 0 and costs["seconds_written"] > 0

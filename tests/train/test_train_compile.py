@@ -1,4 +1,4 @@
-"""Compiled layers and loss: one compilation, the losses and gradients of the others."""
+"""Compiled layers and loss: one compilation, the same losses and gradients as without."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> str:
-    """A folder for what is compiled: empty at first, as the compiler's headers take seconds once."""
+    """An empty folder for compiled code; tests share it, as the compiler's headers take seconds once."""
     return str(tmp_path_factory.mktemp("compiled"))
 
 
@@ -40,7 +40,7 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
 ):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
     monkeypatch.setattr(losses_module, "LOGIT_ROWS", {"cpu": 50})  # 126 targets in three pieces, one smaller
-    monkeypatch.setattr(losses_module, "SOFTMAX_ROWS", 50)  # in bfloat16 the same
+    monkeypatch.setattr(losses_module, "SOFTMAX_ROWS", 50)  # the same in bfloat16
     torch.compiler.reset()
     counters.clear()
     ids = torch.randint(0, 101, (2, 64), generator=torch.Generator().manual_seed(0))
@@ -48,23 +48,23 @@ def test_compiled_layers_are_compiled_once_and_give_the_same_losses(
     batch = ids, positions, torch.rand(2, 63, generator=torch.Generator().manual_seed(1)).round()
     settings = SETTINGS | {"precision": precision}
     losses, states = {}, {}
-    for compile in (False, True):
+    for compiled in (False, True):
         model = AutoModelForCausalLM.from_pretrained(model_folder).train()
-        engine = PlainEngine(model, settings | {"compile": compile}, CPU, 1)
+        engine = PlainEngine(model, settings | {"compile": compiled}, CPU, 1)
         engine.trial(torch.zeros(3, 64, dtype=torch.int64), batch[1], torch.ones(3, 63))
-        losses[compile] = []
+        losses[compiled] = []
         for _ in range(4):
             loss = engine.loss(*batch) / batch[2].sum()
             engine.backward(loss)
-            losses[compile].append((loss.item(), engine.step(1e-3)))
-        states[compile] = engine.state()[0]
+            losses[compiled].append((loss.item(), engine.step(1e-3)))
+        states[compiled] = engine.state()[0]
     joined = [type(module) for module in model.modules()]
     assert joined.count(JoinedAttention) == joined.count(JoinedLayer) == 2
-    found, expected = torch.tensor(losses[True]), torch.tensor(losses[False])
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
+    compiled_losses, plain_losses = torch.tensor(losses[True]), torch.tensor(losses[False])
+    torch.testing.assert_close(compiled_losses, plain_losses, rtol=tolerance, atol=0)
     assert states[True].keys() == states[False].keys()
-    # One for two layers, four steps and a trial of another size; of the loss two: whole pieces and others,
-    # which are parts of one tensor in bfloat16 and share one.
+    # One graph for two layers, four steps and a trial of another size. The loss has two, for whole pieces and
+    # for others; in bfloat16 these are parts of one tensor and share one graph.
     assert counters["stats"]["unique_graphs"] == (3 if precision == "float32" else 2)
 
 
@@ -79,14 +79,14 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cach
     losses = {}
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        for compile in (False, True):
+        for compiled in (False, True):
             model = AutoModelForCausalLM.from_pretrained(model_folder).train()
-            engine = FsdpEngine(model, settings | {"compile": compile}, CPU, 1)
-            losses[compile] = []
+            engine = FsdpEngine(model, settings | {"compile": compiled}, CPU, 1)
+            losses[compiled] = []
             for _ in range(3):
                 loss = engine.loss(*batch) / batch[2].sum()
                 engine.backward(loss)
-                losses[compile].append((loss.item(), engine.step(1e-3)))
+                losses[compiled].append((loss.item(), engine.step(1e-3)))
     finally:
         dist.destroy_process_group()
     torch.testing.assert_close(torch.tensor(losses[True]), torch.tensor(losses[False]), rtol=1e-5, atol=0)
@@ -95,15 +95,15 @@ def test_split_layers_are_compiled_too(model_folder, monkeypatch, tmp_path, cach
 
 
 @pytest.mark.parametrize("documents", [[40], [13, 27]])
-def test_joined_products_are_those_of_the_layers(documents):
+def test_joined_products_give_the_same_as_the_layers(documents):
     """Loss and gradients, not compiled."""
     model = random_llama()
     joined = copy.deepcopy(model)
     join_products(joined)
     expected, gradients = loss_and_gradients(model, documents, checkpointing=False)
-    found, others = loss_and_gradients(joined, documents, checkpointing=False)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-    for (name, _), gradient, other in zip(model.named_parameters(), gradients, others, strict=True):
+    loss, joined_gradients = loss_and_gradients(joined, documents, checkpointing=False)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    for (name, _), gradient, other in zip(model.named_parameters(), gradients, joined_gradients, strict=True):
         assert (other - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
@@ -127,17 +127,17 @@ def test_layers_pass_on_bfloat16_and_angles_stay_float32():
     keep_residual_in_bfloat16(model)
     passed, angles = [], []
     for layer in model.model.layers:
-        layer.register_forward_hook(lambda module, given, output: passed.append(output.dtype))
-    model.model.rotary_emb.register_forward_hook(lambda *found: angles.append(found[-1][0].dtype))
+        layer.register_forward_hook(lambda module, inputs, output: passed.append(output.dtype))
+    model.model.rotary_emb.register_forward_hook(lambda *arguments: angles.append(arguments[-1][0].dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        _, found = loss_and_gradients(model, [13, 27], checkpointing=False)
+        _, gradients = loss_and_gradients(model, [13, 27], checkpointing=False)
     assert passed == [torch.bfloat16] * 3 and angles == [torch.float32]
-    for gradient, other in zip(found, expected, strict=True):
+    for gradient, other in zip(gradients, expected, strict=True):
         assert gradient.dtype == torch.float32
         assert (gradient - other).norm() <= 0.03 * other.norm()
 
 
-def test_compiling_by_itself_is_for_gpus(monkeypatch):
+def test_automatic_compilation_is_for_gpus(monkeypatch):
     assert not can_compile(CPU)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setenv("CC", "no-such-compiler")
@@ -165,7 +165,7 @@ def test_what_auto_became_is_recorded_and_logged(monkeypatch, tmp_path, caplog, 
     assert len(os.environ["CC"].split()) == 1  # as Triton starts it
 
 
-def test_processes_compile_alike(monkeypatch, tmp_path):
+def test_all_processes_compile_or_none(monkeypatch, tmp_path):
     """If another node lacks the compiler, none compiles."""
 
     def gather(answers: list[bool], own: bool) -> None:

@@ -30,44 +30,44 @@ def ledger(name: str, sequences: int, **changes) -> dict:
 WEB = ledger("web", 100)
 
 
-def plan(tokens: int, *ledgers: dict, at: float | None = None, continued: dict | None = None) -> dict:
-    return make_plan("late", tokens, 1, TRAIN, [*ledgers], 128, at, continued)
+def plan(tokens: int, *ledgers: dict, switch_at: float | None = None, continued: dict | None = None) -> dict:
+    return make_plan("late", tokens, 1, TRAIN, [*ledgers], 128, switch_at, continued)
 
 
 @pytest.mark.parametrize(
     ("sequences", "at", "before"), [(40, 0.8, 32), (41, 0.8, 36), (7, 0.1, 4), (8, 0.95, 4), (40, 0.7, 28)]
 )
 def test_switch_falls_between_two_steps_and_every_row_is_seen_once(sequences, at, before):
-    found = plan(sequences * LENGTH, WEB, ledger("books", 50), at=at)
-    assert [(s["mixture"], s["first_sequence"], s["sequences"]) for s in found["stages"]] == [
+    run_plan = plan(sequences * LENGTH, WEB, ledger("books", 50), switch_at=at)
+    assert [(s["mixture"], s["first_sequence"], s["sequences"]) for s in run_plan["stages"]] == [
         ("web", 0, before),
         ("books", 0, sequences - before),
     ]
-    seen = [rows_of_step(step, found) for step in range(found["steps"])]
+    seen = [rows_of_step(step, run_plan) for step in range(run_plan["steps"])]
     assert all(earlier[0] <= later[0] for earlier, later in pairwise(seen))
     for stage, size in ((0, before), (1, sequences - before)):
         assert [row for number, rows in seen if number == stage for row in rows] == list(range(size))
     assert all(len(rows) == 4 for _, rows in seen[:-1])
     with pytest.raises(IndexError):
-        rows_of_step(found["steps"], found)
+        rows_of_step(run_plan["steps"], run_plan)
 
 
 def test_second_mixture_too_small():
     with pytest.raises(UserError, match=r"runs\.late\.tokens.*8 of this mixture.*'books' has 7.*lower"):
-        plan(40 * LENGTH, WEB, ledger("books", 7), at=0.8)
+        plan(40 * LENGTH, WEB, ledger("books", 7), switch_at=0.8)
 
 
-def test_mixtures_packed_otherwise_and_too_short_a_run():
+def test_mixtures_packed_differently_and_a_run_of_one_step_are_refused():
     with pytest.raises(UserError, match=r"runs\.late\.switch.*'web' and 'books'.*sequence_length: 64 and 32"):
-        plan(40 * LENGTH, WEB, ledger("books", 50, sequence_length=32), at=0.8)
+        plan(40 * LENGTH, WEB, ledger("books", 50, sequence_length=32), switch_at=0.8)
     with pytest.raises(UserError, match=r"aren't packed alike.*tokenizer_sha256: 't' and 'u'"):
-        plan(40 * LENGTH, WEB, ledger("books", 50, tokenizer_sha256="u"), at=0.8)
+        plan(40 * LENGTH, WEB, ledger("books", 50, tokenizer_sha256="u"), switch_at=0.8)
     with pytest.raises(UserError, match=r"runs\.late\.switch: the run has one step only"):
-        plan(4 * LENGTH, WEB, ledger("books", 50), at=0.8)
+        plan(4 * LENGTH, WEB, ledger("books", 50), switch_at=0.8)
 
 
-def test_continuing_run_goes_on_where_those_before_it_ended():
-    first = plan(40 * LENGTH, WEB, ledger("books", 50), at=0.8)
+def test_continuing_run_begins_where_the_earlier_ones_ended():
+    first = plan(40 * LENGTH, WEB, ledger("books", 50), switch_at=0.8)
     second = plan(30 * LENGTH, WEB, continued=first)
     third = plan(5 * LENGTH, ledger("books", 50), continued=second)
     assert second["stages"][0]["first_sequence"] == 32 and third["stages"][0]["first_sequence"] == 8
@@ -82,8 +82,8 @@ def books(tmp_path_factory) -> Path:
     """A second mixture, of falling token ids."""
     sequences = (100 - np.arange(12 * LENGTH).reshape(12, LENGTH) % 101).tolist()
     folder = write_packed(tmp_path_factory.mktemp("books"), [[sequence] for sequence in sequences])
-    found = json.loads((folder / "ledger.json").read_text())
-    (folder / "ledger.json").write_text(json.dumps(found | {"mixture": "books"}))
+    packed_ledger = json.loads((folder / "ledger.json").read_text())
+    (folder / "ledger.json").write_text(json.dumps(packed_ledger | {"mixture": "books"}))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Training on conversations: the loss of the assistant's tokens alone, the same however it is computed."""
+"""Training on conversations: the loss counts only the assistant's tokens, and is the same in every engine."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ RESUMED = ("ddp", "zero 3, all offloaded")
 
 @pytest.fixture(scope="module")
 def masks(documents) -> np.ndarray:
-    """Which tokens are the assistant's: uint8 [sequences, length]; of every fifth sequence, text, all."""
+    """1 for the assistant's tokens, uint8 [sequences, length]; every fifth sequence is text, and all ones."""
     generator = np.random.default_rng(4)
     mask = (np.cumsum(generator.integers(0, 9, (len(documents), LENGTH)) == 0, axis=1) % 2).astype(np.uint8)
     mask[::5] = 1
@@ -36,7 +36,7 @@ def masks(documents) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, documents, masks) -> Path:
-    """Documents and masks packed, as conversations and texts would be."""
+    """The packed documents and masks, as of conversations and texts."""
     folder = write_packed(tmp_path_factory.mktemp("packed_conversations"), documents)
     np.packbits(masks, axis=1).tofile(folder / "loss_mask.bin")
     ledger = json.loads((folder / "ledger.json").read_text())
@@ -47,7 +47,7 @@ def packed(tmp_path_factory, documents, masks) -> Path:
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory) -> Path:
-    """Conversations held out: of one answer, of several windows, of two answers."""
+    """Three held-out conversations; the second has several windows."""
     generator = np.random.default_rng(5)
     sizes = [9, 200, 40]
     tokens = generator.integers(0, 101, sum(sizes)).astype(np.uint32)
@@ -88,7 +88,7 @@ def trained(tmp_path_factory, model_folder, packed, held_out) -> Path:
 
 @pytest.fixture(scope="module")
 def by_hand(model_folder, documents, masks, packed) -> tuple[list[float], dict]:
-    """The same training in plain PyTorch: each document on its own, labels of -100 but for the answers."""
+    """The same training in plain PyTorch: each document separately, labels of -100 except for answers."""
     plan = planned(TOKENS, packed, global_batch=6)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
     groups = [
@@ -96,7 +96,7 @@ def by_hand(model_folder, documents, masks, packed) -> tuple[list[float], dict]:
         {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(SETTINGS["beta1"], SETTINGS["beta2"]), eps=1e-8)
-    found = []
+    losses = []
     for step in range(plan["steps"]):
         total, targets = torch.zeros(()), 0
         for row in rows_of_step(step, plan)[1]:
@@ -116,8 +116,8 @@ def by_hand(model_folder, documents, masks, packed) -> tuple[list[float], dict]:
             group["lr"] = learning_rate(step, plan)
         optimizer.step()
         optimizer.zero_grad()
-        found.append((total / targets).item())
-    return found, {name: p.detach() for name, p in model.named_parameters()}
+        losses.append((total / targets).item())
+    return losses, {name: p.detach() for name, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", [*(f"{name}/2" for name in SPREAD), "ddp/1", "ddp/1 by 1"])
@@ -162,19 +162,19 @@ def test_bits_per_byte_of_answers_is_that_of_plain_pytorch(model_folder, held_ou
             if count := int((labels[0, 1:] != -100).sum()):
                 total += model(input_ids=window[None], labels=labels).loss.item() * count
         begin = end
-    found = bits_per_byte(model, conversations, LENGTH, 2)
-    assert found["tokens"] == conversations.targets.sum() == conversations.predicted.sum()
-    assert found["loss"] == pytest.approx(total / conversations.predicted.sum(), abs=1e-5)
+    result = bits_per_byte(model, conversations, LENGTH, 2)
+    assert result["tokens"] == conversations.targets.sum() == conversations.predicted.sum()
+    assert result["loss"] == pytest.approx(total / conversations.predicted.sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("masking", [False, True])
 def test_targets_are_counted_as_they_are_weighted(packed, masks, masking):
-    found = PackedSequences(packed, masking)
+    sequences = PackedSequences(packed, masking)
     rows = range(7, 40)
-    weights = found.batch(np.arange(7, 40), np.ones(33, np.float32)).target_weights
-    assert found.targets_of(rows).tolist() == np.count_nonzero(weights, axis=1).tolist()
+    weights = sequences.batch(np.arange(7, 40), np.ones(33, np.float32)).target_weights
+    assert sequences.targets_of(rows).tolist() == np.count_nonzero(weights, axis=1).tolist()
     lengths = np.load(packed / "lengths.npy")[7:40]
-    assert found.tokens(rows) == lengths.sum()
+    assert sequences.tokens(rows) == lengths.sum()
     inside = np.arange(1, LENGTH) < lengths[:, None]
     if not masking:
         assert np.array_equal(weights > 0, inside & (masks[7:40, 1:] == 1))
@@ -186,11 +186,11 @@ def test_selected_targets_are_a_share_of_the_answers(packed, tmp_path):
     kept = {"sequences_sha256": ledger["sequences_sha256"], "document_masking": True}
     (tmp_path / "reference.json").write_text(json.dumps(kept | {"losses_sha256": "0" * 64}))
     np.save(tmp_path / "losses.npy", np.zeros((ledger["sequences"], LENGTH - 1), np.float16))
-    found = SelectiveSequences(packed, True, tmp_path, 0.5)
-    *_, sequences, _ = found.batch(np.arange(7, 40), np.ones(33, np.float32))
-    counts = found.targets_of(range(7, 40))
+    selection = SelectiveSequences(packed, True, tmp_path, 0.5)
+    *_, sequences, _ = selection.batch(np.arange(7, 40), np.ones(33, np.float32))
+    counts = selection.targets_of(range(7, 40))
     assert np.bincount(sequences, minlength=33).tolist() == ((counts + 1) // 2).tolist()
-    assert found.selected(range(7, 40)) == len(sequences)
+    assert selection.selected(range(7, 40)) == len(sequences)
 
 
 def test_packed_data_with_other_masks_is_refused(packed, model_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Llama's layers in bfloat16 on a CPU: as near to float32 as autocast, and with what `selective` keeps."""
+"""Llama's layers in bfloat16 on a CPU: as near to float32 as autocast, keeping no more than `selective`."""
 
 import copy
 
@@ -32,10 +32,10 @@ def test_loss_and_gradients_are_as_near_to_float32_as_those_of_autocast(document
     gradients = [gradient.clone() for gradient in gradients]
     with BFLOAT16:
         plain, plain_gradients = loss_and_gradients(copy.deepcopy(model), documents, checkpointing=False)
-        found, found_gradients = loss_and_gradients(lean(model), documents, checkpointing=False)
-    assert abs(found - expected) <= max(2 * abs(plain - expected), 1e-3 * expected)
+        lean_loss, lean_gradients = loss_and_gradients(lean(model), documents, checkpointing=False)
+    assert abs(lean_loss - expected) <= max(2 * abs(plain - expected), 1e-3 * expected)
     for name, exact, theirs, ours in zip(
-        dict(model.named_parameters()), gradients, plain_gradients, found_gradients, strict=True
+        dict(model.named_parameters()), gradients, plain_gradients, lean_gradients, strict=True
     ):
         assert ours.dtype == torch.float32
         assert (ours - exact).norm() <= 1.5 * (theirs - exact).norm() + 1e-3 * exact.norm(), name
@@ -45,11 +45,11 @@ def test_loss_and_gradients_are_as_near_to_float32_as_those_of_autocast(document
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_in_blocks_is_that_of_pytorch(length, masked):
     generator = torch.Generator().manual_seed(0)
-    made = [
+    tensors = [
         torch.randn(shape, generator=generator).bfloat16()
         for shape in [(2, 6, length, 16), (2, 2, length, 16), (2, 2, length, 16), (2, 6, length, 16)]
     ]
-    queries, keys, values, gradient = made
+    queries, keys, values, gradient = tensors
     mask = torch.ones(2, 1, length, length, dtype=torch.bool).tril_()
     if masked:  # documents that begin at 40, and in the second row at 200 too
         mask[:, :, 40:, :40] = False
@@ -58,24 +58,24 @@ def test_attention_in_blocks_is_that_of_pytorch(length, masked):
     expected = scaled_dot_product_attention(*exact, attn_mask=mask, scale=1.0, enable_gqa=True)
     wanted = [expected, *torch.autograd.grad(expected, exact, gradient.double())]
     states = (queries.reshape(4, 3, length, 16), keys.flatten(0, 1), values.flatten(0, 1))
-    given = mask if masked else None
-    found = [blocks.attend(*states, given)]
-    found += blocks.attend_backward(*states, given, gradient.reshape(4, 3, length, 16))
-    for ours, theirs in zip(found, wanted, strict=True):
+    used_mask = mask if masked else None
+    results = [blocks.attend(*states, used_mask)]
+    results += blocks.attend_backward(*states, used_mask, gradient.reshape(4, 3, length, 16))
+    for ours, theirs in zip(results, wanted, strict=True):
         theirs = theirs.detach().reshape(ours.shape)
         assert (ours - theirs).norm() <= 0.015 * theirs.norm() + 1e-6
 
 
 def test_checkpointing_the_whole_layer_changes_nothing():
-    found = []
+    results = []
     for kind in (False, True):
         with BFLOAT16:
-            found.append(loss_and_gradients(lean(random_llama()), [13, 27], kind))
-    assert torch.equal(found[0][0], found[1][0])
-    assert all(torch.equal(*pair) for pair in zip(found[0][1], found[1][1], strict=True))
+            results.append(loss_and_gradients(lean(random_llama()), [13, 27], kind))
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(*pair) for pair in zip(results[0][1], results[1][1], strict=True))
 
 
-def test_they_keep_no_more_than_selective_checkpointing():
+def test_the_layers_keep_no_more_than_selective_checkpointing():
     kept = {}
     for kind in (False, "selective"):
         model = random_llama() if kind else lean(random_llama())
@@ -87,7 +87,7 @@ def test_they_keep_no_more_than_selective_checkpointing():
     assert kept[False] <= kept["selective"]
 
 
-def test_the_engine_takes_them_for_bfloat16_alone():
+def test_the_engine_uses_the_layers_only_for_bfloat16():
     def layers(precision: str) -> set[type]:
         settings = Train.model_validate(SETTINGS | {"engine": "ddp", "offload": []}).model_dump()
         changes = {"precision": precision, "gradient_checkpointing": "selective", "seed": 0}
@@ -120,16 +120,16 @@ def test_tied_embeddings_add_their_gradient_to_the_heads(tied):
     """Over two micro-batches, gradients are those that PyTorch adds up from two matrices."""
     config = LlamaConfig(**SIZES, num_attention_heads=6, tie_word_embeddings=tied)
     expected = LossModel(LlamaForCausalLM(config), False)
-    found = LossModel(copy.deepcopy(expected.model), False)
-    add_up_tied_gradients(found)
-    assert (type(found.model.get_input_embeddings()) is TiedEmbedding) == tied
-    for model in (expected, found):
+    loss_model = LossModel(copy.deepcopy(expected.model), False)
+    add_up_tied_gradients(loss_model)
+    assert (type(loss_model.model.get_input_embeddings()) is TiedEmbedding) == tied
+    for model in (expected, loss_model):
         for seed in (1, 2):
             ids = torch.randint(0, config.vocab_size, (2, 20), generator=torch.Generator().manual_seed(seed))
             (model(ids, None, torch.ones(2, 19)) / 38).backward()
     for (name, theirs), (_, ours) in zip(
-        expected.model.named_parameters(), found.model.named_parameters(), strict=True
+        expected.model.named_parameters(), loss_model.model.named_parameters(), strict=True
     ):
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-7), name
     with torch.no_grad():
-        assert torch.equal(found(ids, None, torch.ones(2, 19)), expected(ids, None, torch.ones(2, 19)))
+        assert torch.equal(loss_model(ids, None, torch.ones(2, 19)), expected(ids, None, torch.ones(2, 19)))

@@ -1,4 +1,4 @@
-"""Dropout: what chance drops depends on the micro-batch, and a run says so."""
+"""Dropout: what is dropped depends on the micro-batch, and the log says so."""
 
 import json
 
@@ -14,13 +14,13 @@ from cpt.train.dropout import dropout_of
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, dropout_model, packed_folder):
     """A model with dropout, trained with two sizes of micro-batch."""
-    folder, found = tmp_path_factory.mktemp("dropout"), {}
+    folder, trainings = tmp_path_factory.mktemp("dropout"), {}
     for size in (1, 4):
         run = Training(folder / str(size), dropout_model, packed_folder, tokens=1024, micro_batch=size)
         with Session(run) as session:
             session.finish()
-        found[size] = run
-    return found
+        trainings[size] = run
+    return trainings
 
 
 def test_losses_depend_on_the_micro_batch_and_the_log_says_so(runs):
@@ -32,7 +32,7 @@ def test_losses_depend_on_the_micro_batch_and_the_log_says_so(runs):
         assert json.loads((run.folder / "run.json").read_text())["dropout"] == {"attention_dropout": 0.1}
 
 
-def test_without_dropout_there_is_nothing_to_say(reference):
+def test_a_model_without_dropout_is_not_logged(reference):
     assert "dropout" not in (reference.folder / "log").read_text()
     assert json.loads((reference.folder / "run.json").read_text())["dropout"] == {}
 

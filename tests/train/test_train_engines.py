@@ -22,7 +22,7 @@ from cpt.errors import UserError
 from cpt.train import deepspeed_engine
 from cpt.train.plain_engine import PlainEngine
 
-# One run, handed from engine to engine: (processes, engine, steps there).
+# One run, passed from engine to engine: (processes, engine, its steps).
 CHAIN = [
     (2, "ddp", 1),
     (2, "zero 2", 1),
@@ -34,9 +34,9 @@ CHAIN = [
     (1, "zero 1", None),
 ]
 RESUMED = ("fsdp", "zero 2")  # on two processes; zero 3 is killed in tests/workflow, ddp in many places
-# All engines run on two processes. Alone: ddp, the reference, and what CHAIN doesn't have there.
+# All engines run on two processes; these also run on one: ddp, the reference, and some that CHAIN lacks.
 ALONE = ("ddp", "fsdp", "zero 2", "zero 3, optimizer offloaded")
-# On a GPU that isn't there: each way to offload.
+# On a pretended GPU: each way to offload.
 ON_GPU = ("ddp", "fsdp, all offloaded", "zero 2, optimizer offloaded", "zero 3", "zero 3, all offloaded")
 STEPS = 9
 SEQUENCES = 53  # 8 global batches of 6, and one of 5, which two processes can't share evenly
@@ -57,8 +57,8 @@ def case(name: str, processes: int) -> dict:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
-    """A folder with the finished trainings of the engines, as `ENGINE/PROCESSES` and `ENGINE/GPU` (of one
-    process on a GPU that isn't there), and with `chain`."""
+    """A folder of finished trainings: `ENGINE/PROCESSES`, some `ENGINE/resumed`, `chain`, and `ENGINE/GPU`
+    (one process on a pretended GPU)."""
     root = tmp_path_factory.mktemp("engines")
 
     def training(work: Path, stop_after: int | None = None, **changes) -> dict:
@@ -77,8 +77,8 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
         ]
         listed += [
             training(root / "chain", last, **ENGINES[name])
-            for there, name, last in CHAIN
-            if there == processes
+            for count, name, last in CHAIN
+            if count == processes
         ]
         if processes == 2:
             for name in RESUMED:
@@ -92,10 +92,10 @@ def trained(tmp_path_factory, model_folder, packed_folder, gpu) -> Path:
 
 
 def assert_same_curve(work: Path, reference: Path) -> None:
-    found, expected = (pd.read_csv(folder / "metrics.csv") for folder in (work, reference))
-    assert list(found.step) == list(expected.step) == list(range(1, STEPS + 1))
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-4)
+    metrics, expected = (pd.read_csv(folder / "metrics.csv") for folder in (work, reference))
+    assert list(metrics.step) == list(expected.step) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(metrics.loss, expected.loss, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(metrics.gradient_norm, expected.gradient_norm, rtol=1e-4)
 
 
 def test_settings_meet_in_all_pairs():
@@ -154,7 +154,7 @@ def test_resume_is_bit_for_bit(trained, name):
         ("fsdp", 0.5, 0.5, 1),
         ("fsdp, all offloaded", 0.5, 0.5, 1),
         ("zero 0", 1, 1, 2),
-        ("zero 1", 1, 0.5, 1.5),  # besides its moments, the optimizer has weights of its own
+        ("zero 1", 1, 0.5, 1.5),  # the optimizer holds moments and a copy of its weights
         ("zero 2", 1, 0.5, 1.5),
         ("zero 3", 0.5, 0.5 + 1, 1.5),  # gradients lie in a bucket as large as this model, then in their part
         ("zero 3, all offloaded", 0.5, 0.5 + 1 + 0.5, 1.5),  # and in the optimizer's copy
@@ -165,9 +165,9 @@ def test_what_each_of_two_processes_holds(trained, name, weights, gradients, opt
     whole = sum(tensor.nbytes for tensor in model.values())
     for rank in (0, 1):
         held = json.loads((trained / name / "2" / f"held-{rank}.json").read_text())
-        found = {part: sizes["cpu"] / whole for part, sizes in held.items()}
+        copies = {part: sizes["cpu"] / whole for part, sizes in held.items()}
         expected = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
-        assert found == pytest.approx(expected, abs=0.06)  # what doesn't come out even is filled up
+        assert copies == pytest.approx(expected, abs=0.06)  # uneven parts are padded
 
 
 def test_every_engine_counts_as_code_that_training_depends_on():
@@ -177,19 +177,19 @@ def test_every_engine_counts_as_code_that_training_depends_on():
 
 @pytest.fixture
 def builds(monkeypatch, tmp_path):
-    """A machine with a compiler and ninja, whose builds call `builds.append(lock exists)`."""
-    found = []
+    """A machine with a compiler and ninja; each build appends whether its lock exists."""
+    locked = []
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    monkeypatch.setenv("CXX", "true --")  # stands for a compiler with an option; nothing is compiled
+    monkeypatch.setenv("CXX", "true --")  # acts as a compiler with an option; nothing is compiled
     monkeypatch.setenv("PATH", os.environ["PATH"])  # restored, as ninja's folder is added to it
     deepspeed_engine.import_deepspeed(torch.device("cpu"))
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
     def load(self, verbose: bool) -> None:
-        found.append((tmp_path / "cpu_adam" / "lock").exists())
+        locked.append((tmp_path / "cpu_adam" / "lock").exists())
 
     monkeypatch.setattr(CPUAdamBuilder, "load", load)
-    return found
+    return locked
 
 
 def test_lock_of_a_killed_build_is_removed(builds, tmp_path, caplog):
@@ -209,7 +209,7 @@ def test_builds_wait_in_line(builds, tmp_path):
     assert builds == [False]
 
 
-def test_missing_compiler_and_ninja_are_told(builds, monkeypatch, tmp_path):
+def test_missing_compiler_and_ninja_are_reported(builds, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(
@@ -219,7 +219,7 @@ def test_missing_compiler_and_ninja_are_told(builds, monkeypatch, tmp_path):
     assert not builds
 
 
-def test_a_compiler_that_cannot_build_it_is_told(builds, monkeypatch):
+def test_a_compiler_that_cannot_build_is_reported(builds, monkeypatch):
     monkeypatch.setenv("CXX", "false")
     with pytest.raises(
         UserError, match=r"can't do so here: false: no message; C\+\+20, OpenMP.*engine: fsdp"
@@ -228,7 +228,7 @@ def test_a_compiler_that_cannot_build_it_is_told(builds, monkeypatch):
     assert not builds
 
 
-def test_failed_build_is_told(builds, monkeypatch):
+def test_failed_build_is_reported(builds, monkeypatch):
     def fail(self, verbose: bool) -> None:
         raise RuntimeError("no such header")
 
@@ -237,7 +237,7 @@ def test_failed_build_is_told(builds, monkeypatch):
         deepspeed_engine.compile_cpu_adam()
 
 
-def test_missing_deepspeed_is_told(monkeypatch):
+def test_missing_deepspeed_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(UserError, match=r"engine: deepspeed can't be imported.*engine: fsdp"):
         deepspeed_engine.import_deepspeed(torch.device("cpu"))

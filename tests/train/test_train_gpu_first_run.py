@@ -1,4 +1,4 @@
-"""benchmarks/gpu_first_run.sh: its parts on this CPU, each figure beside what is expected, and its limits."""
+"""benchmarks/gpu_first_run.sh: its parts on this CPU, each figure beside the expected one, and its limits."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ SCRIPT = ROOT / "benchmarks" / "gpu_first_run.sh"
 
 
 class Forked:
-    """Stands for subprocess.Popen of a Python script, without its imports (forked.py)."""
+    """Replaces subprocess.Popen for a Python script, and saves its imports (forked.py)."""
 
     def __init__(self, command: list[str], env: dict[str, str], stdout, **_):
         self.process = CONTEXT.Process(target=_script, args=(command[1:], env, stdout.name, {}))
@@ -48,7 +48,7 @@ def training(monkeypatch):
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the script with `python`, the text of a shell script that stands for Python; what it prints."""
+    """Run the script; `python` is the text of a shell script in place of Python. Returns what it printed."""
 
     def run(*steps: str, python: str | None = None, **variables: str) -> str:
         if python is not None:
@@ -65,7 +65,7 @@ def script(tmp_path):
     return run
 
 
-def test_trainings_print_each_figure_beside_what_is_expected(tmp_path, training):
+def test_trainings_print_each_figure_beside_the_expected_one(tmp_path, training):
     table = tmp_path / "table.md"
     for task in ("compiled", "interrupted", "fsdp"):
         training.gpu_training(task, tmp_path, table, "cpu", "tiny")
@@ -74,7 +74,7 @@ def test_trainings_print_each_figure_beside_what_is_expected(tmp_path, training)
     for task, speed in (("compiled", "200,000 to 340,000"), ("fsdp", "100,000 to 170,000")):
         assert re.search(rf"\| {task} \| tokens/s \| [\d,]+ \| {speed} \|", text)
         assert re.search(rf"\| {task} \| peak memory, GB \| [\d.]+ \| at most about 32.20 \|", text)
-    # A model with random weights knows nothing of random tokens out of 64.
+    # A model with random weights can't predict random tokens out of 64.
     assert re.search(r"\| fsdp \| loss, first and last \| 4\.1\d\d, 4\.1\d\d \|", text)
     assert re.search(r"\| compiled \| 14 held-out shapes, twice, s \| [\d.]+ \| under 10 \|", text)
     assert "| compiled | compile: auto became | False | true |" in text
@@ -83,7 +83,7 @@ def test_trainings_print_each_figure_beside_what_is_expected(tmp_path, training)
     assert 6 <= int(re.search(r"resumed after step \| (\d+) \|", text)[1]) < training.SIZES["tiny"][3]
 
 
-def test_held_out_text_has_as_many_shapes_as_are_said(tmp_path, training):
+def test_held_out_text_has_the_documented_number_of_shapes(tmp_path, training):
     from cpt.token_windows import load_held_out
 
     training.prepare(tmp_path, "tiny")
@@ -102,9 +102,9 @@ def test_plan_has_the_settings_that_training_knows(tmp_path, training):
 
 def test_profile_says_where_time_goes(tmp_path, training):
     training.prepare(tmp_path, "tiny")
-    found = training.profiled(tmp_path, "tiny", "cpu")
-    shares = [float(measured) for _, measured, _ in found]
-    assert sum(shares) == pytest.approx(100, abs=2) and shares[0] > 0 and all(row[2] for row in found)
+    rows = training.profiled(tmp_path, "tiny", "cpu")
+    shares = [float(measured) for _, measured, _ in rows]
+    assert sum(shares) == pytest.approx(100, abs=2) and shares[0] > 0 and all(row[2] for row in rows)
     assert "aten::mm" in (tmp_path / "profile.txt").read_text()
 
 
@@ -120,7 +120,7 @@ def test_systems_are_read_from_a_log_that_was_cut(tmp_path, training):
         f"repeat 1, ours-ddp: {result}\nrepeat 1, hf-trainer: {result}\n"
         "ours-liger is skipped: the package liger_kernel isn't installed\nrepeat 1, ours-compi"
     )
-    assert training.measured(tmp_path / "log", 16, "full") == [
+    assert training.read_speeds(tmp_path / "log", 16, "full") == [
         ("ours-ddp, tokens/s", "200,000", "100,000 to 180,000"),
         ("ours-ddp, peak GB", "30.10", "32.20 counted, and somewhat more"),
         ("hf-trainer, tokens/s", "200,000", "130,000 to 165,000"),
@@ -129,7 +129,7 @@ def test_systems_are_read_from_a_log_that_was_cut(tmp_path, training):
     ]
 
 
-def test_probe_prints_each_figure_beside_what_is_expected(script, tmp_path):
+def test_probe_prints_each_figure_beside_the_expected_one(script, tmp_path):
     printed = script("probe", DEVICE="cpu", SIZE="tiny", LIMIT="300")
     table = (tmp_path / "out" / "gpu_first_run.md").read_text()
     assert table in printed and re.search(r"^probe: \d+ s$", printed, re.MULTILINE)
@@ -140,11 +140,11 @@ def test_probe_prints_each_figure_beside_what_is_expected(script, tmp_path):
         ("flash attention, 1 x 64, backward", "150 to 250 TFLOP/s"),
     ):
         assert re.search(rf"\| probe \| {what}[^|]*\| [\d.e-]+ T\S+ \| {expected} \|", table), what
-    assert "| probe | cudnn attention, 1 x 64 | failed: " in table  # there is none on a CPU
+    assert "| probe | cudnn attention, 1 x 64 | failed: " in table  # a CPU has none
 
 
 @pytest.mark.parametrize(("part", "steps", "most"), [("first", 5, 480), ("second", 5, 270)])
-def test_limits_of_a_part_keep_to_its_time(script, tmp_path, part, steps, most):
+def test_limits_of_a_part_add_up_to_its_time(script, tmp_path, part, steps, most):
     (tmp_path / "timeout").write_text('#!/bin/sh\necho "limit $2"\n')
     (tmp_path / "timeout").chmod(0o755)
     printed = script(part, python="exit 0", PATH=f"{tmp_path}:{os.environ['PATH']}")
@@ -153,7 +153,7 @@ def test_limits_of_a_part_keep_to_its_time(script, tmp_path, part, steps, most):
     assert len(limits) == steps and sum(limits) <= most
 
 
-def test_a_step_that_fails_or_lasts_too_long_stops_none_after_it(script, tmp_path):
+def test_a_step_that_fails_or_lasts_too_long_stops_no_later_step(script, tmp_path):
     python = 'case "$*" in *fsdp*) exit 3 ;; *interrupted*) sleep 60 ;; *) echo "did $3" ;; esac'
     printed = script("fsdp", "interrupted", "profile", python=python, LIMIT="2")
     assert "did profile" in printed

@@ -1,4 +1,4 @@
-"""Kernels for a GPU, run by Triton's interpreter: they compute what PyTorch does."""
+"""Triton's interpreter runs the GPU kernels: they compute what PyTorch does."""
 
 import os
 import re
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def printed(task: str, *options: str) -> str:
-    """What the script prints."""
+    """What the script prints for a task."""
     packages = Path(sys.prefix) / "gpu"
     assert (packages / "triton").is_dir(), (
         f"{packages}: missing; run the tests as `make test`, which installs it"
@@ -29,7 +29,7 @@ def printed(task: str, *options: str) -> str:
 
 
 def interpreted(task: str, *options: str) -> list[list[str]]:
-    """The rows of the table that the script prints, cell by cell."""
+    """The cells of each row of the table that the script prints."""
     table = [
         line.strip("| ").split(" | ") for line in printed(task, *options).splitlines() if line.startswith("|")
     ]
@@ -40,7 +40,7 @@ def interpreted(task: str, *options: str) -> list[list[str]]:
     ("precision", "tolerance", "of_gradients"),
     [("float32", 1e-6, 2e-6), pytest.param("bf16", 1e-4, 0.1, marks=pytest.mark.experiments)],
 )
-def test_those_of_compiled_layers_and_loss(precision, tolerance, of_gradients):
+def test_kernels_of_compiled_layers_and_loss(precision, tolerance, of_gradients):
     """The interpreter truncates to bfloat16, so float32 is the stricter check."""
     rows = interpreted("check", f"--precisions={precision}")
     assert [row[:2] for row in rows] == [[precision, mask] for mask in ("causal", "documents")]
@@ -51,7 +51,7 @@ def test_those_of_compiled_layers_and_loss(precision, tolerance, of_gradients):
         assert float(gradients) < of_gradients
 
 
-def test_that_of_liger_kernel_by_itself_and_in_our_loss():
+def test_liger_kernel_alone_and_in_our_loss():
     rows = interpreted("liger")
     assert [name for name, *_ in rows] == ["pytorch", "liger"]
     for _, *differences in rows:
@@ -59,7 +59,7 @@ def test_that_of_liger_kernel_by_itself_and_in_our_loss():
 
 
 def test_bytes_that_our_layer_moves_and_keeps():
-    """As docs/gpu-counted.md says; more would be slower on a GPU, whose memory is the limit."""
+    """At most the bytes in docs/gpu-counted.md; more would be slower on a GPU, whose memory is the limit."""
     text = printed("traffic")
     kept = re.findall(r"kept for the backward pass: ([\d.]+) KB", text)
     moved = dict(re.findall(r"(.*layer): \d+ kernels, ([\d.]+) KB", text))

@@ -1,4 +1,4 @@
-"""In bfloat16, every engine adds gradients up in float32: over micro-batches and over processes."""
+"""In bfloat16, every engine sums gradients in float32, over micro-batches and over processes."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from forked import Session
 from train_settings import ENGINES, SETTINGS
 
 MICRO_BATCHES = 5
-SMALL = 2.0**-9  # less than half a unit in the last place of bfloat16: added to 1 it is lost
+SMALL = 2.0**-9  # less than half a unit in the last place of bfloat16: a sum with 1 loses it
 WHOLE = 1 + SMALL + 2 * (MICRO_BATCHES - 1) * SMALL
 # DeepSpeed's stage 1 without offload (docs/engines.md): process 0 loses all but its first.
 EXPECTED = {name: 1 + MICRO_BATCHES * SMALL if name == "zero 1" else WHOLE for name in ENGINES}
@@ -18,7 +18,7 @@ EXPECTED = {name: 1 + MICRO_BATCHES * SMALL if name == "zero 1" else WHOLE for n
 
 @pytest.fixture(scope="module")
 def sums(tmp_path_factory, model_folder) -> dict[str, float]:
-    """By engine, the norm of a step's gradients to that of its first micro-batch on process 0."""
+    """By engine: the norm of a step's gradients over that of its first micro-batch on process 0."""
     folder = tmp_path_factory.mktemp("sums")
     output, printed = folder / "sums.json", folder / "terminal"
     command = [__file__, str(model_folder), str(output)]
@@ -42,8 +42,8 @@ def measure(model_folder: str, output: str) -> None:
 
     rank, processes, device = start_processes("deepspeed", "cpu")
     inputs = (torch.arange(32)[None], None, torch.ones(1, 31))
-    found = {}
-    # Stage 0 last: the autocast that it sets up stays, and later engines would exchange bfloat16.
+    ratios = {}
+    # Stage 0 last: its autocast stays, and later engines would exchange bfloat16.
     for name in sorted(ENGINES, key="zero 0".__eq__):
         settings = SETTINGS | ENGINES[name] | {"precision": "bf16", "micro_batch": 1, "compile": False}
         model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
@@ -55,10 +55,10 @@ def measure(model_folder: str, output: str) -> None:
             return engine.step(0.0)
 
         first = norm([1.0 - rank])
-        found[name] = norm([1.0 if rank == 0 else SMALL] + (MICRO_BATCHES - 1) * [SMALL]) / first
+        ratios[name] = norm([1.0 if rank == 0 else SMALL] + (MICRO_BATCHES - 1) * [SMALL]) / first
     if rank == 0:
         with open(output, "w") as file:
-            json.dump(found, file)
+            json.dump(ratios, file)
     leave_processes()
 
 

@@ -1,7 +1,7 @@
-"""Killed at any moment and started again, a run ends as if nothing had happened: bit for bit, each step once.
+"""A run that is killed at any moment and resumed ends like an undisturbed one: bit for bit, each step once.
 
-Kills are drawn with a seed, and sent on events (a step was reached, a checkpoint is being written) plus a
-random delay. Each test repeats until enough kills ended a running process: 38 together.
+A seed draws the kills: on events (a step is reached, a checkpoint is being written) plus a random delay. Each
+test repeats until enough kills have ended a running process: 38 together.
 """
 
 import itertools
@@ -24,7 +24,7 @@ STEPS = 30
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, dropout_model, packed_folder) -> Training:
-    """A run of one process, with dropout, that nothing disturbs."""
+    """An undisturbed run of one process with dropout."""
     run = Training(tmp_path_factory.mktemp("undisturbed") / "run", dropout_model, packed_folder)
     with Session(run) as session:
         session.finish()
@@ -38,16 +38,16 @@ def victim(tmp_path, dropout_model, packed_folder) -> Callable[..., Training]:
 
 
 def being_written(run: Training, name: str) -> int:
-    """Bytes so far of what is being written under a temporary name."""
+    """Bytes written so far under a temporary name."""
     total = 0
-    with suppress(FileNotFoundError):  # it was renamed, or another folder removed
+    with suppress(FileNotFoundError):  # training renamed it, or removed another folder
         for folder in (run.folder / "work").rglob(f".{name}*.incomplete"):
             total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return total
 
 
 def assert_as_undisturbed(run: Training, undisturbed: Training, processes: int = 1) -> None:
-    """Go on to the end, and compare all that training leaves."""
+    """Resume the run to its end, and compare all that training leaves."""
     with Session(run, processes) as session:
         session.finish()
     assert list(run.metrics.step) == list(range(1, STEPS + 1))
@@ -115,7 +115,7 @@ def test_killed_between_the_last_step_and_the_end(victim, undisturbed, tmp_path)
 
     def attempt() -> bool:
         hit = kill(run, next(turns), draw.uniform(0, 0.005))
-        if not (run.folder / "work" / "checkpoints").exists():  # it came to its end: back to step 25
+        if not (run.folder / "work" / "checkpoints").exists():  # the run has ended: back to step 25
             shutil.rmtree(run.folder / "work", ignore_errors=True)
             shutil.copytree(tmp_path / "kept", run.folder / "work")
         return hit
@@ -135,21 +135,21 @@ def test_two_processes_killed_at_random_steps(training, reference_of_two, refere
     kept = training("alone", checkpoint_every=2)
     shutil.copytree(run.folder / "work", kept.folder / "work")
     assert_as_undisturbed(run, reference_of_two, 2)
-    with Session(kept) as session:  # on another number of processes: within the rounding of sums
+    with Session(kept) as session:  # another number of processes: equal within the rounding of sums
         session.finish()
     np.testing.assert_allclose(kept.metrics.loss, reference.metrics.loss, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_stop_again_and_again(number, victim, undisturbed):
-    draw, run = random.Random(number), victim(checkpoint_every=50)  # none but those it writes when asked
+    draw, run = random.Random(number), victim(checkpoint_every=50)  # only those that it writes on a signal
 
     def attempt() -> bool:
         target = run.last_step + draw.randint(1, 4)
         with Session(run) as session:
             session.wait_until(lambda: run.last_step >= target)
             codes = session.signal(number)
-        assert codes in ([EXIT_INTERRUPTED], [0])  # 0: the signal came when all was done
+        assert codes in ([EXIT_INTERRUPTED], [0])  # 0: the signal came after the last step
         if codes == [0]:
             return False
         assert run.checkpoints[-1].name == f"step-{run.last_step:08d}"
@@ -174,13 +174,13 @@ def test_two_processes_asked_to_stop_while_the_model_is_saved(training, referenc
 
 
 def test_two_processes_asked_to_stop_on_a_full_disk(training):
-    """The first says so, and the other doesn't wait for it."""
+    """The first process reports the full disk, and the other doesn't wait for it."""
     run = training(checkpoint_every=50)
 
     def attempt() -> bool:
         with Session(run, 2, limits={resource.RLIMIT_FSIZE: 100_000}) as session:
             session.wait_until(lambda: run.last_step > 0)
-            return session.signal(signal.SIGTERM) == [1, EXIT_INTERRUPTED]  # else it was through
+            return session.signal(signal.SIGTERM) == [1, EXIT_INTERRUPTED]  # else training had ended
 
     repeat(1, attempt)
     assert "can't be written (File too large)" in (run.folder / "log").read_text()

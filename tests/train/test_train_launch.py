@@ -33,7 +33,7 @@ socket.getfqdn = lambda name="": "no.invalid"
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """Of a machine whose name doesn't resolve, with a stand-in for Slurm's programs."""
+    """The environment of a machine whose name doesn't resolve, with stand-ins for Slurm's programs."""
     place = folder / "machine"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(NO_NAME)
@@ -59,10 +59,10 @@ def start(run: Training, processes: int, nodes: int = 1, seconds: float = 0) -> 
 
 @pytest.mark.parametrize(("nodes", "to_all"), [(1, False), (2, True)])
 def test_two_processes_asked_to_stop_on_a_slow_disk(training, nodes, to_all):
-    """The launcher alone gets the signal, or every process at once, as Slurm does. None ends before the
-    checkpoint is there: torchrun kills the others 30 seconds later, and srun after KillWait."""
+    """Only the launcher gets the signal, or every process at once, as Slurm does. No process ends before the
+    checkpoint exists: torchrun would kill the others 30 seconds later, and srun after KillWait."""
     run = training(checkpoint_every=5)
-    launcher, *others = run.hold(5, lambda *given: start(*given, nodes, WRITING), 2)
+    launcher, *others = run.hold(5, lambda *run_and_processes: start(*run_and_processes, nodes, WRITING), 2)
     training_processes = [child for child in others if "RANK" in child.environ()]
     for process in {launcher, *others} - set(training_processes):
         process.resume()
@@ -129,36 +129,36 @@ JOB, SHELL_OF_SALLOC = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}, {"SLUR
         (3, JOB | {"SLURM_STEP_ID": "0"}, 1),
     ],
 )
-def test_nodes_of_the_slurm_job_around_it(monkeypatch, asked, variables, used):
+def test_nodes_of_the_surrounding_slurm_job(monkeypatch, asked, variables, used):
     set_slurm(monkeypatch, variables)
     assert launch.nodes_to_use(asked) == used
 
 
-def test_step_from_which_srun_would_wait_for_ever(monkeypatch):
+def test_step_in_which_srun_would_wait_for_ever(monkeypatch):
     set_slurm(monkeypatch, JOB | {"SLURM_STEP_ID": "0"})
     with pytest.raises(SystemExit, match=r"started by srun in Slurm job 7.* or set runs\.\*\.nodes to 1"):
         launch.nodes_to_use(2)
 
 
 def set_slurm(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    """Make these the only variables of Slurm."""
+    """Make these Slurm's only variables."""
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 
-def test_port_is_one_at_which_nobody_listens(monkeypatch):
-    with socket.create_server(("", 0)) as taken, socket.create_server(("", 0)) as given_back:
-        ports = [taken.getsockname()[1], given_back.getsockname()[1]]
-        given_back.close()
+def test_free_port_has_no_listener(monkeypatch):
+    with socket.create_server(("", 0)) as taken, socket.create_server(("", 0)) as released:
+        ports = [taken.getsockname()[1], released.getsockname()[1]]
+        released.close()
         monkeypatch.setattr(launch, "PORTS", ports)
         assert {launch.free_port() for _ in range(20)} == {ports[1]}
 
 
 @pytest.fixture
 def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    """A real Slurm that is quick to kill, and whose salloc opens a shell on the first node."""
+    """A real Slurm with a short KillWait, whose salloc opens a shell on the first node."""
     if reason := missing():
         pytest.skip(f"no Slurm: {reason}")
     settings = {"KillWait": "2", "LaunchParameters": "use_interactive_step"}

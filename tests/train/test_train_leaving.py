@@ -1,4 +1,4 @@
-"""No process leaves before the first has written, and none waits for one that won't."""
+"""Processes stay until the first one has written its checkpoint, and don't wait for one that won't write."""
 
 import atexit
 import errno
@@ -21,7 +21,7 @@ from cpt.train.processes import EXIT_INTERRUPTED
 
 
 def member(rank: int, world_size: int, variables: dict[str, str], folder: Path, deed: str) -> None:
-    """A process of a run that was asked to stop: the first writes for a second, and another may die."""
+    """A process of a run that got a stop signal: the first writes for a second, and another may die."""
     os.environ.update(variables | {"RANK": str(rank), "WORLD_SIZE": str(world_size)})
     processes.Interruption()
     try:
@@ -47,12 +47,12 @@ def member(rank: int, world_size: int, variables: dict[str, str], folder: Path, 
     [
         ("writes", False, [75, 75, 75]),
         ("fails", False, [1, 4, 4]),
-        ("is killed", True, [-9, 4, 4]),  # with the store; else torchrun ends the others
+        ("is killed", True, [-9, 4, 4]),  # the store dies with it; else torchrun ends the others
         ("another dies", False, [75, 3, 75]),
     ],
 )
 def test_others_wait_for_the_first(tmp_path, deed, own_store, codes):
-    """Whatever signals come meanwhile. The store is the launcher's, or the first process's own."""
+    """They wait whatever signals come meanwhile. The store is the launcher's or the first process's."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     if own_store:
         port, store = store.port, None
@@ -77,7 +77,9 @@ def test_others_wait_for_the_first(tmp_path, deed, own_store, codes):
 )
 def test_processes_wait_for_one_another_for_hours(monkeypatch, kind, backend, device):
     calls = []
-    monkeypatch.setattr(dist, "init_process_group", lambda *given, **options: calls.append((given, options)))
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda *arguments, **options: calls.append((arguments, options))
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)

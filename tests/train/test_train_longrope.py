@@ -1,4 +1,4 @@
-"""Models whose rotary frequencies depend on the length: documents apart are trained on as if alone."""
+"""Models whose rotary frequencies depend on the length train on masked documents as on single ones."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def random_model(kind: str, rope: str) -> torch.nn.Module:
 
 
 def alone(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
-    """Summed loss of a document by transformers."""
+    """The summed loss of a document in transformers."""
     logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
     return torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum")
 
@@ -45,7 +45,7 @@ def test_masked_documents_are_trained_on_as_if_alone(kind, rope, checkpointing):
 
 
 @pytest.mark.parametrize(("kind", "rope"), KINDS)
-def test_without_masking_a_sequence_is_what_transformers_makes_of_it(kind, rope):
+def test_without_masking_the_loss_is_that_of_transformers(kind, rope):
     ids = torch.randint(0, 99, (2, LENGTH), generator=torch.Generator().manual_seed(1))
     model = random_model(kind, rope)
     expected = sum(alone(model, row) for row in ids)
@@ -78,11 +78,11 @@ def test_held_out_windows_are_measured_as_if_alone(kind, rope, tmp_path):
     )
     measured.after(0, 0, 0)
     measured.close()
-    found = float((tmp_path / "found.csv").read_text().splitlines()[1].split(",")[3])
-    assert found == pytest.approx(expected, abs=1e-5)
+    loss = float((tmp_path / "found.csv").read_text().splitlines()[1].split(",")[3])
+    assert loss == pytest.approx(expected, abs=1e-5)
 
 
 def windows_loss(model: torch.nn.Module, window: torch.Tensor) -> torch.Tensor:
-    """As cpt.evaluate.bits: the last token is a target alone."""
+    """The loss as in cpt.evaluate.bits: the last token is only a target."""
     logits = model(input_ids=window[None, :-1], use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum")

@@ -1,4 +1,4 @@
-"""The loss: what it sums over, in pieces or whole, and documents kept apart."""
+"""The loss: its targets, its pieces, and its separate documents."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def gradients(model, loss):
 
 
 def assert_close_relative(one, other, tolerance):
-    """In the L2 norm."""
+    """Assert a small relative difference in the L2 norm."""
     assert (one - other).norm() <= tolerance * other.norm()
 
 
@@ -52,26 +52,26 @@ def test_pieces_equal_the_whole(rows, bias, monkeypatch):
     targets, weights = torch.randint(0, 301, (200,)), torch.rand(200)
     weights[::7] = 0
 
-    def both(loss_of):
+    def loss_and_gradients(loss_function):
         head.zero_grad()
         leaf = hidden.clone().requires_grad_()
-        loss = loss_of(leaf)
+        loss = loss_function(leaf)
         (loss * 0.37).backward()
         return loss.detach(), leaf.grad, *(p.grad for p in head.parameters())
 
-    found = both(lambda hidden: HeadLoss(head)(hidden, targets, weights))
+    pieces = loss_and_gradients(lambda hidden: HeadLoss(head)(hidden, targets, weights))
     double = head.double()
-    exact = both(
+    exact = loss_and_gradients(
         lambda hidden: (cross_entropy(double(hidden.double()), targets, reduction="none") * weights).sum()
     )
-    assert found[0].dtype == torch.float32
-    assert len(found) == 3 + bias
-    for one, other in zip(found, exact, strict=True):
+    assert pieces[0].dtype == torch.float32
+    assert len(pieces) == 3 + bias
+    for one, other in zip(pieces, exact, strict=True):
         assert_close_relative(one, other, 1e-6)
-    assert not found[1][::7].any()
+    assert not pieces[1][::7].any()
 
 
-def test_frozen_head_and_no_gradients_wanted():
+def test_frozen_head_and_no_gradients_required():
     head = torch.nn.Linear(8, 30, bias=False).requires_grad_(False)
     hidden = torch.randn(5, 8, requires_grad=True)
     loss = HeadLoss(head)(hidden, torch.arange(5), torch.ones(5))
@@ -92,8 +92,8 @@ def test_bfloat16_autocast_keeps_softmax_and_sums_in_float32():
         loss = HeadLoss(head)(hidden, targets, weights)
         reference = cross_entropy(head(hidden).float(), targets, reduction="sum")
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
-    mine = torch.autograd.grad(loss, (hidden, head.weight))
-    for one, other in zip(mine, torch.autograd.grad(reference, (hidden, head.weight)), strict=True):
+    own = torch.autograd.grad(loss, (hidden, head.weight))
+    for one, other in zip(own, torch.autograd.grad(reference, (hidden, head.weight)), strict=True):
         assert one.dtype == torch.float32
         assert_close_relative(one, other, 0.01)
 
@@ -102,7 +102,7 @@ def test_selected_targets_in_bfloat16_are_those_of_float32_with_nearly_its_gradi
     torch.manual_seed(0)
     hidden, head = torch.randn(4 * 50, 32, requires_grad=True), torch.nn.Linear(32, 500, bias=False)
     targets, weights = torch.randint(0, 500, (200,)), torch.ones(200)
-    # References that lie far apart, so that rounding changes no order: 30 of each 50 targets.
+    # References far apart, so that rounding changes no order: 30 of each 50 targets.
     reference = torch.rand(4, 50).argsort(dim=1).mul(2.0).half()
     sequences = torch.arange(4).repeat_interleave(30)
     selection = (reference, sequences, torch.arange(30).repeat(4))
@@ -111,10 +111,12 @@ def test_selected_targets_in_bfloat16_are_those_of_float32_with_nearly_its_gradi
         half = HeadLoss(head)(hidden, targets, weights, *selection)
     assert half.dtype == torch.float32
     assert half.tolist() == pytest.approx(single.tolist(), rel=2e-3)
-    found, expected = (torch.autograd.grad(loss[0], (hidden, head.weight)) for loss in (half, single))
-    chosen = [gradient.abs().sum(1) > 0 for gradient in (found[0], expected[0])]
+    gradients_in_half, expected = (
+        torch.autograd.grad(loss[0], (hidden, head.weight)) for loss in (half, single)
+    )
+    chosen = [gradient.abs().sum(1) > 0 for gradient in (gradients_in_half[0], expected[0])]
     assert torch.equal(*chosen) and chosen[0].sum() == 120
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(gradients_in_half, expected, strict=True):
         assert_close_relative(one, other, 0.02)
 
 
@@ -126,10 +128,10 @@ def test_whole_model_has_the_gradients_of_transformers_own_loss(model_folder, mo
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
     expected = gradients(model, model(batch, labels=batch).loss * 3 * 63)
     for save_memory in (False, True):
-        found = gradients(model, LossModel(model, save_memory)(*plain_batch(batch)))
-        assert found.keys() == expected.keys()
+        actual = gradients(model, LossModel(model, save_memory)(*plain_batch(batch)))
+        assert actual.keys() == expected.keys()
         for name in expected:
-            assert_close_relative(found[name], expected[name], 2e-6)
+            assert_close_relative(actual[name], expected[name], 2e-6)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -146,9 +148,9 @@ def test_masked_documents_are_as_if_alone(model_folder, packed_documents, docume
     batch = packed.batch(np.arange(5), np.ones(5, np.float32))
     loss = LossModel(model, save_memory)(*on_device(batch, torch.device("cpu")))
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-6)
-    found = gradients(model, loss)
+    actual = gradients(model, loss)
     for name in expected:
-        assert_close_relative(found[name], expected[name], 1e-5)
+        assert_close_relative(actual[name], expected[name], 1e-5)
     targets = sum(len(ids) - 1 for ids in alone)
     assert packed.targets(range(5)) == batch.target_weights.sum() == targets
 

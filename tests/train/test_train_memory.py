@@ -1,10 +1,9 @@
-"""Running out of memory says what to set; micro_batch: auto finds what fits and keeps it."""
+"""The out-of-memory error says what to set; micro_batch: auto finds the size that fits, and keeps it."""
 
 import json
 import logging
 import re
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,8 +32,8 @@ NO_MEMORY = [
 
 
 @pytest.mark.parametrize("error", NO_MEMORY)
-def test_out_of_memory_says_what_was_asked_for_what_is_free_and_what_to_set(error):
-    with pytest.raises(UserError) as caught, memory.explained(PLAN, PAPER, 0, 3, CPU):
+def test_out_of_memory_reports_the_request_the_free_memory_and_what_to_set(error):
+    with pytest.raises(UserError) as caught, memory.explain_memory_errors(PLAN, PAPER, 0, 3, CPU):
         raise error
     message = str(caught.value)
     assert (
@@ -47,13 +46,13 @@ def test_out_of_memory_says_what_was_asked_for_what_is_free_and_what_to_set(erro
     assert ("123 bytes more were needed" in message) == ("123" in str(error))
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes"), memory.explained(PLAN, PAPER, 0, 3, CPU):
+def test_other_errors_stay_unchanged():
+    with pytest.raises(RuntimeError, match="shapes"), memory.explain_memory_errors(PLAN, PAPER, 0, 3, CPU):
         raise RuntimeError("shapes don't fit")
 
 
-def test_the_process_that_ran_out_is_heard_whatever_its_rank(caplog):
-    with pytest.raises(UserError), memory.explained(PLAN, PAPER, 2, 3, CPU):
+def test_any_rank_logs_that_it_ran_out_of_memory(caplog):
+    with pytest.raises(UserError), memory.explain_memory_errors(PLAN, PAPER, 2, 3, CPU):
         raise MemoryError
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
     assert "on process 2 of 3" in caplog.text
@@ -75,11 +74,11 @@ def test_half_the_micro_batch_keeps_the_global_batch(micro_batch, accumulate, ex
         {"micro_batch": 7, "accumulate": 3},
         {"micro_batch": 2, "accumulate": 1},
         {"micro_batch": 12, "accumulate": 1, "global_batch": 480},
-        {"micro_batch": 3, "accumulate": 1, "global_batch": 20},  # not to be shared evenly
+        {"micro_batch": 3, "accumulate": 1, "global_batch": 20},  # no even share per process
         {"micro_batch": 64, "accumulate": 1, "global_batch": 16},  # smaller than the micro-batch
     ],
 )
-def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
+def test_the_advice_keeps_the_batches(processes, batch):
     ledger = {"mixture": "m", "sequences": 9_000, "sequence_length": 64, "tokens": 9_000 * 64}
     ledger |= {"sequences_sha256": "x"}
 
@@ -89,8 +88,8 @@ def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
 
     plan = planned()
     advice = memory.advice(plan["learning"] | plan["execution"], plan["global_batch"], processes)
-    found = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", advice)
-    micro_batch, accumulate = map(int, found.groups())
+    match = re.search(r"train\.micro_batch: (\d+) with train\.accumulate: (\d+) ", advice)
+    micro_batch, accumulate = map(int, match.groups())
     assert micro_batch <= min(batch["micro_batch"], -(-plan["global_batch"] // processes)) // 2
     again = planned(micro_batch=micro_batch, accumulate=accumulate)
     assert again["global_batch"] == plan["global_batch"] and again["learning"] == plan["learning"]
@@ -98,7 +97,7 @@ def test_whoever_does_as_told_trains_on_the_same_batches(processes, batch):
     assert f"the global batch stays {plan['global_batch']}" in advice
 
 
-def test_advice_where_one_sequence_is_too_much_already():
+def test_advice_if_even_one_sequence_is_too_much():
     settings = {"micro_batch": 1, "gradient_checkpointing": True, "engine": "deepspeed"}
     assert memory.advice(settings, 480, 3) == "set a device with more memory"
     advice = memory.advice(settings | {"gradient_checkpointing": "selective"}, 480, 3)
@@ -148,7 +147,7 @@ def test_a_control_group_and_slurm_limit_what_is_available(tmp_path, monkeypatch
 
 
 def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
-    keep_freed_memory()  # as training does: each trial could use the memory of the one before
+    keep_freed_memory()  # as training does: each trial can reuse the memory of the last one
     caplog.set_level(logging.INFO)
     kept = []
 
@@ -158,7 +157,7 @@ def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
 
     monkeypatch.setattr(memory, "available_bytes", lambda: 250_000_000)
     assert memory.find_micro_batch(trial, 12, 0, CPU) == 4  # 80 % of 250 MB hold 5 of 40 MB
-    assert memory.find_micro_batch(trial, 3, 0, CPU) == 3  # the whole share of a process
+    assert memory.find_micro_batch(trial, 3, 0, CPU) == 3  # all sequences of a process
     assert memory.find_micro_batch(trial, 12, 130_000_000, CPU) == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert memory.find_micro_batch(trial, 12, 0, CPU) == 2
@@ -168,7 +167,7 @@ def test_cpu_measures_a_sequence_and_takes_what_fits(monkeypatch, caplog):
     assert [float(megabytes) for megabytes in sizes] == pytest.approx([40, 40], abs=2)
 
 
-def test_a_kernel_that_does_not_let_memory_be_measured(monkeypatch):
+def test_a_kernel_that_refuses_to_measure_memory(monkeypatch):
     def refuse(path, text):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -204,13 +203,13 @@ def test_trials_leave_no_trace(dropout_model):
     model = AutoModelForCausalLM.from_pretrained(dropout_model).train()
     engine = PlainEngine(model, SETTINGS, CPU, 1)
     before = torch.get_rng_state(), [p.detach().clone() for p in model.parameters()]
-    found = memory.find_micro_batch(
+    micro_batch = memory.find_micro_batch(
         lambda size: engine.trial(torch.ones(size, 64, dtype=torch.int64), None, torch.ones(size, 63)),
         6,
         0,
         CPU,
     )
-    assert found == 6
+    assert micro_batch == 6
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(
         p.grad is None and torch.equal(p, kept) for p, kept in zip(model.parameters(), before[1], strict=True)
@@ -219,7 +218,7 @@ def test_trials_leave_no_trace(dropout_model):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_found_micro_batch_is_told_kept_and_resumed_with(training, processes):
+def test_auto_micro_batch_is_logged_kept_and_used_again(training, processes):
     run, undisturbed = training(micro_batch="auto"), training("given", micro_batch=4 // processes)
     kill_after(run, lambda: bool(run.checkpoints), processes=processes)
     path = run.folder / "work" / "micro_batch.json"
@@ -228,7 +227,7 @@ def test_found_micro_batch_is_told_kept_and_resumed_with(training, processes):
     assert f"micro-batch found: {4 // processes} of at most" in (run.folder / "log").read_text()
     with Session(run, processes) as session:
         session.finish()
-    # One process begins its log anew at each start; several, started by torchrun, add to it.
+    # One process starts a new log each time; several processes, as under torchrun, append to it.
     assert (run.folder / "log").read_text().count("micro-batch found") == processes - 1
     assert json.loads((run.folder / "run.json").read_text())["settings"]["micro_batch"] == 4 // processes
     with Session(undisturbed, processes) as session:
@@ -236,10 +235,10 @@ def test_found_micro_batch_is_told_kept_and_resumed_with(training, processes):
     assert run.weights == undisturbed.weights
 
 
-def test_auto_where_memory_ends(training):
+def test_auto_without_enough_memory_for_one_sequence(training):
     run = training(micro_batch="auto")
     with Session(run, environment={"SLURM_MEM_PER_NODE": "1"}) as session:
         assert session.exit_codes() == [1]
     terminal = (run.folder / "terminal").read_text()
     assert "not even one sequence fits into memory; set train.gradient_checkpointing: selective" in terminal
-    assert not Path(run.folder / "work" / "micro_batch.json").exists()
+    assert not (run.folder / "work" / "micro_batch.json").exists()

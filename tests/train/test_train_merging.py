@@ -30,7 +30,7 @@ TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}{% endfor %}"
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As Snakemake gives the rule; on a busy machine several wait for each other, block by block."""
+    """As Snakemake gives the rule; on a busy machine, several threads wait for each other at each block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +51,7 @@ def save(folder: Path, seed: int, dtype=torch.float32, shard="1GB", template=Non
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """A trained run in three shards, a plain model in bfloat16, and that one's instruct variant."""
+    """A trained run in three shards, a plain model in bfloat16, and an instruct variant of the plain one."""
     root = tmp_path_factory.mktemp("models")
     instruct = save(root / "instruct", 3, torch.bfloat16, template=TEMPLATE, bos_token_id=255)
     settings = read_json(instruct / "generation_config.json")
@@ -94,7 +94,7 @@ def test_template_ends_and_token_ids_come_from_the_model_that_chats(models, tmp_
     assert read_json(tmp_path / "chat" / "generation_config.json")["eos_token_id"] == [256, 257]
     config, run = (read_json(folder / "config.json") for folder in (tmp_path / "chat", models["run"]))
     assert config == run | {"bos_token_id": 255} and run["bos_token_id"] != 255
-    # A template whose model is taken off, or where the first model has its own: the first model's.
+    # The first model's template, if the other's is subtracted or if the first has its own.
     assert merged_model("x", models, {"run": 3.0, "plain": -1.0, "instruct": -1.0}, tmp_path / "x") == "run"
     both = {"chat": tmp_path / "chat", "instruct": models["instruct"]}
     assert merged_model("y", both, {"chat": 0.5, "instruct": 0.5}, tmp_path / "y") == "chat"
@@ -116,7 +116,7 @@ def trunk(models, tmp_path) -> Path:
     return folder
 
 
-def test_a_state_that_a_run_kept_is_summed_by_its_name(models, trunk, tmp_path):
+def test_a_kept_state_of_a_run_is_summed_by_its_name(models, trunk, tmp_path):
     coefficients = {"trunk@64": 0.25, "trunk": 0.75}
     merge("mean", [trunk, trunk], tmp_path / "mean", tmp_path / "mean.json", coefficients)
     run, plain, mean = (tensors(folder) for folder in (models["run"], models["plain"], tmp_path / "mean"))
@@ -126,17 +126,23 @@ def test_a_state_that_a_run_kept_is_summed_by_its_name(models, trunk, tmp_path):
     assert not (tmp_path / "mean" / "training_state").exists()
 
 
-def test_a_greedy_mean_is_of_the_models_that_lower_the_held_out_loss(models, trunk, tmp_path):
-    """One with large weights, whose predictions are bad, isn't in it."""
+def test_a_greedy_mean_takes_the_models_that_lower_the_held_out_loss(models, trunk, tmp_path):
+    """The mean excludes a model with large weights, whose predictions are bad."""
     far = save(tmp_path / "far", 5)
-    changed_tensors(lambda found: [tensor.mul_(9) for tensor in found.values()])(far)
+    changed_tensors(lambda weights: [tensor.mul_(9) for tensor in weights.values()])(far)
     text = np.random.default_rng(0).integers(0, 256, 300, np.uint32)
     held_out = HeldOut(text, np.array([100, 300]), np.array([100, 200]), 256)
     held_out.save(tmp_path / "text.npz")
     folders = {"far": far, "trunk": trunk, "trunk@64": trunk}
-    given = {"corpus": "law", "sequence_length": 32, "batch_size": 2, "precision": "float32", "device": "cpu"}
+    settings = {
+        "corpus": "law",
+        "sequence_length": 32,
+        "batch_size": 2,
+        "precision": "float32",
+        "device": "cpu",
+    }
     files = {"held_out": tmp_path / "text.npz", "report": tmp_path / "soup.greedy.json"}
-    choose_summands("soup", list(folders), list(folders.values()), **files, **given)
+    choose_summands("soup", list(folders), list(folders.values()), **files, **settings)
     report = read_json(tmp_path / "soup.greedy.json")
     alone = {tried["models"][0]: tried["loss"] for tried in report["tried"][:3]}
     for name, folder in (("far", far), ("trunk", trunk), ("trunk@64", models["run"])):
@@ -174,12 +180,12 @@ def change_pre_tokenizer(folder: Path) -> None:
 
 
 def changed_tensors(change):
-    """A change of the file of weights."""
+    """A function that changes a folder's weights."""
 
     def apply(folder: Path) -> None:
-        found = load_file(folder / "model.safetensors")
-        change(found)
-        save_file(found, folder / "model.safetensors", {"format": "pt"})
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
     return apply
 
@@ -237,12 +243,12 @@ def test_unlike_models_are_refused_by_name(what, models, tmp_path):
 def test_counters_must_be_equal(models, tmp_path):
     folders = {name: shutil.copytree(models["plain"], tmp_path / name) for name in ("one", "two")}
     for number, folder in enumerate(folders.values()):
-        changed_tensors(lambda found: found.update(count=torch.tensor([7, 8])))(folder)
+        changed_tensors(lambda weights: weights.update(count=torch.tensor([7, 8])))(folder)
         halves = {"one": 0.5, "two": 0.5}
         if number:
             merged_model("half", folders, halves, tmp_path / "half")
     assert tensors(tmp_path / "half")["count"].tolist() == [7, 8]
-    changed_tensors(lambda found: found.update(count=torch.tensor([7, 9])))(folders["two"])
+    changed_tensors(lambda weights: weights.update(count=torch.tensor([7, 9])))(folders["two"])
     with pytest.raises(UserError, match="one and two differ in the tensor 'count', whose type I64 can't be"):
         merged_model("half", folders, halves, tmp_path / "again")
 
@@ -255,11 +261,11 @@ def test_memory_is_that_of_blocks_not_of_a_tensor(models, tmp_path, monkeypatch)
     """Three models with one matrix of 32 MB."""
     monkeypatch.setattr(merging, "BLOCK", 2**16)
     folders = {name: shutil.copytree(models["plain"], tmp_path / name) for name in "abc"}
-    changed_tensors(lambda found: found.update(large=torch.ones(2**23)))(folders["a"])
+    changed_tensors(lambda weights: weights.update(large=torch.ones(2**23)))(folders["a"])
     for name in "bc":
         (folders[name] / "model.safetensors").unlink()
         (folders[name] / "model.safetensors").hardlink_to(folders["a"] / "model.safetensors")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_bytes()
     merged_model("c", folders, {"a": 1.0, "b": 1.0, "c": -1.0}, tmp_path / "sum")
     assert peak_bytes() - before < 25e6

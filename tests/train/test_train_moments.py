@@ -1,4 +1,4 @@
-"""AdamW's moments in 16 and 8 bits: rounding, memory, engines, resuming, and runs that continue others."""
+"""AdamW's moments in 16 and 8 bits: rounding, memory, engines, resumed and continued runs."""
 
 import json
 from pathlib import Path
@@ -31,29 +31,29 @@ def noise(form: str, key: int, like: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("key", MOMENTS)
 def test_rounding_is_right_on_average_and_within_a_last_bit(form, key):
-    """Of values over seven orders of magnitude, the largest of each row kept as it is, by 8bit."""
+    """For values over seven orders of magnitude; 8bit keeps the largest of each row unchanged."""
     values = (
         torch.randn(8, 500, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(-7, 1)[:, None]
     )
     values[:, 0] *= 100
     values = values if key == "exp_avg" else values.square()
     step = 2.0 ** (DROPPED[form] - 23)  # relative, between neighbours
-    found = torch.stack(
+    rounded = torch.stack(
         [packed_and_back(values, key, form, noise(form, k * 2**32, values)) for k in range(400)]
     )
     largest = values.abs().amax(-1, keepdim=True)
     kept = values.abs() > largest * 2.0 ** (-15 if key == "exp_avg" else -31)
-    errors = ((found - values) / values.abs())[:, kept]
+    errors = ((rounded - values) / values.abs())[:, kept]
     assert errors.abs().max() <= step * 1.001
     assert errors.mean().abs() < 4 * step / errors.numel() ** 0.5
     assert errors.mean(0).abs().max() < 0.13 * step  # of each value, over 400 roundings
-    assert (found.sign() == values.sign()).all(0)[kept].all() and not found.isnan().any()
+    assert (rounded.sign() == values.sign()).all(0)[kept].all() and not rounded.isnan().any()
     if form == "8bit":
-        assert (found.abs().amax(-1, keepdim=True) == largest).all()
+        assert (rounded.abs().amax(-1, keepdim=True) == largest).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_stored_moments_survive_the_way_through_float32(form):
+def test_stored_moments_survive_a_conversion_to_float32_and_back(form):
     generator = torch.Generator().manual_seed(1)
     stored = {}
     for name, shape in (("matrix", (40, 66)), ("experts", (3, 4, 10)), ("vector", (66,)), ("zeros", (2, 3))):
@@ -78,7 +78,7 @@ def test_stored_moments_survive_the_way_through_float32(form):
 def trained_alone(
     form: str | None, steps: int, gradient, beta2: float = 0.999, shape=(30, 500)
 ) -> PackedAdamW:
-    """AdamW after some steps; `gradient(step)` is that of all weights. None: PyTorch's."""
+    """AdamW after some steps; `gradient(step)` applies to all weights. With form None: PyTorch's AdamW."""
     weights = torch.nn.Parameter(torch.zeros(shape))
     groups, options = [{"params": [weights]}], {"lr": 1e-3, "betas": (0.9, beta2)}
     optimizer = (
@@ -92,7 +92,7 @@ def trained_alone(
 
 @pytest.mark.parametrize("form", [*FORMS, "rounded to the nearest"])
 def test_second_moment_follows_smaller_gradients(form, monkeypatch):
-    """600 steps after the gradients became ten times smaller; rounded to the nearest it stays behind."""
+    """600 steps after the gradients became ten times smaller; with rounding to the nearest it lags behind."""
     scale = torch.linspace(0.5, 2.0, 500)
 
     def second_moment(form: str | None) -> torch.Tensor:
@@ -106,7 +106,7 @@ def test_second_moment_follows_smaller_gradients(form, monkeypatch):
     if form in FORMS:
         assert (second_moment(form) / expected).mean().item() == pytest.approx(1, abs=0.02)
     else:
-        half = 0x8000 - 2**31  # of both moments' last bit
+        half = 0x8000 - 2**31  # of the last bit, for both moments
         monkeypatch.setattr(
             moments, "random_bits", lambda key, first, like: torch.full_like(like, half).int()
         )
@@ -124,14 +124,14 @@ def test_random_bits_do_not_depend_on_the_pieces(form, monkeypatch):
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_random_bits_are_even_and_unlike_for_each_key():
+def test_random_bits_are_uniform_and_differ_by_key():
     like = torch.empty(2**16)
-    found = torch.stack([moments.random_bits(key, 0, like) for key in (1, 2, 2**32, 12345678912345678)])
+    bits = torch.stack([moments.random_bits(key, 0, like) for key in (1, 2, 2**32, 12345678912345678)])
     for shift in (0, 8, 16, 24):
-        counts = torch.stack([((row >> shift) & 0xFF).bincount(minlength=256) for row in found]).float()
+        counts = torch.stack([((row >> shift) & 0xFF).bincount(minlength=256) for row in bits]).float()
         chi = ((counts - 256) ** 2 / 256).sum(-1)  # 255 degrees of freedom: standard deviation 22.6
         assert (chi - 255).abs().max() < 110
-    signs = ((found[:, :, None] >> torch.arange(32)) & 1).float().flatten(1) * 2 - 1
+    signs = ((bits[:, :, None] >> torch.arange(32)) & 1).float().flatten(1) * 2 - 1
     assert (signs @ signs.T / signs.shape[1] - torch.eye(4)).abs().max() < 5 / signs.shape[1] ** 0.5
     assert torch.equal(moments.random_bits(7, 100, like)[:50], moments.random_bits(7, 0, like)[100:150])
 
@@ -143,7 +143,7 @@ def test_deepspeed_is_refused():
         Train.model_validate(SETTINGS | {"engine": "deepspeed", "moments": "8bit"})
 
 
-# Name: processes, settings, steps before it is stopped and started again, the run that it continues.
+# Name: processes, settings, steps before a stop and resume, the run that it continues.
 BOTH = ["optimizer", "parameters"]
 TRAININGS = {
     "plain": (1, {}, None, None),
@@ -163,8 +163,8 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
     root = tmp_path_factory.mktemp("moments")
     for processes in (1, 2):
         listed = []
-        for name, (there, changes, stop_after, earlier) in TRAININGS.items():
-            if there != processes:
+        for name, (process_count, changes, stop_after, earlier) in TRAININGS.items():
+            if process_count != processes:
                 continue
             plan = planned(TOKENS // 2 if earlier else TOKENS, packed_folder, **changes)
             if earlier:
@@ -186,7 +186,7 @@ def trained(tmp_path_factory, model_folder, packed_folder) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_losses_are_near_those_with_float32_and_alike_on_two_processes(trained, form):
+def test_losses_are_near_those_with_float32_and_similar_on_two_processes(trained, form):
     plain, alone, fsdp = (
         pd.read_csv(trained / n / "metrics.csv").loss for n in ("plain", f"ddp {form}", f"fsdp {form}")
     )
@@ -214,7 +214,7 @@ def test_resume_is_bit_for_bit(trained, name):
 @pytest.mark.parametrize(
     ("name", "share"), [("ddp bf16", 1), ("ddp 8bit", 0.5), ("fsdp bf16", 0.5), ("fsdp 8bit", 0.25)]
 )
-def test_what_is_held_and_what_a_checkpoint_holds(trained, name, share):
+def test_bytes_in_memory_and_types_in_a_checkpoint(trained, name, share):
     weights = load_file(trained / name / "model" / "model.safetensors")
     whole = sum(tensor.nbytes for tensor in weights.values())
     held = json.loads((trained / name / "held-0.json").read_text())["optimizer"]["cpu"] / whole

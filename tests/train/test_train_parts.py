@@ -64,7 +64,7 @@ def test_sequence_length_over_the_models_context():
 
 @pytest.fixture
 def files(tmp_path) -> dict:
-    """What the stage reads and writes."""
+    """The paths that the stage reads and writes."""
     (tmp_path / "packed").mkdir()
     write_json(tmp_path / "packed" / "ledger.json", LEDGER)
     report = {"restarted_positions_separate_documents": True, "context_length": 2048}
@@ -86,7 +86,7 @@ def test_the_plan_and_its_schedule_are_written(files):
 
 
 def test_phases_of_all_shares_of_two_decimals_are_exact():
-    """In whole numbers: p hundredths of n steps, rounded up."""
+    """In integers: p hundredths of n steps, rounded up."""
     assert phases(SimpleNamespace(warmup=0.07, cooldown=None, decay=None), 100)["warmup_steps"] == 7
     for hundredths in range(101):
         shares = SimpleNamespace(warmup=hundredths / 100, cooldown=None, decay=None)
@@ -97,9 +97,9 @@ def test_phases_of_all_shares_of_two_decimals_are_exact():
 def test_a_switch_after_a_share_of_the_steps_is_exact():
     ledgers = [LEDGER, LEDGER | {"mixture": "late"}]
     train = Train.model_validate(PAPER | {"global_batch": 1})
-    found = make_plan("run", 150 * 2000, 1, train, ledgers, 2048, 0.07)
-    # Exactly 10.5, of which Python takes the even neighbour; as floats 10.500000000000002.
-    assert [stage["sequences"] for stage in found["stages"]] == [10, 140]
+    plan = make_plan("run", 150 * 2000, 1, train, ledgers, 2048, 0.07)
+    # Exactly 10.5, which Python rounds to the even neighbour; as floats 10.500000000000002.
+    assert [stage["sequences"] for stage in plan["stages"]] == [10, 140]
 
 
 def rates(schedule: str, steps: int, **settings) -> list[float]:
@@ -110,25 +110,25 @@ def rates(schedule: str, steps: int, **settings) -> list[float]:
 
 
 def test_cosine_by_hand():
-    found = rates("cosine", 12, warmup=2 / 12)
-    assert found[:3] == [0.5, 1.0, 1.0]
-    assert found[7] == pytest.approx(0.5)  # half of the ten steps after warmup
-    assert found[11] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9)))
+    learning_rates = rates("cosine", 12, warmup=2 / 12)
+    assert learning_rates[:3] == [0.5, 1.0, 1.0]
+    assert learning_rates[7] == pytest.approx(0.5)  # half of the ten steps after warmup
+    assert learning_rates[11] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9)))
     assert rates("cosine", 1, warmup=0, learning_rate=2.0) == [2.0]
     assert rates("cosine", 12, warmup=2 / 12, minimum_learning_rate=0.2)[7] == pytest.approx(0.6)
 
 
 def test_linear_by_hand():
-    found = rates("linear", 12, warmup=2 / 12)
-    assert found[:3] == [0.5, 1.0, 1.0]
-    assert found[7] == pytest.approx(0.5)  # half of the ten steps after warmup
-    assert found[11] == pytest.approx(0.1)  # one step short of 0
+    learning_rates = rates("linear", 12, warmup=2 / 12)
+    assert learning_rates[:3] == [0.5, 1.0, 1.0]
+    assert learning_rates[7] == pytest.approx(0.5)  # half of the ten steps after warmup
+    assert learning_rates[11] == pytest.approx(0.1)  # one step short of 0
     assert rates("linear", 10, warmup=0, minimum_learning_rate=0.2)[5] == pytest.approx(0.6)
     assert rates("linear", 3, warmup=1) == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 def test_infinite_by_hand():
-    found = rates(
+    learning_rates = rates(
         "infinite",
         20,
         warmup=0.1,
@@ -137,22 +137,22 @@ def test_infinite_by_hand():
         constant_learning_rate=0.4,
         minimum_learning_rate=0.1,
     )
-    assert found[:3] == [0.5, 1.0, 1.0]
-    assert found[4] == pytest.approx(0.7)  # half of the four steps of cooldown
-    assert found[6:17] == [0.4] * 11
-    assert found[17:] == pytest.approx([0.4 * 0.25**0.25, 0.4 * 0.25**0.5, 0.4 * 0.25**0.75])
-    assert found[18] == pytest.approx(0.2)
+    assert learning_rates[:3] == [0.5, 1.0, 1.0]
+    assert learning_rates[4] == pytest.approx(0.7)  # half of the four steps of cooldown
+    assert learning_rates[6:17] == [0.4] * 11
+    assert learning_rates[17:] == pytest.approx([0.4 * 0.25**0.25, 0.4 * 0.25**0.5, 0.4 * 0.25**0.75])
+    assert learning_rates[18] == pytest.approx(0.2)
 
 
-def test_infinite_without_warmup_and_cooldown_goes_on_at_the_constant_rate():
-    found = rates("infinite", 10, warmup=0, cooldown=0, decay=0, constant_learning_rate=0.4)
-    assert found == [0.4] * 10
+def test_infinite_without_warmup_and_cooldown_keeps_the_constant_rate():
+    learning_rates = rates("infinite", 10, warmup=0, cooldown=0, decay=0, constant_learning_rate=0.4)
+    assert learning_rates == [0.4] * 10
 
 
 def test_warmup_stable_decay_by_hand():
-    found = rates("warmup_stable_decay", 10, warmup=0.2, decay=0.4, minimum_learning_rate=0.2)
-    assert found[:7] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    assert found[7:] == pytest.approx(
+    learning_rates = rates("warmup_stable_decay", 10, warmup=0.2, decay=0.4, minimum_learning_rate=0.2)
+    assert learning_rates[:7] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert learning_rates[7:] == pytest.approx(
         [0.2 + 0.8 * (1 - 0.5), 0.2 + 0.8 * (1 - 0.5**0.5), 0.2 + 0.8 * (1 - 0.75**0.5)]
     )
 
@@ -164,7 +164,7 @@ def test_warmup_stable_decay_by_hand():
 )
 def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
     warmup, cooldown, decay = shares
-    found = rates(
+    learning_rates = rates(
         schedule,
         steps,
         warmup=warmup,
@@ -174,8 +174,10 @@ def test_every_schedule_stays_between_its_rates(steps, shares, schedule):
         minimum_learning_rate=0.1,
     )
     begins = phases(SimpleNamespace(warmup=warmup, cooldown=None, decay=None), steps)["warmup_steps"]
-    assert all(0 < rate <= 1 for rate in found) and all(rate >= 0.1 for rate in found[begins:])
-    assert all(later <= earlier for earlier, later in pairwise(found[begins:]))
+    assert all(0 < rate <= 1 for rate in learning_rates) and all(
+        rate >= 0.1 for rate in learning_rates[begins:]
+    )
+    assert all(later <= earlier for earlier, later in pairwise(learning_rates[begins:]))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
@@ -210,7 +212,7 @@ def test_a_mixture_packed_again_since_the_run_was_planned(training, tmp_path, mo
     run = training()
     plan = read_json(run.folder / "plan.json")
     plan["stages"][0]["sequences_sha256"] = "0" * 64
-    monkeypatch.setattr(loop, "Interruption", lambda: None)  # which would take this process's signals
+    monkeypatch.setattr(loop, "Interruption", lambda: None)  # it would catch this process's signals
     with pytest.raises(UserError, match=f"{run.packed}: packed again since test was planned; plan the run"):
         loop.train(plan, run.model, [run.packed], tmp_path / "work", "cpu")
     assert not (tmp_path / "work" / "checkpoints").exists()
@@ -225,7 +227,7 @@ def test_metrics_file_has_each_step_once_after_a_resume(tmp_path):
     for step in (1, 2, 3, 4):
         file.write(step=step, **row)
     file.close()
-    path.write_text(path.read_text() + "5,1.0,0.")  # cut off in mid-row by a kill
+    path.write_text(path.read_text() + "5,1.0,0.")  # a kill cut off this row
     file = MetricsFile(path, 2)
     file.write(step=3, **row)
     file.close()
@@ -243,7 +245,7 @@ def test_flops_of_mobilellm_125m():
     assert untied == pytest.approx(0.955e9, rel=1e-3)
 
 
-def test_documents_are_only_masked_where_that_works():
+def test_document_masking_is_refused_where_it_has_no_effect():
     report = {"architecture": "OPTForCausalLM", "restarted_positions_separate_documents": False}
     masked, unmasked = (
         Train.model_validate(SETTINGS | {"document_masking": masking}) for masking in (True, False)

@@ -1,4 +1,4 @@
-"""The plan of an experiment: its figures against what is known, and each of its warnings."""
+"""The plan of an experiment: its figures against measured or published ones, and each of its warnings."""
 
 import json
 
@@ -19,7 +19,7 @@ MOBILE = KNOWN_MODELS["facebook/MobileLLM-125M"]
 
 @pytest.fixture(autouse=True)
 def token(monkeypatch):
-    """An access token of the hub: without one, the paper's gated model is warned of."""
+    """An access token of the hub: without one, plan warns of the paper's gated model."""
     monkeypatch.setenv("HF_TOKEN", "hf_x")
 
 
@@ -41,7 +41,7 @@ def test_known_models_have_the_parameters_that_their_authors_state():
     assert counted == pytest.approx(stated, abs=0.06)
 
 
-def test_shapes_formula_counts_what_transformers_makes():
+def test_shapes_formula_counts_the_parameters_of_transformers():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = costs.Shape(2, 64, 4, 2, 96, 300, False, 128)
@@ -68,8 +68,8 @@ def test_offload_and_stages_divide_sixteen_bytes_per_parameter():
     parameters = MOBILE.parameters
 
     def held(engine, stage=0, offload=(), precision="bf16", moments="float32"):
-        found = state_bytes(MOBILE, engine, stage, list(offload), 4, precision, moments)
-        return found["gpu"] / parameters, found["cpu"] / parameters
+        bytes_by_device = state_bytes(MOBILE, engine, stage, list(offload), 4, precision, moments)
+        return bytes_by_device["gpu"] / parameters, bytes_by_device["cpu"] / parameters
 
     assert held("ddp", precision="float32") == (16, 0)
     assert held("ddp") == (18, 0)  # and autocast's copies
@@ -82,7 +82,7 @@ def test_offload_and_stages_divide_sixteen_bytes_per_parameter():
     assert held("fsdp", 0, ["optimizer", "parameters"]) == pytest.approx((gathered, 16 / 4))
 
 
-def test_activations_are_near_what_was_measured():
+def test_activations_are_near_the_measured_ones():
     # docs/performance-planning.md, `135m`: 3,293 MB beside weights, gradients and optimizer.
     smol = KNOWN_MODELS["HuggingFaceTB/SmolLM2-135M"]
     whole = step_bytes(smol, 1, 2000, False, "float32", gpu=False)
@@ -92,6 +92,11 @@ def test_activations_are_near_what_was_measured():
 
 
 ONE_GPU = {"gpus": 1, "train": {"micro_batch": 4, "accumulate": 1}}
+
+
+def test_the_papers_plan_only_warns_of_unlike_batches():
+    (warning,) = plan_of().warnings()
+    assert warning.startswith("train.global_batch: runs to be compared")
 
 
 @pytest.mark.parametrize(
@@ -124,14 +129,11 @@ ONE_GPU = {"gpus": 1, "train": {"micro_batch": 4, "accumulate": 1}}
     ],
 )
 def test_warnings_name_the_key(overlay, warning):
-    assert not [
-        w for w in plan_of().warnings() if not w.startswith("train.global_batch: runs to be compared")
-    ]
-    found = plan_of(overlay).warnings()
+    warnings = plan_of(overlay).warnings()
     if warning is None:
-        assert not [w for w in found if "runs.few" in w]
+        assert not [w for w in warnings if "runs.few" in w]
     else:
-        assert any(warning in line for line in found), found
+        assert any(warning in line for line in warnings), warnings
 
 
 def test_recommendation_is_the_fastest_that_fits():
@@ -152,8 +154,8 @@ def test_recommendation_is_the_fastest_that_fits():
     }
     for name, by_size in expected.items():
         for gigabytes, wanted in by_size.items():
-            found = recommended(KNOWN_MODELS[name], gigabytes * 1e9, 160, 2_000, 3, "bf16")
-            setting = found.engine, found.checkpointing, found.micro_batch, found.moments
+            advice = recommended(KNOWN_MODELS[name], gigabytes * 1e9, 160, 2_000, 3, "bf16")
+            setting = advice.engine, advice.checkpointing, advice.micro_batch, advice.moments
             assert setting == (*wanted, "float32")[:4], (name, gigabytes)
 
 
@@ -162,26 +164,26 @@ def test_recommendation_is_the_fastest_that_fits():
 def test_recommendation_fits_and_the_next_larger_micro_batch_does_not(name, processes):
     shape = KNOWN_MODELS[name]
     for gigabytes in GPU_GIGABYTES:
-        found = recommended(shape, gigabytes * 1e9, 2**20, 2_000, processes, "bf16")
+        advice = recommended(shape, gigabytes * 1e9, 2**20, 2_000, processes, "bf16")
         held = state_bytes(
-            shape, found.engine, found.zero_stage, found.offload, processes, "bf16", found.moments
+            shape, advice.engine, advice.zero_stage, advice.offload, processes, "bf16", advice.moments
         )
-        for size, fits in ((found.micro_batch, True), (2 * found.micro_batch, False)):
-            step = step_bytes(shape, size, 2_000, found.checkpointing, "bf16", gpu=True)
+        for size, fits in ((advice.micro_batch, True), (2 * advice.micro_batch, False)):
+            step = step_bytes(shape, size, 2_000, advice.checkpointing, "bf16", gpu=True)
             assert (held["gpu"] + sum(step.values()) <= FILLED * gigabytes * 1e9) == fits
-        assert (found.cpu_bytes > 0) == (found.engine == "deepspeed")
+        assert (advice.cpu_bytes > 0) == (advice.engine == "deepspeed")
 
 
 def test_what_fits_nowhere_else_is_offloaded_or_refused():
     medium, large = (KNOWN_MODELS[f"HuggingFaceTB/SmolLM2-{size}"] for size in ("360M", "1.7B"))
-    found = recommended(medium, 8e9, 6, 2_000, 1, "bf16")
-    assert (found.engine, found.moments, found.micro_batch, found.cpu_bytes) == ("ddp", "bf16", 2, 0)
-    found = recommended(large, 24e9, 6, 2_000, 1, "bf16")
-    assert (found.engine, found.moments, found.micro_batch, found.cpu_bytes) == ("fsdp", "8bit", 2, 0)
-    assert found.keys(6).endswith("micro_batch: 2, global_batch: 6, moments: 8bit}")
-    found = recommended(large, 16e9, 6, 2_000, 1, "bf16")
-    assert (found.engine, found.zero_stage, found.offload) == ("deepspeed", 3, ["optimizer", "parameters"])
-    assert found.micro_batch == 6  # all of a process's share, whatever its size
+    advice = recommended(medium, 8e9, 6, 2_000, 1, "bf16")
+    assert (advice.engine, advice.moments, advice.micro_batch, advice.cpu_bytes) == ("ddp", "bf16", 2, 0)
+    advice = recommended(large, 24e9, 6, 2_000, 1, "bf16")
+    assert (advice.engine, advice.moments, advice.micro_batch, advice.cpu_bytes) == ("fsdp", "8bit", 2, 0)
+    assert advice.keys(6).endswith("micro_batch: 2, global_batch: 6, moments: 8bit}")
+    advice = recommended(large, 16e9, 6, 2_000, 1, "bf16")
+    assert (advice.engine, advice.zero_stage, advice.offload) == ("deepspeed", 3, ["optimizer", "parameters"])
+    assert advice.micro_batch == 6  # a process's whole share, whatever its size
     assert recommended(large, 1e9, 6, 2_000, 1, "bf16") is None
 
 
@@ -205,7 +207,7 @@ def test_nothing_is_recommended_without_gpus_or_without_a_known_size():
         assert "Recommended" not in plan_of(overlay).markdown()
 
 
-def test_own_files_tell_how_much_text_there_is():
+def test_size_of_own_files_sets_the_expected_tokens():
     own = {
         "corpora": {"fineweb_edu": None, "own": {"source": "local", "files": "*.txt"}},
         "domain": "own",
@@ -220,7 +222,7 @@ def test_own_files_tell_how_much_text_there_is():
     )
 
 
-def test_unknown_model_is_said_to_be_unknown_until_it_is_imported(tmp_path):
+def test_size_of_a_model_is_unknown_until_it_is_imported(tmp_path):
     other = {"base": {"repo": "someone/unheard-of"}}
     page = plan_of(other).markdown()
     assert "its size isn't known" in page and "| cpt-400M | 400M | ? |" in page
@@ -230,16 +232,16 @@ def test_unknown_model_is_said_to_be_unknown_until_it_is_imported(tmp_path):
     shape |= {"parameters": 123_456_789, "layer_parameters": 3_500_000}
     (tmp_path / "base.json").write_text(json.dumps({"shape": shape, "adds_bos": True}))
     config = load(merged(other))
-    found = shape_of(config.base, imported)
-    assert (found.parameters, found.layer_parameters) == (123_456_789, 3_500_000)
+    shape_of_import = shape_of(config.base, imported)
+    assert (shape_of_import.parameters, shape_of_import.layer_parameters) == (123_456_789, 3_500_000)
 
     assert "BOS before each document: as the base model was trained" in page
-    plan = ExperimentPlan(config, found, {}, costs.bos_of(config.packing, imported))
+    plan = ExperimentPlan(config, shape_of_import, {}, costs.bos_of(config.packing, imported))
     assert "BOS before each document: yes." in plan.markdown()
     expected = "evaluate.add_bos_token: false, but documents are trained on with BOS before them"
     assert any(expected in warning for warning in plan.warnings())
     without = config.packing.model_copy(update={"add_bos": False})
-    plan = ExperimentPlan(config, found, {}, costs.bos_of(without, imported))
+    plan = ExperimentPlan(config, shape_of_import, {}, costs.bos_of(without, imported))
     assert "BOS before each document: no." in plan.markdown()
     assert not any("add_bos_token" in warning for warning in plan.warnings())
 
@@ -265,13 +267,13 @@ def test_every_experiment_can_be_planned(overlay):
         ),
     ],
 )
-def test_an_unusual_learning_rate_is_warned_of(rate, warning):
+def test_warning_of_an_unusual_learning_rate(rate, warning):
     warnings = plan_of({"runs": {"cpt-1B": {"train": {"learning_rate": rate}}}}).warnings()
-    found = [line for line in warnings if "learning_rate" in line]
-    assert len(found) == (warning is not None) and all(line.startswith(warning) for line in found)
+    lines = [line for line in warnings if "learning_rate" in line]
+    assert len(lines) == (warning is not None) and all(line.startswith(warning) for line in lines)
 
 
-def test_runs_that_ask_for_more_gpus_than_there_are_are_warned_of():
+def test_warning_of_runs_that_need_more_gpus_than_the_machine_has():
     config = load(merged())
     (warning,) = gpu_warnings(config, 4, cluster=False)
     assert "this machine has 4 GPUs and no Slurm, and the runs ask for more (cpt-1B 6)" in warning
@@ -279,7 +281,7 @@ def test_runs_that_ask_for_more_gpus_than_there_are_are_warned_of():
     assert warning in ExperimentPlan(config, MOBILE, {}, gpus=4).markdown()
 
 
-def test_a_gated_model_without_a_token_is_warned_of(monkeypatch, tmp_path):
+def test_warning_of_a_gated_model_without_a_token(monkeypatch, tmp_path):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     config = load(merged())
@@ -296,7 +298,7 @@ def test_a_gated_model_without_a_token_is_warned_of(monkeypatch, tmp_path):
 
 def test_the_time_of_scoring_follows_from_items_runs_and_parameters():
     whole = scoring_hours(load(merged()), KNOWN_MODELS["HuggingFaceTB/SmolLM2-135M"])
-    # Three runs; MMLU is scored twice, as letters and as text.
+    # Three runs; each scores MMLU twice, as letters and as text.
     assert whole == pytest.approx(3 * 3.3 * (34_007 + 14_042) / 34_007)
     fewer = load(merged({"evaluate": {"items": 100}, "runs": {"cpt-1B": None}}))
     assert scoring_hours(fewer, MOBILE) == pytest.approx(2 * 3.3 * 124.6 / 134.5 * 800 / 34_007, rel=1e-3)
@@ -310,7 +312,7 @@ def test_disk_counts_the_states_that_a_trunk_keeps():
         plan_of({"runs": {"trunk": trunk | more}}).disk() for more in ({}, {"keep_every": "200M"})
     )
     more = {kind: (kept[kind] - without[kind]) / parameters for kind in kept if kept[kind] != without[kind]}
-    # Four states of weights and moments: as checkpoints and in the work folder's model, then in the model.
+    # Four states of weights and moments: in checkpoints and the work folder's model, later in the model.
     assert more == {"checkpoints, per run under way": 2 * 4 * 12, "models": 4 * 12}
     job = sizes.training_bytes_per_parameter("float32", 2, sizes.kept_states(10**9, 2 * 10**8))
     assert job == 12 * (2 + 1 + 3 * 4) + 4

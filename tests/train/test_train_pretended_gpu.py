@@ -1,4 +1,4 @@
-"""On a GPU that isn't there: what the code does for a GPU alone is run, and its memory is counted."""
+"""A GPU that isn't there runs the code for a GPU alone, and counts its memory."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_bf16(training, on_gpu, reference):
 
 
 def test_bf16_with_documents_apart_without_a_mask(training, on_gpu, packed_documents, tmp_path):
-    """Only the kernel is a stand-in's (pretended_gpu/varlen_on_cpu.py)."""
+    """Only the kernel is a stand-in (pretended_gpu/varlen_on_cpu.py)."""
     sizes = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 128}
     torch.manual_seed(1)
@@ -93,7 +93,7 @@ def test_bf16_with_documents_apart_without_a_mask(training, on_gpu, packed_docum
     assert "attention: varlen" in (run.folder / "log").read_text()
 
 
-def test_a_run_of_the_cpu_goes_on_on_the_gpu(training, on_gpu, reference):
+def test_a_run_of_the_cpu_resumes_on_the_gpu(training, on_gpu, reference):
     run = training()
     kill_after(run, lambda: bool(run.checkpoints))
     run.remove_outputs()
@@ -109,15 +109,15 @@ def test_memory_runs_out(training, on_gpu, reference):
     output = on_gpu(training("given", micro_batch=4), status=1, size=size)
     assert "out of memory on process 0 of 1" in output and "more were needed" in output
     assert "train.micro_batch: 2" in output and "Traceback" not in output
-    found = training("found", micro_batch="auto")
-    on_gpu(found, size=size)
-    assert "micro-batch found: 2 of at most 4" in (found.folder / "log").read_text()
-    np.testing.assert_allclose(found.metrics.loss, reference.metrics.loss, rtol=0, atol=1e-5)
+    fitting = training("found", micro_batch="auto")
+    on_gpu(fitting, size=size)
+    assert "micro-batch found: 2 of at most 4" in (fitting.folder / "log").read_text()
+    np.testing.assert_allclose(fitting.metrics.loss, reference.metrics.loss, rtol=0, atol=1e-5)
 
 
 @pytest.mark.experiments
 def test_the_papers_batch_takes_less_than_a_third_of_the_trainers_memory(gpu, tmp_path):
-    """At most 30 %, all with gradient checkpointing. And `plan` expects about what is counted."""
+    """At most 30 %, all with gradient checkpointing. And `plan` expects nearly the counted memory."""
     systems = ["ours-checkpointing", "ours-zero3-offload-checkpointing"]
     systems += ["hf-trainer-checkpointing", "ours-ddp"]
     table = tmp_path / "memory.csv"

@@ -1,4 +1,4 @@
-"""Gradient checkpointing, whole and selective: the same gradients; what is kept, and what is done twice."""
+"""Gradient checkpointing, whole and selective: equal gradients, its memory, and its repeated operations."""
 
 from collections import Counter
 
@@ -28,13 +28,13 @@ class Operations(TorchDispatchMode):
 @pytest.mark.parametrize("documents", [[40], [13, 27]])
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_checkpointing_changes_no_loss_and_no_gradient(documents, bfloat16):
-    found = {}
+    results = {}
     for kind in KINDS:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            found[kind] = loss_and_gradients(random_llama(), documents, kind)
+            results[kind] = loss_and_gradients(random_llama(), documents, kind)
     for kind in KINDS[1:]:
-        assert torch.equal(found[kind][0], found[False][0])
-        for gradient, expected in zip(found[kind][1], found[False][1], strict=True):
+        assert torch.equal(results[kind][0], results[False][0])
+        for gradient, expected in zip(results[kind][1], results[False][1], strict=True):
             assert torch.equal(gradient, expected)
 
 
@@ -50,7 +50,7 @@ def test_selective_checkpointing_repeats_norms_but_no_product_and_no_attention()
     assert counts["selective"][norms] > counts[False][norms]
 
 
-def test_selective_checkpointing_keeps_less_than_none_and_more_than_whole():
+def test_selective_checkpointing_keeps_less_than_without_and_more_than_whole():
     kept = {}
     for kind in KINDS:
         model = LossModel(random_llama(), kind)
@@ -67,8 +67,8 @@ def test_plans_know_what_each_kind_keeps_and_costs():
     none, selective, whole = (
         costs.step_bytes(shape, 1, 2000, kind, "bf16", gpu=True)["activations"] for kind in KINDS
     )
-    # By hand, of a layer and token: the input in float32; in bfloat16 queries, keys, values, what attention
-    # and the product after it give, gate, up and down.
+    # By hand, for a layer and token: the input in float32; in bfloat16 queries, keys, values, the outputs of
+    # attention and of the product after it, gate, up and down.
     kept = 4 * 576 + 2 * (576 + 192 + 192 + 576 + 576 + 1536 + 1536 + 576)
     assert selective - (whole - 30 * 2000 * 4 * 576) == 30 * 2000 * kept
     assert whole < selective < 0.6 * none

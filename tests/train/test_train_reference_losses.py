@@ -1,4 +1,4 @@
-"""A reference's losses: right, the same bytes after kills and on any number of processes."""
+"""A reference's losses: correct, and the same bytes after kills and on any number of processes."""
 
 import json
 import shutil
@@ -28,15 +28,15 @@ SCRIPT = TRAIN.with_name("reference_losses.py")
 
 @pytest.fixture(scope="module")
 def reference_model(tmp_path_factory, model_folder) -> Path:
-    """The tiny model with a file that stands for its tokenizer."""
+    """The tiny model with a file in place of its tokenizer."""
     folder = tmp_path_factory.mktemp("reference_model") / "model"
     shutil.copytree(model_folder, folder)
     (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
-def with_tokenizer(packed: Path, model: Path) -> Path:
-    """The packed mixture with that model's tokenizer in its ledger."""
+def add_tokenizer(packed: Path, model: Path) -> Path:
+    """Write the digest of the model's tokenizer into the packed mixture's ledger."""
     ledger = json.loads((packed / "ledger.json").read_text())
     ledger["tokenizer_sha256"] = sha256_of(model / "tokenizer.json")
     (packed / "ledger.json").write_text(json.dumps(ledger))
@@ -45,14 +45,14 @@ def with_tokenizer(packed: Path, model: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory, reference_model) -> Path:
-    """Three blocks and a half, with padding in every third sequence."""
+    """Three and a half blocks, with padding in every third sequence."""
     tokens = np.random.default_rng(3).integers(0, 101, (3584, LENGTH)).tolist()
     sequences = [[row[:20], row[20 : LENGTH - 5 * (number % 3 == 0)]] for number, row in enumerate(tokens)]
-    return with_tokenizer(write_packed(tmp_path_factory.mktemp("mixture"), sequences), reference_model)
+    return add_tokenizer(write_packed(tmp_path_factory.mktemp("mixture"), sequences), reference_model)
 
 
 class Scoring(SimpleNamespace):
-    """A start of the script, as tests/train/forked.py takes it."""
+    """A start of the script, in the form that tests/train/forked.py expects."""
 
     def __init__(self, folder: Path, model: Path, mixture: Path, scope: str = "sequences"):
         folder.mkdir(exist_ok=True)
@@ -91,14 +91,14 @@ def test_killed_and_started_again_on_other_processes_gives_the_same_bytes(tmp_pa
     assert summaries[0]["precision"] == "float32"  # on a CPU
 
 
-def test_asked_to_stop_it_does_so_at_once(tmp_path, reference_model, mixture):
+def test_a_signal_stops_it_at_once(tmp_path, reference_model, mixture):
     run = Scoring(tmp_path / "run", reference_model, mixture)
 
     def attempt() -> bool:
         shutil.rmtree(run.folder / ".losses.parts", ignore_errors=True)
         with Session(run) as session:
             session.wait_until(lambda: run.parts > 0)
-            return session.signal(signal.SIGUSR1) == [EXIT_INTERRUPTED]  # else it was through
+            return session.signal(signal.SIGUSR1) == [EXIT_INTERRUPTED]  # else scoring had ended
 
     repeat(1, attempt)
     assert run.parts > 0 and not run.output.exists()
@@ -110,22 +110,22 @@ def test_on_a_gpu_that_isnt_there(tmp_path, reference_model, mixture, on_gpu):
     on_gpu(run)
     assert json.loads((run.output / "reference.json").read_text())["precision"] == "bf16"
     cpu.finish()
-    found, expected = (np.load(folder.output / "losses.npy").astype(float) for folder in (run, cpu))
-    assert 0 < abs(found - expected).max() < 0.1
+    losses, expected = (np.load(folder.output / "losses.npy").astype(float) for folder in (run, cpu))
+    assert 0 < abs(losses - expected).max() < 0.1
 
 
 @pytest.mark.parametrize("masking", [False, True])
 def test_losses_are_the_models_own(tmp_path, reference_model, documents, masking):
     documents, packed, output = documents[:35], tmp_path / "packed", tmp_path / "losses"
     packed.mkdir()
-    with_tokenizer(write_packed(packed, documents), reference_model)
+    add_tokenizer(write_packed(packed, documents), reference_model)
     scoring = ReferenceLosses(
         reference_model, packed, masking, "float32", torch.device("cpu"), output, "code"
     )
     scoring.score(0, 1)
     scoring.assemble({})
-    found = SelectiveSequences(packed, masking, output, 0.5).reference_losses
-    assert found.dtype == np.float16 and found.shape == (35, LENGTH - 1)
+    losses = SelectiveSequences(packed, masking, output, 0.5).reference_losses
+    assert losses.dtype == np.float16 and losses.shape == (35, LENGTH - 1)
     model = AutoModelForCausalLM.from_pretrained(reference_model).eval()
     total = targets = 0
     for row, sequence in enumerate(documents):
@@ -138,7 +138,7 @@ def test_losses_are_the_models_own(tmp_path, reference_model, documents, masking
             expected[place : place + len(each)] = each
             place += len(ids)
             total, targets = total + float(each.sum()), targets + len(each)
-        np.testing.assert_allclose(found[row], expected, rtol=6e-4, atol=1e-5)  # float16 has 11 bits
+        np.testing.assert_allclose(losses[row], expected, rtol=6e-4, atol=1e-5)  # float16 has 11 bits
     summary = json.loads((output / "reference.json").read_text())
     assert summary["targets"] == targets and summary["mean_loss"] == pytest.approx(total / targets, rel=1e-5)
 
@@ -151,7 +151,7 @@ def test_another_tokenizer_is_refused(tmp_path, reference_model, mixture):
         require_tokenizer(tmp_path, ledger, mixture)
 
 
-def test_a_broken_reference_is_told(tmp_path, reference_model, mixture):
+def test_a_broken_reference_is_reported(tmp_path, reference_model, mixture):
     broken = tmp_path / "model"
     model = AutoModelForCausalLM.from_pretrained(reference_model)
     with torch.no_grad():

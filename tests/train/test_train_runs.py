@@ -1,4 +1,4 @@
-"""scripts/train.py as a user starts it: one loss curve however it is run, and exact resume."""
+"""scripts/train.py as a user starts it: one loss curve on any number of processes, and exact resume."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def test_two_processes_see_the_same_batches(reference, reference_of_two):
     assert_same_curve(reference, reference_of_two)
 
 
-def test_masked_documents_are_apart_and_padding_is_no_token(training, packed_documents, documents):
+def test_masked_documents_are_separate_and_padding_is_no_token(training, packed_documents, documents):
     settings = {"packed": packed_documents, "tokens": 42 * 64, "document_masking": True}
     one = training("one", **settings)
     with Session(one) as session:
@@ -49,7 +49,7 @@ def test_masked_documents_are_apart_and_padding_is_no_token(training, packed_doc
     assert one.metrics.tokens.iloc[-1] == sum(map(len, used)) < 42 * 64
     summary = json.loads((one.folder / "run.json").read_text())
     assert summary["tokens"] == 42 * 64 - summary["padding_tokens"] == sum(map(len, used))
-    # The first loss is that of the base model: the mean over the targets of documents on their own.
+    # The first loss is that of the base model: the mean over the targets of separate documents.
     model = AutoModelForCausalLM.from_pretrained(one.model)
     first = [torch.tensor([ids]) for sequence in documents[:4] for ids in sequence if len(ids) > 1]
     total = sum(model(ids, labels=ids).loss.item() * (ids.numel() - 1) for ids in first)
@@ -74,7 +74,7 @@ def test_truncated_checkpoint_falls_back_to_the_one_before(reference, training):
     assert run.weights == reference.weights
 
 
-def test_gpu_run_without_gpu_says_what_to_do(training):
+def test_gpu_run_without_gpu_reports_it(training):
     if torch.cuda.is_available():
         pytest.fail("this test needs a machine without a GPU; hide it with CUDA_VISIBLE_DEVICES=")
     run = training()

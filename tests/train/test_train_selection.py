@@ -1,4 +1,4 @@
-"""Selected targets and the pull towards the start: by hand, the same with every engine, split and resume."""
+"""Selected targets and the pull towards the start: equal by hand, with every engine, split and resume."""
 
 import json
 import shutil
@@ -23,15 +23,15 @@ from cpt.train.schedules import learning_rate
 from cpt.train.selection import SelectiveSequences, chosen_targets, quotas
 
 SHARE, PULL = 0.6, 0.3
-TOKENS = 35 * LENGTH  # five global batches of 6, and one of 5, which two processes can't share evenly
+TOKENS = 35 * LENGTH  # five global batches of 6, and one of 5, which doesn't divide evenly over two processes
 BOTH = {"selection": {"reference": "base", "share": SHARE}, "l2_to_start": PULL}
 RESUMED = ("ddp", "zero 3, all offloaded")
-# The pull is added in one way at stage 0, in another at the others, and there are offloaded gradients.
+# Stage 0 adds the pull in one way, the other stages in another, and some gradients are offloaded.
 PULLED = (*SPREAD, "fsdp, all offloaded", "zero 0", "zero 2, optimizer offloaded")
 
 
 def write_losses(folder: Path, packed: Path, losses: np.ndarray, masking: bool = False) -> Path:
-    """What scripts/reference_losses.py leaves."""
+    """Write the files that scripts/reference_losses.py writes."""
     folder.mkdir(parents=True)
     np.save(folder / "losses.npy", losses.astype(np.float16))
     ledger = json.loads((packed / "ledger.json").read_text())
@@ -42,8 +42,8 @@ def write_losses(folder: Path, packed: Path, losses: np.ndarray, masking: bool =
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory, packed_folder) -> Path:
-    """Losses spread over 0 to 40 nats: which targets are chosen depends on the model's loss as well, and no
-    two excess losses are so near to each other that rounding could change their order."""
+    """Losses spread over 0 to 40 nats: the choice of targets also depends on the model's loss, and no two
+    excess losses are so close that rounding could change their order."""
     spread = np.random.default_rng(2).uniform(0, 40, (150, LENGTH - 1))
     return write_losses(tmp_path_factory.mktemp("reference") / "losses", packed_folder, spread)
 
@@ -87,7 +87,7 @@ def trained(tmp_path_factory, model_folder, packed_folder, losses, gpu) -> Path:
 
 
 def by_hand(model_folder: Path, packed_folder: Path, losses: Path) -> tuple[pd.DataFrame, dict]:
-    """The same training, written down with whole logits and the penalty as a part of the loss."""
+    """The same training, written out with whole logits and the penalty as a part of the loss."""
     plan = planned(TOKENS, packed_folder, global_batch=6, **BOTH)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
     packed = np.fromfile(packed_folder / "sequences.bin", np.uint16).reshape(-1, LENGTH).astype(np.int64)
@@ -99,7 +99,7 @@ def by_hand(model_folder: Path, packed_folder: Path, losses: Path) -> tuple[pd.D
     ]
     optimizer = torch.optim.AdamW(groups, betas=(SETTINGS["beta1"], SETTINGS["beta2"]), eps=1e-8)
     chosen = -(-(LENGTH - 1) * 6 // 10)
-    found = []
+    metrics = []
     for step in range(plan["steps"]):
         _, rows = rows_of_step(step, plan)
         ids = torch.from_numpy(packed[rows.start : rows.stop])
@@ -115,8 +115,8 @@ def by_hand(model_folder: Path, packed_folder: Path, losses: Path) -> tuple[pd.D
             group["lr"] = learning_rate(step, plan)
         optimizer.step()
         optimizer.zero_grad()
-        found.append((each.mean().item(), loss.item(), norm))
-    return pd.DataFrame(found, columns=["loss", "selected_loss", "gradient_norm"]), dict(
+        metrics.append((each.mean().item(), loss.item(), norm))
+    return pd.DataFrame(metrics, columns=["loss", "selected_loss", "gradient_norm"]), dict(
         model.named_parameters()
     )
 
@@ -131,20 +131,20 @@ def expected(model_folder, packed_folder, losses) -> tuple[pd.DataFrame, dict]:
     [*(f"{name}/2" for name in PULLED), "ddp/1", "ddp/1 by 1", pytest.param("ddp/GPU", marks=without_cuda)],
 )
 def test_each_kind_of_engine_and_split_trains_as_by_hand(trained, expected, work):
-    metrics, weights = expected
-    found = pd.read_csv(trained / work / "metrics.csv")
-    assert list(found.step) == [1, 2, 3, 4, 5, 6]
+    expected_metrics, weights = expected
+    metrics = pd.read_csv(trained / work / "metrics.csv")
+    assert list(metrics.step) == [1, 2, 3, 4, 5, 6]
     for column in ("loss", "selected_loss"):
-        np.testing.assert_allclose(found[column], metrics[column], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found.gradient_norm, metrics.gradient_norm, rtol=1e-4)
-    assert (abs(found.loss - found.selected_loss) > 1e-4).all()
+        np.testing.assert_allclose(metrics[column], expected_metrics[column], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(metrics.gradient_norm, expected_metrics.gradient_norm, rtol=1e-4)
+    assert (abs(metrics.loss - metrics.selected_loss) > 1e-4).all()
     model = AutoModelForCausalLM.from_pretrained(trained / work / "model")
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, weights[name], rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_resume_is_bit_for_bit_and_still_knows_the_start(trained, name):
+def test_resume_is_bit_for_bit_and_keeps_the_start(trained, name):
     undisturbed, resumed = trained / name / "2", trained / name / "resumed"
     assert json.loads((resumed / "run.json").read_text())["resumed_after_step"] == 3
     one, other = ((work / "model" / "model.safetensors").read_bytes() for work in (undisturbed, resumed))
@@ -189,11 +189,11 @@ def test_chosen_targets_by_hand():
         ranks = torch.tensor(np.concatenate([np.arange(count) for count in counts]), dtype=torch.int64)
         return chosen_targets(losses.flatten(), weights.flatten(), reference, sequences, ranks).tolist()
 
-    assert chosen([2, 2]) == [0, 4, 5, 7]  # of equal ones the earlier
+    assert chosen([2, 2]) == [0, 4, 5, 7]  # the earlier of equal ones
     assert chosen([1, 3]) == [0, 5, 7, 8]
     assert chosen([3, 0]) == [0, 1, 4]
     assert chosen([4, 4]) == [0, 1, 2, 4, 5, 6, 7, 8]
-    losses[0, 2] = torch.nan  # comes first, so that the step's loss tells it
+    losses[0, 2] = torch.nan  # comes first, so that it shows in the step's loss
     assert chosen([1, 0]) == [2]
 
 
@@ -201,17 +201,19 @@ def test_chosen_targets_by_hand():
 def test_padding_and_first_tokens_of_documents_are_never_selected(tmp_path, model_folder, masking):
     sequences = [[[5] * 3, [6], [7] * 60], [[8] * 2, [9] * 28], [[4, 5] * 32]]
     packed = write_packed(tmp_path, sequences)
-    # No target would be chosen last, were it one: padding and document starts have the lowest reference.
+    # Padding and document starts have the lowest reference: as targets they would be chosen first.
     spread = np.random.default_rng(0).uniform(10, 40, (3, LENGTH - 1))
     spread[1, 29:] = 0
     spread[0, [2, 3]] = spread[1, 1] = 0
-    found = SelectiveSequences(packed, masking, write_losses(tmp_path / "r", packed, spread, masking), 0.5)
+    selective = SelectiveSequences(
+        packed, masking, write_losses(tmp_path / "r", packed, spread, masking), 0.5
+    )
     targets = [61, 28, 63] if masking else [63, 29, 63]
-    assert found.targets_of(range(3)).tolist() == targets
-    assert found.selected(range(3)) == sum(-(-count // 2) for count in targets)
-    assert [found.selected(range(n)) for n in (0, 1)] == [0, -(-targets[0] // 2)]
-    batch = found.batch(np.array([1, 0, 2, 0]), np.array([1, 1, 1, 0], np.float32))
-    assert len(batch[6]) == found.selected(range(3))
+    assert selective.targets_of(range(3)).tolist() == targets
+    assert selective.selected(range(3)) == sum(-(-count // 2) for count in targets)
+    assert [selective.selected(range(n)) for n in (0, 1)] == [0, -(-targets[0] // 2)]
+    batch = selective.batch(np.array([1, 0, 2, 0]), np.array([1, 1, 1, 0], np.float32))
+    assert len(batch[6]) == selective.selected(range(3))
     torch.manual_seed(0)
     losses = torch.rand(4 * (LENGTH - 1))
     chosen = chosen_targets(losses, *map(torch.from_numpy, (batch[2], *batch[4:])))
@@ -228,7 +230,7 @@ def test_padding_and_first_tokens_of_documents_are_never_selected(tmp_path, mode
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_losses_are_needed_for_each_mixture(packed_folder, losses):
+def test_each_mixture_needs_losses(packed_folder, losses):
     settings = {"document_masking": False, "selection": {"reference": "base", "share": 0.5}}
     with pytest.raises(
         UserError, match=r"train\.selection: .* each of 2 mixture\(s\), and 1 were given; name their folders"

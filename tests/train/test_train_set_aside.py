@@ -1,4 +1,4 @@
-"""Checkpoints of other settings are kept aside, and training resumes from them once the settings are back."""
+"""Training sets checkpoints of other settings aside, and resumes from them once the settings are back."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def root(tmp_path) -> Path:
 
 
 def train(root: Path, identity: Identity, *steps: int) -> None:
-    """What training with these settings leaves."""
+    """Write what training with these settings leaves."""
     for step in steps:
         checkpoints.save(root, step, step, identity, WEIGHTS, {}, keep=2)
     (root.parent / "metrics.csv").write_text(identity.digest)
@@ -60,7 +60,7 @@ def test_only_the_last_two_settings_are_kept(root, caplog):
     assert "set-aside-a: removed, as there are 2 newer ones" in caplog.text
 
 
-def test_a_corrupt_one_of_other_settings_gives_way_to_the_one_before(root):
+def test_a_corrupt_checkpoint_of_other_settings_falls_back_to_the_one_before(root):
     train(root, FIRST, 5, 10)
     (root / "step-00000010" / "model.safetensors").write_bytes(b"")
     assert checkpoints.newest(root, SECOND) is None
@@ -78,7 +78,7 @@ def test_checkpoints_of_an_earlier_version_are_kept_too(root, caplog):
 
 @pytest.mark.parametrize("then", [FIRST, SECOND])
 def test_killed_between_two_moves(root, then):
-    """The curves move first on the way out, and last on the way back: both leave this."""
+    """metrics.csv moves first on the way out and last on the way back: a kill between leaves this."""
     train(root, FIRST, 10)
     aside = root.parent / "set-aside-a"
     aside.mkdir()
@@ -105,8 +105,8 @@ def read_losses(path):
 
 
 def test_another_number_of_processes_without_a_global_batch(training):
-    """Two processes have other steps than one, so training starts over: the checkpoint must not be lost."""
-    run = training(micro_batch=1, global_batch=2)  # what accumulate: 2 gives on one process
+    """Two processes have other steps than one, so training starts over, and must keep the checkpoint."""
+    run = training(micro_batch=1, global_batch=2)  # as with accumulate: 2 on one process
     work = run.folder / "work"
     kill_after(run, lambda: bool(run.checkpoints))
     checkpoint = run.checkpoints[-1]
@@ -119,13 +119,13 @@ def test_another_number_of_processes_without_a_global_batch(training):
     assert (aside / checkpoint.name / "state.json").is_file()
     assert f"{checkpoint.name} belongs to other settings or data" in log
     assert "global_batch: 2 then, 4 now" in log and str(aside) in log
-    # Back again: the checkpoint, and the rows of metrics.csv up to it.
+    # The first settings again find the checkpoint, and the rows of metrics.csv up to it.
     run.changed(micro_batch=1, global_batch=2)
     with Session(run) as session:
         session.finish()
     assert f"continuing after step {step} from" in (run.folder / "log").read_text()
     assert list(run.metrics.step) == list(range(1, 60))
     assert read_losses(run.folder / "metrics.csv")[:step] == losses
-    # What the two processes did is aside now, and stays when the run is finished.
+    # The two processes' checkpoints are aside now, and stay after the run's end.
     (left,) = work.iterdir()
     assert left.name.startswith("set-aside-") and left != aside and list(left.glob("step-*/state.json"))

@@ -1,4 +1,4 @@
-"""Which function computes cross-entropy and its gradient, and that all of them compute the same."""
+"""Which function computes cross-entropy and its gradient, and that all functions agree."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_which_one_is_chosen(wanted, device, installed, expected, monkeypatch):
         (GPU, None, f"liger needs liger-kernel {LIGER_VERSION}, and none is installed; pip install"),
     ],
 )
-def test_liger_where_it_is_not_possible(device, installed, message, monkeypatch):
+def test_liger_is_refused_where_it_cannot_run(device, installed, message, monkeypatch):
     monkeypatch.setattr(softmax_module, "installed_liger", lambda: installed)
     with pytest.raises(UserError, match=rf"train\.loss_kernel: {message}"):
         chosen_softmax(SETTINGS | {"loss_kernel": "liger"}, device)
@@ -57,12 +57,12 @@ def test_losses_and_gradients_are_exact(function, dtype, tolerance):
     exact = logits.double().requires_grad_()
     losses = torch.nn.functional.cross_entropy(exact, targets.squeeze(1), reduction="none")
     (expected,) = torch.autograd.grad(losses.sum(), exact)
-    found, gradient = function(logits.clone(), targets)
-    assert (found.dtype, gradient.dtype) == (torch.float32, dtype)
-    torch.testing.assert_close(found.double(), losses.detach(), rtol=1e-6, atol=1e-6)
+    actual, gradient = function(logits.clone(), targets)
+    assert (actual.dtype, gradient.dtype) == (torch.float32, dtype)
+    torch.testing.assert_close(actual.double(), losses.detach(), rtol=1e-6, atol=1e-6)
     assert (gradient - expected).norm() <= tolerance * expected.norm()
 
 
-def test_version_of_liger_kernel_is_the_one_that_is_installed_for_gpus():
+def test_version_of_liger_kernel_is_that_of_the_gpu_environment():
     lines = (ROOT / "envs" / "gpu.txt").read_text().splitlines()
     assert f"liger-kernel=={LIGER_VERSION}" in lines

@@ -1,4 +1,4 @@
-"""Held-out loss while training: right, at the right steps, each once, and without a trace in training."""
+"""Held-out loss during training: correct, once at each due step, and without an effect on training."""
 
 import json
 from functools import partial
@@ -31,7 +31,7 @@ ENGINES = {
 RESUMED = ("ddp", "zero 3, offloaded")
 WHEN = {"every": 600, "tokens": 500, "first_steps": 1}
 SEQUENCES = 27  # six global batches of 4 (256 tokens), and one of 3
-STEPS = [0, 1, 3, 5, 7]  # 600 tokens are reached in step 3, 1,200 in step 5
+STEPS = [0, 1, 3, 5, 7]  # step 3 reaches 600 tokens, step 5 1,200
 
 
 def held_out(seed: int, lengths: list[int]) -> HeldOut:
@@ -42,7 +42,7 @@ def held_out(seed: int, lengths: list[int]) -> HeldOut:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
-    """Documents of many lengths: of one token, of several windows, of exactly one and two windows."""
+    """Documents of many lengths: one token, several windows, exactly one and exactly two windows."""
     folder = tmp_path_factory.mktemp("held_out")
     for seed, lengths in enumerate([[1, 200, LENGTH, 17], [30, 2 * LENGTH, 5]]):
         held_out(seed, lengths).save(folder / f"{seed}.npz")
@@ -80,24 +80,24 @@ def trained(tmp_path_factory, model_folder, packed_folder, files, gpu) -> Path:
 @pytest.mark.parametrize("name", [*ENGINES, pytest.param("GPU", marks=without_cuda)])
 def test_values_are_those_of_bits_per_byte_and_training_is_the_same(trained, model_folder, files, name):
     measured, plain = trained / name / "measured", trained / name / "plain"
-    found = pd.read_csv(measured / "held_out.csv")
+    curve = pd.read_csv(measured / "held_out.csv")
     by_document = pd.read_csv(measured / "held_out_documents.csv")
     metrics = pd.read_csv(measured / "metrics.csv")
-    assert list(found.step) == [step for step in STEPS for _ in files]
-    assert list(found.corpus) == list(files) * len(STEPS)
+    assert list(curve.step) == [step for step in STEPS for _ in files]
+    assert list(curve.corpus) == list(files) * len(STEPS)
     tokens = dict(zip(metrics.step, metrics.tokens, strict=True)) | {0: 0}
-    assert list(found.tokens) == [tokens[step] for step in found.step]
+    assert list(curve.tokens) == [tokens[step] for step in curve.step]
     for step, folder in ((0, model_folder), (7, measured / "model")):
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         for corpus, path in files.items():
             expected = bits_per_byte(model, load_held_out(Path(path)), LENGTH, 3)
-            (row,) = found[(found.step == step) & (found.corpus == corpus)].itertuples()
+            (row,) = curve[(curve.step == step) & (curve.corpus == corpus)].itertuples()
             assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
             assert row.bits_per_byte == pytest.approx(expected["bits_per_byte"], abs=1e-5)
             losses = document_losses(model, load_held_out(Path(path)), LENGTH, 3)
-            along = by_document[(by_document.step == step) & (by_document.corpus == corpus)]
-            assert list(along.document) == list(range(len(losses)))
-            assert list(along.nats) == pytest.approx(losses, rel=1e-4)
+            rows = by_document[(by_document.step == step) & (by_document.corpus == corpus)]
+            assert list(rows.document) == list(range(len(losses)))
+            assert list(rows.nats) == pytest.approx(losses, rel=1e-4)
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (measured, plain)]
     assert weights[0] == weights[1]
     assert list(metrics.loss) == list(pd.read_csv(plain / "metrics.csv").loss)
@@ -124,6 +124,13 @@ def losses(tmp_path, model, files, make_engine=PlainEngine, **settings) -> HeldO
     return HeldOutLosses(paths, plan, 3, engine, model, device, *curves, 0)
 
 
+def assert_bits_per_byte(tmp_path, model, files) -> None:
+    """The losses of held_out.csv are those of scoring."""
+    for row in pd.read_csv(tmp_path / "held_out.csv").itertuples():
+        expected = bits_per_byte(model.eval(), load_held_out(Path(files[row.corpus])), LENGTH, 3)
+        assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
+
+
 def test_windows_as_long_as_the_context_without_dropout_or_random_numbers(tmp_path, files):
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -137,9 +144,7 @@ def test_windows_as_long_as_the_context_without_dropout_or_random_numbers(tmp_pa
     measured.close()
     assert torch.equal(torch.get_rng_state(), before) and all(m.training for m in model.modules())
     assert measured.seconds > 0 and all(p.grad is None for p in model.parameters())
-    for row in pd.read_csv(tmp_path / "held_out.csv").itertuples():
-        expected = bits_per_byte(model.eval(), load_held_out(Path(files[row.corpus])), LENGTH, 3)
-        assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
+    assert_bits_per_byte(tmp_path, model, files)
 
 
 def test_run_killed_before_its_first_checkpoint_measures_the_start_once(tmp_path, model_folder, files):
@@ -159,11 +164,11 @@ def test_run_killed_before_its_first_checkpoint_measures_the_start_once(tmp_path
 def test_held_out_text_of_twenty_shapes_leaves_training_compiled(
     make_engine, tmp_path, model_folder, monkeypatch
 ):
-    """Compiled are a layer and the loss, for two sizes of micro-batches in training; nothing for held-out."""
+    """Training compiles a layer and the loss for two sizes of micro-batches, held-out text nothing."""
     compiled = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
     torch.compiler.reset()
-    lengths = [length for length in range(20, 40) for _ in range(3)]  # 20 micro-batches of 3 alike
+    lengths = [length for length in range(20, 40) for _ in range(3)]  # 20 micro-batches of 3 equal lengths
     held_out(0, lengths).save(tmp_path / "many.npz")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
@@ -185,7 +190,7 @@ def test_held_out_text_of_twenty_shapes_leaves_training_compiled(
     assert {first[2], *second} == {first[3]}
 
 
-def test_a_context_that_is_a_table_is_never_exceeded(tmp_path, files):
+def test_windows_fit_a_context_that_is_a_table(tmp_path, files):
     """GPT-Neo's mask has a row for each position of the context, and no more."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
@@ -197,6 +202,4 @@ def test_a_context_that_is_a_table_is_never_exceeded(tmp_path, files):
     measured = losses(tmp_path, model, files)
     measured.after(0, 0, 0)
     measured.close()
-    for row in pd.read_csv(tmp_path / "held_out.csv").itertuples():
-        expected = bits_per_byte(model.eval(), load_held_out(Path(files[row.corpus])), LENGTH, 3)
-        assert row.loss == pytest.approx(expected["loss"], abs=1e-5)
+    assert_bits_per_byte(tmp_path, model, files)

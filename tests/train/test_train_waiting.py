@@ -1,4 +1,4 @@
-"""Between two updates nothing asks a device for a value, for which a GPU would have to be waited for."""
+"""Between two updates nothing reads a value from a device, since the CPU would wait for a GPU there."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from cpt.train.plain_engine import PlainEngine
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten
-# Their results, or the shapes of these, are values of tensors.
+# Their results, or the shapes of the results, depend on values of tensors.
 WAITING = {
     aten._local_scalar_dense,
     aten.nonzero,
@@ -33,8 +33,8 @@ class NoWaiting(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         indices = arguments[1] if function.overloadpacket in (aten.index, aten.index_put) else ()
-        of_truth_values = any(index is not None and index.dtype == torch.bool for index in indices)
-        if function.overloadpacket in WAITING or of_truth_values:
+        has_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if function.overloadpacket in WAITING or has_mask:
             raise Waited(function)
         return function(*arguments, **options or {})
 
@@ -70,13 +70,13 @@ def test_the_check_itself_and_that_transformers_would_wait(model_folder):
         model(torch.zeros(1, 8, dtype=torch.int64), use_cache=False)
 
 
-def test_transformers_is_told_of_documents_for_the_time_of_a_forward_pass():
+def test_transformers_knows_the_documents_during_a_forward_pass():
     own = masking_utils.find_packed_sequence_indices
     positions = torch.tensor([[0, 1, 0, 1, 2, 0]])
     with pytest.raises(KeyError), documents_known(apart=True):
-        found = masking_utils.find_packed_sequence_indices(positions)
+        numbers = masking_utils.find_packed_sequence_indices(positions)
         raise KeyError
-    assert (found - found[:, :1]).tolist() == own(positions).tolist() == [[0, 0, 1, 1, 1, 2]]
+    assert (numbers - numbers[:, :1]).tolist() == own(positions).tolist() == [[0, 0, 1, 1, 1, 2]]
     with documents_known(apart=False):
         assert masking_utils.find_packed_sequence_indices(positions) is None
     assert masking_utils.find_packed_sequence_indices is own

@@ -1,4 +1,4 @@
-"""Which parameters are decayed: matrices, and embeddings unless they are spared."""
+"""Weight decay applies to matrices, and to embeddings unless the config spares them."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def decayed(model: torch.nn.Module, **changes) -> set[str]:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_embeddings_are_spared_and_the_output_layer_that_shares_their_matrix(tied):
+def test_embeddings_and_an_output_layer_with_their_matrix_are_spared(tied):
     model = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied))
     everything, others = decayed(model), decayed(model, decay_embeddings=False)
     assert everything - others == {"model.embed_tokens.weight"}
@@ -41,7 +41,7 @@ TRAINED = ("ddp", "fsdp", "zero 1")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, model_folder, packed_folder):
-    """The start of trainings whose output layer is untied, and ENGINE/all and ENGINE/spared."""
+    """Trainings ENGINE/all and ENGINE/spared, and their start, whose output layer is untied."""
     root = tmp_path_factory.mktemp("decayed")
     start = root / "start"
     model = AutoModelForCausalLM.from_pretrained(model_folder)
@@ -60,7 +60,7 @@ def trained(tmp_path_factory, model_folder, packed_folder):
 
 @pytest.mark.parametrize("engine", TRAINED)
 def test_rows_of_tokens_that_never_occur_stay(trained, engine):
-    """They have no gradient but that of the output layer."""
+    """Their only gradient is that of the output layer."""
     before, every, spared = (
         load_file(folder / "model.safetensors")["model.embed_tokens.weight"][101:]  # ids that don't occur
         for folder in (

@@ -20,7 +20,7 @@ SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["t
     **{"engine": "ddp", "offload": [], "gradient_checkpointing": False, "precision": "float32"},
     **{"checkpoint_every": 5, "held_out": None},
 }
-CONTEXT = 128  # of the model, in tokens
+CONTEXT = 128  # the model's context in tokens
 
 BOTH = ["optimizer", "parameters"]
 DEEPSPEED = {"engine": "deepspeed", "offload": BOTH}
@@ -35,7 +35,7 @@ ENGINES = {
     "zero 3, optimizer offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": ["optimizer"]},
     "zero 3, all offloaded": {"engine": "deepspeed", "zero_stage": 3, "offload": BOTH},
 }
-# One of each kind, where test_train_engines.py shows that all train alike.
+# One of each kind; test_train_engines.py shows that all engines train alike.
 SPREAD = {name: ENGINES[name] for name in ("ddp", "fsdp", "zero 2", "zero 3, all offloaded")}
 
 
@@ -53,21 +53,21 @@ def planned(
     compiles = changes.pop("compile", "auto")
     train = Train.model_validate(SETTINGS | changes)
     plan = make_plan("test", tokens, 1, train, ledgers, CONTEXT, switch_at, continued, point, keep_every)
-    plan["execution"]["compile"] = compiles  # with DeepSpeed, too, where the config refuses it
+    plan["execution"]["compile"] = compiles  # also with DeepSpeed, for which the config refuses it
     return plan
 
 
 def several(
     trainings: list[dict[str, Any]], processes: int, folder: Path, gpu: dict[str, str] | None = None
 ) -> None:
-    """Run several_trainings.py on a list, which is written to `folder`.
+    """Write a list of trainings to `folder` and run several_trainings.py on it.
 
     `gpu` is the environment of a GPU that isn't there, for one process.
     """
     script = [str(Path(__file__).with_name("several_trainings.py")), str(folder / "list.json")]
     kind = {} if gpu is None else {"kind": "cuda"}
     Path(script[1]).write_text(json.dumps([training | kind for training in trainings]))
-    if gpu is not None:  # which a process has from its start
+    if gpu is not None:  # a process can only get it at its start
         done = subprocess.run([sys.executable, *script], env=gpu, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
         return

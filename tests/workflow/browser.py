@@ -1,4 +1,4 @@
-"""A headless Chromium, driven as W3C's WebDriver says (https://www.w3.org/TR/webdriver2/)."""
+"""A headless Chromium, driven by W3C's WebDriver protocol (https://www.w3.org/TR/webdriver2/)."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ FLAGS = (
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element in the protocol
 
-# The driver clicks on the place where an element was: what still moves is missed.
+# The driver clicks where it last saw the element, and so misses one that still moves.
 AT_REST = (
     "return Promise.allSettled(document.getAnimations().map(moving => moving.finished)).then(() => null)"
 )
@@ -36,10 +36,9 @@ class Browser:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for line in self.driver.stdout:
-            if "started successfully on port" in line:
-                self.address = f"http://127.0.0.1:{line.split()[-1].rstrip('.')}"
-                break
+        port = next((line.split()[-1] for line in self.driver.stdout if "successfully on port" in line), None)
+        assert port, f"{DRIVER} didn't start: {profile.parent / 'chromedriver.log'}"
+        self.address = f"http://127.0.0.1:{port.rstrip('.')}"
         options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
         capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
         self.address += "/session/" + self("session", {"capabilities": capabilities})["sessionId"]
@@ -58,21 +57,21 @@ class Browser:
             raise AssertionError(f"{command} {body}: {json.load(error)['value']['message']}") from None
 
     def find(self, path: str) -> str:
-        """The element that an XPath finds; it is waited for, up to 10 seconds."""
+        """The element that an XPath finds; waits for it up to 10 seconds."""
         for _ in range(50):
-            if found := self("elements", {"using": "xpath", "value": path}):
-                return found[0][ELEMENT]
+            if elements := self("elements", {"using": "xpath", "value": path}):
+                return elements[0][ELEMENT]
             time.sleep(0.2)
         raise AssertionError(f"nothing at {path} in\n{self('source')[:2000]}")
 
     def click(self, path: str) -> None:
-        """Click on an element when it has come to rest; the driver refuses one that can't be seen."""
+        """Click on an element once it is at rest; the driver refuses an invisible one."""
         element = self.find(path)
         self("execute/sync", {"script": AT_REST, "args": []})
         self(f"element/{element}/click", {})
 
     def text(self, path: str) -> str:
-        """The text of an element as it is seen."""
+        """The visible text of an element."""
         return self(f"element/{self.find(path)}/text")
 
     def run(self, script: str, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""A copy of the project, and Snakemake in it."""
+"""A copy of the project in which tests run Snakemake."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "tests", ".ci")
+IGNORED = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "tests", ".ci")
 SMOKE = ("--configfile", "experiments/smoke.yaml")
 
 
 class Project:
-    """A copy of the repository, and snakemake in it."""
+    """A copy of the repository in which tests run snakemake, make and other commands."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+        shutil.copytree(ROOT, folder, ignore=IGNORED)
         (folder / ".venv").symlink_to(sys.prefix)
 
     def command(self, *arguments: str) -> list[str]:
@@ -39,7 +39,7 @@ class Project:
     def run(
         self, command: list[str], check: bool = True, timeout: int = 1500, folder: Path | None = None
     ) -> str:
-        """Run a command, here or in `folder`; returns what it printed. It must succeed, or unchecked fail."""
+        """Run a command, here or in `folder`; returns what it printed. Without `check` it must fail."""
         result = subprocess.run(
             command,
             cwd=folder or self.folder,
@@ -68,20 +68,20 @@ class Project:
         """Change a file for the length of a `with` block."""
         return _Edit(self.folder / path, old, new)
 
-    def kill_when(self, appears: Path, *arguments: str) -> None:
+    def kill_when(self, path: Path, *arguments: str) -> None:
         """Start snakemake and SIGKILL it and all its processes as soon as a file appears."""
         process = subprocess.Popen(
             self.command(*arguments), cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for _ in range(6000):
-            if appears.exists() or process.poll() is not None:
+            if path.exists() or process.poll() is not None:
                 break
             time.sleep(0.02)
-        assert appears.exists(), "snakemake ended before the file appeared"
+        assert path.exists(), "snakemake ended before the file appeared"
         parent = psutil.Process(process.pid)
         victims = [parent, *parent.children(recursive=True)]
         for victim in victims:
-            with suppress(psutil.NoSuchProcess):  # training processes end by themselves with their launcher
+            with suppress(psutil.NoSuchProcess):  # training processes end with their launcher
                 victim.kill()
         process.wait()
         psutil.wait_procs(victims, timeout=60)

@@ -1,4 +1,4 @@
-"""Experiments at smoke size: text, model and budgets are small, what an overlay asks about stays."""
+"""Experiments at smoke size: text, model and budgets are small, an overlay's own question stays."""
 
 from pathlib import Path
 from random import Random
@@ -14,16 +14,16 @@ from cpt.config import Config, load
 from cpt.config_values import parse_count
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = "results/small"  # of all experiments: what two of them have in common is made once
-TEXT = "text"  # folder of the corpora's files
-OWN_TEXT = "own"  # the overlay that keeps its own files, which tests/workflow/test_workflow_own.py makes
+RESULTS = "results/small"  # of all experiments: a job that two of them share runs once
+TEXT = "text"  # the folder with the corpora's files
+OWN_TEXT = "own"  # the overlay of a user's files; tests/workflow/test_workflow_own.py writes them
 NOT_SMALL = ("demo", "smoke", OWN_TEXT)  # overlays that have tests of their own
 TASKS = ("arc_easy", "piqa")  # one of each group of Figure 2
 SEQUENCE_LENGTH = 256
-SHRINK = 400_000_000 // 32_768  # so many times fewer training tokens; the paper's smaller run has 16 steps
-SMALL_BUDGET = 1_000_000  # tokens; smaller budgets aren't shrunk but cut
-MOST_TOKENS = 40_960  # of these
-# What stays of a corpus's settings, and what of training's settings is a matter of size alone.
+SHRINK = 400_000_000 // 32_768  # divides the training tokens; the paper's smaller run has 16 steps
+SMALL_BUDGET = 1_000_000  # tokens; budgets up to this are capped, not divided
+MOST_TOKENS = 40_960  # the cap, in tokens
+# Corpus settings that stay, and training settings that only set the size.
 KEPT = ("text_column", "where", "license", "language", "conversations", "held_out_share")
 SIZES = ("micro_batch", "accumulate", "global_batch", "engine", "offload", "precision")
 SIZES += ("checkpoint_every", "held_out")
@@ -39,23 +39,23 @@ def overlay(name: str) -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """The paper's experiment and all overlays; those that have their data in common follow each other."""
+    """The paper's experiment and all overlays; overlays with the same data are neighbours."""
 
     def data(name: str) -> tuple[list[str], str]:
         config = load(merged(overlay(name)))
         return config.used_corpora, str([config.corpora[corpus] for corpus in config.used_corpora])
 
-    found = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - set(NOT_SMALL)
-    return sorted({"paper", *found}, key=lambda name: (*data(name), name))
+    overlays = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - set(NOT_SMALL)
+    return sorted({"paper", *overlays}, key=lambda name: (*data(name), name))
 
 
-def _in_place_of(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """A section that leaves nothing of another one when it is merged over it."""
+def _replacement(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The new section, with a null for each key of the old one, so that a merge keeps none of them."""
     return {**dict.fromkeys(old), **new}
 
 
 def _tokens(budget: Any) -> int:
-    """A budget shrunk, in whole steps."""
+    """A small budget, in whole steps."""
     step = SEQUENCE_LENGTH * overlay("smoke")["train"]["global_batch"]
     tokens = parse_count(budget)
     small = tokens / SHRINK if tokens > SMALL_BUDGET else min(tokens, MOST_TOKENS)
@@ -63,25 +63,25 @@ def _tokens(budget: Any) -> int:
 
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
-    """Which states a run keeps, and from which one it branches off, shrunk as budgets are."""
-    found = {"keep_every": _tokens(settings["keep_every"])} if "keep_every" in settings else {}
+    """The states that a run keeps and the one it starts from, with small token counts."""
+    states = {"keep_every": _tokens(settings["keep_every"])} if "keep_every" in settings else {}
     trunk, _, point = settings.get("start_from", "").partition("@")
-    return found | ({"start_from": f"{trunk}@{_tokens(point)}"} if point else {})
+    return states | ({"start_from": f"{trunk}@{_tokens(point)}"} if point else {})
 
 
-def made_small(name: str) -> dict[str, Any]:
+def small_overlay(name: str) -> dict[str, Any]:
     """An overlay over an experiment's own: each corpus a file in `TEXT`, the smoke experiment's model."""
     smoke, config = overlay("smoke"), merged(overlay(name))
     corpora, runs = config["corpora"], config["runs"]
     return {
         "results": RESULTS,
-        "base": _in_place_of(config["base"], smoke["base"]),
+        "base": _replacement(config["base"], smoke["base"]),
         "reference_models": {
-            name: _in_place_of(source, {**smoke["base"], "seed": number})
+            name: _replacement(source, {**smoke["base"], "seed": number})
             for number, (name, source) in enumerate(config.get("reference_models", {}).items(), start=1)
         },
         "corpora": {
-            corpus: _in_place_of(settings, {key: settings[key] for key in KEPT if key in settings})
+            corpus: _replacement(settings, {key: settings[key] for key in KEPT if key in settings})
             | {"source": "local", "files": f"{TEXT}/{corpus}.parquet", "shards": 1}
             for corpus, settings in corpora.items()
             if settings
@@ -114,12 +114,12 @@ def made_small(name: str) -> dict[str, Any]:
 
 def small_config(name: str) -> Config:
     """The validated config of an experiment at smoke size."""
-    return load(merged(overlay(name), made_small(name)))
+    return load(merged(overlay(name), small_overlay(name)))
 
 
 def write_text(folder: Path) -> None:
-    """A file for each corpus of all experiments: documents, or questions and answers, of made-up words in an
-    alphabet of its own."""
+    """Write a file for each corpus of all experiments: documents, or questions and answers, of made-up words
+    in the corpus's own alphabet."""
     folder.mkdir()
     sources = {corpus: source for name in names() for corpus, source in small_config(name).corpora.items()}
     for corpus, source in sorted(sources.items()):

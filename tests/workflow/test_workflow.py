@@ -14,7 +14,7 @@ from project_copy import SMOKE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 RESULTS = "results/smoke"
-# Everything up to the packed sequences: what no change of training may touch.
+# Everything up to the packed sequences: no change of training may rerun these.
 CORPUS_RULES = {
     *("download", "filter_documents", "deduplicate", "decontaminate", "tokenize_documents"),
     "held_out_overlap",
@@ -31,7 +31,7 @@ def test_papers_experiment_is_planned_without_network_or_data(project):
     jobs = project.planned(config=())
     assert jobs["train"] == 2 and jobs["download"] == 2 and jobs["check_base"] == 1
     assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 3
-    assert not {"minhash", "near_duplicates"} & set(jobs)  # which are planned where they are configured
+    assert not {"minhash", "near_duplicates"} & set(jobs)  # planned only where configured
     assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
 
 
@@ -54,7 +54,7 @@ def test_table1_has_the_papers_columns_and_all_runs(project):
     assert "H.Swag" in (results(project) / "table1.md").read_text()
 
 
-def test_figures_and_paper_are_there(project):
+def test_figures_and_paper_exist(project):
     for figure in ("figure1", "figure2", "figure3", "figure6", "token_quality"):
         for kind, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")):
             assert (results(project) / "figures" / f"{figure}.{kind}").read_bytes().startswith(magic)
@@ -104,7 +104,7 @@ def test_held_out_loss_falls(project):
     assert bits[0]["bits_per_byte"] > bits[1]["bits_per_byte"] > bits[2]["bits_per_byte"]
 
 
-def test_held_out_loss_along_training_ends_where_the_model_is_scored(project):
+def test_held_out_loss_falls_along_training(project):
     for run in ("cpt-16K", "cpt-40K"):
         with open(results(project) / "runs" / run / "held_out.csv", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -141,13 +141,13 @@ def test_trained_model_loads_with_transformers(project):
 
 
 def test_numbers_of_the_finished_experiment_are_computed_again(project):
-    """Before a run is interrupted: its speed would be that of its last session."""
+    """Runs before the tests that interrupt a run, which leave the speed of its last session only."""
     printed = project.make("verify", f"RESULTS={RESULTS}")
     assert re.search(
         r"^- \[x\] [\d,]+ numbers of 6 tables were computed again from the samples: 0 differ", printed, re.M
     )
-    found = (results(project) / "verification.md").read_text()
-    assert found.rstrip() in printed and "no golden values for this experiment" in found
+    page = (results(project) / "verification.md").read_text()
+    assert page.rstrip() in printed and "no golden values for this experiment" in page
 
 
 def test_every_job_left_a_log_and_timings(project):
@@ -161,7 +161,7 @@ def test_every_job_left_a_log_and_timings(project):
 
 # --------------------------------------------------------------------------------------- being killed
 def test_killed_in_mid_training_and_started_again_gives_the_same_model(project):
-    """By DeepSpeed on two processes, which read and write most; tests/train kills the other engines."""
+    """With DeepSpeed on two processes, which reads and writes most; tests/train kills the other engines."""
     run = "cpt-40K"
     target = f"{RESULTS}/models/{run}"
     before = (project.folder / target / "model.safetensors").read_bytes()
@@ -176,11 +176,11 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project):
     assert "continuing after step" in (results(project) / "logs" / "train" / f"{run}.log").read_text()
     assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4
     assert not checkpoint.parent.exists()
-    project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # same bytes: nothing must follow
+    project.snakemake("--touch", "--forceall", "--quiet", "all", *SMOKE)  # same bytes: no reruns are due
 
 
 def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
-    """Removing it could be cut short: half a model's folder would pass for the model."""
+    """A kill could cut the removal short, and half a model's folder would pass for the model."""
     target = f"{RESULTS}/models/half"
     half = "runs={half: {merge: {base: 0.5, cpt-16K: 0.5}}}"
     with project.edit("scripts/merge.py", "run_stage(merge)", "run_stage(merge)\n    raise SystemExit(3)"):
@@ -188,7 +188,7 @@ def test_a_failed_job_leaves_what_it_made_and_no_part_of_it_is_removed(project):
     assert "FAILED: merge: half" in printed and "Removing output" not in printed
     names = {path.name for path in (project.folder / target).iterdir()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json"}
-    project.snakemake(target, *SMOKE, "--config", half)  # as its code is another one now
+    project.snakemake(target, *SMOKE, "--config", half)  # the rule's code has changed back
     shutil.rmtree(project.folder / target)
 
 

@@ -1,7 +1,7 @@
-"""Every command that README and docs show is typed here, in a copy of the project.
+"""These tests type every command that README and docs show, in a copy of the project.
 
-What would take hours or the demo's model runs on the smoke experiment, or as far as the plan of its jobs; the
-demo itself under `make test-experiments`. What needs a cluster is typed on a real Slurm, in tests/slurm.
+A command that takes hours or the demo's model runs on the smoke experiment, or as a dry run only;
+`make test-experiments` runs the demo itself. tests/slurm types the cluster's commands, on a real Slurm.
 """
 
 import re
@@ -14,7 +14,7 @@ from project_copy import Project
 from tests.test_documents import COMMANDS, ROOT
 from upload_server import UploadServer
 
-# The smoke experiment in the place of the demo's, and of the paper's run.
+# The smoke experiment replaces the demo, and its run the paper's.
 ON_SMOKE = {
     "experiments/demo.yaml": "experiments/smoke.yaml",
     "results/demo/released/cpt-41K": "results/smoke/released/cpt-40K",
@@ -23,7 +23,7 @@ ON_SMOKE = {
     "cpt-400M": "cpt-16K",
     "400000000": "16384",
 }
-PLANNED = {  # command: some of the jobs that its plan has
+PLANNED = {  # command: some of the jobs that its dry run lists
     "snakemake --configfile experiments/demo.yaml --config 'runs={cpt-8K: {tokens: 8192, cpus: 2}}' -n": {
         "train": 3,
         "download": 3,
@@ -48,7 +48,7 @@ PLANNED = {  # command: some of the jobs that its plan has
     "snakemake chat_scores --cores 2 --configfile experiments/demo.yaml": {"chat_instructions": 3},
 }
 PLAN = "snakemake results/replay/plan.md --cores 1 --configfile experiments/replay.yaml"
-MADE = {  # command: what it makes, on the smoke experiment
+OUTPUTS = {  # command: the files that it writes, for the smoke experiment
     "snakemake --configfile experiments/demo.yaml --cores 2 results/demo/provenance.json": (
         "results/smoke/provenance.json",
         "results/smoke/ro-crate-metadata.json",
@@ -66,7 +66,7 @@ MADE = {  # command: what it makes, on the smoke experiment
 ON_SLURM = ("tests/slurm/test_slurm_run.py", 'for command in COMMANDS if "--profile slurm" in command')
 FIRST_RUN = ("tests/train/test_train_gpu_first_run.py", '[("first", 5, 480), ("second", 5, 270)]')
 ON_DEMO = "tests/workflow/test_workflow_commands.py"
-ELSEWHERE = {  # command: the file that types it, or its like, and where
+ELSEWHERE = {  # command: the file that types it or a similar one, and the line
     "make demo": ("tests/workflow/conftest.py", 'project.make("demo", '),
     "make verify RESULTS=results/demo": (
         "tests/workflow/test_workflow.py",
@@ -113,22 +113,22 @@ def typed(project: Project, command: str, *more: str) -> str:
 
 
 def on_smoke(command: str) -> str:
-    """The command, asked of the finished smoke experiment."""
+    """The same command for the finished smoke experiment."""
     for old, new in ON_SMOKE.items():
         command = command.replace(old, new)
     return command
 
 
 def test_each_command_is_typed_by_a_test():
-    known = {*PLANNED, PLAN, *MADE, *ELSEWHERE, TEST, REDRAW, UPLOAD}
-    assert {command.removeprefix(".venv/bin/") for command in COMMANDS} == known
+    covered = {*PLANNED, PLAN, *OUTPUTS, *ELSEWHERE, TEST, REDRAW, UPLOAD}
+    assert {command.removeprefix(".venv/bin/") for command in COMMANDS} == covered
     for command, (file, call) in ELSEWHERE.items():
         assert call in (ROOT / file).read_text(), command
 
 
 @pytest.fixture(scope="module")
 def documents(project) -> Path:
-    """The files that the overlays of own text and of textbooks take."""
+    """The files that the overlays own.yaml and openstax.yaml read."""
     for name in ("data/own/a.md", "data/own/b/c.md", "data/openstax/a.parquet"):
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_text("Some words.\n")
@@ -136,7 +136,7 @@ def documents(project) -> Path:
 
 
 @pytest.mark.parametrize("command", PLANNED)
-def test_what_a_command_would_run(project, documents, command):
+def test_dry_run_of_a_command(project, documents, command):
     planned = command if " -n" in command else f"{command} -n"
     printed = typed(project, planned.replace(" -n", " -n --quiet rules"))  # what follows `--` is no option
     for rule, jobs in PLANNED[command].items():
@@ -149,35 +149,35 @@ def test_plan_of_an_overlay_is_made_without_network_and_data(project):
     assert "| replay-25 | 400M | 3.209 |" in page and "| fineweb | hub | 1 | unknown |" in page
 
 
-@pytest.mark.parametrize("command", MADE)
-def test_what_a_command_makes(project, command):
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_outputs_of_a_command(project, command):
     typed(project, on_smoke(command))
-    for pattern in MADE[command]:
+    for pattern in OUTPUTS[command]:
         (path,) = project.folder.glob(pattern)
         assert path.stat().st_size > 1000
 
 
-def test_one_figure_is_made_again_from_copied_results(project, tmp_path):
-    clone = Project(tmp_path / "clone")  # in the finished project, what depends on the figure would be due
+def test_one_figure_is_drawn_again_from_copied_results(project, tmp_path):
+    clone = Project(tmp_path / "clone")  # in the finished project, rules after the figure would run next
     results = clone.folder / "results/smoke"
     shutil.copytree(project.folder / "results/smoke", results)  # with their time stamps
     figure = results / "figures/figure2.svg"
-    before, made = figure.stat().st_mtime_ns, figure.read_bytes()
+    before, content = figure.stat().st_mtime_ns, figure.read_bytes()
     assert re.search(r"^total +1$", typed(clone, on_smoke(REDRAW)), re.MULTILINE)
-    assert figure.stat().st_mtime_ns > before and figure.read_bytes() == made
+    assert figure.stat().st_mtime_ns > before and figure.read_bytes() == content
     shutil.rmtree(results)
     printed = typed(clone, on_smoke(REDRAW), "-n", "--quiet", "rules")
     assert re.search(r"^train +2$", printed, re.MULTILINE), printed
 
 
 def test_models_are_uploaded_with_their_cards(project, monkeypatch, tmp_path):
-    clone = Project(tmp_path / "clone")  # in the finished project, another config would be merged
+    clone = Project(tmp_path / "clone")  # the finished project would get another merged config
     shutil.copytree(project.folder / "results/smoke", clone.folder / "results/smoke")
     with UploadServer() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", "hf_made_up")
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # which scoring sets
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # scoring sets it
         printed = typed(clone, on_smoke(UPLOAD), "base={license: mit}")
     assert re.search(r"^push_run +2$", printed, re.MULTILINE), printed
     assert set(hub.stored) == {"OWNER/NAME-cpt-16K", "OWNER/NAME-cpt-40K"} and hub.private
@@ -188,6 +188,6 @@ def test_models_are_uploaded_with_their_cards(project, monkeypatch, tmp_path):
     assert "hf_made_up" not in printed
 
 
-def test_make_test_is_what_runs_these_tests(project):
+def test_make_test_runs_these_tests(project):
     assert project.make("--dry-run", "test").strip() == ".venv/bin/python -m pytest"
     assert "make test\n" in (ROOT / ".ci/run").read_text()

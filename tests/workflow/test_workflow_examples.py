@@ -1,4 +1,4 @@
-"""The worked examples of the pages on additions: applied to a copy of the project, counted, and run."""
+"""Applies the examples of docs/adding-*.md to a copy of the project, counts their files and runs them."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Every experiment at smoke size, from raw text to Table 1, and whether what it asks about took effect."""
+"""Every experiment at smoke size, from raw text to Table 1, and whether its settings took effect."""
 
 import csv
 import json
@@ -13,10 +13,10 @@ from small_experiments import (
     RESULTS,
     ROOT,
     TEXT,
-    made_small,
     names,
     overlay,
     small_config,
+    small_overlay,
     write_text,
 )
 from tests.test_config import merged
@@ -66,19 +66,19 @@ class Finished:
         return load_file(self.folder / "models" / run / "model.safetensors")
 
     def distance(self, run: str) -> float:
-        """Of a run's weights from those of the base model, squared."""
+        """The squared distance of a run's weights from those of the base model."""
         base, weights = self.weights("base"), self.weights(run)
         return sum(float((weights[key].double() - base[key].double()).square().sum()) for key in base)
 
     def require_shares(self, mixture: str) -> None:
-        """The mixture's corpora have the shares that the config gives them."""
+        """Assert that the mixture's corpora have the shares in the config."""
         ledger = self.json(f"packed/{mixture}/ledger.json")
         for corpus, share in self.config.mixtures[mixture].items():
             used = ledger["sources"][corpus]["sequences_used"]
             assert used > 0 and abs(used - share * ledger["sequences"]) <= 1
 
     def require_prefixes(self, runs: list[str]) -> None:
-        """The runs see the same sequences in the same order, from the first one on."""
+        """Assert that the runs see the same sequences in the same order, from the first one on."""
         stages = [self.plan(run)["stages"][0] for run in runs]
         assert len({stage["sequences_sha256"] for stage in stages}) == 1
         assert not any(stage["first_sequence"] for stage in stages)
@@ -86,30 +86,30 @@ class Finished:
 
 
 # ------------------------------------------------------------------------- what each experiment is about
-def check_paper(found: Finished) -> None:
-    found.require_prefixes(["cpt-400M", "cpt-1B"])
-    assert 5 * found.plan("cpt-400M")["tokens"] == 2 * found.plan("cpt-1B")["tokens"]
+def check_paper(finished: Finished) -> None:
+    finished.require_prefixes(["cpt-400M", "cpt-1B"])
+    assert 5 * finished.plan("cpt-400M")["tokens"] == 2 * finished.plan("cpt-1B")["tokens"]
 
 
-def check_larger(found: Finished) -> None:
-    """All but the model is the paper's, and the model is another one."""
+def check_larger(finished: Finished) -> None:
+    """Only the model differs from the paper's experiment."""
     paper, larger = merged(), merged(overlay("larger"))
     assert {key for key in paper if paper[key] != larger[key]} == {"name", "results", "base"}
     options = ("--configfile", "experiments/larger.yaml", "--quiet", "all")
-    found.project.snakemake("results/larger/plan.md", *options)
-    page = (found.project.folder / "results" / "larger" / "plan.md").read_text()
+    finished.project.snakemake("results/larger/plan.md", *options)
+    page = (finished.project.folder / "results" / "larger" / "plan.md").read_text()
     assert "Base model: facebook/MobileLLM-350M" in page
 
 
-def check_replay(found: Finished) -> None:
+def check_replay(finished: Finished) -> None:
     for mixture in ("replay-1", "replay-5", "replay-25"):
-        found.require_shares(mixture)
-    assert found.bits("replay-25", "fineweb") < found.bits("cpt-400M", "fineweb")
+        finished.require_shares(mixture)
+    assert finished.bits("replay-25", "fineweb") < finished.bits("cpt-400M", "fineweb")
 
 
-def check_schedules(found: Finished) -> None:
+def check_schedules(finished: Finished) -> None:
     cosine, infinite, stable, linear = (
-        found.column(f"{run}-400M", "learning_rate") for run in ("cpt", "infinite", "stable", "linear")
+        finished.column(f"{run}-400M", "learning_rate") for run in ("cpt", "infinite", "stable", "linear")
     )
     assert linear[1:] == pytest.approx([1e-4, *(1e-4 * (1 - step / 14) for step in range(14))])
     assert cosine[:2] == [5e-5, 1e-4] and cosine[1:] == sorted(cosine[1:], reverse=True)
@@ -117,158 +117,162 @@ def check_schedules(found: Finished) -> None:
     assert stable.count(1e-4) > 8 and 0 < stable[-1] < stable[-2] < 1e-4
 
 
-def check_blend(found: Finished) -> None:
-    stages = found.plan("blend")["stages"]
+def check_blend(finished: Finished) -> None:
+    stages = finished.plan("blend")["stages"]
     assert [stage["mixture"] for stage in stages] == ["replay-25", "domain"]
     assert [stage["sequences"] for stage in stages] == [96, 32]  # 0.73 of 16 steps of 8 sequences: 12
-    assert found.json("runs/blend/run.json")["stages"] == stages
-    assert found.column("blend", "loss")[:12] == found.column("replay-25", "loss")[:12]
+    assert finished.json("runs/blend/run.json")["stages"] == stages
+    assert finished.column("blend", "loss")[:12] == finished.column("replay-25", "loss")[:12]
 
 
-def check_continue(found: Finished) -> None:
-    first, then = found.plan("first-400M"), found.plan("then-600M")
+def check_continue(finished: Finished) -> None:
+    first, then = finished.plan("first-400M"), finished.plan("then-600M")
     assert (first["continues"], then["continues"]) == (None, "first-400M")
     assert then["stages"][0]["first_sequence"] == first["sequences"]
-    assert (found.folder / "models" / "first-400M" / "training_state" / "optimizer.safetensors").is_file()
-    rates = found.column("first-400M", "learning_rate") + found.column("then-600M", "learning_rate")
+    assert (finished.folder / "models" / "first-400M" / "training_state" / "optimizer.safetensors").is_file()
+    rates = finished.column("first-400M", "learning_rate") + finished.column("then-600M", "learning_rate")
     assert rates[7:37] == [5e-5] * 30 and 5e-6 < rates[-1] < rates[-2] < 5e-5
 
 
-def check_branches(found: Finished) -> None:
-    trunk, kept = found.plan("trunk"), {str(step * 2048): step for step in (8, 16, 24, 32)}
+def check_branches(finished: Finished) -> None:
+    trunk, kept = finished.plan("trunk"), {str(step * 2048): step for step in (8, 16, 24, 32)}
     assert trunk["kept"] == kept and trunk["steps"] == 40
     begins = {
-        run: found.plan(run)["stages"][0]["first_sequence"] for run in ("at-220M", "at-440M", "at-1060M")
+        run: finished.plan(run)["stages"][0]["first_sequence"] for run in ("at-220M", "at-440M", "at-1060M")
     }
     assert begins == {"at-220M": 64, "at-440M": 128, "at-1060M": 320}
     for run in begins:
-        rates = found.column(run, "learning_rate")
+        rates = finished.column(run, "learning_rate")
         assert rates[0] == 1e-4 and rates == sorted(rates, reverse=True)
     states = [f"trunk/training_state/at-{tokens}" for tokens in (49152, 65536)]
-    one, two, end, mean = (found.weights(model) for model in (*states, "trunk", "last-3"))
+    one, two, end, mean = (finished.weights(model) for model in (*states, "trunk", "last-3"))
     for name, tensor in mean.items():
         assert tensor.sub((one[name] + two[name] + end[name]) / 3).abs().max() < 1e-6
-    choice = found.json("merges/soup.greedy.json")
+    choice = finished.json("merges/soup.greedy.json")
     alone = {tried["models"][0]: tried["loss"] for tried in choice["tried"] if len(tried["models"]) == 1}
     assert choice["chosen"][0] == min(alone, key=alone.get) and set(alone) == set(begins)
-    assert list(found.json("models/soup.json")["coefficients"]) == choice["chosen"]
-    assert found.bits("soup", "fineweb_edu") == pytest.approx(min(tried["loss"] for tried in choice["tried"]))
-    notes = (found.folder / "table1.md").read_text()
+    assert list(finished.json("models/soup.json")["coefficients"]) == choice["chosen"]
+    assert finished.bits("soup", "fineweb_edu") == pytest.approx(
+        min(tried["loss"] for tried in choice["tried"])
+    )
+    notes = (finished.folder / "table1.md").read_text()
     assert f"(soup): {'the mean of ' if choice['chosen'][1:] else ''}{', '.join(choice['chosen'])}" in notes
     assert "(last-3): 0.333 trunk + 0.333 trunk@65536 + 0.333 trunk@49152, a sum of models" in notes
 
 
-def check_interpolation(found: Finished) -> None:
-    base, run, middle = (found.weights(model) for model in ("base", "cpt-1B", "at-50"))
+def check_interpolation(finished: Finished) -> None:
+    base, run, middle = (finished.weights(model) for model in ("base", "cpt-1B", "at-50"))
     for name, tensor in middle.items():
         assert tensor.sub((base[name] + run[name]) / 2).abs().max() < 1e-6
-    bits = [found.bits(model, "fineweb_edu") for model in found.config.runs]
+    bits = [finished.bits(model, "fineweb_edu") for model in finished.config.runs]
     assert bits == sorted(bits, reverse=True) and len(set(bits)) == 5
 
 
-def check_merge(found: Finished) -> None:
-    base, run, instruct, chat = (found.weights(name) for name in ("base", "cpt-400M", "instruct", "chat-50"))
+def check_merge(finished: Finished) -> None:
+    base, run, instruct, chat = (
+        finished.weights(name) for name in ("base", "cpt-400M", "instruct", "chat-50")
+    )
     for name, tensor in chat.items():
         expected = run[name].double() + 0.5 * instruct[name].double() - 0.5 * base[name].double()
         assert tensor.sub(expected.float()).abs().max() < 1e-6
-    report = found.json("models/chat-50.json")
+    report = finished.json("models/chat-50.json")
     assert report["coefficients"] == {"cpt-400M": 1, "instruct": 0.5, "base": -0.5}
 
 
-def check_finetune(found: Finished) -> None:
+def check_finetune(finished: Finished) -> None:
     """Fine-tuning lowers the loss on held-out answers, and starts where the run before it ended."""
-    assert found.plan("chat")["stages"][0]["mixture"] == "chat"
-    assert found.bits("cpt-then-chat", "chat") < found.bits("cpt-41K", "chat")
-    assert found.bits("chat", "chat") < found.bits("base", "chat")
+    assert finished.plan("chat")["stages"][0]["mixture"] == "chat"
+    assert finished.bits("cpt-then-chat", "chat") < finished.bits("cpt-41K", "chat")
+    assert finished.bits("chat", "chat") < finished.bits("base", "chat")
 
 
-def check_chat_replay(found: Finished) -> None:
+def check_chat_replay(finished: Finished) -> None:
     for mixture in ("chat-2", "chat-10"):
-        found.require_shares(mixture)
-    assert found.bits("chat-10-41K", "chat") < found.bits("cpt-41K", "chat")
+        finished.require_shares(mixture)
+    assert finished.bits("chat-10-41K", "chat") < finished.bits("cpt-41K", "chat")
 
 
-def check_selective(found: Finished) -> None:
-    assert found.plan("reference")["stages"][0]["mixture"] == "best"
-    reference = found.json("reference_losses/domain/reference/sequences/reference.json")
-    assert reference["sequences_sha256"] == found.plan("selective")["stages"][0]["sequences_sha256"]
-    losses, selected = (found.column("selective", name) for name in ("loss", "selected_loss"))
-    assert all(of_all != of_selected for of_all, of_selected in zip(losses, selected, strict=True))
-    assert not any(row["selected_loss"] for row in found.rows("runs/cpt-400M/metrics.csv"))
+def check_selective(finished: Finished) -> None:
+    assert finished.plan("reference")["stages"][0]["mixture"] == "best"
+    reference = finished.json("reference_losses/domain/reference/sequences/reference.json")
+    assert reference["sequences_sha256"] == finished.plan("selective")["stages"][0]["sequences_sha256"]
+    losses, selected = (finished.column("selective", name) for name in ("loss", "selected_loss"))
+    assert all(loss != selected_loss for loss, selected_loss in zip(losses, selected, strict=True))
+    assert not any(row["selected_loss"] for row in finished.rows("runs/cpt-400M/metrics.csv"))
 
 
-def check_l2(found: Finished) -> None:
+def check_l2(finished: Finished) -> None:
     runs = ["cpt-400M", "l2-1e-4", "l2-1e-3", "l2-1e-2"]
-    coefficients = [found.json(f"runs/{run}/run.json")["settings"]["l2_to_start"] for run in runs]
+    coefficients = [finished.json(f"runs/{run}/run.json")["settings"]["l2_to_start"] for run in runs]
     assert coefficients == [0, 1e-4, 1e-3, 1e-2]
-    distances = [found.distance(run) for run in runs]
+    distances = [finished.distance(run) for run in runs]
     assert len(set(distances)) == 4 and distances[-1] == min(distances)
 
 
-def check_quality(found: Finished) -> None:
-    source = found.json("packed/domain/ledger.json")["sources"]["fineweb_edu"]
+def check_quality(finished: Finished) -> None:
+    source = finished.json("packed/domain/ledger.json")["sources"]["fineweb_edu"]
     assert 0 < source["documents"] <= 50  # those with a score of 4 or more
-    assert source["sequences_available"] < found.plan("best-400M")["sequences"]  # more than one epoch
+    assert source["sequences_available"] < finished.plan("best-400M")["sequences"]  # more than one epoch
     dropped = {
-        row["rule"]: row["documents"] for row in found.rows("corpora/fineweb_edu/filtered/00000.drops.csv")
+        row["rule"]: row["documents"] for row in finished.rows("corpora/fineweb_edu/filtered/00000.drops.csv")
     }
     assert dropped["where_score"] == "350"
 
 
-def check_seeds(found: Finished) -> None:
-    rows = found.rows("seeds.csv")
+def check_seeds(finished: Finished) -> None:
+    rows = finished.rows("seeds.csv")
     assert {(row["run"], row["runs"]) for row in rows} == {("cpt-400M", "3")}
     mixtures = ["domain", "domain-2", "domain-3"]
-    assert [found.json(f"packed/{mixture}/ledger.json")["seed"] for mixture in mixtures] == [0, 1, 2]
+    assert [finished.json(f"packed/{mixture}/ledger.json")["seed"] for mixture in mixtures] == [0, 1, 2]
     runs = ["cpt-400M", "second-400M", "third-400M"]
-    assert len({found.column(run, "loss")[0] for run in runs}) == 3
+    assert len({finished.column(run, "loss")[0] for run in runs}) == 3
 
 
-def check_robustness(found: Finished) -> None:
-    record = found.json("preregistration.json")
+def check_robustness(finished: Finished) -> None:
+    record = finished.json("preregistration.json")
     assert record["runs_with_results"] == []
-    assert sorted(record["plan"]["runs"]) == sorted(found.config.trained_runs)
-    assert (found.folder / "figures" / "robustness.svg").stat().st_size > 1000
-    losses = {run: found.column(run, "loss")[-1] for run in found.config.trained_runs}
-    assert len(set(losses.values())) == 9  # neither order nor learning rate is without effect
+    assert sorted(record["plan"]["runs"]) == sorted(finished.config.trained_runs)
+    assert (finished.folder / "figures" / "robustness.svg").stat().st_size > 1000
+    losses = {run: finished.column(run, "loss")[-1] for run in finished.config.trained_runs}
+    assert len(set(losses.values())) == 9  # both the order and the learning rate have an effect
 
 
-def check_scaling(found: Finished) -> None:
-    runs = found.config.trained_runs
-    found.require_prefixes(runs)
-    steps = [found.plan(run)["steps"] for run in runs]
+def check_scaling(finished: Finished) -> None:
+    runs = finished.config.trained_runs
+    finished.require_prefixes(runs)
+    steps = [finished.plan(run)["steps"] for run in runs]
     assert steps == [2, 4, 8, 16, 40]
-    bits = [found.bits(run, "fineweb_edu") for run in ("base", *runs)]
+    bits = [finished.bits(run, "fineweb_edu") for run in ("base", *runs)]
     assert bits == sorted(bits, reverse=True)
 
 
-def check_domains(found: Finished) -> None:
+def check_domains(finished: Finished) -> None:
     for mixture in ("domain", "mathematics", "both"):
-        found.require_shares(mixture)
+        finished.require_shares(mixture)
     own, other = (
-        [found.bits(f"{run}-400M", corpus) for run in ("cpt", "both", "mathematics")]
+        [finished.bits(f"{run}-400M", corpus) for run in ("cpt", "both", "mathematics")]
         for corpus in ("fineweb_edu", "open_web_math")
     )
     assert own == sorted(own) and other == sorted(other, reverse=True)
 
 
-def check_openstax(found: Finished) -> None:
+def check_openstax(finished: Finished) -> None:
     orders = {}
     for run in ("domain-1", "domain-2", "replay-1", "replay-2"):
-        found.require_shares(run)
-        (stage,) = found.plan(run)["stages"]
+        finished.require_shares(run)
+        (stage,) = finished.plan(run)["stages"]
         assert stage["mixture"] == run
         orders[run] = stage["sequences_sha256"]
     assert len(set(orders.values())) == 4
-    registered = found.json("preregistration.json")
+    registered = finished.json("preregistration.json")
     assert registered["runs_with_results"] == [] and "snakemake advise" in registered["plan"]["prediction"]
 
 
 # ------------------------------------------------------------------------------------------------ tests
 def run(project: Project, name: str, *overlays: str) -> Finished:
-    """Run an experiment, made small, to its tables; what holds for any of them is checked."""
+    """Run a small experiment to its tables, and check what holds for every experiment."""
     config = small_config(name)
-    (project.folder / "small.yaml").write_text(yaml.safe_dump(made_small(name)))
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(small_overlay(name)))
     targets = ["table1.csv", "data.csv", "figures/figure3.svg", *(["seeds.csv"] if config.replicates else [])]
     targets += ["figures/robustness.svg"] if grid_of(config) else []
     project.snakemake(
@@ -276,17 +280,17 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
         *("--configfile", *overlays, "small.yaml"),
         *("--cores", "1", "--rerun-incomplete", "--quiet", "all"),
     )
-    found = Finished(project, name, config)
-    assert yaml.safe_load((found.folder / "config.yaml").read_text())["name"] == config.name
-    table = {row["run"]: int(row["tokens"]) for row in found.rows("table1.csv")}
+    finished = Finished(project, name, config)
+    assert yaml.safe_load((finished.folder / "config.yaml").read_text())["name"] == config.name
+    table = {row["run"]: int(row["tokens"]) for row in finished.rows("table1.csv")}
     assert table == config.budgets and list(table.values()) == sorted(table.values())
-    assert (found.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
+    assert (finished.folder / "figures" / "figure3.svg").read_bytes().startswith(b"<?xml")
     for trained in config.trained_runs:
-        summary = found.json(f"runs/{trained}/run.json")
-        tokens = summary["tokens"] + summary["padding_tokens"]  # behind conversations
-        assert tokens == found.plan(trained)["tokens"] == config.runs[trained].tokens
-        assert summary["steps"] == len(found.column(trained, "loss"))
-    return found
+        summary = finished.json(f"runs/{trained}/run.json")
+        tokens = summary["tokens"] + summary["padding_tokens"]  # padding follows conversations
+        assert tokens == finished.plan(trained)["tokens"] == config.runs[trained].tokens
+        assert summary["steps"] == len(finished.column(trained, "loss"))
+    return finished
 
 
 @pytest.mark.experiments
@@ -308,7 +312,7 @@ def test_demo_gives_the_table_that_the_readme_shows(tmp_path):
     assert (project.folder / "results/demo/paper.pdf").exists() and "Traceback" not in printed
 
 
-def test_each_experiment_can_be_made_small_and_has_a_check_of_its_own():
+def test_each_experiment_has_a_small_config_and_a_check():
     assert all(small_config(name).results == RESULTS for name in names())
     assert {f"check_{name.replace('-', '_')}" for name in names()} == {
         name for name in globals() if name.startswith("check_")

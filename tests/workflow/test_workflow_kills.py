@@ -1,4 +1,4 @@
-"""The corpus part of the workflow, killed with all its processes and started again: the same bytes."""
+"""The corpus part of the workflow gives the same bytes after kills of all its processes."""
 
 import json
 import os
@@ -16,15 +16,15 @@ COMMAND = (f"{RESULTS}/packed/domain", "--rerun-incomplete", "--nolock", "--quie
 
 
 def content(path: Path) -> object:
-    """The bytes; of a JSON file all but its provenance."""
+    """A file's bytes; for JSON, the value without its provenance."""
     if path.suffix != ".json":
         return path.read_bytes()
     value = json.loads(path.read_text())
     return {key: value[key] for key in value if key != "provenance"} if isinstance(value, dict) else value
 
 
-def test_killed_workflow_goes_on_to_the_same_bytes(project):
-    """Killed once its first output is there, and a random while later; the second time on top of that."""
+def test_killed_workflow_resumes_to_the_same_bytes(project):
+    """The first kill comes a random while after the first outputs, the second after further ones."""
     folder, chance = project.folder / RESULTS, random.Random(0)
     command = project.command(*COMMAND, "--config", f"results={RESULTS}")
     for kill in range(KILLS):
@@ -42,8 +42,10 @@ def test_killed_workflow_goes_on_to_the_same_bytes(project):
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     project.snakemake(*COMMAND, "--config", f"results={RESULTS}")
-    made = [path for part in ("corpora", "packed") for path in (folder / part).rglob("*") if path.is_file()]
-    assert len(made) > 30
-    for path in made:
+    outputs = [
+        path for part in ("corpora", "packed") for path in (folder / part).rglob("*") if path.is_file()
+    ]
+    assert len(outputs) > 30
+    for path in outputs:
         reference = project.folder / "results" / "smoke" / path.relative_to(folder)
         assert content(path) == content(reference), path

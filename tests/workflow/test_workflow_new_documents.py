@@ -1,5 +1,5 @@
-"""The second week: a release is frozen, documents are added, only their mixture is trained again, and the new
-models are compared with the release on the same text and items."""
+"""The second week: after a freeze, new documents retrain the runs of their mixture only, and `compare` sets
+the new models against the release on the same text and items."""
 
 import csv
 import json
@@ -52,11 +52,11 @@ def write_documents(folder: Path, numbers: range) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    made = Project(tmp_path_factory.mktemp("weeks") / "copy")
+    copy = Project(tmp_path_factory.mktemp("weeks") / "copy")
     for name in ("old", "grown"):
-        write_documents(made.folder / name, range(20))
-    (made.folder / "weeks.yaml").write_text(yaml.safe_dump(CONFIG))
-    return made
+        write_documents(copy.folder / name, range(20))
+    (copy.folder / "weeks.yaml").write_text(yaml.safe_dump(CONFIG))
+    return copy
 
 
 @pytest.mark.experiments

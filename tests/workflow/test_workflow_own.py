@@ -1,4 +1,4 @@
-"""A folder of mixed files becomes a model by experiments/own.yaml, with a smaller model."""
+"""experiments/own.yaml, with a smaller model, turns a folder of mixed files into a model."""
 
 import csv
 import sys
@@ -26,7 +26,7 @@ SMALL = {
 
 
 def write_files(folder: Path) -> None:
-    """A manual in every format, each with words in an order of its own; brackets and braces in names."""
+    """Write a manual in every format, each with another order of words; names have brackets and braces."""
     texts = {
         f"notes {{draft}} {n}.md": "\n\n".join(str(v) for k, v in manual(n, 2) if k == "p") for n in range(3)
     }
@@ -46,16 +46,16 @@ def write_files(folder: Path) -> None:
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    rows = ["\n".join([sentence(Random(n))] * 9) for n in range(200, 240)]  # repetition, to be dropped
+    rows = ["\n".join([sentence(Random(n))] * 9) for n in range(200, 240)]  # repetition, which a filter drops
     pq.write_table(pa.table({"text": pa.array(rows, pa.string_view())}), folder / "rows.parquet")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    made = Project(tmp_path_factory.mktemp("own") / "copy")
-    write_files(made.folder / "data" / "own")
-    (made.folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
-    return made
+    copy = Project(tmp_path_factory.mktemp("own") / "copy")
+    write_files(copy.folder / "data" / "own")
+    (copy.folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return copy
 
 
 OVERLAYS = ("--configfile", "experiments/own.yaml", "small.yaml")
@@ -93,12 +93,12 @@ def test_mixed_files_become_a_model(project):
     assert (short["rule"], float(short["value"]), float(short["threshold"])) == ("minimum_lines", 1, 2)
     assert (project.folder / targets[0] / "model.safetensors").exists()
     lost = "data/own/rows.parquet (duplicate_lines: 0.8889, threshold 0.55)"
-    # When it is found, and at the end.
+    # Once at the drop, and once at the end.
     assert printed.count(f"corpora.own: 1 of your 10 largest files were dropped: {lost}") == 2
 
 
 def test_a_changed_file_is_read_again_whatever_its_name(project):
-    """Snakemake takes braces for wildcards, so their content is compared in another way."""
+    """Snakemake reads braces as wildcards, so the workflow compares these files in another way."""
     raw = "results/own/corpora/own/raw/00000.parquet", "results/own/corpora/own/raw/00001.parquet"
     assert project.planned(*raw, config=OVERLAYS).get("download", 0) == 0
     with open(project.folder / "data/own/notes {draft} 0.md", "a") as file:

@@ -12,7 +12,7 @@ import yaml
 from project_copy import SMOKE
 
 FILTERED = "out put/corpora/pydantic/filtered/00000.parquet"
-# Neither the clone nor the environment can be written to.
+# Makes the clone and the environment read-only.
 READ_ONLY = 'for folder in "$0" "$1"; do mount -o bind,ro "$folder" "$folder"; done; shift; exec "$@"'
 
 
@@ -36,7 +36,7 @@ def test_from_elsewhere_with_a_clone_and_environment_of_others(project, tmp_path
 
 
 def test_two_experiments_at_the_same_time_in_one_clone(project):
-    """While one runs, another one does, and the same one says that it is locked."""
+    """A second experiment leaves the first one's locks, so that another start of the first is refused."""
 
     def experiment(name: str) -> list[str]:
         return [*SMOKE, "--config", f"results=results/{name}"]
@@ -53,20 +53,21 @@ def test_two_experiments_at_the_same_time_in_one_clone(project):
         while not any("results/first/table1.csv" in lock.read_text() for lock in locks.glob("*")):
             assert running.poll() is None
             time.sleep(0.05)
+        project.snakemake("results/second/config.yaml", *experiment("second"))
         again = ["results/first/table1.csv", "--rerun-incomplete", *experiment("first")]
         refused = project.snakemake(*again, check=False)
         assert "Directory cannot be locked" in refused
-        project.snakemake("results/second/config.yaml", *experiment("second"))
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
-        shutil.rmtree(locks, ignore_errors=True)  # the second one removed those of the first, too
+    project.snakemake("--unlock", *experiment("first"))
+    assert not any(locks.glob("*"))
     assert (project.folder / "results" / "second" / "config.yaml").exists()
     for name in ("first", "second"):
         shutil.rmtree(project.folder / "results" / name)
 
 
-def test_touch_of_what_is_not_there(project):
+def test_touch_without_results(project):
     printed = project.snakemake("--touch", *SMOKE, "--config", "results=results/nowhere")
     assert "Error" not in printed
     shutil.rmtree(project.folder / "results" / "nowhere")

@@ -1,4 +1,4 @@
-"""What tasks ask for and isn't done is refused when Snakemake starts, by definitions that are read once."""
+"""Snakemake refuses unsupported task settings at its start; it reads the definitions of tasks once."""
 
 import json
 
@@ -21,7 +21,7 @@ doc_to_target: "{{capital}}"
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """An own task in a copy of the project."""
+    """A copy of the project with a task of the user's own."""
     project = Project(tmp_path_factory.mktemp("refusals") / "copy")
     (project.folder / "own").mkdir()
     row = {"country": "Peru", "cities": ["Lima", "Cusco"], "capital": "Lima"}
@@ -36,28 +36,28 @@ def config(project, **tasks):
     return (*SMOKE, "tasks.yaml")
 
 
-def test_definitions_are_read_once_and_only_where_they_are_needed(copy):
+def test_definitions_are_read_once_and_only_where_needed(copy):
     facts = copy.folder / ".snakemake" / "tasks"
     assert copy.planned(SCORES.format("piqa"))["fetch_benchmarks"] == 1 and not facts.exists()
-    given = config(copy, capitals={}, again={"task": "capitals", "items": 1})
-    planned = copy.planned(SCORES.format("capitals"), SCORES.format("again"), config=given)
+    options = config(copy, capitals={}, again={"task": "capitals", "items": 1})
+    planned = copy.planned(SCORES.format("capitals"), SCORES.format("again"), config=options)
     assert planned["fetch_task"] == 1
     (kept,) = facts.iterdir()
     assert json.loads(kept.read_text())["capitals"]["files"] == ["own/capitals.jsonl"]
     written = kept.stat().st_mtime_ns
-    assert copy.planned(SCORES.format("capitals"), config=given)["fetch_task"] == 1
+    assert copy.planned(SCORES.format("capitals"), config=options)["fetch_task"] == 1
     assert [(path, path.stat().st_mtime_ns) for path in facts.iterdir()] == [(kept, written)]
 
 
-def test_what_is_not_done_stops_the_plan(copy):
-    said = copy.snakemake("--dry-run", *config(copy, capitls={}), check=False)
+def test_unsupported_settings_stop_the_plan(copy):
+    printed = copy.snakemake("--dry-run", *config(copy, capitls={}), check=False)
     assert (
         "evaluate.tasks.capitls: lm-eval has no task or group capitls, nor in own; the nearest names: cap"
-        in said
+        in printed
     )
     with copy.edit("own/capitals.yaml", "doc_to_text", "metric_list: [{metric: perplexity}]\ndoc_to_text"):
-        said = copy.snakemake("--dry-run", *config(copy, capitals={}), check=False)
+        printed = copy.snakemake("--dry-run", *config(copy, capitals={}), check=False)
         assert (
             "evaluate.tasks.capitals: capitals has the metric perplexity, which lm-eval doesn't compute"
-            in said
+            in printed
         )

@@ -1,4 +1,4 @@
-"""Snakemake's report of the finished smoke experiment, browsed as a reviewer does."""
+"""Snakemake's report of the finished smoke experiment, as a reviewer browses it."""
 
 import csv
 from pathlib import Path
@@ -72,6 +72,6 @@ def test_reviewer_clicks_through_to_table_1_and_figure_2(project, report, tmp_pa
         browser.click("//tr[td='Figure 2: token efficiency']//a[1]")
         figure = "//img[contains(@src, 'filename=figure2.svg')]"
         width, height = browser.run("return [arguments[0].width, arguments[0].height]", figure)
-        assert width > 1.3 * height > 200  # drawn, and of the figure's shape
+        assert width > 1.3 * height > 200  # drawn, with the figure's shape
         browser.click("//tr[td='Figure 2: token efficiency']//a[2]")
         assert "Relative change of the mean score" in browser.text("//li[contains(., 'Relative change')]")

@@ -14,7 +14,7 @@ OWN_TASK = f"evaluate={{include_path: {OWN_FOLDER}, tasks: {{own: {{label: Own, 
 
 @contextmanager
 def touched(project: Project) -> Iterator[None]:
-    """All code and the paper's files with a new time stamp."""
+    """Give all code and the paper's files a new time stamp."""
     for pattern in ("scripts/**/*.py", "rules/*.smk", "Snakefile", "paper/*"):
         for path in project.folder.glob(pattern):
             path.touch()
@@ -23,7 +23,7 @@ def touched(project: Project) -> Iterator[None]:
 
 @contextmanager
 def rewritten(project: Project) -> Iterator[None]:
-    """Other comments, docstrings, line breaks and blanks."""
+    """Change comments, docstrings, line breaks and blanks."""
     changes = [
         ("scripts/cpt/train/loop.py", "# Checkpoint.", "# A checkpoint,\n            # now and then."),
         ("scripts/pack.py", '"""Pack the', '"""Now pack the'),
@@ -43,7 +43,7 @@ def edited(project: Project, *change: str) -> Iterator[None]:
 
 STYLE = ("scripts/cpt/report/style.py", '"lines.linewidth": 1.5', '"lines.linewidth": 1.6')
 SCHEDULES = ("scripts/cpt/train/schedules.py", "0.5 * (1.0", "0.49 * (1.0")
-# Title in the table: what is changed in the project, or options of the command line.
+# Title in the table: a change of the project, or options of the command line.
 CHANGES = {
     "nothing": (),
     "all code touched": touched,
@@ -60,7 +60,7 @@ CHANGES = {
 
 
 def line(title: str, jobs: dict[str, int]) -> str:
-    """A row of the page's table: rules that only follow from others come last, and jobs are counted."""
+    """A row of the page's table: the rules in sorted order, with their numbers of jobs."""
     cell = ", ".join(f"{rule}{f' ({count})' if count > 1 else ''}" for rule, count in sorted(jobs.items()))
     return f"| {title} | {cell or 'nothing'} |"
 

@@ -32,18 +32,18 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def project(hub, tmp_path_factory):
-    made = Project(tmp_path_factory.mktemp("tasks") / "copy")
+    copy = Project(tmp_path_factory.mktemp("tasks") / "copy")
     revisions = {name: hub.revisions[name] for name in ("allenai/sciq", "openai/gsm8k")}
     evaluate = {"tasks": TASKS, "revisions": revisions}
-    (made.folder / "tasks.yaml").write_text(yaml.safe_dump({"evaluate": evaluate}))
-    return made
+    (copy.folder / "tasks.yaml").write_text(yaml.safe_dump({"evaluate": evaluate}))
+    return copy
 
 
 def test_snakemake_fetches_and_scores_tasks_by_their_names(hub, project):
-    given = (*SMOKE, "tasks.yaml")
-    planned = project.planned(*SCORES, config=given)
+    options = (*SMOKE, "tasks.yaml")
+    planned = project.planned(*SCORES, config=options)
     assert planned["fetch_task"] == 2 and not hub.asked
-    project.snakemake(*SCORES, "--quiet", "all", *given)
+    project.snakemake(*SCORES, "--quiet", "all", *options)
     five, none, gsm8k = (json.loads((project.folder / path).read_text()) for path in SCORES)
     assert (five["shots"], none["shots"], gsm8k["shots"]) == (5, 0, 2)
     assert (five["n"], gsm8k["n"], gsm8k["items_of_full"]) == (8, 4, 8)  # evaluate.items is 8
@@ -53,5 +53,5 @@ def test_snakemake_fetches_and_scores_tasks_by_their_names(hub, project):
         for path in (project.folder / score.replace(".json", ".samples.jsonl") for score in SCORES[:2])
     ]
     assert not set(prompts[0]) & set(prompts[1])  # with and without examples
-    asked = len(hub.asked)
-    assert project.planned(*SCORES, config=given) == {} and len(hub.asked) == asked
+    requests = len(hub.asked)
+    assert project.planned(*SCORES, config=options) == {} and len(hub.asked) == requests

@@ -15,9 +15,9 @@ LARGE = (".safetensors", ".gguf")
 class UploadServer:
     """`with UploadServer() as hub:` keeps what is committed, by repository, branch and path.
 
-    `hub.repository` is the last one asked for, `hub.branches` its branches, `hub.files` those of main.
-    `refused`: the status that answers all that would change something; 0: none. `hub.asked` are all requests
-    as (method, path), `hub.tokens` their tokens, `hub.commits` the messages.
+    `hub.repository` is the last one requested, `hub.branches` its branches, `hub.files` those of main.
+    `refused` is the status that answers each request for a change; 0 accepts them. `hub.asked` are all
+    requests as (method, path), `hub.tokens` their tokens, `hub.commits` the messages.
     """
 
     def __init__(self, refused: int = 0) -> None:
@@ -53,37 +53,37 @@ class UploadServer:
         return f"{len(self.commits):040x}"
 
     def answer(self, path: str, body: bytes) -> tuple[int, Any]:
-        """Status and content of what the hub answers to a POST."""
+        """Status and content of the hub's answer to a POST."""
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if self.refused:
             return self.refused, {"error": "no"}
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
-            there, self.repository = name in self.stored, name
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
+            exists, self.repository = name in self.stored, name
             self.stored.setdefault(name, {"main": {}})
-            self.private = self.private if there else asked["visibility"] == "private"
-            return 409 if there else 200, {"url": f"{self.url}/{self.repository}", "id": self.repository}
+            self.private = self.private if exists else request["visibility"] == "private"
+            return 409 if exists else 200, {"url": f"{self.url}/{self.repository}", "id": self.repository}
         if path.endswith(".git/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
             for item in objects:
                 item["actions"] = {"upload": {"href": f"{self.url}/large/{item['oid']}"}}
             return 200, {"transfer": "basic", "objects": objects}
-        found = re.fullmatch(rf"/api/models/{re.escape(self.repository)}/([\w-]+)/(\w+)", path)
-        if found is None:
+        match = re.fullmatch(rf"/api/models/{re.escape(self.repository)}/([\w-]+)/(\w+)", path)
+        if match is None:
             return 404, {"error": "not found"}
-        if found[1] == "branch":
-            there = found[2] in self.branches
-            self.branches.setdefault(found[2], dict(self.files))
-            return 409 if there else 200, {}
-        return self.answer_on_branch(found[1], self.branches[found[2]], body)
+        if match[1] == "branch":
+            exists = match[2] in self.branches
+            self.branches.setdefault(match[2], dict(self.files))
+            return 409 if exists else 200, {}
+        return self.answer_on_branch(match[1], self.branches[match[2]], body)
 
-    def answer_on_branch(self, what: str, files: dict[str, bytes], body: bytes) -> tuple[int, Any]:
-        if what == "paths-info":
+    def answer_on_branch(self, action: str, files: dict[str, bytes], body: bytes) -> tuple[int, Any]:
+        if action == "paths-info":
             paths = parse_qs(body.decode()).get("paths", [])
             return 200, [entry(path, files[path]) for path in paths if path in files]
-        if what == "preupload":
+        if action == "preupload":
             paths = [file["path"] for file in json.loads(body)["files"]]
             modes = {path: "lfs" if path.endswith(LARGE) else "regular" for path in paths}
             listed = [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]
@@ -103,11 +103,11 @@ class UploadServer:
 def entry(path: str, content: bytes) -> dict[str, Any]:
     """A file as the hub's tree shows it."""
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    found = {"type": "file", "path": path, "size": len(content), "oid": blob}
+    fields = {"type": "file", "path": path, "size": len(content), "oid": blob}
     if path.endswith(LARGE):
         digest = hashlib.sha256(content).hexdigest()
-        found["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
-    return found
+        fields["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
+    return fields
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Own files at an address: `https://`, `s3://`, `hf://` and what else fsspec has a driver for."""
+"""Own files at an address: `https://`, `s3://`, `hf://`, or any other that fsspec has a driver for."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from cpt.corpus.remote import (
     CutShort,
     append,
     bring,
+    call_with_retries,
     described,
-    patiently,
     status_of,
     stream_file,
 )
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class Address(NamedTuple):
-    """A file somewhere else: its full address, and the driver's own name for it."""
+    """A remote file: its full address, its driver, and the driver's name for the file."""
 
     url: str
     system: fsspec.AbstractFileSystem
@@ -46,14 +46,14 @@ class Address(NamedTuple):
 
 
 def is_address(pattern: str) -> bool:
-    """Whether a pattern names a place outside of this machine's file system."""
+    """Whether a pattern is an address, not a path in this machine's file system."""
     return "://" in pattern
 
 
 def matching_addresses(pattern: str, corpus: str) -> list[Address]:
-    """All files that match, sorted; in an `https://` address only `*` stands for other characters.
+    """All files that match, sorted; in an `http(s)://` address only `*` is a wildcard.
 
-    Raises UserError if the driver is missing, nothing matches, or the place can't be read.
+    Raises UserError if the driver is missing, nothing matches, a file has no reader, or access fails.
     """
     where = f"corpora.{corpus}.files: {pattern}"
     scheme = pattern.partition("://")[0]
@@ -69,9 +69,9 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
         ) from None
     wildcards = "*" if pattern.startswith(HTTP) else "*?["
     named = not any(sign in path for sign in wildcards)
-    if not named and not pattern.startswith(HTTP):  # a file's name may have such signs in it
-        named = _asked(where, lambda: system.isfile(path))
-    paths = [path] if named else sorted(_asked(where, lambda: system.glob(path)))
+    if not named and not pattern.startswith(HTTP):  # a file's name may contain wildcard characters
+        named = _call_patiently(where, lambda: system.isfile(path))
+    paths = [path] if named else sorted(_call_patiently(where, lambda: system.glob(path)))
     if not paths:
         raise UserError(f"{where}: no file matches; correct the pattern")
     addresses = [Address(system.unstrip_protocol(path), system, path) for path in paths]
@@ -80,13 +80,13 @@ def matching_addresses(pattern: str, corpus: str) -> list[Address]:
 
 
 def fetch_address(address: Address, folder: Path, corpus: str) -> Path:
-    """Copy a file into `folder`, resuming after what an earlier try left; its size is what is verified.
+    """Copy a file into `folder`, resuming an earlier download; only its size is verified.
 
-    What the driver says of the file (size, ETag, time of change) is part of its name here, so a file
-    that has changed since is fetched from its beginning. Raises UserError if it can't be had.
+    The local name hashes what the driver reports (size, ETag, time of change), so a changed file is
+    fetched from its beginning. Raises UserError if it can't be fetched.
     """
     where = f"corpora.{corpus}.files: {address.url}"
-    info = _asked(where, lambda: address.system.info(address.path))
+    info = _call_patiently(where, lambda: address.system.info(address.path))
     size = info.get("size")
     if info["type"] != "file" or size is None:
         raise UserError(f"{where}: not a file of known size; fetch it yourself and give its path here")
@@ -96,17 +96,17 @@ def fetch_address(address: Address, folder: Path, corpus: str) -> Path:
         if address.url.startswith(HTTP):
             stream_file(address.url, {}, path, size, where)
         else:
-            bring(path, size, where, lambda path, progress: _one_try(address, path, size, progress, where))
+            bring(path, size, where, lambda path, progress: _fetch_rest(address, path, size, progress, where))
     except (httpx2.HTTPError, HfHubHTTPError, CutShort) as error:
         raise UserError(f"{where}: {described(error)}; try again later (what was fetched is kept)") from None
     return path
 
 
-def _one_try(address: Address, path: Path, size: int, progress: Progress, where: str) -> None:
+def _fetch_rest(address: Address, path: Path, size: int, progress: Progress, where: str) -> None:
     present = path.stat().st_size
 
     def blocks() -> Iterator[bytes]:
-        with _told(where), address.system.open(address.path, "rb") as remote:
+        with _explain_errors(where), address.system.open(address.path, "rb") as remote:
             remote.seek(present)
             yield from iter(lambda: remote.read(BLOCK_BYTES), b"")
 
@@ -114,20 +114,20 @@ def _one_try(address: Address, path: Path, size: int, progress: Progress, where:
         append(file, blocks(), present, size, progress)
 
 
-def _asked(where: str, call: Callable[[], Result]) -> Result:
+def _call_patiently(where: str, call: Callable[[], Result]) -> Result:
     def attempt() -> Result:
-        with _told(where):
+        with _explain_errors(where):
             return call()
 
     try:
-        return patiently(where, attempt)
+        return call_with_retries(where, attempt)
     except CutShort as error:
         raise UserError(f"{where}: {error}; try again later") from None
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """A driver's errors as CutShort if they may pass, else as UserError; their own text may hold secrets."""
+def _explain_errors(where: str) -> Iterator[None]:
+    """Turn a driver's transient errors into CutShort, others into UserError; their text may hold secrets."""
     try:
         yield
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Conversations to token ids by the model's own chat template, and which of them are the assistant's."""
+"""Encode conversations with the model's chat template, and mark the assistant's tokens."""
 
 import re
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from cpt.errors import UserError
 from cpt.files import read_json
 from cpt.templates import chat_template
 
-# What templates write to separate turns, if it isn't a special token: <|user|>, [INST].
+# Markup with which templates separate turns, where it isn't a special token: <|user|>, [INST].
 MARKUP = re.compile(r"<\|?[^<>\s]+\|?>|\[/?[A-Z_]+\]")
-REASONING = {"<think>", "</think>"}  # a part of answers
-STAND_IN = re.compile("\ue000(\\d+)\ue001")  # of a message's content, in private characters
+REASONING = {"<think>", "</think>"}  # belongs to answers, separates no turns
+STAND_IN = re.compile("\ue000(\\d+)\ue001")  # for a message's content, in private-use characters
 
 
 class Rendered(NamedTuple):
-    """A conversation as the model reads it, and where in the text it answers."""
+    """A conversation as the model reads it, and the (begin, end) of each answer in the text."""
 
     text: str
     spans: list[tuple[int, int]]
@@ -30,8 +30,8 @@ class Rendered(NamedTuple):
 class ConversationTokenizer(ModelTokenizer):
     """A model's tokenizer with its chat template.
 
-    Attributes: `template` (cpt.templates.ChatTemplate), `control` (what no message may contain: strings of
-    special tokens, and what else the template writes to separate turns).
+    Attributes: `template` (cpt.templates.ChatTemplate), `control` (matches what no message may contain: the
+    strings of special tokens, and the template's other markup between turns).
 
     Raises UserError if the model's folder has no template, or one that doesn't render a plain conversation.
     """
@@ -54,10 +54,10 @@ class ConversationTokenizer(ModelTokenizer):
     def rendered(self, messages: Sequence[Message], where: str) -> Rendered:
         """The conversation as the template writes it, and the spans of its answers.
 
-        A span is an answer's content and the end-of-turn token behind it. They are found by rendering the
-        conversation a second time, with a stand-in for each content: what is written around these must be
-        what is written around the contents. Raises UserError, naming `where`, if the template refuses the
-        conversation or doesn't keep its messages as they are, but for white space around them.
+        A span is an answer's content and the end-of-turn token after it. To find the spans, the conversation
+        is rendered again with a stand-in for each content: the text around contents and stand-ins must be
+        equal. Raises UserError, naming `where`, if the template refuses the conversation or changes a
+        message by more than the white space around it.
         """
         turns = [message._asdict() for message in messages]
         try:
@@ -67,10 +67,10 @@ class ConversationTokenizer(ModelTokenizer):
             )
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        return self._aligned(text, pieces, messages, where)
+        return self._align(text, pieces, messages, where)
 
-    def _aligned(self, text: str, pieces: list[str], messages: Sequence[Message], where: str) -> Rendered:
-        """`pieces` are what the template wrote around stand-ins of the contents, and the numbers of these."""
+    def _align(self, text: str, pieces: list[str], messages: Sequence[Message], where: str) -> Rendered:
+        """Find the spans; `pieces` alternate between the text around stand-ins and the stand-ins' numbers."""
         between, numbers = pieces[::2], [int(number) for number in pieces[1::2]]
         answers = [number for number, message in enumerate(messages) if message.role == "assistant"]
         if [number for number in numbers if number in answers] != answers:
@@ -87,17 +87,17 @@ class ConversationTokenizer(ModelTokenizer):
             forms = (content, content.strip(), content.lstrip(), content.rstrip())
             form = next((form for form in forms if text.startswith(form + following, place)), None)
             if not kept or form is None:
-                raise self._changed(messages, number, where)
+                raise self._changed_message_error(messages, number, where)
             stop = place + len(form)
             if messages[number].role == "assistant":
                 end = self.end.match(text, stop)
                 spans.append((place, end.end() if end and end[1] in ends else stop))
             place = stop + len(following)
         if place != len(text):
-            raise self._changed(messages, numbers[-1], where)
+            raise self._changed_message_error(messages, numbers[-1], where)
         return Rendered(text, spans)
 
-    def _changed(self, messages: Sequence[Message], number: int, where: str) -> UserError:
+    def _changed_message_error(self, messages: Sequence[Message], number: int, where: str) -> UserError:
         return UserError(
             f"{where}: the chat template ({self.template.file}) changes message {number + 1} of "
             f"{len(messages)} ({messages[number].role}: {messages[number].content[:60]!r}), so which of its "
@@ -106,7 +106,7 @@ class ConversationTokenizer(ModelTokenizer):
         )
 
     def encode_rendered(self, conversations: Sequence[Rendered]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each conversation its token ids (of `dtype`), and which are the assistant's (bool).
+        """Token ids (of `dtype`) of each conversation, and which of them are the assistant's (bool).
 
         The ids are those of transformers' apply_chat_template. A token is the assistant's if one of its
         characters is. Raises UserError if an id lies outside the model's vocabulary.
@@ -130,12 +130,12 @@ def _stand_in(number: int, role: str) -> dict[str, str]:
 
 
 def _any_of(texts: Any) -> str:
-    """A pattern of any of these texts, the longest first; of nothing, if there are none."""
+    """A pattern that matches any of these texts, the longest first; without texts it never matches."""
     return "|".join(re.escape(text) for text in sorted(texts, key=lambda text: (-len(text), text))) or "(?!)"
 
 
 def _generation_ends(model: Path) -> list[int]:
-    """The ids that end an answer, by generation_config.json."""
+    """The token ids that end an answer, from generation_config.json."""
     file = model / "generation_config.json"
     ends = read_json(file).get("eos_token_id") if file.is_file() else None
     return [id for id in (ends if isinstance(ends, list) else [ends]) if id is not None]

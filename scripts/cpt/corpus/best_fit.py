@@ -7,23 +7,23 @@ from numba import njit
 def best_fit(starts: np.ndarray, total: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pack documents into sequences of `length` tokens.
 
-    Best-fit-decreasing (Ding et al. 2024, "Fewer truncations improve language modeling", algorithm 1): a
-    document longer than a sequence is cut into pieces of `length` and a rest; then the rests and the other
-    documents go in order of decreasing length, equal ones in the order of the stream, into the sequence
-    with the least room that still holds them, among equal ones the one filled last.
+    Best-fit-decreasing (Ding et al. 2024, "Fewer truncations improve language modeling", algorithm 1). A
+    document longer than a sequence is cut into pieces of `length` and a rest. Rests and the other documents
+    are placed in order of decreasing length (ties: order of the stream). Each goes into the sequence with
+    the least room that still holds it (ties: the sequence filled last).
 
     Args:
-        starts: uint64 [documents], where in the stream they start; ascending.
-        total: tokens of the stream; the last document ends there.
+        starts: uint64 [documents], their positions in the stream; ascending.
+        total: tokens of the stream, where the last document ends.
         length: of a sequence, in tokens.
 
     Returns:
-        Where each piece begins in the stream (int64 [pieces]), its length (uint32 [pieces]) and the
+        The position of each piece in the stream (int64 [pieces]), its length (uint32 [pieces]) and the
         offsets (int64 [sequences + 1]): the pieces of sequence i are offsets[i] to offsets[i + 1], in the
         order of the stream.
 
-    Takes O(documents x log(length)) time and, beside `starts`, 12 bytes per document while it works and 12
-    per piece and 8 per sequence for what it returns.
+    Takes O(documents x log(length)) time. Memory, without `starts`: 12 bytes per document of work space, and
+    12 per piece and 8 per sequence for the result.
     """
     dtype = np.int32 if len(starts) < 2**31 else np.int64
     return _best_fit(starts.view(np.int64), total, length, np.empty(len(starts), dtype))
@@ -31,7 +31,7 @@ def best_fit(starts: np.ndarray, total: int, length: int) -> tuple[np.ndarray, n
 
 @njit(cache=True)
 def _best_fit(starts, total, length, order):
-    """See `best_fit`; `order` [documents] is work space and gives the type that numbers documents."""
+    """See `best_fit`; `order` [documents] is work space, and its dtype is that of document numbers."""
     full, rests = _order_by_rest(starts, total, length, order)
     chosen, counts, sequences = _choose_sequences(starts, total, length, order, rests)
     return _lay_out(starts, total, length, full, rests, chosen, counts, sequences)
@@ -65,10 +65,10 @@ def _order_by_rest(starts, total, length, order):
 
 @njit(cache=True)
 def _choose_sequences(starts, total, length, order, rests):
-    """The sequence of each document's rest (-1: no rest), the rests in each sequence, how many sequences.
+    """The sequence of each document's rest (-1: no rest), the rests per sequence, the number of sequences.
 
-    A tree over rooms: how many sequences have a room of the leaf, or of the leaves below a node. Those with
-    the same room are a chain: the newest is `chains[room]`, after it comes `chained[sequence]`.
+    A leaf of the tree counts the sequences with that much room, a node those of the leaves below it.
+    Sequences with the same room form a chain: `chains[room]` is the newest, `chained[sequence]` the next.
     """
     documents = len(starts)
     leaves = 1
@@ -116,7 +116,7 @@ def _choose_sequences(starts, total, length, order, rests):
 
 @njit(cache=True)
 def _lay_out(starts, total, length, full, rests, chosen, counts, sequences):
-    """See `best_fit`. Full pieces are sequences of their own and come first."""
+    """See `best_fit`. Each full piece is a sequence; these come first."""
     documents = len(starts)
     offsets = np.empty(full + sequences + 1, np.int64)
     for sequence in range(full + 1):

@@ -32,20 +32,20 @@ from cpt.errors import UserError
 from cpt.progress import Progress
 
 SHORTEST_ITEM = 8  # words
-PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
-# Of a Bloom filter, at least, for each word of the items; so it lets through one unknown n-gram in 100.
+PART_WORDS = 2**21  # a longer document is checked in parts of this many, which bounds memory
+# The least bits of a Bloom filter per word of the items: about 1 in 100 other n-grams passes it.
 FILTER_BITS = 8
-# Capital sigma, which has another small letter at the end of a word, and the one letter whose small form
-# is two characters.
+# Capital sigma, whose small letter differs at the end of a word, and the only letter whose small form is
+# two characters.
 _SIGMA, _DOTTED_I = "\u03a3", "\u0130"
 _BASE = START  # of the polynomials
-# In the table of small letters: where the class is, and the code point beside it.
+# In the table of small letters: the position of the class's bits, and the mask of the code point.
 CLASS_SHIFT, CODE = np.uint32(24), np.uint32(0x1FFFFF)
-FIRST, SPAN = np.uint32(2), np.uint32((1 << 24) - 2)  # the others, which are letters
+FIRST, SPAN = np.uint32(2), np.uint32((1 << 24) - 2)  # the range of plain letters
 
 
 class Hit(NamedTuple):
-    """The first n-gram of a document that an item holds as well; `item` is a number in `Items`."""
+    """The first n-gram that a document shares with an item; `item` is its position in `Items.names`."""
 
     item: int
     ngram: str
@@ -54,11 +54,11 @@ class Hit(NamedTuple):
 def contamination_of(
     path: Path, keep: np.ndarray, items: "Items"
 ) -> tuple[np.ndarray, int, list[dict[str, Any]], dict[str, int]]:
-    """Compare the filtered documents of a file with the items: those that `keep` (bool [documents]) names.
+    """Compare those filtered documents of a file for which `keep` (bool [documents]) is true with the items.
 
-    Returns which documents share an n-gram (bool [documents]), their bytes of UTF-8, the row, id, task, item
-    and n-gram of each first n-gram that a document shares with an item, and for each task how many of its
-    items were hit.
+    Returns which documents share an n-gram (bool [documents]); the bytes of UTF-8 of these; for each first
+    n-gram that a document shares with an item its row, id, task, item and n-gram; and for each task the
+    number of its items that were hit.
     """
     contaminated = np.zeros(len(keep), bool)
     size = position = 0
@@ -84,9 +84,9 @@ def contamination_of(
 class Items:
     """The evaluation items, with an index of the hashes of their n-grams.
 
-    `n` is the n-gram's length in words. Reads `paths`, parquet files with the columns task (string), item
-    (int64) and text (string); an item that several files hold counts once. Raises UserError if a column is
-    missing or a file has no items. Attributes: `names` (task and item), and `texts` (UTF-8 in small letters).
+    `n` is the n-gram's length in words. `paths` are parquet files with the columns task (string), item
+    (int64) and text (string); an item in several files counts once. Raises UserError if a column is
+    missing or a file has no items. Attributes: `names` (task and item), `texts` (UTF-8, lower-cased).
     """
 
     def __init__(self, paths: Sequence[Path], n: int):
@@ -105,29 +105,29 @@ class Items:
         self.n = n
         content = np.frombuffer(b"".join(self.texts), np.uint8)
         self.index = _index(content, offsets, small_letters(), n, SHORTEST_ITEM)
-        # Work space: hashes of the words before each word, and where it begins.
+        # Work space: the hash of all words before each word, and the position of the word.
         self.prefixes, self.begins = np.empty(0, np.uint64), np.empty(0, np.uint32)
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Of each task how many items it has, and how many of these are too short to be looked for."""
+        """For each task the number of its items, and how many of these are too short to be searched for."""
         counts = Counter(task for task, _ in self.names)
         searched = Counter(self.names[number][0] for number in np.flatnonzero(np.bincount(self.index[2])))
         return {task: (count, count - searched[task]) for task, count in counts.items()}
 
     def hits(self, text: str | np.ndarray) -> list[Hit]:
-        """The first hit of each item that shares an n-gram with `text` (or its UTF-8), ordered by item.
+        """The first hit of each item that shares an n-gram with `text` (or its UTF-8), sorted by item.
 
         Equal hashes are confirmed by comparing the words. Raises UserError for a text of 2 GiB or more.
         """
         data = as_utf8(text)
         require_addressable(data)
-        # Memory that isn't written to is never taken from the system.
+        # Pages that are never written take no memory.
         size = min(len(data) // 2 + 1, PART_WORDS) + self.n + 1
         if len(self.prefixes) < size:
             self.prefixes, self.begins = np.empty(size, np.uint64), np.empty(size, np.uint32)
         work = (self.prefixes, self.begins, small_letters())
         matches = _matches(data, self.n, SHORTEST_ITEM, PART_WORDS, *work, *self.index)
-        if matches is None:  # it has one of the two letters
+        if matches is None:  # the text has a capital sigma or a dotted I
             return self.hits(np.frombuffer(_lower(data), np.uint8))
         first: dict[int, Hit] = {}
         for begin, end, number, place in matches.tolist():
@@ -140,16 +140,16 @@ class Items:
 
 
 def _lower(text: np.ndarray) -> bytes:
-    """UTF-8 (uint8) in small letters."""
+    """The lower-cased UTF-8 of a text's UTF-8 (uint8)."""
     return bytes(text).decode().lower().encode()
 
 
 @cache
 def small_letters() -> np.ndarray:
-    """For each code point the one of its small letter: uint32 [0x110000].
+    """The code point of each code point's small letter: uint32 [0x110000].
 
-    0 stands for those that belong to no word, 1 for the two letters that have no small letter of their own.
-    Marks, and letters of scripts without spaces, have their class of `cpt.corpus.words` in the upper bits.
+    0: the character belongs to no word. 1: one of the two letters without one fixed small letter. Marks, and
+    letters of scripts without spaces, have their class (see `cpt.corpus.words`) in the upper bits.
     """
     everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     small = everything.replace(_SIGMA, " ").replace(_DOTTED_I, " ").lower()
@@ -164,16 +164,16 @@ def small_letters() -> np.ndarray:
 
 @njit(cache=True)
 def _hash_prefixes(data, letters, place, prefixes, begins, words, limit):
-    """Hash the words of a text from a place on, until there are `limit` words.
+    """Hash the words of a text from `place` on, until there are `limit` words.
 
-    prefixes[words] is the hash of the words before, a polynomial in `_BASE` of their hashes; those of one
-    more word, two more, ... are put after it; begins[words] and so on are where the words begin, and last
-    the place where this stopped. Returns the number of words and that place; it is beyond the text if there
-    is a letter without a small one.
+    prefixes[words] is the hash of the words so far, a polynomial in `_BASE` of their hashes. The function
+    appends the hash with one more word, two more, ... to `prefixes`, and the position of each word to
+    `begins`, then the position where it stops. Returns the number of words and that position; a position
+    beyond the text means that the text has a letter without one fixed small letter.
     """
     length = np.uint64(len(data))
     value, packed, inside = START, ONE, False
-    # Of a script without spaces: class and code of the last letter, and how many letters the word has.
+    # For a script without spaces: class and code of the last letter, and the number of letters in the word.
     kind, before, run = 0, np.uint32(0), 0
     while place < length:
         code, width = character(data, place)
@@ -224,7 +224,7 @@ def _hash_prefixes(data, letters, place, prefixes, begins, words, limit):
 
 @njit(cache=True)
 def _append(prefixes, words, value, packed):
-    """Put the hash of one more word behind those before it; returns how many there are."""
+    """Append the hash with one more word to `prefixes`; returns the number of words."""
     prefixes[words + ONE] = prefixes[words] * _BASE + mixed_in(value, packed)
     return words + ONE
 
@@ -242,7 +242,7 @@ def _ends(kind, run, before, letter):
 def _with_letter(value, packed, letter):
     """A word's hash after the UTF-8 of one more letter."""
     shifts = 0 if letter < 0x80 else 1 if letter < 0x800 else 2 if letter < 0x10000 else 3
-    for shift in range(shifts, -1, -1):  # six bits a byte, as in UTF-8; the lead byte has the rest
+    for shift in range(shifts, -1, -1):  # UTF-8: six bits a byte, the lead byte has the rest
         bits = np.uint64(letter) >> np.uint64(6 * shift)
         byte = (bits if shift == shifts else bits & np.uint64(0x3F)) & np.uint64(0xFF)
         value, packed = with_byte(value, packed, byte)
@@ -251,14 +251,14 @@ def _with_letter(value, packed, letter):
 
 @njit(cache=True)
 def _index(content, offsets, letters, n, shortest):
-    """What to look for: the n-grams of the items (UTF-8 in small letters), and whole shorter items.
+    """The index of what to search for: the n-grams of the items (lower-cased UTF-8), and whole shorter items.
 
-    Returns, for each of them, its hash (uint64), its length in words, its item and its first byte there
+    Returns, for each entry, its hash (uint64), its length in words, its item and its first byte there
     (uint32); a hash table of chains (int32): the first entry of each chain, and the next one of each entry;
-    two Bloom filters: of all `shortest`-grams (n-grams if n is less) of the items with n words, and of the
-    first `shortest` words of the shorter ones.
+    two Bloom filters: of all `shortest`-grams (n-grams if n is less) of the items with n words or more, and
+    of the first `shortest` words of the shorter items.
     """
-    # As many as there could be; memory that isn't written to is never taken from the system.
+    # The most there could be; pages that are never written take no memory.
     size = len(content) // 2 + len(offsets)
     hashes, lengths = np.empty(size, np.uint64), np.empty(size, np.uint32)
     owners, places = np.empty(size, np.uint32), np.empty(size, np.uint32)
@@ -303,11 +303,11 @@ def _index(content, offsets, letters, n, shortest):
 
 @njit(cache=True)
 def _empty_filter(count):
-    """A Bloom filter with at least `FILTER_BITS` for each of this number of entries: uint64 [2**k].
+    """An empty Bloom filter with at least `FILTER_BITS` bits for each of `count` entries: uint64 [2**k].
 
     An entry sets three bits of one word (a blocked Bloom filter: a look-up reads one cache line).
     """
-    size = 512  # no less than a corner of the first cache
+    size = 512  # 4 KiB, a small part of the L1 cache
     while 64 * size < FILTER_BITS * count:
         size *= 2
     return np.zeros(size, np.uint64)
@@ -334,12 +334,12 @@ def _chain(value, size):
 def _candidates(prefixes, n, part, last, bloom):
     """Positions (int64) before `last` at which there may be an n-gram whose `part`-grams are in the filter.
 
-    Whatever n-gram it is, it holds one of every n - part + 1 `part`-grams of the text: only these are
-    looked up, and those found stand for all n-grams around them.
+    Any n-gram contains one of every (n - part + 1)th `part`-gram of the text. Only these are looked up; one
+    that is in the filter makes all n-grams around it candidates.
     """
     gram, stride = np.uint64(part), n - part + 1
     power = _BASE**gram
-    positions = np.empty(last + stride, np.int64)  # memory that isn't written to is never taken
+    positions = np.empty(last + stride, np.int64)  # unwritten pages take no memory
     count = 0
     for middle in range(np.uint64(0), np.uint64(min(last + stride, len(prefixes) - part)), np.uint64(stride)):
         word, bits = _place(prefixes[middle + gram] - prefixes[middle] * power, len(bloom))
@@ -355,15 +355,15 @@ def _matches(
     data, n, shortest, limit, prefixes, begins, letters,
     hashes, lengths, owners, places, firsts, nexts, long_bloom, short_bloom,
 ):  # fmt: skip
-    """Where a text has entries of the index: begin and end (bytes), item, begin there; int64 [matches, 4].
+    """Entries of the index in a text: begin and end (bytes), item, begin in the item; int64 [matches, 4].
 
-    Begins ascend among n-grams, and among shorter items; the end is where the next word begins. Looks at
-    `limit` words together. None if the text has a letter without a small one.
+    Begins ascend among n-grams, and among shorter items; the end is where the next word begins. Processes
+    `limit` words at a time. None if the text has a letter without one fixed small letter.
     """
     matches = np.empty((16, 4), np.int64)
     count = 0
     place = np.uint64(0)
-    kept = 0  # words after prefixes[0] that are known already
+    kept = 0  # words after prefixes[0] that are hashed already
     prefixes[0] = 0
     while place < np.uint64(len(data)):
         words, place = _hash_prefixes(
@@ -372,7 +372,7 @@ def _matches(
         if place > np.uint64(len(data)):
             return None
         end = place == np.uint64(len(data))
-        # A position is looked at when the longest n-gram there is known, the last ones at the end.
+        # A position is checked once the whole n-gram there is hashed; the last positions at the text's end.
         last = words if end else words - min(words, np.uint64(n - 1))
         for shorter in range(2 if shortest < n else 1):
             size, bloom = (shortest, short_bloom) if shorter else (n, long_bloom)

@@ -1,4 +1,4 @@
-"""Conversations out of files: rows of parquet or JSON lines that hold a list of messages."""
+"""Reads conversations from files: rows of parquet or JSON lines that hold a list of messages."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,14 @@ from cpt.corpus.readers import format_of
 from cpt.corpus.sources import json_lines
 from cpt.errors import UserError
 
-ROLES = {"human": "user", "gpt": "assistant"}  # of data with `from` and `value`, as ShareGPT has them
+ROLES = {"human": "user", "gpt": "assistant"}  # names in ShareGPT's format (`from`, `value`)
 
 
 def conversations_in(path: Path, name: str, column: str) -> Iterator[Document]:
     """The conversations of a file of JSON lines or parquet, in order; ids are `name:row`.
 
-    `column` is the key or column that holds the messages. Raises UserError where a row doesn't hold messages,
-    naming file and row.
+    `column` is the key or column that holds the messages. Raises UserError, naming file and row, where a row
+    doesn't hold messages.
     """
     for row, (where, value, damaged) in enumerate(_rows(path, column)):
         text, replaced = text_of_row(value, where)
@@ -27,23 +27,23 @@ def conversations_in(path: Path, name: str, column: str) -> Iterator[Document]:
 
 
 def _rows(path: Path, column: str) -> Iterator[tuple[str, Any, bool]]:
-    """Of each row its place, for messages, what it holds, and whether bytes in it had to be replaced."""
+    """Yields each row's place (for error messages), its value, and whether bytes in it were replaced."""
     if format_of(path.name) == "parquet":
         if column not in (names := open_parquet(path).schema_arrow.names):
-            raise _without(column, str(path), names)
+            raise _missing_column_error(column, str(path), names)
         for row, (value,) in enumerate(read_rows(path, [column])):
             yield f"{path}, row {row}", value, False
         return
     for number, line in json_lines(path):
         text, damaged = valid_text(line)
         where = f"{path}, line {number}"
-        row = _parsed(text, where)
+        row = _parse_row(text, where)
         if column not in row:
-            raise _without(column, where, row)
+            raise _missing_column_error(column, where, row)
         yield where, row[column], damaged
 
 
-def _parsed(line: str, where: str) -> dict[str, Any]:
+def _parse_row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -53,7 +53,7 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _without(column: str, where: str, names: Iterable[str]) -> UserError:
+def _missing_column_error(column: str, where: str, names: Iterable[str]) -> UserError:
     return UserError(
         f"{where}: there is no {column!r} (but {', '.join(names)}), where a list of messages is expected; "
         "name the key or column that holds them with the corpus's key text_column"
@@ -61,9 +61,9 @@ def _without(column: str, where: str, names: Iterable[str]) -> UserError:
 
 
 def text_of_row(value: Any, where: str) -> tuple[str | None, bool]:
-    """Messages as `as_text` writes them, and whether anything in them had to be replaced.
+    """Messages as `as_text` writes them, and whether characters in them were replaced.
 
-    Of each only role and content are read. Raises UserError, naming `where`, if they aren't text.
+    Reads only role and content of each. Raises UserError, naming `where`, if they aren't text.
     """
     if value is None:
         return None, False

@@ -1,4 +1,4 @@
-"""A shard's conversations to tokens and masks; and the held-out ones, for the loss to be measured on."""
+"""Tokenizes a shard's conversations, with masks of answers, and those held out to measure the loss on."""
 
 import hashlib
 from pathlib import Path
@@ -19,15 +19,15 @@ from cpt.token_windows import HeldOut
 
 
 class ConversationTokenization:
-    """Writes the tokens of conversations and which are the assistant's; sets the held-out ones aside.
+    """Writes the tokens of conversations and the mask of the assistant's; sets held-out ones aside.
 
-    Nothing is between two conversations but what the template writes. Conversations with the same first
-    question stay on one side of the split. One whose messages contain what separates turns in the template
-    (`control_text`) is dropped: its tokens would be read as turns that nobody wrote.
+    Only the template's own text separates two conversations. Conversations with the same first question
+    stay on one side of the split. A conversation whose messages contain the template's markup between turns
+    (`control_text`) is dropped: the model would read turns that nobody wrote.
 
     Attributes: `table` and `histogram` (what was dropped, and measures of the others), `ends` (of the
     conversations written, in tokens), `tokens` and `answer_tokens` (written), `digest` and `mask_digest`
-    (SHA-256 of them).
+    (SHA-256 of tokens and mask).
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class ConversationTokenization:
 
 
 def first_answers(path: Path, tokenizer: ConversationTokenizer, tokens: int) -> HeldOut:
-    """Take whole conversations in the file's order until there are `tokens` tokens.
+    """The first whole conversations of a file, in its order, with `tokens` tokens or more if it has them.
 
-    Bytes are those of the answers. Raises UserError if there is none.
+    Bytes are those of the answers. Raises UserError if there are no conversations.
     """
     pairs, sizes, groups, left = [], [], [], tokens
     for number, (group, name, raw) in enumerate(read_rows(path, ["group", "id", "text"])):

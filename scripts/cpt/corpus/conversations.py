@@ -1,4 +1,4 @@
-"""Conversations as documents: their messages as one text, and the rules that drop some."""
+"""Conversations as documents: messages joined into one text, and the rules that drop conversations."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,19 +7,19 @@ import numpy as np
 
 from cpt.corpus.drops import Drop
 
-# In a document's text: what comes before each message but the first, and between its role and its content.
+# Separators in a document's text: before each message but the first, and between a role and its content.
 NEXT, THEN = "\x1e", "\x1f"
 
 
 class Message(NamedTuple):
-    """What one side says."""
+    """One message of a conversation."""
 
     role: str
     content: str
 
 
 def as_text(messages: Sequence[Message]) -> str:
-    """A conversation as a document's text, from which `messages_of` makes it again."""
+    """A conversation as a document's text; `messages_of` reads it back."""
     return NEXT.join(f"{role}{THEN}{content}" for role, content in messages)
 
 
@@ -29,17 +29,17 @@ def messages_of(text: str) -> list[Message]:
 
 
 class ConversationRules:
-    """Which conversations can't be trained on; `names` lists the rules in the order in which they are tried.
+    """Finds conversations that can't be trained on; `names` lists the rules in the order they are tried.
 
-    `no_answer`: no message is the assistant's. `empty_message`: one is nothing but white space (a call of a
-    tool, say). `roles`: they aren't a system's message, or none, and then the user and the assistant in turn,
-    the assistant last; the value is the number of the first message out of order, the threshold their number.
+    `no_answer`: no message is the assistant's. `empty_message`: one is only white space (a tool call, say).
+    `roles`: after an optional system message, user and assistant don't take turns, or the assistant isn't
+    last; the value is the number of the first message out of order, the threshold the number of messages.
     """
 
     names = ("no_answer", "empty_message", "roles")
 
     def check(self, text: np.ndarray) -> Drop | None:
-        """The first rule that a conversation (UTF-8, uint8) breaks."""
+        """The first rule that a conversation (UTF-8, uint8) breaks, or None."""
         messages = messages_of(bytes(text).decode())
         if not any(message.role == "assistant" for message in messages):
             return Drop("no_answer", 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What became of each document of own files, by file."""
+"""Lists for each document of own files whether it is kept, and which rule dropped it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from cpt.corpus.documents import as_strings, open_parquet, read_batches
 from cpt.corpus.drops import read_dropped
 from cpt.files import read_json
 
-LARGEST = 10  # files that are looked at for the warning
+LARGEST = 10  # files that the warning considers
 
 
 @dataclass
 class Line:
-    """A document, or a file that gave none. `rule` is what dropped it; value and threshold may be unknown."""
+    """A document, or a file without documents. `rule` dropped it; value and threshold may be unknown."""
 
     file: str
     format: str
     title: str
     characters: int
-    kept: str = "yes"  # no, or held out
+    kept: str = "yes"  # or "no", or "held out"
     rule: str = ""
     value: float | None = None
     threshold: float | None = None
-    without_text: int = 0  # pages and figures of the file
+    without_text: int = 0  # pages and figures of the file that hold no text
 
     def drop(self, rule: str, value: float | None = None, threshold: float | None = None) -> None:
         """Mark the document as dropped."""
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass
 class ShardFiles:
-    """What the stages left of one shard; `keeps` are keep-lists with the names of their rules, in order."""
+    """The stages' files of one shard; `keeps` are (rule, keep-list) in the order of the stages."""
 
     raw: Path
     manifest: Path
@@ -49,7 +49,7 @@ class ShardFiles:
 
 
 def lines_of(shard: ShardFiles) -> list[Line]:
-    """A line for each document of a shard, and for each of its files without any."""
+    """A line for each document of a shard, and for each of its files without documents."""
     lines: list[Line] = []
     names: list[str] = []
     for batch in read_batches(shard.raw, ["id", "file", "format", "title", "text"]):
@@ -66,13 +66,13 @@ def lines_of(shard: ShardFiles) -> list[Line]:
 
 
 def _mark_filtered(lines: list[Line], names: list[str], shard: ShardFiles) -> None:
-    """Note at each line what dropped its document, stage by stage."""
+    """Record in each line the rule that dropped its document, stage by stage."""
     batches = open_parquet(shard.filtered, ["row"]).iter_batches(2**16, columns=["row"], use_threads=False)
     rows = [row for batch in batches for row in batch.column(0).to_pylist()]
     dropped_rows = set(range(len(lines))) - set(rows)
-    verdicts = _by_name(read_dropped(shard.dropped))
+    verdicts = _group_by_name(read_dropped(shard.dropped))
     for row in sorted(dropped_rows):
-        lines[row].drop(*_next(verdicts, names[row]))
+        lines[row].drop(*_next_verdict(verdicts, names[row]))
     alive = np.ones(len(rows), bool)
     for rule, path in shard.keeps:
         keep = load_array(path)
@@ -83,25 +83,27 @@ def _mark_filtered(lines: list[Line], names: list[str], shard: ShardFiles) -> No
     for batch in read_batches(shard.held_out, ["id"]):
         for name in as_strings(batch["id"]).to_pylist():
             held_out[name] = held_out.get(name, 0) + 1
-    verdicts = _by_name(read_dropped(shard.token_dropped))
+    verdicts = _group_by_name(read_dropped(shard.token_dropped))
     for place in np.flatnonzero(alive).tolist():
         line, name = lines[rows[place]], names[rows[place]]
         if verdicts.get(name):
-            line.drop(*_next(verdicts, name))
+            line.drop(*_next_verdict(verdicts, name))
         elif held_out.get(name):
             held_out[name] -= 1
             line.kept = "held out"
 
 
-def _by_name(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _group_by_name(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     verdicts: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         verdicts.setdefault(entry["id"], []).append(entry)
     return verdicts
 
 
-def _next(verdicts: dict[str, list[dict[str, Any]]], name: str) -> tuple[str, float | None, float | None]:
-    """The next verdict on a document of this name; ids of rows may be there several times."""
+def _next_verdict(
+    verdicts: dict[str, list[dict[str, Any]]], name: str
+) -> tuple[str, float | None, float | None]:
+    """The next verdict on a document of this name; several rows may have the same id."""
     entry = verdicts[name].pop(0)
     return entry["rule"], entry["value"], entry["threshold"]
 
@@ -114,9 +116,9 @@ def _without_documents(entry: dict[str, Any]) -> Line:
 
 
 def warning(corpus: str, lines: Sequence[Line]) -> str | None:
-    """How many of the largest files lost more than half of their text to the rules, if any did.
+    """A warning if any of the `LARGEST` largest files lost more than half of its text to the rules.
 
-    Duplicates are no loss: their text is there once.
+    Duplicates don't count as lost: one copy of their text is kept.
     """
     sizes: dict[str, list[int]] = {}
     worst: dict[str, Line] = {}

@@ -1,4 +1,4 @@
-"""Documentation inside installed Python packages, read from their source without importing them.
+"""Reads documentation from the source of installed Python packages, without importing them.
 
 One document per module, per class with its methods, per function, per text added from outside
 (`add_newdoc`, `_docstring = ...`), and per topic of Python's language reference.
@@ -20,8 +20,8 @@ from cpt.corpus.reflow import reflow
 from cpt.errors import UserError
 
 STANDARD_LIBRARY = "python"
-# Tests aren't documentation, and vendored copies are another package's. numpy has distutils only up to
-# Python 3.11, but the demo's text should be the same under all.
+# Tests aren't documentation, and vendored copies belong to another package. numpy has distutils only up to
+# Python 3.11; it is skipped so that the demo's text is the same under all versions.
 SKIPPED_FOLDERS = {
     *("test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"),
     *("_vendor", "_vendored", "extern", "externals", "_bundled", "distutils"),
@@ -30,7 +30,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class SourceFile(NamedTuple):
-    """A Python file: where it lies, its dotted module name, and its address."""
+    """A Python file: its path, its dotted module name, and its address."""
 
     path: Path
     module: str
@@ -40,7 +40,7 @@ class SourceFile(NamedTuple):
 def package_root(name: str, corpus: str) -> Path:
     """The folder (or single file) of an installed package; nothing is imported.
 
-    Raises UserError naming `corpora.{corpus}.packages` if there is none with Python source.
+    Raises UserError, naming `corpora.{corpus}.packages`, if there is no such package with Python source.
     """
     if name == STANDARD_LIBRARY:
         return Path(sysconfig.get_path("stdlib"))
@@ -61,7 +61,7 @@ def package_root(name: str, corpus: str) -> Path:
 
 
 def source_files(packages: list[str], corpus: str) -> list[SourceFile]:
-    """All Python files of the packages: in the order of the list, sorted within a package."""
+    """All Python files of the packages, in the order of the list and sorted within a package."""
     sources = []
     for package in dict.fromkeys(packages):
         root = package_root(package, corpus)
@@ -111,7 +111,7 @@ def _texts(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Top-level statements, those under `if`, `try` and `with` included."""
+    """Top-level statements, including those under `if`, `try` and `with`."""
     pending = list(reversed(tree.body))
     while pending:
         node = pending.pop()
@@ -146,7 +146,7 @@ def _added_text(call: ast.Call, module: str) -> Iterator[tuple[str, str]]:
 
 
 def _assigned_text(node: ast.Assign, module: str) -> Iterator[tuple[str, str]]:
-    """The text of `_name_doc = "..."` or `docs["name"] = "..."`; the entries of `topics = {...}`."""
+    """The text of `_name_doc = "..."` or `docs["name"] = "..."`, or the entries of `topics = {...}`."""
     target = ast.unparse(node.targets[0])
     if target == "topics" and isinstance(node.value, ast.Dict):
         for key, value in zip(node.value.keys, node.value.values, strict=True):

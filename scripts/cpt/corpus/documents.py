@@ -1,4 +1,4 @@
-"""Documents on disk: parquet files read and written in batches of rows, never whole."""
+"""Documents on disk: reads and writes parquet files in batches of rows, never whole."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from cpt.corpus.encodings import valid_text
 from cpt.errors import UserError
 
 BATCH_ROWS = 1_000
-# Arrow addresses the characters of a string column with 32 bits: a batch is written before it gets there.
+# Arrow addresses a string column's bytes with 32 bits; a batch is written before it reaches that limit.
 BATCH_BYTES = 256 * 2**20
 RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("url", pa.string())])
-ORIGIN = ("file", "format", "title")  # what a document was read from, and its heading
+ORIGIN = ("file", "format", "title")  # file that a document comes from, its format, and the heading
 FILTERED_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -30,13 +30,13 @@ FILTERED_SCHEMA = pa.schema(
 
 
 def raw_schema(columns: Sequence[str]) -> pa.Schema:
-    """Of raw shards made here, with these columns of numbers, which may have names of other columns."""
+    """The schema of raw shards made here; the prefix keeps `columns` of numbers apart from the others."""
     strings = [(name, pa.string()) for name in ORIGIN]
     return pa.schema([*RAW_SCHEMA, *strings, *((f"where_{column}", pa.float64()) for column in columns)])
 
 
 def raw_columns(schema: pa.Schema, text_column: str, numbers: Sequence[str]) -> tuple[str, list[str]]:
-    """Where a raw shard has the text and the numbers: made here, or a file of the hub as it came."""
+    """Names of a raw shard's text column and number columns; a shard made here renames both."""
     made_here = [*RAW_SCHEMA.names, *ORIGIN]
     if schema.names[: len(made_here)] == made_here:
         return "text", [f"where_{column}" for column in numbers]
@@ -49,9 +49,9 @@ HELD_OUT_SCHEMA = pa.schema(
 
 
 class Document(NamedTuple):
-    """A raw document; `replaced` says that characters which UTF-8 can't hold were replaced.
+    """A raw document; `replaced`: characters that UTF-8 can't hold were replaced.
 
-    `numbers` are the columns that were asked for.
+    `numbers` are its values in the requested columns.
     """
 
     id: str
@@ -70,7 +70,7 @@ class CheckedFile(pq.ParquetFile):
         self.path = path
 
     def iter_batches(self, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
-        """As the method of `pyarrow.parquet.ParquetFile`."""
+        """See `pyarrow.parquet.ParquetFile.iter_batches`; UserError if the file is damaged."""
         try:
             yield from super().iter_batches(*arguments, **options)
         except (pa.ArrowException, OSError) as error:
@@ -90,7 +90,7 @@ class CheckedFile(pq.ParquetFile):
 
 
 def open_parquet(path: str | Path, columns: Sequence[str] = ()) -> CheckedFile:
-    """Open a parquet file; UserError if it isn't there, is cut short, or lacks one of `columns`."""
+    """Open a parquet file; UserError if it is missing, cut short, or lacks one of `columns`."""
     try:
         file = CheckedFile(path)
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def open_parquet(path: str | Path, columns: Sequence[str] = ()) -> CheckedFile:
 
 
 def _type_of(path: str | Path, schema: pa.Schema, column: str, advice: str) -> pa.DataType:
-    """The plain type of a column; UserError with `advice` unless there is just one. `path` names the file."""
+    """The plain type of the only column of this name; otherwise UserError with `path` and `advice`."""
     places = schema.get_all_field_indices(column)
     if len(places) > 1:
         raise UserError(
@@ -120,19 +120,19 @@ def _type_of(path: str | Path, schema: pa.Schema, column: str, advice: str) -> p
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """What a column holds, whether it is stored as a dictionary or under an extension type's name."""
+    """The type of a column's values, without dictionary or extension type around it."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain_type(kind.storage_type)
     return _plain_type(kind.value_type) if pa.types.is_dictionary(kind) else kind
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """A column without extension type, dictionary and views, for which Arrow lacks most functions."""
+    """A column without extension type, dictionary and views: Arrow lacks most functions for these."""
     if isinstance(column.type, pa.BaseExtensionType):
         return plain(column.storage)
     if pa.types.is_dictionary(column.type):
         return pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary)).dictionary_decode()
-    # As bytes: strings may hold some that aren't UTF-8.
+    # As bytes, since strings may hold bytes that aren't UTF-8.
     return column.cast(pa.large_binary()) if column.type in (pa.string_view(), pa.binary_view()) else column
 
 
@@ -141,7 +141,7 @@ def require_columns(
 ) -> None:
     """UserError unless `schema` has one column of strings (or bytes) named `text_column`, and `numbers`.
 
-    A column of nulls alone is either. Of `id` and `url`, which a file needn't have, there may be one each.
+    A column of nulls counts as text and as numbers. `id` and `url` may be missing, but not there twice.
     """
     advice = "name the one that holds the text with the corpus's key text_column"
     kind = _type_of(path, schema, text_column, advice)
@@ -190,9 +190,9 @@ def read_batches(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str,
             rows = batch.num_rows
             left -= rows
             if not left:
-                del batches  # and with it twice the memory of a long text
+                del batches  # frees twice the memory of a long text
             values = {name: batch.column(name) if name in present else pa.nulls(rows) for name in columns}
-            del batch  # the consumer may take the columns out and free them
+            del batch  # so that the consumer can free columns by removing them from `values`
             yield values
 
 
@@ -207,11 +207,11 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[tuple]:
 
 
 def as_strings(column: pa.Array) -> pa.Array:
-    """Values of whatever type as large strings of valid UTF-8, as `as_name` makes them one by one."""
+    """Values of any type as large strings of valid UTF-8; each becomes what `as_name` gives."""
     column = plain(column)
     if _holds_text(column.type):
         try:
-            # Bytes that aren't UTF-8 in a column of strings; a cast checks the others.
+            # Finds bytes that aren't UTF-8 in a column of strings; the cast checks columns of bytes.
             column.validate(full=True)
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
@@ -220,7 +220,7 @@ def as_strings(column: pa.Array) -> pa.Array:
 
 
 def column_of(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Strings (None is a null), or numbers, bools or bytes of one length without nulls, as an Arrow array.
+    """An Arrow array of strings (None is a null), or of numbers, bools or equally long bytes without nulls.
 
     `pa.array` would import pandas, which takes longer than all other imports of a stage.
     """
@@ -238,7 +238,7 @@ def column_of(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array
 
 
 def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
-    """The bytes (uint8) of each value of a column of large strings, not copied; none for a null."""
+    """The bytes (uint8, not copied) of each value of a column of large strings; no bytes for a null."""
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1].tolist()
     content = np.frombuffer(data or b"", np.uint8)
@@ -246,19 +246,19 @@ def utf8_of(column: pa.Array) -> Iterator[np.ndarray]:
 
 
 def text_bytes(path: str | Path, chosen: np.ndarray) -> int:
-    """UTF-8 bytes of those filtered documents of a file that `chosen` (bool [documents]) names."""
+    """Bytes of UTF-8 of those filtered documents of a file for which `chosen` (bool [documents]) is true."""
     batches = open_parquet(path).iter_batches(2**18, columns=["bytes"], use_threads=False)
     sizes = [np.from_dlpack(batch.column(0)) for batch in batches]  # `to_numpy` would import pandas
     return int(np.concatenate([np.empty(0, np.int64), *sizes])[chosen].sum())
 
 
 def as_name(value: Any) -> str | None:
-    """An id or address of whatever type as text; None stays None."""
+    """An id or address of any type as text; None stays None."""
     return valid_text(value if isinstance(value, str | bytes) or value is None else str(value))[0]
 
 
 class RowWriter:
-    """Collects rows and writes them as row groups of `BATCH_ROWS`."""
+    """Collects rows and writes them as row groups of at most `BATCH_ROWS`."""
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self.writer, self.schema = writer, schema
@@ -287,7 +287,7 @@ class RowWriter:
 def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer of a zstd-compressed parquet file.
 
-    Texts have neither dictionaries nor minima and maxima: both take a multiple of a long text's memory.
+    It has no dictionaries and no minima and maxima: both take a multiple of a long text's memory.
     """
     return pq.ParquetWriter(
         path,
@@ -311,7 +311,7 @@ def row_writer(path: str | Path, schema: pa.Schema) -> Iterator[RowWriter]:
 def load_keep(path: str | Path, documents: str | Path) -> np.ndarray:
     """A keep-list: bool [documents]. Raises UserError if it doesn't fit the file of `documents`."""
     folder = Path(path).parent
-    # Lists of duplicates are made together: Snakemake makes their folder again, no file in it.
+    # One rule writes all lists of duplicates: Snakemake makes their whole folder again, never one file.
     whole = folder if folder.name.endswith("deduplicated") else None
     keep = load_array(path, whole=whole)
     rows = open_parquet(documents, ["id", "url", "text"]).metadata.num_rows

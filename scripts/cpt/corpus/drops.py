@@ -1,4 +1,4 @@
-"""What the rules dropped and why: a stage's table of counts and its examples, and the report on both."""
+"""Records what the rules dropped and why: tables of counts, examples, and the report on both."""
 
 import csv
 import json
@@ -12,18 +12,18 @@ from cpt.files import read_json, write_text
 
 EXAMPLES = 10  # per rule
 EXAMPLE_CHARACTERS = 2_000
-SHOWN_CHARACTERS = 200  # of each example, in the report
+SHOWN_CHARACTERS = 200  # that the report shows of each example
 
 
 class Drop(NamedTuple):
-    """Why a document was dropped: the rule, the document's value (None: it has none), and the bound."""
+    """Why a document was dropped: the rule, the document's value (None: missing), and the bound."""
 
     rule: str
     value: float | None
     threshold: float
 
 
-# The key of the config that a rule's threshold comes from, where it has another name.
+# The config's key of a rule's threshold, where its name differs from the rule's.
 _KEYS = {
     "empty": "corpora.{corpus}.text_column",
     "minimum_lines": "filters.length.minimum_lines",
@@ -41,7 +41,7 @@ _KEYS = {
 
 
 def key_of(rule: str, corpus: str) -> str:
-    """The config's key that a rule follows; the rule itself if it has none."""
+    """The config's key that controls a rule; the rule's name if it has no key."""
     if ngram := re.fullmatch(r"(top|duplicate)_(\d+)_gram", rule):
         return f"filters.repetition.{ngram[1]}_ngram_character_share.{ngram[2]}"
     for prefix, key in (("where_", f"corpora.{corpus}.where."), ("private_", "filters.private.")):
@@ -53,10 +53,10 @@ def key_of(rule: str, corpus: str) -> str:
 def warnings_of(
     corpus: str, table: Mapping[str, Sequence[int]], examples: Sequence[dict[str, Any]], warn_share: float
 ) -> list[str]:
-    """What to say of rules that dropped more than `warn_share` of a corpus's documents, with examples.
+    """Warnings of rules that dropped more than `warn_share` of a corpus's documents, with examples.
 
-    `table` are the documents by rule, `read` and `kept` (and `held_out`) among them. Raises UserError, which
-    names the rules' keys, if not one document of the corpus is left.
+    `table` maps each rule, and `read`, `kept` and `held_out`, to counts, documents first. Raises UserError,
+    naming the rules' keys, if no document of the corpus is left.
     """
     read = table["read"][0]
     dropped = {
@@ -110,7 +110,7 @@ class DropTable:
                 counts[column] += amount
 
     def note(self, rule: str, *amounts: int) -> None:
-        """Count what was changed in documents that count elsewhere: documents, amount of each quantity."""
+        """Add to a rule that only changes documents: `amounts` are documents, then each quantity."""
         counts = self.counts[rule]
         for column, amount in enumerate(amounts):
             counts[column] += amount
@@ -118,14 +118,14 @@ class DropTable:
     def example(
         self, rule: str, value: float | None, threshold: float, name: str | None, url: str | None, text: str
     ) -> None:
-        """Record a dropped document; the first `EXAMPLES` of a rule with their text, to be read."""
+        """Record a dropped document; the first `EXAMPLES` of a rule keep their text as examples."""
         entry: dict[str, Any] = {"rule": rule, "value": value, "threshold": threshold, "id": name}
         if len(self.examples[rule]) < EXAMPLES:
             entry |= {"url": url, "text": text[:EXAMPLE_CHARACTERS]}
         self.examples[rule].append(entry)
 
     def write(self, table: Path, examples: Path) -> None:
-        """Write the counts as CSV, and what was dropped as JSON lines, some of it with its text."""
+        """Write the counts as CSV, and the dropped documents as JSON lines, examples with their text."""
         lines = [",".join(("rule", *self.columns))]
         lines += [",".join((rule, *map(str, counts))) for rule, counts in self.counts.items()]
         write_text(table, "\n".join(lines) + "\n")
@@ -134,7 +134,7 @@ class DropTable:
 
 
 def read_table(path: Path, names: int) -> list[list]:
-    """The rows of a table below its header: a cell of text for each of `names`, then whole numbers.
+    """The rows of a table below its header: `names` cells of text, then whole numbers.
 
     Raises DamagedFileError if the table isn't complete.
     """
@@ -149,12 +149,12 @@ def read_table(path: Path, names: int) -> list[list]:
 
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
-    """The examples that a shard kept. Raises DamagedFileError if a line isn't JSON."""
+    """A shard's dropped documents recorded with text. Raises DamagedFileError if a line isn't JSON."""
     return [entry for entry in read_dropped(path) if "text" in entry]
 
 
 def read_dropped(path: Path) -> list[dict[str, Any]]:
-    """All documents that the rules dropped of a shard. Raises DamagedFileError if a line isn't JSON."""
+    """All documents that the rules dropped from a shard. Raises DamagedFileError if a line isn't JSON."""
     try:
         with open(path, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
@@ -163,9 +163,9 @@ def read_dropped(path: Path) -> list[dict[str, Any]]:
 
 
 def read_tables(paths: list[Path]) -> dict[str, list[int]]:
-    """The drop tables of several shards, added up: rule: [documents, bytes (, tokens)].
+    """The sum of the drop tables of several shards: {rule: [documents, bytes (, tokens)]}.
 
-    Raises DamagedFileError if one isn't complete.
+    Raises DamagedFileError if a table isn't complete.
     """
     sums: dict[str, list[int]] = {}
     for path in paths:
@@ -188,8 +188,8 @@ def sections_of(
 ) -> Iterator[str]:
     """The report on one corpus, in the order of the stages: a section for each rule that dropped something.
 
-    Each list has a file per shard; see the stage drop_report. The examples of a rule are the first `EXAMPLES`
-    of those that the shards kept.
+    Each list has a file per shard; see the stage drop_report. A section shows the first `EXAMPLES` of the
+    shards' examples.
     """
     filtered = read_tables(drops)
     read = filtered["read"][0]
@@ -213,7 +213,7 @@ def _rules(table: dict[str, list[int]], examples: list[Path], read: int) -> Iter
 
 
 def _masked(table: dict[str, list[int]]) -> Iterator[str]:
-    """A section on what was masked, if anything was."""
+    """A section on masked private data, if there is any."""
     masked = {rule.removeprefix("masked_"): counts[0] for rule, counts in table.items() if "masked_" in rule}
     if any(masked.values()):
         yield "### `private`: masked\n"
@@ -221,7 +221,7 @@ def _masked(table: dict[str, list[int]]) -> Iterator[str]:
 
 
 def overlap_section(report: dict[str, Any], worst: list[dict[str, str]]) -> str:
-    """What of the held-out text is in training text as well; `worst` are rows of overlap.csv."""
+    """The section on held-out text that training text contains too; `worst` are rows of overlap.csv."""
     share = report["shared"] / max(report["ngrams"], 1)
     dropped = sum(counts["documents"] for counts in report["dropped"].values())
     lines = [
@@ -238,7 +238,7 @@ def overlap_section(report: dict[str, Any], worst: list[dict[str, str]]) -> str:
 
 
 def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:
-    """The first documents that share words with evaluation items, each with its first hit."""
+    """A section on the first documents that share words with evaluation items, each with its first hit."""
     count = sum(report["contaminated"] for report in reports)
     if count:
         dropped = sum(report["dropped"] for report in reports)
@@ -253,14 +253,14 @@ def _contamination(reports: list[dict[str, Any]], read: int) -> Iterator[str]:
 
 def _example(entry: dict[str, Any]) -> str:
     value, threshold = entry["value"], entry["threshold"]
-    # What JSON can't hold: no number in a column, or a document without tokens, of endless bytes per token.
+    # JSON can't hold these: a missing number of a column, or a document without tokens (inf bytes per token).
     unknown = "missing" if entry["rule"].startswith("where_") else "infinite"
     value_text = unknown if value is None else f"{value:.4g}"
     return _entry(entry["id"], f"value {value_text}, threshold {threshold:.4g}", entry["text"])
 
 
 def _entry(name: str | None, remark: str, text: str) -> str:
-    """A list item; the text in a code block, so that nothing in it is read as Markdown."""
+    """A list item, with the text in a code block so that nothing in it is read as Markdown."""
     shown = " ".join(text[:SHOWN_CHARACTERS].split())
     return f"- `{(name or 'no id').replace('`', ' ')}`: {remark}\n\n      {shown}\n"
 

@@ -1,4 +1,4 @@
-"""Exact duplicates over all shards of all corpora, out of core (paper 3.2.2)."""
+"""Finds exact duplicates across all shards of all corpora, out of core (paper 3.2.2)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("index", "<u8")])
 
 
 def digest(text: np.ndarray, how: str) -> bytes:
-    """The xxh3_128 digest of a text's UTF-8 (uint8): of the text itself (`none`), or of its words with one
-    space between (`whitespace`).
+    """The xxh3_128 digest of a text's UTF-8 (uint8): of the text itself (`how` is `none`), or with single
+    spaces for white space (`whitespace`).
     """
     return xxhash.xxh3_128_digest(text if how == "none" else with_single_spaces(text))
 
@@ -26,7 +26,7 @@ def digest(text: np.ndarray, how: str) -> bytes:
 def first_of_equals(
     documents: Sequence[Path], counts: Sequence[int], partitions: int, folder: Path
 ) -> np.ndarray:
-    """Which documents of all files equal no earlier one: bool [documents].
+    """Which documents equal no earlier document of any file: bool [documents].
 
     `counts` are the documents of each file; `folder` is for the partitions, see `write_partitions`.
     """
@@ -46,11 +46,11 @@ def _digests(documents: Sequence[Path], total: int) -> Iterator[bytes]:
 
 
 def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> int:
-    """Write a record (digest, position) of each text into the partition that its digest names.
+    """Write a record (digest, position) of each text into the partition of its digest.
 
     `blocks` hold whole digests. `partitions` divide the range of the digests' upper 32 bits evenly;
-    partition p is the file `p`, its records in ascending order of position. Takes about 100 bytes of
-    memory for each digest of a block. Returns the number of texts.
+    partition p is the file `p`, with records in ascending order of position. Takes about 100 bytes of
+    memory per digest of a block. Returns the number of texts.
     """
     count = 0
     for block in blocks:
@@ -71,7 +71,7 @@ def write_partitions(blocks: Iterable[bytes], partitions: int, folder: Path) -> 
 
 
 def repeated_positions(folder: Path, partitions: int) -> Iterator[np.ndarray]:
-    """For each partition the positions (uint64) of the texts whose digest occurred at an earlier position.
+    """Yields for each partition the positions (uint64) of texts whose digest occurs at an earlier position.
 
     Memory is bounded by the largest partition: about 72 bytes for each of its texts.
     """
@@ -82,7 +82,7 @@ def repeated_positions(folder: Path, partitions: int) -> Iterator[np.ndarray]:
             order = np.argsort(records["high"], kind="stable")  # equal digests stay in order of position
             high, low = records["high"][order], records["low"][order]
             same = high[1:] == high[:-1]
-            if np.any(same & (low[1:] != low[:-1])):  # a collision of 64 bits: all 128 have to be sorted
+            if np.any(same & (low[1:] != low[:-1])):  # upper 64 bits collide: sort by all 128
                 order = np.lexsort((records["index"], records["low"], records["high"]))
                 high, low = records["high"][order], records["low"][order]
                 same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])

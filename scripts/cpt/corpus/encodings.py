@@ -1,4 +1,4 @@
-"""Bytes to text: byte-order marks, declared encodings, and what isn't text at all."""
+"""Decodes bytes to text: byte-order marks, declared encodings, and content that isn't text."""
 
 import codecs
 import re
@@ -7,9 +7,9 @@ import unicodedata
 from cpt.errors import UserError
 
 BYTE_ORDER_MARK = "\ufeff"
-# A text in another encoding than it claims shows in nearly every word; a damaged one now and then.
+# A wrong encoding breaks a character in nearly every word; damage breaks one now and then.
 MOST_REPLACED = 0.01  # of the characters
-WIDE = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")  # that are recognised without a mark
+WIDE = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")  # that are recognised without a byte-order mark
 _POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
     b"/annex/objects/": ("git-annex", "git annex get"),
@@ -18,16 +18,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def wide_encoding(content: bytes) -> str | None:
-    """UTF-16 or UTF-32, if the bytes begin with its byte-order mark. (No UTF-8 begins with these.)"""
+    """`utf-16` or `utf-32` if the bytes begin with its byte-order mark, else None. No UTF-8 begins so."""
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     return "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
 
 
 def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
-    """`value` as text that UTF-8 can hold, and whether anything in it had to be replaced.
+    """`value` as text that UTF-8 can hold, and whether characters in it were replaced.
 
-    Bytes that begin with the byte-order mark of UTF-16 or UTF-32 are read as that. Bytes that aren't UTF-8
+    Bytes that begin with the byte-order mark of UTF-16 or UTF-32 are decoded as such. Bytes that aren't UTF-8
     and lone surrogates become U+FFFD; None stays None.
     """
     if value is None:
@@ -46,7 +46,7 @@ def valid_text(value: str | bytes | None) -> tuple[str | None, bool]:
 
 
 def pointed_to(beginning: bytes) -> str | None:
-    """What to do about a file that only points to another one, such as Git LFS; None for any other file."""
+    """The problem and remedy if a file is only a pointer to its content (Git LFS, git-annex); else None."""
     for mark, (tool, command) in _POINTERS.items():
         if beginning.startswith(mark):
             return f"a pointer of {tool}, not the file itself; run `{command}` where the files lie"
@@ -54,14 +54,14 @@ def pointed_to(beginning: bytes) -> str | None:
 
 
 def text_of(content: bytes, declared: str | None = None) -> tuple[str, int]:
-    """The text of a file, without byte-order marks, and how many characters had to be replaced.
+    """The text of a file, without byte-order marks, and the number of replaced characters.
 
     Args:
         content: the file's bytes.
-        declared: the encoding that it names; otherwise its byte-order mark decides, or it is UTF-8.
+        declared: the encoding that the file names (None: UTF-8); a UTF-16 or UTF-32 byte-order mark wins.
 
     Raises:
-        UserError: it isn't in that encoding, or it isn't text.
+        UserError: the file isn't in that encoding, or it isn't text.
     """
     encoding = wide_encoding(content) or declared or "utf-8"
     try:
@@ -82,12 +82,12 @@ def text_of(content: bytes, declared: str | None = None) -> tuple[str, int]:
             f"it is not {encoding.upper()} ({replaced:,} of {len(text):,} characters can't be read); convert "
             f"it: iconv -f {_guess(content) or 'ENCODING'} -t UTF-8 FILE"
         )
-    # Files that were joined keep the mark of each; inside a line it is a character like others.
+    # Concatenated files keep the mark of each, at the beginning of a line; elsewhere it is a character.
     return re.sub(f"(?m)^{BYTE_ORDER_MARK}+", "", text), replaced
 
 
 def _reads_as(content: bytes, encoding: str) -> bool:
-    """Whether bytes give assigned characters under an encoding, and white space as often as a text has it."""
+    """Whether an encoding gives only assigned characters, and as much white space as text has."""
     sample = content[:4096].decode(encoding, errors="ignore")
     odd = sum(unicodedata.category(sign) in ("Cc", "Cn", "Co") and sign not in "\t\n\r\f" for sign in sample)
     return not odd and sum(sign in " \n\t" for sign in sample) > len(sample) // 100

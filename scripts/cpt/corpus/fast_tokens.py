@@ -1,7 +1,7 @@
-"""Token ids from gigatoken: those of Hugging Face tokenizers, an order of magnitude faster.
+"""Token ids from gigatoken: equal to those of Hugging Face tokenizers, an order of magnitude faster.
 
-They are never taken on trust: `first_difference` compares the two on hostile strings and on documents
-before each use, and a text that gigatoken can't encode exactly is left to Hugging Face tokenizers.
+Each use is checked first: `first_difference` compares the two on hostile strings and on documents.
+Hugging Face tokenizers encode the texts that gigatoken can't encode exactly.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 LONGEST_RUN = 2**16  # characters; see FastEncoder.encode
-# gigatoken remembers every word it meets, in about 40 bytes each: after this many bytes it is loaded again.
+# gigatoken caches every word it meets, in about 40 bytes each: after this many bytes it is loaded again.
 RENEWED_AFTER = 2**26
 DIGITS = frozenset("0123456789")
 # White space in UTF-8 (Unicode's property White_Space), and in ASCII.
@@ -33,9 +33,9 @@ class NotSuitedError(Exception):
 
 
 class FastEncoder:
-    """gigatoken, made from the content of a tokenizer.json so that special strings in text stay text.
+    """gigatoken with the content of a tokenizer.json; strings of special tokens in text stay text.
 
-    Raises NotSuitedError if gigatoken isn't installed or refuses the tokenizer. `name` has the version.
+    Raises NotSuitedError if gigatoken isn't installed or refuses the tokenizer. `name` contains the version.
     """
 
     def __init__(self, definition: dict[str, Any]):
@@ -47,17 +47,17 @@ class FastEncoder:
         changed, self.first_padding, self.single_digits = adapted(definition)
         self.awkward = awkward
         content = json.dumps(changed)
-        self._load = lambda: _guarded(lambda: gigatoken.Tokenizer.from_json(content))
+        self._load = lambda: _call_guarded(lambda: gigatoken.Tokenizer.from_json(content))
         self.backend, self._encoded = self._load(), 0
         self.name = f"gigatoken {metadata.version('gigatoken')}"
 
     def encode(self, texts: Sequence[bytes | np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Token ids (uint32) of texts given as UTF-8, one text after the other, and where those of each end
-        (int64 [texts]); and which texts (bool) must be left to the model's own tokenizer.
+        """Token ids (uint32) of texts (UTF-8), one after the other; the end of each text's ids (int64
+        [texts]); and which texts (bool) the model's own tokenizer must encode.
 
-        These are the ones with a byte that the vocabulary lacks (Hugging Face tokenizers leave it out and
-        may merge what is around it), or with a run of more than `LONGEST_RUN` characters without white
-        space (on such a run the two were once seen to differ).
+        Those have a byte that the vocabulary lacks (Hugging Face tokenizers skip it and may merge the tokens
+        around it), or a run of more than `LONGEST_RUN` characters without white space (the two once differed
+        on such a run).
         """
         sizes = np.array([len(text) for text in texts], np.int64)
         self._encoded += int(sizes.sum())
@@ -65,13 +65,13 @@ class FastEncoder:
             self.backend, self._encoded = None, 0  # freed before the new one is loaded
             self.backend = self._load()
         content = [b"" if _has_long_run(text) else text for text in texts]
-        ids, ends = _guarded(lambda: self._ids(content))
+        ids, ends = _call_guarded(lambda: self._ids(content))
         left = (np.diff(ends, prepend=0) == 0) & (sizes > 0)
         left[np.searchsorted(ends, np.flatnonzero(ids >= self.first_padding), "right")] = True
         return ids, ends, left
 
     def _ids(self, texts: list[bytes | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (uint32) of all texts, one after the other, and where those of each end (int64 [texts])."""
+        """Ids (uint32) of all texts, one after the other, and the end of each text's ids (int64 [texts])."""
         content = np.frombuffer(b"".join(texts), np.uint8)
         starts = np.cumsum([0, *map(len, texts)])
         edges = starts
@@ -84,7 +84,7 @@ class FastEncoder:
         )
         encoded = self.backend.encode_batch(self.awkward.Array(pieces), parallel=False)
         ends = np.cumsum(self.awkward.to_numpy(self.awkward.num(encoded)))
-        # A text ends where the last piece before its end does.
+        # The ids of a text end with those of its last piece.
         last = np.searchsorted(edges, starts[1:]) - 1
         return self.awkward.to_numpy(self.awkward.flatten(encoded)), np.where(last < 0, 0, ends[last])
 
@@ -92,9 +92,9 @@ class FastEncoder:
 def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
     """A tokenizer.json that gigatoken reads and that treats the strings of special tokens as text.
 
-    Returns it, the first id that stands for a byte which the vocabulary lacks, and whether the text must
-    be divided around single digits first (see `digit_cuts`). Such bytes are given ids because gigatoken
-    wants all 256. Raises NotSuitedError if that isn't enough.
+    Returns the definition, the first id of bytes that the vocabulary lacks, and whether texts must be cut
+    around single digits first (see `digit_cuts`). Such bytes get ids because gigatoken requires all 256.
+    Raises NotSuitedError if gigatoken can't replace this tokenizer.
     """
     model = definition["model"]
     vocabulary = model.get("vocab")
@@ -125,7 +125,7 @@ def adapted(definition: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
 def _is_other_number() -> np.ndarray:
     """For each code point, whether it is numeric (Unicode categories Nd, Nl, No) and not in ASCII (bool)."""
     table = np.zeros(0x110000, bool)
-    # These categories are a part of what is numeric in Python's sense, which is faster to find.
+    # Python's `isnumeric` contains these categories and is faster to compute.
     numeric = np.flatnonzero(np.strings.isnumeric(np.arange(0x110000, dtype="<u4").view("<U1")))
     for point in numeric[numeric >= 0x80].tolist():
         table[point] = unicodedata.category(chr(point))[0] == "N"
@@ -133,13 +133,13 @@ def _is_other_number() -> np.ndarray:
 
 
 def digit_cuts(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Where to cut texts so that GPT-2's pattern gives their parts the ids of text split around digits.
+    """Where to cut texts so that GPT-2's pattern gives the parts the same ids as a split around digits.
 
-    `content` is the UTF-8 (uint8) of all texts, `starts` (int64) where each starts; returns positions in
-    it, in any order. The pattern (Radford et al. 2019) is what `ByteLevel` applies. Where no merge holds
-    an ASCII digit, a step that isolates digits before it changes one thing only: of several white spaces
-    before a digit the pattern splits off the last, unless the text ends there. So the text is cut after
-    them. Numbers outside ASCII are several bytes, which may merge; each becomes a part of its own.
+    `content` is the UTF-8 (uint8) of all texts, `starts` (int64) the start of each; returns positions in
+    `content`, in any order. `ByteLevel` applies the pattern (Radford et al. 2019). If no merge contains an
+    ASCII digit, isolating digits first changes one thing only. The pattern splits off the last of several
+    white spaces before a digit, but not at the end of a text, so texts are cut after such white space.
+    Numbers outside ASCII have several bytes, which may merge; each becomes a part of its own.
     """
     digits = np.flatnonzero(content - np.uint8(0x30) < 10)  # below "0" it wraps around
     digits = digits[digits > 1]
@@ -170,8 +170,8 @@ def _has_long_run(text: bytes | np.ndarray) -> bool:
     return max(map(len, bytes(text).decode().split()), default=0) > LONGEST_RUN
 
 
-def _guarded(call: Callable[[], Any]) -> Any:
-    """The call's result; NotSuitedError for whatever gigatoken raises, the panics of its Rust code too."""
+def _call_guarded(call: Callable[[], Any]) -> Any:
+    """The call's result; NotSuitedError for anything gigatoken raises, including panics of its Rust code."""
     try:
         return call()
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -182,7 +182,7 @@ def _guarded(call: Callable[[], Any]) -> Any:
 
 
 def hostile_strings(special: Iterable[str]) -> list[str]:
-    """Strings on which tokenizers tend to differ; `special` are those of the model's special tokens."""
+    """Strings on which tokenizers tend to differ; `special` are the strings of the model's special tokens."""
     spaces = [" " * n + end for n in (1, 2, 3, 9) for end in ("", "a", "7", "\n", "\n1", ".", "'s")]
     lines = ["\n" * n + end for n in (1, 2, 5) for end in ("", " x", "12", "\t9", "\r\n", "-")]
     hard = [
@@ -209,9 +209,9 @@ def hostile_strings(special: Iterable[str]) -> list[str]:
 def first_difference(
     encoder: FastEncoder, reference: Callable[[list[str]], list[np.ndarray]], texts: list[str]
 ) -> str | None:
-    """How the encoder differs from the reference on these texts, as a phrase; None if it doesn't.
+    """A phrase on how the encoder differs from the reference on these texts; None if it doesn't.
 
-    Raises NotSuitedError if the encoder fails on one of them.
+    Raises NotSuitedError if the encoder fails on a text.
     """
     ids, ends, left = encoder.encode([text.encode() for text in texts])
     parts, unsure = np.split(ids, ends[:-1]), left.tolist()

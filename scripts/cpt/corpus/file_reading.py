@@ -1,4 +1,4 @@
-"""A corpus's files, read one after the other, with an account of each."""
+"""Reads a corpus's files one after the other, and records an entry on each for the manifest."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +19,12 @@ MOST_LISTED = 20  # files or pages in a message
 
 
 def entry_of(path: Path, name: str) -> dict[str, Any]:
-    """What the manifest says of a file."""
+    """A file's entry in the manifest: name, size and SHA-256."""
     return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 class FileReading:
-    """Files of a corpus that are read. Attribute: `entries`, what the manifest says of each."""
+    """Reads files of a corpus. Attribute: `entries`, the manifest's entry on each file."""
 
     def __init__(self, source: HubCorpus | LocalCorpus | PackageCorpus, columns: Sequence[str]):
         self.source, self.columns = source, columns
@@ -33,9 +33,9 @@ class FileReading:
     def rows(self, paths: Mapping[str, Path]) -> Iterator[tuple[Document, str, str]]:
         """All documents, each with its file's name and format.
 
-        `paths` are the files by the names that the config has for them. Raises UserError at once where a row
-        can't be read. Files that can't be read as a whole are listed in the end, or skipped if the corpus's
-        key `unreadable` says so.
+        `paths` maps the config's names of the files to their paths. Raises UserError at once if a row can't
+        be read. Other files that can't be read are skipped; a UserError at the end lists them, unless the
+        corpus's key `unreadable` is `skip`.
         """
         unreadable: list[str] = []
         with ReadingProcess() as process:
@@ -82,7 +82,7 @@ class FileReading:
 
 
 def _warn(name: str, entry: dict[str, Any]) -> None:
-    """Log what is lost of a file, or may be."""
+    """Log what of a file is lost, or may be."""
     if "error" in entry:
         logging.warning("skipped: %s", entry["error"])
     if replaced := entry["documents_with_replaced_characters"]:

@@ -1,8 +1,8 @@
-"""Which documents are worth training on: length and repetition (paper 3.2.1).
+"""Drops documents that aren't worth training on, by length, repetition and more (paper 3.2.1).
 
-The repetition rules are Gopher's (Rae et al. 2021, Table A1), computed as datatrove's
-GopherRepetitionFilter does, but for the definitions of line, paragraph and word; docs/filter-checks.md
-lists the differences, tests/corpus/test_corpus_datatrove.py proves the list complete.
+The repetition rules are Gopher's (Rae et al. 2021, Table A1), as in datatrove's GopherRepetitionFilter
+except for the definitions of line, paragraph and word. docs/filter-checks.md lists the differences, and
+tests/corpus/test_corpus_datatrove.py proves the list complete.
 """
 
 import math
@@ -36,12 +36,12 @@ from cpt.errors import DamagedFileError
 
 
 class DocumentFilter:
-    """All that drops documents of a corpus before they are tokenized.
+    """Applies all rules that drop a corpus's documents before they are tokenized.
 
-    `numbers` are the columns that `where` compares, in its order; `similarity` is the classifier's file, and
-    `scores` (float32 [documents]) those compared as `edu_score`, where it has these keys. Of
-    `conversations` only those are dropped that can't be trained on (cpt.corpus.conversations). Attributes:
-    `columns` (that are read), `rules`, `table` (what was dropped), and `masked` (how many of each kind of
+    `numbers` are the columns that `where` compares, in its order. If `where` has these keys, `similarity` is
+    the classifier's file, and `scores` (float32 [documents]) are compared as `edu_score`. For
+    `conversations`, cpt.corpus.conversations replaces the rules of length and repetition. Attributes:
+    `columns` (to read), `rules`, `table` (what was dropped), and `masked` (how many of each kind of
     private data were).
     """
 
@@ -61,7 +61,7 @@ class DocumentFilter:
         if EDU_SCORE in where:
             self.where[EDU_SCORE] = where[EDU_SCORE]
         self.numbers, self.scores = numbers, scores
-        self.probabilities = []  # that are found out from the text
+        self.probabilities = []  # rules on probabilities, computed from the text
         if LANGUAGE in where:
             languages = Languages(where[LANGUAGE].among)
             self.probabilities.append(TextRule(LANGUAGE, where[LANGUAGE], languages.probability))
@@ -78,14 +78,14 @@ class DocumentFilter:
         self.table = DropTable([*first, *self.rules.names, *last], "bytes")
 
     def kept(self, batch: dict[str, pa.Array]) -> pa.RecordBatch:
-        """The rows of a batch that break no rule, all counted. Takes the columns out of the batch."""
+        """The rows of a batch that break no rule; counts all rows and empties the batch."""
         first_row = self.table.read
         values = [plain(batch[key]).to_pylist() for key in self.numbers]
         if EDU_SCORE in self.where:
             values.append(self.scores[first_row : first_row + len(batch["id"])].tolist())
         bounds = out_of_bounds(self.where, values)
         names, urls, texts = (as_strings(batch[key]) for key in ("id", "url", self.text_column))
-        batch.clear()  # and with it the memory of what isn't a large string yet
+        batch.clear()  # frees the columns that `as_strings` copied
         digests = []
         masked: dict[int, str] = {}
         kept, sizes = np.zeros(len(texts), bool), np.empty(len(texts), np.int64)
@@ -120,7 +120,7 @@ class DocumentFilter:
         return pa.RecordBatch.from_arrays(arrays, schema=FILTERED_SCHEMA)
 
     def _without_private(self, text: np.ndarray) -> tuple[Drop | None, str, dict[str, tuple[int, int]]]:
-        """Whether a text is dropped for private data, or what `PrivateData.mask` makes of it."""
+        """The Drop for private data (or None), then the text and counts of `PrivateData.mask`."""
         content = bytes(text).decode()
         if reason := self.private.reason(content):
             return Drop(f"private_{reason[0]}", reason[1], 0), content, {}
@@ -136,7 +136,7 @@ def load_scores(path: Path, documents: int) -> np.ndarray:
 
 
 class TextRule:
-    """Drops texts whose probability is outside of the bounds on `name`; without any, below 0.5."""
+    """Drops texts whose probability is outside the bounds on `name`; without bounds, below 0.5."""
 
     def __init__(self, name: str, bounds: ColumnBounds, probability: Callable[[np.ndarray], float]):
         self.rule, self.probability = f"where_{name}", probability
@@ -145,7 +145,7 @@ class TextRule:
         self.maximum = 1.0 if bounds.maximum is None else bounds.maximum
 
     def check(self, text: np.ndarray) -> Drop | None:
-        """A Drop with the probability (of UTF-8, uint8), if it is too low or too high."""
+        """A Drop with the text's probability (UTF-8, uint8) if it is too low or too high, else None."""
         probability = self.probability(text)
         if self.minimum <= probability <= self.maximum:
             return None
@@ -154,9 +154,9 @@ class TextRule:
 
 
 def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop | None]:
-    """For each document the first bound of `where` that it breaks, or None; a missing number breaks any.
+    """The first bound of `where` that each document breaks, or None; a missing number breaks any bound.
 
-    `values` are the columns. The value in a Drop is None where there is no number.
+    `values` are the columns. A Drop's value is None for a missing number.
     """
     limits = [
         (
@@ -172,7 +172,7 @@ def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop |
         for (name, minimum, maximum), value in zip(limits, row, strict=True):
             if value is None or not minimum <= value <= maximum:
                 number = None if value is None or math.isnan(value) else float(value)
-                # Of two bounds the lower is reported for a missing number.
+                # For a missing number the lower of two bounds is reported.
                 over = number is not None and number > maximum
                 drop = Drop(name, number, maximum if over or math.isinf(minimum) else minimum)
                 break
@@ -181,7 +181,7 @@ def out_of_bounds(where: Where, values: list[list[float | None]]) -> list[Drop |
 
 
 class Rules:
-    """The rules of the config's `filters`; `names` lists them in the order in which they are tried."""
+    """The rules of the config's `filters`; `names` lists them in the order they are tried."""
 
     def __init__(self, filters: DocumentFilters):
         length, repetition = filters.length, filters.repetition
@@ -194,7 +194,7 @@ class Rules:
             ("duplicate_line_characters", repetition.duplicate_line_character_share),
             ("duplicate_paragraph_characters", repetition.duplicate_paragraph_character_share),
         ]
-        # The most frequent n-gram of a very short text has a share over 1: 1 is no rule.
+        # A share of 1 switches a rule off: the most frequent n-gram of a very short text can exceed 1.
         self.top, self.duplicate = (
             {n: share for n, share in sorted(shares.items()) if share < 1}
             for shares in (repetition.top_ngram_character_share, repetition.duplicate_ngram_character_share)
@@ -205,12 +205,12 @@ class Rules:
         self.names = ["empty", "minimum_lines", *names]
 
     def check(self, text: str | np.ndarray) -> Drop | None:
-        """The first rule that a document breaks, or None; its text may be given as UTF-8 (uint8).
+        """The first rule that a document breaks, or None; `text` may be its UTF-8 (uint8).
 
         empty: no text, or only white space. minimum_lines: fewer non-blank lines than `minimum_lines`.
         short_lines: share of the non-blank lines with at most `short_line_characters` characters.
-        duplicate_*: share of the lines (paragraphs) that equal an earlier one, and of all characters that
-        are in them. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
+        duplicate_*: share of the lines (paragraphs) that equal an earlier one, or their share of all
+        characters. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
         A document is dropped when a share is over its maximum.
         """
         data = as_utf8(text)
@@ -226,14 +226,14 @@ class Rules:
             line_counts.duplicate_line_characters / line_counts.characters,
             line_counts.duplicate_paragraph_characters / line_counts.characters,
         )
-        if drop := _first_over(self.line_rules, shares):
+        if drop := _first_excess(self.line_rules, shares):
             return drop
         top, duplicate = ngram_characters(data, self.top, self.duplicate)
         counts = (*top.values(), *duplicate.values())
-        return _first_over(self.ngram_rules, (count / line_counts.characters for count in counts))
+        return _first_excess(self.ngram_rules, (count / line_counts.characters for count in counts))
 
 
-def _first_over(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop | None:
+def _first_excess(rules: list[tuple[str, float]], shares: Iterable[float]) -> Drop | None:
     for (name, maximum), share in zip(rules, shares, strict=True):
         if share > maximum:
             return Drop(name, share, maximum)

@@ -1,8 +1,8 @@
-"""Files of a dataset repository on the Hugging Face hub, at a pinned revision, verified.
+"""Downloads and verifies files of a dataset repository on the Hugging Face hub, at a pinned revision.
 
-Names, sizes, hashes, addresses, access and redirects are the official client's business. The loop over a
-file's bytes is ours (cpt.corpus.remote): the client begins a file again in each process, and holds back up to
-10 MB that a broken connection then loses.
+The official client handles names, sizes, hashes, addresses, access and redirects. cpt.corpus.remote reads the
+bytes instead of the client, which restarts a file in each process and buffers up to 10 MB that a broken
+connection loses.
 """
 
 import fnmatch
@@ -18,12 +18,12 @@ from huggingface_hub.utils import build_hf_headers
 
 from cpt.config_sections import HubCorpus
 from cpt.corpus.readers import require_readers
-from cpt.corpus.remote import CutShort, described, folder_of_parts, patiently, status_of, stream_file
+from cpt.corpus.remote import CutShort, call_with_retries, described, folder_of_parts, status_of, stream_file
 from cpt.errors import UserError
 from cpt.files import sha256_of
 from cpt.progress import NOTICE
 
-# What to do about an error of the client; nothing of the server's own text.
+# What to do about an error of the client; the server's own text is never repeated.
 ADVICE = {
     errors.GatedRepoError: "access is gated; accept its terms on the hub, then set HF_TOKEN to a token of "
     "that account (or run `hf auth login`)",
@@ -45,23 +45,22 @@ def fetch_hub_file(
     """Download file number `shard` of those that match, for the raw shard `output`, and verify it.
 
     `source` is the corpus's entry in the config, of which `shards` files are used; their raw shards lie
-    beside `output`. Patterns mean what they mean to the hub's own client (`*` matches "/" as well).
-    Before the first byte a notice states sizes and free space. A download that was cut off resumes from
-    what lies in the folder of parts, where the file comes to lie. Size and hash must equal the hub's own
-    record: SHA-256 for large files, git's blob hash for small ones. Bytes that don't are fetched once
-    more, from the beginning.
+    beside `output`. Patterns work as in the hub's own client (`*` matches "/" as well). Before the download
+    a notice states sizes and free space. The file lies in the folder of parts, and an interrupted download
+    resumes there. Size and hash must equal the hub's record: SHA-256 for large files, git's blob hash for
+    small ones. If they differ, the file is fetched once more, from the beginning.
 
-    Returns where the file is, the repository's commit, and what the manifest says of the file.
+    Returns the file's path, the repository's commit, and the file's entry in the manifest.
 
-    Raises UserError for whatever the user can fix: no access, wrong names, no network, too little space
+    Raises UserError for anything the user can fix: no access, wrong names, no network, too little space
     for all files that are still missing, damage.
     """
     repo, revision = source.repo, source.revision
     where = f"corpora.{corpus}: {repo} at {revision}"
     try:
         api = HfApi()
-        info = patiently(where, lambda: api.repo_info(repo, repo_type="dataset", revision=revision))
-        files = patiently(where, lambda: _matching(api, repo, info.sha, source.files))
+        info = call_with_retries(where, lambda: api.repo_info(repo, repo_type="dataset", revision=revision))
+        files = call_with_retries(where, lambda: _matching(api, repo, info.sha, source.files))
         _require_files(files, source, corpus, shards)
         record = files[shard]
         rows = _rows_on_card(info.card_data, {file.path for file in files})
@@ -75,13 +74,13 @@ def fetch_hub_file(
         ValueError,
         CutShort,
     ) as error:
-        # The client's errors quote the server, which may have quoted the token: they end here.
+        # The client's errors quote the server, which may quote the token, so they aren't passed on.
         raise UserError(f"{where}: {_advice(error, corpus)}") from None
     return path, info.sha, {"name": record.path, "bytes": record.size, "sha256": digest}
 
 
 def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile]:
-    """The hub's records of all files that match, sorted; only the pattern's fixed folder is listed."""
+    """The hub's records of all matching files, sorted; requests only the folder before the first wildcard."""
     fixed = pattern[: min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))]
     folder = fixed.rpartition("/")[0] or None
     try:
@@ -96,7 +95,7 @@ def _matching(api: HfApi, repo: str, commit: str, pattern: str) -> list[RepoFile
 
 
 def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards: int) -> None:
-    """UserError if fewer files match than are asked for, or one that is used has no reader."""
+    """Raise UserError if fewer than `shards` files match, or if a used file has no reader."""
     if not files:
         raise UserError(
             f"corpora.{corpus}.files: no file of {source.repo} at {source.revision} matches "
@@ -114,10 +113,10 @@ def _require_files(files: list[RepoFile], source: HubCorpus, corpus: str, shards
 def _announce(
     files: list[RepoFile], shard: int, shards: int, output: Path, corpus: str, rows: int | None
 ) -> None:
-    """Log what will be fetched and how much space there is; UserError if what is missing doesn't fit."""
+    """Log what will be fetched and the free space; UserError if the missing files don't fit."""
     output.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output.parent).free
-    # Sizes after the free space: what other jobs write in between makes the need smaller, not larger.
+    # Free space is measured first: bytes that other jobs fetch in between then lower the need, not the space.
     missing = sum(_missing(file, output, number) for number, file in enumerate(files[:shards]))
     asked, available = (sum(file.size for file in some) for some in (files[:shards], files))
     estimate = f" (about {rows * asked / max(1, available):,.0f} rows)" if rows else ""
@@ -138,7 +137,7 @@ def _announce(
 
 
 def _missing(record: RepoFile, output: Path, number: int) -> int:
-    """Bytes of a file that are neither fetched nor part of a finished shard beside `output`."""
+    """Bytes of a file still to fetch; 0 if its shard beside `output` is finished."""
     raw = output.with_name(f"{number:05d}{output.suffix}")
     try:
         fetched = _part(record, raw).stat().st_size
@@ -148,17 +147,17 @@ def _missing(record: RepoFile, output: Path, number: int) -> int:
 
 
 def _part(record: RepoFile, raw: Path) -> Path:
-    """Where a file is fetched to. The name has its hash, so no other bytes are ever continued."""
+    """The path a file is fetched to. The name contains its hash, so a resume never mixes two versions."""
     return folder_of_parts(raw) / f"{_hash_of(record)}-{PurePosixPath(record.path).name}"
 
 
 def _hash_of(record: RepoFile) -> str:
-    """The hub's own: SHA-256 of a large file, git's blob hash of a small one."""
+    """The hub's hash of a file: SHA-256 of a large one, git's blob hash of a small one."""
     return record.lfs.sha256 if record.lfs is not None else record.blob_id
 
 
 def _amount(size: int) -> str:
-    """Bytes in decimal units: 2.15 GB."""
+    """A number of bytes in decimal units: 2.15 GB."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:,.2f} {unit}"
@@ -166,7 +165,7 @@ def _amount(size: int) -> str:
 
 
 def _rows_on_card(card: Any, names: set[str]) -> int | None:
-    """Rows of the first configuration on the dataset's card that holds these files, if the card counts them.
+    """Rows of the card's first configuration with all these files, if the card counts rows, else None.
 
     (FineWeb-Edu's card doesn't.)
     """
@@ -179,14 +178,14 @@ def _rows_on_card(card: Any, names: set[str]) -> int | None:
                 (size,) = (size for size in sizes if size["config_name"] == config["config_name"])
                 return sum(split["num_examples"] for split in size["splits"])
     except (AttributeError, KeyError, TypeError, ValueError):
-        pass  # a card is free text: without the counts, no estimate
+        pass  # cards are free text, so the counts may be missing
     return None
 
 
 def _verified_file(url: str, record: RepoFile, path: Path, what: str) -> tuple[Path, str]:
-    """The file, fetched to `path`, and its SHA-256."""
+    """Fetch a file to `path`; returns the path and its SHA-256."""
     expected = _hash_of(record)
-    for left in path.parent.glob("*"):  # of another revision or pattern
+    for left in path.parent.glob("*"):  # leftovers of another revision or pattern
         if left != path:
             left.unlink()
     for last in (False, True):
@@ -206,13 +205,13 @@ def _verified_file(url: str, record: RepoFile, path: Path, what: str) -> tuple[P
 
 
 def _blob_hash(path: Path) -> str:
-    """Git's hash of a file, which the hub states for files that git itself holds (up to 10 MB)."""
+    """Git's hash of a file; the hub states it for files stored in git (up to 10 MB)."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _advice(error: Exception, corpus: str) -> str:
-    """What went wrong and what to do about it; nothing of the server's own text."""
+    """What went wrong and what to do about it, without the server's own text."""
     for kinds, advice in ADVICE.items():
         if isinstance(error, kinds):
             return advice.format(corpus)

@@ -1,4 +1,4 @@
-"""The keep-lists of a stage that looks at all corpora at once: one byte per document, one list per shard."""
+"""Keep-lists of stages that read all corpora at once: one list per shard, one byte per document."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,12 +13,12 @@ from cpt.files import atomic, one_for_each
 
 
 def keep_list(folder: Path, shard: str) -> Path:
-    """Where a corpus's folder has the keep-list of a shard."""
+    """The path of a shard's keep-list in its corpus's folder."""
     return folder / f"{shard}.keep.npy"
 
 
 def keep_lists(folders: Sequence[Path], corpora: dict[str, int]) -> list[Path]:
-    """The keep-lists of all shards of `corpora` (corpus: number of shards), which have a folder each."""
+    """The keep-lists of all shards of `corpora` {corpus: number of shards}; each corpus has a folder."""
     folder = dict(one_for_each(corpora, folders))
     return [keep_list(folder[corpus], shard) for corpus, shard in names_of(corpora)]
 
@@ -34,14 +34,14 @@ def write_keep_lists(
     """Write the keep-list of every shard, and a table of what this stage drops.
 
     Args:
-        corpora: corpus: number of shards; the lists have an entry per shard, in this order.
+        corpora: {corpus: number of shards}; the lists have an entry per shard, in this order.
         documents: the shards' filtered documents.
-        before: which documents came into the stage, bool [documents] of each shard.
-        kept: which documents of all shards stay, bool; those that didn't come in don't count.
+        before: which documents enter the stage, bool [documents] of each shard.
+        kept: which documents of all shards stay, bool; values of documents not in `before` are ignored.
         keep: the folders to write, one for each corpus.
-        table: corpus, shard, documents, those dropped (the column is named after the file), bytes.
+        table: corpus, shard, documents, those dropped (the column is named after the file), bytes of these.
 
-    All are renamed into place only when all are written.
+    Files and folders are renamed into place only when all are written.
     """
     lines = [f"corpus,shard,documents,{table.stem},bytes"]
     ends = np.cumsum([len(each) for each in before])

@@ -1,7 +1,7 @@
-"""What the compiled kernels share: UTF-8, one hash of bytes for words, lines and n-grams, and hash tables.
+"""Shared by the compiled kernels: UTF-8, one hash of bytes for words, lines and n-grams, and hash tables.
 
 Positions are unsigned, as Python's negative indices would cost a test at each access. The hash has 64 bits:
-two words of a document with a million different ones share a hash with probability of about 3e-8.
+among a million different words of a document, two share a hash with a probability of about 3e-8.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ LARGEST = 2**31 - 2  # bytes: positions in a text are 32-bit integers
 # Odd multipliers: the increment of splitmix64 (Steele et al. 2014) and a constant of xxHash's.
 START = np.uint64(0x9E3779B97F4A7C15)
 STEP = np.uint64(0xC2B2AE3D27D4EB4F)
-ONE = np.uint64(1)  # a `packed` without bytes
+ONE = np.uint64(1)  # also the value of `packed` without bytes
 _SEVEN, _EIGHT, _HALF = np.uint64(7), np.uint64(8), np.uint64(32)
 _FULL = np.uint64(1 << 56)
 
 
 def as_utf8(text: str | np.ndarray) -> np.ndarray:
-    """The UTF-8 of a text (uint8); lone surrogates pass. An array is UTF-8 already."""
+    """The UTF-8 of a text (uint8), lone surrogates included; an array is returned as it is."""
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8) if isinstance(text, str) else text
 
 
 def require_addressable(data: np.ndarray) -> None:
-    """UserError for the UTF-8 (uint8) of a text of 2 GiB or more."""
+    """Raise UserError if a text's UTF-8 (uint8) has 2 GiB or more."""
     if len(data) > LARGEST:
         raise UserError(f"a document has {len(data):,} bytes; split it into parts under 2 GiB")
 
@@ -49,15 +49,15 @@ def character(data, position):
 
 @njit(cache=True)
 def mixed_in(value, packed):
-    """A hash (uint64, begun with START) after up to seven more bytes: `packed` holds them after a one, which
-    marks how many they are."""
+    """A hash (uint64, begun with START) after up to seven more bytes. `packed` holds a one bit, which marks
+    their number, and then the bytes."""
     value = (value ^ packed) * STEP
     return value ^ value >> _HALF
 
 
 @njit(cache=True)
 def with_byte(value, packed, byte):
-    """Hash and packed bytes after one more byte (uint64); after the last byte `mixed_in` gives the hash."""
+    """Hash and packed bytes after one more byte (uint64); `mixed_in` finishes the hash after the last."""
     packed = packed << _EIGHT | byte
     if packed >= _FULL:
         return mixed_in(value, packed), ONE
@@ -66,7 +66,7 @@ def with_byte(value, packed, byte):
 
 @njit(cache=True)
 def hash_bytes(data, begin, end):
-    """The hash (uint64) of the bytes from `begin` to `end`; `with_byte` makes the same one byte by byte."""
+    """The hash (uint64) of the bytes from `begin` to `end`; equal to that of `with_byte` byte by byte."""
     value = START
     while end - begin >= _SEVEN:
         packed = ONE
@@ -83,7 +83,7 @@ def hash_bytes(data, begin, end):
 
 @njit(cache=True)
 def table_size(count):
-    """A power of two (uint64) that leaves a hash table with this number of entries at least half empty."""
+    """A power of two (uint64) that leaves a hash table of `count` entries at least half empty."""
     size = np.uint64(16)
     while size < count << ONE:
         size = size << ONE
@@ -92,7 +92,7 @@ def table_size(count):
 
 @njit(cache=True)
 def seen(table, value):
-    """Whether the hash table (0: free; a power of two long) holds a value; puts it there if not."""
+    """Whether the hash table (0: free; a power of two long) contains a value; inserts it if not."""
     mask = np.uint64(len(table) - 1)
     slot = value & mask
     while table[slot] != 0:
@@ -105,7 +105,7 @@ def seen(table, value):
 
 @njit(cache=True)
 def grown(table):
-    """A hash table twice as long with the same values."""
+    """A hash table with the same values and twice the length."""
     larger = np.zeros(2 * len(table), np.uint64)
     for value in table:
         if value:

@@ -1,10 +1,10 @@
-"""Near-duplicates by MinHash and locality-sensitive hashing, as in FineWeb (Penedo et al. 2024).
+"""Finds near-duplicates by MinHash and locality-sensitive hashing, as in FineWeb (Penedo et al. 2024).
 
 A document is the set of its n-grams of words, lower-cased and without punctuation (the words of
 `cpt.corpus.contamination`). `bands * rows` random permutations of all n-grams are drawn; two documents of
 Jaccard similarity s have the same smallest n-gram under one of them with probability s (Broder 1997).
 Documents match if they agree in all rows of at least one band: with probability 1 - (1 - s^rows)^bands.
-Matches are taken together to clusters (connected components).
+Clusters are the connected components of matches.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,15 +18,15 @@ from cpt.config_sections import NearDuplicates
 from cpt.corpus.kernels import START, STEP
 from cpt.corpus.words import hash_words
 
-BLOCK = 1_024  # n-grams whose permuted hashes are in memory at a time: 8 bytes for each and each permutation
-SAMPLED = 8  # one n-gram in this many is looked at for containment
-FEWEST = 8  # of these in a document: one of fewer is contained in nothing
-COMMON = 20  # documents; an n-gram in more of them says little
-SORTED = 2**24  # band hashes that are sorted at a time, about
+BLOCK = 1_024  # n-grams permuted at a time: 8 bytes of memory per n-gram and permutation
+SAMPLED = 8  # one n-gram in this many is used for containment
+FEWEST = 8  # sampled n-grams; a document with fewer is never contained in another
+COMMON = 20  # documents; an n-gram in more of them is ignored
+SORTED = 2**24  # band hashes sorted at a time, about
 
 
 def hash_ngrams(text: str, n: int) -> np.ndarray:
-    """Hashes of a text's n-grams of words, in order: uint64 [words - n + 1], or [0] for fewer words."""
+    """Hashes of a text's n-grams of words, in order: uint64 [words - n + 1], empty for fewer than n words."""
     words, _ = hash_words(text.lower(), punctuation=False)
     count = max(0, len(words) - n + 1)
     hashes = np.zeros(count, np.uint64)
@@ -37,10 +37,10 @@ def hash_ngrams(text: str, n: int) -> np.ndarray:
 
 
 def band_hashes(texts: Iterable[str], near: NearDuplicates) -> Iterator[np.ndarray]:
-    """For each text a hash of each band of its MinHash signature: uint64 [bands].
+    """Yields for each text the hashes of its MinHash signature's bands: uint64 [bands].
 
-    A text of fewer than `near.ngram` words has no n-grams and gets zeros, which match nothing. Permutations
-    are datasketch's `affine64` of the seed. Two bands that differ share a hash with probability 2**-64.
+    A text of fewer than `near.ngram` words has no n-grams and gets zeros, which match nothing. The seed sets
+    datasketch's `affine64` permutations. Two bands that differ share a hash with probability 2**-64.
     """
     signature = MinHash(near.bands * near.rows, seed=near.seed, hashfunc=int, scheme="affine64")
     for text in texts:
@@ -56,15 +56,15 @@ def band_hashes(texts: Iterable[str], near: NearDuplicates) -> Iterator[np.ndarr
 
 
 def first_of_clusters(shards: Sequence[np.ndarray], present: np.ndarray) -> np.ndarray:
-    """For each document the position of the first one of its cluster: int64 [documents].
+    """The position of the first document in each document's cluster: int64 [documents].
 
-    `shards` hold the band hashes, uint64 [bands, documents of the shard] each; positions count on from
-    shard to shard. Documents where `present` (bool [documents]) is false match nothing. Takes 8 bytes of
-    memory per document, and about 57 for each of `SORTED` documents; the hashes may be memory-mapped.
+    `shards` hold the band hashes, uint64 [bands, documents of the shard] each; positions run over all
+    shards. Documents where `present` (bool [documents]) is false match nothing. Takes 8 bytes of memory per
+    document, and about 57 for each of `SORTED` documents; the hashes may be memory-mapped.
     """
     first = np.arange(len(present))
     ends = np.cumsum([shard.shape[1] for shard in shards])
-    # Of each band one range of hashes after the other, so that what is sorted stays bounded.
+    # Each band is sorted one range of hashes at a time, which bounds memory.
     ranges = -(-len(present) // SORTED)
     for band in range(shards[0].shape[0]):
         for number in range(ranges):
@@ -84,11 +84,11 @@ def first_of_clusters(shards: Sequence[np.ndarray], present: np.ndarray) -> np.n
 
 
 def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> np.ndarray:
-    """Which documents are contained in a longer one: bool [documents]; None is one that takes no part.
+    """Which documents are contained in a longer one: bool [documents]; a text of None is ignored.
 
-    A document is contained in another one if at least `near.containment` of its n-grams are in that one as
-    well, by a sample of all n-grams that depends on their hashes alone. Of two that contain each other the
-    first stays. Takes about 2 bytes of memory per word, and 16 per n-gram that two documents share.
+    A document is contained in another if that one has at least `near.containment` of its n-grams. Counts
+    are of a sample of n-grams, chosen by their hashes alone. Of two with equally many, the first stays.
+    Takes about 2 bytes of memory per word, and 16 per n-gram that two documents share.
     """
     samples = [_sample(text, near.ngram) for text in texts]
     owners = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
@@ -114,7 +114,7 @@ def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> n
 
 
 def _sample(text: str | None, n: int) -> np.ndarray:
-    """The different hashes of a text's n-grams, one in `SAMPLED` of all that there are: uint64."""
+    """The distinct hashes of a text's n-grams, of which one in `SAMPLED` is chosen: uint64."""
     hashes = np.unique(hash_ngrams(text, n)) if text else np.empty(0, np.uint64)
     mixed = (hashes ^ hashes >> np.uint64(32)) * STEP
     return hashes[mixed >> np.uint64(32) & np.uint64(SAMPLED - 1) == 0]
@@ -130,7 +130,7 @@ def _root(parents, node):
 
 @njit(cache=True)
 def _join_equal(parents, values, places):
-    """Join the clusters of neighbours with equal values. A parent always comes before its children."""
+    """Join the clusters of neighbours with equal values; a parent always precedes its children."""
     for number in range(1, len(values)):
         if values[number] == values[number - 1]:
             one, other = _root(parents, places[number - 1]), _root(parents, places[number])
@@ -139,7 +139,7 @@ def _join_equal(parents, values, places):
 
 @njit(cache=True)
 def _roots(parents):
-    """Every node's root; as parents come before their children, theirs are known by then."""
+    """Every node's root, in `parents`; a parent precedes its children, so its root is known first."""
     for node in range(len(parents)):
         parents[node] = parents[parents[node]]
     return parents

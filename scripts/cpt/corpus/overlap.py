@@ -1,7 +1,7 @@
-"""How much of the held-out text is in the training text as well, by n-grams of words.
+"""Measures how much held-out text is also in training text, by n-grams of words.
 
-Words are those of the contamination check: lower-cased, without punctuation. Held-out documents are found by
-the keys of the split alone, before tokenization, so that what overlaps can be taken out of training.
+Words are those of the contamination check: lower-cased, without punctuation. The split's keys alone identify
+held-out documents before tokenization, so that overlapping documents can be dropped from training.
 """
 
 import csv
@@ -20,11 +20,11 @@ from cpt.corpus.split import is_held_out, split_key
 from cpt.corpus.words import hash_words_in_parts
 
 NGRAM = 13  # words
-PART_WORDS = 2**21  # of a long document, looked at together, so that memory is bounded
+PART_WORDS = 2**21  # a longer document is hashed in parts of this many, which bounds memory
 
 
 class Document(NamedTuple):
-    """A document of a shard: its position there, its id and address, and its text (UTF-8)."""
+    """A document of a shard: its position there, id, address, text (UTF-8), and whether it is held out."""
 
     position: int
     id: str | None
@@ -34,7 +34,7 @@ class Document(NamedTuple):
 
 
 def documents_of(path: Path, keep: np.ndarray, split: HeldOut) -> Iterator[Document]:
-    """The filtered documents of a file that `keep` (bool [documents]) names."""
+    """The filtered documents of a file for which `keep` (bool [documents]) is true."""
     position = 0
     for batch in read_batches(path, ["id", "url", "text"]):
         names, urls, texts = (as_strings(batch.pop(key)) for key in ("id", "url", "text"))
@@ -46,7 +46,7 @@ def documents_of(path: Path, keep: np.ndarray, split: HeldOut) -> Iterator[Docum
 
 
 def ngram_hashes(text: np.ndarray) -> np.ndarray:
-    """Hashes of the n-grams of a text (UTF-8), in order: uint64; none of a text with fewer words."""
+    """Hashes of the n-grams of a text (UTF-8), in order: uint64; empty for fewer than `NGRAM` words."""
     lower = np.frombuffer(bytes(text).decode().lower().encode(), np.uint8)
     parts = [_rolled(words, NGRAM) for words, _ in hash_words_in_parts(lower, PART_WORDS, punctuation=False)]
     return np.concatenate(parts)
@@ -54,7 +54,7 @@ def ngram_hashes(text: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _rolled(words, n):
-    """A polynomial hash of each n words in a row; never 0, which marks a free slot of a table."""
+    """A polynomial hash of each n consecutive words; never 0, which marks a free slot of a table."""
     count = max(0, len(words) - n + 1)
     hashes = np.empty(count, np.uint64)
     highest = np.uint64(1)
@@ -71,11 +71,11 @@ def _rolled(words, n):
 
 
 class HeldOutText:
-    """The n-grams of the held-out documents that `add` took, to compare training documents with.
+    """The n-grams of held-out documents, to compare training documents with: `add` all, `index`, `compare`.
 
-    Attributes: `names` (corpus, id and address of each document), `sizes` (its different n-grams), and of
-    what `compare` saw `closest` (the largest share of a document's n-grams that one training document has)
-    and `closest_id`.
+    Attributes: `names` (corpus, id and address of each document), `sizes` (its number of distinct n-grams),
+    `closest` (the largest share of its n-grams in one of the training documents compared) and `closest_id`
+    (the id of that document).
     """
 
     def __init__(self) -> None:
@@ -83,19 +83,19 @@ class HeldOutText:
         self.parts: list[np.ndarray] = []
 
     def add(self, corpus: str, document: Document) -> None:
-        """Take a held-out document."""
+        """Add a held-out document."""
         self.names.append((corpus, document.id, document.url))
         self.parts.append(np.unique(ngram_hashes(document.text)))
 
     def index(self) -> None:
-        """Make the table, after all documents were added. Takes about 40 bytes of memory per n-gram."""
+        """Build the hash table after the last `add`. Takes about 40 bytes of memory per n-gram."""
         self.sizes = np.array([len(part) for part in self.parts], np.int64)
         owners = np.repeat(np.arange(len(self.parts)), self.sizes)
         hashes = np.concatenate([np.empty(0, np.uint64), *self.parts])
         self.parts = []
         self.different, numbers = np.unique(hashes, return_inverse=True)
         order = np.argsort(numbers, kind="stable")
-        self.owners = owners[order]  # of the n-grams, one after the other
+        self.owners = owners[order]  # documents of each n-gram, one n-gram after the other
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=len(self.different)))])
         self.slots = np.zeros(int(table_size(np.uint64(len(self.different)))), np.uint32)
         _fill(self.slots, self.different)
@@ -104,11 +104,11 @@ class HeldOutText:
         self.closest_id: list[str | None] = [None] * len(self.names)
 
     def compare(self, document: Document, limit: float | None = None) -> bool:
-        """Whether a training document has no more than `limit` of any held-out document's n-grams.
+        """Whether a training document has at most the share `limit` of any held-out document's n-grams.
 
-        Only what it has then is counted by `shared` and `closest`: the others aren't trained on.
+        `shared` and `closest` count only such documents: the others are dropped from training.
         """
-        numbers = np.unique(_found(self.slots, self.different, ngram_hashes(document.text)))
+        numbers = np.unique(_look_up(self.slots, self.different, ngram_hashes(document.text)))
         if not len(numbers):
             return True
         owners = np.concatenate([self.owners[self.starts[n] : self.starts[n + 1]] for n in numbers])
@@ -122,7 +122,7 @@ class HeldOutText:
         return True
 
     def counts(self, corpora: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Of each corpus, its held-out documents, their n-grams, and how many of these are `shared`."""
+        """For each corpus the numbers of held-out documents, of their n-grams, and of `shared` n-grams."""
         shared, owners = self.shared(), np.array([corpus for corpus, *_ in self.names])
         columns = {"documents": np.ones_like(shared), "ngrams": self.sizes, "shared": shared}
         return {
@@ -131,7 +131,7 @@ class HeldOutText:
         }
 
     def shared(self) -> np.ndarray:
-        """How many of each document's n-grams some training document has: int64 [documents]."""
+        """The number of each document's n-grams that any training document has: int64 [documents]."""
         mask = np.repeat(self.seen, np.diff(self.starts))
         return np.bincount(self.owners[mask], minlength=len(self.names))
 
@@ -143,7 +143,7 @@ def _slot(value, size):
 
 @njit(cache=True)
 def _fill(slots, different):
-    """Put the number plus one of each hash into a hash table (0: free; a power of two long)."""
+    """Insert each hash's number plus one into a hash table (0: free; a power of two long)."""
     for number in range(len(different)):
         slot = _slot(different[number], len(slots))
         while slots[slot]:
@@ -152,8 +152,8 @@ def _fill(slots, different):
 
 
 @njit(cache=True)
-def _found(slots, different, hashes):
-    """The numbers (int64) of those hashes that the table has."""
+def _look_up(slots, different, hashes):
+    """The numbers (int64) of those hashes that are in the table."""
     numbers = np.empty(len(hashes), np.int64)
     count = 0
     for value in hashes:
@@ -168,7 +168,7 @@ def _found(slots, different, hashes):
 
 
 def table_of(found: HeldOutText) -> str:
-    """A CSV of the held-out documents, sorted by the share that is in the training text."""
+    """A CSV of the held-out documents, the largest share in training text first."""
     shared = found.shared()
     shares = shared / np.maximum(found.sizes, 1)
     text = io.StringIO()

@@ -1,6 +1,6 @@
-"""Files on this disk by patterns. Without heavy imports: every start of Snakemake uses it."""
+"""Finds files on this disk by patterns. Without heavy imports, since every start of Snakemake uses it."""
 
-# There may be 100,000 files, and a Path takes longer to make than a file to look up.
+# There may be 100,000 files, and making a Path takes longer than looking up a file.
 # ruff: noqa: PTH100, PTH111, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119
 
 import errno
@@ -18,12 +18,12 @@ from pathlib import Path
 from cpt.corpus.readers import SHOWN, format_of, require_readers
 from cpt.errors import UserError
 
-# What systems and office programs leave in folders. (Patterns skip names that begin with a dot.)
+# Files that systems and office programs leave in folders. (Patterns skip names that begin with a dot.)
 _LITTER = re.compile(r"Thumbs\.db|desktop\.ini|~\$.*|\._.*", re.IGNORECASE)
-_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")  # how Python shows such bytes of a name
-_SYSTEM_FOLDER = "lost+found"  # of a disk, for root alone
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")  # Python's stand-ins for bytes of a name that aren't UTF-8
+_SYSTEM_FOLDER = "lost+found"  # on each disk, readable by root only
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-# Why a path can't be read, and what to do; all else is the system's own word for it.
+# Why a path can't be read, and the remedy; other faults have the system's own message.
 _DENIED = f"with {os.strerror(errno.EACCES)!r}"
 _NO_TARGET, _NO_FILE, _NAME = "linked to nothing", "neither file nor folder", "not named in UTF-8"
 _REMEDIES = {
@@ -32,27 +32,27 @@ _REMEDIES = {
     _NO_FILE: "move away what is no file",
     _NAME: "rename the files (convmv -r -f cp1252 -t utf8 --notest FOLDER)",
 }
-Faults = defaultdict[str, set[str]]  # paths by what is wrong with them
+Faults = defaultdict[str, set[str]]  # {fault: paths}
 
 
 def matching_files(patterns: Iterable[str], key: str, readable: bool = True) -> list[str]:
-    """All files that match, sorted. A part of a pattern that is there by just that name is a name.
+    """All files that match, sorted. A part with `[` that exists under just that name isn't a wildcard.
 
-    A file that links lead to as well is listed once.
+    A file that is also reached through links is listed once.
 
     Args:
         patterns: globs, relative to the working directory; `**` stands for any folders, `~` for home.
-        key: of the config, for messages.
-        readable: whether all files must have endings that are read.
+        key: the config's key, for messages.
+        readable: whether all files must have an ending with a reader.
 
     Raises:
-        UserError: no file matches, a folder is named where files are expected, some files have no reader, or
-            they can't be opened: links to nothing, no permission, pipes, names that aren't UTF-8.
+        UserError: no file matches, a pattern names a folder, some files have no reader, or some can't be
+            opened: links to nothing, no permission, pipes, names that aren't UTF-8.
     """
     patterns = list(map(os.path.expanduser, patterns))
     faults: Faults = defaultdict(set)
     paths = {path for pattern in patterns for path in _matches(pattern, faults)}
-    folders, files = _sorted_out(paths, faults)
+    folders, files = _separate_folders(paths, faults)
     _refuse_unreadable(faults, key)
     _refuse_folders(folders, files, patterns, key)
     if patterns and not files:
@@ -60,14 +60,14 @@ def matching_files(patterns: Iterable[str], key: str, readable: bool = True) -> 
             f"{key}: no file matches {', '.join(patterns)} (relative to {Path.cwd()}); fix the pattern or "
             "put the files there"
         )
-    names = sorted(_once(files))
+    names = sorted(_drop_duplicates(files))
     if readable:
         require_readers(names, key)
     return names
 
 
 def count_files(patterns: Iterable[str], most: int) -> int:
-    """How many files match, up to `most`. Nothing is checked, and no folder is listed without need."""
+    """The number of matching files, up to `most`. Checks nothing, and lists no more folders than needed."""
     files: set[str] = set()
     faults: Faults = defaultdict(set)
     for path in chain.from_iterable(_matches(os.path.expanduser(pattern), faults) for pattern in patterns):
@@ -89,18 +89,18 @@ def _matches(pattern: str, faults: Faults) -> Iterator[str]:
             literal = any(os.path.lexists(os.path.join(path, part)) for path in paths)
         else:
             literal = not re.search(r"[*?]", part)
-        step = _named if literal else _below if part == "**" else _inside
+        step = _find_named if literal else _walk_folders if part == "**" else _match_inside
         paths = step(paths, part, faults)
     return filter(os.path.isdir, paths) if pattern.endswith("/") else filter(None, paths)
 
 
-def _named(folders: Iterable[str], name: str, faults: Faults) -> Iterator[str]:
-    """What has this name in the folders."""
+def _find_named(folders: Iterable[str], name: str, faults: Faults) -> Iterator[str]:
+    """The paths with this name in the folders."""
     for folder in folders:
         path = os.path.join(folder, name)
         try:
             os.lstat(path)
-        except ValueError:  # no name at all
+        except ValueError:  # not a possible name
             continue
         except OSError as error:
             _note(error, folder, faults)
@@ -108,17 +108,17 @@ def _named(folders: Iterable[str], name: str, faults: Faults) -> Iterator[str]:
         yield path
 
 
-def _inside(folders: Iterable[str], part: str, faults: Faults) -> Iterator[str]:
-    """What matches in the folders."""
+def _match_inside(folders: Iterable[str], part: str, faults: Faults) -> Iterator[str]:
+    """The paths in the folders whose name matches."""
     fits = re.compile(translate(part)).match
     for folder in folders:
-        for entry in _listed(folder, faults):
+        for entry in _list_folder(folder, faults):
             if fits(entry.name) and (part[0] == "." or entry.name[0] != "."):
                 yield os.path.join(folder, entry.name)
 
 
-def _below(tops: Iterable[str], _: str, faults: Faults) -> Iterator[str]:
-    """These folders and all in them, each once: by a link only if nothing else leads there."""
+def _walk_folders(tops: Iterable[str], _: str, faults: Faults) -> Iterator[str]:
+    """These folders and all folders in them, each once; through a link only if there is no other way."""
     entered = set()
     waiting = [(os.path.islink(top), top.count("/"), top, os.path.realpath(top)) for top in tops]
     heapq.heapify(waiting)
@@ -128,7 +128,7 @@ def _below(tops: Iterable[str], _: str, faults: Faults) -> Iterator[str]:
             continue
         entered.add(real)
         yield folder
-        for entry in _listed(folder, faults):
+        for entry in _list_folder(folder, faults):
             path = os.path.join(folder, entry.name)
             if entry.name[0] == ".":
                 continue
@@ -139,8 +139,8 @@ def _below(tops: Iterable[str], _: str, faults: Faults) -> Iterator[str]:
                 heapq.heappush(waiting, (True, depth + 1, path, os.path.realpath(path)))
 
 
-def _listed(folder: str, faults: Faults) -> list[os.DirEntry]:
-    """What is in a folder; nothing if it is none."""
+def _list_folder(folder: str, faults: Faults) -> list[os.DirEntry]:
+    """The entries of a folder; none if it can't be listed."""
     try:
         with os.scandir(folder or ".") as entries:
             return list(entries)
@@ -152,13 +152,13 @@ def _listed(folder: str, faults: Faults) -> list[os.DirEntry]:
 
 # --------------------------------------------------------------------------------------------- checks
 def _note(error: OSError, path: str, faults: Faults) -> None:
-    """A path that can't be opened is a fault, one that isn't there is none."""
+    """Record a path that can't be opened as a fault; a missing path isn't one."""
     if error.errno not in _ABSENT:
         faults[f"with {os.strerror(error.errno or 0)!r}"].add(path or ".")
 
 
-def _sorted_out(paths: Iterable[str], faults: Faults) -> tuple[list[str], dict[str, str]]:
-    """Folders, and files with where they really are."""
+def _separate_folders(paths: Iterable[str], faults: Faults) -> tuple[list[str], dict[str, str]]:
+    """The folders among the paths, and the files as {path: path without links}."""
     folders, files = [], {}
     real_folder = functools.cache(os.path.realpath)
     for path in paths:
@@ -187,8 +187,8 @@ def _sorted_out(paths: Iterable[str], faults: Faults) -> tuple[list[str], dict[s
     return folders, files
 
 
-def _once(files: dict[str, str]) -> Iterable[str]:
-    """The files without further paths to them; the one that needs no link is kept, or the shortest."""
+def _drop_duplicates(files: dict[str, str]) -> Iterable[str]:
+    """One path for each file: the one without links, else the one with the fewest parts."""
     if len(set(files.values())) == len(files):
         return files
     kept: dict[str, str] = {}
@@ -212,7 +212,7 @@ def _refuse_unreadable(faults: Faults, key: str) -> None:
 
 
 def _refuse_folders(folders: list[str], files: dict[str, str], patterns: list[str], key: str) -> None:
-    """`**` matches folders as well as what is in them. A folder of part files has a file's ending."""
+    """Refuse folders that a pattern names, or with a file's ending (part files); `**` may match others."""
     parted = {folder for folder in folders if format_of(os.path.basename(folder)) is not None}
     within = {Path(file).parent for file in files.values()} if parted else set()
     above = {parent for folder in within for parent in (folder, *folder.parents)}

@@ -1,4 +1,4 @@
-"""Tokens to sequences of one length: packed, shuffled, mixed (paper 3.2.4)."""
+"""Packs tokens into sequences of one length, then shuffles and mixes these (paper 3.2.4)."""
 
 import hashlib
 import itertools
@@ -20,18 +20,17 @@ from cpt.corpus.stream import TokenSource, require_same_tokenizer
 from cpt.errors import UserError
 from cpt.progress import Progress
 
-BLOCK_BYTES = 2**25  # of sequences written at once
-SHUFFLED = 2**23  # sequences that are put in order at a time, about: 28 bytes of memory for each
-DRAWN = 2**20  # random numbers looked at together
+BLOCK_BYTES = 2**25  # of sequences, written at once
+SHUFFLED = 2**23  # sequences sorted at a time, about: 28 bytes of memory for each
+DRAWN = 2**20  # random numbers drawn at a time
 
 
 def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.ndarray]:
-    """A permutation (int64) of `count` sequences in parts: a function of its arguments alone.
+    """Yields a permutation (int64) of `count` sequences in parts; it depends on the arguments alone.
 
-    The order of the raw 64-bit numbers of a Philox generator (Salmon et al. 2011), whose stream NumPy
-    guarantees to stay the same in later versions (NEP 19), unlike that of Generator.permutation. For each
-    part all numbers are drawn again, and the next smallest are put in order; so memory is bounded, and how
-    many parts there are doesn't change the permutation.
+    Sorts the raw 64-bit numbers of a Philox generator (Salmon et al. 2011). NumPy guarantees that stream in
+    later versions (NEP 19), unlike that of Generator.permutation. Each part draws all numbers again and
+    sorts those in its range, which bounds memory. The number of parts doesn't change the permutation.
     """
     key = xxhash.xxh3_128_intdigest(f"{seed}/{corpus}/{count}{f'/{epoch}' if epoch else ''}".encode())
     parts = -(-count // SHUFFLED)
@@ -48,10 +47,10 @@ def shuffled(count: int, corpus: str, seed: int, epoch: int = 0) -> Iterator[np.
 
 
 class Supply:
-    """The sequences of a source: each once, shuffled, epoch after epoch; counts where its tokens go.
+    """Hands out the sequences of a source, shuffled, each once per epoch; counts where its tokens go.
 
-    With a `share` below 1 only as large a part of them, the same in each epoch: the first of the whole
-    source's order, so that a smaller part lies inside a larger one.
+    A `share` below 1 uses only that share of the sequences, the same in each epoch: the first ones of the
+    whole source's order, so that a smaller share is a part of a larger one.
     """
 
     def __init__(self, strategy: Strategy, seed: int, share: float = 1.0):
@@ -59,7 +58,7 @@ class Supply:
         name, epochs = strategy.source.corpus, itertools.count()
         self.sequences = math.ceil(Fraction(str(share)) * strategy.sequences)
         self.parts = (part for epoch in epochs for part in shuffled(self.sequences, name, seed, epoch))
-        self.part, self.never = np.empty(0, np.int64), 0  # tokens outside the part
+        self.part, self.never = np.empty(0, np.int64), 0  # never: tokens outside the share
         if self.sequences < strategy.sequences:
             parts = shuffled(strategy.sequences, name, seed)
             chosen = np.fromiter(itertools.chain.from_iterable(parts), np.int64, self.sequences)
@@ -86,10 +85,10 @@ class Supply:
         self.used += len(lengths)
 
     def entry(self) -> dict[str, Any]:
-        """The source's entry in the ledger, in the end: it takes the sequences that are left.
+        """The source's entry in the ledger. Call it last: it takes the remaining sequences.
 
         packed_tokens + unused_tokens + tail_tokens = tokens, and sequences_used * length = packed_tokens +
-        repeated_tokens + padding_tokens. Documents cut are counted over the whole source.
+        repeated_tokens + padding_tokens. `truncated_documents` counts the whole source.
         """
         strategy, source = self.strategy, self.strategy.source
         unused = self.never
@@ -118,11 +117,11 @@ class Supply:
 
 
 def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarray, int]:
-    """Which source each output sequence comes from, and how many sequences there are.
+    """The source of each output sequence, as a repeating pattern, and the number of sequences.
 
-    The sources are numbers (uint8) in the order of `shares`, a pattern that repeats until the end. Sequence
-    k comes from the source with the largest deficit share * (k + 1) - taken; among equals the first. Ends
-    where that source has no sequence left. Computed in whole numbers, so it is exact.
+    The pattern (uint8) holds the sources' positions in `shares`. Sequence k comes from the source with the
+    largest deficit share * (k + 1) - taken (ties: the first source). The mixture ends where that source has
+    no sequence left. Whole numbers make it exact.
     """
     fractions = [Fraction(str(share)) for share in shares.values()]
     unit = np.lcm.reduce([fraction.denominator for fraction in fractions], dtype=object)
@@ -130,7 +129,7 @@ def mixed(shares: dict[str, float], available: dict[str, int]) -> tuple[np.ndarr
     left = [available[corpus] for corpus in shares]
     deficits = [0] * len(weights)
     chosen = bytearray()
-    # After this many sequences deficits are whole multiples of the unit, and less than one: all are 0 again.
+    # After `unit` sequences deficits are whole multiples of the unit, and smaller than it: all are 0 again.
     while len(chosen) < unit or sum(weights) != unit:
         deficits = [deficit + weight for deficit, weight in zip(deficits, weights, strict=True)]
         source = deficits.index(max(deficits))
@@ -153,11 +152,11 @@ Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.nda
 def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[Block]:
     """The mixture's sequences in blocks of about `BLOCK_BYTES`; `pattern` and `count` are those of `mixed`.
 
-    A source that is asked for more sequences than it has starts again, in another order. Yields the token ids
-    [sequences, length], the number of each one's source (uint8), the positions in them at which documents
-    start (uint32, flat), how many of these each has (int64), its tokens before the padding (uint32), and
-    which tokens are trained on (uint8 [sequences, length]): of conversations the assistant's, of documents
-    all; [sequences, 0] if no source has conversations.
+    A source that runs out of sequences starts again, in another order. Yields the token ids [sequences,
+    length], each sequence's source (uint8), the positions at which documents start in it (uint32, flat), the
+    number of these (int64), its tokens before the padding (uint32), and which tokens are trained on (uint8
+    [sequences, length]): the assistant's in conversations, all in documents; [sequences, 0] if no source has
+    conversations.
     """
     length, tokenizer = supplies[0].strategy.length, supplies[0].strategy.source.tokenizer
     dtype = np.dtype(tokenizer["dtype"]).newbyteorder("<")
@@ -192,10 +191,10 @@ def blocks(supplies: list[Supply], pattern: np.ndarray, count: int) -> Iterator[
 
 
 class Mixture:
-    """Sources mixed by their shares: `write` makes the sequences, `ledger` counts where every token went.
+    """Mixes sources by their shares: `write` writes the sequences, `ledger` counts where every token went.
 
-    Of each source only the share `subsample` of its sequences is used. Raises UserError if two sources were
-    made with different tokenizers, or if one doesn't fill a sequence.
+    Uses the share `subsample` of each source's sequences. Raises UserError if two sources were made with
+    different tokenizers, or if one doesn't fill a sequence.
     """
 
     def __init__(
@@ -234,7 +233,7 @@ class Mixture:
     def write(self, folder: Path, name: str) -> None:
         """Write sequences.bin, boundaries.npy, boundary_offsets.npy and lengths.npy.
 
-        With conversations also loss_mask.bin: a bit for each token, rows of whole bytes (np.packbits).
+        With conversations also loss_mask.bin: one bit per token, each row padded to bytes (np.packbits).
         """
         with ExitStack() as files:
             file = files.enter_context(open(folder / "sequences.bin", "wb"))
@@ -267,7 +266,7 @@ class Mixture:
                 array.finish()
 
     def ledger(self) -> dict[str, Any]:
-        """Where every token went, after `write`."""
+        """The counts of where every token went; call it after `write`."""
         tokens = sum(supply.packed + supply.repeated for supply in self.supplies)
         entries = {supply.strategy.source.corpus: supply.entry() for supply in self.supplies}
         for entry, supply, answers in zip(entries.values(), self.supplies, self.answer_tokens, strict=True):
@@ -286,7 +285,7 @@ class Mixture:
 
 
 def allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files to `count`, if it may: a mapped file counts as open."""
+    """Raise this process's limit of open files to `count`, if allowed: a mapped file counts as open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

@@ -1,8 +1,8 @@
-"""Private data in texts: e-mail addresses, phone numbers, IP addresses, keys; found, and masked if wanted.
+"""Finds private data in texts, and masks it if asked: e-mail and IP addresses, phone numbers, keys.
 
-E-mail and IP addresses are those of FineWeb (Penedo et al. 2024; datatrove's PIIFormatter), with its
-replacements. Every pattern is looked for around a mark that it can't be without, and has a bounded length, so
-that the time is linear in the text, whatever it holds.
+E-mail and IP addresses and their replacements are those of FineWeb (Penedo et al. 2024; datatrove's
+PIIFormatter). Every pattern is searched around a sign that it must contain, and has a bounded length, so
+that the time is linear in any text.
 """
 
 import ipaddress
@@ -19,9 +19,9 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _AFTER = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_LABEL}|\[(?:{_BYTE}\.){{3}}{_BYTE}\]")
 _LONGEST_LOCAL, _LONGEST_DOMAIN = 128, 255  # characters
 _IPV4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}")
-# Of the addresses that are given out so far, 2000::/3: a::b is code.
+# Only the addresses assigned so far, 2000::/3: a::b is code.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
-# International numbers, those of North America, and what follows a word such as `Tel:`.
+# International numbers, North American numbers, and numbers after a word such as `Tel:`.
 _GAP = r"[ .\-\u00a0/]?"
 _PHONES = re.compile(
     rf"(?<![\w+.])\+[1-9]\d{{0,2}}(?:{_GAP}\(\d{{1,4}}\))?(?:{_GAP}\d{{1,5}}){{2,6}}(?!\w)"
@@ -33,7 +33,7 @@ _PHONES = re.compile(
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 _LONGEST_KEY = 20_000  # characters of a private key
-# Tokens that services mark by how they begin.
+# Tokens with the prefixes of known services.
 _TOKENS = re.compile(
     r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}\b|gh[opsur]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}"
     r"|glpat-[\w-]{20,64}|xox[abeoprs]-[A-Za-z0-9-]{10,255}|AIza[\w-]{35}|ya29\.[\w-]{20,512}"
@@ -47,7 +47,7 @@ _SECRETS = re.compile(
 )
 MASKS = {
     "emails": ("email@example.com", "firstname.lastname@example.org"),
-    # FineWeb's: drawn at random, and nobody answered at the time.
+    # FineWeb's: drawn at random; none of them answered at the time.
     "ips": (
         "22.214.171.124",
         "126.96.36.199",
@@ -56,13 +56,13 @@ MASKS = {
         "220.127.116.11",
         "18.104.22.168",
     ),
-    "phones": ("+1 202-555-0143", "+44 20 7946 0958"),  # kept free for fiction
+    "phones": ("+1 202-555-0143", "+44 20 7946 0958"),  # reserved for fiction
     "keys": ("<KEY>",),
 }
 
 
 def emails_in(text: str) -> Iterator[Span]:
-    """Where e-mail addresses are."""
+    """The spans of e-mail addresses."""
     place, end = text.find("@"), 0
     while place >= 0:
         begin = max(end, place - _LONGEST_LOCAL)
@@ -75,7 +75,7 @@ def emails_in(text: str) -> Iterator[Span]:
 
 
 def _local_part(text: str, begin: int, end: int) -> int | None:
-    """Where the part of an address before its @ begins, if there is one: at a boundary of a word."""
+    """Where the local part before an @ begins, at a word boundary; None if there is none."""
     first = end
     while first > begin and (text[first - 1] == "." or re.match(_LOCAL, text[first - 1])):
         first -= 1
@@ -87,13 +87,13 @@ def _local_part(text: str, begin: int, end: int) -> int | None:
 
 
 def _boundary(text: str, place: int) -> bool:
-    """Whether there is a boundary of a word, `\\b`, before a character."""
+    """Whether there is a word boundary, `\\b`, before the character at `place`."""
     inside = place > 0 and (text[place - 1].isalnum() or text[place - 1] == "_")
     return inside != (text[place].isalnum() or text[place] == "_")
 
 
 def ips_in(text: str) -> Iterator[Span]:
-    """Where public IP addresses are, of versions 4 and 6."""
+    """The spans of public IP addresses, of versions 4 and 6."""
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
             try:
@@ -105,14 +105,14 @@ def ips_in(text: str) -> Iterator[Span]:
 
 
 def phones_in(text: str) -> Iterator[Span]:
-    """Where phone numbers are: of at most 15 digits, as E.164 allows."""
+    """The spans of phone numbers, of at most 15 digits (E.164)."""
     for match in _PHONES.finditer(text):
         if 7 + match[0].startswith("+") <= sum(letter.isdigit() for letter in match[0]) <= 15:
             yield match.span()
 
 
 def keys_in(text: str) -> Iterator[Span]:
-    """Where private keys are, tokens of services, and what is assigned to a name such as `api_key`."""
+    """The spans of private keys, of services' tokens, and of values assigned to names such as `api_key`."""
     for match in _PRIVATE_KEY.finditer(text):
         last = match[0].replace("BEGIN", "END", 1)
         end = text.find(last, match.end(), match.end() + _LONGEST_KEY)
@@ -132,25 +132,25 @@ KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
 
 
 class PrivateData:
-    """Looks for the kinds of private data in `kinds`: {kind: mask or drop}."""
+    """Finds the kinds of private data in `kinds`: {kind: mask or drop}."""
 
     def __init__(self, kinds: Mapping[str, str]):
         self.dropped = [kind for kind in KINDS if kinds.get(kind) == "drop"]
         self.masked = [kind for kind in KINDS if kinds.get(kind) == "mask"]
 
     def reason(self, text: str) -> tuple[str, int] | None:
-        """The first kind for which the text is to be dropped, and how many of it there are."""
+        """The first kind for which the text must be dropped, and its number of matches; None: keep it."""
         for kind in self.dropped:
             if count := sum(1 for _ in KINDS[kind](text)):
                 return kind, count
         return None
 
     def mask(self, text: str) -> tuple[str, dict[str, tuple[int, int]]]:
-        """The text with its private data replaced; for each kind how many there were, and by how many bytes
-        of UTF-8 the text got shorter.
+        """The text with its private data replaced; for each kind the number of replacements, and the bytes
+        of UTF-8 that the text lost.
 
-        The replacements of a kind take turns, from the first in each text, so that a text doesn't depend on
-        those before it.
+        The replacements of a kind take turns, starting with the first in each text, so that the result
+        doesn't depend on earlier texts.
         """
         counts: dict[str, tuple[int, int]] = {}
         for kind in self.masked:

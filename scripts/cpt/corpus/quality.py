@@ -1,4 +1,4 @@
-"""Measures of a document's quality from its token ids, and their spread over a corpus (paper 3.2.3)."""
+"""Measures a document's quality from its token ids; histograms over a corpus (paper 3.2.3)."""
 
 import csv
 from pathlib import Path
@@ -9,9 +9,9 @@ import numpy as np
 from cpt.errors import DamagedFileError
 from cpt.files import write_text
 
-WINDOW_TOKENS = 1_000  # of the distinct share
-# Lower edges of the bins of each measure; the last bin has no upper edge. Fixed, so that the counts of
-# shards may be added up. Bins of shares of unknown tokens grow by 10^(1/5), runs by 3/2 and 4/3.
+WINDOW_TOKENS = 1_000  # the distinct share is measured in windows of this length
+# Lower edges of each measure's bins; the last bin has no upper edge. They are fixed, so that counts of
+# shards can be added. Bins of the unknown share grow by 10^(1/5), those of runs by 3/2 and 4/3.
 BINS: dict[str, tuple[float, ...]] = {
     "bytes_per_token": tuple(tenths / 10 for tenths in range(161)),
     "unknown_share": (0.0, *(float(f"{10 ** (fifths / 5):.3g}") for fifths in range(-25, 1))),
@@ -19,12 +19,12 @@ BINS: dict[str, tuple[float, ...]] = {
     "longest_run": (0, 1, 2, 3, 4, 6, *(2**power * step // 2 for power in range(3, 21) for step in (2, 3))),
 }
 
-# The rows of a histogram's file that hold no bin, but the least bytes per token in another script than Latin.
+# In a histogram's file: marks rows on the bounds of scripts other than Latin, which aren't bins.
 SCRIPT_BOUNDS = "minimum_bytes_per_token"
 
 
 class Quality(NamedTuple):
-    """The measures of documents, an array [documents] each; those of one without tokens are inf, 0, 0, 0."""
+    """Arrays [documents] of the measures; a document without tokens has inf, 0, 0, 0."""
 
     bytes_per_token: np.ndarray
     unknown_share: np.ndarray
@@ -37,7 +37,7 @@ def quality_of(ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray, unknown_id:
 
     Args:
         ids: whole numbers [tokens].
-        ends: int64 [documents], where in them each document ends.
+        ends: int64 [documents], the end of each document in `ids`.
         sizes: int64 [documents], bytes of UTF-8.
         unknown_id: the id of the unknown token; None if there is none.
     """
@@ -53,14 +53,14 @@ def quality_of(ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray, unknown_id:
 
 
 def distinct_tokens(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Distinct tokens of each document (int64), summed over its windows of `WINDOW_TOKENS` tokens."""
+    """Each document's distinct tokens (int64), summed over its windows of `WINDOW_TOKENS` tokens."""
     counts = np.diff(ends, prepend=0)
     windows = -(-counts // WINDOW_TOKENS)
     owners = np.repeat(np.arange(len(ends)), windows)
     inside = np.arange(len(owners)) - np.repeat(np.cumsum(windows) - windows, windows)
     begins = (ends - counts)[owners] + WINDOW_TOKENS * inside
     lasts = np.minimum(begins + WINDOW_TOKENS, ends[owners]) - 1
-    # A shorter window is filled up with its last token, which adds no distinct one.
+    # A shorter window is padded with its last token, which adds no distinct one.
     rows = ids[np.minimum(begins[:, None] + np.arange(WINDOW_TOKENS), lasts[:, None])]
     rows.sort(axis=1)
     distinct = 1 + np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=1)
@@ -68,13 +68,13 @@ def distinct_tokens(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def longest_runs(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """How many times one token follows itself at most in each document, itself included (int64).
+    """The length of the longest run of one token in each document (int64).
 
     3 for 5 7 7 7 5; 0 without tokens.
     """
     repeats = ids[1:] == ids[:-1]
     inner = ends[(ends > 0) & (ends < len(ids))]
-    repeats[inner - 1] = False  # of the last token of the document before
+    repeats[inner - 1] = False  # runs end with their document
     places = np.flatnonzero(repeats)
     firsts = np.flatnonzero(np.diff(places, prepend=-2) > 1)
     lengths = 1 + np.diff(firsts, append=len(places))
@@ -84,8 +84,8 @@ def longest_runs(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 class QualityHistogram:
-    """Documents per bin of each measure, and how many were `judged` by the bound of another script than
-    Latin: {(script, bound): documents}."""
+    """Counts documents per bin of each measure, and in `judged` those checked against the bound of a
+    script other than Latin: {(script, bound): documents}."""
 
     def __init__(self) -> None:
         self.judged: dict[tuple[str, float], int] = {}
@@ -100,7 +100,7 @@ class QualityHistogram:
                 counts[number] += count
 
     def add_file(self, path: Path) -> None:
-        """Add what `write` has written. Raises DamagedFileError if it isn't complete."""
+        """Add the counts of a file of `write`. Raises DamagedFileError if it isn't complete."""
         before = self._documents()
         try:
             with open(path, newline="", encoding="utf-8") as file:
@@ -123,7 +123,7 @@ class QualityHistogram:
     def lines(self) -> list[str]:
         """`measure,from,to,documents` of the bins that aren't empty; a last bin has no `to`.
 
-        Behind them bound, script and documents of those judged by it.
+        Rows of `judged` follow: `SCRIPT_BOUNDS`, bound, script, documents.
         """
         judged = [
             f"{SCRIPT_BOUNDS},{bound},{script},{count}"

@@ -1,4 +1,4 @@
-"""Questions and answers made of documentation without a model: what a name is for, and what else to know."""
+"""Makes questions and answers of documentation, without a model: a name's purpose, and what else to know."""
 
 import re
 
@@ -6,7 +6,7 @@ from cpt.corpus.conversations import Message, as_text
 from cpt.corpus.documents import Document
 
 SHORTEST, LONGEST = 40, 1_500  # characters of an answer
-# Lists, tables, prompts and directives. (Paragraphs of prose are one line: cpt.corpus.reflow.)
+# Matches lists, tables, prompts and directives. (cpt.corpus.reflow makes prose one line per paragraph.)
 NO_PROSE = re.compile(r"^[-=~*#>|.+:@`\d\s]|\n")
 
 

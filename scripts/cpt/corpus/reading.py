@@ -1,4 +1,4 @@
-"""Readers in a process of their own, whose memory and time are limited: files may be damaged or hostile."""
+"""Runs readers in a process with limited memory and time, since files may be damaged or hostile."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from cpt.corpus.works import cut
 from cpt.errors import UserError
 
 MEMORY_BYTES = 2**30  # of the process, libraries included
-FILE_BYTES = 2**28  # of a file's content when it is unpacked
-DEEPEST = 10_000  # calls: elements that are nested in each other, some calls each
+FILE_BYTES = 2**28  # of a file's unpacked content
+DEEPEST = 10_000  # nested calls; each level of nested elements takes some
 SECONDS = 300  # for one file
 REMEDY = "split or remove the file, or set the corpus's key `unreadable: skip`"
 
 
 class ReadWork(NamedTuple):
-    """What was read of a file: its documents as (title, text), in order.
+    """The content of a file: its documents as (title, text), in order.
 
-    `without_text` names pages and figures that only show something, `replaced` counts characters that the
-    file's encoding has no meaning for.
+    `without_text` names pages and figures that are only images. `replaced` counts characters that are
+    invalid in the file's encoding.
     """
 
     documents: list[tuple[str, str]]
@@ -36,7 +36,7 @@ class ReadWork(NamedTuple):
 
 
 class ReadingProcess:
-    """One process for many files; a new one replaces it where it had to be ended. Use it in `with`."""
+    """One process for many files, restarted after it had to be ended. Use it in `with`."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS):
         self.memory_bytes, self.seconds = memory_bytes, seconds
@@ -55,7 +55,7 @@ class ReadingProcess:
         try:
             self.connection.send_bytes(os.fsencode(path.absolute()))
             about = json.loads(self._answer(path))
-            if about.get("out_of_memory"):  # what is left of it would be too little for the next file
+            if about.get("out_of_memory"):  # the next file may need the memory that this one holds
                 self._end()
             if "error" in about:
                 raise UserError(f"{path}: {about['error']}")
@@ -102,7 +102,7 @@ class ReadingProcess:
 
 
 def serve(connection: Connection) -> None:
-    """Read the files that come by name, until there are no more."""
+    """Read files whose names arrive over the connection, until it closes."""
     while True:
         try:
             path = Path(os.fsdecode(connection.recv_bytes()))
@@ -115,10 +115,10 @@ def serve(connection: Connection) -> None:
             about = {"error": str(error).removeprefix(f"{path}: ")}
         except ModuleNotFoundError as error:
             about = {"error": f"its reader needs {error.name}; run: pip install -r envs/requirements.txt"}
-        except (MemoryError, ImportError):  # also where a library can't be loaded
+        except (MemoryError, ImportError):  # for lack of memory a library may fail to load
             message = f"it takes more memory than its reader may use; {REMEDY}"
             about = {"error": message, "out_of_memory": True}
-        except Exception as error:  # of any library, on damage of any kind
+        except Exception as error:  # any library may raise anything on a damaged file
             reason = f"{type(error).__name__}: {error}"[:200]
             about = {"error": f"it is damaged, or its reader doesn't know its like ({reason}); {REMEDY}"}
         connection.send_bytes(json.dumps(about).encode())
@@ -128,7 +128,7 @@ def serve(connection: Connection) -> None:
 
 def _read(path: Path) -> tuple[dict, list[str]]:
     with unpacked(path) as stream:
-        parts: list[bytes] = []  # a single read would take as much memory as the largest file needs
+        parts: list[bytes] = []  # a single read would allocate the limit for any file
         while (part := stream.read(2**20)) and len(parts) <= FILE_BYTES // 2**20:
             parts.append(part)
     content = b"".join(parts)
@@ -143,7 +143,7 @@ def _read(path: Path) -> tuple[dict, list[str]]:
 
 
 def main() -> None:
-    """The process: the descriptor to talk over, and the bytes of memory it may take."""
+    """The process's entry point; arguments: the connection's descriptor, and the limit of memory in bytes."""
     descriptor, memory_bytes = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

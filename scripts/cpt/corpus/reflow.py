@@ -1,13 +1,13 @@
-"""Hard-wrapped reStructuredText to plain text with one line per paragraph.
+"""Converts hard-wrapped reStructuredText to plain text with one line per paragraph.
 
-A light touch, not a parser: prose is unwrapped and freed of markup; examples, code and tables keep
-their lines; headings lose their underlines; paragraphs stay apart by one blank line.
+This isn't a full parser. It unwraps prose and removes markup; examples, code and tables keep their lines;
+headings lose their underlines; one blank line separates paragraphs.
 """
 
 import itertools
 import re
 
-# A line that stops this short wasn't broken by wrapping (the usual width is 72 to 79 characters).
+# A line shorter than this wasn't broken by wrapping (the usual width is 72 to 79 characters).
 FULL_LINE = 45
 CODE = {
     *("code", "code-block", "sourcecode", "math", "plot", "parsed-literal", "testcode", "doctest", "ipython")
@@ -24,7 +24,7 @@ ADMONITIONS = {
     "math": "",
 }
 _UNDERLINE = re.compile(r"([-=~^\"`*+#.:_])\1{2,}")
-_PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+\}")  # for text that is filled in when the package is imported
+_PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+\}")  # for text that the package fills in at import
 _DIRECTIVE = re.compile(r"\.\. ([\w:-]+?):: ?(.*)")
 _REFERENCE = re.compile(r"\.\. (\[\S+\] .*)")
 _LIST_ITEM = re.compile(r"[-*•] |\(?(?:\d{1,3}|[a-zA-Z#])[.)] ")
@@ -45,7 +45,7 @@ _INLINE = (
 )
 
 
-# What pages of reStructuredText have and docstrings may mean as it is, such as *args.
+# Markup of pages of reStructuredText; in docstrings it may be literal, such as *args.
 _EMPHASIS = (
     (re.compile(r"(?<=[^\W_])__?(?=[\s.,;:!?)]|$)"), ""),  # a reference by a word
     (re.compile(r"(?<![\w*\\])\*\*(?=\S)(.+?)(?<=[^\s\\])\*\*(?!\w)"), r"\1"),
@@ -56,9 +56,9 @@ _LITERAL = re.compile(r"``(.+?)``(?!`)")
 
 
 def strip_markup(text: str, page: bool = False) -> str:
-    """Prose without roles, backquotes of literals and link targets; of a `page` no emphasis, no escapes."""
+    """Prose without roles, backquotes and link targets; for a `page` also without emphasis and escapes."""
     parts = _LITERAL.split(text) if page else [text]
-    for number in range(0, len(parts), 2):  # the others are literal
+    for number in range(0, len(parts), 2):  # the odd parts are literals
         for pattern, replacement in (*_INLINE, *_EMPHASIS) if page else _INLINE:
             parts[number] = pattern.sub(replacement, parts[number])
     return "".join(parts)
@@ -69,7 +69,7 @@ def _indent(line: str) -> int:
 
 
 def _looks_like_code(lines: list[str]) -> bool:
-    """Whether a line before the next blank one reads like a statement or a rule of grammar."""
+    """Whether any line up to the next blank one looks like a statement or a grammar rule."""
     return any(_CODE_LINE.match(line.lstrip()) for line in itertools.takewhile(str.strip, lines))
 
 
@@ -87,8 +87,8 @@ class _Reflow:
         self.page = page
         self.lines: list[str] = []
         self.paragraph: list[str] = []
-        self.indent: int | None = 0  # of the paragraph's continuation lines; None: whatever comes first
-        self.block: int | None = None  # indentation that code inside must exceed; None: no code
+        self.indent: int | None = 0  # of the paragraph's continuation lines; None: the next line sets it
+        self.block: int | None = None  # indentation that lines of the code exceed; None: not in code
         self.margin: int | None = None  # indentation of the code's first line
         self.left = 0  # indentation of the last line of prose
 
@@ -128,7 +128,7 @@ class _Reflow:
         return "\n".join(self.lines).strip("\n")
 
     def code(self, line: str) -> None:
-        """A line of code or of an example; code is indented by four spaces, examples not at all."""
+        """Add a line of code, indented by four spaces, or of an example, not indented."""
         if self.margin is None:
             self.margin = _indent(line)
         kept = line[min(self.margin, _indent(line)) :]
@@ -151,7 +151,7 @@ class _Reflow:
             self.end_paragraph()
 
     def explicit(self, bare: str, indent: int) -> None:
-        """A directive, a reference, a target or a comment: two dots and a space."""
+        """Handle what begins with two dots and a space: a directive, reference, target or comment."""
         directive, reference = _DIRECTIVE.match(bare), _REFERENCE.match(bare)
         if reference:
             self.paragraph, self.indent = [reference[1]], None

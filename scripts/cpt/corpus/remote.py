@@ -1,4 +1,4 @@
-"""Bytes from an unreliable network: bounded tries, back-off, files that resume where they were cut off."""
+"""Downloads over an unreliable network: bounded retries, back-off, files that resume after a cut."""
 
 import logging
 import shutil
@@ -20,25 +20,25 @@ from cpt.progress import Progress
 
 TRIES = 8
 FIRST_WAIT = 1.0
-# The hub counts requests in windows of five minutes; a server that asks for more isn't waited for.
+# The hub counts requests in windows of five minutes; no longer wait is accepted.
 LONGEST_WAIT = 600.0
-# A try that brought this much is no failure: a large file may take any number of tries, a stuck one may not.
+# A try that fetches this much restarts the count of failures: a large file may take any number of tries.
 PROGRESS_BYTES = 2**20
 TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 Result = TypeVar("Result")
 
 
 class CutShort(Exception):
-    """A body ended before the file's end, or began where it wasn't asked to."""
+    """A transient failure: a response ended early or began at the wrong position, or a driver failed."""
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for, if it stands for one."""
+    """The HTTP status of an error, or None."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def described(error: Exception) -> str:
-    """An error in words of our own: a server's text may repeat the request's headers, and so the token."""
+    """A phrase on an error, without the server's text: that may repeat the request's headers and token."""
     if status := status_of(error):
         return f"the server answered {status}"
     if isinstance(error, CutShort):
@@ -56,7 +56,7 @@ def _transient(error: Exception) -> bool:
 
 
 def asked_wait(error: Exception) -> float:
-    """Seconds that the server asks to wait: `Retry-After` (seconds or a date), or the hub's `RateLimit`."""
+    """Seconds that the server asks to wait, by `Retry-After` (seconds or a date) or the hub's `RateLimit`."""
     if status_of(error) not in TRANSIENT_STATUSES:
         return 0.0
     headers = error.response.headers
@@ -75,9 +75,9 @@ def _limit_silence(request: httpx2.Request) -> None:
 
 
 def session() -> httpx2.Client:
-    """The hub client's own session, in which no request waits for a silent server for ever.
+    """The hub client's own session, with a timeout for every request.
 
-    The client gives its listing calls no limit (timeout=None), so a hook sets the one of its downloads:
+    The client's listing calls have no timeout, so a hook sets that of its downloads:
     `HF_HUB_DOWNLOAD_TIMEOUT`, 10 seconds. The client makes a new session after a failed connection.
     """
     client = get_session()
@@ -87,12 +87,14 @@ def session() -> httpx2.Client:
     return client
 
 
-def patiently(what: str, call: Callable[[], Result], brought: Callable[[], int] = lambda: 0) -> Result:
-    """The result of `call`, tried again if its failure is of the kind that passes, `TRIES` times in a row.
+def call_with_retries(
+    what: str, call: Callable[[], Result], brought: Callable[[], int] = lambda: 0
+) -> Result:
+    """The result of `call`, retried after transient failures, up to `TRIES` in a row.
 
-    A try after which `brought` has grown by `PROGRESS_BYTES` is no failure. Waits 1, 2, 4, ... seconds after
-    failures, or as long as the server asks. The waits have no random part, so that what happens under given
-    faults is always the same. Raises the last try's error, or UserError if the server asks to wait too long.
+    A try in which `brought` grows by `PROGRESS_BYTES` restarts the count of failures. Waits 1, 2, 4, ...
+    seconds after failures, or as long as the server asks. The waits aren't random, so that the same faults
+    give the same behaviour. Raises the last try's error, or UserError if the server asks to wait too long.
     """
     failures = 0
     while True:
@@ -116,14 +118,14 @@ def patiently(what: str, call: Callable[[], Result], brought: Callable[[], int] 
 
 
 def folder_of_parts(raw: Path) -> Path:
-    """Where what was fetched for a raw shard lies until the shard is complete."""
+    """The folder of a raw shard's downloads; it is removed when the shard is complete."""
     return raw.with_name(f".{raw.name}.download")
 
 
 def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], None]) -> None:
-    """Bring `path` to `size` bytes by tries that each resume at its end; the content isn't checked.
+    """Fetch `path` up to `size` bytes; each try resumes at the file's end. The content isn't checked.
 
-    Raises UserError if the disk is too small or full, and the last try's error if the tries are used up.
+    Raises UserError if the disk is too small or full, and the last try's error after `TRIES` failures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -146,23 +148,23 @@ def bring(path: Path, size: int, what: str, one_try: Callable[[Path, Progress], 
                 raise CutShort("the server sent less than the whole file")
 
         if present < size:
-            patiently(what, attempt, lambda: path.stat().st_size)
+            call_with_retries(what, attempt, lambda: path.stat().st_size)
 
 
 def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: str) -> None:
-    """Bring `path` to `size` bytes from `url`; what lies there already isn't asked for again.
+    """Fetch `path` up to `size` bytes from `url`, without requesting again the bytes it has.
 
-    Each byte goes to the file as it arrives, so a killed process loses none. Raises as `bring` does.
+    Each byte is written as it arrives, so a killed process loses none. Raises as `bring` does.
     """
 
     def one_try(path: Path, progress: Progress) -> None:
         present = path.stat().st_size
-        # Encoded bodies would neither have the file's length nor its hash.
+        # An encoded body would have neither the file's length nor its hash.
         asked = {**headers, "Accept-Encoding": "identity"} | (
             {"Range": f"bytes={present}-"} if present else {}
         )
         with session().stream("GET", url, headers=asked) as response, path.open("r+b", buffering=0) as file:
-            if response.status_code == 416:  # the server's file ends before ours: ours can't be right
+            if response.status_code == 416:  # the server's file is shorter than ours, so ours is wrong
                 file.truncate(0)
                 raise CutShort("the server has no more of the file")
             hf_raise_for_status(response)
@@ -170,7 +172,7 @@ def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: 
                 begin = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
                 if begin != str(present):
                     raise CutShort("the server sent another part than was asked for")
-            else:  # the whole file, asked for or not
+            else:  # the whole file, even if only the rest was requested
                 file.truncate(0)
                 progress.advance(-present)
                 present = 0
@@ -180,13 +182,13 @@ def stream_file(url: str, headers: dict[str, str], path: Path, size: int, what: 
 
 
 def append(file: FileIO, blocks: Iterable[bytes], present: int, size: int, progress: Progress) -> None:
-    """Write blocks from position `present` on, as they come; CutShort if they are more than the file."""
+    """Write blocks from position `present` on, as they arrive; CutShort if they exceed `size`."""
     file.seek(present)
     for block in blocks:
         present += len(block)
         if present > size:
             raise CutShort("the server sent more than the whole file")
         rest = memoryview(block)
-        while rest:  # a nearly full disk takes a part of a block, then raises
+        while rest:  # a nearly full disk takes a part of a block before it raises
             rest = rest[file.write(rest) :]
         progress.advance(len(block))

@@ -1,10 +1,9 @@
-"""How much of a document repeats itself: lines, paragraphs, and n-grams of words (Rae et al. 2021, Table A1).
+"""Measures repetition in a document: lines, paragraphs, and n-grams of words (Rae et al. 2021, Table A1).
 
-A line is what line feeds separate, stripped of white space; a paragraph is what blank lines separate,
-stripped. Neither is empty. A 64-bit hash distinguishes them. A line is short by its width: an ideograph is as
-wide as three letters, kana and Korean syllables as two, since a word of English takes six with its space, and
-one of these scripts two and three. N-grams count as in datatrove's GopherRepetitionFilter;
-`cpt.corpus.words` says what a word is.
+Line feeds separate lines, blank lines separate paragraphs; both are stripped of white space and never empty.
+64-bit hashes compare them. A line is short by its width: an ideograph is as wide as three letters, kana and
+Korean syllables as two. (An English word takes six letters with its space, a word of these scripts two or
+three.) N-grams are counted as in datatrove's GopherRepetitionFilter; `cpt.corpus.words` defines a word.
 """
 
 from collections.abc import Collection
@@ -17,12 +16,12 @@ from cpt.corpus.kernels import ONE, START, STEP, as_utf8, character, grown, hash
 from cpt.corpus.words import IDEOGRAPH, KANA, SPACE, classes, hash_words_in_parts
 
 LINE_FEED = 10
-# A document of more words (some 10 MB of English) is looked at in parts, so that memory is bounded.
+# A document of more words (some 10 MB of English) is counted in parts, which bounds memory.
 PART_WORDS = 2**21
 
 
 class Lines(NamedTuple):
-    """Counts of a text; characters are code points, those of the whole text include white space."""
+    """Counts of a text. Characters are code points; `characters`, of the whole text, includes white space."""
 
     characters: int
     lines: int
@@ -35,9 +34,9 @@ class Lines(NamedTuple):
 
 
 def count_lines(text: str | np.ndarray, short: int) -> Lines:
-    """Count a text's lines and paragraphs; lines as wide as at most `short` letters are short.
+    """Count a text's lines and paragraphs; a line is short if it is at most `short` letters wide.
 
-    `text` may be its UTF-8 as well (uint8). Takes at most 32 bytes of memory per different line.
+    `text` may be its UTF-8 (uint8). Takes at most 32 bytes of memory per distinct line.
     """
     return Lines(*_count_lines(as_utf8(text), classes(), short))
 
@@ -47,10 +46,10 @@ def _count_lines(data, classes, short):
     lines = short_lines = duplicate_lines = duplicate_line_characters = 0
     paragraphs = duplicate_paragraphs = duplicate_paragraph_characters = 0
     line_hashes, paragraph_hashes = np.zeros(64, np.uint64), np.zeros(16, np.uint64)
-    characters = 0  # before the line in hand
+    characters = 0  # before the current line
     inside = False  # a paragraph
     paragraph_characters = paragraph_end_characters = 0
-    # Unsigned, as Python's negative indices would cost a test at each access.
+    # Unsigned, since Python's negative indices would cost a test at each access.
     line, size = np.uint64(0), np.uint64(len(data))
     paragraph = paragraph_end = line
     while line <= size:
@@ -59,13 +58,13 @@ def _count_lines(data, classes, short):
             line_end += ONE
         length = 0
         for place in range(line, line_end):  # a loop of its own, so that it is vectorized
-            length += (data[place] & 0xC0) != 0x80  # bytes that aren't the second or later of a character
+            length += (data[place] & 0xC0) != 0x80  # counts the first byte of each character
         begin, end, before, after = _stripped(data, line, line_end, classes)
         if begin < end:
             lines += 1
             stripped = length - before - after
             if stripped <= short:
-                # Only a line with other letters than ASCII has another width.
+                # The width of an ASCII line is its number of characters.
                 short_lines += end - begin == stripped or _width(data, begin, end, classes) <= short
             if seen(line_hashes, max(hash_bytes(data, begin, end), ONE)):
                 duplicate_lines += 1
@@ -78,7 +77,7 @@ def _count_lines(data, classes, short):
         last = line_end == size
         if inside and (begin == end or last):
             paragraphs += 1
-            # A text of one paragraph has no other to compare with.
+            # A text of one paragraph has nothing to compare it with.
             if paragraphs > 1 or not last:
                 if seen(paragraph_hashes, max(hash_bytes(data, paragraph, paragraph_end), ONE)):
                     duplicate_paragraphs += 1
@@ -108,7 +107,7 @@ def _width(data, begin, end, classes):
 
 @njit(cache=True)
 def _stripped(data, begin, end, classes):
-    """Begin and end of what white space at both ends leaves, and how many characters it has there."""
+    """Begin and end without white space at both ends, and the number of characters stripped at each."""
     before = after = 0
     while begin < end:
         code, width = character(data, begin)
@@ -130,18 +129,18 @@ def _stripped(data, begin, end, classes):
 def ngram_characters(
     text: str | np.ndarray, top: Collection[int], duplicate: Collection[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """Characters in the most frequent n-gram, for each n of `top`, and in duplicates, of `duplicate`.
+    """Characters in the most frequent n-gram, for each n of `top`, and in repeated ones, of `duplicate`.
 
     top: length of the most frequent n-gram, its words joined by one space, times its occurrences. Among
     equally frequent ones the first in the text counts. As in datatrove, an n-gram that occurs once
-    counts as well, so texts of very few words have a high share.
+    counts too, so texts of very few words have a high share.
 
-    duplicate: characters, white space not counted, of the n-grams that occurred before. Read from the
+    duplicate: characters, without white space, of n-grams that occurred before. The text is read from the
     left: an n-gram seen before counts and is skipped; any other is remembered, and reading continues
     at the next word.
 
-    `text` may be its UTF-8 as well (uint8). Takes about 40 bytes of memory per word, beside the text's
-    bytes, of `PART_WORDS` words at most: the parts of a longer text are counted one by one and summed.
+    `text` may be its UTF-8 (uint8). Takes about 40 bytes of memory per word, in addition to the text, for
+    `PART_WORDS` words at most: the parts of a longer text are counted one by one and summed.
     """
     lengths = [*top, *duplicate]
     if not lengths:
@@ -158,10 +157,10 @@ def ngram_characters(
 def _ngram_characters(words, ends, shortest, longest):
     """Both quantities for n from `shortest` to `longest`: int64 [longest + 1] each.
 
-    An n-gram can only occur twice where its first n - 1 words do, so each n looks only at the positions
-    that the shorter one left. These are numbered 0, 1, ...; the number of the first position with the
-    same n-gram stands for that n-gram, which makes n + 1 words a pair to compare: that number and a word.
-    Numbers are unsigned, as Python's negative indices would cost a test at each access.
+    An n-gram can only occur twice where its first n - 1 words do, so each n checks only the positions
+    that n - 1 kept. These are numbered 0, 1, ...; an n-gram's number is that of the first position where it
+    occurs. So comparing n + 1 words compares a pair: the number of their first n words, and one word.
+    Numbers are unsigned, since Python's negative indices would cost a test at each access.
     """
     top = np.zeros(longest + 1, np.int64)
     duplicate = np.zeros(longest + 1, np.int64)
@@ -172,7 +171,7 @@ def _ngram_characters(words, ends, shortest, longest):
     ngrams = np.zeros(len(words), np.uint32)
     first = np.empty(len(words), np.uint32)  # number of the first equal n-gram
     occurrences = np.empty(len(words), np.uint32)  # of the n-gram, at its first number
-    compared = np.uint64(shortest)  # words at the end of an n-gram that its number doesn't stand for
+    compared = np.uint64(shortest)  # words at the end of an n-gram that aren't part of its number
     table = np.empty(table_size(count), np.uint32)  # numbers plus one; 0: free
     for n in range(np.uint64(shortest), np.uint64(min(longest, len(words)) + 1)):
         while count and positions[count - ONE] + n > length:
@@ -220,7 +219,7 @@ def _ngram_characters(words, ends, shortest, longest):
 
 @njit(cache=True)
 def _duplicate_characters(positions, ngrams, occurrences, ends, n):
-    """Characters of the n-grams at `positions` that occurred before; clears the occurrences of those seen."""
+    """Characters of the n-grams at `positions` that occurred before; zeroes `occurrences` of those seen."""
     characters = 0
     resume = np.uint64(0)
     for number in range(len(positions)):

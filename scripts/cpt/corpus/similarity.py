@@ -1,7 +1,7 @@
-"""How probable it is that a text comes from one corpus rather than from another, by a linear classifier.
+"""A linear classifier of whether a text comes from one corpus rather than from another.
 
-Its features are words and pairs of neighbouring words (cpt.corpus.words, lower-cased, without punctuation) of
-a text's beginning, hashed into `FEATURES` places. The value of a feature is the square root of its share of
+Features are words and pairs of neighbouring words (cpt.corpus.words, lower-cased, without punctuation) of
+a text's beginning, hashed into `FEATURES` places. A feature's value is the square root of its share of
 them, so that a text's features have length 1. The classifier is scikit-learn's logistic regression.
 """
 
@@ -26,19 +26,19 @@ from cpt.corpus.documents import (
 from cpt.corpus.words import hash_words
 from cpt.errors import DamagedFileError, UserError
 
-BEGINNING = 5_000  # bytes of a text that are looked at
+BEGINNING = 5_000  # bytes of a text that are classified
 FEATURES_LOG2 = 20
 FEATURES = 2**FEATURES_LOG2
 SAMPLE = 4_000  # documents of a corpus that the classifier learns from
-FEWEST = 50  # below, nothing can be learnt
-HELD_OUT = 5  # every fifth document is kept to measure with
+FEWEST = 50  # documents of a corpus; fewer are an error
+HELD_OUT = 5  # every fifth document is held out to measure on
 LEAST_AUC = 0.8  # below, the stage warns
-MINIMA = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # for which the report says what they keep
+MINIMA = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # for which the report states the share kept
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Features(NamedTuple):
-    """Of one text: places (int32 [n], ascending) and their values (float32 [n])."""
+    """One text's features: places (int32 [n], ascending) and their values (float32 [n])."""
 
     places: np.ndarray
     values: np.ndarray
@@ -55,7 +55,7 @@ def features_of(text: np.ndarray) -> Features:
 
 
 class Similarity:
-    """What the classifier says of a text. Raises DamagedFileError if `path` isn't one's weights."""
+    """Applies a classifier. Raises DamagedFileError if `path` doesn't hold a classifier's weights."""
 
     def __init__(self, path: Path):
         weights = load_array(path)
@@ -64,13 +64,13 @@ class Similarity:
         self.weights, self.intercept = weights[:-1], float(weights[-1])
 
     def probability(self, text: np.ndarray) -> float:
-        """The probability that a text (UTF-8, uint8) is from the corpus that others are compared with, if
-        both are equally frequent; 0 for a text without words."""
+        """The probability that a text (UTF-8, uint8) is from the corpus that `where` names, if both are
+        equally frequent; 0 for a text without words."""
         places, values = features_of(text)
         if not len(places):
             return 0.0
         margin = float(values @ self.weights[places]) + self.intercept
-        return (1 + math.tanh(margin / 2)) / 2  # the logistic function, which overflows for no margin
+        return (1 + math.tanh(margin / 2)) / 2  # the logistic function, in a form that never overflows
 
 
 def texts_of(shards: Iterable[Path], text_column: str) -> Iterator[np.ndarray]:
@@ -84,10 +84,9 @@ def texts_of(shards: Iterable[Path], text_column: str) -> Iterator[np.ndarray]:
 
 
 def sample(texts: Iterable[np.ndarray]) -> list[Features]:
-    """The features of the `SAMPLE` different texts with the smallest hashes, in the order of these.
+    """The features of the `SAMPLE` distinct texts with the smallest hashes, sorted by hash.
 
-    So the order of the texts, and how they are cut into shards, changes nothing. Texts without words are
-    skipped.
+    So the order of the texts and their division into shards don't matter. Texts without words are skipped.
     """
     chosen: dict[bytes, Features] = {}
     limit = b"\xff" * 17  # above any digest
@@ -103,12 +102,12 @@ def sample(texts: Iterable[np.ndarray]) -> list[Features]:
 
 
 def learn(own: Sequence[Features], general: Sequence[Features]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Weights that separate `own` from `general`, with the intercept last (float32 [FEATURES + 1]), and how
-    well they do on every fifth document of both, which they don't learn from.
+    """Weights that separate `own` from `general`, intercept last (float32 [FEATURES + 1]), and a report of
+    their scores on every fifth document of both, held out from learning.
 
-    Both classes count the same, whatever their numbers. Raises UserError if there are too few documents.
+    Both classes have the same total weight. Raises UserError if there are too few documents.
     """
-    # Not at the top: the import takes longer than many a shard.
+    # Imported here, since the import takes longer than some shards.
     from scipy.sparse import csr_array
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

@@ -1,4 +1,4 @@
-"""Documents out of files: rows of tables and JSON lines, and works that a reader cuts into documents."""
+"""Reads documents from files: rows of tables and JSON lines, and works that a reader cuts into documents."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from cpt.corpus.reading import ReadingProcess, ReadWork
 from cpt.corpus.unpacking import unpacked
 from cpt.errors import UserError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors begin UTF-8 with, and joined files have inside
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it; concatenated files contain it
 ROWS = ("parquet", "jsonl")
 LONGEST_LINE = 2**30  # bytes; Arrow's strings end at 2 GiB
 
@@ -28,10 +28,10 @@ def documents_in(
     columns: Sequence[str] = (),
     process: ReadingProcess | None = None,
 ) -> Iterator[Document]:
-    """The documents of one file, in order; `name` is what ids and addresses call the file.
+    """The documents of one file, in order; ids and addresses contain `name` for the file.
 
-    Files of rows are read here, all others by `process` (default: one for this file). Raises UserError, which
-    names the file, if it can't be read, and for columns of a file that has none.
+    Files of rows are read here, all others by `process` (default: one for this file). Raises UserError,
+    naming the file, if it can't be read, or if `columns` are requested of a file without columns.
     """
     if format_of(path.name) in ROWS:
         yield from rows_in(path, name, text_column, columns)
@@ -41,7 +41,7 @@ def documents_in(
 
 
 def documents_of_work(work: ReadWork, path: Path, name: str, columns: Sequence[str]) -> Iterator[Document]:
-    """The documents of a file that was read as a whole. Raises UserError if columns are wanted of it."""
+    """The documents of a file that was read as a whole. Raises UserError if `columns` isn't empty."""
     if columns:
         raise UserError(
             f"{path}: a text has no column {columns[0]!r}; remove the corpus's key `where`, or give it "
@@ -52,10 +52,10 @@ def documents_of_work(work: ReadWork, path: Path, name: str, columns: Sequence[s
 
 
 def rows_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()) -> Iterator[Document]:
-    """The documents of a file of rows, in order; `name` is what ids and addresses call the file.
+    """The documents of a file of rows, in order; ids and addresses contain `name` for the file.
 
-    A row's id is its `id` value, else `name:row`; its address the `url` value, else `name:row`. `columns` are
-    those of the numbers that are wanted. Raises UserError where the file lacks one.
+    A row's id is its `id` value, else `name:row`; its address is its `url` value, else `name:row`. `columns`
+    name the requested numbers. Raises UserError if the file lacks one.
     """
     if format_of(path.name) == "parquet":
         require_file(path)
@@ -74,17 +74,17 @@ def rows_in(path: Path, name: str, text_column: str, columns: Sequence[str] = ()
 
 
 def require_file(path: Path) -> None:
-    """UserError if a file is a pointer to another one, as a repository without its large files has them."""
+    """Raise UserError if a file is only a pointer, as in a repository whose large files weren't fetched."""
     with open(path, "rb") as file:
         if pointer := pointed_to(file.read(64)):
             raise UserError(f"{path}: {pointer}")
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, packed or not, as UTF-8 without byte-order marks, with their numbers from 1 on.
+    """The lines of a file, compressed or not, as (number from 1 on, UTF-8 without byte-order marks).
 
-    Blank lines are skipped. Raises UserError for damage, for a line over `LONGEST_LINE`, and where UTF-16 or
-    UTF-32 breaks its own rules.
+    Blank lines are skipped. Raises UserError for damage, for a line of `LONGEST_LINE` or more, and for
+    invalid UTF-16 or UTF-32.
     """
     with unpacked(path) as stream:
         beginning = stream.peek(4)[:4]
@@ -122,7 +122,7 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
     decoded, damaged = valid_text(line)
     try:
         row = json.loads(decoded)
-    except (ValueError, RecursionError) as error:  # also for a number of more than 4,300 digits
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of over 4,300 digits
         wide = "; it holds NUL bytes: is it UTF-16? Convert it to UTF-8" if b"\0" in line else ""
         raise UserError(f"{where}: not JSON ({error}); each line must be one JSON object{wide}") from None
     if not isinstance(row, dict) or text_column not in row:
@@ -146,7 +146,7 @@ def _json_row(line: bytes, where: str, text_column: str, columns: Sequence[str])
 
 
 def _times(line: str, key: str) -> int:
-    """How often a key is in the outermost object of a line."""
+    """The number of times a key occurs in the outermost object of a line."""
     return sum(name == key for name, _ in json.loads(line, object_pairs_hook=list))
 
 
@@ -161,5 +161,5 @@ def _number(row: dict, column: str, where: str) -> float | None:
 
 
 def _float(value: int | float | Decimal | None) -> float | None:
-    """A number as float64; beyond its range, the largest."""
+    """A number as float64; one beyond its range becomes the largest of that sign."""
     return value if value is None else float(min(max(value, -sys.float_info.max), sys.float_info.max))

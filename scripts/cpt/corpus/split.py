@@ -1,4 +1,4 @@
-"""Documents kept out of training: which ones, in which order, and the first tokens of them."""
+"""Splits off held-out documents: which ones, in which order, and their first tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,22 +20,22 @@ from cpt.corpus.tokens import ModelTokenizer
 from cpt.errors import UserError
 from cpt.token_windows import FEWEST_GROUPS, HeldOut
 
-DOCUMENTS = 2 * FEWEST_GROUPS  # that are measured at least, if there are as many
-LONGEST_TOKEN = 64  # characters; a longer document is cut at this many times the tokens still wanted
+DOCUMENTS = 2 * FEWEST_GROUPS  # the least number to measure on, if there are that many
+LONGEST_TOKEN = 64  # characters; before encoding, a document is cut to this many per token it may give
 
 
 def is_held_out(key: bytes | np.ndarray, share: float) -> tuple[bool, int]:
-    """Whether documents with this key (UTF-8) are held out, and the number (uint64) that orders them.
+    """Whether documents with this key (UTF-8) are held out, and their order (uint64).
 
-    The number is the xxh3_64 of the key: uniform, so the ones below share * 2**64 are a sample of the
-    keys, and the held-out ones in ascending order have no bias in any prefix.
+    The order is the key's xxh3_64, which is uniform: keys below share * 2**64 are a random sample, and so is
+    any prefix of the held-out keys in ascending order.
     """
     order = xxhash.xxh3_64_intdigest(key)
     return order < share * 2**64, order
 
 
 def split_key(group_by: str, url: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """What decides on a document's side of the split, by `held_out.group_by`; its text if it has no url."""
+    """The key that decides a document's side of the split (`held_out.group_by`); without url its text."""
     if group_by == "text" or not len(url):
         return text
     slashes = np.flatnonzero(url == ord("/")) if group_by == "folder" else []
@@ -45,11 +45,11 @@ def split_key(group_by: str, url: np.ndarray, text: np.ndarray) -> np.ndarray:
 def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
     """The held-out documents of a corpus's shards: `group` (int32), `id`, `url` and `text`.
 
-    A group is what shares a key of the split. One document of each group comes before a second one of any, so
-    that every prefix is a sample across groups. Groups are ordered by the hash of their key, the documents of
+    A group is the documents with the same key of the split. One document of each group comes before a second
+    of any, so that every prefix samples all groups. Groups are sorted by the hash of their key, documents of
     a group by the hash of their text: the order depends on neither shards nor the documents' names.
 
-    Raises UserError if there are none.
+    Raises UserError if no document is held out.
     """
     files = [open_parquet(path, HELD_OUT_SCHEMA.names) for path in shards]
     batches = (batch for file in files for batch in file.iter_batches(BATCH_ROWS, use_threads=False))
@@ -59,14 +59,14 @@ def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
             f"corpus {corpus}: no document was held out; raise held_out.share, or look at the "
             "corpus's drops.csv if its filters left none"
         )
-    # Rows may move far: 64-bit offsets, so that the sorted text may exceed 2 GiB.
+    # 64-bit offsets, so that the sorted text may exceed 2 GiB.
     wide = [pa.large_string() if pa.types.is_string(kind) else kind for kind in table.schema.types]
     table = table.cast(pa.schema(list(zip(table.schema.names, wide, strict=True))))
     orders = np.concatenate([np.from_dlpack(part) for part in table.column("order").chunks])
     keys, groups = np.unique(orders, return_inverse=True)
     texts = (text for part in table.column("text").chunks for text in utf8_of(part))
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(groups))
-    # Which document of its group each one is, from 0 on.
+    # Each document's position in its group, from 0 on.
     inside = np.lexsort((hashes, groups))
     sizes = np.bincount(groups, minlength=len(keys))
     rounds = np.empty(len(groups), np.int64)
@@ -76,12 +76,12 @@ def gathered(shards: Sequence[Path], corpus: str) -> pa.Table:
 
 
 def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
-    """Take documents in the file's order until there are `tokens` tokens.
+    """The beginnings of a file's documents, in its order, until there are `tokens` tokens.
 
-    None gives more than a 60th of them (`DOCUMENTS`), or one long document would be all that is measured; of
-    longer ones the beginning counts. Only if the file would have too few tokens then, the limit is doubled.
-    A document is cut at the end of a character and encoded again, so that its bytes are exactly those of its
-    tokens; the count can miss `tokens` by a few.
+    At most a 60th (`DOCUMENTS`) of the tokens come from one document, so that no long document dominates the
+    measurement. This limit is doubled while the file would give too few tokens. A document is cut at the end
+    of a character and encoded again, so that its bytes are exactly those of its tokens; the count can miss
+    `tokens` by a few.
 
     Raises UserError if the file isn't parquet with a `text` column, or has no text.
     """
@@ -106,7 +106,7 @@ def first_tokens(path: Path, tokenizer: ModelTokenizer, tokens: int) -> HeldOut:
 def _beginnings(
     path: Path, tokenizer: ModelTokenizer, tokens: int, most: int
 ) -> list[tuple[int, np.ndarray, int]]:
-    """Group, ids (uint32) and bytes of the first documents, each of at most `most` tokens."""
+    """Group, ids (uint32) and bytes of the first documents, each cut to at most `most` tokens."""
     beginnings: list[tuple[int, np.ndarray, int]] = []
     left = tokens
     for number, (group, raw) in enumerate(read_rows(path, ["group", "text"])):

@@ -1,4 +1,4 @@
-"""Where the documents, bytes and tokens of each corpus went, stage by stage, from the stages' own files."""
+"""Accounts for each corpus's documents, bytes and tokens, stage by stage, from the stages' own files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from cpt.files import read_json
 
 
 class Row(NamedTuple):
-    """What a stage read, dropped or kept; None where something isn't counted."""
+    """The counts that a stage read, dropped or kept; None for what isn't counted."""
 
     corpus: str
     stage: str
@@ -33,14 +33,14 @@ def rows_of(
 ) -> Iterator[Row]:
     """The rows of one corpus, in the order of the stages.
 
-    The first three lists have a file per shard. `duplicates` are the tables of dropped duplicates; each makes
-    a row, and has a column, of its own name. `ledgers` are those of the packed mixtures; each that takes from
-    the corpus makes rows. `overlap` is the report of what was taken out for held-out text, if configured.
+    The first three lists have a file per shard. `duplicates` are the tables of dropped duplicates; each gives
+    a row, and has a column, of its own name. `ledgers` are those of the packed mixtures; each that uses the
+    corpus gives rows. `overlap` is the report on documents dropped for held-out text, if configured.
 
-    raw = what is dropped, set apart or kept, in documents and in bytes; kept = tail + unused + packed, for
-    each mixture, in tokens. Tokens before tokenization are estimated: bytes times the tokens per byte of the
-    corpus's tokenized documents. Raises UserError if the numbers don't add up, that is, if files of
-    different runs lie together.
+    raw = dropped + held out + kept, in documents and in bytes; kept = tail + unused + packed, for each
+    mixture, in tokens. Tokens before tokenization are estimated: bytes times the tokens per byte of the
+    corpus's tokenized documents. Raises UserError if the numbers don't add up, that is, if files come from
+    different runs.
     """
     filtered = read_tables(drops)
     tokenized = read_tables(token_drops)
@@ -53,7 +53,7 @@ def rows_of(
 
     raw = early("raw", "", *filtered.pop("read"))
     del filtered["kept"], tokenized["read"]
-    # What was masked stays in: documents of which how many bytes were removed.
+    # Masked documents stay in; these rows count documents and the bytes removed.
     masked = {rule: filtered.pop(rule) for rule in list(filtered) if rule.startswith("masked_")}
     rows = [early("filter", rule, *counts) for rule, counts in filtered.items()]
     for path in duplicates:
@@ -84,7 +84,7 @@ def rows_of(
 
 
 def _require_sums(raw: Row, rows: list[Row], folder: Path) -> None:
-    """Raises UserError, which names the corpus's folder, unless `rows` account for all that was read."""
+    """Raise UserError, naming the corpus's folder, unless `rows` account for all that was read."""
     for unit in ("documents", "bytes"):
         whole, parts = getattr(raw, unit), sum(getattr(row, unit) for row in rows)
         if whole != parts:
@@ -95,7 +95,7 @@ def _require_sums(raw: Row, rows: list[Row], folder: Path) -> None:
 
 
 def _packed(corpus: str, mixture: str, entry: dict[str, Any], kept: int | None) -> Iterator[Row]:
-    """What became of the tokens kept in one mixture; each counts once, however often it is repeated."""
+    """The rows on kept tokens in one mixture; a repeated token counts once."""
     if entry["tokens"] != kept:
         raise UserError(
             f"packed/{mixture}/ledger.json: packed from {entry['tokens']} tokens of {corpus}, which now has "

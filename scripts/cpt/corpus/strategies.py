@@ -1,4 +1,4 @@
-"""How the stream of a corpus becomes sequences: cut at a fixed length, or documents kept whole.
+"""Strategies to make sequences of a corpus's stream: cut it at a fixed length, or keep documents whole.
 
 Conversations are always kept whole, or cut after an answer.
 """
@@ -9,11 +9,11 @@ from cpt.corpus.stream import TokenSource
 
 
 class Concatenate:
-    """The stream is cut every `length` tokens, as in the paper; no padding. Holds nothing per document.
+    """Cuts the stream every `length` tokens, as in the paper; no padding, and no memory per document.
 
-    Attributes of a strategy: `source`, `length` (of a sequence, in tokens), `sequences` (numbered from 0),
-    `tail_tokens` (in no sequence), `truncated_documents` (with tokens in more than one sequence, or in the
-    tail too).
+    Attributes of a strategy: `source`, `length` (of a sequence, in tokens), `sequences` (their number, their
+    indices from 0), `tail_tokens` (in no sequence), `truncated_documents` (with tokens in more than one
+    sequence, or in a sequence and the tail).
     """
 
     def __init__(self, source: TokenSource, length: int):
@@ -24,10 +24,10 @@ class Concatenate:
     def read(self, numbers: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Copy the tokens of sequences (int64 [n]) into `out` [n, length].
 
-        Returns the positions in them (uint32, flat) at which documents start, how many each sequence has
-        (int64 [n]), and its number of tokens (uint32 [n]); what comes after them is left as it was.
+        Returns the positions in sequences at which documents start (uint32, flat), the number of these in
+        each sequence (int64 [n]), and its number of tokens (uint32 [n]). `out` stays unchanged after these.
         """
-        # In the order of the stream: what lies close together on the disk is read one after the other.
+        # In the order of the stream, so that the disk is read sequentially.
         order = np.argsort(numbers)
         begins = numbers[order] * self.length
         for row, begin in zip(order.tolist(), begins.tolist(), strict=True):
@@ -40,12 +40,12 @@ class Concatenate:
         return starts[places], counts, np.full(len(numbers), self.length, np.uint32)
 
     def tokens_in(self, numbers: np.ndarray) -> int:
-        """Tokens of these sequences (int64), padding not counted."""
+        """The number of tokens in these sequences (int64), without padding."""
         return len(numbers) * self.length
 
     @staticmethod
     def summary(source: TokenSource, length: int) -> dict[str, int]:
-        """sequences, padding_tokens and truncated_documents, if all sequences are used once."""
+        """The counts sequences, padding_tokens and truncated_documents if every sequence is used once."""
         return {
             "sequences": source.tokens // length,
             "padding_tokens": 0,
@@ -54,14 +54,14 @@ class Concatenate:
 
 
 class BestFit:
-    """Documents stay whole unless they are longer than a sequence; padding fills what stays free.
+    """Keeps documents whole unless they are longer than a sequence; padding fills the rest.
 
-    The pieces of a sequence lie in it in the order of the stream, each counted as a start. Memory: see
+    The pieces of a sequence are in the order of the stream, and each counts as a start. Memory: see
     `cpt.corpus.best_fit.best_fit`.
     """
 
     def __init__(self, source: TokenSource, length: int):
-        from cpt.corpus.best_fit import best_fit  # compiled code, which the other strategy does without
+        from cpt.corpus.best_fit import best_fit  # compiled code, which the other strategy doesn't need
 
         self.source, self.length = source, length
         starts, total = self._documents()
@@ -70,7 +70,7 @@ class BestFit:
         self.truncated_documents = longer_documents(source, length)
 
     def _documents(self) -> tuple[np.ndarray, int]:
-        """Where documents start in the stream that is packed (uint64, ascending), and its tokens."""
+        """The documents' starts in the stream to pack (uint64, ascending), and its number of tokens."""
         return np.concatenate([begins for begins, _ in self.source.spans()]).view(
             np.uint64
         ), self.source.tokens
@@ -105,15 +105,15 @@ class BestFit:
 
 
 class Conversations(BestFit):
-    """Conversations (a source with masks) are packed as by `BestFit`, whatever the mixture's strategy.
+    """Packs conversations (a source with masks) as `BestFit` does, whatever the mixture's strategy.
 
-    One that is longer than a sequence ends after the last of its answers that fits. What comes after that,
-    and the whole conversation if not even its first answer fits, is in no sequence: `tail_tokens`.
+    A conversation longer than a sequence ends after its last answer that fits. The rest, or the whole
+    conversation if not even its first answer fits, is in no sequence: it counts as `tail_tokens`.
     """
 
     def __init__(self, source: TokenSource, length: int):
         super().__init__(source, length)
-        # From the stream without what was cut off to the source's own.
+        # Convert positions in the packed stream, without cut-off tokens, to the source's.
         self.begins = self.places[np.searchsorted(self.starts, self.begins)]
 
     def _documents(self) -> tuple[np.ndarray, int]:
@@ -130,19 +130,19 @@ class Conversations(BestFit):
         return self.starts.view(np.uint64), int(sizes.sum())
 
     def read_masks(self, numbers: np.ndarray, out: np.ndarray) -> None:
-        """Copy the masks of sequences (int64 [n]) into `out` (uint8 [n, length]), as `read` the tokens."""
+        """Copy the masks of sequences (int64 [n]) into `out` (uint8 [n, length]), as `read` does tokens."""
         self.read(numbers, out, self.source.masks)
 
 
 Strategy = Concatenate | BestFit
-# By `packing.strategy`; for documents.
+# Of documents, by `packing.strategy`.
 STRATEGIES: dict[str, type[Strategy]] = {"concatenate": Concatenate, "best_fit": BestFit}
 
 
 def cut_by_concatenation(source: TokenSource, length: int) -> int:
-    """How many documents have tokens in more than one sequence if all are concatenated and cut.
+    """The number of documents with tokens in more than one sequence if all are concatenated and cut.
 
-    What remains after the last full sequence counts as one more.
+    The tail after the last full sequence counts as a sequence.
     """
     return sum(
         int(np.count_nonzero(starts // length != (ends - 1) // length)) for starts, ends in source.spans()
@@ -150,31 +150,31 @@ def cut_by_concatenation(source: TokenSource, length: int) -> int:
 
 
 def longer_documents(source: TokenSource, length: int) -> int:
-    """How many documents have more than `length` tokens."""
+    """The number of documents with more than `length` tokens."""
     return sum(int(np.count_nonzero(ends - starts > length)) for starts, ends in source.spans())
 
 
 def best_fit_sequences(source: TokenSource, length: int) -> int:
-    """How many sequences `best_fit` makes, without placing the documents: memory O(length).
+    """The number of sequences that `best_fit` makes, without placing the documents: memory O(length).
 
-    Documents of equal length are alike, and so are sequences with equal room. The next document of s tokens
-    goes into the sequence with the least room r >= s, and so do the ones after it while they fit, as no
-    other sequence with that much room has less: r // s of them. So whole groups are placed at a time.
+    Documents of equal length are interchangeable, and so are sequences with equal room. The next document of
+    s tokens goes into the sequence with the least room r >= s. The following ones of s tokens go there too,
+    r // s in all, as its room is then the least in which they fit. So whole groups are placed at a time.
     """
-    rests = np.zeros(length, np.int64)  # documents, and ends of longer ones, by length
+    rests = np.zeros(length, np.int64)  # by length: documents, and the rests of longer ones
     sequences = 0
     for starts, ends in source.spans():
         sizes = ends - starts
         rests += np.bincount(sizes % length, minlength=length)
         sequences += int((sizes // length).sum())
-    rooms = np.zeros(length + 1, np.int64)  # sequences, by room; those without room aren't looked at
+    rooms = np.zeros(length + 1, np.int64)  # sequences, by room; full ones aren't considered
     for size in range(length - 1, 0, -1):
         left = int(rests[size])
         while left and len(roomy := np.flatnonzero(rooms[size:])):
             room = size + int(roomy[0])
             each = room // size
             filled = min(int(rooms[room]), left // each) or 1
-            added = min(each, left)  # to each sequence; fewer than it holds only to the last one
+            added = min(each, left)  # per sequence; fewer than fit only in the last one
             rooms[room] -= filled
             rooms[room - added * size] += filled
             left -= filled * added

@@ -1,4 +1,4 @@
-"""The tokens of a corpus as one stream, read where they lie."""
+"""Reads a corpus's token shards as one stream, memory-mapped."""
 
 import itertools
 from bisect import bisect_right
@@ -13,16 +13,16 @@ from cpt.errors import UserError
 from cpt.files import read_json
 
 TOKENIZER_KEYS = ("dtype", "bos_token_id", "eos_token_id", "vocab_size", "tokenizer_sha256")
-BLOCK_DOCUMENTS = 2**20  # looked at together
+BLOCK_DOCUMENTS = 2**20  # per step of `spans`
 
 
 class TokenSource:
-    """The tokens of a corpus: its shards, memory-mapped, as one stream. Nothing is held per document.
+    """The tokens of a corpus: its memory-mapped shards as one stream. Takes no memory per document.
 
-    A corpus of conversations has masks too: a byte for each token, 1 where it is the assistant's.
+    A corpus of conversations has masks too: one byte per token, 1 if it is the assistant's.
 
-    Attributes: `tokens`, `documents`, `tokenizer` (what all shards must agree on), `folder` (of the shards),
-    `arrays` and `masks` (of the shards; no masks: all tokens count).
+    Attributes: `tokens` and `documents` (their numbers), `tokenizer` (equal in all shards), `folder` (of the
+    shards), `arrays` and `masks` (one per shard; no masks: all tokens count).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TokenSource:
         self.corpus, self.folder = corpus, tokens[0].parent
         self.arrays: list[np.ndarray] = []
         self.masks: list[np.ndarray] = []
-        self.ends: list[np.ndarray] = []  # uint64: of the documents, counted from the shard's first token
+        self.ends: list[np.ndarray] = []  # uint64: ends of documents, counted from the shard's first token
         self.tokens = self.documents = 0
         self.offsets, self.document_offsets = [0], [0]
         self.tokenizer: dict[str, Any] = {}
@@ -54,7 +54,7 @@ class TokenSource:
 
     def _add(self, path: Path, manifest: dict[str, Any], ends: np.ndarray) -> None:
         if len(ends) != manifest["documents"] or (len(ends) and ends[-1] != manifest["tokens"]):
-            raise _unfit(path)
+            raise _size_error(path)
         dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
         self.arrays.append(mapped(path, dtype, manifest["tokens"]))
         self.ends.append(np.asarray(ends))
@@ -64,7 +64,7 @@ class TokenSource:
         self.document_offsets.append(self.documents)
 
     def read(self, begin: int, out: np.ndarray, arrays: list[np.ndarray] | None = None) -> None:
-        """Copy the len(out) tokens from position `begin` of the stream on into `out`; or of `masks`."""
+        """Copy len(out) tokens from position `begin` of the stream on into `out`; `arrays` may be `masks`."""
         arrays, filled = arrays or self.arrays, 0
         shard = bisect_right(self.offsets, begin) - 1
         while filled < len(out):
@@ -75,7 +75,7 @@ class TokenSource:
             shard += 1
 
     def spans(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Where in the stream the documents start and end (int64), `BLOCK_DOCUMENTS` at most at a time."""
+        """Yields starts and ends of documents in the stream (int64), `BLOCK_DOCUMENTS` at most at a time."""
         for offset, ends in zip(self.offsets, self.ends, strict=False):
             start = offset
             for first in range(0, len(ends), BLOCK_DOCUMENTS):
@@ -87,11 +87,11 @@ class TokenSource:
         """The starts of documents in stretches of the stream.
 
         Args:
-            begins: int64 [stretches], where they begin.
-            length: of each, in tokens; all lie inside the stream.
+            begins: int64 [stretches], their positions in the stream.
+            length: of each stretch, in tokens; all lie inside the stream.
 
         Returns:
-            Where documents start, counted from the begin of their stretch (uint32, flat), and how many do
+            The starts of documents, counted from the begin of their stretch (uint32, flat), and their number
             in each stretch (int64).
         """
         first, last = self._documents_before(begins), self._documents_before(begins + length)
@@ -106,7 +106,7 @@ class TokenSource:
         return (starts - np.repeat(begins, counts)).astype(np.uint32), counts
 
     def _documents_before(self, positions: np.ndarray) -> np.ndarray:
-        """How many documents start before each position of the stream (int64)."""
+        """The number of documents that start before each position of the stream (int64)."""
         counts = np.empty(len(positions), np.int64)
         for shard, places in _by_part(self.offsets, positions):
             if shard == len(self.ends):  # the stream's end
@@ -120,19 +120,19 @@ class TokenSource:
 
 
 def mapped(path: Path, dtype: np.dtype, count: int) -> np.ndarray:
-    """A file of `count` numbers, memory-mapped. Raises UserError if it has another size."""
+    """A memory-mapped file of `count` numbers. Raises UserError if it has another size."""
     if path.stat().st_size != count * dtype.itemsize:
-        raise _unfit(path)
-    # A plain array on the mapped memory: the class memmap makes each slice slow.
+        raise _size_error(path)
+    # A plain array on the mapped memory, since slicing the class memmap is slow.
     return np.asarray(np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype))
 
 
-def _unfit(path: Path) -> UserError:
+def _size_error(path: Path) -> UserError:
     return UserError(f"{path}: doesn't fit its manifest; delete it and run again")
 
 
 def _by_part(offsets: list[int], values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """For each part from one offset to the next in which values lie: its number, and their places."""
+    """Yields each part between two offsets that contains values: its number, and the values' indices."""
     parts = np.searchsorted(offsets, values, "right") - 1
     order = np.argsort(parts, kind="stable")
     edges = np.flatnonzero(np.diff(parts[order], prepend=-1, append=-1))
@@ -142,9 +142,9 @@ def _by_part(offsets: list[int], values: np.ndarray) -> Iterator[tuple[int, np.n
 
 
 def require_same_tokenizer(expected: dict[str, Any], manifest: dict[str, Any], path: Path) -> None:
-    """Check a shard's manifest against what the shards before had; the first one fills `expected`.
+    """Check that a shard has the tokenizer of the shards before it; the first one fills `expected`.
 
-    Raises UserError naming the file and the key that differs.
+    Raises UserError, naming the file and the key that differs.
     """
     for key in TOKENIZER_KEYS:
         if expected.setdefault(key, manifest[key]) != manifest[key]:

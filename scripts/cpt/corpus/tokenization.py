@@ -1,4 +1,4 @@
-"""A shard's documents to tokens: those that break a rule of token quality are dropped, some are held out."""
+"""Tokenizes a shard's documents, drops those of low token quality, and holds some out."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ from cpt.corpus.tokens import ModelTokenizer
 from cpt.corpus.writing import MinimumBytes
 from cpt.errors import UserError
 
-# The rules in the order in which they are tried, and the bound of each: a key of `filters.token_quality`.
+# The rules in the order they are tried, and the key of each one's bound in `filters.token_quality`.
 RULES = {
     "minimum_bytes_per_token": "minimum_bytes_per_token",
     "maximum_bytes_per_token": "maximum_bytes_per_token",
@@ -26,12 +26,12 @@ RULES = {
     "distinct": "minimum_distinct_share",
     "longest_run": "maximum_run_tokens",
 }
-FEW = 20  # documents of a file; a rule may take all of fewer
+FEW = 20  # documents of a file; a rule may drop all of fewer
 Columns = tuple[pa.Array, pa.Array, pa.Array]  # ids, URLs and texts (large strings)
 
 
 def kept_batches(path: Path, keep: np.ndarray) -> Iterator[Columns]:
-    """Ids, URLs and texts of the filtered documents of a file that `keep` (bool [documents]) names."""
+    """Ids, URLs and texts of a file's filtered documents for which `keep` (bool [documents]) is true."""
     begin = 0
     for batch in read_batches(path, ["id", "url", "text"]):
         columns = [as_strings(batch.pop(key)) for key in ("id", "url", "text")]
@@ -47,7 +47,7 @@ def kept_texts(path: Path, keep: np.ndarray) -> Iterator[str]:
 
 
 class Tokenization:
-    """Writes the tokens of documents, with one EOS after each, and sets the held-out ones aside.
+    """Writes the tokens of documents, with one EOS after each, and sets held-out documents aside.
 
     Attributes: `table` and `histogram` (what was dropped, and the measures of all), `ends` (of the documents
     written, in tokens), `tokens` (written), `digest` (SHA-256 of them).
@@ -74,9 +74,9 @@ class Tokenization:
         self.eos = np.array([tokenizer.eos_token_id], tokenizer.dtype)
 
     def add(self, names: pa.Array, urls: pa.Array, texts: pa.Array) -> Iterator[int]:
-        """Write a batch of documents; yields how many are done each time that some are."""
+        """Write a batch of documents; yields the number of each group of documents that is done."""
         contents, keys = list(utf8_of(texts)), list(utf8_of(urls))
-        first = 0  # document of those that are encoded together
+        first = 0  # index of the first document encoded together
         for ids, inside in self.tokenizer.encode_batches(contents):
             sizes = np.array([len(text) for text in contents[first : first + len(inside)]])
             quality = quality_of(ids, inside, sizes, self.tokenizer.unknown_id)
@@ -110,7 +110,7 @@ class Tokenization:
             yield len(inside)
 
     def require_some(self, path: Path) -> None:
-        """UserError, which names the key, if one rule took all documents of a file with more than a few."""
+        """Raise UserError, naming the key, if one rule drops all documents of a file with `FEW` or more."""
         for rule, key in RULES.items():
             count = self.table.counts[rule][0]
             if count == self.table.read >= FEW:
@@ -125,10 +125,10 @@ class Tokenization:
 def check_tokens(found: Quality, thresholds: TokenQualityFilter, minimums: np.ndarray) -> list[Drop | None]:
     """The first token-level rule that each document breaks, or None (paper 3.2.3).
 
-    Rules in order: bytes per token under the document's minimum (float64 [documents]); over the maximum (so
-    also a text of which no token is left); share of unknown tokens; distinct share; longest run of one token.
-    Where a token is a byte or little more, as in scripts that a tokenizer doesn't know, few are distinct in
-    any text: there the least distinct share is lower by as much as bytes per token are under the config's.
+    Rules in order: bytes per token under the document's minimum (`minimums`, float64 [documents]) or over the
+    maximum (so also a text without tokens); share of unknown tokens; distinct share; longest run of a token.
+    In scripts unknown to the tokenizer a token is little more than a byte, so any text has few distinct ones:
+    bytes per token under the config's minimum lower the least distinct share in proportion.
     """
     values = (found.bytes_per_token, *found)
     limits = {key: getattr(thresholds, key) for key in RULES.values()}

@@ -1,4 +1,4 @@
-"""Documents to token ids, equal to those of the model's own tokenizer."""
+"""Encodes documents to the same token ids as the model's own tokenizer."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ from cpt.files import read_json, sha256_of
 from cpt.progress import NOTICE
 from cpt.sizes import token_bytes
 
-BATCH_BYTES = 2**21  # encoded at once
-SAMPLE_CHARACTERS = 2**18  # of documents, to compare encoders on
+BATCH_BYTES = 2**21  # of texts encoded at once
+SAMPLE_CHARACTERS = 2**18  # of documents on which encoders are compared
 # A longer document is encoded in windows that overlap; see `encode_long`.
 LONGEST = 2**20
 WINDOW = 2**18
@@ -28,13 +28,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class ModelTokenizer:
-    """The tokenizer in a model folder, set up for text that is data: no special token is added, and the
-    strings of special tokens inside the text stay text.
+    """The tokenizer in a model folder, for text that is data: it adds no special tokens, and the strings of
+    special tokens inside the text stay text.
 
-    Attributes: `eos_token_id` and `vocab_size` (from config.json), `bos_token_id` (None: no BOS comes before
-    a document, as the folder's tokenizer adds none to a text), `unknown_id` (None: it has none), `dtype`
-    (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (what encodes: Hugging Face
-    tokenizers, unless `use_fast` has put gigatoken in front of it; the ids are the same).
+    Attributes: `eos_token_id` and `vocab_size` (from config.json), `bos_token_id` (None: no BOS before a
+    document, as the folder's tokenizer adds none to a text), `unknown_id` (None: it has none), `dtype`
+    (uint16 or uint32, little-endian), `sha256` (of tokenizer.json), `encoder` (the library that encodes:
+    Hugging Face tokenizers, or gigatoken after a successful `use_fast`; the ids are the same).
     """
 
     def __init__(self, model: Path):
@@ -72,14 +72,14 @@ class ModelTokenizer:
 
     @property
     def encoder(self) -> str:
-        """Name and version of what encodes."""
+        """Name and version of the library that encodes."""
         return self.fast.name if self.fast else f"tokenizers {tokenizers.__version__}"
 
     def use_fast(self, sample: Iterable[str]) -> bool:
-        """Use gigatoken from now on, if it proves itself; else warn why not. Returns whether it is used.
+        """Use gigatoken from now on if it passes a test; else warn why not. Returns whether it is used.
 
-        The proof: the same ids as Hugging Face tokenizers on hostile strings and on the texts of
-        `sample`, of which the first `SAMPLE_CHARACTERS` characters are looked at.
+        The test: the same ids as Hugging Face tokenizers on hostile strings and on the first
+        `SAMPLE_CHARACTERS` characters of the texts of `sample`.
         """
         special = [token["content"] for token in self.definition.get("added_tokens") or []]
         texts = [*hostile_strings(special), *_beginning(sample)]
@@ -104,10 +104,10 @@ class ModelTokenizer:
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_batches(self, texts: Iterable[bytes | np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Token ids of texts given as UTF-8, in order, some texts at a time.
+        """Token ids of texts (UTF-8), in order, some texts at a time.
 
-        Yields the ids (of `dtype`, without EOS) of one or more texts, one after the other, and where those
-        of each text end (int64 [texts]). Memory is bounded by `BATCH_BYTES` and the longest text. Raises
+        Yields the ids (of `dtype`, without EOS) of one or more texts, one after the other, and the end of
+        each text's ids (int64 [texts]). Memory is bounded by `BATCH_BYTES` and the longest text. Raises
         UserError if an id lies outside the model's vocabulary.
         """
         batch: list[bytes | np.ndarray] = []
@@ -169,7 +169,7 @@ class ModelTokenizer:
 
 
 def tokenizer_facts(tokenizer: ModelTokenizer) -> dict[str, Any]:
-    """What the manifest of a token shard says of the tokenizer; packing needs it to be the same for all."""
+    """The tokenizer's entries in a token shard's manifest; packing requires that all shards' are equal."""
     return {
         "dtype": tokenizer.dtype.name,
         "bos_token_id": tokenizer.bos_token_id,
@@ -180,7 +180,7 @@ def tokenizer_facts(tokenizer: ModelTokenizer) -> dict[str, Any]:
 
 
 def _beginning(texts: Iterable[str]) -> list[str]:
-    """The first texts, `SAMPLE_CHARACTERS` characters in all."""
+    """The first texts, up to `SAMPLE_CHARACTERS` characters in all."""
     sample, left = [], SAMPLE_CHARACTERS
     for text in texts:
         sample.append(text[:left])
@@ -200,12 +200,12 @@ def encode_long(tokenizer: Tokenizer, text: str) -> Iterator[np.ndarray]:
     """Token ids (uint32), in parts, of a text too long to be encoded at once; equal to encoding it whole.
 
     Two windows of `WINDOW` characters overlap by `OVERLAP`. They are joined at a token boundary in the
-    middle of the overlap, but only if their tokens agree all over it, apart from a margin at either
-    end: what lies outside a window then had no influence on the tokens near the joint. Where they don't
-    agree (in a long run of one character, say), the overlap and the window are doubled, in the worst
-    case until one window holds the whole rest.
+    middle of the overlap, but only if their tokens agree all over it, apart from a margin at either end.
+    Then the text outside a window didn't influence the tokens near the joint. If they don't agree (in a
+    long run of one character, say), window and overlap are doubled, at worst until one window holds the
+    whole rest.
     """
-    begin = skipped = 0  # of the window, and characters of it that earlier windows have covered
+    begin = skipped = 0  # of the window, and its characters that earlier windows covered
     window, overlap = WINDOW, OVERLAP
     current = _encode(tokenizer, text[begin : begin + window])
     while begin + window < len(text):
@@ -245,5 +245,5 @@ def _joint(
         return None
     if not np.array_equal(left_starts, right_starts):
         return None
-    # The bytes of one character may be several tokens with the same start: all go to the same side.
+    # Several tokens of one character have the same start, so all go to the same side.
     return int(left_starts[np.searchsorted(left_starts, overlap // 2) % len(left_starts)])

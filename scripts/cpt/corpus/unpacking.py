@@ -1,4 +1,4 @@
-"""Files that may be compressed, as streams of what is in them."""
+"""Opens files that may be compressed as streams of their content."""
 
 import bz2
 import gzip
@@ -22,16 +22,16 @@ def _zstandard() -> Any:
     return zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
 
 
-# What a compressed file begins with. Content decides, not the name: servers unpack on the way, or pack.
+# The first bytes of compressed files. Content decides, not the name: servers may compress or decompress.
 _GZIP = b"\x1f\x8b"
 _PACKED = {b"BZh": bz2.BZ2Decompressor, b"\xfd7zXZ\0": lzma.LZMADecompressor, b"\x28\xb5\x2f\xfd": _zstandard}
-_PACKED |= {bytes([sign]) + b"\x2a\x4d\x18": _zstandard for sign in range(0x50, 0x60)}  # frames to be skipped
+_PACKED |= {bytes([sign]) + b"\x2a\x4d\x18": _zstandard for sign in range(0x50, 0x60)}  # skippable frames
 
 
 class _Frames(io.RawIOBase):
-    """All frames of a file, one after the other, with zeros between them or behind.
+    """Reads all frames of a file, one after the other; zeros between or after them are skipped.
 
-    The libraries' own readers end silently where zstd is cut short, and stop at zeros behind xz.
+    The libraries' own readers end silently where zstd is cut short, and stop at zeros after xz.
     """
 
     def __init__(self, file: BinaryIO, decompressor: Callable[[], Any]):
@@ -83,9 +83,9 @@ def _opened(path: Path) -> BinaryIO:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[BinaryIO]:
-    """A stream of a file's content, unpacked if it is gzip, zstd (any window), bzip2 or xz.
+    """A stream of a file's content, decompressed if it is gzip, zstd (any window), bzip2 or xz.
 
-    Raises UserError, also while it is read, if the file is damaged, or only points to another one.
+    Raises UserError, also while it is read, if the file is damaged or only a pointer to its content.
     """
     try:
         with _opened(path) as stream:

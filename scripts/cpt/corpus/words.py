@@ -1,16 +1,16 @@
-r"""Words of a text as an array of hashes, so that counting n-grams is comparing numbers.
+r"""Splits texts into words and hashes these, so that n-grams are compared as numbers.
 
 A word is a run of word characters (letters, digits, underscore: the `\w` of Python's `re`) and of the
 marks and invisible characters after them. Other characters between two such runs join them (don't, 3.14,
 x.y/z), except commas, hyphens and dashes; every other character that isn't white space is a word of its
-own. This comes close to spaCy's words, on which the published filters count n-grams;
-docs/filter-checks.md says how close.
+own. This is close to spaCy's words, on which the published filters count n-grams; docs/filter-checks.md
+measures how close.
 
-Some scripts are written without spaces. There a run of letters is cut after a letter where a hash of it and
-of the next one says so, on average once every 2 letters (ideographs), 3 (kana) or 4 (Thai, Lao, Khmer,
-Burmese and the like), which is the length of a word in these scripts. A cut depends on two neighbours
-alone, so the same passage has the same words in any document. docs/filter-checks.md compares this
-with dictionaries. `cpt.corpus.kernels` has the hash of a word.
+Some scripts are written without spaces. There a hash of two neighbouring letters decides whether a run of
+letters is cut between them: on average once every 2 letters (ideographs), 3 (kana) or 4 (Thai, Lao, Khmer,
+Burmese and similar), the length of a word in these scripts. A cut depends on two neighbours alone, so the
+same passage has the same words in any document. docs/filter-checks.md compares this with dictionaries.
+`cpt.corpus.kernels` defines the hash of a word.
 """
 
 import re
@@ -34,10 +34,10 @@ from cpt.corpus.kernels import (
     with_byte,
 )
 
-# Classes of code points. From IDEOGRAPH on: letters of scripts without spaces, in the order of the usual
-# letters per word.
+# Classes of code points. Those from IDEOGRAPH on are letters of scripts without spaces, ordered by the
+# usual number of letters per word.
 SPACE, WORD, JOINING, SEPARATE, MARK, INVISIBLE, IDEOGRAPH, KANA, COMPLEX = range(9)
-LONGEST = 4  # times the usual letters: a word of such a script is cut there at the latest
+LONGEST = 4  # times the usual letters: the most letters in a word of such a script
 # The scripts of Unicode's line-breaking classes ID, CJ and SA (UAX #14), and Tibetan, Balinese and Javanese.
 _UNSPACED = {
     IDEOGRAPH: (
@@ -69,7 +69,7 @@ _SEPARATE = (
     r"\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
 )
 _BY_CATEGORY = {"Mn": MARK, "Mc": MARK, "Me": MARK, "Cf": INVISIBLE, "Nd": WORD}
-_TSHEG = "\u0f0b\u0f0c"  # between syllables of Tibetan
+_TSHEG = "\u0f0b\u0f0c"  # separates syllables of Tibetan
 
 
 @cache
@@ -84,7 +84,7 @@ def classes() -> np.ndarray:
         for first, last in ranges:
             inside = classes[first : last + 1]
             inside[inside == WORD] = kind
-    # There are no marks elsewhere. What Python calls a letter is none; of these scripts it may be a digit.
+    # Only these ranges hold marks. No `\w` character is a mark, but one of COMPLEX may be a digit.
     for first, end in ((0, 0x32000), (0xE0000, 0xE0200)):
         for code in (first + np.flatnonzero(np.isin(classes[first:end], (JOINING, COMPLEX)))).tolist():
             classes[code] = _BY_CATEGORY.get(unicodedata.category(everything[code]), classes[code])
@@ -93,7 +93,7 @@ def classes() -> np.ndarray:
 
 
 def _set_of(*kinds: int) -> str:
-    """The code points of some classes, for the brackets of a regular expression."""
+    """The code points of some classes, to go into the brackets of a regular expression."""
     inside = np.isin(classes(), kinds)
     edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)).tolist()
     return "".join(
@@ -102,8 +102,8 @@ def _set_of(*kinds: int) -> str:
 
 
 class _Patterns(NamedTuple):
-    """Words with punctuation and without, their group a run of scripts without spaces; the letters of such a
-    run, with their marks; and invisible characters."""
+    """Words with punctuation, and without (both with a group for a run of scripts without spaces); the
+    letters of such a run, with their marks; and invisible characters."""
 
     words: re.Pattern
     bare: re.Pattern
@@ -126,12 +126,12 @@ def _patterns() -> _Patterns:
 
 
 def each_word(text: str, punctuation: bool = True) -> Iterator[str]:
-    """The words of a text as strings, in order; the definition that `hash_words` follows.
+    """The words of a text as strings, in order; `hash_words` follows the same definition.
 
-    Without `punctuation` there are none of it, and invisible characters belong to no word.
+    Without `punctuation`, punctuation is skipped and invisible characters belong to no word.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    if not punctuation and not (classes()[codes] >= MARK).any():  # most texts, and much faster
+    if not punctuation and not (classes()[codes] >= MARK).any():  # true of most texts, and much faster
         return map(itemgetter(0), re.finditer(r"\w+", text))
     return _words_of_any_script(text, punctuation)
 
@@ -147,7 +147,7 @@ def _words_of_any_script(text: str, punctuation: bool) -> Iterator[str]:
 
 
 def _cut(letters: list[str]) -> Iterator[str]:
-    """Words of a run of letters, with their marks, of scripts without spaces."""
+    """The words of a run of letters (with their marks) of scripts without spaces."""
     begin = 0
     for end, letter in enumerate(letters, start=1):
         usual = letters_per_word(classes()[ord(letter[0])])
@@ -159,28 +159,28 @@ def _cut(letters: list[str]) -> Iterator[str]:
 
 @njit(cache=True)
 def letters_per_word(kind):
-    """The usual letters of a word in scripts without spaces, by the class of a letter (int64)."""
+    """The usual number of letters (int64) per word of scripts without spaces, by the class of a letter."""
     return np.int64(kind) - (IDEOGRAPH - 2)
 
 
 @njit(cache=True)
 def is_cut(letter, following, usual):
-    """Whether a word ends between two letters (code points): by a hash of both, once in `usual` times."""
+    """Whether a word ends between two letters (code points): a hash of both says so once in `usual` times."""
     mixed = np.uint64(letter) * np.uint64(0x9E3779B1) + np.uint64(following) * np.uint64(0x85EBCA6B)
     return ((mixed & np.uint64(0xFFFFFFFF)) >> np.uint64(16)) % np.uint64(usual) == 0
 
 
 def words_of(text: str, punctuation: bool = True) -> list[str]:
-    """The words of `each_word`."""
+    """The words of `each_word` as a list."""
     return list(each_word(text, punctuation))
 
 
 def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of a text's words, and where they end: uint64 [words] and int32 [words + 1].
 
-    `text` may be its UTF-8 as well (uint8). Ends are counted in characters, those between words not
-    counted, so words i to j have ends[j + 1] - ends[i] characters. `punctuation` as for `each_word`. Takes 12
-    bytes of memory for each word, beside the text's bytes. Raises UserError for a text of 2 GiB or more.
+    `text` may be its UTF-8 (uint8). Ends count characters of words only, not those between them, so words i
+    to j have ends[j + 1] - ends[i] characters. `punctuation`: see `each_word`. Takes 12 bytes of memory per
+    word in addition to the text. Raises UserError for a text of 2 GiB or more.
     """
     return next(hash_words_in_parts(text, LARGEST, punctuation))
 
@@ -188,7 +188,7 @@ def hash_words(text: str | np.ndarray, punctuation: bool = True) -> tuple[np.nda
 def hash_words_in_parts(
     text: str | np.ndarray, limit: int, punctuation: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What `hash_words` gives, for each `limit` words of the text in turn; at least one part."""
+    """Yields the arrays of `hash_words` for each `limit` words of the text; at least one part."""
     data = as_utf8(text)
     require_addressable(data)
     position = 0
@@ -201,11 +201,11 @@ def hash_words_in_parts(
 
 @njit(cache=True)
 def _read_word(data, classes, punctuation, place, code, width):
-    """Hash of the word at `place`, which begins with `code`; its characters, and the position after it."""
+    """The hash of the word at `place` (first character `code`), its number of characters, and its end."""
     length, kind = np.uint64(len(data)), classes[code]
     value, packed = START, ONE
     end = place + width
-    characters = letters = 1  # letters: of a script without spaces
+    characters = letters = 1  # letters: only those of a script without spaces
     while True:
         while place < end:
             value, packed = with_byte(value, packed, np.uint64(data[place]))
@@ -220,9 +220,9 @@ def _read_word(data, classes, punctuation, place, code, width):
                 value, packed = with_byte(value, packed, np.uint64(byte))
                 place += ONE
                 characters += 1
-        if place == length or classes[data[place]] == SPACE:  # most words end so; no lead byte is a space
+        if place == length or classes[data[place]] == SPACE:  # most words end here; no lead byte is SPACE
             break
-        # Marks belong to the word, and so does another word character and joining ones before it.
+        # The word continues with marks, or with joining characters and then a word character.
         joining = 0
         end = place
         following, width = character(data, end)
@@ -259,7 +259,7 @@ def _read_word(data, classes, punctuation, place, code, width):
 @njit(cache=True)
 def _hash_words(data, classes, punctuation, position, limit):
     """Hashes and ends of up to `limit` words from a position on, and the position after them."""
-    # As long as there could be words; memory that isn't written to is never taken from the system.
+    # The most words there could be; pages that are never written take no memory.
     size = min(len(data) - position, limit)
     hashes = np.empty(size, np.uint64)
     ends = np.empty(size + 1, np.int32)
@@ -283,7 +283,7 @@ def _hash_words(data, classes, punctuation, position, limit):
 
 
 def with_single_spaces(data: np.ndarray) -> np.ndarray:
-    """A text's UTF-8 (uint8) with one space for each run of white space, and none at the ends."""
+    """A text's UTF-8 (uint8) with each run of white space replaced by one space, and stripped."""
     return _with_single_spaces(data, classes())
 
 
@@ -295,7 +295,7 @@ def _with_single_spaces(data, classes):
     while place < length:
         code, width = character(data, place)
         space = classes[code] == SPACE
-        # No branch for ASCII: what a space after a space writes is overwritten.
+        # Without a branch for ASCII: the next byte overwrites a space that follows a space.
         out[written] = 0x20 if space else data[place]
         written += np.uint64(not (space and after_space))
         after_space = space

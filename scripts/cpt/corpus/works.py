@@ -1,19 +1,19 @@
-"""A work, as a reader gives it, becomes documents: whole, or cut at its own headings if it is long."""
+"""Turns a reader's work into documents: one, or several cut at its own headings if it is long."""
 
 from cpt.corpus.encodings import valid_text
 from cpt.corpus.readers.base import Block, Work
 
 LONGEST = 20_000  # characters: a work up to this is one document
 SHORTEST = 500  # a part below this stays with the part that follows
-# Soft hyphens show nothing; ligatures are how letters are drawn.
+# Soft hyphens are invisible; ligatures are only drawn forms of letters.
 _DRAWN = {0xAD: "", 0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 
 
 def cut(work: Work) -> list[tuple[str, str]]:
     """The documents of a work as (title, text), in order; none if it has no blocks.
 
-    A longer work than `LONGEST` is cut at each heading of its highest level, and parts that are still longer
-    at the next one. What has no headings stays whole. A block, and so a line, is never cut.
+    A work longer than `LONGEST` is cut at each heading of its highest level, and parts that are still longer
+    at those of the next level. A part without headings stays whole. Blocks, and so lines, are never cut.
     """
     parts = _parts(work.blocks, work.title)
     texts = [(title, work.between.join(block.text for block in blocks)) for title, blocks in parts]
@@ -36,7 +36,7 @@ def _parts(blocks: list[Block], title: str) -> list[tuple[str, list[Block]]]:
 
 
 def _sections(blocks: list[Block], title: str, level: int) -> list[tuple[str, list[Block]]]:
-    """The parts between the headings of a level and above, each by the name of its first heading."""
+    """The parts between headings of `level` or higher levels, each with its first heading as the title."""
     sections: list[tuple[str, list[Block]]] = [(title, [])]
     size, only_headings = 0, True
     for block in blocks:

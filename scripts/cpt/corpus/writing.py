@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001
-"""Which script a document is written in, and how few bytes per token are too few in it.
+"""Finds the script of a document, and the least bytes per token that its script allows.
 
-How many bytes a token takes depends on the script and on the tokenizer: one made for English cuts Korean into
-single bytes. No text has fewer than about one byte per token, so what counts is what a tokenizer saves beyond
-that, compared with what it saves on ordinary text of the same script, `SENTENCES`.
+Bytes per token depend on the script and the tokenizer: one made for English cuts Korean into single bytes.
+No text has fewer than about one byte per token. So the measure is what a tokenizer saves beyond that,
+compared with what it saves on ordinary text of the same script, `SENTENCES`.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
-SHARE = 1 / 3  # of what a tokenizer saves on ordinary text; less is no text (docs/filter-checks.md)
-LOOKED_AT = 100_000  # characters of a document
+SHARE = 1 / 3  # of the savings on ordinary text; what saves less isn't text (docs/filter-checks.md)
+LOOKED_AT = 100_000  # characters of a document that decide its script
 LATIN = "Latin"
 # Blocks of Unicode, first and last code point of each. Chinese and Japanese are one group.
 BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -40,8 +40,8 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     "Chinese and Japanese": ((0x3041, 0x312F), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0x20000, 0x323AF)),
     "Korean": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7A3)),
 }
-# The beginning of Article 1 of the Universal Declaration of Human Rights. A script that isn't here has no
-# bound.
+# The beginning of Article 1 of the Universal Declaration of Human Rights. A script that isn't here has a
+# bound of one byte per token.
 SENTENCES = {
     "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
     "Cyrillic": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
@@ -70,7 +70,7 @@ SENTENCES = {
 
 @cache
 def _scripts() -> np.ndarray:
-    """For each code point the number of its script in `BLOCKS`, or one more than theirs: uint8 [0x110000]."""
+    """Each code point's position in `BLOCKS`, or len(BLOCKS) if it is in none: uint8 [0x110000]."""
     table = np.full(0x110000, len(BLOCKS), np.uint8)
     for number, blocks in enumerate(BLOCKS.values()):
         for first, last in blocks:
@@ -79,7 +79,7 @@ def _scripts() -> np.ndarray:
 
 
 def script_of(text: bytes | np.ndarray) -> str:
-    """The script that at least half of a text (UTF-8) is written in, by its first characters; or Latin."""
+    """The script of at least half of the letters at a text's beginning (UTF-8); Latin if there is none."""
     beginning = bytes(text[: 4 * LOOKED_AT]).decode(errors="ignore")[:LOOKED_AT]
     codes = np.frombuffer(beginning.encode("utf-32-le"), "<u4")
     counts = np.bincount(_scripts()[codes], minlength=len(BLOCKS) + 1)[:-1]
@@ -88,10 +88,10 @@ def script_of(text: bytes | np.ndarray) -> str:
 
 
 class MinimumBytes:
-    """The least bytes per token of a document, by its script: `minimum` in Latin script, less in others.
+    """The least bytes per token of a document: `minimum` in Latin script, at most that in others.
 
-    `count` gives the number of tokens of a text. Attribute: `documents`, how many were judged by the bound of
-    which other script: {(script, bound): documents}.
+    `count` returns the number of tokens of a text. Attribute: `documents`, the number of documents checked
+    against the bound of a script other than Latin: {(script, bound): documents}.
     """
 
     def __init__(self, minimum: float, count: Callable[[str], int]):
@@ -100,7 +100,7 @@ class MinimumBytes:
         self.documents: dict[tuple[str, float], int] = {}
 
     def bound(self, script: str) -> float:
-        """The bound of a script: one byte per token and `SHARE` of what the tokenizer saves beyond that."""
+        """The bound of a script: one byte per token plus `SHARE` of what the tokenizer saves beyond that."""
         if script not in self.bounds:
             sentence = SENTENCES.get(script, "")
             tokens = self.count(sentence) if sentence else 0
@@ -109,9 +109,9 @@ class MinimumBytes:
         return self.bounds[script]
 
     def of(self, per_token: np.ndarray, texts: Iterable[bytes | np.ndarray]) -> np.ndarray:
-        """The bound of each document (float64), by its bytes per token and its text (UTF-8).
+        """The bound of each document (float64), from its bytes per token and its text (UTF-8).
 
-        Only documents under `minimum` are looked at: what is over it is over any bound.
+        Only documents under `minimum` get another bound: the others are over every bound.
         """
         bounds = np.full(len(per_token), self.minimum)
         for number, (value, text) in enumerate(zip(per_token.tolist(), texts, strict=True)):

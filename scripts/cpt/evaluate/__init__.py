@@ -1,7 +1,7 @@
 """Scoring of models: benchmark tasks by lm-eval, and bits per byte on held-out text.
 
-Scoring needs no network; saying so here, before any of the libraries is imported, keeps them from trying.
-(fetch_benchmarks, which may need it, imports the hub's client first.)
+Scoring needs no network. These variables, set before any library is imported, keep libraries offline.
+(fetch_benchmarks may need the network, so it imports the hub's client first.)
 """
 
 import os

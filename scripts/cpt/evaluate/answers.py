@@ -1,4 +1,4 @@
-"""Answers kept as they come, so that a killed evaluation asks the model only for the rest."""
+"""Answers saved batch by batch, so that a killed evaluation asks the model only for the rest."""
 
 import hashlib
 import json
@@ -9,18 +9,17 @@ from cpt import command
 from cpt.config_evaluate import Scoring
 from cpt.digest import settings_digest
 
-PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval")  # another version may answer otherwise
+PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval")  # another version may answer differently
 Answer = tuple[float, bool]  # log-probability in nats, and whether the continuation is the argmax
 Question = tuple[tuple[int, ...], tuple[int, ...]]  # context and continuation, as token ids
 
 
 class Answers:
-    """A file of answers by batch, named after what it says of batches: equal batches have equal answers.
+    """A file of answers by batch. Equal batches have equal answers.
 
-    A batch is known by its questions' token ids, and how many of them were read before it. Batches depend on
-    all questions of a task, not on what was answered before, so an evaluation that was killed ends with the
-    same bytes as one that wasn't. The file must belong to one model and one way of scoring. Without a path
-    nothing is kept.
+    A batch is identified by its questions' token ids and the number of stem tokens read before it. Batches
+    depend on all questions of a task, not on earlier answers, so a killed and resumed evaluation ends with
+    the same bytes. The file must belong to one model and one way of scoring. Without a path nothing is kept.
     """
 
     def __init__(self, path: Path | None = None):
@@ -35,7 +34,7 @@ class Answers:
                     continue  # cut off when the process was killed
 
     def get(self, questions: list[Question], stem: int) -> list[Answer] | None:
-        """The answers to a batch of questions, if they are known; `stem` tokens are read before the batch."""
+        """Returns the answers to a batch if they are known; `stem` is the number of tokens read before it."""
         return self.known.get(_digest(questions, stem))
 
     def keep(self, questions: list[Question], stem: int, answers: list[Answer]) -> None:
@@ -44,16 +43,16 @@ class Answers:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps([_digest(questions, stem), answers])
-        # A line that was cut off has no end: begin on a new one.
+        # The last line may be cut off without a line break, so begin a new line.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n")
 
 
 def answers_file(folder: Path, task: str, model_sha256: str, settings: Scoring) -> Path:
-    """Where the answers to a task are kept: they belong to one model and one way of scoring.
+    """Returns the file that keeps the answers to a task by one model and one way of scoring.
 
-    They outlive the job: Snakemake deletes the outputs of a job that begins again, as when another task joins
-    it.
+    It is no output of the job, because Snakemake deletes a job's outputs when it restarts, for example when
+    another task joins the job.
     """
     how = settings.model_dump(include={"batch_tokens", "precision", "add_bos_token"})
     versions = [metadata.version(package) for package in PACKAGES]
@@ -61,7 +60,7 @@ def answers_file(folder: Path, task: str, model_sha256: str, settings: Scoring) 
 
 
 def remove_former(kept: Path, task: str) -> None:
-    """Remove the answers to a task that belong to another model or another way of scoring than `kept`."""
+    """Delete the answers to a task by other models or other ways of scoring than those in `kept`."""
     for former in kept.parent.glob(f"{task}.*.jsonl"):
         if former != kept:
             former.unlink()

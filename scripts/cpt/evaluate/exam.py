@@ -20,23 +20,23 @@ from cpt.evaluate.exam_choices import CHOICES, NULLS, choose, credit, null_score
 from cpt.evaluate.scorer import Scorer
 from cpt.progress import NOTICE
 
-RESERVE = 1.2  # items that are measured, over those wanted: some don't pass
-OVERLAP_WORDS = 13  # of n-grams that are looked for in training text
+RESERVE = 1.2  # measured items per wanted item, because some don't pass
+OVERLAP_WORDS = 13  # of the n-grams that are searched in training text
 
 
 @dataclass(frozen=True)
 class Item:
-    """A question with four answers, the right one first, and what nulls and base model make of them."""
+    """A question with four answers, the right one first, and the results of nulls and base model."""
 
     candidate: Candidate
     answers: list[str]
-    nulls: np.ndarray  # share that each of NULLS gets right, float64 [nulls]
+    nulls: np.ndarray  # share of the item that each of NULLS gets right, float64 [nulls]
     closed: np.ndarray  # log-probability of each answer after the question, in nats, float64 [choices]
     open_book: np.ndarray  # the same with the passage above the question
 
     @property
     def rises(self) -> bool:
-        """Whether the passage sets the right answer further apart from the best wrong one."""
+        """Whether the passage raises the right answer's margin over the best wrong one."""
         return bool(_margin(self.open_book) > _margin(self.closed))
 
 
@@ -45,9 +45,9 @@ def _margin(likelihoods: np.ndarray) -> float:
 
 
 def read_candidates(path: Path) -> list[Candidate]:
-    """Candidates of a file of exam_candidates. Raises UserError if it is damaged."""
+    """Read the candidates that exam_candidates wrote. Raises UserError if the file is damaged."""
     try:
-        with path.open(encoding="utf-8") as lines:  # not str.splitlines, which splits at more than these
+        with path.open(encoding="utf-8") as lines:  # str.splitlines would also split at other characters
             return [Candidate(**json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not the candidates of an exam ({error}); delete it and run again") from None
@@ -56,15 +56,15 @@ def read_candidates(path: Path) -> list[Candidate]:
 def apart_from_training(
     candidates: Sequence[Candidate], overlap: np.ndarray, refused: Counter
 ) -> list[Candidate]:
-    """The candidates whose text isn't in the training text; `refused` counts the others.
+    """Returns the candidates whose text isn't in the training text; `refused` counts the others.
 
     Args:
-        candidates: all of them.
-        overlap: how many n-grams each has, and how many of these training text has: int64 [2, candidates].
-        refused: reasons and their counts, to add to.
+        candidates: all candidates.
+        overlap: n-grams of each, and how many of them are in training text: int64 [2, candidates].
+        refused: counts by reason, which are increased.
 
     Raises:
-        UserError: the two have different lengths.
+        UserError: `overlap` doesn't fit the number of candidates.
     """
     if overlap.shape != (2, len(candidates)):
         raise UserError(
@@ -83,14 +83,14 @@ def apart_from_training(
 
 
 def likelihoods(scorer: Scorer, label: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Log-probability (nats) of each continuation given its context, as lm-eval scores them."""
+    """Returns each continuation's log-probability (nats) given its context, as lm-eval scores it."""
     scorer.label = label
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     return [value for value, _ in scorer.loglikelihood(requests)]
 
 
 def measure(scorer: Scorer, candidates: Sequence[Candidate]) -> list[Item]:
-    """Give each candidate its three wrong answers, and ask the base model without and with the passage."""
+    """Choose each candidate's three wrong answers, and score the base model without and with the passage."""
     distinct = sorted({candidate.space + answer for candidate in candidates for answer in candidate.pool})
     values = likelihoods(scorer, "exam: answers alone", [("", answer) for answer in distinct])
     alone = dict(zip(distinct, values, strict=True))
@@ -116,7 +116,7 @@ def measure(scorer: Scorer, candidates: Sequence[Candidate]) -> list[Item]:
 
 
 def take(scorer: Scorer, candidates: Sequence[Candidate], wanted: int) -> tuple[list[Item], list[Item]]:
-    """Measure candidates in their order until `wanted` pass: the items, and those that didn't pass."""
+    """Measure candidates in order until `wanted` pass. Returns these, and the items that didn't pass."""
     passed: list[Item] = []
     dropped: list[Item] = []
     begin = 0
@@ -129,7 +129,7 @@ def take(scorer: Scorer, candidates: Sequence[Candidate], wanted: int) -> tuple[
 
 
 def require_enough(made: int, exam: Exam, corpus: str, documents: int, refused: Counter) -> None:
-    """Raise UserError if fewer items could be made than the config says, or none; notice fewer than usual."""
+    """Raise UserError if no item was made, or fewer than the config asks for; log fewer than the default."""
     if made >= exam.wanted:
         return
     why = "; ".join(f"{count} questions: {reason}" for reason, count in refused.most_common()) or "none"
@@ -149,22 +149,22 @@ def require_enough(made: int, exam: Exam, corpus: str, documents: int, refused: 
 
 
 def question(candidate: Candidate) -> str:
-    """What a model reads before an answer."""
+    """Returns the text that a model reads before an answer."""
     return candidate.before
 
 
 def open_book_question(candidate: Candidate) -> str:
-    """The same, below the passage of the document."""
+    """Returns the question below the document's passage."""
     return f"{candidate.passage}\n\n{candidate.before}"
 
 
 def filling(candidate: Candidate, answer: str) -> str:
-    """What is scored of an answer: it and the text after the blank."""
+    """Returns the scored text of an answer: the answer and the text after the blank."""
     return candidate.space + answer + candidate.after
 
 
 def rows_of(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The exam's rows. The right answer is in each place equally often, in an order without pattern."""
+    """Returns the exam's rows. The right answer is at each place equally often, in pseudo-random order."""
     order = sorted(range(len(items)), key=lambda number: digest(items[number].candidate.before, number))
     place = {number: rank % CHOICES for rank, number in enumerate(order)}
     rows = []
@@ -189,14 +189,14 @@ def rows_of(items: Sequence[Item]) -> list[dict[str, Any]]:
 
 
 def score(likelihood: np.ndarray, fillings: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
-    """lm-eval's acc and acc_norm with intervals, the right answer being the first: [items, choices]."""
+    """Returns lm-eval's acc and acc_norm with intervals. `likelihood` [items, choices]; choice 0 is right."""
     lengths = np.array([[len(text) for text in texts] for texts in fillings])
     right = {"acc": likelihood.argmax(-1) == 0, "acc_norm": (likelihood / lengths).argmax(-1) == 0}
     return {metric: share(float(hits.sum()), len(hits)) for metric, hits in right.items()}
 
 
 def share(hits: float, n: int) -> dict[str, float]:
-    """A share with Wilson's 95 % interval (1927); of shared guesses, that of the nearest whole count."""
+    """Returns a share with Wilson's 95 % interval (1927), at the nearest whole count of hits."""
     from scipy.stats import binomtest  # not at the top: it takes a second to load
 
     interval = binomtest(round(hits), n).proportion_ci(method="wilson")
@@ -204,7 +204,7 @@ def share(hits: float, n: int) -> dict[str, float]:
 
 
 def facts_of(items: Sequence[Item], dropped: Sequence[Item]) -> dict[str, Any]:
-    """What exam.json says of the items, and of those that the last check dropped."""
+    """Returns what exam.json reports about the items and about those that the last check dropped."""
     documents = {item.candidate.document for item in items}
     addresses = {item.candidate.url or item.candidate.document for item in items}
     hits = np.sum([item.nulls for item in items], axis=0)
@@ -218,14 +218,14 @@ def facts_of(items: Sequence[Item], dropped: Sequence[Item]) -> dict[str, Any]:
         "base": {
             "without_document": _base(items, "closed"),
             "with_document": _base(items, "open_book"),
-            # Of the items before the last check, to see what dropping some of them did to the score.
+            # All items before the last check, to show how dropping some changed the score.
             "without_document_before_check": _base([*items, *dropped], "closed"),
         },
     }
 
 
 def notice_nulls(facts: dict[str, Any]) -> None:
-    """Say which rules without reading are better than chance, where no wrong answers prevent it."""
+    """Log which nulls (rules that ignore the question) beat chance despite the choice of wrong answers."""
     for name, null in facts["nulls"].items():
         if null["low"] > facts["chance"]:
             logging.log(
@@ -243,7 +243,7 @@ def _base(items: Sequence[Item], which: str) -> dict[str, dict[str, float]]:
 
 
 def task_yaml(task: str, items: Path, context: str, version: str) -> str:
-    """An lm-eval task on a file of rows: its name, the field of the question, and the exam's version."""
+    """Returns the YAML of an lm-eval task on the rows in `items`; `context` is the field of the question."""
     definition = {
         "task": task,
         "dataset_path": "json",

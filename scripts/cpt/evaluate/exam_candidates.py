@@ -1,6 +1,6 @@
 """Candidates for an exam's items: what each asks about, the text around it, and answers of the same kind.
 
-Everything here follows from the held-out text alone. cpt.evaluate.exam chooses among the candidates.
+They depend only on the held-out text. cpt.evaluate.exam chooses among the candidates.
 """
 
 import hashlib
@@ -24,21 +24,21 @@ from cpt.files import write_text
 TITLE_CHARACTERS = 120
 BEFORE_CHARACTERS, AFTER_CHARACTERS = 200, 80  # of text around a blank
 PASSAGE_CHARACTERS = 300  # before and after a sentence
-CONTEXT_WORDS = 3  # next to a blank: an answer next to the same words elsewhere may be right
+CONTEXT_WORDS = 3  # next to a blank: an answer that elsewhere has the same words next to it may be right
 PROPOSED = 4  # candidates for each item wanted
 POOL = 8  # wrong answers to choose three from
-CONTENT_LETTERS = 4  # a word that a question must not share with an answer
-MOST_DOCUMENTS = 2  # that have the same heading, or explain the same term
-CASED = 0.5  # share of letters with capitals from which names are looked for
+CONTENT_LETTERS = 4  # shortest word that a question must not share with an answer
+MOST_DOCUMENTS = 2  # that may have the same heading, or explain the same term
+CASED = 0.5  # minimum share of letters with two cases to search for names
 YEAR = re.compile(r"1[0-9]{3}|20[0-9]{2}")
 Neighbours = tuple[tuple[str, ...], tuple[str, ...]]  # the words before and after a blank
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A question and its possible answers: `pool` has the right one first, `counts` how often each is met.
+    """A question and its possible answers: `pool` with the right one first, `counts` of each in the text.
 
-    `before`, `space`, an answer and `after` make the text of the document again.
+    The text of an item is `before`, `space`, an answer and `after`, one after the other.
     """
 
     kind: str
@@ -62,12 +62,12 @@ class Place(NamedTuple):
 
 
 def digest(*parts: object) -> bytes:
-    """What orders candidates and answers: uniform, and the same on every machine."""
+    """Returns a sort key of candidates and answers: pseudo-random, and the same on every machine."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
 
 
 def corpus_digest(documents: Iterable[dict[str, Any]]) -> str:
-    """SHA-256 (hex) of held-out documents, in their order: id and text of each."""
+    """Returns the SHA-256 (hex) of id and text of all held-out documents, in order."""
     hasher = hashlib.sha256()
     for document in documents:
         hasher.update(digest(document["id"], document["text"]))
@@ -75,7 +75,7 @@ def corpus_digest(documents: Iterable[dict[str, Any]]) -> str:
 
 
 def held_out_documents(path: Path) -> list[dict[str, Any]]:
-    """The held-out documents of a corpus: id, url and text of each. Raises UserError if it can't be read."""
+    """Read id, url and text of a corpus's held-out documents. Raises UserError if the file can't be read."""
     try:
         return pq.read_table(path, columns=["id", "url", "text"]).to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -98,9 +98,9 @@ class Shown(NamedTuple):
         return cls(text.casefold(), frozenset(words_of(text)))
 
     def has(self, answer: str) -> bool:
-        """Whether a word of an answer that means something occurs here: a long one, or a number.
+        """Whether a meaningful word of an answer (a long word or a number) occurs here.
 
-        Of an answer without spaces between words (Chinese, Thai, ...), whether it occurs here as a whole.
+        For an answer without spaces between words (Chinese, Thai, ...): whether the whole answer occurs here.
         """
         words = words_of(answer)
         if all(len(word) == 1 for word in words):
@@ -109,7 +109,7 @@ class Shown(NamedTuple):
 
 
 def form_of(kind: str, answer: str) -> tuple:
-    """What answers have in common that fit into the same blank."""
+    """Returns the form of an answer; answers of the same form fit into the same blank."""
     if kind == "number":
         whole, _, decimals = answer.partition(".")
         zeros = len(whole) - len(whole.rstrip("0"))
@@ -127,7 +127,7 @@ def _starts_with_vowel(answer: str) -> bool:
 
 
 class Index:
-    """Where answers occur in the held-out text: all places in order, and answers by form and neighbour."""
+    """An index of the held-out text: all places of answers in order, and answers by form and neighbour."""
 
     def __init__(self, documents: Sequence[dict[str, Any]]):
         self.texts = [document["text"] for document in documents]
@@ -155,7 +155,7 @@ class Index:
         }
 
     def notices(self, corpus: str) -> list[str]:
-        """What the language of the corpus keeps from being asked, in words."""
+        """Returns messages on what can't be asked about because of the corpus's language."""
         if self.cased:
             return []
         return [
@@ -164,17 +164,18 @@ class Index:
         ]
 
     def is_generic(self, place: Place) -> bool:
-        """Whether an answer that opens a line, such as a heading, does so in many documents."""
+        """Whether an answer at the start of a line, such as a heading, starts lines in many documents."""
         opens = place.span.sentence[0] == place.span.begin
         return opens and self.lines[place.answer.casefold()] > MOST_DOCUMENTS
 
     def _keys(self, place: Place) -> list[tuple]:
-        """Where answers of the same form are listed: those after the same word, then all."""
+        """Returns the keys of answers of the same form: first those after the same word, then all."""
         key = (place.span.kind, form_of(place.span.kind, place.answer))
         return [(*key, place.neighbours[0][-1:]), key]
 
     def alike(self, place: Place) -> Iterator[str]:
-        """Answers of the form of a place's own, from a point on that depends on it; numbers of its size."""
+        """Yields answers of the same form as a place's own, in an order that depends on the place; for
+        numbers, only those of similar size."""
         *near, everywhere = (self.answers[key] for key in self._keys(place) if key in self.answers)
         if place.span.kind == "number":  # one of another size is easily ruled out
             middle = bisect(everywhere, _number(place.answer), key=_number)
@@ -186,7 +187,7 @@ class Index:
             yield from islice(chain(answers[start:], answers[:start]), 50 * POOL)
 
     def pool(self, place: Place, shown: Shown) -> list[str]:
-        """Wrong answers to a blank that pass every check, at most POOL."""
+        """Returns wrong answers to a blank that pass every check, at most POOL."""
         own, (left, right) = set(words_of(place.answer)), place.neighbours
         article = left[-1:] in (("a",), ("an",))
 
@@ -200,7 +201,7 @@ class Index:
                 and not (article and _starts_with_vowel(other) != _starts_with_vowel(place.answer))
             )
 
-        # Half of them as frequent as the right answer: it must not be known by that.
+        # Half of them are at least as frequent as the right answer, so that frequency doesn't reveal it.
         count = self.counts[place.span.kind][place.answer]
         frequent: dict[str, str] = {}
         others: dict[str, str] = {}
@@ -216,7 +217,7 @@ class Index:
 
 
 def _distinct_lines(text: str) -> set[str]:
-    """The lines of a document, each once, up to the colon or dash after what it explains."""
+    """Returns the distinct lines of a document, cut at the colon or dash after a term that they explain."""
     lines = (text[begin:end] for begin, end in lines_of(text))
     return {(match[1] if (match := GLOSSARY.match(line)) else line).casefold() for line in lines}
 
@@ -227,14 +228,14 @@ def _neighbours(text: str, span: Span) -> Neighbours:
 
 
 def _question(text: str, span: Span) -> tuple[str, str]:
-    """The text before a blank, with the document's first line above it, and the text after it."""
+    """Returns the text before a blank, with the document's first line above it, and the text after it."""
     begin = max(0, span.begin - BEFORE_CHARACTERS)
     line = text.rfind("\n", 0, span.sentence[0]) + 1
     if span.sentence[0] == span.begin:
         begin = text.find("\n", begin, span.begin) + 1 or begin
     elif line >= begin:
         begin = line
-    else:  # from the first sentence on that is near enough
+    else:  # begin at the first sentence within BEFORE_CHARACTERS
         end = re.search(r"[.!?\u3002\uff01\uff1f]\s*", text[begin : span.sentence[0]])
         begin = begin + end.end() if end else span.sentence[0]
     before = text[begin : span.begin].lstrip()
@@ -249,15 +250,15 @@ def _question(text: str, span: Span) -> tuple[str, str]:
 
 
 def passage_around(text: str, begin: int, end: int) -> str:
-    """The document around a sentence, from one space to another."""
+    """Returns the text around a sentence, cut at spaces."""
     first, last = begin - PASSAGE_CHARACTERS, end + PASSAGE_CHARACTERS
     first = text.find(" ", first, begin) + 1 or begin if first > 0 else 0
     last = text.rfind(" ", end, last) if last < len(text) else len(text)
     return text[first : max(last, end)].strip()
 
 
-def _in_turn(places: Iterable[Place], documents: Sequence[dict[str, Any]]) -> Iterator[Place]:
-    """Places in the order in which they are tried: kinds in turn, and in each of them documents in turn."""
+def _order_by_turns(places: Iterable[Place], documents: Sequence[dict[str, Any]]) -> Iterator[Place]:
+    """Returns places in the order of trial: kinds in turn, and within each kind documents in turn."""
     rank: Counter = Counter()
     entries: dict[str, list[tuple[int, bytes, Place]]] = defaultdict(list)
     keyed = ((digest(documents[place.number]["id"], place.span), place) for place in places)
@@ -269,10 +270,10 @@ def _in_turn(places: Iterable[Place], documents: Sequence[dict[str, Any]]) -> It
 
 
 def propose(documents: Sequence[dict[str, Any]], index: Index, refused: Counter) -> Iterator[Candidate]:
-    """Candidates in the order in which they are used; `refused` counts the other places by reason."""
+    """Yields candidates in the order in which they are used; `refused` counts the other places by reason."""
     sentences: set[tuple[int, int, int]] = set()
     questions: set[tuple[str, ...]] = set()
-    for place in _in_turn(index.places, documents):
+    for place in _order_by_turns(index.places, documents):
         candidate, reason = _candidate(documents[place.number], place, index)
         sentence = (place.number, *place.span.sentence)
         opening = index.texts[place.number][place.span.sentence[0] : place.span.begin]

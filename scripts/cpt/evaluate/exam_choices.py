@@ -1,4 +1,4 @@
-"""Wrong answers of an item: those with which no rule that ignores the question finds the right one."""
+"""The choice of wrong answers so that rules that ignore the question don't find the right answer."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,12 +9,12 @@ from cpt.evaluate.exam_candidates import Candidate
 from cpt.evaluate.exam_text import words_of
 
 CHOICES = 4
-# What answers without reading: the choice that has most of this, or (with a minus) least of it.
+# Rules that answer without reading the question: the choice that has the most or the least of something.
 NULLS = ("longest", "shortest", "most_frequent", "rarest", "likeliest", "unlikeliest", "most_overlapping")
 
 
 def null_scores(candidate: Candidate, likelihoods: Sequence[float]) -> np.ndarray:
-    """What each of NULLS goes by, for all answers of a candidate's pool: float64 [nulls, answers].
+    """Returns the score by which each of NULLS chooses, for all answers of a pool: float64 [nulls, answers].
 
     Args:
         candidate: the question and its answers.
@@ -29,20 +29,20 @@ def null_scores(candidate: Candidate, likelihoods: Sequence[float]) -> np.ndarra
 
 
 def credit(scores: np.ndarray) -> np.ndarray:
-    """Share of an item that each null gets right, the right answer being the first: float64 [..., nulls].
+    """Returns the share of an item that each null gets right, float64 [..., nulls]; answer 0 is right.
 
-    `scores` are [..., nulls, answers]. A null that can't decide between several guesses one of them.
+    `scores` are [..., nulls, answers]. If several answers tie, a null guesses one of them.
     """
     best = scores == scores.max(-1, keepdims=True)
     return best[..., 0] / best.sum(-1)
 
 
 def choose(candidates: Sequence[Candidate], likelihoods: Sequence[Sequence[float]]) -> list[list[int]]:
-    """Places in the pool of each candidate's three wrong answers.
+    """Returns the places in the pool of each candidate's three wrong answers.
 
-    One item after the other takes those with which the nulls come nearest to chance over all items so far,
-    measured by the sum of their squared distances. So no item is dropped for what a null answers, and any
-    first part of the exam is balanced too.
+    Item by item, it chooses the answers that bring the nulls closest to chance over all items so far, by the
+    sum of squared distances. So no item is dropped because of a null, and any first part of the exam is also
+    balanced.
     """
     hits = np.zeros(len(NULLS))
     places = []

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""What an exam may ask about in a text: names, numbers, defined terms and headings, and their places."""
+"""Finds what an exam may ask about in a text: names, numbers, defined terms and headings."""
 
 import re
 from collections import Counter
@@ -11,13 +11,13 @@ SCRIPTS_WITHOUT_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 WORD = re.compile(rf"[{SCRIPTS_WITHOUT_SPACES}]|[^\W_{SCRIPTS_WITHOUT_SPACES}]+(?:['’][^\W\d_]+)?")
-# A sentence ends at a mark and white space, or, where a script has no spaces, at the mark alone.
+# A sentence ends at a mark and white space or, in a script without spaces, at the mark alone.
 SENTENCE_END = re.compile(r"[.!?؟۔।]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」』）]*")
 ABBREVIATION = re.compile(
     r"(?:\b[A-Za-z]|\b(?:e\.g|i\.e|etc|vs|cf|al|Fig|Eq|No|Dr|Mr|Mrs|Ms|St|Jr|Inc|approx))\.$"
 )
 NUMBER = re.compile(r"(?<![\w.,/^_$+−\[-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w/^_]|[.,:]\d|-\w)")
-# English alone: what comes after such words is what they define.
+# English only: a defined term follows these words.
 DEFINED = re.compile(
     r"\b(?:is|are|was|were|be|being|often|also|commonly|sometimes|usually) "
     r"(?:called|known as|termed|referred to as) (?:an? |the )?"
@@ -29,13 +29,13 @@ DEFINED_END = re.compile(
 GLOSSARY = re.compile(r"^(\w[\w' -]{0,40}\w) ?(?:: |– |— )(?=\S)")
 PARTICLES = {"upon", "out", "into", "on", "back", "for", "off"}  # after "called" in another sense
 CONNECTORS = {"of", "de", "von", "van", "der", "du", "la"}
-FREQUENT = 60  # words that mean little
+FREQUENT = 60  # number of words that mean little
 FEWEST_WORDS, MOST_CHARACTERS = 8, 400  # of a sentence that is asked about
-HEADING_CHARACTERS, SECTION_CHARACTERS = 70, 120  # a heading's most, and the fewest of the paragraph below
+HEADING_CHARACTERS, SECTION_CHARACTERS = 70, 120  # maximum of a heading, minimum of the paragraph below
 
 
 class Span(NamedTuple):
-    """A piece of a text that can be asked about, and the sentence around it, as places of characters."""
+    """A part of a text that can be asked about, and the sentence around it, as character positions."""
 
     kind: str
     begin: int
@@ -44,19 +44,19 @@ class Span(NamedTuple):
 
 
 def words_of(text: str) -> list[str]:
-    """Words in lower case, without punctuation; where a script has no spaces, its characters."""
+    """Returns the words in lower case, without punctuation; in a script without spaces, its characters."""
     return WORD.findall(text.casefold())
 
 
 def lines_of(text: str) -> Iterator[tuple[int, int]]:
-    """Where the lines of a text that aren't empty begin and end, without the white space around them."""
+    """Yields begin and end of each non-empty line, without the white space around it."""
     for match in re.finditer(r"[^\n]*\S", text):
         begin = match.end() - len(match.group().lstrip())
         yield begin, match.end()
 
 
 def sentences_of(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the sentences of a line begin and end; what has no mark at its end is none."""
+    """Yields begin and end of each sentence in a line; text without a mark at its end is no sentence."""
     start = begin
     for match in SENTENCE_END.finditer(text, begin, end):
         if ABBREVIATION.search(text, start, match.end()):
@@ -68,7 +68,7 @@ def sentences_of(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def is_prose(sentence: str) -> bool:
-    """Whether a sentence is long enough, not too long, and made of words rather than of symbols."""
+    """Whether a sentence is neither too short nor too long, and consists of words, not symbols."""
     plain = sum(character.isalpha() or character.isspace() for character in sentence)
     initials = re.findall(r"\b[A-Z]\.", sentence)  # of authors, in lists of references
     return (
@@ -81,7 +81,7 @@ def is_prose(sentence: str) -> bool:
 
 
 def cased_share(texts: Iterable[str]) -> float:
-    """The share of letters that have an upper and a lower case; 0 without letters."""
+    """Returns the share of letters that have an upper and a lower case; 0 without letters."""
     cased = letters = 0
     for text in texts:
         for character, count in Counter(text).items():
@@ -91,7 +91,7 @@ def cased_share(texts: Iterable[str]) -> float:
 
 
 class Words:
-    """The words of a corpus that are written small, and the most frequent of them, which mean little."""
+    """The lower-case words of a corpus, and the most frequent of them, which mean little."""
 
     def __init__(self, texts: Iterable[str]):
         counts: Counter = Counter()
@@ -103,9 +103,9 @@ class Words:
 
 
 def names_in(text: str, begin: int, end: int, words: Words) -> Iterator[tuple[int, int]]:
-    """Runs of up to four capitalised words inside a sentence, not at its beginning.
+    """Yields runs of up to four capitalised words inside a sentence, not at its beginning.
 
-    A run doesn't begin with a frequent word, and a single word is no name if it is also written small.
+    A run doesn't begin with a frequent word. A single word is no name if it also occurs in lower case.
     """
     run: list[re.Match] = []
     for match in [*re.finditer(r"\S+", text[begin:end]), None]:
@@ -131,7 +131,7 @@ def names_in(text: str, begin: int, end: int, words: Words) -> Iterator[tuple[in
 
 
 def spans_of(text: str, words: Words, cased: bool) -> Iterator[Span]:
-    """All that can be asked about in a document, in its order; names only where a script has capitals."""
+    """Yields all spans of a document that can be asked about, in order; names only if `cased`."""
     lines = list(lines_of(text))
     for (begin, end), following in zip(lines, [*lines[1:], None], strict=True):
         line = text[begin:end]

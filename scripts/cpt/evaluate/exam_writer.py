@@ -1,7 +1,7 @@
 """Questions written by a language model behind OpenAI's chat interface, from held-out documents.
 
-Its answers pass the same checks as questions that are made without it. The key comes from the environment
-variable EXAM_API_KEY alone, and is never written or logged.
+The questions pass the same checks as questions made without a model. The key comes only from the environment
+variable EXAM_API_KEY, and is never written or logged.
 """
 
 import http.client
@@ -27,8 +27,8 @@ from cpt.evaluate.exam_text import lines_of, words_of
 KEY = "EXAM_API_KEY"
 WRITTEN = 2  # candidates for each item wanted: each request may cost money
 PASSAGE = 1_500  # characters that one request shows
-WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds after the first failure, doubled after each; the most
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
+WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds after the first failure, doubled after each; their maximum
+RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}  # HTTP statuses of problems that may be temporary
 PROMPT = """Write three exam questions on the passage below. Each has a short answer that stands word \
 for word in the passage and not in the question, and five wrong answers of the same kind and length, which \
 are wrong for everyone who knows the subject. A question must make sense without the passage. Answer with \
@@ -55,7 +55,7 @@ class Questions(_Strict):
 
 
 def passages_of(documents: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Documents in an order without pattern, each with its first whole lines of up to PASSAGE characters."""
+    """Yields documents in pseudo-random order, each with its first whole lines up to PASSAGE characters."""
     for document in sorted(documents, key=lambda document: digest(document["id"], document["text"])):
         text, stop = document["text"], 0
         for begin, end in lines_of(text):
@@ -68,14 +68,14 @@ def passages_of(documents: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str,
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it would take the key to another address."""
+    """Makes a redirect an error, because it would send the key to another address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class Client:
-    """Asks an endpoint, tries again what may pass, and keeps each answer as it comes.
+    """Asks an endpoint, retries temporary failures, and saves each answer at once.
 
     Args:
         settings: the config's `evaluate.exam.writer`.
@@ -96,7 +96,7 @@ class Client:
                     continue  # cut off when the process was killed
 
     def ask(self, prompt: str) -> str:
-        """The model's answer. Raises UserError if the endpoint refuses, or fails `attempts` times."""
+        """Returns the model's answer. Raises UserError if the endpoint refuses, or fails `attempts` times."""
         body = {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -107,7 +107,7 @@ class Client:
         if request not in self.known:
             self.known[request] = self._answer(json.dumps(body).encode())
             self.kept.parent.mkdir(parents=True, exist_ok=True)
-            with self.kept.open("a", encoding="utf-8") as file:  # a line that was cut off has no end
+            with self.kept.open("a", encoding="utf-8") as file:  # the last line may be cut off
                 file.write(f"\n{json.dumps([request, self.known[request]])}\n")
         return self.known[request]
 
@@ -142,7 +142,7 @@ class Client:
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:
-    """The beginning of a refusal, without the key, which some servers repeat."""
+    """Returns the beginning of an error response, without the key, which some servers repeat."""
     text = error.read(2_000).decode(errors="replace")
     if key := os.environ.get(KEY):
         text = text.replace(key, "***")
@@ -150,7 +150,7 @@ def _excerpt(error: urllib.error.HTTPError) -> str:
 
 
 def _content(response: Any) -> str:
-    """The text of a response of OpenAI's chat interface. Raises ValueError if it is none."""
+    """Returns the text of a response of OpenAI's chat interface. Raises ValueError if it has none."""
     try:
         content = response["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
@@ -160,17 +160,17 @@ def _content(response: Any) -> str:
     return content
 
 
-def written(
+def write_candidates(
     ask: Callable[[str], str],
     documents: Sequence[dict[str, Any]],
     refused: Counter,
 ) -> Iterator[Candidate]:
-    """Candidates that a model wrote, document by document; `refused` counts the others by reason.
+    """Let a model write candidates, document by document; `refused` counts unusable questions by reason.
 
     Args:
-        ask: gives the answer to a prompt, such as that of `Client`.
+        ask: returns the answer to a prompt, such as `Client.ask`.
         documents: held-out documents with `id`, `url` and `text`.
-        refused: reasons and their counts, to add to.
+        refused: counts by reason, which are increased.
     """
     everything = "\n".join(document["text"] for document in documents).casefold()
     seen: set[tuple[str, ...]] = set()
@@ -205,7 +205,7 @@ def written(
 
 
 def _problem(question: Question, passage: str) -> str | None:
-    """Why a question can't be used, if it can't."""
+    """Returns why a question can't be used; None if it can."""
     answers = [question.answer, *question.wrong]
     shown = Shown.of(question.question)
     if any(answer != answer.strip() or "\n" in answer for answer in answers):

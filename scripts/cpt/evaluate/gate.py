@@ -1,4 +1,4 @@
-"""Does the base model reach its published scores? A broken one is near chance, and trains all the same."""
+"""Checks that the base model reaches its published scores: a broken model scores near chance, yet trains."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cpt.errors import UserError
 from cpt.expected_scores import Expected
 
-STANDARD_ERRORS = 3.0  # of a subset of the items; one base model in a thousand misses a score by chance
+STANDARD_ERRORS = 3.0  # of a subset's score; one base model in a thousand misses a score by chance
 METRICS = ("acc", "acc_norm")
 
 
@@ -15,9 +15,9 @@ class Comparison(NamedTuple):
     """The base model's score beside a published one, the mean over `tasks` (joined by +).
 
     `score` is the better of acc and acc_norm, because most publications don't say which they mean. `least` is
-    what it must reach: the published score less its tolerance, and less STANDARD_ERRORS binomial standard
-    errors where a subset was scored. `near_chance`: nearer to chance than the published score is, and within
-    three standard errors of it.
+    the minimum: the published score minus its tolerance, and minus STANDARD_ERRORS binomial standard errors
+    if a subset was scored. `near_chance`: the score is closer to chance than to the published score, and less
+    than three standard errors above chance.
     """
 
     tasks: str
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
 
 
 def _error(score: float, results: list[dict[str, Any]]) -> float:
-    """Standard error of a mean over tasks, each scored on a subset without replacement; 0 for all items."""
+    """Returns the standard error of a mean over tasks scored on subsets without replacement; 0: all items."""
     sizes = [(result["n"], result["items_of_full"]) for result in results]
     return math.sqrt(sum(score * (1 - score) / n * (1 - n / full) for n, full in sizes)) / len(results)
 
@@ -40,7 +40,7 @@ def _error(score: float, results: list[dict[str, Any]]) -> float:
 def check_scores(results: dict[str, dict[str, Any]], expected: list[Expected]) -> list[Comparison]:
     """Compare the base model's `results`, by task, with the published scores.
 
-    Published scores with tasks that weren't scored are skipped.
+    Skips published scores of tasks that weren't scored.
     """
     rows = []
     for published in expected:
@@ -75,7 +75,7 @@ def check_scores(results: dict[str, dict[str, Any]], expected: list[Expected]) -
 
 
 def log_scores(rows: list[Comparison]) -> None:
-    """Log the comparisons, and warn of those that guessing would pass."""
+    """Log the comparisons, and warn about those that guessing would pass."""
     for row in rows:
         logging.info("%s", row._asdict())
         if row.least <= row.chance:
@@ -86,9 +86,9 @@ def log_scores(rows: list[Comparison]) -> None:
 
 
 def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, repairs: list[str]) -> None:
-    """Raise UserError naming the likely cause unless all published scores are reached.
+    """Raise UserError naming the likely cause unless the model reaches all published scores.
 
-    `repairs` are the import report's lines on what was repaired in the model's files.
+    `repairs` are the import report's lines on repairs of the model's files.
     """
     missed = [row for row in rows if not row.reached]
     if not missed:

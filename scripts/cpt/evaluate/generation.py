@@ -1,4 +1,4 @@
-"""Greedy generation in batches. What a model gives depends on the prompt alone, not on the batch."""
+"""Greedy generation in batches. A completion depends only on its prompt, not on the batch."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ from cpt.evaluate.trees import grow_trees
 from cpt.progress import Progress
 from cpt.rotary import original_length
 
-# Two logits that are closer than this share of the largest one are a tie: other tokens in the batch may have
-# rounded them otherwise. The largest differences met are a tenth of it in float32 (docs/using.md).
+# Two logits closer than this share of the largest one are a tie, because another batch may round them
+# differently. In float32 the largest measured differences are a tenth of this (docs/using.md).
 TIES = {torch.float32: 3e-5, torch.bfloat16: 2e-2}
 JOINING = 4  # waiting prompts join a batch as soon as one row in four is free
-LEAST_SAVED = 256  # tokens that reading a common beginning of prompts once must save
-# Settings in generation_config.json that change what greedy generation gives.
+LEAST_SAVED = 256  # minimum of tokens saved by reading a common beginning of prompts once
+# Settings in generation_config.json that change the result of greedy generation.
 PROCESSORS = {
     "repetition_penalty": RepetitionPenaltyLogitsProcessor,
     "no_repeat_ngram_size": NoRepeatNGramLogitsProcessor,
@@ -42,7 +42,7 @@ Ending = Literal["eos", "stop", "limit"]  # the model's end of generation, a sto
 
 
 class Request(NamedTuple):
-    """A prompt as token ids, and where its answer ends at the latest."""
+    """A prompt as token ids, and the limits of its answer."""
 
     prompt: tuple[int, ...]
     max_new_tokens: int
@@ -50,9 +50,9 @@ class Request(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """What a model generates: new token ids without the one that ended it, their text up to a stop string.
+    """A model's answer: its token ids without the end of generation, and their text up to a stop string.
 
-    `cut` counts the tokens at the prompt's start that the context had no room for.
+    `cut` is the number of tokens cut at the prompt's start because the context had no room for them.
     """
 
     tokens: tuple[int, ...]
@@ -63,7 +63,7 @@ class Completion(NamedTuple):
 
 @dataclass
 class Row:
-    """A request under way."""
+    """A request that is being answered."""
 
     request: Request
     tokens: list[int] = field(default_factory=list)
@@ -78,18 +78,18 @@ class Row:
 class Generator:
     """A model that continues prompts greedily.
 
-    Up to `batch_size` prompts are continued together; a row that has ended makes room for the next prompt. A
-    model whose rows can't share a batch gets one at a time.
-    Where the two likeliest tokens are as good as tied, a pass over the sequence alone decides.
+    It continues up to `batch_size` prompts together; a row that ends makes room for the next prompt. A model
+    whose rows can't share a batch continues one prompt at a time. If the two likeliest tokens nearly tie, a
+    pass over the sequence alone decides.
 
     Args:
         model: a causal language model.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         batch_size: prompts at once.
-        kept: file of what was generated, written as rows end: a killed job does only the rest. It must belong
-            to this model. None: nothing is kept.
-        label: what the prompts are, for progress and errors.
-        context: tokens that a prompt and its answer have room for; None: what the model's config says.
+        kept: file of completions, written as rows end, so that a killed job resumes with the rest. It must
+            belong to this model. None: nothing is kept.
+        label: name of the prompts, for progress and errors.
+        context: maximum tokens of a prompt with its answer; None: as the model's config says.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Generator:
         context: int | None = None,
     ):
         self.model, self.tokenizer = model, tokenizer
-        self.original = original_length(model.config)  # of a longrope model: where its frequencies change
+        self.original = original_length(model.config)  # where a longrope model's frequencies change
         self.batch_size = batch_size if rows_can_join(model) and self.original is None else 1
         self.kept, self.label = kept, label
         ends = model.generation_config.eos_token_id
@@ -111,10 +111,10 @@ class Generator:
         self.context = context or model.config.max_position_embeddings
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Continue each prompt; returns the completions in the order of the requests.
+        """Continue each prompt. Returns the completions in the order of the requests.
 
-        A prompt that leaves no room for its new tokens is cut at its start, as lm-eval does.
-        Raises UserError if there is no prompt at all, no room for one, or the logits aren't finite.
+        A prompt that leaves no room for its new tokens is cut at its start, as in lm-eval.
+        Raises UserError if a prompt is empty or has no room, or if the logits aren't finite.
         """
         fitting = [self._fit(number, request) for number, request in enumerate(requests, 1)]
         answers = self._read()
@@ -134,7 +134,7 @@ class Generator:
         return completions
 
     def _fit(self, number: int, request: Request) -> Request:
-        """The request with a prompt that the context has room for."""
+        """Returns the request with its prompt cut to what the context has room for."""
         room = self.context - request.max_new_tokens
         if room < 1:
             raise UserError(
@@ -148,9 +148,9 @@ class Generator:
         return request._replace(prompt=tuple(request.prompt[-room:]))
 
     def _ordered(self, requests: set[Request]) -> list[tuple[Request, tuple[int, ...]]]:
-        """The requests in the order in which they begin, each with what its prompt has in common with others.
+        """Returns the requests in the order in which they begin, each with its stem, a shared beginning.
 
-        Long prompts come first, so that running out of memory shows at once.
+        Long prompts come first, so that a lack of memory shows at once.
         """
         long_first = sorted(requests, key=lambda request: (-len(request.prompt), request))
         if not rows_can_share(self.model):
@@ -166,7 +166,7 @@ class Generator:
 
     @torch.inference_mode()
     def _continue(self, requests: list[tuple[Request, tuple[int, ...]]]) -> Iterator[Row]:
-        """Generate for all requests, given with their stems; yields a row for each as it ends."""
+        """Generate for all requests, given with their stems. Yields each row as it ends."""
         waiting, rows, batch = deque(requests), [], GrowingBatch(self.model)
         while waiting or rows:
             free = self.batch_size - len(rows)
@@ -177,7 +177,7 @@ class Generator:
                 self._extend(joining, batch.add([row.request.prompt for row in joining], stem))
                 rows += joining
             elif self.original is not None and len(rows[0].sequence) == self.original + 1:
-                batch.keep([])  # the keys in the cache have the other frequencies
+                batch.keep([])  # the cached keys have the short frequencies
                 self._extend(rows, batch.add([rows[0].sequence]))
             else:
                 self._extend(rows, batch.step([row.tokens[-1] for row in rows]))
@@ -187,7 +187,7 @@ class Generator:
             rows = [rows[number] for number in left]
 
     def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
-        """Add the next token to rows; `logits` [rows, vocabulary] are those after their sequences."""
+        """Add the next token to rows; `logits` [rows, vocabulary] follow their sequences."""
         for row, token in zip(rows, self._likeliest(logits, [row.sequence for row in rows]), strict=True):
             row.tokens.append(token)
             if token in self.ends:
@@ -199,7 +199,7 @@ class Generator:
                 row.ending = "limit"
 
     def _likeliest(self, logits: torch.Tensor, sequences: list[list[int]]) -> list[int]:
-        """The likeliest next token of each sequence; `logits` [rows, vocabulary] come from their batch."""
+        """Returns the likeliest next token of each sequence; `logits` [rows, vocabulary] are the batch's."""
         logits = logits.float()
         largest = logits.abs().amax(-1)
         if not torch.isfinite(largest).all():
@@ -217,7 +217,7 @@ class Generator:
         return chosen
 
     def _processed(self, logits: torch.Tensor, sequences: list[list[int]]) -> torch.Tensor:
-        """Logits after what the model's generation settings ask for; padding takes no part in it."""
+        """Returns logits after the processors of the model's generation settings, which see no padding."""
         if not self.processors:
             return logits
         ids = [torch.tensor([sequence], device=logits.device) for sequence in sequences]
@@ -228,7 +228,7 @@ class Generator:
         stop = row.request.stop
         if not stop:
             return False
-        # A token has at least one byte, so this many hold any stop string that ends with the last one.
+        # A token has at least one byte, so these contain any stop string that ends in the last token.
         recent = row.tokens[-max(len(each.encode()) for each in stop) - 1 :]
         text = self.tokenizer.decode(recent)
         return any(each in text for each in stop)
@@ -238,7 +238,7 @@ class Generator:
         return text[: min((text.index(each) for each in stop if each and each in text), default=len(text))]
 
     def _read(self) -> dict[str, tuple[list[int], Ending]]:
-        """What earlier jobs have left in the file, by the digest of the request."""
+        """Returns what earlier jobs wrote to the file, by the request's digest."""
         answers = {}
         if self.kept is not None and self.kept.exists():
             for line in self.kept.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -254,13 +254,13 @@ class Generator:
             return
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps([_digest(row.request), row.tokens, row.ending])
-        # A line that was cut off has no end: begin on a new one.
+        # The last line may be cut off without a line break, so begin a new line.
         with self.kept.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n")
 
 
 def _processors(model: PreTrainedModel) -> LogitsProcessorList:
-    """transformers' processors of logits that the model's generation settings ask for."""
+    """Returns transformers' logits processors for the model's generation settings."""
     processors = LogitsProcessorList()
     for key, processor in PROCESSORS.items():
         value: Any = getattr(model.generation_config, key, None)

@@ -17,10 +17,10 @@ REPOSITORIES = sorted({data.repository for data in DATA_SETS.values()})
 
 
 class HubSource:
-    """The rows of the data sets, downloaded by the hub's own client into `cache`, as parquet files.
+    """The rows of the data sets, downloaded as parquet files into `cache` by the hub's own client.
 
-    `revisions` maps each repository to a commit. Raises UserError for whatever the user can fix: a
-    repository without a revision, no access, no network, files that aren't there.
+    `revisions` maps each repository to a commit. Raises UserError for problems that the user can fix: a
+    repository without a revision, no access, no network, missing files.
     """
 
     def __init__(self, api: HfApi, revisions: dict[str, str], cache: Path):
@@ -32,7 +32,7 @@ class HubSource:
         self.folders: dict[str, Path] = {}
 
     def _ask(self, repository: str, call: str, **arguments: object) -> object:
-        """A call of the client for a repository at its commit; its errors end here."""
+        """Call the hub's client for a repository at its commit. Turns its errors into UserError."""
         where = f"evaluate.benchmarks.revisions: {repository} at {self.revisions[repository]}"
         try:
             return getattr(self.api, call)(
@@ -58,7 +58,7 @@ class HubSource:
         return self.files[repository]
 
     def rows(self, data: DataSet) -> Rows:
-        """A split of a data set, cast to FEATURES."""
+        """Returns the rows of a split of a data set, cast to FEATURES."""
         kind, repository, configuration, split = data
         where = f"{repository} at {self.revisions[repository]}"
         inside = [f"{configuration}/{split}-*.parquet", f"{configuration}/{split}/*.parquet"]
@@ -89,14 +89,14 @@ class HubSource:
 
     def _fetch(self, repository: str, names: list[str]) -> Path:
         patterns, excluded = names, None
-        if repository == MMLU.repository:  # all at once: two for each of 57 subjects, 7 MB
+        if repository == MMLU.repository:  # all at once: two files for each of 57 subjects, 7 MB
             patterns = [*names, *(f"*/{split}-*.parquet" for split in MMLU_SPLITS)]
             excluded = ["all/*", "auxiliary_train/*"]
         arguments = {"allow_patterns": patterns, "ignore_patterns": excluded, "cache_dir": self.cache}
         return Path(self._ask(repository, "snapshot_download", **arguments))
 
     def subjects(self) -> list[str]:
-        """The subjects of MMLU."""
+        """Returns the subjects of MMLU."""
         names = self._names(MMLU.repository)
         folders = {Path(name).parts[0] for name in names if name.endswith(".parquet")}
         return sorted(folders - {"all", "auxiliary_train"})

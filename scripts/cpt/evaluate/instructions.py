@@ -1,8 +1,8 @@
-"""Instructions whose following can be checked by rule, and a fixed set of prompts with one each.
+"""Instructions that rules can check, and a fixed set of prompts with one instruction each.
 
 The kinds, their names and their checks are IFEval's (Zhou et al. 2023, 2311.07911), as lm-eval implements
-them, with one difference: of answers in one letter case the language isn't detected. The prompts are made
-here, since IFEval's are on the hub: each kind is asked about each subject. Standard library only.
+them, with one difference: the letter-case checks don't detect the language. IFEval's prompts are on the hub,
+so the prompts are made here: one for each kind and subject. Standard library only.
 """
 
 import json
@@ -24,7 +24,7 @@ FENCES = ("```json", "```Json", "```JSON", "```")
 
 
 class Kind(NamedTuple):
-    """An instruction, and the check whether an answer follows it."""
+    """An instruction, and a check of whether an answer follows it."""
 
     instruction: str
     follows: Callable[[str], bool]
@@ -53,7 +53,7 @@ def _is_json(answer: str) -> bool:
 
 
 def _parts(answer: str, divider: str) -> list[str] | None:
-    """The parts between dividers; None if one of them is empty, but for the first and the last."""
+    """Returns the non-empty parts between dividers; None if one other than the first and last is empty."""
     parts = [part.strip() for part in re.split(divider, answer)]
     return None if not all(parts[1:-1]) else [part for part in parts if part]
 
@@ -141,5 +141,5 @@ PROMPTS = tuple(
 
 
 def follows(kind: str, answer: str) -> bool:
-    """Whether an answer follows an instruction of this kind strictly; an empty one follows none."""
+    """Whether an answer strictly follows an instruction of this kind; an empty answer never does."""
     return bool(answer.strip()) and KINDS[kind].follows(answer)

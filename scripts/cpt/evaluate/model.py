@@ -1,4 +1,4 @@
-"""The model under test."""
+"""Loads the model under test, and computes its logits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +22,9 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 def load_model(
     folder: Path, precision: str, threads: int, device: Device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load a model folder for scoring, on a GPU that no other job has, or on `threads` CPU threads.
+    """Load a model folder for scoring, on a GPU that no other job uses, or on `threads` CPU threads.
 
-    In `tokenizer.backend_tokenizer`, which does the encoding, special strings inside text stay text.
+    `tokenizer.backend_tokenizer`, which does the encoding, keeps special strings inside text as text.
 
     Raises UserError if the folder holds no model, or PyTorch can't compute on a GPU that was asked for.
     """
@@ -37,17 +37,17 @@ def load_model(
 
 
 class _States(BaseModelOutputWithPast):
-    """What the layers of a model give: the last hidden states, and nothing else that it may ask for."""
+    """The output of a model's layers: the last hidden states, and None for any other attribute."""
 
     def __getattr__(self, name: str) -> None:
         return None
 
 
 def logits_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
-    """The logits, [tokens, vocabulary], of last hidden states, [tokens, width].
+    """Returns the logits, [tokens, vocabulary], of last hidden states, [tokens, width].
 
-    The model's own forward pass makes them, as some scale or cap what the output embeddings give (Gemma 2,
-    Granite, Cohere); its layers are passed over.
+    The model's own forward pass computes them without its layers, because some models scale or cap the output
+    of the output embeddings (Gemma 2, Granite, Cohere).
     """
     layers = model.base_model
     output = _States(last_hidden_state=states[None])
@@ -55,11 +55,11 @@ def logits_of(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     try:
         return model(input_ids=states.new_zeros(1, len(states), dtype=torch.long), use_cache=False).logits[0]
     finally:
-        del layers.forward  # the class's is there again
+        del layers.forward  # restores the method of the class
 
 
 def set_up_device(threads: int, device: Device) -> None:
-    """Prepare to compute on a GPU that no other job has, or on `threads` CPU threads.
+    """Prepare to compute on a GPU that no other job uses, or on `threads` CPU threads.
 
     Raises UserError if PyTorch can't compute on a GPU that was asked for.
     """
@@ -72,7 +72,7 @@ def set_up_device(threads: int, device: Device) -> None:
 
 @contextmanager
 def out_of_memory_explained(key: str, size: int) -> Iterator[None]:
-    """Turn running out of GPU memory into a UserError that names the config key to lower, now `size`."""
+    """Turn a lack of GPU memory into a UserError that names the config key to lower; its value is `size`."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""What lm-eval asks of a model, for lm-eval: what questions and answers have in common is computed once."""
+"""A model under lm-eval's interface that computes shared beginnings of questions and answers only once."""
 
 import functools
 import logging
@@ -28,25 +28,25 @@ from cpt.rotary import grouped_by_frequencies, original_length
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation) as text, then as ids
 Item = tuple[str | None, int | None]  # (task, number of the item)
 
-HEAD_POSITIONS = 128  # whose logits exist at once: 25 MB at a vocabulary of 49,152
-CACHED_TOKENS = 8  # of generation's rows together, in units of batch_tokens
+HEAD_POSITIONS = 128  # with logits at the same time: 25 MB at a vocabulary of 49,152
+CACHED_TOKENS = 8  # of all rows of a generation batch, in units of batch_tokens
 GREEDY = {"do_sample": (None, False), "num_beams": (None, 1), "temperature": (None, 0.0)}
 ALLOWED = {"until", "max_gen_toks", "top_p", "top_k"}  # the last two change nothing without sampling
 
 
 @register_model("prefix-trees")
 class Scorer(TemplateLM):
-    """A model under lm-eval's interface, whose answers are those of lm-eval's own class (HFLM).
+    """A model under lm-eval's interface, with the same answers as lm-eval's own class (HFLM).
 
-    The sequences of all requests (a context and an answer less its last token, which is only predicted)
-    form prefix trees: an answer attends to its context and to itself, at the positions it would have if it
-    stood there alone, and whatever begins alike is computed once. Trees are packed into rows of at most
-    `batch_tokens` tokens without padding; a longer beginning that many share, such as a task's examples,
-    is read once before their rows. Logits exist only where an answer's token is predicted. The
-    probabilities are those of separate passes, but for rounding (docs/scoring.md).
+    The sequences of all requests (a context and an answer without its last token, which is only predicted)
+    form prefix trees. An answer attends to its context and to itself, at the positions of a separate
+    sequence, and shared beginnings are computed once. Trees are packed into rows of at most `batch_tokens`
+    tokens without padding. A long beginning that many sequences share, such as a task's examples, is read
+    once before their rows. Logits are computed only where an answer's token is predicted. The probabilities
+    equal those of separate passes, except for rounding (docs/scoring.md).
 
-    `label` names the task under way, `answers` keeps what it was answered; by (task, number of the item),
-    `cuts` has the tokens that didn't fit into the context and `endings` what ended a generation. Whoever
+    `label` names the current task, `answers` keeps its answers. By (task, number of the item), `cuts` has the
+    number of tokens that didn't fit into the context, and `endings` what ended a generation. The code that
     begins a task sets all four.
     """
 
@@ -71,16 +71,15 @@ class Scorer(TemplateLM):
         self.cuts: dict[Item, int] = {}
         self.endings: dict[Item, str] = {}
         backend = tokenizer.backend_tokenizer
-        # A question is encoded once for all of its answers.
+        # The cache lets a question be encoded once for all of its answers.
         self.text_ids = functools.lru_cache(64)(
             lambda text: backend.encode(text, add_special_tokens=False).ids
         )
 
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], config: dict[str, Any] | None = None) -> "Scorer":
-        """For lm-eval: `pretrained` (a model folder), precision, threads, batch_tokens, add_bos_token.
-
-        The device is lm-eval's option, or a GPU if there is one.
+        """Make a scorer from lm-eval's arguments: `pretrained` (a model folder), precision, threads,
+        batch_tokens, add_bos_token. The device is lm-eval's option, else a GPU if there is one.
         """
         settings = {"precision": "float32", "threads": torch.get_num_threads()} | arguments
         device = (config or {}).get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -97,7 +96,7 @@ class Scorer(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What comes before a text without context: BOS, or EOS in a tokenizer without one."""
+        """The token before a text without context: BOS, or EOS if the tokenizer has no BOS."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else bos
 
@@ -114,9 +113,9 @@ class Scorer(TemplateLM):
         return self.tokenizer.name_or_path.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-        """Token ids of `string`, after BOS if `add_special_tokens`, or add_bos_token in its absence, says so.
+        """Returns the token ids of `string`, after BOS if `add_special_tokens`, else add_bos_token, is true.
 
-        A text that begins with BOS as text gets no other. All other special strings stay text.
+        A text that begins with the string of BOS gets one BOS. All other special strings stay text.
         """
         bos, add_bos = self.tokenizer.bos_token, add_special_tokens
         if add_bos is None:
@@ -127,16 +126,16 @@ class Scorer(TemplateLM):
         return prefix + self.text_ids(string)
 
     def tok_decode(self, tokens: int | Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of token ids."""
+        """Returns the text of token ids."""
         return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Answer]:
-        """Log-probability (nats) of each continuation given its context, and whether it is the argmax."""
+        """Returns each continuation's log-probability (nats) after its context; whether it is the argmax."""
         encoded = [self._encoded(*request.args) for request in requests]
         return self._answer(encoded, [(request.task_name, request.doc_id) for request in requests])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """Log-probability (nats) of each text, in windows of the model's context, each token once."""
+        """Returns each text's log-probability (nats), in windows of the model's context, each token once."""
         windows, owners = [], []
         for number, request in enumerate(requests):
             tokens = self.tok_encode(*request.args)
@@ -150,7 +149,7 @@ class Scorer(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """What the model continues each prompt with, greedily, up to a stop string."""
+        """Returns the model's greedy continuation of each prompt, up to a stop string."""
         if not requests:
             return []
         generation_requests = [self._generation(request) for request in requests]
@@ -179,7 +178,7 @@ class Scorer(TemplateLM):
         return self._answer(pairs, [(None, None)] * len(pairs))
 
     def _encoded(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Context and continuation as ids; without a context, the prefix token is there for it."""
+        """Returns context and continuation as ids; the prefix token replaces an empty context."""
         if context:
             return self._encode_pair(context, continuation)
         ids = self.tok_encode(continuation, add_special_tokens=False)
@@ -187,7 +186,7 @@ class Scorer(TemplateLM):
         return (ids[:1], ids[1:]) if has_prefix else ([self.prefix_token_id], ids)
 
     def _generation(self, request: Instance) -> generation.Request:
-        """The request of a prompt, with the stop strings and the limit that lm-eval's own class has."""
+        """Returns a prompt's request with the stop strings and the limit that lm-eval's own class uses."""
         context, arguments = request.args
         settings = normalize_gen_kwargs(arguments, self.max_gen_toks)
         where = self._name((request.task_name, request.doc_id))
@@ -212,7 +211,7 @@ class Scorer(TemplateLM):
         return generation.Request(prompt, settings["max_gen_toks"], tuple(until))
 
     def _name(self, item: Item) -> str:
-        """How messages name an item."""
+        """Returns an item's name for messages."""
         return self.label if item[0] is None else f"{item[0]}, item {item[1]}"
 
     def _count(self, item: Item, cut: int) -> None:
@@ -228,7 +227,7 @@ class Scorer(TemplateLM):
             )
 
     def _fit(self, item: Item, context: Sequence[int], continuation: Sequence[int]) -> Question:
-        """A context and an answer that the model has room for; the context is cut at its start."""
+        """Returns context and answer, with the context cut at its start to what the model has room for."""
         if not context or not continuation:
             raise UserError(
                 f"{self._name(item)}: lm-eval can't score "
@@ -245,7 +244,7 @@ class Scorer(TemplateLM):
         return tuple(context[-room:]), tuple(continuation)
 
     def _answer(self, pairs: Sequence[tuple[list[int], list[int]]], items: Sequence[Item]) -> list[Answer]:
-        """The answers to pairs of context and continuation."""
+        """Returns the answers to pairs of context and continuation."""
         questions = [self._fit(item, *pair) for item, pair in zip(items, pairs, strict=True)]
         self._say_cuts()
         answers: list[Answer | None] = [None] * len(questions)
@@ -256,7 +255,7 @@ class Scorer(TemplateLM):
                 scores = self.answers.get(batch, len(row.stem))
                 if scores is None:
                     if row.stem != stem:
-                        states = None  # frees the memory of the last one's
+                        states = None  # frees the memory of the last stem's states
                         stem, states = row.stem, stem_states(self.model, row.stem) if row.stem else None
                     scores = self._score(row, batch, states)
                     self.answers.keep(batch, len(row.stem), scores)
@@ -266,12 +265,13 @@ class Scorer(TemplateLM):
         return answers
 
     def _rows(self, questions: Sequence[Question]) -> Iterator[Row]:
-        """Rows with every question; of models that look at lengths, with those that may meet."""
+        """Yields rows with all questions. In longrope models, short and long sequences share no row."""
         sequences = [(*context, *continuation[:-1]) for context, continuation in questions]
         original = original_length(self.model.config)
         for group in grouped_by_frequencies([len(sequence) for sequence in sequences], self.model.config):
             members = [sequences[number] for number in group]
-            # The first prediction isn't the stem's. A stem alone would be of another length than all.
+            # Stems end before the context's last token, which makes the first prediction. Long sequences have
+            # none, because a stem alone may be short and get the other frequencies.
             stems = original is None or max(map(len, members)) <= original
             longest = [stems * (len(questions[number][0]) - 1) for number in group]
             for row in plan_rows(members, longest, self.batch_tokens, self.shares):
@@ -281,19 +281,19 @@ class Scorer(TemplateLM):
 
     @torch.inference_mode()
     def _score(self, row: Row, questions: list[Question], stem: States | None) -> list[Answer]:
-        """The answers of a row; `questions` are in the order of the trees' paths, behind the row's stem."""
+        """Returns the answers of a row; `questions` are in the order of the trees' paths."""
         paths, begin = [], 0
         for tree in row.trees:
             paths += [[begin + place for place in path] for path in tree.paths]
             begin += len(tree)
-        # The states whose logits are needed, each once: answers of one token share theirs.
+        # The distinct states whose logits are needed: answers of one token share theirs.
         places = [
             path[len(context) - 1 - len(row.stem) :]
             for path, (context, _) in zip(paths, questions, strict=True)
         ]
         needed = sorted({place for some in places for place in some})
         index = {place: number for number, place in enumerate(needed)}
-        states = hidden_states(self.model, row.trees, stem) if self.shares else self._alone(row.trees)
+        states = hidden_states(self.model, row.trees, stem) if self.shares else self._padded_states(row.trees)
         rows = torch.tensor([index[place] for some in places for place in some], device=states.device)
         targets = torch.tensor(
             [token for _, continuation in questions for token in continuation], device=states.device
@@ -308,7 +308,7 @@ class Scorer(TemplateLM):
     def _predicted(
         self, states: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities of tokens (float64 on the CPU, [pairs]), and whether none is likelier (bool).
+        """Returns log-probabilities of tokens (float64 on the CPU, [pairs]), and whether none is likelier.
 
         `rows` and `targets` [pairs], int64: a row of `states` [positions, width], and the token after it.
         """
@@ -322,8 +322,8 @@ class Scorer(TemplateLM):
             values[pairs] = logits.log_softmax(-1)[positions, target]
         return values.double().cpu(), greedy.cpu()
 
-    def _alone(self, row: list[Tree]) -> torch.Tensor:
-        """The hidden states of trees of one path each, from padded rows and the model's own attention."""
+    def _padded_states(self, row: list[Tree]) -> torch.Tensor:
+        """Returns the hidden states of trees of one path, from padded rows and the model's own attention."""
         # Padding is at the end, where causal attention hides it.
         ids = pad_sequence([torch.tensor(tree.tokens, device=self.device) for tree in row], batch_first=True)
         states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state

@@ -1,4 +1,4 @@
-"""Long beginnings that many sequences share, such as a task's examples: computed once, before the rest."""
+"""Stems: long beginnings that many sequences share, such as a task's examples, computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 from cpt.evaluate.trees import Tree, common_prefix, grow_trees, pack_trees
 
-# A stem costs a pass of its own, and a row that is only filled in part: it must save this share of a row.
+# A stem costs an extra pass and a partly filled row, so it must save at least a row divided by this.
 LEAST_SAVED = 8
 
 
 class Row(NamedTuple):
-    """What goes through a model at once: trees, and the stem in front of them, whose states are known."""
+    """What goes through a model at once: trees, after a stem whose states are already computed."""
 
     stem: tuple[int, ...]
     trees: list[Tree]
 
     @property
     def numbers(self) -> list[int]:
-        """Of the sequences, in the order of the trees' paths."""
+        """The numbers of the sequences, in the order of the trees' paths."""
         return [number for tree in self.trees for number in tree.numbers]
 
 
 @dataclass
 class Family:
-    """Trees that begin alike: the first `stem` tokens are computed once, which saves `saved` tokens."""
+    """Trees that share their first `stem` tokens; computing these once saves `saved` tokens."""
 
     stem: int
     trees: list[Tree]
@@ -34,7 +34,7 @@ class Family:
 
 @dataclass
 class _Interval:
-    """Neighbouring trees, from place `begin`, with `depth` tokens in common, and the best families in it."""
+    """Neighbouring trees from place `begin` that share `depth` tokens, and the best families among them."""
 
     depth: int
     begin: int
@@ -44,12 +44,11 @@ class _Interval:
 def find_families(
     sequences: Sequence[tuple[int, ...]], longest: Sequence[int], trees: list[Tree], least: int
 ) -> list[Family]:
-    """Sort trees (of grow_trees) into families with stems, so that the most is saved; the last has no stem.
+    """Sort trees (of grow_trees) into families with stems that save the most tokens; the last has no stem.
 
-    A stem is no longer than the `longest` that each of its sequences can have, and saves at least `least`
-    tokens.
+    A stem is at most as long as the `longest` of each of its sequences, and saves at least `least` tokens.
     """
-    # What each tree's sequences can have in common with those of its neighbours.
+    # The most tokens that each tree's sequences can share with its neighbours.
     common = [
         min(
             common_prefix(sequences[tree.numbers[0]], sequences[tree.numbers[-1]]),
@@ -63,7 +62,7 @@ def find_families(
     ]
     stack = [_Interval(0, 0)]
     for end, depth in enumerate([*depths, 0], 1):
-        # An interval of one tree begins here; those deeper than what it shares with the next end here.
+        # An interval of one tree begins here. Intervals deeper than `depth`, shared with the next tree, end.
         closed = _Interval(depth, end - 1)
         while stack[-1].depth > depth:
             below, closed = closed.families, stack.pop()
@@ -82,10 +81,10 @@ def find_families(
 def plan_rows(
     sequences: Sequence[tuple[int, ...]], longest: Sequence[int], tokens: int, shares: bool = True
 ) -> list[Row]:
-    """Rows of at most `tokens` tokens with every sequence, those of the longest stems first.
+    """Returns rows of at most `tokens` tokens that contain every sequence, the longest stems first.
 
-    A stem is no longer than the `longest` that each of its sequences can have. Unless the model `shares`
-    beginnings, there is no stem, and a tree has one path.
+    A stem is at most as long as the `longest` of each of its sequences. Unless the model `shares` beginnings,
+    no row has a stem, and each tree has one path.
     """
     if not shares:
         return [Row((), packed) for packed in pack_trees(grow_trees(sequences, 0), tokens)]

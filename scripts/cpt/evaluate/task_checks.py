@@ -1,4 +1,4 @@
-"""What a task's definition asks for and isn't done is refused before anything is fetched or trained."""
+"""Refuses unsupported features of a task's definition before anything is fetched or trained."""
 
 import ast
 import contextlib
@@ -20,7 +20,7 @@ from cpt.errors import UserError
 from cpt.evaluate.task_definitions import LM_EVAL_TASKS, PIP_NAMES, build, folders_of, naming, own_names
 from cpt.evaluate.task_sources import Source, any_split, require_commit, source_of, splits_of
 
-# What lm-eval computes of a type of output, if a task doesn't have a function of its own for it.
+# The metrics that lm-eval computes by type of output, for tasks without their own process_results.
 COMPUTED = {
     "multiple_choice": (
         *("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"),
@@ -35,13 +35,13 @@ LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_token
 
 
 class Stop(Exception):
-    """A definition is read as far as to its data."""
+    """Stops the construction of a task before its data are read."""
 
 
 class Definition(ConfigurableTask):
     """A leaf task without data: its settings and metrics.
 
-    Raises UserError for what isn't done.
+    Raises UserError for an unsupported feature.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class Definition(ConfigurableTask):
             raise UserError(f"{config['task']} {reason}")
         with contextlib.suppress(Stop):
             super().__init__(config=config)
-        if "class" in config:  # which has settings of its own
+        if "class" in config:  # the class has its own settings
             self.config.metadata = {**(self.config.metadata or {}), **config["metadata"]}
             if reason := next(refusals({**vars(self.config), "class": config["class"]}), None):
                 raise UserError(f"{config['task']} {reason}")
@@ -59,12 +59,12 @@ class Definition(ConfigurableTask):
 
 
 def is_own(metadata: dict[str, Any] | None) -> bool:
-    """Whether a leaf task is defined elsewhere than in lm-eval's own folder, by its `metadata`."""
+    """Whether a leaf task, by its `metadata`, is defined outside lm-eval's own folder."""
     return not Path((metadata or {}).get("config_source", "inline")).is_relative_to(LM_EVAL_TASKS)
 
 
 def refusals(config: dict[str, Any]) -> Iterator[str]:
-    """Why a leaf task can't be scored as its definition says, if that is so."""
+    """Yields the reasons why a leaf task can't be scored as its definition says."""
     kind = config.get("output_type", "generate_until")
     if kind not in COMPUTED:
         yield f"has output_type: {kind}; lm-eval knows {', '.join(COMPUTED)}, so fix it"
@@ -160,7 +160,7 @@ def _class_refusals(own: type[ConfigurableTask] | None) -> Iterator[str]:
 
 
 def _missing_packages(config: dict[str, Any]) -> set[str]:
-    """Modules that the definition's functions import, even late, and that aren't installed."""
+    """Returns modules that aren't installed and that the definition's functions import, even late."""
     functions = [value for value in _values(config) if callable(value)]
     files = {file for function in functions if (file := _file_of(function))}
     modules = {module for file in files for module in _imports(file)}
@@ -185,7 +185,7 @@ def _values(value: Any) -> Iterator[Any]:
 
 
 def _imports(file: str) -> set[str]:
-    """The top-level modules that a file of Python code imports, but for those that it can do without."""
+    """Returns the top-level modules that a Python file imports outside `try` and outside its own folder."""
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     optional = {
         id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)
@@ -221,17 +221,17 @@ def inspect_task(
     include_path: Path | None,
     task_code: bool,
 ) -> dict[str, Any]:
-    """What is known of a task before its data are fetched.
+    """Returns what is known about a task before its data are fetched.
 
     Args:
-        task: lm-eval's name of it.
-        columns: those of the config that ask for it.
-        commits: of repositories on the hub.
-        include_path: folder of own YAML files.
+        task: lm-eval's name of the task.
+        columns: the config's columns with this task.
+        commits: commits of repositories on the hub.
+        include_path: folder of the user's own YAML files.
         task_code: whether these may run code.
 
     Raises:
-        UserError: something that the definition or a column asks for isn't done; the column is named.
+        UserError: the definition or a column asks for something unsupported; it names the column.
     """
     with naming(next(iter(columns))):
         folders = folders_of(task, include_path)
@@ -246,7 +246,7 @@ def inspect_task(
                 "name its tasks as columns"
             )
         sources = [source_of(leaf, is_own(leaf.config.metadata)) for leaf in leaves]
-        in_benchmarks = all(map(_in_benchmarks, leaves, sources))
+        in_benchmarks = all(map(_benchmarks_hold, leaves, sources))
         names = [names_of_metrics(leaf) for leaf in leaves]
         common = [name for name in names[0] if all(name in others for others in names)]
         if not common:
@@ -267,7 +267,7 @@ def inspect_task(
 
 
 def names_of_metrics(leaf: ConfigurableTask) -> list[str]:
-    """lm-eval's names of a leaf task's metrics: with the filter, if answers are filtered in several ways."""
+    """Returns lm-eval's names of a leaf task's metrics, with the filter's name if it has several filters."""
     filters = [entry["name"] for entry in leaf.config.filter_list or []]
     metrics = list(leaf.aggregation())
     return [f"{m},{name}" for name in filters for m in metrics] if len(filters) > 1 else metrics
@@ -300,14 +300,14 @@ def _check_column(column: str, settings: Task, leaves: list[ConfigurableTask], m
 
 
 def _takes_examples(function: Callable[..., Any]) -> bool:
-    """Whether lm-eval can call it with an example, and what the definition says of examples."""
+    """Whether lm-eval can call a function with an item and a field of the examples' settings."""
     with contextlib.suppress(TypeError):
         return inspect.signature(function).bind({}, None) is not None
     return False
 
 
-def _in_benchmarks(leaf: ConfigurableTask, source: Source) -> bool:
-    """Whether fetch_benchmarks has the data: those of MMLU, of which it has all that the tasks read."""
+def _benchmarks_hold(leaf: ConfigurableTask, source: Source) -> bool:
+    """Whether fetch_benchmarks has a leaf task's data: only for MMLU it has all that the tasks read."""
     return (
         source.repository == "cais/mmlu"
         and leaf.config.task.removesuffix(CLOZE) == f"mmlu_{leaf.DATASET_NAME}"

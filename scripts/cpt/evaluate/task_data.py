@@ -1,4 +1,4 @@
-"""The data of tasks beyond the seven test sets: fetched once at pinned commits, then read offline."""
+"""The data of tasks outside the seven test sets: fetched once at pinned commits, then read offline."""
 
 import errno
 import hashlib
@@ -32,14 +32,14 @@ from cpt.evaluate.task_sources import (
 
 
 def quiet() -> None:
-    """No progress bars, no warnings of lm-eval, and no files of a cache beside the data."""
+    """Turn off progress bars, lm-eval's warnings, and cache files beside the data."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     datasets.disable_caching()
 
 
 def saved_in(folder: Path) -> Data:
-    """The data of a folder that `save` wrote."""
+    """Returns a function that reads a leaf task's data from a folder that `save` wrote."""
 
     def data(leaf: ConfigurableTask) -> dict[str, datasets.Dataset]:
         data_folder = folder / key_of(leaf)
@@ -50,7 +50,7 @@ def saved_in(folder: Path) -> Data:
 
 
 def read_directly(cache: Path, place: str | None = None) -> Data:
-    """The data as `datasets` reads them, from `place` where the definition names a repository on the hub."""
+    """Returns a function that reads a leaf task's data with `datasets`; `place` replaces DATASET_PATH."""
 
     def data(leaf: ConfigurableTask) -> datasets.DatasetDict:
         arguments = {**(leaf.config.dataset_kwargs or {}), "cache_dir": str(cache)}
@@ -61,7 +61,7 @@ def read_directly(cache: Path, place: str | None = None) -> Data:
 
 
 def offline() -> None:
-    """From here on no library asks the hub."""
+    """Keep all libraries from asking the hub from now on."""
     huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
@@ -74,12 +74,12 @@ def save(
 ) -> dict[str, dict[str, Any]]:
     """Read the data of leaf tasks and write the splits that they may use into `folder`, each once.
 
-    They come from the hub at `commits` (by repository), from files on this disk, or all from `benchmarks`,
-    the folder of fetch_benchmarks. Returns for each data set where it is from, and for each split the number
-    of rows and the SHA-256 of their content, which doesn't depend on how they are stored.
+    The data come from the hub at `commits` (by repository), from files on this disk, or all from
+    `benchmarks`, the folder of fetch_benchmarks. Returns the origin of each data set, and for each split the
+    number of rows and the SHA-256 of their content, independent of how they are stored.
 
-    Raises UserError for whatever the user can fix: a repository without a commit, no access, no network, a
-    split that isn't there.
+    Raises UserError for problems that the user can fix: a repository without a commit, no access, no network,
+    a missing split.
     """
     leaf_groups: dict[str, list[ConfigurableTask]] = {}
     for leaf in leaves:
@@ -122,12 +122,12 @@ def _read(leaf: ConfigurableTask, source: Source, commit: str | None, cache: Pat
             arguments["revision"] = commit
     try:
         return datasets.load_dataset(leaf.DATASET_PATH, leaf.DATASET_NAME, **arguments)
-    except Exception as error:  # `datasets` raises all kinds
+    except Exception as error:  # `datasets` raises errors of many classes
         raise UserError(f"{where}: {_reason(error, source, cache)}") from None
 
 
 def _reason(error: Exception, source: Source, cache: Path) -> str:
-    """What went wrong and what to do, without what the server said."""
+    """Returns what went wrong and what to do; for known errors, without the server's message."""
     chain: list[BaseException] = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
         chain.append(inner)
@@ -167,7 +167,7 @@ def _digest(rows: datasets.Dataset) -> str:
 
 
 def write_items(path: Path, texts: dict[str, list[str]]) -> None:
-    """items.parquet: a row per scored item, as fetch_benchmarks writes it; `texts` by leaf task."""
+    """Write items.parquet, a row per scored item, as fetch_benchmarks does; `texts` by leaf task."""
     rows = [(leaf, number, text) for leaf in sorted(texts) for number, text in enumerate(texts[leaf])]
     schema = pa.schema([("task", pa.string()), ("item", pa.int64()), ("text", pa.string())])
     columns = list(zip(*rows, strict=True)) or [(), (), ()]

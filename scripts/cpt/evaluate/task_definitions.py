@@ -1,7 +1,7 @@
-"""Where lm-eval's and a user's own tasks are defined, and their definitions built without or with data.
+"""Finds the definitions of lm-eval's and a user's own tasks, and builds them without or with data.
 
 lm-eval indexes all of its 14,000 YAML files before it finds one of them, which takes several seconds. Here
-the text of the files is searched for the names, and only the folders that define them are indexed.
+the files' text is searched for the names, and only the folders that define them are indexed.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from cpt.errors import UserError
 
 LM_EVAL_TASKS = Path(lm_eval.tasks.__file__).parent
 DEFINED = re.compile(r"""^["']?(?:task|group)["']?:[ \t]*["']?([^\s"'#\[{][^\n"'#]*)""", re.MULTILINE)
-PIP_NAMES = {  # of modules that are called otherwise
+PIP_NAMES = {  # of modules whose package has another name
     "antlr4": "antlr4-python3-runtime==4.11",
     "bert_score": "bert-score",
     "math_verify": "math-verify",
@@ -38,19 +38,19 @@ NUMBERS = (
     "if answers are numbers, name their field alone (doc_to_target: answer), as lm-eval takes the number "
     "that a template gives for a place among the choices"
 )
-FEWSHOT_SEED = 1234  # lm-eval's default, of numpy as well
-Data = Callable[[ConfigurableTask], Any]  # gives a leaf task its data set, by split
+FEWSHOT_SEED = 1234  # lm-eval's default, also for numpy
+Data = Callable[[ConfigurableTask], Any]  # returns a leaf task's data set, by split
 
 
 @functools.cache
 def _texts() -> dict[Path, str]:
-    """The text of every YAML file of lm-eval's tasks, and of those that they include (`_template_yaml`)."""
+    """Returns the text of all YAML files of lm-eval's tasks, and of included files (`_template_yaml`)."""
     return {path: path.read_text("utf-8", "replace") for path in sorted(LM_EVAL_TASKS.glob("**/*yaml"))}
 
 
 @functools.cache
 def defining_folders() -> dict[str, str]:
-    """The folder in lm-eval's tasks that defines a task or group, by name."""
+    """Returns, by name of a task or group, the folder in lm-eval's tasks that defines it."""
     folders: dict[str, str] = {}
     for path, text in _texts().items():
         for name in DEFINED.findall(text) if path.suffix == ".yaml" else ():
@@ -59,7 +59,7 @@ def defining_folders() -> dict[str, str]:
 
 
 def _folders_of_tag(tag: str) -> set[str]:
-    """The folders with files that may give a task this tag."""
+    """Returns the folders with files that may give a task this tag."""
     line = re.compile(rf"""^(?:["']?tag["']?:|\s*-).*(?<![\w-]){re.escape(tag)}(?![\w-])""", re.MULTILINE)
     return {
         path.relative_to(LM_EVAL_TASKS).parts[0]
@@ -69,7 +69,7 @@ def _folders_of_tag(tag: str) -> set[str]:
 
 
 def _members(definition: dict[str, Any]) -> Iterator[str]:
-    """The names that a group is made of."""
+    """Yields the names of a group's members."""
     members = definition.get("task")
     for member in members if isinstance(members, list) else []:
         if isinstance(member, str):
@@ -80,14 +80,14 @@ def _members(definition: dict[str, Any]) -> Iterator[str]:
 
 
 def own_names(include_path: Path | None) -> set[str]:
-    """The names that the YAML files of a user's own folder define."""
+    """Returns the names that the YAML files in a user's own folder define."""
     return set(TaskIndex.build([include_path])) if include_path else set()
 
 
 def _index(folders: Iterable[str], include_path: Path | None) -> dict[str, Entry]:
-    """lm-eval's index of some of its folders, with a user's own tasks over it.
+    """Returns lm-eval's index of some of its folders, overridden by a user's own tasks.
 
-    Files that can't be read aren't in it, as with lm-eval.
+    Like lm-eval, it skips files that can't be read.
     """
     index: dict[str, Entry] = {}
     for folder in sorted(folders):
@@ -98,9 +98,9 @@ def _index(folders: Iterable[str], include_path: Path | None) -> dict[str, Entry
 
 
 def folders_of(task: str, include_path: Path | None) -> list[str]:
-    """The folders in lm-eval's tasks that must be indexed to load a task, group or tag; none for an own one.
+    """Returns the folders of lm-eval's tasks to index for a task, group or tag; [] for a user's own task.
 
-    Raises UserError with the nearest names if there is no such task, or if it runs code of the model.
+    Raises UserError with the nearest names if there is no such task, or if it runs code from the model.
     """
     own = TaskIndex.build([include_path]) if include_path else {}
     folders: set[str] = set()
@@ -141,8 +141,8 @@ def _unknown(task: str, include_path: Path | None, names: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def _built_as(kind: type[ConfigurableTask], task_code: bool) -> Iterator[None]:
-    """lm-eval builds its tasks as `kind`, and takes Python code from its own folder, or also from others."""
+def _build_as(kind: type[ConfigurableTask], task_code: bool) -> Iterator[None]:
+    """Make lm-eval build tasks as `kind`, and run Python code only from its own folder unless `task_code`."""
     imported, read = _yaml_loader._import_func_in_yml, _factory.TaskFactory._load_full_config
 
     def import_function(name: str, folder: Path) -> Any:
@@ -167,7 +167,7 @@ def _built_as(kind: type[ConfigurableTask], task_code: bool) -> Iterator[None]:
 
 
 def _class_of(kind: type[ConfigurableTask], config: dict[str, Any]) -> type[ConfigurableTask]:
-    """A task's own Python class, built as `kind`. Raises UserError for what can't be."""
+    """Returns a task's own Python class combined with `kind`. Raises UserError if that isn't possible."""
     own, task = config["class"], config["task"]
     if not (isinstance(own, type) and issubclass(own, ConfigurableTask)):
         raise UserError(
@@ -187,7 +187,7 @@ def _class_of(kind: type[ConfigurableTask], config: dict[str, Any]) -> type[Conf
             arguments = {"config": config} if _factory._ctor_accepts_config(own) else {}
             super().__init__(**arguments)
 
-    # What `kind` overrides comes before what the class does.
+    # `kind` comes first, so that it overrides the class.
     return type(own.__name__, (kind, Own), {"__module__": own.__module__})
 
 
@@ -198,39 +198,39 @@ def build(
     include_path: Path | None = None,
     task_code: bool = False,
 ) -> dict[str, Any]:
-    """lm-eval's tasks and groups of some names, as its TaskManager gives them; leaf tasks are of a class.
+    """Returns lm-eval's tasks and groups of some names from its TaskManager; leaf tasks have class `kind`.
 
-    Raises UserError for whatever lm-eval, its templates or its readers of data raise.
+    Raises UserError for any error of lm-eval, its templates or its data readers.
     """
     random.seed(0)  # as lm-eval does: some functions shuffle choices
     np.random.seed(FEWSHOT_SEED)
     manager = TaskManager(include_defaults=False)
     manager._index = _index(folders, include_path)
     try:
-        with _built_as(kind, task_code):
+        with _build_as(kind, task_code):
             return manager.load(names)
     except UserError:
         raise
     except ImportError as error:
-        # A definition may say it in its own words: the first error has the name.
+        # A definition may raise its own ImportError; the original error has the module's name.
         first = error.__context__ if error.name is None else error
         package = (getattr(first, "name", None) or "").partition(".")[0]
         remedy = f"install it with `pip install {PIP_NAMES.get(package, package)}`, or "
-        if not package or importlib.util.find_spec(package):  # which lacks something
+        if not package or importlib.util.find_spec(package):  # installed, but lacks something
             remedy = ""
         raise UserError(
             f"its definition needs a package that isn't installed ({error}); {remedy}leave the task out"
         ) from None
     except Exception as error:
         remedy = f"fix its YAML file in {include_path}, or its data" if include_path else "use another task"
-        # lm-eval looks up the first item's right answer.
+        # lm-eval looks up the first item's right answer among the choices.
         hint = f"; {NUMBERS}" if isinstance(error, IndexError) else ""
         raise UserError(f"lm-eval can't load it ({type(error).__name__}: {error}); {remedy}{hint}") from None
 
 
 @contextlib.contextmanager
 def naming(column: str) -> Iterator[None]:
-    """Begin messages that name no key of the config with the column's."""
+    """Put the column's key before error messages that name no config key."""
     try:
         yield
     except UserError as error:
@@ -241,7 +241,7 @@ def naming(column: str) -> Iterator[None]:
 
 
 class Drawn(ContextSampler):
-    """Examples that were drawn before, for one question after the other, again and again."""
+    """Returns examples that were drawn before, question by question, in an endless cycle."""
 
     def __init__(self, draws: list[Sequence[dict[str, Any]]]) -> None:
         self.draws = itertools.cycle(draws)
@@ -250,9 +250,9 @@ class Drawn(ContextSampler):
         return next(self.draws)
 
 
-def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function of a split that is called once for each: examples and items are shuffled alike, as by the
-    cache of `datasets` under lm-eval."""
+def _call_once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Call a function of a split only once per split. So examples and items are shuffled alike, as with
+    lm-eval and the cache of `datasets`."""
     results: dict[int, tuple[Any, Any]] = {}
 
     @functools.wraps(function)
@@ -265,35 +265,35 @@ def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 class LoadedTask(ConfigurableTask):
-    """A leaf task with data, of which some items may be chosen."""
+    """A leaf task with data, which can be limited to chosen items."""
 
     chosen: Sequence[int] | None = None
 
     def __init__(self, config: dict[str, Any]) -> None:
         if callable(process := config.get("process_docs")):
-            config = {**config, "process_docs": _once(process)}
+            config = {**config, "process_docs": _call_once(process)}
         super().__init__(config=config)
 
     def choose(self, items: Sequence[int]) -> None:
-        """Score these items alone, with the examples that lm-eval gives them when it scores all."""
+        """Score only these items, with the examples that lm-eval gives them when it scores all items."""
         if len(items) == len(self.task_docs):
             return
         self.chosen = sorted(items)
         if shots := self.config.num_fewshot:
             draws = {}
             same_split = self.fewshot_cfg.split == self.config.test_split
-            for item in range(self.chosen[-1] + 1):  # one draw after the other from one random sequence
+            for item in range(self.chosen[-1] + 1):  # draws depend on all earlier draws
                 draws[item] = self.sampler.sample(shots, self.task_docs[item] if same_split else None)
             self.sampler = Drawn([draws[item] for item in self.chosen])
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
-        """Numbers and contents of the chosen items."""
+        """Returns numbers and contents of the chosen items."""
         items = range(len(self.task_docs)) if self.chosen is None else self.chosen
         return ((item, self.task_docs[item]) for item in items)
 
 
 def with_data(data: Data) -> type[LoadedTask]:
-    """A class of leaf tasks whose data sets come from `data`."""
+    """Returns a class of leaf tasks whose data sets come from `data`."""
 
     class Loaded(LoadedTask):
         def download(self, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""The items of a task: their right answers as lm-eval decides them, and what can't be scored."""
+"""The items of a task: their right answers as lm-eval finds them, and checks that they can be scored."""
 
 import logging
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from lm_eval.api.task import ConfigurableTask
 from cpt.errors import UserError
 from cpt.evaluate.task_definitions import NUMBERS
 
-TRIED_ANSWERS = 20  # items whose function of results is tried where answers are generated, which may be slow
+TRIED_ANSWERS = 20  # items of a generation task on which process_results, which may be slow, is tried
 
 
 def right_answers(leaf: ConfigurableTask, item: int, doc: dict[str, Any]) -> list[int]:
-    """Numbers of an item's right answers: lm-eval's own target, looked up among the choices first.
+    """Returns the numbers of an item's right answers: lm-eval's target, first looked up among the choices.
 
-    Raises UserError, which names task and item, for a target that lm-eval would count as wrong whatever is
-    answered, or can't compare.
+    Raises UserError, which names task and item, for a target that lm-eval can't compare, or would count as
+    wrong for every answer.
     """
     target, choices = leaf.doc_to_target(doc), leaf.doc_to_choice(doc)
     if leaf.multiple_input:  # where answers differ in their context (WinoGrande), it is in doc_to_text
@@ -39,7 +39,7 @@ def right_answers(leaf: ConfigurableTask, item: int, doc: dict[str, Any]) -> lis
 
 
 def item_text(leaf: ConfigurableTask, doc: dict[str, Any]) -> str:
-    """An item's question and answers, a line each, to be looked for in the training text."""
+    """Returns an item's question and answers, a line each, to search for in the training text."""
     question, target = leaf.doc_to_text(doc), leaf.doc_to_target(doc)
     answers = target if isinstance(target, list) else [target]
     if leaf.config.doc_to_choice is not None:
@@ -51,9 +51,9 @@ def item_text(leaf: ConfigurableTask, doc: dict[str, Any]) -> str:
 
 
 def check_items(leaf: ConfigurableTask) -> None:
-    """Try every item of a task with made-up answers.
+    """Test every item of a task with made-up answers.
 
-    Raises UserError, which names task and item, for what couldn't be scored.
+    Raises UserError, which names task and item, for an item that can't be scored.
     """
     scores: dict[str, list[Any]] = {}
     numbers = 0
@@ -115,7 +115,7 @@ def _problems(leaf: ConfigurableTask, item: int, doc: dict[str, Any]) -> Iterato
 
 
 def _made_up(leaf: ConfigurableTask, doc: dict[str, Any]) -> list[Any]:
-    """What a model might answer, as a task's function of results gets it."""
+    """Returns an answer that a model might give, in the form that process_results expects."""
     if leaf.OUTPUT_TYPE == "multiple_choice":
         choices = len(leaf.doc_to_choice(doc)) * (2 if "acc_mutual_info" in leaf._metric_fn_list else 1)
         return [(-1.0 - number, False) for number in range(choices)]
@@ -147,7 +147,7 @@ def _try_aggregations(leaf: ConfigurableTask, scores: dict[str, list[Any]]) -> N
 
 
 def _is_ambiguous(leaf: ConfigurableTask, doc: dict[str, Any]) -> bool:
-    """Whether lm-eval reads a template's number as the place of a choice where it may be its text."""
+    """Whether lm-eval reads a template's number as a choice's place although it may be a choice's text."""
     template = leaf.config.doc_to_target
     if leaf.OUTPUT_TYPE != "multiple_choice" or not isinstance(template, str) or template in leaf.features:
         return False

@@ -1,4 +1,4 @@
-"""What is kept of lm-eval's answers: a sample per item, and a task's scores."""
+"""The kept results of lm-eval: a sample per item, and a task's scores."""
 
 import contextlib
 import io
@@ -20,12 +20,12 @@ from cpt.evaluate.task_definitions import LoadedTask
 from cpt.evaluate.task_items import right_answers
 
 NAMES = {np.mean: "mean"} | {function: name for name, function in AGGREGATION_REGISTRY.items()}
-RESAMPLES = 1_000  # for the standard error of what is no mean over items
+RESAMPLES = 1_000  # for the standard error of a metric that is no mean over items
 Sample = dict[str, Any]
 
 
 def ask(model: LM, leaves: dict[str, LoadedTask]) -> dict[str, Any]:
-    """lm-eval's results of a model on leaf tasks."""
+    """Returns lm-eval's results of a model on leaf tasks."""
     os.environ["DISABLE_MULTIPROC"] = "1"  # resample in this process
     with contextlib.redirect_stdout(io.StringIO()):  # lm-eval says that it resamples
         # Not simple_evaluate, which describes the machine at length for seconds.
@@ -35,7 +35,7 @@ def ask(model: LM, leaves: dict[str, LoadedTask]) -> dict[str, Any]:
 
 
 def samples_of(model: LM, leaf: LoadedTask, logged: list[dict[str, Any]]) -> list[Sample]:
-    """A sample for each item of a leaf task, from lm-eval's records of it: one per item and filter."""
+    """Returns a sample for each item of a leaf task, from lm-eval's records, one per item and filter."""
     records: dict[int, list[dict[str, Any]]] = {}
     for record in logged:
         records.setdefault(record["doc_id"], []).append(record)
@@ -60,12 +60,12 @@ def _sample(model: LM, leaf: LoadedTask, item: int, records: list[dict[str, Any]
 
 
 def _choices(leaf: LoadedTask, item: int, record: dict[str, Any]) -> Sample:
-    """What is kept of an item with choices.
+    """Returns the kept values of an item with choices.
 
     `bits_per_byte` is -log2 p of the correct answer given the question, over the answer's UTF-8 bytes
-    without the delimiter before it. It moves long before accuracy does (OLMo's in-loop evaluation).
+    without the delimiter before it. It changes long before accuracy does (OLMo's in-loop evaluation).
     """
-    # Behind the choices after the question, acc_mutual_info asks for the choices alone.
+    # acc_mutual_info asks for the choices again, without the question, after those with it.
     count = len(leaf.doc_to_choice(record["doc"]))
     scores = [score for score, _ in record["filtered_resps"]][:count]
     predicted = int(np.argmax(scores))
@@ -94,7 +94,7 @@ def _whole(value: float) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what is no number is null."""
+    """Returns a value as JSON; NaN and infinity become null."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, float):
@@ -112,10 +112,10 @@ def scores_of(
     samples: list[Sample],
     group: Group | None = None,
 ) -> Sample:
-    """The scores of a task, out of lm-eval's results and the samples of its leaf tasks.
+    """Returns the scores of a task, from lm-eval's results and the samples of its leaf tasks.
 
-    `group` is lm-eval's, if the task is one. Where it gives its tasks equal weights and their numbers of
-    items differ, the aggregation of a metric that is a mean over a leaf task's items is called BY_TASK.
+    `group` is lm-eval's group, if the task is one. If it weights its tasks equally and their numbers of items
+    differ, the aggregation of a metric that is a mean over a leaf task's items is called BY_TASK.
     """
     scores: dict[str, Any] = {"n": len(samples), "metrics": {}, "aggregations": {}, "higher_is_better": {}}
     several = any(len(leaf._filters) > 1 for leaf in leaves.values())
@@ -125,7 +125,7 @@ def scores_of(
         first = next(iter(leaves.values()))
         function = first.aggregation().get(metric, mean)
         scores["aggregations"][shown] = NAMES.get(function, "a function of the task")
-        # lm-eval takes more for better where a definition doesn't say.
+        # Like lm-eval: unless a definition says otherwise, higher is better.
         scores["higher_is_better"][shown] = first.higher_is_better().get(metric) is not False
         if _counts_tasks(group, key) and _differ_in_size(samples, shown):
             kind = scores["aggregations"][shown]
@@ -152,8 +152,8 @@ def scores_of(
 
 
 def _counts_tasks(group: Group | None, key: str) -> bool:
-    """Whether lm-eval's score of a group is the mean over its leaf tasks whatever their size. Those of groups
-    inside it count alike, too, whatever these groups' own settings are."""
+    """Whether lm-eval's score of a group is the unweighted mean over its leaf tasks. That includes the leaf
+    tasks of inner groups, regardless of these groups' own settings."""
     metric, _, filtered = key.partition(",")
     return any(
         entry.metric == metric and not entry.weight_by_size and filtered in (entry.filter_list or [filtered])
@@ -169,10 +169,10 @@ def _differ_in_size(samples: list[Sample], metric: str) -> bool:
 def _summed(
     key: str, leaves: dict[str, LoadedTask], results: dict[str, Any], samples: list[Sample] | None = None
 ) -> tuple[float | None, float | None]:
-    """A metric that is no mean over items, and its standard error, as lm-eval has them.
+    """Returns a metric that is no mean over items, and its standard error, as lm-eval computes them.
 
     Over several leaf tasks it is the mean weighted by their items in `samples` (lm-eval's weight_by_size), or
-    without samples the mean in which all leaf tasks count alike.
+    without samples the unweighted mean.
     """
     metric, _, filtered = key.partition(",")
     sizes = [sum(sample["task"] == name for sample in samples or []) or 1 for name in leaves]
@@ -187,7 +187,7 @@ def _summed(
 
 
 def _metric_keys(results: dict[str, Any], leaves: dict[str, LoadedTask]) -> list[str]:
-    """lm-eval's keys (metric,filter) that all leaf tasks have, in the first one's order."""
+    """Returns lm-eval's keys (metric,filter) that all leaf tasks have, in the first task's order."""
     first, *others = (results["results"][name] for name in leaves)
     keys = [key for key in first if "," in key and "_stderr," not in key]
     return [key for key in keys if all(key in other for other in others)]

@@ -1,4 +1,4 @@
-"""Where a task's data are: a repository on the hub, or files on this disk; and which splits it reads."""
+"""The source of a task's data (a repository on the hub, or files on this disk), and the splits it reads."""
 
 import contextlib
 import glob
@@ -15,7 +15,7 @@ HUB_FILES = "hf://datasets/"
 
 
 class _Asked(dict[str, Any]):
-    """A data set that has no split, and keeps the names of those that were asked for."""
+    """A data set without splits that records the names of the splits that are asked for."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -26,14 +26,14 @@ class _Asked(dict[str, Any]):
 
 
 class Source(NamedTuple):
-    """Where a leaf task's data are."""
+    """The source of a leaf task's data."""
 
     repository: str | None  # on the hub
     files: tuple[str, ...]  # on this disk
 
 
 def key_of(leaf: ConfigurableTask) -> str:
-    """The name of the folder that keeps a leaf task's data: equal for equal data."""
+    """Returns the name of the folder for a leaf task's data: equal for equal data."""
     prefix = f"{Path(leaf.DATASET_PATH).name}-{leaf.DATASET_NAME or 'default'}".replace("/", "-")
     return (
         f"{prefix}-{settings_digest([leaf.DATASET_PATH, leaf.DATASET_NAME, leaf.config.dataset_kwargs])[:8]}"
@@ -41,7 +41,7 @@ def key_of(leaf: ConfigurableTask) -> str:
 
 
 def source_of(leaf: ConfigurableTask, own: bool) -> Source:
-    """Where a leaf task's data are. Raises UserError for what isn't read, or isn't there."""
+    """Returns the source of a leaf task's data. Raises UserError if it is missing or unsupported."""
     path, arguments = leaf.DATASET_PATH, leaf.config.dataset_kwargs or {}
     if path is None:
         raise UserError(
@@ -89,7 +89,7 @@ def _repository_of(address: str) -> str:
 
 
 def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
-    """The arguments of `datasets` with every file on the hub at a commit."""
+    """Returns the arguments of `datasets` with every file on the hub pinned to a commit."""
 
     def pin(files: Any) -> Any:
         if isinstance(files, dict):
@@ -105,13 +105,13 @@ def pinned(arguments: dict[str, Any], commit: str) -> dict[str, Any]:
 
 
 def any_split(leaf: ConfigurableTask) -> bool:
-    """Whether a leaf task may read any split of its data set, as its own Python class chooses them."""
+    """Whether a leaf task may read any split of its data set, because its own Python class chooses them."""
     return getattr(leaf, "by_code", False)
 
 
 def splits_of(leaf: ConfigurableTask) -> set[str]:
-    """The splits that a leaf task reads: the scored one, and that of its examples, which lm-eval reads even
-    if it gives none. Of a Python class that reads several at once (`any_split`), the first."""
+    """Returns the splits that a leaf task reads: the scored split and the examples' split, which lm-eval
+    reads even without examples. For a Python class that reads several at once (`any_split`): the first."""
     leaf.dataset = asked = _Asked()
     with contextlib.suppress(KeyError, ValueError):  # ValueError: lm-eval says that nothing is scored
         _ = leaf.eval_docs
@@ -121,7 +121,7 @@ def splits_of(leaf: ConfigurableTask) -> set[str]:
 
 
 def require_commit(task: str, repository: str, commits: dict[str, str]) -> str:
-    """The commit that a repository is pinned at. Raises UserError if there is none."""
+    """Returns the commit to which a repository is pinned. Raises UserError if it isn't pinned."""
     if repository not in commits:
         raise UserError(
             f"evaluate.revisions: {task} reads {repository}, which isn't pinned; add a commit that the hub "

@@ -1,4 +1,4 @@
-"""Models on lm-eval's own task definitions: which items, on which data, and what is kept of the answers."""
+"""Scores models on lm-eval's own task definitions: chooses the items, loads the data, keeps the results."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from lm_eval.api.model import LM
 
-from cpt.config_evaluate import EXAM_TASKS, ScoredTask, in_benchmarks
+from cpt.config_evaluate import EXAM_TASKS, ScoredTask, benchmarks_hold
 from cpt.data_sets import CLOZE, DATA_SETS
 from cpt.errors import UserError
 from cpt.evaluate.task_data import quiet, read_directly, saved_in
@@ -20,7 +20,7 @@ from cpt.evaluate.task_items import right_answers
 from cpt.evaluate.task_results import Sample, ask, samples_of, scores_of
 from cpt.files import read_json, sha256_of, write_text
 
-DEFINITIONS = {  # folder of lm-eval's definition
+DEFINITIONS = {  # folders of lm-eval's definitions
     "mmlu": "mmlu/default",
     "mmlu_continuation": "mmlu/continuation",
     "arc_challenge": "arc",
@@ -33,11 +33,11 @@ DEFINITIONS = {  # folder of lm-eval's definition
 
 
 def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> dict[str, list[int]]:
-    """The items of a task to score, out of all (leaf task, item number), as {leaf task: sorted item numbers}.
+    """Returns a task's items to score as {leaf task: sorted item numbers}; `pool`: all (leaf task, number).
 
-    A subset is drawn over all items of the task (of all subjects for mmlu): those with the smallest
-    SHA-256 of "seed leaf item". So it is the same for every model and on every machine, and a smaller
-    subset lies inside a larger one. Both forms of MMLU are scored on the same items.
+    A subset is drawn from all items of the task (for mmlu, of all subjects): those with the smallest SHA-256
+    of "seed leaf item". So it is the same for every model and on every machine, and a smaller subset is part
+    of a larger one. Both forms of MMLU are scored on the same items.
     """
 
     def place(pair: tuple[str, int]) -> bytes:
@@ -50,9 +50,9 @@ def choose_items(pool: list[tuple[str, int]], items: int | None, seed: int) -> d
 
 
 def benchmark_items(benchmarks: Path, task: str) -> list[tuple[str, int]]:
-    """All items of one of the DEFINITIONS in a folder of fetch_benchmarks, as (leaf task, item).
+    """Returns all items of one of the DEFINITIONS in a folder of fetch_benchmarks, as (leaf task, item).
 
-    Raises UserError if the folder doesn't have them.
+    Raises UserError if the folder has none.
     """
     data, ending = task.removesuffix(CLOZE), CLOZE if task.endswith(CLOZE) else ""
     table = pq.read_table(benchmarks / "items.parquet", columns=["task", "item"])
@@ -64,9 +64,9 @@ def benchmark_items(benchmarks: Path, task: str) -> list[tuple[str, int]]:
 
 
 def load_benchmark(benchmarks: Path, task: str, leaves: Iterable[str], cache: Path) -> dict[str, LoadedTask]:
-    """lm-eval's task objects for `leaves` of one of the DEFINITIONS, reading the local data set.
+    """Returns lm-eval's task objects for `leaves` of one of the DEFINITIONS, on the local data set.
 
-    Only the wanted subjects are loaded. `cache` is a temporary folder.
+    Loads only these leaf tasks. `cache` is a temporary folder.
     """
     place = (benchmarks / DATA_SETS[task.removesuffix(CLOZE)].repository).resolve()
     kind = with_data(read_directly(cache, str(place)))
@@ -76,8 +76,8 @@ def load_benchmark(benchmarks: Path, task: str, leaves: Iterable[str], cache: Pa
 def load_further(
     task: str, fetched: Path | None, include_path: Path | None, task_code: bool, cache: Path
 ) -> dict[str, Any]:
-    """lm-eval's leaf tasks and groups of any name, on the data of fetch_task, or on files as they lie on this
-    disk.
+    """Returns lm-eval's leaf tasks and groups of any name, on the data of fetch_task; without `fetched`, on
+    the files that the task names.
 
     Raises UserError if there is no such task, or it can't be loaded.
     """
@@ -90,9 +90,9 @@ def load_further(
 
 
 def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
-    """How many examples a leaf task gets: as many as its column asks for, or as its definition says.
+    """Returns the number of examples for a leaf task: as its column asks for, or as its definition says.
 
-    Raises UserError if there aren't as many, or lm-eval wouldn't give them.
+    Raises UserError if there are fewer examples, or if lm-eval wouldn't use them.
     """
     key = f"evaluate.tasks.{column}.shots"
     if shots and leaf.config.num_fewshot == 0:
@@ -104,7 +104,7 @@ def shots_of(leaf: LoadedTask, column: str, shots: int | None) -> int:
     if not examples_needed:
         return 0
     config, examples = leaf.config, leaf.fewshot_cfg
-    # lm-eval draws one more, in case the question itself is among them, where it knows that it may be.
+    # From the scored split lm-eval draws one example more, because the question itself may be among them.
     there = len(leaf.sampler.df) - (examples.split == config.test_split)
     if examples_needed > there:
         raise UserError(
@@ -163,13 +163,13 @@ def evaluate_task(
     Args:
         model: lm-eval's interface to a model.
         benchmarks: folder of fetch_benchmarks.
-        task: lm-eval's name of a task or group, or that of an own one in `include_path`.
+        task: name of lm-eval's task or group, or of one in `include_path`.
         items: size of the subset of items, drawn by `seed`; None: all.
         seed: of the subset.
-        include_path: folder of lm-eval's YAML files.
-        column: of the config, which messages name; None: the task's name.
+        include_path: folder of YAML files that define further tasks.
+        column: the config's column, for messages; None: the task's name.
         shots: worked examples before each question; None: as the task's definition says.
-        fetched: folder with the data of fetch_task; None: data are read from the files that the task names.
+        fetched: folder with the data of fetch_task; None: reads the files that the task names.
         task_code: whether YAML files in `include_path` may run code.
 
     Raises:
@@ -178,7 +178,7 @@ def evaluate_task(
     column, group = column or task, None
     quiet()
     with naming(column), tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
-        if in_benchmarks(task, shots):
+        if benchmarks_hold(task, shots):
             pool = benchmark_items(benchmarks, task)
             items_by_leaf = choose_items(pool, items, seed)
             leaves = load_benchmark(benchmarks, task, items_by_leaf, Path(cache))
@@ -215,7 +215,7 @@ def require_answers(leaf: LoadedTask) -> None:
 
 
 def _per_subject(samples: list[Sample]) -> dict[str, dict[str, Any]]:
-    """Number of items and accuracy of each of MMLU's subjects."""
+    """Returns the number of items and the accuracy of each of MMLU's subjects."""
     groups: dict[str, list[float]] = {}
     for sample in samples:
         groups.setdefault(sample["task"].removeprefix("mmlu_").removesuffix(CLOZE), []).append(sample["acc"])
@@ -223,7 +223,7 @@ def _per_subject(samples: list[Sample]) -> dict[str, dict[str, Any]]:
 
 
 def _described(leaves: dict[str, LoadedTask]) -> dict[str, Any]:
-    """Type of output and number of examples; null if that isn't the same in all leaf tasks."""
+    """Returns type of output and number of examples, which is null if the leaf tasks differ in it."""
     kinds = {leaf.OUTPUT_TYPE for leaf in leaves.values()}
     shots = {leaf.config.num_fewshot for leaf in leaves.values()}
     return {"output_type": kinds.pop(), "shots": shots.pop() if len(shots) == 1 else None}
@@ -235,9 +235,9 @@ def write_samples(path: Path, samples: list[Sample]) -> None:
 
 
 def content_of(asked: ScoredTask, manifest: Path, fetched: Path | None, exam: Path | None) -> str | None:
-    """SHA-256 of the content that a column's items are from."""
+    """Returns the SHA-256 of the content from which a column's items come."""
     if exam and asked.task in EXAM_TASKS:
         return sha256_of(exam / "exam.jsonl")
-    if in_benchmarks(asked.task, asked.shots):
+    if benchmarks_hold(asked.task, asked.shots):
         return read_json(manifest)["tasks"].get(asked.task.removesuffix(CLOZE), {}).get("content_sha256")
     return read_json(fetched / f"{asked.task}.json")["content_sha256"]

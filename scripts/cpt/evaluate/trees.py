@@ -1,12 +1,12 @@
-"""Token sequences whose common beginnings are stored once: prefix trees, packed into rows without padding."""
+"""Prefix trees: token sequences that store common beginnings once, packed into rows without padding."""
 
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-# A token costs a Llama of 100M to 2B parameters about as much as attention between this many pairs of
+# In a Llama of 100M to 2B parameters, a token costs about as much as attention between this many pairs of
 # tokens, over all layers: 2 * (parameters of a layer) against 4 * width for a pair; 3,000 for 135M. Masked
-# attention is slower by a third or more, so less is counted.
+# attention is slower by a third or more, so the value is lower.
 PAIRS_PER_TOKEN = 1_000
 
 
@@ -16,7 +16,7 @@ class Tree:
 
     `tokens` and `positions` [tokens]: each token and its place in its sequence. `paths[i]` are the places in
     `tokens` of the i-th sequence, whose number in the input is `numbers[i]`. The first `trunk` tokens are the
-    first sequence, each of which sees all before it; a later token sees those of its path up to itself.
+    first sequence, where each token sees all tokens before it. A later token sees its path up to itself.
     """
 
     tokens: list[int]
@@ -29,7 +29,7 @@ class Tree:
         return len(self.tokens)
 
     def rest(self) -> Iterator[tuple[int, list[int]]]:
-        """Each token behind the trunk: its place, and the places that it sees, itself included."""
+        """Yields for each token behind the trunk its place and the places that it sees, itself included."""
         begin = self.trunk
         for path in self.paths[1:]:
             for depth in range(len(path)):
@@ -39,20 +39,20 @@ class Tree:
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning of two sequences."""
+    """Returns the length of the common beginning of two sequences."""
     lengths = range(1, min(len(one), len(other)) + 1)
     return bisect(lengths, False, key=lambda length: one[:length] != other[:length])
 
 
 def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int, stem: int = 0) -> list[Tree]:
-    """Trees that hold every sequence once, in lexicographic order; equal sequences share a path.
+    """Returns trees that hold every sequence once, in lexicographic order; equal sequences share a path.
 
     `stem` tokens come before each sequence, outside the trees.
 
-    In that order a sequence has its longest common beginning with its neighbour. It joins the neighbour's
-    tree if the tokens saved are worth the attention lost to tokens that don't see each other
-    (PAIRS_PER_TOKEN), and if the tree stays within `largest` tokens. What follows a sequence of about that
-    size or more may make the tree larger by a quarter of it: the answers to a long question stay together.
+    In this order a sequence shares its longest beginning with its neighbour. It joins the neighbour's tree if
+    the saved tokens are worth the attention spent on tokens that don't see each other (PAIRS_PER_TOKEN), and
+    if the tree stays within `largest` tokens, or within 1.25 times its trunk if that is more. So the answers
+    to a long question stay together. With `largest` 0, only equal sequences share a tree.
     """
     trees: list[Tree] = []
     last: tuple[int, ...] = ()
@@ -81,9 +81,9 @@ def grow_trees(sequences: Sequence[tuple[int, ...]], largest: int, stem: int = 0
 
 
 def pack_trees(trees: Sequence[Tree], tokens: int) -> list[list[Tree]]:
-    """Rows of whole trees, each of at most `tokens` tokens (more only where a tree has more).
+    """Returns rows of whole trees, each of at most `tokens` tokens (more only if a single tree has more).
 
-    Large trees come first, so the memory that the whole work takes is needed at its beginning.
+    Large trees come first, so the work needs its peak memory at the beginning.
     """
     rows: list[list[Tree]] = []
     size = tokens

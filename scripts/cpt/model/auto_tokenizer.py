@@ -1,7 +1,6 @@
-"""Whether AutoTokenizer, which users load a tokenizer with, gives the ids of tokenizer.json.
+"""Checks whether AutoTokenizer, with which users load a tokenizer, gives the ids of tokenizer.json.
 
-transformers 5 lays its own class over the tokenizer of some model types, such as qwen2, whatever the folder
-says.
+For some model types, such as qwen2, transformers 5 uses its own tokenizer class regardless of the folder.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ PROBES = (
 
 
 def auto_tokenizer_agrees(folder: Path) -> bool:
-    """Compare the two on texts in which tokenizers tend to differ, and on all special tokens."""
+    """Whether both give the same ids for texts on which tokenizers often differ, and all special tokens."""
     ours, theirs = (kind.from_pretrained(folder) for kind in (PreTrainedTokenizerFast, AutoTokenizer))
     special = "".join(token.content for token in ours.added_tokens_decoder.values())
     return all(ours(text)["input_ids"] == theirs(text)["input_ids"] for text in (*PROBES, special))

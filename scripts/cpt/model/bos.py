@@ -1,4 +1,4 @@
-"""Whether BOS stands before each document: how a model was trained, and what its tokenizer does."""
+"""Decides whether BOS precedes each document: as the model was trained, and its tokenizer with it."""
 
 import json
 import logging
@@ -13,17 +13,17 @@ from cpt.model.tokenizer_files import begins_with
 
 
 def settle_bos(loaded: Loaded, add_bos: bool | None, scored_with_bos: bool | None) -> dict[str, Any]:
-    """Decide whether BOS stands before each document, and make the model's tokenizer do the same.
+    """Decide whether BOS precedes each document, and make the model's tokenizer do the same.
 
-    Null: as the model was trained, which its tokenizer says, or its loss on ordinary text where that is good
-    only after BOS. BOS that is also the document separator stands there anyway, and isn't doubled.
+    `add_bos` None: as the model was trained. Its tokenizer shows that, or its loss on ordinary text, if that
+    is good only after BOS. A BOS that is also the document separator is never added a second time.
 
     Args:
         loaded: the model; its tokenizer's post-processor is changed.
         add_bos: the config's `packing.add_bos`.
         scored_with_bos: the config's `evaluate.add_bos_token`; None: nothing is scored.
 
-    Returns lines for the import report. Raises UserError where the config contradicts what the model needs.
+    Returns lines for the import report. Raises UserError if the config contradicts what the model needs.
     """
     tokenizer = loaded.tokenizer
     bos, limit = tokenizer.bos_token_id, loss_limit(loaded.model.config)
@@ -61,7 +61,7 @@ def settle_bos(loaded: Loaded, add_bos: bool | None, scored_with_bos: bool | Non
 
 
 def other_start(facts: dict[str, Any]) -> str:
-    """The loss of the way that wasn't chosen, for a message; `facts` are those of settle_bos."""
+    """Returns the loss of the rejected choice, as text for a message; `facts` come from settle_bos."""
     if "needs_bos" not in facts:
         return ""
     key = "without_bos" if facts["adds_bos"] else "with_bos"
@@ -84,7 +84,7 @@ def _report_contradiction(adds: bool, needed: bool) -> None:
 
 
 def _set_post_processor(backend: Tokenizer, bos: str, adds: bool) -> None:
-    """Let the tokenizer add BOS before a text, or not; ids of the text itself don't change."""
+    """Make the tokenizer add BOS before a text, or not. The ids of the text itself don't change."""
     content = json.loads(backend.to_str())
     processor = content["post_processor"]
     if adds:

@@ -1,4 +1,4 @@
-"""Does the imported model work? Context, parameters, and the loss on text that it must know."""
+"""Checks that the imported model works: its context, its weights, its logits, its loss on known text."""
 
 import math
 import re
@@ -14,10 +14,10 @@ from cpt.files import read_json, sha256_of
 from cpt.shapes import measured_shape
 from cpt.sizes import over_context
 
-HEAD_TOLERANCE = 1e-6  # of the largest logit; the same operations in float32 differ by nothing
-RESTART_TOLERANCE = 1e-3  # of the largest hidden state: another mask changes the order of float32 sums
-MAXIMUM_LOSS_SHARE = 0.6  # of the uniform loss; trained models of 100M parameters stand near 0.3
-# How transformers' configs call the number of experts, and its classes what belongs to them.
+HEAD_TOLERANCE = 1e-6  # relative to the largest logit; the same float32 operations don't differ
+RESTART_TOLERANCE = 1e-3  # relative to the largest hidden state: masks change the order of float32 sums
+MAXIMUM_LOSS_SHARE = 0.6  # of the uniform loss; trained models of 100M parameters are near 0.3
+# Names of the number of experts in transformers' configs, and of modules of experts in its classes.
 EXPERTS = re.compile(r"(^|_)(num|n)_(local_|routed_)?experts$")
 EXPERT_MODULE = re.compile(r"Expert|MoE|Moe$|MoeBlock|MoeMLP|Router")
 
@@ -37,10 +37,10 @@ def check_context(config: PreTrainedConfig, sequence_length: int) -> None:
 
 
 def check_dense(model: PreTrainedModel) -> None:
-    """Raise UserError for a mixture of experts: by its config, and by modules that are in use.
+    """Raise UserError for a mixture of experts, recognised by its config and its modules.
 
-    Its pre-training loss has a further term, or its router a rule of its own, that keeps the experts evenly
-    used (Fedus et al. 2022, section 2.2). Training without it would let the routing collapse unseen.
+    Its pre-training loss has an additional term, or its router a rule, that keeps the experts evenly used
+    (Fedus et al. 2022, section 2.2). Training without it could let the routing collapse unnoticed.
     """
     if not any(EXPERT_MODULE.search(type(module).__name__) for module in model.modules()):
         return
@@ -58,11 +58,11 @@ def check_dense(model: PreTrainedModel) -> None:
 
 
 def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
-    """Facts about the model in `folder`, read as it was written, for the import report.
+    """Returns facts about the model in `folder`, read back from disk, for the import report.
 
-    `parameters` counts a tied matrix once; `loss_on_known_text` is the mean cross-entropy on KNOWN_TEXT
-    after BOS if the folder's tokenizer adds it, else after one EOS, in float32, and `uniform_loss` what
-    guessing gives (nats per token). `shape` is what plans are made from.
+    `parameters` counts a tied matrix once. `loss_on_known_text` is the mean cross-entropy on KNOWN_TEXT in
+    float32, after BOS if the folder's tokenizer adds it, else after one EOS. `uniform_loss` is the loss of
+    guessing (both in nats per token). `shape` is what plans are made from.
 
     Raises UserError if the folder's model isn't equal to `imported`, from which it was written, or if its
     logits aren't those that training computes.
@@ -97,14 +97,14 @@ def describe(folder: Path, imported: PreTrainedModel) -> dict[str, Any]:
 
 
 def known_text(tokenizer: PreTrainedTokenizerFast, start: int, config: PreTrainedConfig) -> torch.Tensor:
-    """KNOWN_TEXT after the id `start`, cut to the context: int64 [1, tokens]."""
+    """Returns KNOWN_TEXT after the id `start`, cut to the context: int64 [1, tokens]."""
     text = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
     return torch.tensor([[start, *text]])[:, : config.max_position_embeddings]
 
 
 def losses_on_known_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Mean cross-entropy on KNOWN_TEXT in nats per token, in the model's dtype: `without_bos` (after EOS) and
-    `with_bos`.
+    """Returns the mean cross-entropy on KNOWN_TEXT, in nats per token and the model's dtype, `without_bos`
+    (after EOS) and `with_bos`.
     """
     losses = {}
     starts = {"without_bos": tokenizer.eos_token_id, "with_bos": tokenizer.bos_token_id}
@@ -119,7 +119,7 @@ def losses_on_known_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
 def check_saved(saved: PreTrainedModel, imported: PreTrainedModel, ids: torch.Tensor) -> None:
     """Raise UserError unless both have the same weights, bit for bit, and the same logits for `ids`.
 
-    Logits (int64 `ids` [1, tokens]) may differ by rounding in the model's dtype.
+    The logits may differ by rounding in the model's dtype. `ids` are int64 [1, tokens].
     """
     ours, theirs = saved.state_dict(), imported.state_dict()
     changed = sorted(ours.keys() ^ theirs.keys())
@@ -136,11 +136,11 @@ def check_saved(saved: PreTrainedModel, imported: PreTrainedModel, ids: torch.Te
 
 
 def check_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """The logits, float32 [1, tokens, vocabulary], of a float32 model for int64 `ids` [1, tokens].
+    """Returns the logits, float32 [1, tokens, vocabulary], of a float32 model for int64 `ids` [1, tokens].
 
-    Training applies the output matrix to the last hidden states in pieces. Raises UserError if that isn't
-    all that the model does, as where it scales or caps the logits (Granite, Cohere, Gemma 2): its training
-    loss would silently be another model's.
+    Training applies the output matrix to the last hidden states in pieces. Raises UserError if the model does
+    more, for example if it scales or caps the logits (Granite, Cohere, Gemma 2): then the training loss would
+    silently be another model's.
     """
     with torch.inference_mode():
         logits = model(input_ids=ids).logits
@@ -160,10 +160,10 @@ def check_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def restarts(model: PreTrainedModel, ids: torch.Tensor) -> bool:
-    """Whether positions that restart at 0 begin a new document, which doesn't see what precedes it.
+    """Whether positions that restart at 0 begin a new document, which doesn't see the tokens before it.
 
-    transformers makes such masks from `position_ids` for most architectures; some (OPT, Falcon, state
-    space models) take the argument and mask nothing. `model` is float32, `ids` int64 [1, tokens].
+    transformers makes such masks from `position_ids` for most architectures. Some (OPT, Falcon, state space
+    models) accept the argument but mask nothing. `model` is float32, `ids` int64 [1, tokens].
     """
     begin = ids.shape[1] // 2
     positions = torch.cat([torch.arange(begin), torch.arange(ids.shape[1] - begin)])[None]
@@ -184,15 +184,15 @@ def _close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bo
 
 
 def loss_limit(config: PreTrainedConfig) -> float:
-    """Nats per token that a working model stays under on ordinary English."""
+    """Returns the loss, in nats per token, below which a working model is on ordinary English."""
     return MAXIMUM_LOSS_SHARE * math.log(config.vocab_size)
 
 
 def check_loss(loss: float, limit: float, other: str = "") -> None:
-    """Raise UserError if the loss on ordinary English isn't under `limit`, but near that of guessing.
+    """Raise UserError unless the loss on ordinary English is below `limit`.
 
-    That is how a checkpoint with lost or shuffled weights, or another model's tokenizer, shows. `other` says
-    what was tried too.
+    A higher loss reveals a checkpoint with lost or shuffled weights, or another model's tokenizer. `other` is
+    text about another attempt.
     """
     if not loss < limit:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A classifier of texts with one score, such as FineWeb-Edu's (Penedo et al. 2024), and its scores."""
+"""Loads a text classifier with one score, such as FineWeb-Edu's (Penedo et al. 2024), and scores texts."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -17,16 +17,16 @@ from transformers import (
 
 from cpt.errors import UserError
 
-MAXIMUM_TOKENS = 512  # as FineWeb-Edu's classifier was trained
-BEGINNING = 50_000  # characters of a text that are tokenized, far more than these tokens take
-SORTED = 1_024  # texts that are sorted by length, so that those of a batch need little padding
+MAXIMUM_TOKENS = 512  # as in the training of FineWeb-Edu's classifier
+BEGINNING = 50_000  # tokenized characters of a text, far more than MAXIMUM_TOKENS need
+SORTED = 1_024  # texts that are sorted by length together, so that batches need little padding
 
 
 def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model for sequence classification, in float32, and its tokenizer; code in the folder is never run.
+    """Load a model for sequence classification, in float32, and its tokenizer; never runs the folder's code.
 
     Raises UserError for an architecture that transformers doesn't have, for weights that are missing or not
-    safetensors, and for more than one score.
+    safetensors, and for a model with several scores.
     """
     advice = "name a folder or repository with config.json, *.safetensors and a tokenizer in `classifier`"
     options = {"trust_remote_code": False, "local_files_only": True}
@@ -51,9 +51,9 @@ def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
 def scores_of(
     texts: Iterable[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """The model's raw output (float32) for the beginnings of texts, up to `SORTED` texts at a time, in order.
+    """Yields the model's raw output (float32) for the beginnings of up to `SORTED` texts at a time, in order.
 
-    NaN for texts of white space alone.
+    Texts that are only white space get NaN.
     """
     texts = iter(texts)
     while chunk := list(islice(texts, SORTED)):

@@ -1,4 +1,4 @@
-"""Import of a Hugging Face folder: native architecture, all weights, a tokenizer with an EOS."""
+"""Import of a Hugging Face folder with a native architecture, all weights and a tokenizer with an EOS."""
 
 import copy
 import re
@@ -21,7 +21,7 @@ from cpt.model_folders import companions
 from cpt.shapes import context_length
 from cpt.templates import chat_templates, with_eos
 
-# By their names in safetensors.
+# Floating types by their names in safetensors.
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # in the order of preference
 OTHER_SAFETENSORS = {
@@ -29,8 +29,8 @@ OTHER_SAFETENSORS = {
     "consolidated*.safetensors": "with the names of Mistral's own library: take the release for transformers",
 }
 MOBILELLM_LICENCE = "FAIR Noncommercial Research License; weights derived from it must carry it"
-# Of code that isn't run, of other model classes, of the files' dtype, which is read from themselves, and of
-# how a run of the author's computed.
+# Keys of config.json about code that isn't run, other model classes, the dtype (which is read from the
+# files), and how the authors ran the model.
 DROPPED_KEYS = ("auto_map", "share_embedding", "layer_sharing", "architectures", "_name_or_path", "dtype")
 DROPPED_KEYS += ("torch_dtype", "attn_implementation", "_attn_implementation", "output_attentions")
 DROPPED_KEYS += ("_attn_implementation_internal", "_attn_implementation_autoset", "experts_implementation")
@@ -40,13 +40,13 @@ OLD_BUFFER = re.compile(r"\.(attention|attn|self_attn|rotary_emb)\.(bias|masked_
 
 
 def load_folder(folder: Path) -> Loaded:
-    """Read config, weights and tokenizer from `folder`; code in the folder is never run.
+    """Read config, weights and tokenizer from `folder`; never runs code in the folder.
 
     MobileLLM ships its own model class, but is a Llama with tied embeddings, so it is read as one. Its
-    tokenizer_config.json leaves the special tokens empty, which is repaired. Weights keep the type that they
-    have in their files.
+    tokenizer_config.json has empty special tokens, which are repaired. Weights keep the type that they have
+    in their files.
 
-    All else that the folder holds for its users travels: cpt.model_folders says what.
+    Other files for the model's users are kept; cpt.model_folders lists them.
 
     Raises UserError for an architecture that transformers doesn't have, for quantised, missing or unexpected
     weights, and for a tokenizer without EOS; the message names them.
@@ -72,7 +72,7 @@ def load_folder(folder: Path) -> Loaded:
     before = token_text(special.get("eos_token"))
     ends = _ends(folder, backend, special, settings, generation, texts, repairs)
     files = {name: (folder / name).read_bytes() for name in companions(folder)}
-    files.pop(Path("tokenizer.json"), None)  # written from what was read
+    files.pop(Path("tokenizer.json"), None)  # Loaded.save writes the repaired tokenizer
     if before and before != token_text(special["eos_token"]):
         kept = {name: with_eos(text, before) for name, text in texts.items()}
         if kept != texts:
@@ -117,7 +117,7 @@ def _config(settings: dict[str, Any], folder: Path, repairs: list[str]) -> PreTr
     # transformers' own form of infinity in JSON, {"__float__": "Infinity"}.
     config = CONFIG_MAPPING[kind].from_dict(PreTrainedConfig._decode_special_floats(kept))
     if (length := context_length(config)) != getattr(config, "max_position_embeddings", None):
-        config.max_position_embeddings = length  # saved too, so that every stage finds it
+        config.max_position_embeddings = length  # also saved, so that every stage finds it
         repairs.append(f"config: max_position_embeddings is {length}, as its class calls it otherwise")
     for name in ("vocab_size", "max_position_embeddings"):
         if not isinstance(getattr(config, name, None), int):
@@ -130,7 +130,7 @@ def _config(settings: dict[str, Any], folder: Path, repairs: list[str]) -> PreTr
 
 
 def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTrainedModel:
-    """The model with all its weights, from *.safetensors, or from pytorch_model*.bin where those don't fit.
+    """Load the model with all weights, from *.safetensors, or from pytorch_model*.bin if those don't fit.
 
     MobileLLM's first *.safetensors on the hub, made by a bot, lack the embedding; its .bin is complete.
     """
@@ -161,7 +161,7 @@ def _model(config: PreTrainedConfig, folder: Path, repairs: list[str]) -> PreTra
 def _read_weights(
     config: PreTrainedConfig, folder: Path, files: list[Path], repairs: list[str]
 ) -> tuple[PreTrainedModel | None, str]:
-    """The model with the weights of one format, and what is wrong with them (or nothing)."""
+    """Returns the model with the weights of one format, and what is wrong with them ("": nothing)."""
     try:
         dtype, shapes = _dtype_and_shapes(files)
         model, loading_info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
@@ -170,7 +170,7 @@ def _read_weights(
             dtype=dtype,
             use_safetensors=files[0].suffix == ".safetensors",
             weights_only=True,
-            ignore_mismatched_sizes=True,  # they are reported below, with the others
+            ignore_mismatched_sizes=True,  # reported below with the other problems
             local_files_only=True,
             output_loading_info=True,
         )
@@ -199,8 +199,8 @@ def _read_weights(
 
 
 def _is_old_buffer(name: str, shape: tuple[int, ...] | None) -> bool:
-    """A mask of all positions, one number, or frequencies: by its name and by its shape, as a bias that the
-    architecture lacks is called the same."""
+    """Whether a tensor is a mask of all positions, one number, or frequencies. The shape is checked because
+    a bias that the architecture lacks has the same name."""
     if shape is None or not OLD_BUFFER.search(name):
         return False
     is_mask = len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
@@ -208,8 +208,8 @@ def _is_old_buffer(name: str, shape: tuple[int, ...] | None) -> bool:
 
 
 def _dtype_and_shapes(files: list[Path]) -> tuple[torch.dtype, dict[str, tuple[int, ...]]]:
-    """The floating type that holds the weights of all files exactly, whatever config.json says, and each
-    tensor's shape."""
+    """Returns the floating type that holds the weights of all files exactly, regardless of config.json, and
+    each tensor's shape."""
     dtypes: set[torch.dtype] = set()
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
@@ -236,10 +236,10 @@ def _ends(
     templates: dict[str, str],
     repairs: list[str],
 ) -> Ends:
-    """Document separator and ends of generation. The separator becomes `special`'s EOS."""
+    """Returns document separator and ends of generation. The separator becomes the EOS in `special`."""
     eos_id, eos = config.get("eos_token_id"), token_text(special.get("eos_token"))
     generation_id = generation.get("eos_token_id")
-    if config.get("model_type") == "mobilellm":  # whose tokens are known
+    if config.get("model_type") == "mobilellm":  # its tokens are known
         eos_id = generation_id = None
     ends = find_ends(backend, eos_id, generation_id, eos or None, templates)
     if ends is None:

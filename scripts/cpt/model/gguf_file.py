@@ -1,4 +1,4 @@
-"""A model's folder as one GGUF file, for llama.cpp and Ollama; and back, to measure what it lost.
+"""Writes a model's folder as one GGUF file for llama.cpp and Ollama, and reads it back to measure losses.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, written by the `gguf` package.
 """
@@ -43,17 +43,17 @@ ROTARY_FACTORS = "rope_freqs.weight"
 def write_gguf(folder: Path, kind: GgufType, path: Path, name: str) -> dict[str, Any]:
     """Write the model in `folder` as a GGUF file.
 
-    Holds one weight at a time in memory. Returns `types` (weights by their type, such as {"Q8_0": 211}) and
-    `notes` (what llama.cpp does otherwise than transformers).
+    Holds one weight at a time in memory. Returns `types` (the number of weights by type, such as
+    {"Q8_0": 211}) and `notes` (what llama.cpp does differently from transformers).
 
     Args:
         folder: Hugging Face model folder.
-        kind: of the file: f16, q8_0 or q4_k_m.
-        path: to write.
-        name: of the model, for the file's metadata.
+        kind: type of the file: f16, q8_0 or q4_k_m.
+        path: the file to write.
+        name: the model's name, for the file's metadata.
 
     Raises:
-        UserError: an architecture, a tokenizer or a shape that the file can't have; it names the key.
+        UserError: the file can't hold the architecture, tokenizer or a shape; the message names the key.
     """
     config = AutoConfig.from_pretrained(folder)
     architecture = architecture_of(config)
@@ -85,7 +85,7 @@ def write_gguf(folder: Path, kind: GgufType, path: Path, name: str) -> dict[str,
 
 
 def ends_of_generation(folder: Path) -> list[int]:
-    """The ids that end an answer, the document separator first."""
+    """Returns the ids that end an answer, the document separator first."""
     file = folder / "generation_config.json"
     ids = read_json(file).get("eos_token_id") if file.is_file() else None
     ids = read_json(folder / "config.json")["eos_token_id"] if ids is None else ids
@@ -93,7 +93,7 @@ def ends_of_generation(folder: Path) -> list[int]:
 
 
 def _weights(folder: Path, architecture: str, config: Any) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name in the file, name in the folder, and values in the file's order, float32, of each weight."""
+    """Yields each weight's name in the file, name in the folder, and float32 values in the file's order."""
     find = tensor_names(architecture, config.num_hidden_layers)
     with open_weights(folder) as stored:
         for name in sorted(stored):
@@ -109,9 +109,9 @@ def _weights(folder: Path, architecture: str, config: Any) -> Iterator[tuple[str
 
 
 def tensor_type(name: str, shape: tuple[int, ...], kind: GgufType, config: Any) -> GGMLQuantizationType:
-    """The type of one weight, as llama.cpp's llama-quant.cpp chooses it (llama_tensor_get_type_impl).
+    """Returns the type of one weight, chosen as in llama.cpp's llama-quant.cpp (llama_tensor_get_type_impl).
 
-    Raises UserError if its rows have no whole number of blocks.
+    Raises UserError if its rows aren't a whole number of blocks.
     """
     if len(shape) < 2 or name.endswith("_norm.weight") or name.startswith("position_embd"):
         return F32
@@ -133,20 +133,20 @@ def tensor_type(name: str, shape: tuple[int, ...], kind: GgufType, config: Any) 
 
 
 def _more_bits(layer: int, layers: int) -> bool:
-    """Whether a layer is quantised less: the first and last eighth, and each third one between."""
+    """Whether a layer gets more bits: the first and last eighth, and every third layer between."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def _quantised(weight: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
-    """float32 [..., columns] as float32, float16, or the bytes of blocks, uint8 [..., bytes of a row]."""
+    """Returns float32 [..., columns] as float32, float16, or bytes of blocks, uint8 [..., bytes of a row]."""
     if quantizer := QUANTIZERS.get(kind.name):
         return quantizer(weight.reshape(-1, 256)).reshape(quant_shape_to_byte_shape(weight.shape, kind))
     return quantize(weight, kind)
 
 
 def read_back(path: Path, folder: Path) -> PreTrainedModel:
-    """The model that a GGUF file written from `folder` holds, with its weights dequantised to float32."""
+    """Returns the model in a GGUF file written from `folder`, with its weights dequantised to float32."""
     config = AutoConfig.from_pretrained(folder)
     architecture = architecture_of(config)
     find = tensor_names(architecture, config.num_hidden_layers)

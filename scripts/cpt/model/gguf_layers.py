@@ -1,7 +1,7 @@
-"""What llama.cpp expects of each architecture in a GGUF file: its settings, names and order of weights.
+"""Settings, names and order of weights that llama.cpp expects of each architecture in a GGUF file.
 
-As in llama.cpp's convert_hf_to_gguf.py (https://github.com/ggml-org/llama.cpp, folder `conversion`). A model
-that llama.cpp would compute otherwise is refused.
+They follow llama.cpp's convert_hf_to_gguf.py (https://github.com/ggml-org/llama.cpp, folder `conversion`). A
+model that llama.cpp would compute differently is refused.
 """
 
 import math
@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 from cpt.errors import UserError
 from cpt.gguf_types import require_architecture
 
-# Keys of config.json with the values that llama.cpp computes with, whatever the file says; missing ones fit.
+# Keys of config.json and the values that llama.cpp assumes regardless of the file; missing keys fit.
 ASSUMED: dict[str, dict[str, tuple[Any, ...]]] = {
     "gpt2": {
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -31,11 +31,11 @@ ASSUMED: dict[str, dict[str, tuple[Any, ...]]] = {
     "phi3": {"hidden_act": ("silu",)},
     "olmo2": {"hidden_act": ("silu",), "attention_bias": (False,)},
 }
-GEMMA_PERIOD = 6  # each sixth layer attends to all, the others to a window
+GEMMA_PERIOD = 6  # every sixth layer attends to all tokens, the others to a window
 
 
 def architecture_of(config: PreTrainedConfig) -> str:
-    """llama.cpp's name of the architecture. Raises UserError for one that it lacks or computes otherwise."""
+    """Returns llama.cpp's name of the architecture. Raises UserError if it is missing or would differ."""
     name = require_architecture(config.model_type)
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     fixed = dict(ASSUMED[name])
@@ -56,14 +56,14 @@ def architecture_of(config: PreTrainedConfig) -> str:
 
 
 def tensor_names(architecture: str, layers: int) -> Callable[[str], str | None]:
-    """From a weight's name in a Hugging Face folder to that in a GGUF file; None for one it doesn't have."""
+    """Returns a function from a weight's name in a Hugging Face folder to its name in GGUF, or to None."""
     kind = next(arch for arch in MODEL_ARCH if MODEL_ARCH_NAMES[arch] == architecture)
     names = get_tensor_name_map(kind, layers)
     return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))
 
 
 def to_gguf(weight: np.ndarray, name: str, architecture: str, config: PreTrainedConfig) -> np.ndarray:
-    """A weight of the Hugging Face folder, float32, as llama.cpp stores it. `name` is that in the folder."""
+    """Returns a weight of a Hugging Face folder, float32, as llama.cpp stores it; `name` is in the folder."""
     if (heads := _paired_heads(name, architecture, config)) is not None:
         halves = weight.reshape(heads, 2, len(weight) // heads // 2, *weight.shape[1:])
         return halves.swapaxes(1, 2).reshape(weight.shape)
@@ -76,7 +76,7 @@ def to_gguf(weight: np.ndarray, name: str, architecture: str, config: PreTrained
 
 
 def from_gguf(weight: np.ndarray, name: str, architecture: str, config: PreTrainedConfig) -> np.ndarray:
-    """The inverse of `to_gguf`."""
+    """Undo `to_gguf`."""
     if (heads := _paired_heads(name, architecture, config)) is not None:
         pairs = weight.reshape(heads, len(weight) // heads // 2, 2, *weight.shape[1:])
         return pairs.swapaxes(1, 2).reshape(weight.shape)
@@ -89,7 +89,7 @@ def from_gguf(weight: np.ndarray, name: str, architecture: str, config: PreTrain
 
 
 def _paired_heads(name: str, architecture: str, config: PreTrainedConfig) -> int | None:
-    """Heads of a projection whose rows llama.cpp rotates as neighbours, not as halves; None of another."""
+    """Returns the heads of a projection whose neighbouring rows (not halves) llama.cpp rotates, else None."""
     if architecture not in ("llama", "smollm3"):
         return None
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
@@ -97,7 +97,7 @@ def _paired_heads(name: str, architecture: str, config: PreTrainedConfig) -> int
 
 
 def write_settings(writer: GGUFWriter, architecture: str, config: PreTrainedConfig) -> None:
-    """The keys of the architecture. Raises UserError for rotary positions that llama.cpp can't have."""
+    """Write the architecture's keys. Raises UserError for rotary positions that llama.cpp doesn't support."""
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(_context(architecture, config))
     writer.add_embedding_length(config.hidden_size)
@@ -122,7 +122,7 @@ def write_settings(writer: GGUFWriter, architecture: str, config: PreTrainedConf
 
 
 def _context(architecture: str, config: PreTrainedConfig) -> int:
-    """The longest text for which llama.cpp computes the same: it has no attention windows but Gemma's."""
+    """Returns the longest text that llama.cpp computes correctly: it has only Gemma's attention windows."""
     context, window = config.max_position_embeddings, getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     return (
@@ -163,7 +163,7 @@ def _head_size(config: PreTrainedConfig) -> int:
 
 
 def rotary_factors(config: PreTrainedConfig) -> np.ndarray | None:
-    """Llama 3's divisors of the rotary frequencies, float32 [head size / 2], a weight in GGUF; or None."""
+    """Returns Llama 3's divisors of the rotary frequencies, float32 [head size / 2], or None."""
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") != "llama3":
         return None

@@ -1,4 +1,4 @@
-"""A tokenizer.json as the tokenizer of a GGUF file, with the same ids in llama.cpp."""
+"""Writes a tokenizer.json as the tokenizer of a GGUF file, with the same ids in llama.cpp."""
 
 import json
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from cpt.errors import UserError
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _THREES, _ONES = rf"{_LETTERS}\p{{N}}{{1,3}}{_REST}", rf"{_LETTERS}\p{{N}}{_REST}"
-# llama.cpp's name of what cuts a text before byte-pair encoding (llama-vocab.cpp), by the pattern in
-# tokenizer.json and by whether a piece that is a token is taken without merges.
+# llama.cpp's names of pre-tokenizers (llama-vocab.cpp), by the pattern in tokenizer.json and by
+# `ignore_merges`: whether a piece that is a token stays whole without merges.
 PATTERNS = {
     ("bytes", False): "gpt-2",
     ("digits, bytes", False): "smollm",
@@ -24,24 +24,24 @@ PATTERNS = {
 NOT_NORMALIZED = (
     "llama.cpp doesn't normalize text (Unicode's NFC) before it makes tokens, as this tokenizer does"
 )
-CUTS_ALL = {("Isolated", False), ("Removed", True)}  # two ways to say that all matches are pieces
+CUTS_ALL = {("Isolated", False), ("Removed", True)}  # both mean that all matches are pieces
 BYTE = "<0x{:02X}>"
 SPACE = "\u2581"  # stands for a space in pieces
-NO_MERGE = "<none> <none>"  # llama.cpp wants one; no text has these pieces
+NO_MERGE = "<none> <none>"  # llama.cpp needs a merge; no text has these pieces
 
 
 def write_vocabulary(
     writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, size: int, ends: Sequence[int]
 ) -> list[str]:
-    """Write tokens, merges or scores, special tokens, chat template; return what llama.cpp does otherwise.
+    """Write tokens, merges or scores, special tokens, chat template; return what llama.cpp does differently.
 
     Args:
-        writer: of the file.
-        tokenizer: with its tokenizer.json.
-        size: ids that the model's embedding has; those without a token are padded.
+        writer: the GGUF file's writer.
+        tokenizer: the model's tokenizer.
+        size: number of ids in the model's embedding; ids without a token are padded.
         ends: ids that end an answer, the document separator first.
 
-    Raises UserError for a tokenizer that llama.cpp would give other ids.
+    Raises UserError for a tokenizer whose ids would differ in llama.cpp.
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     if content["model"]["type"] != "BPE":
@@ -79,7 +79,7 @@ def _refused(why: str) -> UserError:
 def _tokens(
     tokenizer: PreTrainedTokenizerFast, content: dict[str, Any], size: int
 ) -> tuple[list[str], list[TokenType]]:
-    """The tokens by id and their types; ids beyond the embedding are skipped, unused ones padded."""
+    """Returns the tokens by id and their types. Skips ids beyond the embedding, and pads unused ids."""
     tokens = [f"[PAD{id}]" for id in range(size)]
     kinds = [TokenType.UNUSED] * size
     fallback = {BYTE.format(byte) for byte in range(256)} if content["model"].get("byte_fallback") else set()
@@ -98,7 +98,7 @@ def _tokens(
 
 
 def _pattern(content: dict[str, Any]) -> str:
-    """llama.cpp's name of the pre-tokenizer."""
+    """Returns llama.cpp's name of the pre-tokenizer. Raises UserError if it has none."""
     steps = content["pre_tokenizer"] or {}
     steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
     names = []
@@ -114,7 +114,7 @@ def _pattern(content: dict[str, Any]) -> str:
             names.append(str(kind))
     signature = ", ".join(names).removesuffix(", , ")
     if not content["model"]["merges"] and signature == ", ":
-        return "gpt-2"  # each byte is a token, however a text is cut
+        return "gpt-2"  # each byte is a token, so the cuts don't matter
     pre_tokenizer = PATTERNS.get((signature, bool(content["model"].get("ignore_merges"))))
     if pre_tokenizer is None:
         raise _refused(f"cuts text by {signature!r:.80}")
@@ -122,7 +122,7 @@ def _pattern(content: dict[str, Any]) -> str:
 
 
 def _space_prefix(content: dict[str, Any]) -> bool:
-    """Whether a text gets a space before it. Raises UserError for what else is done to it."""
+    """Whether the tokenizer puts a space before a text. Raises UserError for other changes to the text."""
     normalizer, cutter = content["normalizer"] or {}, content["pre_tokenizer"] or {}
     steps = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
     steps = [step for step in steps if step]
@@ -131,14 +131,14 @@ def _space_prefix(content: dict[str, Any]) -> bool:
     if cutter.get("type") == "Metaspace" and not steps and not cutter.get("split", True):
         return cutter["prepend_scheme"] != "never"
     if cutter.get("type") == "Split" and cutter["pattern"] == {"String": " "}:
-        cutter = {}  # of Gemma: after the spaces are replaced there are none
+        cutter = {}  # in Gemma: the normalizer has replaced all spaces
     if cutter or len(spaces) != 1 or len(prefix) + 1 != len(steps):
         raise _refused(f"prepares text by {[step['type'] for step in [*steps, cutter] if step]}")
     return bool(prefix)
 
 
 def _scores(tokens: list[str], merges: list[str]) -> list[float]:
-    """SentencePiece's scores: llama.cpp joins the neighbours whose union has the highest one."""
+    """Returns SentencePiece's scores: llama.cpp joins the neighbours whose union has the highest score."""
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(merges):
         ranks.setdefault(merge.replace(" ", "", 1), rank)

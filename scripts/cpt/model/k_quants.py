@@ -1,7 +1,7 @@
-"""The k-quants of GGUF files, which the `gguf` package reads but doesn't write: Q4_K, Q5_K and Q6_K.
+"""Writes the k-quants Q4_K and Q6_K of GGUF files, which the `gguf` package only reads.
 
 The arithmetic is that of llama.cpp's reference (ggml-quants.c: make_qkx2_quants, make_qx_quants,
-quantize_row_q4_K_ref, quantize_row_q6_K_ref), in float32. Blocks have 256 values of a row.
+quantize_row_q4_K_ref, quantize_row_q6_K_ref), in float32. A block has 256 values of a row.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ _NOTHING = np.float32(1e-15)  # GROUP_MAX_EPS
 
 @njit(cache=True)
 def _affine_scales(values):
-    """Scale and minimum of groups of 32 values, float32 [groups, 32], so that value = scale * level - minimum
+    """Fit scale and minimum to each group of 32 values, float32 [groups, 32]: value = scale * level - minimum
     with levels from 0 to 15.
 
     Returns scales and minima, float32 [groups], and levels, uint8 [groups, 32].
@@ -77,7 +77,7 @@ def _affine_scales(values):
 
 @njit(cache=True)
 def _symmetric_scales(values):
-    """Scale of groups of 16 values, float32 [groups, 16], so that value = scale * level, from -32 to 31.
+    """Fit a scale to each group of 16 values, float32 [groups, 16]: value = scale * level, from -32 to 31.
 
     Returns scales, float32 [groups], and levels + 32, uint8 [groups, 16].
     """
@@ -93,7 +93,7 @@ def _symmetric_scales(values):
         if abs(largest) < _NOTHING:
             continue
         best, best_scale = np.float32(-1), _ZERO
-        for trial in range(19):  # none first, then -0.9 to 0.9
+        for trial in range(19):  # an offset of 0 first, then -0.9 to 0.9
             step = 0 if trial == 0 else trial - 10 if trial < 10 else trial - 9
             inverse = -(top + _TENTH * np.float32(step)) / largest
             sum_lx, sum_l2 = _ZERO, _ZERO
@@ -113,7 +113,7 @@ def _symmetric_scales(values):
 
 
 def _packed_scales(scales: np.ndarray, minima: np.ndarray) -> np.ndarray:
-    """Eight 6-bit scales and minima of a block, uint8 [blocks, 8] each, in 12 bytes."""
+    """Returns the eight 6-bit scales and minima of each block, uint8 [blocks, 8], as uint8 [blocks, 12]."""
     low = scales[:, 4:] & 15 | (minima[:, 4:] & 15) << 4
     first = scales[:, :4] | (scales[:, 4:] >> 4) << 6
     second = minima[:, :4] | (minima[:, 4:] >> 4) << 6
@@ -121,18 +121,18 @@ def _packed_scales(scales: np.ndarray, minima: np.ndarray) -> np.ndarray:
 
 
 def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [blocks] as float16, and as bytes, uint8 [blocks, 2]."""
+    """Returns float32 [blocks] rounded to float16, as float32 and as bytes, uint8 [blocks, 2]."""
     rounded = values.astype(np.float16)
     return rounded.astype(np.float32), rounded.view(np.uint8).reshape(-1, 2)
 
 
 def _inverse(largest: np.ndarray) -> np.ndarray:
-    """63 / largest, float32 [blocks]; 0 where largest is 0."""
+    """Returns 63 / largest, float32 [blocks]; 0 where largest is 0."""
     return np.divide(np.float32(63), largest, out=np.zeros_like(largest), where=largest > 0)
 
 
 def quantize_q4_k(values: np.ndarray) -> np.ndarray:
-    """float32 [blocks, 256] as Q4_K, uint8 [blocks, 144]."""
+    """Returns float32 [blocks, 256] as Q4_K, uint8 [blocks, 144]."""
     groups = values.reshape(-1, 8, 32)
     scales, minima, chosen = _affine_scales(values.reshape(-1, 32))
     scales, minima = scales.reshape(-1, 8), minima.reshape(-1, 8)
@@ -152,7 +152,7 @@ def quantize_q4_k(values: np.ndarray) -> np.ndarray:
 
 
 def quantize_q6_k(values: np.ndarray) -> np.ndarray:
-    """float32 [blocks, 256] as Q6_K, uint8 [blocks, 210]."""
+    """Returns float32 [blocks, 256] as Q6_K, uint8 [blocks, 210]."""
     groups = values.reshape(-1, 16, 16)
     scales, chosen = _symmetric_scales(values.reshape(-1, 16))
     scales = scales.reshape(-1, 16)

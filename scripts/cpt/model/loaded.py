@@ -1,4 +1,4 @@
-"""A model and its tokenizer on their way into a plain Hugging Face folder."""
+"""A loaded model and its tokenizer, and how they are saved as a plain Hugging Face folder."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from cpt.model.ends import Ends
 from cpt.model_folders import name_rotary_base
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
-# Of tokenizer_config.json: which class reads it, and where it lay on its author's disk. Here it is a fast
-# tokenizer of the family-free class, by the name that transformers 4 and 5 both know.
+# Keys of tokenizer_config.json about the class that reads it and its place on the author's disk. Here it is
+# a fast tokenizer of the general class, under the name that both transformers 4 and 5 know.
 CLASS_KEYS = ("tokenizer_class", "auto_map", "tokenizer_file", "vocab_file", "name_or_path", "is_local")
 CLASS_KEYS += ("backend", "local_files_only")
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
@@ -21,13 +21,13 @@ TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 @dataclass
 class Loaded:
-    """What every source gives.
+    """A model as every source returns it.
 
-    `facts` are lines for the import report (revision, licence, ...), `repairs` says in words what had to
-    be changed. The tokenizer's EOS is the token that separates documents. `ends` has it and the ends of
-    generation. `settings` and `generation` are what the source's tokenizer_config.json and
-    generation_config.json say, `files` the content of all its other files that travel, by name. `adds_bos`:
-    the source's tokenizer puts BOS before a text.
+    `facts` are lines for the import report (revision, licence, ...), `repairs` describes what had to be
+    changed. The tokenizer's EOS is the token that separates documents; `ends` has it and the ends of
+    generation. `settings` and `generation` are the source's tokenizer_config.json and generation_config.json,
+    `files` the content of its other files that are kept, by name. `adds_bos`: the source's tokenizer puts BOS
+    before a text.
     """
 
     model: PreTrainedModel
@@ -44,8 +44,8 @@ class Loaded:
         """Write config.json, generation_config.json, model.safetensors, the tokenizer's and all other files.
 
         `eos_token_id` of config.json becomes one int, the document separator; that of generation_config.json
-        has it and the ends of a turn. Raises UserError if there is none, or if the tokenizer has ids that
-        the model doesn't know and text can produce.
+        has it and the ends of a turn. Raises UserError if the tokenizer has no EOS, or has ids that the model
+        lacks and that text can produce.
         """
         config, tokenizer = self.model.config, self.tokenizer
         if tokenizer.eos_token_id is None:
@@ -81,22 +81,22 @@ class Loaded:
         self.facts |= {
             "document_separator": tokenizer.eos_token,
             "ends_of_generation": {tokenizer.convert_ids_to_tokens(id): id for id in ends},
-            "chat_templates": sorted(_named(tokenizer.chat_template)),
+            "chat_templates": sorted(_templates_by_name(tokenizer.chat_template)),
         }
 
     def _save_settings(self, file: Path) -> None:
-        """tokenizer_config.json: the source's own, with what the import decides over it."""
+        """Write tokenizer_config.json: the source's own, overridden by what the import decides."""
         ours = json.loads(file.read_text(encoding="utf-8"))
         kept = {key: value for key, value in self.settings.items() if key not in CLASS_KEYS}
         decided = {"model_max_length": self.tokenizer.model_max_length, "tokenizer_class": TOKENIZER_CLASS}
-        for name in SPECIAL_TOKENS:  # as a mapping where the source has one, unless it is another token
+        for name in SPECIAL_TOKENS:  # the source's entry, which may be a mapping, stays if the token is equal
             if token_text(kept.get(name)) != getattr(self.tokenizer, name):
                 decided[name] = getattr(self.tokenizer, name)
         merged = {key: value for key, value in ours.items() if key not in CLASS_KEYS} | kept | decided
         _write(file, merged)
 
     def _check_ids(self) -> None:
-        """Ids beyond the embedding are allowed for special tokens that neither text nor a chat becomes."""
+        """Raise UserError for ids beyond the embedding, except special tokens that no text or chat yields."""
         rows, tokenizer = self.model.config.vocab_size, self.tokenizer
         added = tokenizer.added_tokens_decoder
         special = {id for id, token in added.items() if token.special}
@@ -127,7 +127,7 @@ def _write(file: Path, value: dict[str, Any]) -> None:
 
 
 def _edit(file: Path, **changes: Any) -> None:
-    """Set keys of a JSON file where it is there and says otherwise."""
+    """Set keys of a JSON file, if it exists and has other values."""
     if file.is_file():
         value = json.loads(file.read_text(encoding="utf-8"))
         changed = {key: new for key, new in changes.items() if token_text(value.get(key)) != new}
@@ -135,16 +135,16 @@ def _edit(file: Path, **changes: Any) -> None:
             _write(file, value | changed)
 
 
-def _named(templates: str | dict[str, str] | None) -> dict[str, str]:
+def _templates_by_name(templates: str | dict[str, str] | None) -> dict[str, str]:
     return templates if isinstance(templates, dict) else {"default": templates} if templates else {}
 
 
 def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that does exactly what `backend` (a tokenizers.Tokenizer) does.
+    """Returns a tokenizer that does exactly what `backend` (a tokenizers.Tokenizer) does.
 
-    Not AutoTokenizer: since transformers 5 it lays its own pre-tokenizer for the model's family over
-    tokenizer.json, and other ids come out. `config` is the content of tokenizer_config.json, of which the
-    special tokens and the chat template (or several by name) are given to it.
+    AutoTokenizer isn't used: since transformers 5 it replaces the pre-tokenizer of tokenizer.json by its own
+    for the model's family, which changes ids. `config` is the content of tokenizer_config.json; its special
+    tokens and chat template (or several by name) are set.
     """
     special = {name: token_text(config.get(name)) for name in SPECIAL_TOKENS}
     tokenizer = PreTrainedTokenizerFast(
@@ -158,5 +158,5 @@ def fast_tokenizer(backend: Any, config: dict[str, Any], context_length: int) ->
 
 
 def token_text(token: Any) -> str | None:
-    """The text of a special token in tokenizer_config.json, where it may be a mapping."""
+    """Returns the text of a special token in tokenizer_config.json, where it may be a mapping."""
     return token.get("content") if isinstance(token, dict) else token

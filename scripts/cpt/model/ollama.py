@@ -1,4 +1,4 @@
-"""The Modelfile that Ollama makes a model from: a GGUF file, chat template and ends of answers.
+"""Writes the Modelfile from which Ollama makes a model: GGUF file, chat template, ends of answers.
 
 https://docs.ollama.com/modelfile
 """
@@ -22,11 +22,11 @@ SAMPLING |= {"repetition_penalty": "repeat_penalty"}
 
 @dataclass(frozen=True)
 class Format:
-    """How a family of chat models writes a conversation.
+    """The chat format of a family of models.
 
-    `turn` is a turn as Python's format string of {role} and {content}, `assistant` what precedes an answer,
-    `template` the same in Go's template language. `system` says whether a system message is a turn of its
-    own, or stands before the first user's message with an empty line between.
+    `turn` is a Python format string with {role} and {content}, `assistant` the text before an answer,
+    `template` the format in Go's template language, `model` the assistant's role name. `system`: a system
+    message is a separate turn; else it is put before the first user message, with an empty line between.
     """
 
     turn: str
@@ -36,7 +36,7 @@ class Format:
     system: bool = True
 
     def conversation(self, turns: Sequence[tuple[str, str]]) -> str:
-        """A conversation as text, with the beginning of the answer."""
+        """Returns a conversation as text, with the beginning of the answer."""
         roles = {"assistant": self.model}
         if not self.system and turns[0][0] == "system":
             first = f"{turns[0][1]}\n\n{turns[1][1]}"
@@ -78,13 +78,13 @@ FORMATS = {
 
 
 def preferred(names: Sequence[str]) -> str:
-    """Of a model's GGUF files the one to run: Q8_0, which loses next to nothing; else the smaller one."""
+    """Returns which of a model's GGUF files to run: Q8_0, which loses almost nothing, else the smallest."""
     order = ("Q8_0.gguf", "Q4_K_M.gguf", "F16.gguf")
     return min(names, key=lambda name: order.index(name.rpartition("-")[2]))
 
 
 def modelfile(folder: Path, file: str, ends: Sequence[int]) -> str:
-    """The text of a Modelfile beside a GGUF file.
+    """Returns the text of a Modelfile beside a GGUF file.
 
     Args:
         folder: Hugging Face folder of the model, with its tokenizer and generation settings.
@@ -104,9 +104,9 @@ def modelfile(folder: Path, file: str, ends: Sequence[int]) -> str:
 
 
 def _template(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The lines about the chat template."""
+    """Returns the Modelfile's lines about the chat template."""
     if not tokenizer.chat_template:
-        return ["# A model without a chat template: it goes on from the prompt.", 'TEMPLATE "{{ .Prompt }}"']
+        return ["# A model without a chat template: it continues the prompt.", 'TEMPLATE "{{ .Prompt }}"']
     name = recognised(tokenizer)
     if name is None:
         return [
@@ -120,14 +120,14 @@ def _template(tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 
 def recognised(tokenizer: PreTrainedTokenizerFast) -> str | None:
-    """The name of the format that writes a conversation as the chat template does; None: none of them."""
+    """Returns the name of the format that equals the tokenizer's chat template; None: no format does."""
     turns = [("system", SYSTEM), *TURNS]
     text = _rendered(tokenizer, turns)
     return next((name for name, kind in FORMATS.items() if kind.conversation(turns) == text), None)
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str]]) -> str | None:
-    """A conversation by the model's own template, without BOS, which Ollama adds; None if it refuses it."""
+    """Returns a conversation in the model's own template, without BOS, which Ollama adds; None if refused."""
     messages: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in turns]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -137,7 +137,7 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str
 
 
 def _default_system(tokenizer: PreTrainedTokenizerFast, kind: Format) -> str | None:
-    """The system message that the template writes where a conversation has none."""
+    """Returns the system message that the template adds to a conversation without one."""
     text = _rendered(tokenizer, TURNS) or ""
     before, _, after = kind.turn.partition("{content}")
     start, end = before.format(role="system"), after + kind.conversation(TURNS)

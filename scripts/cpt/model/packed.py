@@ -1,8 +1,8 @@
-"""Models in a GGUF file (quantised weights, tokenizer and settings in one), as float32 Llama.
+"""Reads a GGUF file (quantised weights, tokenizer and settings in one) as a float32 Llama.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Read with the `gguf` package and
-mapped here, because transformers' own way needs another package, ignores the pre-tokenizer that the file
-names, and gives a model that refuses to be saved.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The `gguf` package reads it, and this
+module maps it. transformers' own reader needs another package, ignores the file's pre-tokenizer, and returns
+a model that can't be saved.
 """
 
 from pathlib import Path
@@ -71,12 +71,11 @@ class _Header:
 
 
 def load_gguf(path: Path) -> Loaded:
-    """Read a Llama from a GGUF file; quantised weights are dequantised to float32, so nothing is rounded.
+    """Read a Llama from a GGUF file. Quantised weights are dequantised to float32, so nothing is rounded.
 
-    The document separator is made EOS: chat models name their end of turn as EOS (cpt.model.ends).
+    The document separator becomes EOS, because chat models name their end of turn as EOS (cpt.model.ends).
 
-    Raises UserError for another architecture, another kind of tokenizer, and for missing or unexpected
-    weights.
+    Raises UserError for another architecture, another kind of tokenizer, and missing or unexpected weights.
     """
     try:
         reader = GGUFReader(path)
@@ -112,7 +111,7 @@ def load_gguf(path: Path) -> Loaded:
 
 
 def _templates(header: _Header) -> str | dict[str, str] | None:
-    """The chat template, or several by name."""
+    """Returns the chat template, or several by name."""
     named = header.get("tokenizer.chat_templates") or []
     single, names = header.get("tokenizer.chat_template"), [named] if isinstance(named, str) else named
     further = {name: header.need(f"tokenizer.chat_template.{name}") for name in names}
@@ -120,7 +119,7 @@ def _templates(header: _Header) -> str | dict[str, str] | None:
 
 
 def _with_eos(templates: str | dict[str, str] | None, token: str) -> str | dict[str, str] | None:
-    """The templates for a tokenizer of another EOS: `eos_token` in them stays `token`."""
+    """Returns the templates with `eos_token` fixed to `token`, for a tokenizer with another EOS."""
     if isinstance(templates, dict):
         return {name: with_eos(text, token) for name, text in templates.items()}
     return with_eos(templates, token) if templates else None
@@ -130,7 +129,7 @@ def _config(header: _Header, tied: bool) -> LlamaConfig:
     header.expect("general.architecture", ("llama",))
     if header.get("llama.rope.scaling.type") not in (None, "none"):
         header.expect("llama.rope.scaling.type", ("none",))
-    # Stored as float32: the shortest decimal that gives the same float32 is what was meant (1e-05).
+    # Stored as float32: the intended value is the shortest decimal that gives the same float32 (1e-05).
     epsilon = float(str(np.float32(header.need("llama.attention.layer_norm_rms_epsilon"))))
     heads = header.need("llama.attention.head_count")
     return LlamaConfig(
@@ -191,7 +190,7 @@ def _halves_apart(weight: np.ndarray, heads: int) -> np.ndarray:
 
 
 def _tokenizer(header: _Header) -> Tokenizer:
-    """The byte-level BPE tokenizer of the file; control tokens become special tokens."""
+    """Returns the file's byte-level BPE tokenizer; control tokens become special tokens."""
     header.expect("tokenizer.ggml.model", ("gpt2",))
     pre = header.expect("tokenizer.ggml.pre", tuple(PRE_TOKENIZERS))
     tokens, kinds = header.need("tokenizer.ggml.tokens"), header.need("tokenizer.ggml.token_type")

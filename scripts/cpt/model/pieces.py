@@ -1,8 +1,8 @@
-"""SentencePiece BPE models (Llama's, MobileLLM's) as tokenizer.json, with the same ids for any text.
+"""Converts SentencePiece BPE models (Llama's, MobileLLM's) to tokenizer.json, with the same ids.
 
-transformers 5 converts them too, but ranks the merges of runs of spaces by piece id instead of score, so
-that indented or padded text gets other ids. Here the merges are ranked as SentencePiece merges, kinds of
-models that can't be expressed so are refused, and every result is compared with SentencePiece itself.
+transformers 5 also converts them, but ranks the merges of runs of spaces by piece id instead of score, so
+indented or padded text gets other ids. Here merges are ranked in SentencePiece's order. Models that can't be
+expressed so are refused, and every result is compared with SentencePiece itself.
 """
 
 import random
@@ -36,8 +36,8 @@ Piece = ModelProto.SentencePiece
 def tokenizer_of_pieces(path: Path) -> Tokenizer:
     """Read a SentencePiece BPE model (Kudo and Richardson 2018) as a fast tokenizer.
 
-    Raises UserError if the file isn't one, has a setting or piece that a tokenizer.json can't express
-    exactly, or if the ids of any of some 2,600 texts differ from SentencePiece's.
+    Raises UserError if the file is no such model, if it has a setting or piece that a tokenizer.json can't
+    express exactly, or if the ids of any of about 2,600 texts differ from SentencePiece's.
     """
     try:
         content = path.read_bytes()
@@ -76,7 +76,7 @@ def tokenizer_of_pieces(path: Path) -> Tokenizer:
     )
     special = [piece.piece for piece in proto.pieces if piece.type in (Piece.CONTROL, Piece.UNKNOWN)]
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in special])
-    tokenizer.encode_special_tokens = True  # SentencePiece takes "<s>" in a text for text
+    tokenizer.encode_special_tokens = True  # SentencePiece reads "<s>" in a text as text
     wrong = [text for text in _texts(proto) if tokenizer.encode(text).ids != source.encode(text)]
     tokenizer.encode_special_tokens = False
     if wrong:
@@ -88,7 +88,7 @@ def tokenizer_of_pieces(path: Path) -> Tokenizer:
 
 
 def _unlike_llama(proto: ModelProto) -> list[str]:
-    """What keeps a model from being expressed as BPE over the unchanged text, as phrases."""
+    """Returns, as phrases, why a model can't be expressed as BPE over the unchanged text."""
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     kinds = {piece.type for piece in proto.pieces}
     kind = TrainerSpec.ModelType.Name(trainer.model_type)
@@ -105,11 +105,11 @@ def _unlike_llama(proto: ModelProto) -> list[str]:
 
 
 def _merges(proto: ModelProto) -> list[tuple[str, str]]:
-    """Pairs of pieces that make a piece, in the order in which SentencePiece would merge them.
+    """Returns pairs of pieces that make a piece, in the order in which SentencePiece would merge them.
 
-    SentencePiece merges the neighbours whose union has the highest score, the leftmost of equal ones;
-    BPE merges by rank. Llama's runs of spaces all have one score, so that a run grows from its left end;
-    ranking the longest union first does the same.
+    SentencePiece merges the neighbours whose union has the highest score, and the leftmost of equal ones; BPE
+    merges by rank. Llama's runs of spaces all have the same score, so a run grows from its left end. Ranking
+    the longest union first does the same.
     """
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == Piece.NORMAL}
     merges = []
@@ -121,7 +121,7 @@ def _merges(proto: ModelProto) -> list[tuple[str, str]]:
 
 
 def _texts(proto: ModelProto) -> list[str]:
-    """Texts on which tokenizers tend to differ, the same for the same model."""
+    """Returns texts on which tokenizers often differ, the same for the same model."""
     draw = random.Random(0)
     pieces = [piece.piece.replace(SPACE, " ") for piece in proto.pieces]
     runs = [unit * length for unit in RUNS for length in range(1, LONGEST_RUN + 1)]

@@ -18,13 +18,13 @@ from cpt.model.tiny import load_random
 from cpt.model.wheels import extract
 from cpt.model_folders import OTHER_WEIGHTS
 
-# All but code, weights by Mistral's own names beside those of transformers, and weights in formats that
-# aren't read: what users of the model need is no list of names.
+# Files that aren't downloaded: code, hidden files, weights in Mistral's own naming, and weights in formats
+# that aren't read. All others are, because no list could name what the model's users need.
 IGNORED = ["*.py", ".*", "consolidated*", *(f"*{ending}" for ending in OTHER_WEIGHTS)]
 
 
 def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
-    """The model that the config's `base` section describes; `wheel` is needed for source: package."""
+    """Load the model that the config's `base` section describes; `wheel` is needed for source: package."""
     if isinstance(source, RandomModel):
         return load_random(source)
     if isinstance(source, LocalModel):
@@ -43,10 +43,10 @@ def load_source(source: BaseSource, wheel: Path | None) -> Loaded:
 def snapshot(repo: str, revision: str, cache: Path, key: str = "base") -> tuple[Path, dict[str, Any]]:
     """Download `repo` at `revision` into `cache`; return the folder and the facts for the report.
 
-    `key` names the section of the config.
+    `key` is the section of the config, for messages.
 
-    Raises UserError where access must be asked for, the repository or revision doesn't exist, or the hub
-    can't be reached.
+    Raises UserError if access must be requested, the repository or revision doesn't exist, the disk is full,
+    or the hub can't be reached.
     """
     try:
         folder = Path(snapshot_download(repo, revision=revision, cache_dir=cache, ignore_patterns=IGNORED))
@@ -78,7 +78,7 @@ def snapshot(repo: str, revision: str, cache: Path, key: str = "base") -> tuple[
 
 
 def _licence(card: Path) -> str | None:
-    """The `license_name` or `license` in the header of a model card."""
+    """Returns the `license_name` or `license` in the header of a model card."""
     try:
         header = metadata_load(card) or {}
     except (OSError, ValueError, yaml.YAMLError):

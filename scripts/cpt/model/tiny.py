@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer, where the model doesn't matter."""
+"""A tiny random Llama with a byte-level tokenizer, for tests in which the model doesn't matter."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -16,12 +16,12 @@ CHAT_TEMPLATE = (
 
 
 def byte_characters() -> dict[str, int]:
-    """The character that stands for each byte in byte-level tokenizers (GPT-2, Radford et al. 2019)."""
+    """Returns the byte of each character in byte-level tokenizers (GPT-2, Radford et al. 2019)."""
     return {character: byte for byte, character in sorted(bytes_to_unicode().items())}
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A tokenizer whose ids 0 to 255 are the bytes of the text, and 256 is <|endoftext|>."""
+    """Returns a tokenizer whose ids 0 to 255 are the bytes of the text, and 256 is <|endoftext|>."""
     tokenizer = Tokenizer(models.BPE(vocab=byte_characters(), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,7 +30,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def load_random(source: RandomModel) -> Loaded:
-    """A Llama with random weights, as the config's `base` section with source: random describes it.
+    """Returns a Llama with random weights, as the config's `base` section with source: random describes it.
 
     The same seed gives the same bytes. Feed-forward width is 4 * hidden_size; the embedding is tied.
     """

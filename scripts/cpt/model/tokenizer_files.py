@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder, from whichever of its files the authors published."""
+"""Reads the tokenizer of a Hugging Face folder from any of the file formats that authors publish."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ OTHER_FILES = {
     "vocab.txt": "a list of words",
     "vocab.json": "a vocabulary without its merges.txt",
 }
-# Tokenizers of these classes add BOS where their files don't say otherwise.
+# Tokenizers of these classes add BOS unless their files say otherwise.
 ADDING_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast")
 ADDING_CLASSES += ("GemmaTokenizer", "GemmaTokenizerFast")
 SAVED_ONCE = (
@@ -32,7 +32,7 @@ SAVED_ONCE = (
 def read_tokenizer(
     folder: Path, config: dict[str, Any], repairs: list[str]
 ) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer itself, and the content of tokenizer_config.json with its special tokens repaired.
+    """Returns the tokenizer, and the content of tokenizer_config.json with its special tokens repaired.
 
     `config` is the content of config.json. Raises UserError if none of the folder's files can be read, or if
     one of its special tokens isn't in the vocabulary.
@@ -51,7 +51,7 @@ def read_tokenizer(
     _add_tokens(backend, special, folder, repairs)
     if config.get("model_type") == "mobilellm":
         if not special.get("bos_token"):
-            special["add_bos_token"] = False  # so its authors' tokenizer can't have added it
+            special["add_bos_token"] = False  # without a BOS token the authors' tokenizer can't have added it
         for name, token in MOBILELLM_SPECIAL.items():
             if not special.get(name):
                 special[name] = token
@@ -67,7 +67,7 @@ def read_tokenizer(
 
 
 def _backend(folder: Path, repairs: list[str]) -> Tokenizer:
-    """From tokenizer.json, tokenizer.model, or vocab.json with merges.txt, the first that there is."""
+    """Read the first of tokenizer.json, tokenizer.model, and vocab.json with merges.txt that exists."""
     if (folder / "tokenizer.json").is_file():
         try:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -93,7 +93,7 @@ def _backend(folder: Path, repairs: list[str]) -> Tokenizer:
 
 
 def _from_merges(folder: Path, repairs: list[str]) -> Tokenizer:
-    """GPT-2's older files (OPT has no others), converted by the class of transformers that they name."""
+    """Convert GPT-2's older files (OPT has no others) with the transformers class that the folder names."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a tokenizer's class raises
@@ -114,7 +114,7 @@ def _from_merges(folder: Path, repairs: list[str]) -> Tokenizer:
 
 
 def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, repairs: list[str]) -> None:
-    """Add what tokenizer_config.json or added_tokens.json has beyond the tokenizer's own file.
+    """Add tokens of tokenizer_config.json or added_tokens.json that the tokenizer's own file lacks.
 
     Raises UserError if a token would get another id.
     """
@@ -142,11 +142,11 @@ def _add_tokens(backend: Tokenizer, special: dict[str, Any], folder: Path, repai
 def adds_bos(backend: Tokenizer, settings: dict[str, Any]) -> bool:
     """Whether the authors' tokenizer puts BOS before a text.
 
-    The first of these that says so: `add_bos_token` of tokenizer_config.json, the post-processor of
-    tokenizer.json, what the tokenizer's class does by default.
+    `add_bos_token` of tokenizer_config.json decides, if it is set. Else the post-processor of tokenizer.json
+    or the default of the tokenizer's class must add it.
 
     Args:
-        backend: as the authors' files have it.
+        backend: the tokenizer as in the authors' files.
         settings: the content of tokenizer_config.json.
     """
     bos = token_text(settings.get("bos_token"))

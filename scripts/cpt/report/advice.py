@@ -1,4 +1,4 @@
-"""Advice before the full run: what the proxies' laws say of each setting, and which one to take."""
+"""Advice before the full run: what the proxies' laws predict for each setting, and which one to choose."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cpt.errors import UserError
 from cpt.report.advice_laws import Cell, Curve, Law
 from cpt.report.rows import Row, read_rows
 
-MOST_MISFIT = 0.2  # residuals over the largest change: with more the law doesn't describe the curves
+MOST_MISFIT = 0.2  # residuals over the largest change; above it the law doesn't describe the curves
 ADVISED = "advised"  # the recommended run, and its mixture
 Estimate = tuple[float, float, float]  # bits per byte and its 95 % interval
 Point = dict[str, Any]  # of cpt.config_advise.Advised.proxy_points
@@ -29,7 +29,7 @@ SAME_START = (
 
 
 class Setting(NamedTuple):
-    """A full run that could be trained, and what is predicted of it."""
+    """A full run that could be trained, and its predictions."""
 
     point: Point
     domain: Estimate
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
     @property
     def row(self) -> Row:
-        """For settings.csv, but for `on_front`."""
+        """The row of settings.csv, without `on_front`."""
         names = ("", "_low", "_high")
         return {
             "tokens": self.point["tokens"],
@@ -59,16 +59,16 @@ def cell_of(point: Point) -> Cell:
 
 
 def read_areas(schedule: Path) -> tuple[np.ndarray, np.ndarray]:
-    """After each step of a run's schedule.csv, and before the first: the area S1 (the sum of the learning
-    rates) and how far the rate has come down from its peak; float64 [steps + 1] each."""
+    """Read from schedule.csv the area S1 (sum of the learning rates) and how far the rate has fallen from its
+    peak, before the first step and after each: float64 [steps + 1] each."""
     rates = np.array([float(row["learning_rate"]) for row in read_rows(schedule, ("learning_rate",))])
     annealed = np.maximum.accumulate(rates) - rates
     return np.concatenate([[0.0], np.cumsum(rates)]), np.concatenate([[0.0], annealed])
 
 
 def read_bits(held_out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps (int64) and bits per byte (float64) of a run's held_out.csv, by corpus. Raises UserError unless
-    each corpus was measured before the first step."""
+    """Read steps (int64) and bits per byte (float64) of a run's held_out.csv, by corpus. Raises UserError if
+    a corpus wasn't measured before the first step, or a value isn't finite."""
     measurements: dict[str, list[tuple[int, float]]] = {}
     for row in read_rows(held_out, ("step", "corpus", "bits_per_byte")):
         measurements.setdefault(row["corpus"], []).append((int(row["step"]), float(row["bits_per_byte"])))
@@ -100,12 +100,12 @@ def full_settings(
     laws: tuple[Law, Law],
     domain: str,
 ) -> list[Setting]:
-    """What the laws predict for each full run of the grid.
+    """Predict each full run of the grid with the laws.
 
     Args:
         points: of the proxies.
-        areas: of each, by read_areas. The full run's schedule has the same form, so its area grows with its
-            steps and its peak; that of the largest proxy is carried over.
+        areas: of each, from read_areas. The full run's schedule has the same form, so its area grows with its
+            steps and its peak; it is extrapolated from the largest proxy's.
         summaries: run.json of each: tokens of a step, and the speed, from which the full run's hours follow.
         ledgers: ledger.json of the proxies' mixtures by name, which say how much text there is.
         laws: of the domain and of the general corpus.
@@ -113,7 +113,7 @@ def full_settings(
     """
     longest = max(range(len(points)), key=lambda number: points[number]["share"])
     area, annealed = (float(series[-1]) / points[longest]["rate"] for series in areas[longest])
-    area /= len(areas[longest][0]) - 1  # of a step at a peak of 1
+    area /= len(areas[longest][0]) - 1  # per step at a peak of 1
     smallest, settings = min(point["share"] for point in points), []
     for point, summary in zip(points, summaries, strict=True):
         if point["share"] > smallest:
@@ -131,7 +131,7 @@ def full_settings(
 
 
 def proxy_rows(points: Sequence[Point], curves: dict[str, list[Curve]], laws: dict[str, Law]) -> list[Row]:
-    """Rows of proxies.csv (PROXY_COLUMNS): where each proxy's curve began and ended, and the law's end."""
+    """Rows of proxies.csv (PROXY_COLUMNS): start and end of each proxy's curve, and the end by the law."""
     return [
         {
             "run": point["run"],
@@ -151,7 +151,7 @@ def proxy_rows(points: Sequence[Point], curves: dict[str, list[Curve]], laws: di
 
 
 def facts(curves: dict[str, list[Curve]], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What advice rests on, for the page: corpora, proxies, measurements of each corpus, training hours."""
+    """The basis of the advice, for the page: corpora, proxies, measurements per corpus, training hours."""
     first = next(iter(curves.values()))
     hours = sum(summary["tokens"] / summary["tokens_per_second"] / 3600 for summary in summaries)
     measurements = sum(len(curve.bits) for curve in first)
@@ -210,7 +210,7 @@ def prediction_rows(
 
 
 def law_to_json(law: Law) -> dict[str, Any]:
-    """A law as plain values."""
+    """A law as values for JSON."""
     arrays = {key: np.asarray(getattr(law, key)).tolist() for key in ("nonlinear", "linear", "draws")}
     return law._asdict() | arrays
 
@@ -222,7 +222,7 @@ def law_from_json(plain: dict[str, Any]) -> Law:
 
 
 def front(settings: Sequence[Setting]) -> list[Setting]:
-    """The settings that no other one beats in both, by their predictions, from the best at the domain on."""
+    """The settings that no other one beats in both predictions, the best at the domain first."""
     frontier: list[Setting] = []
     for setting in sorted(settings, key=lambda one: (one.domain[0], one.general[0])):
         if not frontier or setting.general[0] < frontier[-1].general[0]:
@@ -233,11 +233,11 @@ def front(settings: Sequence[Setting]) -> list[Setting]:
 def choose(
     settings: Sequence[Setting], laws: tuple[Law, Law], most_forgetting: float
 ) -> tuple[Setting | None, list[str]]:
-    """The setting to recommend: of those whose general text stays within `most_forgetting` up to the upper
-    end of the interval, the best at the domain; of equals the cheapest.
+    """Choose the setting to recommend: the best at the domain, then the cheapest, among those whose general
+    text stays within `most_forgetting` up to the upper end of its interval.
 
     Returns:
-        The setting; or None, and the reasons: nothing can be recommended honestly.
+        The setting and no reasons; or None and the reasons why nothing can be recommended honestly.
     """
     domain, general = laws
     misfit = domain.misfit / domain.change if domain.change else 1.0
@@ -275,8 +275,8 @@ def overlay_of(
     Args:
         chosen: the setting.
         place: the run's processes: gpus or cpus, and nodes.
-        like: the run that proxies are like, which must stay the same once there is a larger one.
-        epochs: that mixtures may be packed with.
+        like: the run that proxies resemble, which must stay the same once there is a larger one.
+        epochs: with which mixtures may be packed.
         reasons: why there is no recommendation.
     """
     if chosen is None:

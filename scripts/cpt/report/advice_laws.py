@@ -11,7 +11,7 @@ DRAWS = 200  # of the bootstrap
 LEVEL = 0.95
 TOLERANCE = 1e-10  # of the fit
 WEIGHTS = [sign * math.sqrt(size) for sign in (-1, 1) for size in (0.5, 1.0, 1.5)]  # mean 0, variance 1
-# Logarithms of the two parameters that enter non-linearly; the area's unit is the largest area of a proxy.
+# Bounds of the logarithms of the two nonlinear parameters; the area's unit is the largest area of a proxy.
 LOWEST, HIGHEST = np.log([0.05, 0.05]), np.log([1e4, 4.0])
 STARTS = [(speed, power) for speed in (0.0, 2.0, 5.0) for power in (-1.6, -0.4, 0.7)]
 
@@ -25,7 +25,7 @@ class Curve(NamedTuple):
         cell: tokens of the full run, replay share, weight decay: what the amplitude depends on.
         share: of the full run's tokens.
         area: float64 [measurements], sum of the learning rates so far (S1).
-        annealed: float64 [measurements], the highest rate so far less the present one.
+        annealed: float64 [measurements], the highest rate so far less the current one.
         bits: float64 [measurements].
     """
 
@@ -62,7 +62,7 @@ class Law(NamedTuple):
     change: float
 
     def at(self, cell: Cell, area: Any, annealed: Any) -> Any:
-        """Bits per byte on the law, at these areas."""
+        """Bits per byte by the law at these areas."""
         place = self.cells.index(cell)
         shift = self.linear[place] * _shift(self.nonlinear, np.asarray(area) / self.unit)
         return self.start + shift - self.linear[-1] * np.asarray(annealed) / self.unit
@@ -85,7 +85,7 @@ def _shift(nonlinear: np.ndarray, area: Any) -> Any:
 
 
 class _Rows(NamedTuple):
-    """The measurements of several curves in a row: areas and annealing in units, number of the cell."""
+    """The measurements of several curves, concatenated: areas and annealing in units, numbers of cells."""
 
     area: np.ndarray
     annealed: np.ndarray
@@ -110,8 +110,8 @@ def _rows(curves: Sequence[Curve], cells: list[Cell], unit: float) -> _Rows:
 def _fit(
     rows: _Rows, changes: np.ndarray, starts: Sequence[Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nonlinear and linear parameters and residuals, by variable projection: for given nonlinear ones the
-    linear ones are those of least squares (Golub and Pereyra 1973)."""
+    """Fit by variable projection: least squares gives the linear parameters for any nonlinear ones (Golub and
+    Pereyra 1973). Returns nonlinear and linear parameters and residuals."""
 
     def solved(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         design = rows.design(nonlinear)
@@ -156,10 +156,10 @@ def fit_law(curves: Sequence[Curve], seed: int) -> Law:
     replay shares that were tried are predicted.
 
     Intervals: a wild bootstrap clustered by proxy (Cameron, Gelbach and Miller 2008): all residuals of a
-    curve are multiplied by one of Webb's six weights (2014, for few clusters), scaled up for the parameters
-    that were fitted. On top come (`spread`) the error at a proxy's end, and the error with which the law of
-    the smaller proxies predicts the ends of the largest ones, carried over to the full run in proportion to
-    the logarithm of the tokens.
+    curve are multiplied by one of Webb's six weights (2014, for few clusters), scaled up for the number of
+    fitted parameters. `spread` adds two errors: that at a proxy's end, and that with which the law of the
+    smaller proxies predicts the ends of the largest ones, extrapolated to the full run in proportion to the
+    logarithm of the tokens.
 
     Args:
         curves: of all proxies, each with a measurement before the first step.
@@ -197,12 +197,12 @@ def fit_law(curves: Sequence[Curve], seed: int) -> Law:
 
 
 def backtest(curves: Sequence[Curve]) -> float:
-    """The error with which the smaller proxies predict the ends of the largest, carried over to the full run.
+    """The error with which the smaller proxies predict the largest ones' ends, extrapolated to the full run.
 
     Returns:
         Root mean square of the errors in bits per byte, times log(1 / largest share) over
-        log(largest / second largest): as far as the full run lies from the largest proxies, in steps as
-        large as that between the two.
+        log(largest / second largest). This factor is the distance from the largest proxies to the full run,
+        in units of the distance between the two largest shares.
     """
     *_, second, largest = sorted({curve.share for curve in curves})
     smaller = [curve for curve in curves if curve.share < largest]

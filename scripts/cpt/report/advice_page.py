@@ -20,7 +20,7 @@ def draw_front(
     laws: tuple[Law, Law],
     corpora: tuple[str, str],
 ) -> None:
-    """Predicted general over domain bits per byte of each setting, with intervals on the front.
+    """Plot each setting's predicted general over domain bits per byte, with intervals on the front.
 
     Args:
         drawn: empty figure.
@@ -104,7 +104,7 @@ def advice_page(
     laws: tuple[Law, Law],
     facts: dict[str, Any],
 ) -> str:
-    """The page, Markdown.
+    """The page, as Markdown.
 
     Args:
         settings, front, chosen, reasons: of cpt.report.advice.

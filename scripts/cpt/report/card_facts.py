@@ -8,7 +8,7 @@ from typing import Any
 
 UNQUANTISED = {"F32", "F16", "BF16"}
 PYTHON = "python"  # the name of the standard library among documented packages
-# A licence whose text has no line of its own for the holder; this package carries it.
+# A licence whose text doesn't name its holder; this package contains the text.
 APACHE, APACHE_PACKAGE = "apache-2.0", "huggingface_hub"
 LICENSE = "LICENSE"
 
@@ -98,10 +98,10 @@ def _distributions() -> dict[str, list[str]]:
 
 
 def package_facts(name: str) -> tuple[str, str]:
-    """Name with version, and licence, of an installed package by its import name, as its metadata say.
+    """Returns (name with version, licence) of an installed package by its import name, from its metadata.
 
-    A text instead of a licence's name gives the classifier of the package index; where neither is there,
-    `not stated`. The standard library has Python's version and licence.
+    The licence is the License-Expression, else the classifiers, else the License field; `not stated` if it is
+    missing or longer than a line. The standard library has Python's version and licence.
     """
     if name == PYTHON:
         from platform import python_version
@@ -126,9 +126,9 @@ def package_licences(names: Iterable[str]) -> str:
 
 
 def licence_file(identifier: str, folder: Path) -> str | None:
-    """The name of the file in `folder` with the licence's text; if there is none, Apache's is written.
+    """The name of the licence file in `folder`; writes Apache's if it is missing. None for other licences.
 
-    `identifier` is the hub's. Other licences name their holder, whom only the base model's folder knows.
+    `identifier` is the hub's. Other licences name their holder, which only the base model's folder states.
     """
     for path in sorted(folder.iterdir()):
         if path.name.upper().startswith((LICENSE, "LICENCE", "COPYING")):

@@ -8,7 +8,7 @@ from typing import Any
 from cpt.gguf_types import gguf_name
 from cpt.report.held_out_text import count_text
 
-# A test loads models of these types with both versions: logits and token ids are equal.
+# A test loads models of these types with both versions and finds equal logits and token ids.
 OLDER, CURRENT = "4.57", "5"
 COMPARED = (
     *(

@@ -14,7 +14,7 @@ from cpt.report.pages import STYLE
 from cpt.report.statistics import wilson_interval
 
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]  # rows of chat_answers, by run
-COLUMNS, SIDE_BY_SIDE = 80, 3  # of a terminal; runs in one row of it
+COLUMNS, SIDE_BY_SIDE = 80, 3  # of a terminal; runs side by side in it
 LAYOUT = """
 @page { size: A4 landscape; margin: 12mm }
 table.chat { table-layout: fixed; width: 100% }
@@ -29,7 +29,7 @@ table.chat { table-layout: fixed; width: 100% }
 
 
 def read_answers(files: Sequence[Path], runs: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each run's file. Raises UserError if the runs answered other prompts than one another."""
+    """Read the rows of each run's file. Raises UserError if the runs answered different prompts."""
     answers = {
         run: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         for run, file in zip(runs, files, strict=True)
@@ -45,7 +45,7 @@ def read_answers(files: Sequence[Path], runs: Sequence[str]) -> dict[str, list[d
 
 
 def visible(text: str) -> str:
-    """Text in which control characters, which could move a cursor or turn text round, are escaped."""
+    """Escape a text's control characters, which could move a cursor or reverse text."""
     return "".join(
         character
         if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
@@ -104,7 +104,7 @@ def chat_page(answers: Answers, title: str, max_new_tokens: int) -> str:
 
 
 def chat_markdown(answers: Answers, title: str, max_new_tokens: int) -> str:
-    """The same as Markdown; what people and models wrote is in fences."""
+    """The same as Markdown; prompts and answers are in fences."""
     lines = [f"# {title}", "", _about(answers, max_new_tokens), ""]
     lines += [f"- {run}: {stopped_text(rows)}" for run, rows in answers.items()]
     for number, rows in enumerate(zip(*answers.values(), strict=True), 1):

@@ -1,4 +1,4 @@
-"""What can be counted of a run's answers: how many stop, and how many follow their instruction."""
+"""Counts of a run's answers: how many stop, and how many follow their instruction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ COUNTED = ("stopped", "followed")
 SHARES = ("", "_share", "_low", "_high", "_difference", "_p", "_p_holm", "_detectable")
 COLUMNS = ("run", "tokens", "template", "n", "mean_answer_tokens")
 COLUMNS += tuple(f"{what}{part}" for what in COUNTED for part in SHARES)
-# Of each corpus, and the columns of scores.csv that they are.
+# Columns for each corpus, and the columns of scores.csv that they come from.
 HELD_OUT = {
     "documents": "n",
     "groups": "groups",
@@ -32,11 +32,11 @@ def columns_of(corpora: Sequence[str]) -> tuple[str, ...]:
 def chat_score_rows(
     answers: Answers, tokens: Mapping[str, int], held_out: Mapping[str, Mapping[str, Row]]
 ) -> list[Row]:
-    """A row for each run; the first one is the base model, which the others are compared with.
+    """A row for each run; the first one is the base model, with which the others are compared.
 
-    Of both counts: number, share of the n prompts, its 95 % interval (Wilson), the paired difference from the
-    base model, p of the exact McNemar test, p after Holm's adjustment over all runs and both counts, and the
-    smallest difference that would be found (docs/statistics.md).
+    Each of the two counts has its number, share of the n prompts, 95 % interval (Wilson), paired difference
+    from the base model, p of the exact McNemar test, p after Holm's adjustment over all runs and both counts,
+    and the smallest difference that would be found (docs/statistics.md).
 
     Args:
         answers: of each run to the prompts with an instruction.

@@ -45,7 +45,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": g
 
 
 def read_claims(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The paper's own numbers and its claims, those with `for` written out. Raises UserError."""
+    """Read the paper's own numbers and its claims, with each `for` expanded. Raises UserError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         paper, entries = content["paper"], content["claims"]
@@ -111,10 +111,10 @@ def runs_of(claim: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(runs))
 
 
-def _stated(
+def _stated_range(
     claim: dict[str, Any], paper: dict[str, Any], published: dict[str, dict[str, float]]
 ) -> tuple[float, float] | None:
-    """What a claim states, as a range (of no width, mostly); None for one in words only."""
+    """The range of values that a claim states, mostly of width 0; None for a claim in words only."""
     value, call = claim.get("value"), claim.get("by", {})
     if value == "published":
         value = published[call["run"]][call.get("task", "average")]
@@ -127,7 +127,7 @@ def _stated(
 
 
 def _span(claim: dict[str, Any], stated: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The values that agree with a claim's number, as they round to it; None for one without a number."""
+    """The range of values that round to a claim's number; None for a claim without a number."""
     room = claim.get("tolerance", 0.0) * (1 + 1e-9) + 1e-12
     if stated is None and claim.get("condition", "").startswith("= "):
         stated = (float(claim["condition"][2:]),) * 2
@@ -135,7 +135,7 @@ def _span(claim: dict[str, Any], stated: tuple[float, float] | None) -> tuple[fl
 
 
 def _holds(claim: dict[str, Any], stated: tuple[float, float] | None) -> Callable[[float], bool] | None:
-    """Whether a value agrees with a claim's number or condition; None if it has neither."""
+    """A check whether a value agrees with a claim's number or condition; None if it has neither."""
     if span := _span(claim, stated):
         return lambda value: span[0] <= value <= span[1]
     if "condition" not in claim:
@@ -192,7 +192,7 @@ def _source(
     return (None if claim.get("value") == "stated" else value), verdict, "; ".join(notes)
 
 
-def _measured(claim: dict[str, Any], seed_results: list[FromResults]) -> list[Measured]:
+def _measure(claim: dict[str, Any], seed_results: list[FromResults]) -> list[Measured]:
     arguments = dict(claim["by"])
     function = arguments.pop("function")
     return [getattr(results, function)(**arguments) for results in seed_results]
@@ -208,7 +208,7 @@ def _replication(
         alone = "about the paper's numbers alone" if "by" in claim else claim["cannot"]
         return {**row, "replication": NO_CLAIM if "by" in claim else NOT_TESTABLE, "replication_note": alone}
     try:
-        measured = _measured(claim, seed_results)
+        measured = _measure(claim, seed_results)
     except Unknown as error:
         return row if claim.get("kind") else row | {"replication": OTHER, "replication_note": str(error)}
     values = [each.value for each in measured]
@@ -242,14 +242,14 @@ def claim_rows(
     Args:
         paper, claims: of claims.yaml.
         published: the paper's Table 1.
-        config: the merged one of the results.
+        config: the merged config of the results.
         budgets: training tokens of each run.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
     """
     paper_numbers = FromPaper(paper, published)
     names, rows = stand_ins(config, budgets, paper), []
     for claim in claims:
-        stated = _stated(claim, paper, published)
+        stated = _stated_range(claim, paper, published)
         recomputed, source, note = _source(claim, stated, paper_numbers)
         seeds = seed_names(config, names, runs_of(claim))
         seed_results = [FromResults(config, paper, scores, runs, run_names) for run_names in seeds]

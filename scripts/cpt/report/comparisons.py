@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 def compare(paired: Paired, seed: int) -> Row:
-    """The statistics of one pair of runs on one task: of counts in its strata, or of its items' values."""
+    """Compare one pair of runs on one task: by the counts in its strata, or by its items' values."""
     row = _statistics([paired], seed)
     if isinstance(paired, Values):
         row |= {"test": SIGN_FLIPS, "p": mean_difference_p([paired], seed)}
@@ -38,14 +38,14 @@ def compare(paired: Paired, seed: int) -> Row:
 
 
 def compare_scores(reference: Measure, run: Measure, n: int) -> Row:
-    """The same where there is nothing per item, and so no test."""
+    """Compare scores without values per item, so without a test."""
     scores = {"reference_score": reference.score, "score": run.score}
     complete = None not in scores.values()
     return {"n": n, **scores, "difference": run.score - reference.score if complete else None, "test": ""}
 
 
 def compare_average(tasks: list[Paired], seed: int) -> Row:
-    """The same of the unweighted mean over tasks."""
+    """Compare the unweighted mean over tasks."""
     whole = [whole_of(paired) for paired in tasks]
     reach = detectable_mean_difference(
         [(each.mean_square_change, each.n) for each in whole], all(isinstance(each, Pairs) for each in whole)
@@ -55,7 +55,7 @@ def compare_average(tasks: list[Paired], seed: int) -> Row:
 
 
 def _statistics(tasks: list[Paired], seed: int) -> Row:
-    """Scores, difference and its uncertainty, in the mean over tasks, whose errors are independent."""
+    """Scores, difference and its uncertainty for the mean over tasks, whose errors are independent."""
     whole = [whole_of(paired) for paired in tasks]
     low, high = difference_interval(tasks, seed)
     row = {
@@ -147,7 +147,7 @@ def comparison_rows(
 
 
 def adjust(family: list[Row], column: str) -> None:
-    """Add Holm's adjustment of the p values in a column, as {column}_holm, where there is one."""
+    """Add Holm's adjustment of a column's p values as {column}_holm; rows without p are skipped."""
     family = [row for row in family if row.get(column) is not None]
     for row, adjusted in zip(family, holm([row[column] for row in family]), strict=True):
         row[f"{column}_holm"] = adjusted

@@ -1,7 +1,7 @@
 """An RO-Crate of an experiment's results (https://w3id.org/ro/crate), so that repositories can read them.
 
 It follows the profile Workflow Run RO-Crate (https://w3id.org/ro/wfrun/workflow/0.5): the workflow is part of
-the crate, and one action made the results from the base model, the corpora and the config with it.
+the crate, and one action made the results with it, from the base model, the corpora and the config.
 """
 
 import mimetypes
@@ -15,14 +15,14 @@ from rocrate.rocrate import ROCrate
 
 from cpt.files import sha256_of
 
-# The profiles that a Workflow Run RO-Crate states, with what they are called.
+# The profiles that a Workflow Run RO-Crate states, with name and version.
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 
-# What of the results is handed on, and what it is; folders are described by their names alone.
+# The results that the crate lists, with their descriptions; folders have a name only.
 DESCRIBED = {
     "config.yaml": "the merged config that made these results",
     "provenance.json": "config, code, data, packages, machines, time and estimated energy",

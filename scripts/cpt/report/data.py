@@ -16,7 +16,7 @@ DROPPED, APART, NOT_PACKED = "dropped", "held out", "not packed"
 
 
 class Amount(NamedTuple):
-    """Documents (None: a stage that doesn't count them) and tokens; `estimated` is about the tokens."""
+    """Documents (None: the stage doesn't count them), tokens, and whether the tokens are estimated."""
 
     documents: int | None
     tokens: int
@@ -24,7 +24,7 @@ class Amount(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is `taken` away of a corpus there (None: a total), what is left after it, and how it is taken."""
+    """What a step takes away from a corpus (None: a total), what is left after it, and how it is taken."""
 
     label: str
     taken: Amount | None
@@ -49,12 +49,12 @@ class _Steps:
         self.left = Amount(None, 0, False)
 
     def total(self, label: str, amount: Amount) -> None:
-        """A line that says what is left; from now on it is this amount."""
+        """Add a line with what is left, and set it to this amount."""
         self.left = amount
         self.steps.append(Step(label, None, amount))
 
     def take(self, label: str, rows: list[dict[str, str]], how: str = DROPPED) -> None:
-        """A line that takes the sum of some rows away."""
+        """Add a line that takes away the sum of some rows."""
         amounts = [_amount(row) for row in rows]
         counts = [amount.documents for amount in amounts if amount.documents is not None]
         documents = sum(counts) if counts else None
@@ -66,7 +66,7 @@ class _Steps:
 
 def _amount(row: dict[str, str]) -> Amount:
     documents = int(row["documents"]) if row["documents"] else None
-    # A corpus of which nothing is tokenized has no estimate.
+    # Without any tokenized text, a corpus has no estimate.
     return Amount(documents, int(row["tokens"] or row["estimated_tokens"] or 0), not row["tokens"])
 
 
@@ -105,7 +105,7 @@ def _steps(stages: dict[str, list[dict[str, str]]]) -> list[Step]:
 
 
 def _by_label(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """The rows of rules that dropped something, by rule in words; n-gram rules of all lengths go together."""
+    """The rows of rules that dropped something, by rule in words; n-gram rules of all lengths share one."""
     labels: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         if row["documents"] != "0":

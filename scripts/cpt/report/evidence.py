@@ -1,4 +1,4 @@
-"""Where a claim's numbers come from: the paper's own, or this experiment's results, asked in the same way."""
+"""Sources of a claim's numbers: the paper, or this experiment's results, with the same functions."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ class Unknown(Exception):
 
 
 class Measured:
-    """A number with its 95 % interval and items, where it has them."""
+    """A number, with its 95 % interval and its number of items if it has them."""
 
     def __init__(self, value: float, interval: tuple[float, float] | None = None, n: int | None = None):
         self.value, self.interval, self.n = float(value), interval, n
@@ -29,7 +29,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-# What "benchmarks change by x %" may mean: from the scores before and after to a number.
+# Possible meanings of "benchmarks change by x %", as functions of the scores before and after.
 CHANGES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "change": lambda before, after: 100 * (sum(after) / sum(before) - 1),
     "mean_change": lambda before, after: _mean(
@@ -42,7 +42,7 @@ CLEAR = 2  # standard errors
 
 
 class Evidence(ABC):
-    """The functions of claims. Runs go by the paper's names; each method may raise Unknown."""
+    """The functions of claims. Runs have the paper's names; each method may raise Unknown."""
 
     @abstractmethod
     def items(self, task: str) -> int:
@@ -102,7 +102,7 @@ class Evidence(ABC):
         return Measured(sum(self.standard_errors(run, task).value >= CLEAR for task in tasks))
 
     def gains_over_losses(self, run: str, tasks: list[str], relative: bool = True) -> Measured:
-        """Sum of the gains over that of the losses, against the base model: in % of it, or in score."""
+        """Sum of the gains over that of the losses, against the base model: relative to it, or in score."""
         pairs = zip(self._scores("base", tasks), self._scores(run, tasks), strict=True)
         changes = [(after - before) / (before or math.nan if relative else 1) for before, after in pairs]
         losses = -sum(change for change in changes if change < 0)
@@ -111,7 +111,7 @@ class Evidence(ABC):
         return Measured(sum(change for change in changes if change > 0) / losses)
 
     def early_share(self, run: str, last: str, tasks: list[str]) -> Measured:
-        """Share in % of the last run's gain in the mean over tasks that an earlier run has already."""
+        """Share in % of the last run's gain, in the mean over tasks, that an earlier run already has."""
         base, early, late = (_mean(self._scores(name, tasks)) for name in ("base", run, last))
         if late <= base:
             raise Unknown("the mean score doesn't rise")
@@ -125,7 +125,7 @@ class Evidence(ABC):
     def scaling(self, run: str, reference: str, extension: bool = False) -> Measured:
         """Tokens per GPU-hour of a run in % of those of a smaller one.
 
-        With `extension`, its hours cover only the tokens that it has more than the smaller one.
+        With `extension`, its hours cover only the tokens beyond the smaller run's.
         """
         tokens, hours = (
             [self.run_value(name, column).value for name in (run, reference)]
@@ -135,11 +135,11 @@ class Evidence(ABC):
         return Measured(100 * (covered / hours[0]) / (tokens[1] / hours[1]))
 
     def difference(self, run: str, reference: str, column: str) -> Measured:
-        """Of two runs in a column."""
+        """Difference of two runs in a column."""
         return Measured(self.run_value(run, column).value - self.run_value(reference, column).value)
 
     def ratio(self, run: str, reference: str, column: str) -> Measured:
-        """Of two runs in a column."""
+        """Ratio of two runs in a column."""
         return Measured(self.run_value(run, column).value / self.run_value(reference, column).value)
 
     def percent_of(self, run: str, reference: str, column: str) -> Measured:
@@ -147,11 +147,11 @@ class Evidence(ABC):
         return Measured(100 * self.ratio(run, reference, column).value)
 
     def increase(self, run: str, reference: str, column: str) -> Measured:
-        """By how many % a run is over another in a column."""
+        """By how many % a run is above another in a column."""
         return Measured(self.percent_of(run, reference, column).value - 100)
 
     def decrease(self, run: str, reference: str, column: str) -> Measured:
-        """By how many % a run is under another in a column."""
+        """By how many % a run is below another in a column."""
         return Measured(100 - self.percent_of(run, reference, column).value)
 
     def items_right(self, run: str, task: str) -> Measured:
@@ -174,7 +174,7 @@ class Evidence(ABC):
 class FromPaper(Evidence):
     """The paper's numbers: `paper` of claims.yaml and its Table 1.
 
-    Scores are shares of whole numbers of items where one such rounds to the score as printed.
+    A single score is the share of whole items nearest to the printed one. Means use scores as printed.
     """
 
     def __init__(self, paper: dict[str, Any], published: dict[str, dict[str, float]]):
@@ -201,9 +201,9 @@ class FromPaper(Evidence):
         return Measured(CHANGES["change"](self._scores("base", tasks), self._scores(run, tasks)))
 
     def fitting_groups(self, changes: dict[str, float], tolerance: float, how: str) -> Measured:
-        """How many subsets of the benchmarks give all `changes` (of runs, in %, to within `tolerance`).
+        """Number of subsets of the benchmarks that give all `changes` (of runs, in %, within `tolerance`).
 
-        Counts a subset if some scores that round to those of Table 1 give them. `how` is a key of CHANGES.
+        A subset counts if scores that round to Table 1's can give them. `how` is a key of CHANGES.
         """
         tasks = list(self.paper["items"])
         groups = [group for size in range(1, len(tasks) + 1) for group in combinations(tasks, size)]
@@ -238,11 +238,11 @@ class FromPaper(Evidence):
 
 
 class FromResults(Evidence):
-    """This experiment's results, and whether they can be held against the paper's.
+    """This experiment's results, and whether they can be compared with the paper's.
 
     Args:
-        config: the merged one of the results.
-        paper: that part of claims.yaml.
+        config: the merged config of the results.
+        paper: `paper` of claims.yaml.
         scores, runs: rows of scores.csv and, by run, of runs.csv.
         names: the runs that correspond to the paper's, by the paper's names.
     """
@@ -308,11 +308,11 @@ class FromResults(Evidence):
         return Measured(value)
 
     def obstacle(self, wanted: list[str], hardware: bool) -> str:
-        """Why `wanted` (runs of the paper) aren't measured by those that correspond; empty if they are.
+        """Why this experiment's runs don't measure `wanted` (runs of the paper); empty if they do.
 
-        Only the paper's own experiment is held against its numbers. Looked at: base model, items, and of
-        trained runs budget, text, settings, sequences per step; for `hardware` the device, its number and the
-        engine as well.
+        Only a repeat of the paper's experiment is compared with its numbers. Checks base model and items; for
+        trained runs budget, text, settings and sequences per step; with `hardware` also device, number of
+        processes and engine.
         """
         if self.config["base"].get("repo") != self.paper["base"]:
             return f"another base model: {model_name(self.config['base'])}"

@@ -46,7 +46,7 @@ def exam_rows(report: dict[str, Any], scores: list[Row], task: str, runs: dict[s
     open_book = open_book_scores[metric]
     rows: list[Row] = [
         {"row": CHANCE, "run": "", "n": first["n"], **documents, "score": first["chance"]},
-        {"row": BASE, "run": base, "tokens": 0, **documents, **_measured(first)},
+        {"row": BASE, "run": base, "tokens": 0, **documents, **_score_cells(first)},
         {
             **{"row": WITH_DOCUMENT, "run": base, "tokens": 0, "n": report["n"], **documents},
             **{"score": open_book["score"], "ci_low": open_book["low"], "ci_high": open_book["high"]},
@@ -57,11 +57,11 @@ def exam_rows(report: dict[str, Any], scores: list[Row], task: str, runs: dict[s
         change = {name: score[name] for name in COLUMNS[9:12]} | {"p": score["mcnemar_p"]}
         change |= {"p_holm": score["mcnemar_p_holm"], "detectable_difference": score["detectable_difference"]}
         trained = {"row": TRAINED, "run": run, "tokens": runs[run]}
-        rows.append({**trained, **documents, **_measured(score), **change})
+        rows.append({**trained, **documents, **_score_cells(score), **change})
     return rows
 
 
-def _measured(row: Row) -> Row:
+def _score_cells(row: Row) -> Row:
     return {name: row[name] for name in ("n", "score", "ci_low", "ci_high")}
 
 
@@ -76,10 +76,10 @@ def height_of(rows: list[Row]) -> float:
 
 
 def draw_exam(drawn: Figure, rows: list[Row]) -> None:
-    """Each row's score with its 95 % interval; a filled marker of a run differs from the base model.
+    """Plot each row's score with its 95 % interval; a run's filled marker: differs from the base model.
 
     Args:
-        drawn: where to.
+        drawn: empty figure.
         rows: of exam.csv.
     """
     axes = drawn.subplots()

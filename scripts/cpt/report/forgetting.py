@@ -19,10 +19,10 @@ from cpt.report.labels import count_label
 from cpt.report.rows import Row, grouped, read_rows
 from cpt.token_windows import FEWEST_GROUPS, load_held_out
 
-# Sums of models: on the way from the base model to a run, and any others.
+# Markers of sums of models: between the base model and a run, and any others.
 BETWEEN = {"marker": "o", "markerfacecolor": "white", "markersize": 4.5, "linestyle": "none"}
 ELSEWHERE = {**BETWEEN, "marker": "s", "color": style.GREY}
-# Of the axis over tokens: the length of its part before the first step in decades, and the share of a label.
+# On the token axis: length of the part before the first step, in decades; share of the axis for a label.
 LINEAR, LABEL = 0.6, 0.2
 
 
@@ -34,7 +34,7 @@ class Curve(NamedTuple):
         bits: float64 [measurements].
         changes: float64 [3, measurements]: the change in bits per byte against the model that the run's chain
             began with, and the lower and upper end of its 95 % interval (NaN without interval).
-        documents, groups: how many bits per byte rest on.
+        documents, groups: how many were measured.
     """
 
     tokens: np.ndarray
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 
     Attributes:
         name: of the sum.
-        run: at the other end, if it lies between the base model and one run.
+        run: the run at the other end, if the sum lies between the base model and one run.
         share: that run's coefficient.
         domain, general: float64 [3]: change, and lower and upper end of its 95 % interval.
     """
@@ -74,7 +74,7 @@ class Measured(NamedTuple):
 
 
 def read_measured(along: Path, by_document: Path, held_out: dict[str, Path]) -> Measured:
-    """Read what a run lost on each held-out document, measurement by measurement.
+    """Read a run's loss on each held-out document, measurement by measurement.
 
     Args:
         along: the run's held_out.csv.
@@ -109,11 +109,11 @@ def curves_of(
 
     Args:
         measured: of each run.
-        origins: for each run the one at the beginning of its chain, which began with the base model. A run
-            whose first one wasn't measured is compared with its own beginning.
+        origins: for each run the first run of its chain, which began with the base model. If that one wasn't
+            measured, changes are against the run's own beginning.
         seed: of the resampling.
 
-    Raises UserError if a run was measured on other documents than the one at the beginning.
+    Raises UserError if a run was measured on other documents than the first run of its chain.
     """
     curves: dict[str, dict[str, Curve]] = {}
     for run, (tokens, losses) in measured.items():
@@ -138,8 +138,8 @@ def read_points(
     """Changes of sums of models against the base model.
 
     Args:
-        losses: bits_per_byte.{corpus}.documents.csv of the base model, then of each sum, for each corpus; or
-            none.
+        losses: bits_per_byte.{corpus}.documents.csv of the base model, then of each sum, for each corpus;
+            empty without sums.
         merges: coefficients of each sum.
         corpora: the domain and the general corpus.
         seed: of the resampling.
@@ -166,8 +166,8 @@ def _look(index: int) -> dict[str, Any]:
 
 
 def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: str) -> None:
-    """Bits per byte of one corpus over the tokens of every run, on a logarithm from the first step on, with
-    the interval of the change as a band."""
+    """Plot every run's bits per byte of one corpus over tokens, logarithmic from the first step on, with the
+    interval of the change as a band."""
     for index, (run, run_curves) in enumerate(curves.items()):
         curve = run_curves[corpus]
         (line,) = axes.plot(curve.tokens, curve.bits, label=run, **_look(index))
@@ -190,8 +190,8 @@ def _draw_over_tokens(axes: Axes, curves: dict[str, dict[str, Curve]], corpus: s
 
 
 def _token_ticks(tokens: list[np.ndarray]) -> dict[float, str]:
-    """Ticks with their labels: at no tokens, at each budget, and where there is room at the first measurement
-    and at powers of ten. A budget without room for its label has none."""
+    """Ticks with their labels: at 0, at each budget and, if there is room, at the first measurement and at
+    powers of ten. A budget without room has a tick without a label."""
     budgets = sorted({float(run_tokens[-1]) for run_tokens in tokens}, reverse=True)
     first = min(float(run_tokens[1]) for run_tokens in tokens)
     apart = LABEL * (np.log10(budgets[0] / first) + LINEAR)
@@ -210,13 +210,13 @@ def _draw_paths(
     corpora: list[str],
     points: list[Point],
 ) -> None:
-    """Change of the general corpus over that of the domain, against the model that all began with."""
+    """Plot the general corpus's change over the domain's, against the model that the chains began with."""
     lines = {}
     for index, (run, run_curves) in enumerate(curves.items()):
         x, y = (run_curves[corpus].changes for corpus in corpora)
         (lines[run],) = axes.plot(x[0], y[0], **_look(index))
         _draw_intervals(axes, x[:, -1], y[:, -1], lines[run].get_color())
-    for run, line in lines.items():  # from the base model over the sums to the run, by the run's share
+    for run, line in lines.items():  # from the base model through the sums to the run, by the run's share
         run_points = [point for point in points if point.run == run]
         changes = {point.share: (point.domain[0], point.general[0]) for point in run_points}
         if changes:
@@ -242,7 +242,7 @@ def _draw_paths(
 
 
 def _draw_intervals(axes: Axes, x: np.ndarray, y: np.ndarray, color: str) -> None:
-    """A cross of 95 % intervals; x and y [3]: change, lower and upper end."""
+    """Draw a cross of 95 % intervals; x and y [3]: change, lower and upper end."""
     axes.hlines(y[0], x[1], x[2], color=color, linewidth=0.8)
     axes.vlines(x[0], y[1], y[2], color=color, linewidth=0.8)
 

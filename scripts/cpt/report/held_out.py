@@ -16,7 +16,7 @@ COLUMNS = ("document", "group", "bytes", "tokens", "nats")
 
 
 class Losses(NamedTuple):
-    """What a model loses on each held-out document of a corpus.
+    """A model's loss on each held-out document of a corpus.
 
     Attributes:
         path: where they were read from.
@@ -56,9 +56,9 @@ def held_out_rows(losses: Sequence[Losses], seed: int) -> list[Row]:
     Bits per byte are the sum of the losses over ln 2 and the sum of the bytes. Groups are drawn with
     replacement (documents of a group share their author and their subject, so they are no independent
     draws): the cluster bootstrap of Davison and Hinkley (1997, section 3.8). All models are resampled with
-    the same draws, so that a change is that on the same documents. Percentiles are too narrow where groups
-    are few, so they are those of the expanded percentile interval (Hesterberg 2014, arXiv:1411.5279): for n
-    groups Phi(-sqrt(n / (n - 1)) t) with the 97.5 % quantile t of Student's distribution, n - 1 degrees.
+    the same draws, so that changes are on the same documents. With few groups, plain percentiles are too
+    narrow, so this uses the expanded percentile interval (Hesterberg 2014, arXiv:1411.5279): for n groups
+    Phi(-sqrt(n / (n - 1)) t) with the 97.5 % quantile t of Student's distribution, n - 1 degrees.
 
     Returns:
         Columns of scores.csv: n (documents), groups, score (bits per byte), standard_error, ci_low, ci_high,
@@ -66,7 +66,7 @@ def held_out_rows(losses: Sequence[Losses], seed: int) -> list[Row]:
         relative_ci_high. The base model has no interval of a change, and a single group none at all.
 
     Raises:
-        UserError: the models were measured on other documents.
+        UserError: the models were measured on different documents.
     """
     base = losses[0]
     for other in losses[1:]:

@@ -24,7 +24,7 @@ _CORPUS = f"{BITS_PER_BYTE}."
 
 
 def read_overlap(path: Path) -> dict[str, float]:
-    """The share of each corpus's held-out text that is in training text, by overlap.json.
+    """Read from overlap.json the share of each corpus's held-out text that is in training text.
 
     Conversations, which aren't compared, and corpora whose held-out text has no 13-grams are missing.
     """
@@ -77,7 +77,7 @@ def overlap_text(share: float) -> str:
 
 
 def count_text(documents: int, groups: int) -> str:
-    """What bits per byte rest on: `96 documents of 82 groups`."""
+    """The documents and groups behind bits per byte: `96 documents of 82 groups`."""
     return (
         f"{documents:,} document{'s' if documents > 1 else ''} of {groups:,} group{'s' if groups > 1 else ''}"
     )

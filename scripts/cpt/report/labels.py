@@ -16,7 +16,7 @@ def count_label(count: float) -> str:
 
 
 def run_labels(runs: dict[str, int]) -> dict[str, str]:
-    """The token budget of each run, `0 (base)` for none; the run's name is added where budgets repeat."""
+    """The token budget of each run, `0 (base)` for none; adds the run's name if budgets repeat."""
     budgets = list(runs.values())
     labels = {}
     for run, tokens in runs.items():
@@ -39,7 +39,7 @@ def model_name(base: dict[str, Any]) -> str:
 
 
 def base_note(base: dict[str, Any], report: dict[str, Any]) -> str:
-    """What a reader of scores has to know of the base model beside its name; empty if there is nothing.
+    """A note on the base model for readers of scores; empty if there is nothing to note.
 
     Args:
         base: the `base` section of the config.

@@ -12,12 +12,12 @@ COLUMNS = (
 
 
 def letter(number: int) -> str:
-    """What a choice is called, by its number from 0: A to Z, then 27, 28 and so on."""
+    """The name of a choice, by its number from 0: A to Z, then 27, 28 and so on."""
     return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
 
 
 def letter_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers]) -> list[Row]:
-    """All rows of letters.csv: of each run and task, how often a letter is right, and how often answered.
+    """All rows of letters.csv: for each run and task, how often a letter is right, and how often answered.
 
     Answers are those of the plain log-likelihood (acc). Tasks without choices have none.
     """

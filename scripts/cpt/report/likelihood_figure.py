@@ -1,4 +1,4 @@
-"""Figure of answers.csv: changes of right answers, of wrong ones, and of one less the other, side by side."""
+"""Figure of answers.csv: changes of right answers, of wrong ones, and of right less wrong, side by side."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,13 +25,13 @@ def height_of(rows: list[Row]) -> float:
 
 
 def draw_likelihoods(drawn: Figure, rows: list[Row], labels: dict[str, str]) -> None:
-    """For each task and run, the change in nats with its 95 % interval, over what can't be detected.
+    """Plot each task's and run's change in nats with its 95 % interval, over what can't be detected.
 
-    The three panels have one scale, so that a gain of the right answers is seen beside that of the wrong
-    ones. A filled marker is a change whose p, adjusted after Holm, is under 0.05.
+    The three panels have one scale, so that gains of right and wrong answers can be compared. A filled marker
+    is a change whose p, adjusted after Holm, is under 0.05.
 
     Args:
-        drawn: where to.
+        drawn: empty figure.
         rows: of answers.csv.
         labels: the name of each task.
     """
@@ -70,7 +70,7 @@ def draw_likelihoods(drawn: Figure, rows: list[Row], labels: dict[str, str]) -> 
 
 def _draw_row(axes: Axes, position: float, index: int, row: Row) -> None:
     look = style.look(index, "color", "marker")
-    if row["p_holm"] is not None:  # else a single item
+    if row["p_holm"] is not None:  # None: a single item
         reach = row["detectable_difference"]
         axes.barh(position, 2 * reach, 0.92, -reach, color=UNDETECTABLE, zorder=0)
         ends = [row["ci_low"], row["ci_high"]]

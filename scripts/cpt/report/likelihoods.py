@@ -1,6 +1,6 @@
-"""What a run changes in the likelihood of right and wrong answers, item by item, and what that shows.
+"""How a run changes the likelihood of right and wrong answers, item by item, and what that shows.
 
-Accuracy only moves where the order of the choices does. Log-likelihoods move on every item, so they resolve
+Accuracy only changes if the order of the choices does. Log-likelihoods change on every item, so they resolve
 far smaller changes; the wrong answers are the control. Formulas: docs/statistics.md.
 """
 
@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def quantities_of(choices: Choices) -> np.ndarray:
-    """What is measured of each item, float64 [items, QUANTITIES]; an item has at least two choices."""
+    """The quantities of each item, float64 [items, QUANTITIES]; only defined for two choices or more."""
     items = np.arange(len(choices.gold))
     likely = choices.loglikelihoods  # [items, choices]
     right = likely[items, choices.gold]
@@ -60,7 +60,7 @@ class Change(NamedTuple):
         if not self.degrees:  # a single item
             return row
         half = t.ppf(0.975, self.degrees) * self.error
-        # Without spread, a change is none, or beyond doubt.
+        # Without spread, there is either no change or a certain one.
         statistic = abs(difference) / self.error if self.error else math.inf if difference else 0.0
         p = 2 * t.sf(statistic, self.degrees)
         reach = (t.ppf(0.975, self.degrees) + t.ppf(0.8, self.degrees)) * self.error
@@ -69,7 +69,7 @@ class Change(NamedTuple):
 
 
 def change_of(base: np.ndarray, run: np.ndarray) -> Change:
-    """The change of one quantity, float64 [items] in either run."""
+    """The change of one quantity, float64 [items] in each run."""
     n, changes = len(base), run - base
     error = float(changes.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     return Change(n, float(base.mean()), float(run.mean()), error, n - 1)
@@ -92,9 +92,9 @@ def mean_change(changes: list[Change]) -> Change:
 def likelihood_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers]) -> list[Row]:
     """All rows of answers.csv: each trained run, task with choices, and quantity, against the base model.
 
-    The Holm family is all runs and tasks of one quantity; the means over tasks (of those that ask the same
-    questions, the first) are a family of their own.
-    Items of several right answers of which the two runs prefer different ones are skipped.
+    The Holm family is all runs and tasks of one quantity. The means over tasks are a family of their own; of
+    tasks with the same questions, they include only the first. Items are skipped if they have a single
+    choice, or several right answers of which the two runs prefer different ones.
 
     Args:
         runs: training tokens of each run.
@@ -132,7 +132,7 @@ def likelihood_rows(runs: dict[str, int], answers: dict[tuple[str, str], Answers
 
 
 def read_likelihoods(path: Path) -> list[Row]:
-    """Read answers.csv, which has no rows without trained runs or without tasks that have choices."""
+    """Read answers.csv; empty if there are no trained runs or no tasks with choices."""
     if len(path.read_text(encoding="utf-8").splitlines()) < 2:
         return []
     return read_typed(path, COLUMNS, {"run", "task", "quantity"})
@@ -151,7 +151,7 @@ def verdicts(rows: list[Row], labels: dict[str, str]) -> Iterator[tuple[str, str
 
 
 class _Moved:
-    """The tasks on which one quantity changes (p after Holm below 0.05), the mean over tasks among them."""
+    """The tasks on which one quantity changes (p after Holm below 0.05), including the mean over tasks."""
 
     def __init__(self, rows: list[Row], quantity: str, labels: dict[str, str]):
         self.rows = [row for row in rows if row["quantity"] == quantity]

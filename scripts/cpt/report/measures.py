@@ -10,7 +10,7 @@ from cpt.data_sets import BY_TASK
 from cpt.report.statistics import Z_95, Z_POWER, Pairs, pooled
 
 SMALLEST_STRATUM = 30  # items; resampling inside strata of n items understates the variance by 1 / n
-# What a score is of the weighted mean of the items' values, by lm-eval's name of the aggregation
+# Scores as functions of the weighted mean of the items' values, by lm-eval's name of the aggregation
 # (lm_eval.api.metrics). The values of all but the first two are log-likelihoods in nats.
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda mean: mean,
@@ -25,12 +25,12 @@ class Measure(NamedTuple):
     """One metric of one run's answers to a task.
 
     Attributes:
-        aggregation: lm-eval's name of what is made of the items' values.
+        aggregation: lm-eval's name of the function of the items' values.
         higher_is_better: False for perplexities and the like.
-        score: as the evaluation has it; None if it isn't a number.
+        score: the evaluation's; None if it isn't a number.
         standard_error: the evaluation's; None if lm-eval gives none.
-        values: float64 [items]; None where the aggregation is of no value per item (BLEU, F1 of a corpus), or
-            an item's isn't a number. Of BY_TASK they are scaled so that their mean is the score.
+        values: float64 [items]; None if the aggregation has no value per item (BLEU, F1 of a corpus), or a
+            value isn't a number. For BY_TASK they are scaled so that their mean is the score.
         weights: float64 [items], bytes or words; ones where every item counts alike.
     """
 
@@ -52,7 +52,7 @@ class Measure(NamedTuple):
 
     @property
     def share(self) -> bool:
-        """Whether it is like an accuracy: a mean of values between 0 and 1, the more the better."""
+        """Whether it is like an accuracy: a mean of values between 0 and 1, and higher is better."""
         return (
             self.values is not None
             and self.aggregation == "mean"
@@ -62,10 +62,10 @@ class Measure(NamedTuple):
 
 
 class Values(NamedTuple):
-    """How a run and the one it is compared with did on the same items, in values other than right and wrong.
+    """Values of a run and of the one it is compared with, on the same items, other than right and wrong.
 
     Attributes:
-        run, base: float64 [items], values of either.
+        run, base: float64 [items], values of each.
         weights: float64 [items], the same for both.
         leaf: int64 [items], the leaf task of each.
         aggregation: one of SCALES.
@@ -84,14 +84,14 @@ class Values(NamedTuple):
 
     @property
     def strata(self) -> np.ndarray:
-        """Int64 [items]: the leaf tasks; all as one if a mean is over some of fewer than 30 items."""
+        """Int64 [items]: the leaf tasks; for a mean, one stratum if a leaf task has fewer than 30 items."""
         small = np.bincount(self.leaf).min() < SMALLEST_STRATUM
         return np.zeros_like(self.leaf) if self.aggregation in ("mean", BY_TASK) and small else self.leaf
 
     def score_of(self, sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The score of the sums of values and weights in each stratum, [..., strata].
+        """The score from the sums of values and weights in each stratum, [..., strata].
 
-        Over several leaf tasks it is their mean weighted by items, as lm-eval has it.
+        Over several leaf tasks it is their mean weighted by items, as in lm-eval.
         """
         items = np.bincount(self.strata)
         return (SCALES[self.aggregation](sums / weights) * (items / items.sum())).sum(-1)
@@ -107,7 +107,7 @@ class Values(NamedTuple):
 
     @property
     def base_score(self) -> float:
-        """Score of the one that it is compared with."""
+        """Score of the run that it is compared with."""
         return float(self.score_of(self.sums(self.base), self.sums(self.weights)))
 
     @property
@@ -122,9 +122,9 @@ class Values(NamedTuple):
 
     @property
     def detectable_difference(self) -> float:
-        """The smallest difference that is found at 5 % (two-sided) with 80 % power; NaN of a single item.
+        """The smallest difference that is found at 5 % (two-sided) with 80 % power; NaN for a single item.
 
-        It is that of the mean of the items' changes, which is tested, as a difference of scores.
+        The test is of the mean of the items' changes, so its detectable change is converted to scores.
         """
         if self.n < 2:
             return math.nan
@@ -139,7 +139,7 @@ Paired = Sequence[Pairs] | Values
 
 
 def whole_of(paired: Paired) -> Pairs | Values:
-    """A task as one, all its strata together."""
+    """A task as one, with all its strata pooled."""
     return paired if isinstance(paired, Values) else pooled(paired)
 
 
@@ -175,6 +175,6 @@ def measures_of(samples: list[dict], summary: dict) -> dict[str, Measure]:
 
 
 def _shares(tasks: list[str]) -> np.ndarray:
-    """What an item's value counts for if tasks count alike: n / (tasks * n of its task), float64 [n]."""
+    """The weight of each item if all tasks weigh the same: n / (tasks * n of its task), float64 [n]."""
     _, task, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     return len(tasks) / (len(sizes) * sizes[task])

@@ -49,7 +49,7 @@ REPOSITORY = r"[\w.-]+/[\w.-]+"  # of the hub: owner/name
 def license_fields(stated: str | None, repository: str | None) -> dict[str, str]:
     """The card's license, license_name and license_link for a licence in words, or for none.
 
-    `repository` is the base model's on the hub, which has the text of a licence without identifier.
+    `repository` is the base model's on the hub; it has the text of a licence that has no identifier.
     """
     if not stated:
         return {"license": "unknown"}
@@ -67,8 +67,8 @@ def hub_repository(base: BaseSource) -> str | None:
 
 
 def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> list[EvalResult]:
-    """The scores of one run for the card's model-index. The name and the arguments of the data set say where
-    only a subset, drawn by `seed`, was scored, and how much held-out text."""
+    """The scores of one run for the card's model-index. The data set's name and arguments say whether only a
+    subset, drawn by `seed`, was scored, and how much held-out text."""
     results = []
     for row in rows:
         if row["task"] == AVERAGE or row["score"] is None:
@@ -81,8 +81,12 @@ def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> li
             label = labels.get(task, task)
         data_set = DATA_SETS.get(task.removesuffix(CLOZE))
         metric = METRIC_NAMES.get(row["metric"], row["metric"])
-        arguments = {"documents": row["n"], "groups": row.get("groups")} if not full else _asked(row, seed)
-        if data_set and task.endswith(CLOZE):  # the hub puts all scores of a data set below one name
+        arguments = (
+            {"documents": row["n"], "groups": row.get("groups")}
+            if not full
+            else _scoring_arguments(row, seed)
+        )
+        if data_set and task.endswith(CLOZE):  # the hub puts all scores of a data set under one name
             metric += " (cloze)"
         results.append(
             EvalResult(
@@ -101,7 +105,7 @@ def evaluation_results(rows: list[Row], labels: dict[str, str], seed: int) -> li
     return results
 
 
-def _asked(row: Row, seed: int) -> dict[str, Any]:
+def _scoring_arguments(row: Row, seed: int) -> dict[str, Any]:
     """How a task was scored, as arguments of its data set."""
     arguments = {"num_few_shot": row["shots"]}
     if row["n"] < row["items_of_full"]:
@@ -162,7 +166,7 @@ def model_card(
         f"## Intended use\n\n{uses(config.domain)}",
         f"## Limitations\n\n{limits(data.language or [], base_report)}",
         "## Scores",
-        *_measured(name, config, rows, evaluations),
+        *_scores_section(name, config, rows, evaluations),
         *([f"Log-probabilities of the answers, item by item: {verdict}"] if verdict else []),
         f"## Training data\n\n{_corpora(trained, config)}",
         *_packages(corpora.values()),
@@ -197,10 +201,10 @@ def _metadata(
     )
 
 
-def _measured(
+def _scores_section(
     name: str, config: Config, rows: list[Row], evaluations: Sequence[dict[str, Any]]
 ) -> Iterator[str]:
-    """The section about scores: benchmarks, how they were made, held-out text. Arguments as above."""
+    """The section about scores: benchmarks, how they were made, held-out text. Arguments as in model_card."""
     labels = {task: settings.label for task, settings in config.evaluate.tasks.items()}
     yield from _scores([row for row in rows if row["run"] == name], labels)
     yield from [scoring_facts(evaluations)] if evaluations else []
@@ -211,14 +215,16 @@ def _measured(
 def _what_it_is(title: str, config: Config, run: Run, tokens: int, last: int) -> str:
     trained = f"{tokens:,} tokens of continued pre-training"
     if run.greedy:
-        names = ", ".join(_named(model, title, config) for model in run.merge)
+        names = ", ".join(_summand_text(model, title, config) for model in run.merge)
         return (
             f"This is the mean, weight by weight, of those among {names} that lower the loss on held-out "
             f"text of {config.domain} (a greedy soup, Wortsman et al. 2022). {trained} went into them; it "
             "was not trained itself."
         )
     if run.merge:
-        parts = [f"{share:g} times {_named(model, title, config)}" for model, share in run.merge.items()]
+        parts = [
+            f"{share:g} times {_summand_text(model, title, config)}" for model, share in run.merge.items()
+        ]
         return (
             f"This is a sum of models, weight by weight: {' + '.join(parts).replace('+ -', '- ')}. {trained} "
             "went into it; it was not trained itself."
@@ -236,7 +242,7 @@ def _title(source: BaseSource) -> str:
     return named or ("a local model" if source.source == "local" else model_name(source.model_dump()))
 
 
-def _named(model: str, title: str, config: Config) -> str:
+def _summand_text(model: str, title: str, config: Config) -> str:
     """What a summand is, in words."""
     if model in config.reference_models:
         return _title(config.reference_models[model])
@@ -323,14 +329,14 @@ def _packages(corpora: Iterable[Corpus]) -> list[str]:
 
 
 def _trainings(summaries: list[dict[str, Any]], adds_bos: bool, config: Config) -> Iterator[str]:
-    """A table for each run, below its name where there are several."""
+    """Yield a table for each run, below its name if there are several."""
     for summary in summaries:
         yield from [f"### {summary['run']}"] if len(summaries) > 1 else []
         yield _training(summary, adds_bos, config)
 
 
 def _training(summary: dict[str, Any], adds_bos: bool, config: Config) -> str:
-    """A table of how the run was trained: the last one, if it started from another."""
+    """A table of how one run was trained."""
     settings, loss = summary["settings"], summary["final_loss"]
     mixtures = dict.fromkeys(stage["mixture"] for stage in summary["stages"])
     orders = ", ".join(str(config.packing_settings(mixture).seed) for mixture in mixtures)

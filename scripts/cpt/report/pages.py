@@ -25,7 +25,7 @@ LONG = 40  # characters of a cell that is read like a sentence
 
 
 def html_of_markdown(text: str) -> str:
-    """Markdown with tables as HTML. HTML in it, which may quote the web, is only shown."""
+    """Markdown with tables as HTML. HTML in it, which may quote the web, is shown as text."""
     return MarkdownIt("js-default").render(re.sub(FRONT_MATTER, "", text, flags=re.S))
 
 

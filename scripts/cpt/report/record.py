@@ -15,12 +15,12 @@ import yaml
 from cpt.digest import settings_digest
 from cpt.files import read_json, sha256_of
 
-# Maximum power in W from NVIDIA's data sheets; a name that holds the first matching part.
+# Maximum power in W from NVIDIA's data sheets, by the first part that a GPU's name contains.
 GPU_WATTS = {"A100-SXM": 400, "A100": 300, "H100 PCIe": 350, "H100": 700, "H200": 700}
 UNKNOWN_GPU_WATTS = 400
 CORE_WATTS = 10.0
 MEMORY_WATTS_PER_GB = 0.3725  # Lannelongue et al. 2021 (Green Algorithms)
-SCORING = ("evaluate_tasks", "bits_per_byte")  # jobs of one GPU, where there is one
+SCORING = ("evaluate_tasks", "bits_per_byte")  # their jobs use one GPU, if there is one
 ASSUMPTION = (
     f"Not measured. {CORE_WATTS:g} W per busy core, {MEMORY_WATTS_PER_GB} W per GB of the peak memory of "
     "each rule's largest job (Lannelongue et al. 2021), and for training and scoring each GPU at its data "
@@ -32,7 +32,7 @@ ASSUMPTION = (
 def stage_results(files: Iterable[Path], root: Path) -> dict[str, dict[str, Any]]:
     """Every JSON file with a `provenance` block, by its path relative to the results folder `root`.
 
-    `files` are what the stages have made; of a folder among them, its JSON files count.
+    `files` are the stages' outputs; for a folder, its JSON files are read.
     """
     paths = [inner for path in files for inner in (path.glob("*.json") if path.is_dir() else [path])]
     results = {}
@@ -57,7 +57,7 @@ def energy(
     Args:
         stages: cpu_seconds, wall_seconds and peak_memory_mb by rule.
         summaries: run.json of each run.
-        evaluations: scores of each run. Where a GPU was used, `hardware` of both names it.
+        evaluations: scores of each run. If a GPU was used, `hardware` in both names it.
     """
     joules = {
         "cores": sum(stage["cpu_seconds"] for stage in stages.values()) * CORE_WATTS,

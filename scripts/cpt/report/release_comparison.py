@@ -27,7 +27,7 @@ NONE = "\N{EN DASH}"
 
 
 class Measured(NamedTuple):
-    """What was measured.
+    """The models, tasks and corpora that were measured.
 
     Attributes:
         base: the run that is the base model.
@@ -50,8 +50,8 @@ class Measured(NamedTuple):
 
 
 def require_tokenizer(release: str, models: Sequence[Path], base: Path) -> None:
-    """Raise UserError if a model of the release has another tokenizer than the base model, by which the text
-    was cut into tokens."""
+    """Raise UserError if a model of the release has another tokenizer than the base model, which tokenized
+    the text."""
     for model in models:
         if sha256_of(model / TOKENIZER) != sha256_of(base / TOKENIZER):
             raise UserError(
@@ -151,7 +151,7 @@ def comparison_page(
 
 
 def _corpora(then: Path, now: Path) -> str:
-    """A table of the corpora's documents and tokens in the end, in the release and now."""
+    """A table of each corpus's final documents and tokens, in the release and now."""
     tables = []
     for path in (then, now):
         with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Whether runs of this experiment replicate what the paper states: against a margin from the seeds' variance.
+"""Whether this experiment's runs replicate what the paper states, within a margin from the seeds' variance.
 
 A repeat of a training run differs from it by the choice of the seed alone (the items are the same), so its
 value is one more draw from the values of the seeds. With k seeds of mean m and standard deviation s, such a
@@ -17,11 +17,11 @@ from cpt.report.scores import base_run
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_TESTABLE, OTHER, NO_CLAIM = "not testable", "another experiment", "no claim"
 FEWEST_SEEDS = 3
-CHANGING = {"change", "mean_change", "points", "average_difference"}  # of 0 if nothing happened
+CHANGING = {"change", "mean_change", "points", "average_difference"}  # their value is 0 if nothing changed
 
 
 def margin_of(values: Sequence[float]) -> float:
-    """Half the width of the 95 % prediction interval of one more value; at least two `values`."""
+    """Half the width of the 95 % prediction interval of one more value; needs at least two `values`."""
     from scipy.stats import t  # here, since it takes a second to load
 
     k = len(values)
@@ -29,9 +29,9 @@ def margin_of(values: Sequence[float]) -> float:
 
 
 def seed_names(config: dict[str, Any], names: dict[str, str], wanted: Sequence[str]) -> list[dict[str, str]]:
-    """`names` once for each seed: of the runs `wanted` (by the paper's names), those that repeat them.
+    """Returns `names` once for each seed, with a repeat of each run in `wanted` (by the paper's names).
 
-    As many as the run with the fewest repeats has; only `names` itself if none of them is trained.
+    There are as many as the run with the fewest repeats has; only `names` itself if none of them is trained.
     """
     runs = config["runs"]
     repeats = {
@@ -68,7 +68,7 @@ def replication(
     margin = margin_of(values)
     low, high = centre - margin, centre + margin
     if stated is None:
-        inside = holds(low) + holds(high)  # a half-line, so the ends decide
+        inside = holds(low) + holds(high)  # the claim is a half-line, so the ends decide
         return (NOT_REPLICATED, INCONCLUSIVE, REPLICATED)[inside], "", margin
     if stated[1] < low or high < stated[0]:
         return NOT_REPLICATED, "", margin
@@ -78,11 +78,11 @@ def replication(
 
 
 def stand_ins(config: dict[str, Any], budgets: dict[str, int], paper: dict[str, Any]) -> dict[str, str]:
-    """Which run of this experiment corresponds to each of the paper's runs, by the paper's name.
+    """The run of this experiment that corresponds to each of the paper's runs, by the paper's name.
 
-    One of the same budget that was trained from the base model, by the paper's name if there is one; else
-    the smallest and the largest budget stand for the paper's two, so that their numbers can be shown (though
-    never held against the paper's).
+    It has the same budget and was trained from the base model, with the paper's name if one has it. Without
+    such a run, the smallest and the largest budget stand for the paper's two, so that their numbers can be
+    shown (but never compared with the paper's).
     """
     runs = config["runs"]
     trained = [run for run, tokens in budgets.items() if tokens and not runs[run].get("merge")]

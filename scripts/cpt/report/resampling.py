@@ -23,10 +23,10 @@ def resample(paired: Paired, generator: np.random.Generator) -> tuple[np.ndarray
 
 
 def _resample_pairs(strata: Sequence[Pairs], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Drawing the items of a stratum with replacement and counting the four outcomes of `Pairs` is a
-    multinomial draw, so the counts are drawn directly. Strata with fewer than 30 items are pooled. Half an
-    item is added to each outcome of the task (Agresti and Min 2005): without it, a task on which no item
-    changed would have an interval of no width.
+    """Draw counts of outcomes. Drawing a stratum's items with replacement and counting the four outcomes of
+    `Pairs` is a multinomial draw, so the counts are drawn directly. Strata with fewer than 30 items are
+    pooled. Half an item is added to each outcome of the task (Agresti and Min 2005): without it, a task on
+    which no item changed would have an interval of no width.
     """
     if min(pairs.n for pairs in strata) < SMALLEST_STRATUM:
         strata = [pooled(strata)]
@@ -40,7 +40,7 @@ def _resample_pairs(strata: Sequence[Pairs], generator: np.random.Generator) -> 
 
 
 def _resample_values(values: Values, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Items are drawn with replacement within their stratum."""
+    """Draw items with replacement within their stratum."""
     columns = np.stack([values.run, values.base, values.weights], 1)  # [items, 3]
     strata = values.strata
     sums = np.zeros((3, RESAMPLES, strata.max() + 1))
@@ -55,7 +55,7 @@ def _resample_values(values: Values, generator: np.random.Generator) -> tuple[np
 
 
 def _counts(items: int, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """How often each item is drawn where as many are drawn, with replacement: int64 [draws, items]."""
+    """How often each item occurs when as many items are drawn with replacement: int64 [draws, items]."""
     places = generator.integers(items, size=(draws, items))
     places += items * np.arange(draws)[:, None]
     return np.bincount(places.ravel(), minlength=draws * items).reshape(draws, items)
@@ -118,10 +118,10 @@ def mean_difference_p(tasks: Sequence[Pairs | Values], seed: int) -> float:
     """Two-sided p of the mean difference over tasks, by 100,000 random sign flips.
 
     If run and base model are alike, an item that only one of them has right could as well be the other's, and
-    two values of an item could as well be the other way round: McNemar's argument, for the mean over tasks.
-    The observed value counts as one of the draws, so p is never 0 (Phipson and Smyth 2010).
+    the two values of an item could as well be swapped: McNemar's argument, for the mean over tasks. The
+    observed value counts as one of the draws, so p is never 0 (Phipson and Smyth 2010).
 
-    A score that isn't a mean itself rises or falls with the mean of its items' values, which is tested.
+    If a score isn't a mean itself, the test is of the mean of its items' values, with which it moves.
     """
     generator = np.random.default_rng(seed)
     flipped = np.zeros(FLIPS)

@@ -16,7 +16,7 @@ APART = 1.09  # factor on the learning rate between the markers of two orders, s
 
 
 class Panel(NamedTuple):
-    """One quantity: its title, what n is, and its change and 95 % interval by run."""
+    """One quantity: its title, its number of items in words, and its change and 95 % interval by run."""
 
     title: str
     items: str
@@ -30,7 +30,7 @@ class Panel(NamedTuple):
         return f"{', '.join(sides) or 'beyond 0: none'} of {len(self.changes)}"
 
     def spreads(self, grid: dict[str, tuple[float, int]]) -> tuple[float, float]:
-        """Standard deviations of the mean changes of the learning rates, and of the orders."""
+        """Standard deviation of the mean change between learning rates, and between orders."""
         deviations = []
         for axis in (0, 1):
             values: dict[float, list[float]] = {}
@@ -41,7 +41,7 @@ class Panel(NamedTuple):
 
 
 def panels_of(scores: list[Row], grid: dict[str, tuple[float, int]], corpora: list[str]) -> list[Panel]:
-    """The panels of the figure: relative changes of bits per byte, and that of the average score.
+    """The panels of the figure: changes of bits per byte in %, and of the average score in points.
 
     Raises UserError if a run of the grid has no row.
     """
@@ -74,7 +74,7 @@ def panels_of(scores: list[Row], grid: dict[str, tuple[float, int]], corpora: li
 
 
 def draw_grid(drawn: Figure, panels: list[Panel], grid: dict[str, tuple[float, int]], note: str) -> None:
-    """A panel for each quantity: change by learning rate, a marker for each order, their mean as a line."""
+    """Draw a panel per quantity: change by learning rate, a marker for each order, the mean as a line."""
     rates, orders = (sorted({point[axis] for point in grid.values()}) for axis in (0, 1))
     for number, (panel, axes) in enumerate(
         zip(panels, np.atleast_1d(drawn.subplots(1, len(panels))), strict=True)

@@ -43,7 +43,7 @@ def read_typed(path: Path, columns: tuple[str, ...], text: set[str]) -> list[Row
 
 
 def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
-    """The rows by their value in a column, in their order."""
+    """Group rows by their value in a column; keeps their order."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row[column], []).append(row)

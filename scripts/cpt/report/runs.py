@@ -1,4 +1,4 @@
-"""What each training run took and reached, as one table (paper section 4.2.2)."""
+"""Cost and losses of each training run, as one table (paper section 4.2.2)."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ COLUMNS = (
     *("tokens_per_second_per_process", "utilization", "peak_memory_mb", "parameters"),
     *("tokens_per_parameter", "first_loss", "last_loss"),
 )
-LOSS_STEPS = 0.01  # share of the steps whose mean is the first and the last loss (at least one step)
+LOSS_STEPS = 0.01  # share of the steps averaged for the first and the last loss (at least one step)
 
 
 def _losses(path: Path) -> tuple[float, float]:
@@ -31,7 +31,7 @@ def run_row(summary: dict[str, Any], metrics: Path) -> Row:
     """The row of one run from its run.json and metrics.csv.
 
     `hours` are those of the steps, without start-up and held-out measurements, at the run's tokens per second
-    (of a resumed run: those of its last session); `device_hours` count every process. `utilization` is the
+    (of its last session, if it resumed). `device_hours` count every process. `utilization` is the
     share of the devices' peak that the model's FLOPs use; empty where the peak isn't known (every CPU).
     """
     speed, processes = summary["tokens_per_second"], summary["processes"]

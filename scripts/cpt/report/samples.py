@@ -159,8 +159,8 @@ def chosen_metrics(
 def averaged_tasks(
     metrics: dict[str, str], table_tasks: list[str], answers: dict[tuple[str, str], Answers]
 ) -> list[str]:
-    """The columns of Table 1 that its average is over: their metric is like an accuracy in every run, and no
-    column before them asks the same questions."""
+    """The columns in Table 1's average: their metric is like an accuracy in every run, and no column before
+    them asks the same questions."""
     runs = list(dict.fromkeys(run for run, _ in answers))
     shares = [
         task
@@ -171,8 +171,8 @@ def averaged_tasks(
 
 
 def distinct(answers: dict[str, Answers]) -> list[str]:
-    """The tasks without those of whose questions some are in a task before them: with other worked examples,
-    or as cloze. The errors of the others are independent."""
+    """The tasks that share no question with a task before them (with other worked examples, or as cloze).
+    Their errors are independent."""
     seen: set[Item] = set()
     tasks = []
     for task, task_answers in answers.items():
@@ -184,7 +184,7 @@ def distinct(answers: dict[str, Answers]) -> list[str]:
 
 
 def check_metric(answers: Answers, task: str, metric: str) -> None:
-    """Raises UserError if a task doesn't have the metric that Table 1 shows of it."""
+    """Raise UserError if a task doesn't have the metric that Table 1 shows."""
     if metric not in answers.measures:
         raise UserError(
             f"evaluate.tasks.{task}.metric: {metric} isn't measured for this task; choose one of "
@@ -193,7 +193,7 @@ def check_metric(answers: Answers, task: str, metric: str) -> None:
 
 
 def require_same_items(reference: Answers, run: Answers) -> None:
-    """Raises UserError, which names the run's file, if items, prompts or targets differ."""
+    """Raise UserError, which names the run's file, if items, prompts or targets differ."""
     if reference.keys != run.keys:
         ours, theirs = set(run.keys), set(reference.keys)
         raise UserError(
@@ -210,8 +210,8 @@ def require_same_items(reference: Answers, run: Answers) -> None:
 
 
 def pair(reference: Answers, run: Answers, metric: str) -> Paired | None:
-    """How two runs answered the same items: counts for each leaf task where answers are right or wrong, else
-    the items' values; None for a metric without values per item.
+    """How two runs answered the same items: counts for each leaf task if answers are right or wrong, else the
+    items' values; None for a metric without values per item.
 
     Raises UserError, which names the run's file, if items, prompts or targets differ.
     """

@@ -50,7 +50,7 @@ def published_changes(published: dict[str, dict[str, float]], tasks: list[str]) 
 
 
 def _token_axis(axes: Axes, tokens: list[float]) -> None:
-    """A tick at each budget; one without room for its label has none."""
+    """Set a tick at each budget; a tick without room has no label."""
     *budgets, most = sorted(set(tokens))
     labelled = [most]
     for tick in budgets:  # the base model first
@@ -90,7 +90,7 @@ def draw_changes(
     """Figure 2: change of each group's mean score against base, ours left, the paper's (if any) right.
 
     The horizontal axis is the token budget; if budgets repeat, the runs are side by side by name. Tasks
-    whose items aren't right or wrong are left aside, and so are groups without any other.
+    whose items aren't right or wrong are skipped, and so are groups that have only such tasks.
     """
     ours, *others = drawn.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
     rows, base = shown_rows(scores), base_run(runs)
@@ -133,8 +133,8 @@ def draw_changes(
 
 
 def base_comparisons(comparisons: list[Row]) -> dict[str, dict[str, Row]]:
-    """The rows against the base model that the average is over, and its own, by task and run, in the order of
-    the file."""
+    """The comparisons with the base model that are in the average, and the average's own, by task and run, in
+    the order of the file."""
     averaged_rows = [row for row in comparisons if row["averaged"] and row["family"] == "base"]
     return {task: {row["run"]: row for row in rows} for task, rows in grouped(averaged_rows, "task").items()}
 
@@ -145,7 +145,7 @@ def height_of_differences(rows: dict[str, dict[str, Row]]) -> float:
 
 
 def draw_differences(drawn: Figure, rows: dict[str, dict[str, Row]], labels: dict[str, str]) -> None:
-    """Figure 4: for each task and run, difference in points and 95 % interval, over what can't be detected.
+    """Figure 4: each task's and run's difference in points, 95 % interval, and range that can't be detected.
 
     A filled marker is a difference whose p, adjusted after Holm, is under 0.05. `labels` are the names of the
     tasks.
@@ -196,7 +196,7 @@ def _draw_row(axes: Axes, position: float, index: int, row: Row) -> None:
 def read_letters(path: Path, task: str) -> dict[str, list[Row]]:
     """One task of letters.csv: by run, a row for each letter.
 
-    Raises UserError if it isn't there or the runs have other right letters.
+    Raises UserError if the task is missing or the runs' right letters differ.
     """
     table = read_typed(path, LETTER_COLUMNS, {"run", "task", "letter"})
     rows_by_run = grouped([row for row in table if row["task"] == task], "run")
@@ -217,8 +217,8 @@ def height_of_letters(letters: dict[str, list[Row]]) -> float:
 
 
 def draw_letters(drawn: Figure, letters: dict[str, list[Row]]) -> None:
-    """Figure 5, left: share of each letter among the answers of each run and among the right ones; right:
-    scores, beside those of always answering one letter."""
+    """Figure 5. Left: share of each letter in each run's answers and in the right answers. Right: scores,
+    beside those of always answering one letter."""
     left, right = drawn.subplots(1, 2, width_ratios=[1.25, 1])
     colours = dict(zip(letters, [style.GREY, *style.RUN_COLOURS * len(letters)], strict=False))
     _draw_shares(left, letters, colours)

@@ -18,11 +18,11 @@ COLUMNS = (
     *("test", "higher_is_better", "averaged", "shots", "cut_items"),
     *("groups", "relative_change", "relative_ci_low", "relative_ci_high"),  # of held-out text
 )
-ALWAYS = "always_"  # and a letter: the columns of those who always answer it
-FEWEST_LETTERS = "ABCDE"  # that scores.csv has columns for: no item of the seven benchmarks has more choices
-AVERAGE = "average"  # the task, and its metric, of the unweighted mean over the tasks as Table 1 shows them
+ALWAYS = "always_"  # and a letter: the columns with scores of always answering it
+FEWEST_LETTERS = "ABCDE"  # always have columns in scores.csv: no item of the seven benchmarks has more
+AVERAGE = "average"  # task and metric of the row with the unweighted mean over Table 1's tasks
 BITS_PER_BYTE = "bits_per_byte"
-LOWER = "\N{DOWNWARDS ARROW}"  # behind the name of a metric that is better when lower
+LOWER = "\N{DOWNWARDS ARROW}"  # after the name of a metric for which lower is better
 MCNEMAR, SIGN_FLIPS = "mcnemar", "sign_flips"  # tests of a difference
 PUBLISHED_MODEL = "facebook/MobileLLM-125M"
 

@@ -103,7 +103,7 @@ def _check_count(answers: Answers, task: str, n: int) -> None:
 
 
 def _task_rows(base: Answers, run: Answers, seed: int, compared: bool) -> Iterator[tuple[Row, Paired | None]]:
-    """What a run's answers to a task give by metric, and if `compared` how they differ from the base's."""
+    """Yield the row of each metric of a run's answers to a task; differences from base only if `compared`."""
     nulls = null_scores(run.choices) if run.choices else {}
     for metric, measure in run.measures.items():
         paired = pair(base, run, metric)
@@ -123,8 +123,8 @@ def _task_rows(base: Answers, run: Answers, seed: int, compared: bool) -> Iterat
 
 
 def _score(measure: Measure, paired: Paired | None, seed: int) -> Row:
-    """A run's score with its error and interval: Wilson's of a share, of other values a bootstrap's, and
-    without values per item that of lm-eval's standard error."""
+    """A run's score with its error and interval: Wilson's for a share, a bootstrap's for other values, and by
+    lm-eval's standard error without values per item."""
     if paired is None:
         row = {"score": measure.score, "standard_error": measure.standard_error}
         if None in row.values():
@@ -173,7 +173,7 @@ def _average_row(averaged_rows: list[tuple[Row, Paired]], seed: int) -> Row:
 
 
 def _held_out_rows(losses: dict[tuple[str, str], Path], base: str, seed: int) -> list[dict[str, Row]]:
-    """Of each corpus the rows of all runs, by run."""
+    """For each corpus, the rows of all runs, by run."""
     tables = []
     for corpus in dict.fromkeys(corpus for _, corpus in losses):
         files = {run: path for (run, other), path in losses.items() if other == corpus}
@@ -210,18 +210,18 @@ def null_scores(choices: Choices) -> dict[str, float]:
 def strongest_null(choices: Choices, right: np.ndarray) -> Row:
     """The null with the highest score, and the test of a run's answers (`right`, bool [items]) against it.
 
-    Which letter is the best to answer always is only known from the gold answers, so this null is a bit
-    stronger than a fair one; if a score differs significantly from it, it differs from all of them.
+    The best letter to answer always is only known from the gold answers, so this null is slightly stronger
+    than a fair one. If a score differs significantly from it, it differs from all of them.
 
     Returns:
-        Columns of scores.csv: null (`chance`, `longest`, or `always_B` and the like), its score, the test
-        (`mcnemar`, exact, on the same items, or for chance, which has no answers of its own, `binomial`,
-        exact), its two-sided p, and above_null: the run's score is higher, and p is below 0.05.
+        Columns of scores.csv: null (`chance`, `longest`, or `always_B` and the like), its score, the exact
+        test (`mcnemar` on the same items; `binomial` for chance, which has no answers), its two-sided p, and
+        above_null: the run's score is higher, and p is below 0.05.
     """
     nulls, chance = null_answers(choices), chance_of(choices)
     null = max(nulls, key=lambda name: float(nulls[name].mean()))
     score = float(nulls[null].mean())
-    if score < chance:  # items with another number of choices make this binomial test a bit too careful
+    if score < chance:  # if items differ in the number of choices, this test is slightly conservative
         null, score, test = "chance", chance, "binomial"
         p = binomial_p(int(right.sum()), len(right), chance)
     else:

@@ -23,9 +23,9 @@ def seed_rows(
     answers: dict[tuple[str, str], Answers],
 ) -> list[Row]:
     """All rows of seeds.csv: for each group of runs and each task the score, and its difference from base;
-    last those of the average over the tasks that Table 1's average is over.
+    last those of the average over the tasks in Table 1's average.
 
-    Only of metrics that are means over items.
+    Only metrics that are means over items have rows.
 
     Args:
         groups: the runs of each group, by its name.
@@ -60,7 +60,7 @@ def seed_rows(
 
 
 def _rows(names: Row, tasks: Sequence[np.ndarray], limit: float) -> list[Row]:
-    """The rows of the score and of its difference: of one task, or of the mean over several.
+    """The rows of the score and of its difference, for one task or for the mean over several.
 
     `tasks` are float64 [base and runs, items], with an absolute value of at most `limit`, which is 1 for
     shares.
@@ -78,17 +78,17 @@ def _rows(names: Row, tasks: Sequence[np.ndarray], limit: float) -> list[Row]:
 def spread(tasks: Sequence[np.ndarray], limits: tuple[float, float]) -> dict[str, float]:
     """Mean over tasks of float64 [runs, items], at least two of each, with both runs and items random.
 
-    A task is a two-way layout without repetition: of the variance of its mean, MS_items / (runs * items) is
-    the items' part and MS_rest / (runs * items) is in the variance between the runs' means as well. Of the
-    mean over k tasks, whose items are independent, these are the sums over k^2. The seeds' part is the
-    variance between the runs' scores, over their number, less the rest's (Searle, Casella and McCulloch 1992,
-    chapter 4.7); not below 0.
+    A task is a two-way layout without repetition. In the variance of its mean, MS_items / (runs * items) is
+    the items' part; MS_rest / (runs * items) is also in the variance between the runs' means. For the mean
+    over k tasks, whose items are independent, these are the sums over k^2. The seeds' part is the variance
+    between the runs' scores, over their number, less the rest's (Searle, Casella and McCulloch 1992, chapter
+    4.7), but not below 0.
 
     The interval's half width is sqrt(t_runs^2 * variance between the scores / runs + sum of t_items^2 * (each
     task's items' part less its rest)), with Student's 97.5 % quantiles for runs - 1 and items - 1 degrees of
     freedom: Banerjee (1960, Sankhya 22, page 357) proved that such an interval covers at least 95 %. The rest
-    stays in the first term, where it has few degrees: taken away there, it left 86 % with two seeds.
-    Satterthwaite's degrees for the whole left 90 %: two runs that differ are often alike by chance.
+    stays in the first term, which has few degrees: without it, coverage was 86 % with two seeds.
+    Satterthwaite's degrees for the whole gave 90 %, since two runs that differ are often alike by chance.
 
     `limits` are the smallest and the largest value that the mean can have; the interval ends there.
 

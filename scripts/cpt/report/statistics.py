@@ -1,8 +1,8 @@
 """Paired statistics of benchmark scores: errors, intervals, exact tests, what a benchmark can detect.
 
-Formulas and sources are in docs/statistics.md; cpt.report.resampling draws. No numpy here, and scipy only
-inside the functions that use it: it takes a second to load, and most stages that import this module test
-nothing.
+Formulas and sources are in docs/statistics.md; cpt.report.resampling has the random methods. No numpy here,
+and scipy only inside the functions that use it: it takes a second to load, and most stages that import this
+module test nothing.
 """
 
 import math
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 Z_POWER = 0.8416212335729143  # 80 % quantile: the power for which detectable differences are stated
-SIGNIFICANT = 0.05  # p below it
+SIGNIFICANT = 0.05  # p values below it count as significant
 
 
 class Pairs(NamedTuple):
-    """How a run and the one it is compared with (the base model, mostly) answered the same items."""
+    """How a run and the one it is compared with (mostly the base model) answered the same items."""
 
     both: int  # right in both
     gained: int  # wrong in the base model, right in the run
@@ -117,8 +117,8 @@ def detectable_difference(discordant: float, n: int) -> float:
 
     Solves Connor's sample size for paired shares (1987, Biometrics 43, page 209) for the difference d:
     n d^2 = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2))^2, where q (`discordant`) is the share of items on which
-    the two answers differ. A difference can't be larger than q: where q is too small for its own d, the
-    answer is the d for which all the items that differ do so in one direction (q = d).
+    the two answers differ. A difference can't be larger than q. If q is too small for its own d, the
+    result is the d for which all the items that differ do so in one direction (q = d).
 
     Returns at most 1, which says that so few items detect nothing.
     """
@@ -129,12 +129,13 @@ def detectable_mean_difference(tasks: Sequence[tuple[float, int]], counted: bool
     """The smallest difference of the mean over tasks that sign flips at 5 % (two-sided) find with 80 % power,
     if every task changes by as much.
 
-    Of a task, `tasks` has the mean square of its items' changes q (of right and wrong answers the share that
-    differs) and their number n. The mean over k tasks has the variance sum(q / n) / k^2 without a difference
-    and sum((q - d^2) / n) / k^2 with one of d: Connor's equation with n' = k^2 / sum(1 / n) and q' = sum(q /
-    n) / sum(1 / n). `counted` says that all answers are right or wrong, where d can't exceed q'.
+    For each task, `tasks` has the mean square q of its items' changes (for right and wrong answers, the share
+    that differs) and their number n. The mean over k tasks has the variance sum(q / n) / k^2 without a
+    difference and sum((q - d^2) / n) / k^2 with a difference d: Connor's equation with n' = k^2 / sum(1 / n)
+    and q' = sum(q / n) / sum(1 / n). `counted` says that all answers are right or wrong, so that d can't
+    exceed q'.
 
-    The tasks' own detectable differences say nothing about it: of a task too small to find its own, that is
+    The tasks' own detectable differences can't replace it: for a task too small to find its own, that is
     d = q, many times what the task adds to the noise of the mean.
     """
     inverse = math.fsum(1 / n for _, n in tasks)
@@ -143,7 +144,7 @@ def detectable_mean_difference(tasks: Sequence[tuple[float, int]], counted: bool
 
 
 def _connor(changed: float, n: float, at_most: float) -> float:
-    """The d of Connor's equation; the d with `changed` = d where it isn't below `at_most`."""
+    """The d of Connor's equation; if it isn't below `at_most`, the d that solves it with `changed` = d."""
     difference = (
         math.sqrt(changed)
         * (Z_95 * math.sqrt(n) + Z_POWER * math.sqrt(max(0.0, n - Z_95**2 + Z_POWER**2)))

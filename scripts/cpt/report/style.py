@@ -66,13 +66,13 @@ def figure(height: float, files: Sequence[Path] = ()) -> Iterator[Figure]:
 
 
 def look(index: int, *parts: str) -> dict[str, Any]:
-    """Some of `color`, `linestyle` and `marker` of the line with this number, for matplotlib's `plot`."""
+    """The `parts` of a line's look (`color`, `linestyle`, `marker`) by number, for matplotlib's `plot`."""
     choices = {"color": RUN_COLOURS, "linestyle": LINES, "marker": MARKERS}
     return {part: choices[part][index % len(choices[part])] for part in parts}
 
 
 def legend(drawn: Figure, columns: int, **options: Any) -> None:
-    """A legend above all panels, in at most this many columns, fewer if long names wouldn't fit."""
+    """Draw a legend above all panels, in at most this many columns, fewer if long names wouldn't fit."""
     for number in range(columns, 0, -1):
         box = drawn.legend(loc="outside upper center", ncols=number, **options)
         if number == 1 or box.get_window_extent().width <= drawn.bbox.width:

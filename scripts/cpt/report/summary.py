@@ -28,8 +28,7 @@ NAME = 26  # of them for the name of a row, at most
 
 
 def grid(names: Sequence[str], columns: dict[str, Sequence[str]]) -> list[str]:
-    """Lines of a table: names of rows left, columns right-aligned; in blocks where they don't fit beside one
-    another.
+    """Lines of a table: names of rows left, columns right-aligned, in blocks if they don't fit side by side.
 
     Args:
         names: of the rows.
@@ -52,8 +51,8 @@ def grid(names: Sequence[str], columns: dict[str, Sequence[str]]) -> list[str]:
 
 
 def bits_lines(scores: list[Row], roles: dict[str, str], overlap: dict[str, float]) -> list[str]:
-    """Bits per byte of held-out text: each corpus with the base model and its change by each run, with what
-    it rests on and the share of it that is in training text. Arguments as of `summary_text`."""
+    """Bits per byte of held-out text: each corpus with its documents and groups, the share of it that is in
+    training text, the base model, and the change by each run. Arguments as in `summary_text`."""
     rows = [row for row in scores if is_held_out(row)]
     if not rows:
         return []
@@ -94,7 +93,7 @@ def exam_lines(exam: list[Row]) -> list[str]:
 
 
 def score_lines(scores: list[Row], runs: dict[str, int], labels: dict[str, str]) -> list[str]:
-    """Table 1 turned round: a row for each task, a column for each run."""
+    """Table 1 transposed: a row for each task, a column for each run."""
     rows, means = shown_rows(scores), averages(scores)
     base = base_run(runs)
     tasks = [task for run, task in rows if run == base]
@@ -136,7 +135,7 @@ def summary_text(
     roles: dict[str, str],
     overlap: dict[str, float],
 ) -> str:
-    """All parts of the summary that there are.
+    """The summary: all parts that have content.
 
     Args:
         scores: rows of scores.csv.

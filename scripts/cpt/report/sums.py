@@ -1,4 +1,4 @@
-"""What rows of tables are made of where no training made them: sums of models, in words."""
+"""Sentences on the table rows that are sums of models, which no training made."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ def sums_in_words(
 
     Args:
         merges: by run, the coefficients of its models.
-        choices: reports of choose_summands, of the runs that are the mean of some of their models.
+        choices: reports of choose_summands, for the runs that are the mean of some of their models.
         runs: training tokens of each run, as the table's rows are labelled by.
     """
     labels = run_labels(runs)

@@ -15,7 +15,7 @@ from cpt.report.statistics import SIGNIFICANT
 MARK, NONE = "*", "\N{EN DASH}"
 OF_SCORE = ("ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high")
 OF_SCORE += ("mcnemar_p_holm", "null_score", "published")
-SMALL_BUDGET_SHARE = 0.01  # of the paper's 400M tokens: below it, a table says that it is a demonstration
+SMALL_BUDGET_SHARE = 0.01  # of the paper's smallest budget: below it, a table says that it is a demonstration
 
 
 class Table1:
@@ -63,12 +63,12 @@ class Table1:
         return ["CPT tokens", *map(self.title, self.columns)]
 
     def row_of(self, run: str, task: str) -> Row:
-        """The row of scores.csv behind a cell; of the last column, that of the average."""
+        """The row of scores.csv behind a cell; for the last column, that of the average."""
         return self.averages[run] if task == AVERAGE else self.rows[run, task]
 
     def body(self) -> list[list[str]]:
-        """Our rows as text: scores to four decimals, marked where they differ from the base model's after
-        Holm's adjustment; half the width of their 95 % intervals; the same of the changes."""
+        """Our rows as text: scores to four decimals, marked if they differ from the base model's after Holm's
+        adjustment; half the width of their 95 % intervals; changes and the same for them."""
         lines = []
         for run, label in run_labels(self.runs).items():
             cells = [self.row_of(run, task) for task in self.columns]
@@ -93,7 +93,7 @@ class Table1:
 
     def published_body(self) -> list[list[str]]:
         """The paper's rows as text; its budgets are approximate. A task that it doesn't have is a dash, and
-        so is then the mean."""
+        then so is the mean."""
         lines = []
         for published in self.published.values():
             scores = [published.get(task, math.nan) for task in self.tasks]
@@ -159,7 +159,7 @@ class Table1:
         )
 
     def _limited(self) -> str:
-        """How many items were scored, and how far scores are from certain."""
+        """How many items were scored, and how uncertain scores are."""
         rows = list(self.rows.values())
         widths = [(row["ci_high"] - row["ci_low"]) / 2 for row in rows if row["averaged"]]
         uncertainty = (
@@ -184,7 +184,7 @@ class Table1:
         return [f"Cut at their beginning, to fit into the context: {', '.join(cut)} items."] if cut else []
 
     def _tests(self) -> list[str]:
-        """What the mark says, how it was tested, and where nothing was."""
+        """What the mark means, how it was tested, and which tasks weren't tested."""
         rows = [row for row in self.rows.values() if row["tokens"]]
         tests = {row["task"]: row["test"] for row in rows}
         flipped = self._labels(task for task, test in tests.items() if test == SIGN_FLIPS)
@@ -299,7 +299,7 @@ _LATEX = str.maketrans(
 
 
 def _latex_cell(text: str) -> str:
-    """The mark takes no width, so that numbers stay aligned."""
+    """A cell in LaTeX; its mark takes no width, so that numbers stay aligned."""
     return text.translate(_LATEX).replace(MARK, r"\rlap{$^*$}").replace("  ", r"\quad ")
 
 

@@ -12,7 +12,7 @@ from cpt.report import style
 from cpt.report.rows import read_rows
 
 COLUMNS = ("corpus", "measure", "from", "to", "documents")
-SCRIPT_BOUNDS = "minimum_bytes_per_token"  # rows that hold no bin, but the bound of a script and its name
+SCRIPT_BOUNDS = "minimum_bytes_per_token"  # rows with a script's bound and name instead of a bin
 
 
 class Panel(NamedTuple):
@@ -35,9 +35,9 @@ def _panels(thresholds: dict[str, float]) -> list[Panel]:
 
 
 def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """For each measure and corpus the edges (float64 [bins + 1]) and documents (int64 [bins]).
+    """Read for each measure and corpus the edges (float64 [bins + 1]) and documents (int64 [bins]).
 
-    Bins without documents inside the range are filled in. Raises UserError if the file has no rows or
+    Empty bins inside the range are filled in. Raises UserError if the file has no rows or
     lacks a column.
     """
     measures: dict[str, dict[str, list[tuple[float, float, int]]]] = {}
@@ -63,7 +63,7 @@ def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def read_script_bounds(path: Path) -> dict[str, float]:
-    """The least bytes per token by which documents in other scripts than Latin were judged."""
+    """Read the minimum bytes per token for documents in other scripts than Latin, by script."""
     rows = (row for row in read_rows(path, COLUMNS) if row["measure"] == SCRIPT_BOUNDS)
     return {row["to"]: float(row["from"]) for row in rows}
 

@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def touched_items(reports: Iterable[dict[str, Any]]) -> set[Item]:
-    """The items, by leaf task and number, that a document left in the training text shares words with.
+    """The items, by leaf task and number, that share words with a document left in the training text.
 
     Args:
         reports: of the stage `decontaminate`, of all shards that are trained on.
@@ -35,12 +35,12 @@ def touched_items(reports: Iterable[dict[str, Any]]) -> set[Item]:
 
 
 def is_touched(answers: Answers, touched: set[Item]) -> np.ndarray:
-    """Bool [items]. A cloze question is the question it was made of."""
+    """Bool [items]: which are touched. A cloze question counts as the question that it was made from."""
     return np.array([(leaf.removesuffix(CLOZE), item) in touched for leaf, item in answers.keys])
 
 
 def part_of(answers: Answers, chosen: np.ndarray) -> Answers:
-    """The chosen items (bool [items]) alone, without their choices."""
+    """Answers to the chosen items (bool [items]) only, without their choices."""
     keys = [key for key, inside in zip(answers.keys, chosen, strict=True) if inside]
     hashes = [each for each, inside in zip(answers.hashes, chosen, strict=True) if inside]
     measures = {
@@ -59,7 +59,7 @@ def touched_rows(
     touched: set[Item],
     seed: int,
 ) -> list[Row]:
-    """All rows of touched.csv: each run and task, but for metrics without values per item.
+    """All rows of touched.csv: each run and task, except metrics without values per item.
 
     The interval, test and detectable difference are those of the untouched items.
 

@@ -12,7 +12,7 @@ from cpt.report import style
 from cpt.report.labels import count_label
 from cpt.report.rows import read_rows
 
-# Steps of the centred mean, by the length of the longest run; shorter ones are drawn as they are.
+# Least steps of the longest run, and steps of the centred mean then; shorter runs aren't smoothed.
 WINDOWS = ((50, 21), (12, 5))
 
 

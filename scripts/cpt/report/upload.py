@@ -14,7 +14,7 @@ from cpt.files import sha256_of
 from cpt.report.model_card import license_fields
 
 NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd\b")
-# What to do about an answer of the hub; nothing of its own text, which may quote the token.
+# Advice on an answer of the hub, without the answer's own text, which may quote the token.
 REFUSED = (
     "{} isn't allowed with this token; set HF_TOKEN to one with write access to {}, and accept "
     "its terms on the hub if it has any"
@@ -24,7 +24,7 @@ REFUSED = (
 def upload(
     folder: Path, run: str, repo: str, private: bool, branch: str, licence: str | None
 ) -> dict[str, Any]:
-    """Commit what differs to a model repository, which is created if it isn't there.
+    """Commit the files that differ to a model repository; create the repository if it doesn't exist.
 
     Other files of the repository stay. The commit's message names the run and the digest of all files.
 
@@ -33,11 +33,11 @@ def upload(
         run: its name, for the message.
         repo: OWNER/NAME.
         private: whether a new repository is private.
-        branch: to commit to; created if it isn't there.
+        branch: to commit to; created if it doesn't exist.
         licence: of the base model; None: not known.
 
     Returns:
-        repo, branch, commit, `uploaded` (names, none if all was there), and SHA-256 of each file by name.
+        repo, branch, commit, `uploaded` (names; empty if nothing differed), `files` (SHA-256 by name).
 
     Raises:
         UserError: the licence isn't known or forbids it, there is no token, or the hub refuses.

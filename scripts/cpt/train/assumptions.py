@@ -1,4 +1,4 @@
-"""What a plan's figures assume, as plan.md says it."""
+"""The assumptions behind a plan's figures, as plan.md states them."""
 
 from cpt import sizes
 from cpt.train import costs

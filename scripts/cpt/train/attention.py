@@ -1,7 +1,7 @@
-"""Attention on a GPU: which kernel computes it; documents apart without a mask; keys repeated in float32.
+"""Attention on a GPU: chooses the kernel, separates documents without a mask, repeats keys in float32.
 
-A mask of each pair of tokens would keep documents apart too, as it does on a CPU, but then a GPU's fastest
-kernels can't be used. For these, documents are sequences of their own in one call.
+A mask over pairs of tokens would also separate documents, as it does on a CPU, but it rules out a GPU's
+fastest kernels. For those, each document is a sequence of its own within one call.
 """
 
 import logging
@@ -27,18 +27,19 @@ NAMES = {
     SDPBackend.EFFICIENT_ATTENTION: "efficient",
     SDPBackend.MATH: "math",
 }
-# The first of an order that can compute a case does. cuDNN's is made for Hopper and Blackwell; up to 9.15.0
-# it fails for lengths that aren't multiples of 128 (sdp_utils.cpp of PyTorch 2.13, which has the same rule).
+# SDPA uses the first kernel of an order that can compute a case. cuDNN's is made for Hopper and Blackwell; up
+# to 9.15.0 it fails for lengths that aren't multiples of 128 (as in PyTorch 2.13's sdp_utils.cpp).
 CUDNN_FIRST = list(NAMES)
 FLASH_FIRST = CUDNN_FIRST[1:]
 CUDNN_CAPABILITIES, CUDNN_VERSION = (9, 10), 91501
-_order = ExitStack()  # of this process, until it ends
+_order = ExitStack()  # holds the order until the process ends
 
 
 def choose_attention(model: nn.Module, settings: dict[str, Any], device: torch.device) -> None:
-    """Choose and log what computes attention on a GPU for as long as the process lives; a CPU keeps SDPA.
+    """Choose and log a GPU's attention function for as long as the process lives; a CPU keeps SDPA.
 
-    settings["attention"] becomes `varlen`, or the kernel of SDPA that training gets (NAMES).
+    Sets settings["attention"] to `varlen`, to the SDPA kernel that training uses (NAMES), or to the
+    implementation other than SDPA that the model has already.
 
     Args:
         model: a transformers causal language model; its attention function may be changed.
@@ -82,8 +83,8 @@ def attend_within_documents(
     """Causal attention of each token within its document, for transformers' registry.
 
     Args:
-        module, attention_mask, arguments: as transformers calls its functions; the mask is for calls without
-            `document_starts`, which transformers' own function computes.
+        module, attention_mask, arguments: as transformers passes them. Calls without `document_starts` use
+            the mask, in transformers' own function.
         query, key, value: [sequences, heads, length, head size]; keys and values may have fewer heads.
         document_starts: int32 [documents + 1]: see cpt.train.batches.Batch.
         sliding_window: how many tokens a token attends to at most, itself included.
@@ -93,7 +94,7 @@ def attend_within_documents(
     if document_starts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
     sequences, _, length, _ = query.shape
-    # Autocast, which casts what SDPA takes, doesn't know this operation.
+    # Autocast casts SDPA's arguments but doesn't know this operation.
     flat = (part.to(value.dtype).transpose(1, 2).flatten(0, 1) for part in (query, key, value))
     attended = varlen_attn(
         *flat,
@@ -115,9 +116,9 @@ def attend_with_repeated_keys(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As transformers' function, but no kernel has to share keys and values among queries.
+    """Compute transformers' attention with repeated keys and values, so no kernel shares them among queries.
 
-    In float32 the only one for a GPU that can is PyTorch's unfused one, which writes all scores.
+    In float32, the only GPU kernel that can share them is PyTorch's unfused one, which writes all scores.
     """
     groups = query.shape[1] // key.shape[1]
     attended = scaled_dot_product_attention(
@@ -135,7 +136,7 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(REPEATED_KEYS, sdpa_mask)
 
 
 def _heads(model: nn.Module) -> tuple[int, int, int]:
-    """Heads of the queries, those of keys and values, and their size."""
+    """Returns (heads of queries, heads of keys and values, head size)."""
     config = model.config
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -143,7 +144,7 @@ def _heads(model: nn.Module) -> tuple[int, int, int]:
 
 
 def _varlen_obstacle(model: nn.Module, precision: str, capability: tuple[int, int]) -> str | None:
-    """Why PyTorch's attention for sequences of various lengths can't be used; None if it can."""
+    """The reason why PyTorch's variable-length attention can't be used; None if it can."""
     *_, size = _heads(model)
     obstacles = {
         "this PyTorch is too old": "enable_gqa" not in signature(varlen_attn).parameters,
@@ -152,7 +153,7 @@ def _varlen_obstacle(model: nn.Module, precision: str, capability: tuple[int, in
         "not known for AMD's GPUs": torch.version.hip is not None,
         f"heads of {size}": size % 8 != 0 or size > 256,
         "the model has dropout of attention": bool(getattr(model.config, "attention_dropout", 0.0)),
-        # Whether arguments reach attention, and whether it is of the common kind.
+        # Its arguments must reach attention, and its attention must be of the common kind.
         "not for this model": not (model._supports_attention_backend and model._supports_flash_attn)
         or getattr(model.config, "attn_logit_softcapping", None) is not None,
     }
@@ -160,7 +161,7 @@ def _varlen_obstacle(model: nn.Module, precision: str, capability: tuple[int, in
 
 
 def _sdpa_kernel_name(model: nn.Module, precision: str, masked: bool, device: torch.device) -> str:
-    """The kernel that SDPA chooses for a short sequence of the model's heads."""
+    """The name of the kernel that SDPA chooses for a short sequence with the model's heads."""
     heads, key_heads, size = _heads(model)
     if masked or precision == "float32":
         key_heads = heads  # repeated, by transformers or here

@@ -1,4 +1,4 @@
-"""What the settings that are `auto` become on a device."""
+"""Resolve the settings that are `auto` for a device."""
 
 import logging
 from pathlib import Path
@@ -14,16 +14,16 @@ from cpt.train.softmax import chosen_softmax, liger_softmax
 
 
 def resolve(settings: dict[str, Any], device: torch.device, work: Path) -> None:
-    """Replace `compile` and `loss_kernel` of a plan's settings by what they become, and log it.
+    """Replace `compile` and `loss_kernel` in a plan's settings by their resolved values, and log them.
 
-    All processes of a run call this: what `auto` stands for is used where all of them can do it. On a GPU,
-    Triton's compiler is made ready (`CC`), for which a file may be left in `work`.
+    All processes of a run call this: what `auto` allows is used only if all of them can do it. On a GPU it
+    also sets up Triton's compiler (`CC`), which may leave a file in `work`.
 
-    Raises UserError if something is asked for that isn't possible here.
+    Raises UserError if the settings ask for something that isn't possible here.
     """
     asked = {key: settings[key] for key in ("compile", "loss_kernel")}
     if device.type == "cuda":
-        compilers.as_one_word("CC", work)
+        compilers.wrap_compiler("CC", work)
         if asked["compile"] is True and (error := compilers.c_error()):
             raise UserError(f"train.compile: true isn't possible here: {error}; or set train.compile: false")
     settings["compile"] = _on_all_processes(compiles(settings, device))
@@ -34,7 +34,7 @@ def resolve(settings: dict[str, Any], device: torch.device, work: Path) -> None:
 
 
 def _on_all_processes(possible: bool) -> bool:
-    """Whether all processes can do something; nodes may differ, such as in their compilers."""
+    """Whether all processes can do something; nodes may differ, for example in their compilers."""
     if not dist.is_initialized():
         return possible
     answers = [False] * dist.get_world_size()

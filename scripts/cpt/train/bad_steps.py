@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cpt.errors import UserError
 
-MOST_IN_A_ROW = 10  # skipped steps; after one more, data and model are past repair
-# A loss this many deviations over the mean of the SPIKE_STEPS before it is a spike: the rule by which
-# OLMo-core's SkipStepOptimizer skips steps. Here it is only reported.
+MOST_IN_A_ROW = 10  # skipped steps; after one more, skipping can't save the run
+# A loss is a spike if it exceeds the mean of the SPIKE_STEPS losses before it by this many deviations.
+# OLMo-core's SkipStepOptimizer skips steps by this rule. Here they are only reported.
 SPIKE_DEVIATIONS, SPIKE_STEPS = 6.0, 128
 
 
@@ -20,7 +20,7 @@ class BadSteps:
     Args:
         run: its name.
         skip: skip the update of a bad step, instead of stopping.
-        telling: write warnings; on one process only.
+        telling: write warnings; true on one process only.
     """
 
     def __init__(self, run: str, skip: bool, telling: bool):
@@ -29,12 +29,12 @@ class BadSteps:
         self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
 
     def is_bad(self, step: int, rows: range, sequences: Path, loss: float, gradient_norm: float) -> bool:
-        """Whether the 1-based `step` on these rows of the folder `sequences` is to be skipped.
+        """Returns whether to skip the 1-based `step` on these rows of the folder `sequences`.
 
-        `loss` in nats per token over the global batch, and `gradient_norm` before clipping, are the same on
-        all processes. The engine makes no update where the norm isn't finite.
+        `loss` (nats per token over the global batch) and `gradient_norm` (before clipping) are the same on
+        all processes. The engine makes no update if the norm isn't finite.
 
-        Raises UserError where the run has to stop.
+        Raises UserError if the run has to stop.
         """
         where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {sequences})"
         if math.isfinite(loss) and math.isfinite(gradient_norm):

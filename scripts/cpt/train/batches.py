@@ -1,8 +1,8 @@
 """Batches as a pure function of the step: no loader state, so resuming needs none.
 
-Sample k of a run is row k of the packed array, which is globally shuffled already. Step s sees the
-rows s * B .. (s + 1) * B - 1 of a global batch of B; rank r of w takes every w-th of them, from r on. A run
-that continues another begins at a later row; one that switches to another mixture has two such stages.
+Sample k of a run is row k of the packed array, which is globally shuffled already. With a global batch of B,
+step s sees the rows s * B .. (s + 1) * B - 1. Rank r of w takes every w-th of them, starting with the r-th. A
+run that continues another begins at a later row. A run that switches mixtures has two such stages.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ class Batch(NamedTuple):
 
     Attributes:
         token_ids: int64 [sequences, length].
-        positions: int64 [sequences, length], each token's place in its document; or None if documents aren't
-            kept apart, so that a token's place is that in its sequence.
+        positions: int64 [sequences, length], each token's position in its document; None if documents aren't
+            kept apart, so that positions count from the start of the sequence.
         target_weights: float32 [sequences, length - 1], 0 for targets that don't count.
-        document_starts: int32 [documents + 1], where in the sequences, put end to end, each document begins,
-            and their end; or None. It says the same as positions, but without a look at them.
+        document_starts: int32 [documents + 1], the start of each document in the concatenated sequences, and
+            their end; or None. It holds the same information as positions, without a scan.
     """
 
     token_ids: np.ndarray
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 def on_device(batch: Batch, device: torch.device) -> list[torch.Tensor | None]:
-    """The arrays as tensors. To a GPU they are copied while it computes, which takes pinned memory."""
+    """Returns the arrays as tensors; copies them to a GPU from pinned memory, while the GPU computes."""
     tensors = [array if array is None else torch.from_numpy(array) for array in batch]
     if device.type == "cuda":
         tensors = [t if t is None else t.pin_memory().to(device, non_blocking=True) for t in tensors]
@@ -48,8 +48,8 @@ class PackedSequences:
 
     Args:
         folder: the packed mixture.
-        document_masking: keep documents apart: positions start again at 0 in each, and its first token,
-            which nothing in the document predicts, is no target. Padding never is one, nor is what the
+        document_masking: keep documents apart: positions restart at 0 in each, and its first token isn't a
+            target, since nothing in the document predicts it. Padding is never a target, nor is what the
             assistant didn't say in a conversation.
 
     Attributes:
@@ -57,8 +57,8 @@ class PackedSequences:
         reference: None; see cpt.train.selection.SelectiveSequences.
         rows: uint16 or uint32 array [sequences, sequence_length], read on demand.
         lengths: uint32 [sequences], tokens before the padding.
-        loss_mask: of a mixture with conversations: uint8 [sequences, bytes], a bit for each token, 1 where it
-            may be a target; otherwise None.
+        loss_mask: uint8 [sequences, bytes], one bit per token, 1 where it may be a target; None for a mixture
+            without conversations.
 
     Raises UserError if a file's size doesn't fit the ledger.
     """
@@ -84,11 +84,11 @@ class PackedSequences:
             )
 
     def tokens(self, rows: range) -> int:
-        """Tokens of these consecutive rows, padding not counted."""
+        """Number of tokens in these consecutive rows, without padding."""
         return int(self.lengths[rows.start : rows.stop].sum(dtype=np.int64))
 
     def targets_of(self, rows: range) -> np.ndarray:
-        """Targets that count in the loss, of each of these consecutive rows: int64 [rows]."""
+        """Number of targets that count in the loss, for each of these consecutive rows: int64 [rows]."""
         if self.loss_mask is not None:
             numbers = np.arange(rows.start, rows.stop)
             return np.count_nonzero(self._counted(numbers, self._document_starts(numbers)), axis=1)
@@ -100,15 +100,15 @@ class PackedSequences:
         return counts
 
     def targets(self, rows: range) -> int:
-        """Targets of these consecutive rows that count in the loss."""
+        """Number of targets in these consecutive rows that count in the loss."""
         return int(self.targets_of(rows).sum())
 
     def selected(self, rows: range) -> int:
-        """Targets of these consecutive rows that are trained on (cpt.train.selection): all of them here."""
+        """Number of targets in these consecutive rows to train on: all here (cpt.train.selection)."""
         return self.targets(rows)
 
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> Batch:
-        """The rows of these numbers (int64 [m]); their weights (float32 [m]) are those of their targets."""
+        """Returns the rows with these numbers (int64 [m]); `weights` (float32 [m]) apply to their targets."""
         positions = document_starts = None
         starts = self._document_starts(numbers)
         counted = self._counted(numbers, starts)
@@ -119,7 +119,7 @@ class PackedSequences:
         return Batch(ids, positions, weights[:, None] * counted, document_starts)
 
     def _document_starts(self, numbers: np.ndarray) -> np.ndarray | None:
-        """Where documents are kept apart: int64 [m, length], at each one's first token its place, else 0."""
+        """int64 [m, length]: at each document's first token its column, else 0; None without masking."""
         if not self.document_masking:
             return None
         starts = np.zeros((len(numbers), self.rows.shape[1]), dtype=np.int64)
@@ -127,11 +127,11 @@ class PackedSequences:
             inside = self._starts[self._offsets[number] : self._offsets[number + 1]]
             starts[row, inside] = inside
             end = self.lengths[number]
-            starts[row, end : end + 1] = end  # or padding would count in the length of the last document
+            starts[row, end : end + 1] = end  # otherwise padding would belong to the last document
         return starts
 
     def _counted(self, numbers: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
-        """Which targets count: bool [m, length - 1]; `starts` are those of `_document_starts`."""
+        """Which targets count: bool [m, length - 1]; `starts` comes from `_document_starts`."""
         length = self.rows.shape[1]
         counted = np.arange(1, length) < self.lengths[numbers, None]
         if starts is not None:
@@ -142,7 +142,7 @@ class PackedSequences:
 
 
 def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
-    """A file of packed data, read on demand. Raises UserError if it has another size."""
+    """Map a file of packed data, which is read on demand. Raises UserError if its size is wrong."""
     size, expected = path.stat().st_size, shape[0] * shape[1] * dtype.itemsize
     if size != expected:
         raise UserError(
@@ -153,10 +153,10 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
 
 
 def rows_of_step(step: int, plan: dict[str, Any]) -> tuple[int, range]:
-    """Which sequences the 0-based `step` of a planned run sees.
+    """Find the sequences that the 0-based `step` of a planned run sees.
 
     Returns (stage, rows): the stage's number in plan["stages"], and row numbers of its mixture. A run's last
-    step takes what is left; a switch of mixtures falls between two steps.
+    step takes the remaining rows. A switch of mixtures falls between two steps.
     """
     before = step * plan["global_batch"]
     for number, stage in enumerate(plan["stages"]):
@@ -170,11 +170,11 @@ def rows_of_step(step: int, plan: dict[str, Any]) -> tuple[int, range]:
 def micro_batches(
     rows: range, rank: int, world_size: int, micro_batch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Split a step's rows for one rank.
+    """Split one rank's share of a step's rows into micro-batches.
 
-    Yields (row numbers int64 [m], weights float32 [m]) with m <= micro_batch. Every rank yields the
-    same number of arrays of the same sizes, as collective operations need; where the rows don't come
-    out even, a rank's share is filled with repeated rows of weight 0.
+    Yields (row numbers int64 [m], weights float32 [m]) with m <= micro_batch. Every rank yields the same
+    number of arrays of the same sizes, as collective operations need. If the rows don't divide evenly, a
+    rank's share is filled with repeats of the first row, at weight 0.
     """
     mine = np.asarray(rows[rank::world_size], dtype=np.int64)
     share = -(-len(rows) // world_size)

@@ -1,4 +1,4 @@
-"""Causal attention on a CPU in bfloat16: by products, a block of queries at a time.
+"""Causal attention on a CPU in bfloat16: matrix products over one block of queries at a time.
 
 On a processor without matrix units, PyTorch's fused kernel takes 1.5 times as long for 2,000 tokens and more
 than twice as long for 256 (docs/performance-bfloat16.md). Scores and probabilities are bfloat16, as in
@@ -7,13 +7,13 @@ transformers' `eager` attention in autocast; softmax computes in float32.
 
 import torch
 
-QUERIES = 128  # of a block, for each head; half of it in short sequences, which see fewer keys in vain
+QUERIES = 128  # per block and head; half as many in short sequences, to compute fewer masked scores
 
 
 def attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """softmax(queries keys^T) values, of each query and the keys up to it.
+    """softmax(queries keys^T) values, where each query sees the keys up to its own position.
 
     Args:
         queries: scaled, [batch * key heads, group, length, head]; a group shares its keys.
@@ -37,7 +37,7 @@ def attend_backward(
     mask: torch.Tensor | None,
     gradient: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """Gradients of `attend` by queries (bfloat16), keys and values (float32)."""
+    """Gradients of `attend` with respect to queries (bfloat16), keys and values (float32)."""
     query_gradient = torch.empty_like(queries)
     key_gradient, value_gradient = (torch.zeros_like(part, dtype=torch.float32) for part in (keys, values))
     for begin in range(0, queries.shape[2], _block(queries.shape[2])):
@@ -63,14 +63,14 @@ def _block(length: int) -> int:
 def _probabilities(
     queries: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None, begin: int
 ) -> tuple[tuple[int, int], torch.Tensor]:
-    """Of the queries from `begin` on: (group, queries) and [batch * key heads, group * queries, keys]."""
+    """Returns a block's (group, queries) and probabilities, [batch * key heads, group * queries, keys]."""
     both, group, length, _ = queries.shape
     end = min(length, begin + _block(length))
     scores = torch.bmm(queries[:, :, begin:end].flatten(1, 2), keys[:, :end].transpose(1, 2))
     rows = group, end - begin
     apart = scores.view(both, *rows, end)
     if mask is None:
-        # Added, which takes a third of the time of filling by a mask.
+        # Adding takes a third of the time of filling by a mask.
         apart[..., begin:] += scores.new_full((rows[1], rows[1]), -torch.inf).triu_(1)
     else:
         seen = mask[:, 0, begin:end, :end]  # [batch or 1, queries, keys]

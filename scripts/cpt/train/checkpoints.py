@@ -1,9 +1,9 @@
-"""Checkpoints that any engine on any number of processes can continue from.
+"""Checkpoints from which any engine can resume, on any number of processes.
 
 A checkpoint is a folder `step-00000050` with `model.safetensors` (float32 weights),
 `optimizer.safetensors` (AdamW's first and second moment of each weight) and `state.json` (step, number of
-updates, the run's identity and what that is made of, SHA-256 of both files). It is written under a temporary
-name and renamed, so a folder of that name is complete; its checksums are verified before use all the same.
+updates, the run's identity and its parts, SHA-256 of both files). It is written under a temporary name and
+renamed, so a folder with the final name is complete. Its checksums are still verified before use.
 """
 
 import logging
@@ -35,7 +35,7 @@ def _folders(root: Path) -> list[Path]:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Turn safetensors' own I/O errors, which name the error's number only in words, into OSErrors."""
+    """Turn safetensors' I/O errors, which have the error's number only in their message, into OSErrors."""
     try:
         yield
     except SafetensorError as error:
@@ -48,12 +48,12 @@ def os_errors(path: Path) -> Iterator[None]:
 def with_room(root: Path, write: Callable[[], None], kept: Collection[int] = ()) -> None:
     """Call `write`; if the disk is full, remove all checkpoints but the newest and call it once more.
 
-    Those after the steps in `kept` stay, here and in `save`: they are results (cpt.train.continuation).
+    Checkpoints of the steps in `kept` stay, here and in `save`: they are results (cpt.train.continuation).
     """
     try:
         return write()
     except (OSError, UserError) as error:
-        older = _passing(_folders(root)[1:], kept)
+        older = _removable(_folders(root)[1:], kept)
         numbers = {getattr(e, "errno", None) for e in (error, error.__cause__)}
         if not older or numbers.isdisjoint(NO_ROOM):
             raise
@@ -75,9 +75,9 @@ def save(
 ) -> None:
     """Write the checkpoint after `step` steps and remove all but the newest `keep` and those in `kept`.
 
-    `weights` maps parameter names to float32 tensors, `moments` maps `exp_avg.NAME` and
-    `exp_avg_sq.NAME` to float32 tensors of the same shapes; all on the CPU. `updates` is the number of steps
-    whose update was made (cpt.train.bad_steps).
+    `weights` maps parameter names to float32 tensors. `moments` maps `exp_avg.NAME`, `exp_avg_sq.NAME` and
+    any scales to tensors in their stored form (Engine.state). All are on the CPU. `updates` is the number of
+    steps that updated the weights (cpt.train.bad_steps).
     """
     with atomic(checkpoint_folder(root, step)) as folder:
         folder.mkdir()
@@ -88,16 +88,16 @@ def save(
         state = {"step": step, "updates": updates, "identity": identity.digest, "sha256": checksums}
         state["learned"] = identity.learned
         write_json(folder / "state.json", state)
-    for old in _passing(_folders(root)[keep:], kept):
+    for old in _removable(_folders(root)[keep:], kept):
         shutil.rmtree(old)
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
-    """Of the checkpoint after `step` steps."""
+    """The folder of the checkpoint after `step` steps."""
     return root / f"step-{step:08d}"
 
 
-def _passing(folders: list[Path], kept: Collection[int]) -> list[Path]:
+def _removable(folders: list[Path], kept: Collection[int]) -> list[Path]:
     """The folders of checkpoints that may be removed."""
     names = {checkpoint_folder(Path(), step).name for step in kept}
     return [folder for folder in folders if folder.name not in names]
@@ -106,31 +106,32 @@ def _passing(folders: list[Path], kept: Collection[int]) -> list[Path]:
 def newest(root: Path, identity: Identity, kept: Collection[int] = ()) -> Path | None:
     """The newest complete checkpoint of this run in `root`, or None.
 
-    A corrupt one is removed with a warning, and so are files that killed writers left. Checkpoints of another
-    identity (other data, other settings, another start) are set aside with a warning; what was set aside of
-    this one comes back. Where one of the steps in `kept` is missing, those after it are removed, so that
-    training passes it again.
+    Removes corrupt checkpoints with a warning, and leftovers of killed writers without one. Sets
+    checkpoints of another identity (data, settings or start) aside with a warning, and takes back those of
+    this one. If a step in `kept` has no checkpoint, later ones are removed, so that training passes it again.
 
     Raises UserError if a checkpoint can't be read: it may be good, so it isn't skipped.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
     for folder in _folders(root):
-        state = _sound(folder, checksums=False)
-        if state and state["identity"] != identity.digest and _sound(folder, checksums=True):
+        state = _read_state(folder, checksums=False)
+        if state and state["identity"] != identity.digest and _read_state(folder, checksums=True):
             set_aside(folder, state, identity)
     take_back(root, identity)
     paths = [checkpoint_folder(root, step) for step in sorted(kept)]
-    missing = next((path for path in paths if not path.exists() or not _sound(path, checksums=True)), None)
+    missing = next(
+        (path for path in paths if not path.exists() or not _read_state(path, checksums=True)), None
+    )
     for folder in _folders(root) if missing else []:
         if folder.name > missing.name:
             logging.warning("%s: removed, as %s is missing, which the run has to keep", folder, missing.name)
             shutil.rmtree(folder)
-    return next((folder for folder in _folders(root) if _sound(folder, checksums=True)), None)
+    return next((folder for folder in _folders(root) if _read_state(folder, checksums=True)), None)
 
 
-def _sound(folder: Path, checksums: bool) -> dict[str, Any] | None:
-    """The state of a checkpoint; a corrupt one is removed with a warning, and gives None."""
+def _read_state(folder: Path, checksums: bool) -> dict[str, Any] | None:
+    """Returns a checkpoint's state, or None after removing a corrupt one with a warning."""
     try:
         state = read_json(folder / "state.json")
         if not isinstance(state["step"] + state["updates"], int) or not isinstance(state["identity"], str):
@@ -159,14 +160,15 @@ def load(folder: Path) -> tuple[dict[str, Any], TensorsByName, TensorsByName]:
 class Writer:
     """Writes a run's checkpoints in a thread, one at a time, while training continues; a context manager.
 
-    A checkpoint that can't be written causes a warning, and training continues as long as there is one
-    to fall back on; the next is tried in its turn. Where there is none, `check` raises a UserError.
+    If a checkpoint can't be written, training continues with a warning as long as an earlier one exists, and
+    the next is written when it is due. Without an earlier one, or for a step in `kept`, `check` raises a
+    UserError.
 
     Args:
         root: folder of the run's checkpoints.
         identity: of the run.
         keep: newest checkpoints to keep.
-        good: the checkpoint that the run was continued from, if any.
+        good: the checkpoint from which the run resumed, if any.
         kept: steps whose checkpoints stay, and must be written.
     """
 
@@ -190,8 +192,8 @@ class Writer:
     ) -> None:
         """Start writing the checkpoint after `step` steps; waits for the one before it.
 
-        The tensors are `save`'s, and nobody changes them any more. `since` is the time.monotonic() at which
-        training stopped to copy them.
+        The tensors are those of `save`; nothing may change them after this call. `since` is the
+        time.monotonic() at which training stopped to copy them.
         """
         self.wait_turn(step)
         blocked = time.monotonic() - since
@@ -201,13 +203,13 @@ class Writer:
         self._thread.start()
 
     def wait_turn(self, step: int) -> None:
-        """Wait for the write in flight, if any, before that of the checkpoint after `step` steps."""
+        """Wait for the write in flight, if any, before the checkpoint after `step` steps is written."""
         if self._thread is not None and self._thread.is_alive():
             logging.info("training waits for the checkpoint before that of step %d to be written", step)
         self.wait()
 
     def check(self) -> None:
-        """Raise what a write failed with, if training has to stop for it; doesn't wait."""
+        """Raise the error of a failed write if training has to stop for it; doesn't wait."""
         if self._failure is not None:
             raise self._failure
 

@@ -1,8 +1,8 @@
 """Layers that torch.compile fuses; Llama's get a forward pass that moves and keeps less memory.
 
 Queries, keys and values come from one product: the input is read once instead of three times, and its
-gradient is one product instead of a sum. The weights stay where they are, so that state dicts don't change;
-they are put side by side in each forward pass. Norms become part of the products after them.
+gradient is one product instead of a sum. The weights stay where they are, so state dicts don't change; each
+forward pass concatenates them. Norms become part of the products after them.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ def compiles(settings: dict[str, Any], device: torch.device) -> bool:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile pays: on a GPU for which there is Triton, and the C compiler that it needs."""
+    """Whether torch.compile pays: on a GPU, with Triton and the C compiler that Triton needs."""
     if device.type != "cuda":
         return False
     triton = importlib.util.find_spec("triton") is not None
@@ -41,9 +41,9 @@ def can_compile(device: torch.device) -> bool:
 
 
 def compile_layers(model: nn.Module) -> None:
-    """Let torch.compile fuse what lies between a layer's matrix products.
+    """Let torch.compile fuse the operations between a layer's matrix products.
 
-    Layers that are alike share one compilation for each shape of a micro-batch, for the sizes are fixed.
+    Equal layers share one compilation. Each micro-batch shape has its own, since sizes are static.
     Parameters keep their names.
     """
     for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
@@ -51,15 +51,15 @@ def compile_layers(model: nn.Module) -> None:
 
 
 def keep_residual_in_bfloat16(model: nn.Module) -> None:
-    """Under autocast, let layers pass on bfloat16: the embeddings' float32 would make each layer's output so.
+    """Under autocast, make layers pass on bfloat16; float32 embeddings would make all their outputs float32.
 
-    It is what layers cast to bfloat16 pass on too (FSDP, DeepSpeed). Norms compute in float32.
+    Layers that are cast to bfloat16 (FSDP, DeepSpeed) pass on the same. Norms compute in float32.
     """
     model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.bfloat16())
 
 
 def join_products(model: nn.Module) -> None:
-    """Give a Llama's layers the forward pass of this module; those with biases or another gate stay."""
+    """Give a Llama's layers this module's forward pass; layers with biases or another gate keep theirs."""
     layers = [m for m in model.modules() if type(m) is LlamaDecoderLayer and _is_joinable(m)]
     for layer in layers:
         layer.__class__, layer.self_attn.__class__ = JoinedLayer, JoinedAttention
@@ -67,7 +67,7 @@ def join_products(model: nn.Module) -> None:
         return
     for module in model.modules():
         if type(module) is LlamaRotaryEmbedding:
-            # Sines and cosines get the precision of its first argument.
+            # The module gives sines and cosines the precision of its first argument.
             module.register_forward_pre_hook(
                 lambda module, inputs: (inputs[0].new_empty(0, dtype=torch.float32),)
             )
@@ -79,10 +79,10 @@ def _is_joinable(layer: LlamaDecoderLayer) -> bool:
 
 
 class JoinedLayer(LlamaDecoderLayer):
-    """LlamaDecoderLayer.forward without a cache, its norms part of the products after them.
+    """LlamaDecoderLayer.forward without a cache; its norms are part of the products after them.
 
-    A norm is linear but for a factor per token, `scale`, so its weights are multiplied into the product's,
-    and the factor follows the product: normalised states are neither written nor kept.
+    Except for one factor per token, `scale`, a norm is linear. So its weights are multiplied into the
+    product's, and the factor is applied after the product: normalised states are neither written nor kept.
     """
 
     def forward(
@@ -107,30 +107,30 @@ class JoinedLayer(LlamaDecoderLayer):
 
 
 def rms_scale(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """What RMSNorm multiplies each row of `hidden` [n, width] by, float32 [n, 1]."""
+    """The factor by which RMSNorm multiplies each row of `hidden` [n, width]: float32 [n, 1]."""
     return torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + epsilon)
 
 
 def norm_gradient(scaled_gradient: torch.Tensor, hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The gradient by `hidden` of scale x hidden, float32 [n, width] (Zhang and Sennrich 2019, equation 4).
+    """Gradient of scale x hidden by `hidden`, float32 [n, width] (Zhang and Sennrich 2019, equation 4).
 
-    `scaled_gradient` is the gradient by that product, already multiplied by `scale`. All this is computed at
-    the matrix product's input, which is narrower than its output.
+    `scaled_gradient` is the gradient by that product, already multiplied by `scale`. Everything is computed
+    at the matrix product's input, which is narrower than its output.
     """
     return scaled_gradient - hidden * (scaled_gradient * hidden).mean(-1, keepdim=True) * scale.square()
 
 
 class NormedProducts(torch.autograd.Function):
-    """RMS-normalised `hidden` times weights^T that are already multiplied by the norm's; to be compiled.
+    """RMS-normalised `hidden` times weights^T, which include the norm's weights; to be compiled.
 
-    The parts of the product are returned apart, so that the kernels after it read one each.
+    Returns the parts of the product separately, so that each kernel after it reads only one.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, weights: torch.Tensor, sizes: list[int], epsilon: float
     ) -> tuple[torch.Tensor, ...]:
-        """hidden [n, width] and weights [sum of sizes, width] of one dtype; [n, size] for each size."""
+        """hidden [n, width] and weights [sum of sizes, width] share a dtype; returns [n, size] per size."""
         scale = rms_scale(hidden, epsilon)
         ctx.save_for_backward(hidden, weights, scale)
         return tuple((part * scale).to(hidden.dtype) for part in (hidden @ weights.T).split(sizes, -1))
@@ -146,8 +146,9 @@ class NormedProducts(torch.autograd.Function):
 class GatedFeedForward(torch.autograd.Function):
     """hidden + down(silu(gate) x up) of RMS-normalised hidden states (Shazeer 2020), to be compiled.
 
-    The weights of gate and up are already multiplied by the norm's. Forward, they are one product. Backward,
-    each has a gradient tensor of its own: one kernel writes both, where PyTorch makes two for two halves.
+    The weights of gate and up already include the norm's. The forward pass computes both in one product. In
+    the backward pass each has its own gradient tensor, and one kernel writes both; for two halves of one
+    tensor, PyTorch makes two kernels.
     """
 
     @staticmethod
@@ -159,7 +160,7 @@ class GatedFeedForward(torch.autograd.Function):
         down_weights: torch.Tensor,
         epsilon: float,
     ) -> torch.Tensor:
-        """hidden [n, width], weights of gate and up [inner, width], of down [width, inner]: one dtype."""
+        """hidden [n, width], weights of gate and up [inner, width], of down [width, inner]: all one dtype."""
         scale = rms_scale(hidden, epsilon)
         weights = torch.cat((gate_weights, up_weights))
         gate_up = hidden @ weights.T  # [n, 2 inner]
@@ -184,7 +185,7 @@ class GatedFeedForward(torch.autograd.Function):
 
 
 class JoinedAttention(LlamaAttention):
-    """LlamaAttention.forward without a cache, of states that `norm` hasn't normalised yet."""
+    """LlamaAttention.forward without a cache, for states that `norm` hasn't normalised yet."""
 
     def forward(
         self,
@@ -218,10 +219,10 @@ class JoinedAttention(LlamaAttention):
 
 
 def rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (Su et al. 2021) of [batch, length, heads, head size].
+    """Apply rotary position embedding (Su et al. 2021) to [batch, length, heads, head size].
 
-    Llama pairs component i with i + half. Compiled, it is one pass: the halves change places by their index,
-    not in a copy. `cosine` and `sine` are [batch or 1, length, head size].
+    Llama pairs component i with i + half. Compiled, this is one pass: the halves swap by index, not
+    in a copy. `cosine` and `sine` are [batch or 1, length, head size].
     """
     halves, cosine, sine = (x.unflatten(-1, (2, -1)) for x in (heads, cosine[:, :, None], sine[:, :, None]))
     signs = torch.arange(-1, 2, 2, device=heads.device)[:, None]

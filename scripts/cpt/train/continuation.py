@@ -1,4 +1,4 @@
-"""What a run leaves for others: AdamW's moments beside its model, and states that it went through."""
+"""What a run saves for later runs: AdamW's moments beside its model, and intermediate states."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ def save_optimizer(model_folder: Path, moments: TensorsByName, updates: int) -> 
 
 
 def load_optimizer(model_folder: Path, form: str) -> tuple[TensorsByName, int]:
-    """Read (moments, updates) as `save_optimizer` wrote them, in a form of `train.moments`.
+    """Read (moments, updates) as `save_optimizer` wrote them; convert moments to `form` (train.moments).
 
-    Raises UserError if they aren't there.
+    Raises UserError if the file is missing.
     """
     path = model_folder / OPTIMIZER
     if not path.is_file():
@@ -38,13 +38,12 @@ def load_optimizer(model_folder: Path, form: str) -> tuple[TensorsByName, int]:
 
 
 def point_folder(model_folder: Path, point: int) -> Path:
-    """Where a run leaves the state that it had after `point` tokens, a model folder with its moments; 0: its
-    end."""
+    """The model folder (with moments) of a run's state after `point` tokens; 0: the run's end."""
     return model_folder / "training_state" / f"at-{point}" if point else model_folder
 
 
 def save_points(plan: dict[str, Any], checkpoint_root: Path, start_folder: Path, model_folder: Path) -> None:
-    """Leave the states that a plan keeps in the trained model's folder, from their checkpoints."""
+    """Save the states that a plan keeps into the trained model's folder, from their checkpoints."""
     for tokens, step in plan.get("kept", {}).items():
         state, weights, moments = checkpoints.load(checkpoints.checkpoint_folder(checkpoint_root, step))
         folder = point_folder(model_folder, int(tokens))

@@ -1,6 +1,6 @@
-"""What training will cost, from formulas: FLOPs, device-hours, memory, before anything is downloaded.
+"""Costs of training by formulas, before anything is downloaded: FLOPs, device-hours, memory.
 
-No figure here was measured on a GPU by this project; docs/performance-planning.md names their sources.
+This project measured none of these figures on a GPU; docs/performance-planning.md names their sources.
 """
 
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Shape:
     vocab_size: int
     tie_word_embeddings: bool
     max_position_embeddings: int
-    counted: int | None = None  # parameters, where the weights were counted
-    counted_layer: int | None = None  # those of a layer
+    counted: int | None = None  # parameters, if the weights were counted
+    counted_layer: int | None = None  # the same of one layer
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: as counted, or a Llama's: attention's four matrices, the feed-forward's three, two
-        normalizations."""
+        """Parameters of one layer: as counted, or a Llama's (four matrices of attention, three of the
+        feed-forward part, two norms)."""
         if self.counted_layer:
             return self.counted_layer
         hidden = self.hidden_size
@@ -61,11 +61,11 @@ def shape_of(base: BaseSource, imported: Path | None) -> Shape | None:
 
     Args:
         base: the config's section.
-        imported: the finished import, `models/base` (with `base.json` beside it), if it is there.
+        imported: folder of the finished import, `models/base` (with `base.json` beside it); None before it.
     """
     numbers = read_json(imported.with_name("base.json")).get("shape") if imported is not None else None
     if numbers is None and base.source == "local":
-        from cpt.shapes import shape_before_import  # torch, which few plans need
+        from cpt.shapes import shape_before_import  # imports torch, which few plans need
 
         numbers = shape_before_import(Path(base.path))
     if numbers is not None:
@@ -78,7 +78,7 @@ def shape_of(base: BaseSource, imported: Path | None) -> Shape | None:
 
 
 def bos_of(packing: Packing, imported: Path | None) -> bool | None:
-    """Whether BOS stands before each document; None if `imported`, see shape_of, isn't there to say it."""
+    """Whether BOS precedes each document; None if only an unfinished import (see shape_of) can say."""
     if packing.add_bos is not None or imported is None:
         return packing.add_bos
     return read_json(imported.with_name("base.json")).get("adds_bos")
@@ -86,7 +86,7 @@ def bos_of(packing: Packing, imported: Path | None) -> bool | None:
 
 @dataclass(frozen=True)
 class Speed:
-    """A speed that somebody stated or measured, to be carried over to other models by their FLOPs."""
+    """A stated or measured speed, to be transferred to other models by their FLOPs."""
 
     source: str
     tokens_per_second: float  # of one device
@@ -95,8 +95,8 @@ class Speed:
     checkpointing: bool = False
 
     def hours(self, tokens: int, shape: Shape, sequence_length: int, checkpointing: bool | str) -> float:
-        """Device-hours for these tokens at the same FLOP/s; a second forward pass costs a third more (that of
-        `selective` checkpointing has no products)."""
+        """Device-hours for these tokens at the same FLOP/s. Full checkpointing costs a third more for its
+        second forward pass; `selective` counts as free, as it repeats no products."""
         cost = flops_per_token(shape, shape.parameters, sequence_length)
         if checkpointing is True and not self.checkpointing:
             cost *= 4 / 3
@@ -104,7 +104,7 @@ class Speed:
 
     @property
     def flops_per_second(self) -> float:
-        """Model FLOPs (6 N + 6 L d S, cpt.train.flops.flops_per_token) that one device does in a second."""
+        """Model FLOP/s of one device, with 6 N + 6 L d S per token (cpt.train.flops.flops_per_token)."""
         cost = flops_per_token(self.shape, self.shape.parameters, self.sequence_length)
         return self.tokens_per_second * cost
 
@@ -120,13 +120,13 @@ A100_FLOPS = PEAK_FLOPS["A100"]
 
 
 def speed_of(offload: list[str], gpu: bool) -> Speed:
-    """The stated speed that a run's settings are most like."""
+    """The known speed whose settings are closest to the run's."""
     if not gpu:
         return CPU
     return OFFLOADED if offload else WHOLE
 
 
-# Other ways to train, beside the one that is set: engine, zero_stage, offload.
+# Alternatives to the configured engine: engine, zero_stage, offload.
 ENGINES: list[tuple[str, int, list[str]]] = [
     ("ddp", 0, []),
     ("fsdp", 0, []),
@@ -147,31 +147,31 @@ def state_bytes(
     precision: str,
     moments: str = "float32",
 ) -> dict[str, float]:
-    """Bytes that one process holds in weights, gradients and moments: `gpu`, and `cpu` where offloaded.
+    """Bytes of weights, gradients and moments on one process: `gpu`, and `cpu` if offloaded.
 
-    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1), less where `moments` are stored in a
-    shorter form (whose 8 bytes per row of a matrix aren't counted), and two more where DeepSpeed adds
-    bfloat16 gradients up in float32. Of these, ZeRO's stages split the optimizer's (1), and the gradients'
-    (2), and the weights' (3, fsdp) over the processes. Gathered layers come on top, and with autocast a
-    bfloat16 copy of the weights. Communication buffers aren't counted.
+    Sixteen bytes per parameter (Rajbhandari et al. 2020, section 3.1); fewer if `moments` have a shorter form
+    (8bit's 8 bytes per row of a matrix aren't counted), two more if DeepSpeed sums bfloat16 gradients in
+    float32. ZeRO splits the optimizer's bytes (stage 1), also the gradients' (2), also the weights' (3, fsdp)
+    over the processes. Gathered layers come on top and, with autocast, a bfloat16 copy of the weights.
+    Communication buffers aren't counted.
     """
     whole = engine == "ddp" or (engine == "deepspeed" and zero_stage == 0)
     split = 0 if whole else zero_stage if engine == "deepspeed" else 3
-    copies = not whole and engine == "deepspeed" and precision != "float32"  # of those in the optimizer
+    copies = not whole and engine == "deepspeed" and precision != "float32"  # of the optimizer's weights
     weights, gradients, optimizer = (2, 4, 12) if copies else (4, 4, MOMENTS_BYTES_PER_PARAMETER[moments])
-    if copies and split == 1 and not offload:  # which adds gradients up in bfloat16
+    if copies and split == 1 and not offload:  # sums gradients in bfloat16
         gradients = 2
     totals = {"gpu": 0.0, "cpu": 0.0}
     for size, stage, part in (
         (optimizer, 1, "optimizer"),
-        (gradients, 2, "optimizer"),  # updated where the moments are
+        (gradients, 2, "optimizer"),  # on the device of the moments
         (weights, 3, "parameters"),
     ):
         place = "cpu" if part in offload else "gpu"
         totals[place] += size * shape.parameters / (processes if split >= stage else 1)
     if whole and precision != "float32":
         totals["gpu"] += 2 * shape.parameters
-    if split == 3:  # the layer that is computed and the next one, or the embedding
+    if split == 3:  # gathered: the current layer and the next one, or the embedding
         layer = max(2 * shape.layer_parameters, shape.vocab_size * shape.hidden_size)
         totals["gpu"] += layer * (4 if precision == "float32" else 2)
     return totals
@@ -182,13 +182,13 @@ def step_bytes(
 ) -> dict[str, float]:
     """Bytes of one micro-batch's forward and backward pass: `activations` and `logits`.
 
-    Of each token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each normalization,
-    in float32; the inputs of the matrices, 3; query, repeated keys and values, 3; attention's output, 1) and
-    4 of the feed-forward's (gate, SiLU, up, product). With checkpointing a layer keeps its input alone, which
-    autocast leaves in float32, and all of it exists for one layer; with `selective` also the products' and
-    attention's outputs. An upper bound where layers are compiled.
-    Of the logits a block of rows exists at a time, in float32 with its gradient, beside the gradient of the
-    head. On a CPU, where the start of a run decides between the precisions, float32's are given.
+    Per token, transformers' Llama layer keeps 11 vectors of the model's width (2 for each norm, in float32; 3
+    inputs of matrices; 3 for query, repeated keys and values; 1 attention output) and 4 of the feed-forward
+    part's (gate, SiLU, up, product). With checkpointing, a layer keeps only its input, which autocast leaves
+    in float32, and one layer at a time keeps all. `selective` also keeps the outputs of products and
+    attention. If layers are compiled, this is an upper bound.
+    One block of rows of the logits exists at a time, in float32 with its gradient, beside the head's
+    gradient. On a CPU, a run chooses its precision only when it starts, so these are float32's bytes.
     """
     tokens, size = micro_batch * sequence_length, 2 if gpu and precision != "float32" else 4
     width = shape.hidden_size

@@ -1,9 +1,9 @@
-"""Llama's layers in bfloat16 on a CPU: one function of autograd each, which keeps what `selective` keeps.
+"""Llama's layers in bfloat16 on a CPU: each is one autograd function, which keeps what `selective` keeps.
 
-Selective checkpointing goes through Python for each operation (docs/performance-bfloat16.md). Here queries,
+Selective checkpointing runs Python for each operation (docs/performance-bfloat16.md). Here queries,
 keys and values come from one product, gate and up from another, and the backward pass computes norms,
-rotation and SwiGLU again by a few operations. Weights, norms and what layers pass on are float32, the rest
-is bfloat16, as in autocast.
+rotation and SwiGLU again with a few operations. Weights, norms and states between layers are float32, the
+rest is bfloat16, as in autocast.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 class Sizes(NamedTuple):
-    """Of a layer's attention, and what its norms add to the mean square."""
+    """Sizes of a layer's attention, and the epsilon that its norms add to the mean square."""
 
     heads: int
     key_heads: int
@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
 
 
 def use_cpu_layers(model: nn.Module) -> bool:
-    """Give a Llama's layers the forward pass of this module; whether all layers could have it."""
+    """Give a Llama's layers this module's forward pass; returns False, changing none, if one can't use it."""
     layers = getattr(model.base_model, "layers", [])
     fit = [type(layer) is LlamaDecoderLayer and _fits(layer) for layer in layers]
     if not fit or not all(fit):
@@ -74,7 +74,7 @@ class CpuLayer(LlamaDecoderLayer):
 
 
 class LayerFunction(torch.autograd.Function):
-    """A layer's output, float32 [batch, length, width], and its gradients by input and weights."""
+    """A layer's output, float32 [batch, length, width], and gradients with respect to input and weights."""
 
     @staticmethod
     def forward(
@@ -172,7 +172,7 @@ class LayerFunction(torch.autograd.Function):
 
 
 def _bfloat16(*weights: torch.Tensor) -> torch.Tensor:
-    """Matrices [..., width] below one another, in bfloat16."""
+    """Concatenate the rows of matrices [..., width], in bfloat16."""
     rows = [weight.shape[:-1].numel() for weight in weights]
     joined = weights[0].new_empty(sum(rows), weights[0].shape[-1], dtype=torch.bfloat16)
     for part, weight in zip(joined.split(rows), weights, strict=True):
@@ -181,7 +181,7 @@ def _bfloat16(*weights: torch.Tensor) -> torch.Tensor:
 
 
 def _paired(weight: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-    """Rows of queries or keys with those next to one another that rotation pairs: [heads, half, 2, width].
+    """Rows of queries or keys, reordered so that rotation's pairs are adjacent: [heads, half, 2, width].
 
     Llama pairs component i of a head with i + half. Scores don't depend on the components' order.
     """
@@ -189,12 +189,12 @@ def _paired(weight: torch.Tensor, sizes: Sizes) -> torch.Tensor:
 
 
 def _unpaired(gradient: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-    """The reverse of `_paired`, of gradients: [heads * head, width]."""
+    """The reverse of `_paired`, for gradients: [heads * head, width]."""
     return gradient.view(-1, sizes.head // 2, 2, gradient.shape[-1]).transpose(1, 2).flatten(0, 2)
 
 
 def _normed(states: torch.Tensor, weight: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor]:
-    """RMS norm (Zhang and Sennrich 2019) of float32 [tokens, width] in bfloat16; its factors per token."""
+    """RMS norm (Zhang and Sennrich 2019) of float32 [tokens, width] in bfloat16, and its factor per token."""
     squares = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_()
     factors = squares.div_(states.shape[-1]).add_(sizes.epsilon).rsqrt_()
     return (states * factors).mul_(weight).bfloat16(), factors
@@ -203,7 +203,7 @@ def _normed(states: torch.Tensor, weight: torch.Tensor, sizes: Sizes) -> tuple[t
 def _norm_backward(
     gradient: torch.Tensor, states: torch.Tensor, factors: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of `_normed` by its states and weights, float32, from bfloat16 [tokens, width]."""
+    """Gradients of `_normed` by its states and weights: float32, from a bfloat16 gradient [tokens, width]."""
     gradient, unit = gradient.float(), states * factors
     along = gradient * unit
     weight_gradient = along.sum(0)
@@ -216,7 +216,8 @@ def _rotated_heads(
 ) -> list[torch.Tensor]:
     """Queries [batch * key heads, group, length, head], keys and values [batch * key heads, length, head].
 
-    Rotary position embedding (Su et al. 2021); queries are scaled. `products`: bfloat16 [tokens, all heads].
+    Applies rotary position embedding (Su et al. 2021) and scales queries. `products`: bfloat16 [tokens, width
+    of all heads].
     """
     heads, keys = sizes.heads, sizes.key_heads
     parts = products.view(*shape, -1, sizes.head).transpose(1, 2)  # [batch, heads, length, head]
@@ -229,7 +230,7 @@ def _rotated_heads(
 def _products(
     states: list[torch.Tensor], cosine: torch.Tensor, sine: torch.Tensor, shape: torch.Size, sizes: Sizes
 ) -> torch.Tensor:
-    """The reverse of `_rotated_heads`, of gradients."""
+    """The reverse of `_rotated_heads`, for gradients."""
     queries, keys, values = (part.view(shape[0], -1, shape[1], sizes.head) for part in states)
     rotated = keys.new_empty(shape[0], sizes.heads + sizes.key_heads, *keys.shape[2:])
     rotated[:, : sizes.heads], rotated[:, sizes.heads :] = queries, keys
@@ -241,7 +242,7 @@ def _products(
 
 
 def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-    """[batch, heads, length, head], float32, in place; two components side by side are a complex number."""
+    """Rotate float32 [batch, heads, length, head] in place; two adjacent components are a complex number."""
     half = sizes.head // 2
     turn = torch.complex(cosine[:, None, :, :half].float(), sine[:, None, :, :half].float())
     numbers = torch.view_as_complex(heads.unflatten(-1, (half, 2)))
@@ -251,7 +252,7 @@ def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor, sizes
 
 
 def _tokens(heads: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-    """[batch * key heads, group, length, head] as [tokens, heads * head]."""
+    """Reshape [batch * key heads, group, length, head] to [tokens, heads * head]."""
     _, group, length, head = heads.shape
     apart = heads.view(-1, sizes.key_heads, group, length, head)
     return apart.permute(0, 3, 1, 2, 4).reshape(-1, sizes.heads * head)

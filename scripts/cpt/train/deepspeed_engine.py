@@ -1,7 +1,7 @@
 """The `deepspeed` engine: ZeRO stages 0 to 3 with CPU offload (Rajbhandari et al. 2020; Ren et al. 2021).
 
-Stage 3 with optimizer and parameters on the CPU is the paper's path (section 3.3). AdamW is PyTorch's, but
-for an optimizer offloaded from a GPU, which DeepSpeed's own, compiled at the first start, updates.
+Stage 3 with optimizer and parameters on the CPU is the paper's setup (section 3.3). AdamW is PyTorch's. Only
+an optimizer offloaded from a GPU uses DeepSpeed's own AdamW, which is compiled at the first start.
 """
 
 import logging
@@ -36,13 +36,13 @@ from cpt.train.optimizer import (
 from cpt.train.pull import Pull
 from cpt.train.softmax import chosen_softmax
 
-# Elements that are reduced or gathered at once. DeepSpeed's default is ten times that, four times the whole
-# model of the paper.
+# Elements reduced or gathered at once. DeepSpeed's default is ten times as many: four times the paper's whole
+# model.
 BUCKET = 50_000_000
 
 
 def import_deepspeed(device: torch.device) -> ModuleType:
-    """Import DeepSpeed for a kind of device. Raises UserError where it isn't installed."""
+    """Import DeepSpeed for a kind of device. Raises UserError if it can't be imported."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
@@ -59,12 +59,12 @@ def import_deepspeed(device: torch.device) -> ModuleType:
 
 
 def compile_cpu_adam() -> None:
-    """Load DeepSpeed's AdamW for the CPU, compiling it if this machine hasn't yet.
+    """Load DeepSpeed's AdamW for the CPU; compile it first if this machine hasn't.
 
-    PyTorch guards a build with a file that a killed build leaves behind, and every later start waits for it
-    forever. So builds of ours wait in line at a lock that the kernel frees with its process, and whoever
-    holds it removes such a file. They have a folder of their own per machine (the code is compiled for its
-    processor) and versions, unless TORCH_EXTENSIONS_DIR names one.
+    PyTorch guards a build with a file. A killed build leaves the file behind, and every later start waits for
+    it forever. So these builds first take a lock that the kernel frees with its process, and the holder
+    removes a leftover file. Each machine (the code is compiled for its processor) and each pair of versions
+    has a folder of its own, unless TORCH_EXTENSIONS_DIR names one.
 
     Raises UserError if a compiler or ninja is missing, or the build fails.
     """
@@ -82,7 +82,7 @@ def compile_cpu_adam() -> None:
     own = Path.home() / ".cache" / "cpt-extensions" / f"{platform.node()}-{versions}"
     root = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(own)))
     root.mkdir(parents=True, exist_ok=True)
-    compilers.as_one_word("CXX", root)
+    compilers.wrap_compiler("CXX", root)
     while (held := lock_file(root / "cpt.lock")) is None:
         time.sleep(1)
     with held:
@@ -119,7 +119,7 @@ class DeepSpeedEngine:
             "stage": self.stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
-            # Stage 3 keeps what is so small whole: the vectors, and no matrix of a small model.
+            # Stage 3 doesn't split parameters up to this size: vectors, but no matrix, even of a small model.
             "stage3_param_persistence_threshold": max(
                 (p.numel() for p in model.parameters() if p.ndim < 2), default=0
             ),
@@ -138,14 +138,14 @@ class DeepSpeedEngine:
             model_parameters=parameter_groups(self.model, settings),
             config={
                 "train_micro_batch_size_per_gpu": settings["micro_batch"],
-                "gradient_accumulation_steps": 1,  # the loop decides, by `last`
+                "gradient_accumulation_steps": 1,  # the loop decides by `last`
                 "gradient_clipping": self.clip if self.stage else 0.0,  # stage 0 doesn't return the norm
                 "zero_optimization": zero,
                 "zero_allow_untested_optimizer": True,
                 "bf16": {"enabled": bf16 and self.stage > 0},
                 "torch_autocast": {"enabled": bf16 and self.stage == 0, "dtype": "bfloat16"},
-                # Gradients add up in float32, as in the other engines. For stage 1 without offload, DeepSpeed
-                # then takes an optimizer whose state can't be handed over: it keeps bfloat16 sums.
+                # Gradients are summed in float32, as in the other engines. With that, stage 1 without offload
+                # would use an optimizer whose state can't be exported, so it keeps bfloat16 sums.
                 "communication_data_type": "fp32",
                 "data_types": {"grad_accum_dtype": "bf16" if bf16_sums else "fp32"},
                 "optimizer": {
@@ -182,8 +182,8 @@ class DeepSpeedEngine:
         self.engine.step()
         if self.engine.was_step_applied():
             return float(self.engine.get_global_grad_norm())
-        # DeepSpeed skips the update and keeps the norm of the step before; of bfloat16 gradients that it
-        # offloads also their sums, to which the next step would add.
+        # DeepSpeed skipped the update and keeps the norm of the step before. It also keeps the sums of
+        # bfloat16 gradients that it offloads, to which the next step would add.
         if self.stage < 3:
             self.engine.optimizer.averaged_gradients = {}
         return math.nan
@@ -200,7 +200,7 @@ class DeepSpeedEngine:
             tensors = {f"{key}.{name}": safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
             tensors[name] = safe_get_full_fp32_param(parameter)
             if first:
-                shape = getattr(parameter, "ds_shape", parameter.shape)  # whole, also where stage 3 split it
+                shape = getattr(parameter, "ds_shape", parameter.shape)  # whole, even if stage 3 split it
                 copies = {
                     key: tensor.detach().to("cpu", torch.float32, copy=True).reshape(shape)
                     for key, tensor in tensors.items()
@@ -226,8 +226,8 @@ class DeepSpeedEngine:
         if self.stage == 0:
             self.pull = Pull(coefficient, [start[name].to(p.device, copy=True) for name, p in named])
             return
-        # From stage 1 on DeepSpeed reduces gradients, and takes norms of offloaded ones, as they come. So, in
-        # the step's last backward pass, each process adds the penalty's on the part that it updates.
+        # From stage 1 on, DeepSpeed reduces gradients, and takes norms of offloaded ones, as they arrive. So
+        # in the step's last backward pass, each process adds the penalty's gradient to the part it updates.
         self.pull = Pull(coefficient * self.world_size, [])
         for name, parameter in named:
             begin, weights = self._float32_part(parameter)
@@ -239,25 +239,25 @@ class DeepSpeedEngine:
     def _pulled(
         self, begin: int, weights: torch.Tensor, number: int, gradient: torch.Tensor
     ) -> torch.Tensor | None:
-        """A parameter's gradient with the penalty's, or None to leave it as it is."""
+        """A parameter's gradient plus the penalty's in the last micro-batch; before it None: no change."""
         return self.pull.added_to_part(gradient, begin, weights, number) if self.last_micro_batch else None
 
     def _float32_part(self, parameter: nn.Parameter) -> tuple[int, torch.Tensor | None]:
-        """Of stages 1 to 3: where in a parameter the part begins that this process updates, and that part of
-        its float32 weights (flat, not copied), or None."""
+        """For stages 1 to 3: the start of the part of a parameter that this process updates, and its float32
+        weights (flat, not copied); None instead of weights if it updates no part."""
         if self.stage < 3:
             mapping = parameter._hp_mapping
             return (mapping.lp_fragment_address.start, mapping.get_hp_fragment()) if mapping else (0, None)
         begin = dist.get_rank() * parameter.ds_tensor.numel()
         weights, _ = self.engine.optimizer._get_fp32_opt_state_partition(parameter, True, None)
-        size = min(weights.numel(), parameter.ds_numel - begin)  # what is over fills the last part up
+        size = min(weights.numel(), parameter.ds_numel - begin)  # the rest pads the last part
         return begin, weights[:size] if size > 0 else None
 
     def _link_moments(self, steps_done: int = 0) -> None:
         """Let safe_get_full_optimizer_state find the moments, zero before the first step.
 
-        Of stages 1 and 2, DeepSpeed links those of all parameter groups once the first group was updated,
-        when the others have none.
+        In stages 1 and 2, DeepSpeed links the moments of all parameter groups once the first group is
+        updated, when the others have none yet.
         """
         zero = self.engine.optimizer
         for flat in self._float32_partitions():
@@ -270,12 +270,12 @@ class DeepSpeedEngine:
             zero._lazy_init_hp_params_optimizer_state()
 
     def _float32_partitions(self) -> list[torch.Tensor]:
-        """Of stages 1 to 3: the flat float32 weights that this process updates."""
+        """For stages 1 to 3: the flat float32 weights that this process updates."""
         zero = self.engine.optimizer
         return zero.single_partition_of_fp32_groups if self.stage < 3 else zero.fp32_partitioned_groups_flat
 
     def _set(self, parameter: nn.Parameter, whole: torch.Tensor, moment: str | None = None) -> None:
-        """Set this process's part of a parameter's float32 weight, or of a moment of it."""
+        """Set this process's part of a parameter's float32 weight, or of one of its moments."""
         from deepspeed import utils
 
         if self.stage < 3:
@@ -284,7 +284,7 @@ class DeepSpeedEngine:
             else:
                 utils.safe_set_full_optimizer_state(parameter, whole, moment)
             return
-        size = parameter.ds_tensor.numel()  # of equal parts, the last one filled up with zeros
+        size = parameter.ds_tensor.numel()  # of each part; zeros pad the last one
         begin = dist.get_rank() * size
         part = torch.zeros(size)
         values = whole.flatten()[begin : begin + size]
@@ -302,7 +302,7 @@ class DeepSpeedEngine:
             buffers = []
         else:
             separate, states = self._float32_partitions(), zero.optimizer.state.values()
-            # DeepSpeed's own names: where gradients lie once they are reduced, and while they are.
+            # DeepSpeed's names for its buffers of reduced gradients, and of gradients being reduced.
             names = ("averaged_gradients", "all_grad_tensors", "accumulated_grads_in_cpu")
             buffers = [getattr(zero, name, None) for name in (*names, "grad_partitions_flat_buffer")]
             buffers += [bucket.buffer for bucket in zero.ipg_buckets.values()]

@@ -1,21 +1,21 @@
-"""Dropout: the one part of training in which the micro-batch counts."""
+"""Dropout: the only part of training whose result depends on the micro-batch."""
 
 import logging
 import re
 from typing import Any
 
-# Keys of config.json, as model families call them; heads for other tasks than the next token don't count.
+# Keys of config.json in the model families, except those of heads for other tasks than the next token.
 KEYS = re.compile(r"(?!classifier|summary)\w*(dropout|pdrop|layerdrop)\w*")
 
 
 def dropout_of(config: Any) -> dict[str, float]:
-    """The dropout of a transformers config by key, where it isn't 0."""
+    """The dropout rates of a transformers config that aren't 0, by key."""
     entries = {key: value for key, value in sorted(config.to_dict().items()) if KEYS.fullmatch(key)}
     return {key: value for key, value in entries.items() if isinstance(value, float | int) and value > 0}
 
 
 def warn_of_dropout(dropout: dict[str, float]) -> None:
-    """Log what it means: a mask is drawn for a whole micro-batch, so what is dropped depends on its size."""
+    """Warn that results depend on the micro-batch's size, since one mask is drawn for a whole micro-batch."""
     if dropout:
         logging.warning(
             "the model has dropout (%s): results depend on train.micro_batch, the number of processes and "

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, made from what training writes."""
+"""TensorBoard's event files, made from training's CSV files."""
 
 import contextlib
 import csv
@@ -12,16 +12,16 @@ from cpt.errors import DamagedFileError, UserError
 # Where a run's files lie. Training copies them to the first folder before it removes the second.
 PLACES = ("runs", "checkpoints")
 
-Points = dict[tuple[str, int], str]  # text of a cell, by tag and step
+Points = dict[tuple[str, int], str]  # a cell's text by (tag, step)
 
 
 def read_points(path: Path) -> Points:
-    """What a metrics.csv or held_out.csv says, in the order of its rows, without empty cells.
+    """The cells of a metrics.csv or held_out.csv, in the order of its rows, without empty ones.
 
-    Raises DamagedFileError if the file isn't as training writes it, FileNotFoundError if there is none.
+    Raises DamagedFileError if the file isn't as training writes it, FileNotFoundError if it is missing.
     """
     lines = path.read_text(errors="replace").splitlines(keepends=True)
-    # A last line without its end is still being written.
+    # A last line without a newline is still being written.
     rows = csv.DictReader(line for line in lines if line.endswith("\n"))
     points: Points = {}
     try:
@@ -31,7 +31,7 @@ def read_points(path: Path) -> Points:
                 del row["tokens"]  # which metrics.csv has too
             for column, cell in row.items():
                 if cell:
-                    float(cell)  # or ValueError; kept as text, because NaN doesn't equal itself
+                    float(cell)  # raises ValueError; the text is kept, as NaN doesn't equal itself
                     tag = f"train/{column}" if corpus is None else f"held_out/{column}/{corpus}"
                     points[tag, step] = cell
     except (KeyError, TypeError, ValueError) as error:
@@ -43,9 +43,9 @@ def read_points(path: Path) -> Points:
 
 
 def open_writer(folder: Path, purge_step: int) -> Any:
-    """A SummaryWriter with a new event file, which replaces earlier ones from `purge_step` on.
+    """Open a SummaryWriter with a new event file, which replaces earlier ones from `purge_step` on.
 
-    Raises UserError where TensorBoard isn't installed.
+    Raises UserError if TensorBoard can't be imported.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -67,7 +67,7 @@ class Board:
             path.unlink()
 
     def show(self, points: Points) -> None:
-        """Add what is new. If points that are shown are gone or differ, the run resumed from a checkpoint."""
+        """Add new points; replace shown ones that are gone or differ, as after resuming from a checkpoint."""
         gone = [step for (tag, step), cell in self.shown.items() if points.get((tag, step)) != cell]
         if gone:
             self.writer.close()
@@ -81,9 +81,9 @@ class Board:
 
 
 def update(boards: dict[str, Board], results: Path, output: Path) -> None:
-    """Show all runs as they are now; a board is added for each new one.
+    """Show the current points of all runs; add a board for each new run.
 
-    Raises UserError if there is no run at all, or as `read_points` and `open_writer` do.
+    Raises UserError if there is no run, or as `read_points` and `open_writer` do.
     """
     run_names = {path.parent.name for place in PLACES for path in results.glob(f"{place}/*/metrics.csv")}
     for name in sorted(run_names):
@@ -105,7 +105,7 @@ def update(boards: dict[str, Board], results: Path, output: Path) -> None:
 
 
 def show_runs(results: Path, output: Path, follow: int | None) -> None:
-    """Write a folder of event files for each run; with `follow`, again every `follow` seconds until Ctrl-C.
+    """Write a folder of event files for each run; with `follow`, update it every `follow` s until Ctrl-C.
 
     Raises UserError as `update` does, or if `follow` isn't 1 or more.
     """

@@ -1,4 +1,4 @@
-"""Floating-point operations of training, and what devices can do. Standard library only."""
+"""Floating-point operations of training, and the peaks of devices. Standard library only."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def flops_per_token(config: Any, parameters: int, sequence_length: int) -> float
         config: transformers config with num_hidden_layers, hidden_size, vocab_size, tie_word_embeddings.
         parameters: of the model, tied weights counted once.
         sequence_length: S in tokens. Attention costs 12 L d S with every position attending to S
-            others; a causal mask halves that. Document masks, which make it less, aren't subtracted.
+            others; a causal mask halves that. Document masks reduce it further, which isn't counted.
 
     N excludes an input embedding that isn't tied to the output head: a look-up costs nothing.
     """

@@ -1,4 +1,4 @@
-"""The `fsdp` engine: PyTorch's fully sharded data parallelism (FSDP2), for models over one device's memory.
+"""The `fsdp` engine: PyTorch's fully sharded data parallelism (FSDP2), for models larger than one device.
 
 Weights, gradients and optimizer state are split over the processes; a layer is whole only while it is
 computed (Zhao et al. 2023; ZeRO stage 3 of Rajbhandari et al. 2020). Needs nothing but PyTorch.
@@ -52,22 +52,22 @@ class FsdpEngine:
                 CPUOffloadPolicy(pin_memory=device.type == "cuda") if settings["offload"] else OffloadPolicy()
             ),
         }
-        # Each shard goes to the device as it is made: the whole model is never there.
+        # Each shard moves to the device when it is made, so the whole model is never there.
         for layer in [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]:
             fully_shard(layer, **policies)
-        fully_shard(self.loss_model, **policies)  # the rest in one group: tied weights have to share theirs
+        fully_shard(self.loss_model, **policies)  # the rest in one group, which tied weights have to share
         self.optimizer = make_adamw(model, settings)
         self.pull: Pull | None = None
 
     def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
         loss = self.loss_model(*inputs)
-        if not torch.is_grad_enabled():  # no backward pass follows that would split the root's weights again
+        if not torch.is_grad_enabled():  # no backward pass follows to split the root's weights again
             self.loss_model.reshard()
         return loss
 
     def backward(self, loss: torch.Tensor) -> None:
-        # Gradients are reduced at every micro-batch, since keeping them whole until the last would hold a
-        # model's worth of them. FSDP averages over the processes where the global batch needs the sum.
+        # Gradients are reduced at every micro-batch: whole until the last one, they would take as much memory
+        # as a model. FSDP averages over the processes, but the global batch needs the sum.
         (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
@@ -79,7 +79,7 @@ class FsdpEngine:
         square = nn.utils.get_total_norm(gradients).square().to(self.device)
         dist.all_reduce(square)
         norm = square.sqrt().item()
-        # As torch.nn.utils.clip_grad_norm_, which can't add up shards on the CPU of a GPU machine.
+        # Like torch.nn.utils.clip_grad_norm_, which can't sum shards that are on a GPU machine's CPU.
         for gradient in gradients:
             gradient.mul_(min(1.0, self.clip / (norm + 1e-6)))
         for group in self.optimizer.param_groups:
@@ -90,7 +90,7 @@ class FsdpEngine:
         return norm
 
     def _whole(self, shard: DTensor) -> torch.Tensor:
-        """The whole tensor on the CPU, gathered through the device; a collective operation."""
+        """Gather a whole tensor through the device onto the CPU; a collective operation."""
         device_shard = DTensor.from_local(
             shard.to_local().detach().to(self.device),
             shard.device_mesh,
@@ -146,5 +146,5 @@ class FsdpEngine:
 
 
 def _part_of(whole: torch.Tensor, shard: DTensor) -> torch.Tensor:
-    """The part of a whole tensor, the same on all processes, that this process's shard stands for."""
+    """This process's shard of `whole`, a tensor that is the same on all processes."""
     return distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None).to_local()

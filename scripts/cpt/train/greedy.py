@@ -1,4 +1,4 @@
-"""Which of some models are worth averaging, by a loss."""
+"""Greedy choice of the models to average, by a loss."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ def greedy_choice(
 ) -> tuple[list[str], list[dict[str, object]]]:
     """Choose models for a mean in equal parts: the greedy soup (Wortsman et al. 2022, recipe 1).
 
-    The best model comes first. In the order of their own losses, each other one is added if the mean with it
+    The best model comes first. Each other model, in the order of its own loss, is added if the mean with it
     has no higher loss than the mean without it.
 
     Args:
         names: of the models.
-        loss_of: the loss of the mean of some of them.
+        loss_of: returns the loss of the mean of these models.
 
     Returns:
-        (chosen, tried): the names in the order in which they were added; all means whose loss was taken, with
-        `models` and `loss`.
+        (chosen, tried): the names in the order in which they were added; `models` and `loss` of each mean
+        that was measured.
     """
     tried: list[dict[str, object]] = []
 

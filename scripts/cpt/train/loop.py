@@ -64,17 +64,17 @@ def train(
         sequences_folders: the packed mixture of each of the plan's stages.
         work: for checkpoints, metrics.csv, held_out.csv, held_out_documents.csv and the final `model` folder.
         kind: of device, "cuda" or "cpu".
-        held_out: held-out tokens (.npz) by corpus, to be measured on as the plan says.
+        held_out: held-out tokens (.npz) by corpus; the plan says when to measure on them.
         keep_optimizer: leave AdamW's moments in the model's folder, for a run that continues this one.
-        reference_losses: of each mixture, where the plan trains on selected targets (cpt.train.selection).
+        reference_losses: of each mixture, if the plan trains on selected targets (cpt.train.selection).
 
     Returns:
         On rank 0 the summary for run.json, else None. Exits with EXIT_INTERRUPTED after SIGTERM or
         SIGUSR1, once a checkpoint is written.
 
     Raises:
-        UserError: no GPU, no memory, a work folder that can't be written, packed data that isn't what was
-            planned with, no optimizer state to continue with, or a loss or gradient that isn't finite.
+        UserError: no GPU, no memory, a work folder that can't be written, packed data that changed since
+            planning, no optimizer state to continue from, or a loss or gradient that isn't finite.
     """
     began = time.monotonic()
     interruption = Interruption()
@@ -95,7 +95,7 @@ def train(
     digest = "-".join([settings_digest(learned), *files])
     identity = Identity(digest, learned | {"start_model_and_reference_losses": files})
 
-    # Start: the model's weights (and the moments of the run it is of), or those of the newest checkpoint.
+    # Start from the model (with the moments of the run that it continues) or from the newest checkpoint.
     torch.manual_seed(settings["seed"])
     checkpoint_root = work / "checkpoints"
     checkpoint = checkpoints.newest(checkpoint_root, identity, kept) if first else None
@@ -124,7 +124,7 @@ def train(
                 parameter.copy_(weights[name])
         logging.info("continuing after step %d from %s", steps_done, checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
-    out_of_memory_explained = partial(memory.explained, plan, settings, rank, world_size, device)
+    out_of_memory_explained = partial(memory.explain_memory_errors, plan, settings, rank, world_size, device)
     with out_of_memory_explained():
         engine = make_engine(model, settings, device, world_size)
         if moments:
@@ -167,13 +167,13 @@ def train(
         for step in range(steps_done, steps):
             step_began = time.monotonic()
 
-            # Batch, forward, loss, backward: micro-batch by micro-batch. What chance decides, in a model with
-            # dropout, is a function of the step too, counted from the start of the first run of a chain.
+            # Batch, forward, loss, backward: micro-batch by micro-batch. Random numbers (dropout's) are a
+            # function of the step too, counted from the start of the first run of a chain.
             number_of_step = (settings["seed"] << 32) + plan.get("steps_before", 0) + step
             torch.manual_seed((number_of_step * world_size + rank) % 2**63)
             stage, rows = rows_of_step(step, plan)
             tokens, targets = packed[stage].tokens(rows), packed[stage].targets(rows)
-            selected = packed[stage].selected(rows)  # of the targets, those trained on: all, or a share
+            selected = packed[stage].selected(rows)  # targets to train on: all, or a share
             micros = list(micro_batches(rows, rank, world_size, micro_batch))
             loss_sums = torch.zeros(2, device=device)
             for number, (numbers, weights) in enumerate(micros):
@@ -183,7 +183,7 @@ def train(
                 engine.backward(losses[0] / max(1, selected))
                 loss_sums += losses.detach()
 
-            # Clip, step, schedule. Up to here a GPU was only given work; the norm waits until it has done it.
+            # Clip, step, schedule. So far a GPU only received work; reading the norm waits until it is done.
             rate = learning_rate(step, plan)
             if step + 1 == steps:
                 held_bytes = engine.held_bytes()
@@ -224,7 +224,7 @@ def train(
             progress.advance()
             held_out_losses.after(step + 1, tokens_done - tokens, tokens_done)
 
-            # Checkpoint. Where the first process waits for the one before, the others wait for it here.
+            # Checkpoint. If the first process waits for the write before, the others wait for it here.
             due = (step + 1) % settings["checkpoint_every"] == 0 or step + 1 in kept
             due &= step + 1 < steps
             since = time.monotonic()
@@ -235,7 +235,7 @@ def train(
                 state = engine.state()
                 if writer is not None:
                     writer.write(step + 1, updates, *state, since)
-                del state  # the writer's alone now
+                del state  # only the writer holds it now
             if writer is not None:
                 writer.check()
             if stop:
@@ -299,9 +299,9 @@ def train(
 def open_sequences(
     settings: dict[str, Any], folders: Sequence[Path], reference_losses: Sequence[Path]
 ) -> list[PackedSequences]:
-    """The packed mixtures, with the reference's losses where a part of the targets is selected.
+    """Open the packed mixtures, with the reference's losses if only a part of the targets is trained on.
 
-    Raises UserError if those aren't given, or don't belong to the mixtures.
+    Raises UserError if the losses are missing or belong to other mixtures.
     """
     masking, selection = settings["document_masking"], settings.get("selection")
     if selection is None:

@@ -18,7 +18,7 @@ from cpt.train.selection import chosen_targets
 from cpt.train.softmax import Softmax, softmax
 
 ADDED_ROWS = 4096
-# As LOGIT_ROWS, of logits in bfloat16 on a CPU, and of their float32 softmax.
+# Like LOGIT_ROWS, for bfloat16 logits on a CPU and for their float32 softmax.
 SHORT_LOGIT_ROWS, SOFTMAX_ROWS = 1024, 32
 
 
@@ -28,7 +28,7 @@ class LossModel(nn.Module):
     Args:
         model: a transformers causal language model.
         save_memory: recompute the layers' activations in the backward pass, all or `selective` ones.
-        softmax: of cpt.train.softmax, which computes the loss of logits and its gradient.
+        softmax: function of cpt.train.softmax that computes the loss of logits and its gradient.
     """
 
     def __init__(self, model: nn.Module, save_memory: bool | str, softmax: Softmax = softmax):
@@ -38,7 +38,7 @@ class LossModel(nn.Module):
         self.last_places = (model.config.max_position_embeddings, original_length(model.config))
         rotate_by_document(model)
         if save_memory:
-            # Up to transformers 5.17 it has the other name.
+            # Up to transformers 5.17 the method is called gradient_checkpointing_enable.
             name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
             getattr(model, f"{name}_checkpointing_enable")(checkpointing(save_memory))
 
@@ -54,15 +54,16 @@ class LossModel(nn.Module):
 
         Args:
             token_ids: int64 [sequences, length]; targets are the ids shifted by one.
-            positions: int64 [sequences or 1, length]; where they start again at 0, a document begins, whose
-                tokens attend to none before it. None: each sequence is one.
+            positions: int64 [sequences or 1, length]; at each 0 a document begins, whose tokens attend to
+                none before it. None: each sequence is one document.
             target_weights: float32 [sequences, length - 1]; a target of weight 0 doesn't count.
             document_starts: int32 [documents + 1], with positions: see cpt.train.batches.Batch.
-            selection: further arguments of cpt.train.selection.chosen_targets, to train on a part of them.
+            selection: further arguments of cpt.train.selection.chosen_targets, to train on a part of
+                the targets.
 
         Returns:
             float32 scalar; with a selection float32 [2]: the sum over the chosen targets, and that over all,
-            which has no gradient. Where gradients are off, float32 [sequences]: each one's sum.
+            which has no gradient. With gradients disabled, float32 [sequences]: the sum of each sequence.
         """
         hidden = self.hidden(token_ids, positions, document_starts)
         loss = self.head_loss(hidden, token_ids[:, 1:].flatten(), target_weights.flatten(), *selection)
@@ -76,15 +77,15 @@ class LossModel(nn.Module):
     ) -> torch.Tensor:
         """The last hidden states before each target: [sequences * (length - 1), width].
 
-        Of sequences one token longer than the context (held-out text has them), or than what a longrope model
-        has its short frequencies for, the last token is a target only.
+        A sequence may be one token longer than the context (held-out text is), or than the length up to which
+        a longrope model uses its short frequencies. Its last token is then only a target.
         """
         targets = token_ids.shape[1] - 1
         if positions is None and targets in self.last_places:
             token_ids = token_ids[:, :targets]
         apart = {}
         if document_starts is not None and self.model.config._attn_implementation == DOCUMENTS:
-            torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # or each number of documents would compile
+            torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # else each number of documents compiles
             apart["document_starts"] = document_starts
         with documents_known(apart=positions is not None and not apart):
             output = self.model.base_model(
@@ -95,9 +96,9 @@ class LossModel(nn.Module):
 
 @contextmanager
 def documents_known(apart: bool) -> Iterator[None]:
-    """State to transformers whether documents are kept apart, as their positions do.
+    """Tell transformers whether positions keep documents apart.
 
-    Otherwise it reads the positions in each forward pass to find out, and waits for the GPU.
+    Otherwise it reads the positions in each forward pass to find out, which waits for the GPU.
     """
 
     def numbers(position_ids: torch.Tensor) -> torch.Tensor | None:
@@ -114,8 +115,7 @@ def documents_known(apart: bool) -> Iterator[None]:
 class HeadLoss(nn.Module):
     """Output head and cross-entropy in one.
 
-    It holds the head's own parameters, so that ZeRO-3 gathers them for its forward pass as it does for the
-    head's.
+    It holds the head's own parameters, so that ZeRO-3 gathers them for this module's forward pass too.
     """
 
     def __init__(self, head: nn.Linear, softmax: Softmax = softmax):
@@ -133,14 +133,13 @@ class HeadLoss(nn.Module):
     ) -> torch.Tensor:
         """Summed loss (float32) of hidden [n, width], targets int64 [n] and their weights float32 [n].
 
-        With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to find
-        out which targets are chosen; the rest of its work is skipped for those that aren't. Where gradients
-        are off, [n]: the weighted loss of each target.
+        With a selection, [2]: see LossModel. The head is then applied once more, without gradients, to choose
+        the targets; the others need no further work. With gradients disabled, [n]: the weighted losses.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
-        with torch.autocast(kind, enabled=False):  # it would take even the sum of the losses to bfloat16
+        with torch.autocast(kind, enabled=False):  # it would cast even the sum of the losses to bfloat16
             hidden = hidden.to(dtype)
             if not torch.is_grad_enabled():
                 return target_losses(hidden, self.weight, bias, targets) * weights
@@ -159,7 +158,7 @@ class HeadLoss(nn.Module):
 def target_losses(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Loss of each target, float32 [n] in nats: as LinearCrossEntropy, without the sum and gradients."""
+    """Loss of each target, float32 [n] in nats: like LinearCrossEntropy without the sum and gradients."""
     losses, weight = [], weight.to(hidden.dtype)
     for start in range(0, len(hidden), LOGIT_ROWS[hidden.device.type]):
         piece = slice(start, start + LOGIT_ROWS[hidden.device.type])
@@ -171,7 +170,7 @@ def target_losses(
 def softmax_by_rows(
     softmax: Softmax, logits: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`softmax` of logits [n, vocabulary], `SOFTMAX_ROWS` at a time; the gradient overwrites the logits."""
+    """Apply `softmax` to logits [n, vocabulary], SOFTMAX_ROWS at a time; the gradient overwrites them."""
     losses = []
     for some, theirs in zip(logits.split(SOFTMAX_ROWS), targets.split(SOFTMAX_ROWS), strict=True):
         row_losses, gradient = softmax(some, theirs)
@@ -183,7 +182,7 @@ def softmax_by_rows(
 class LinearCrossEntropy(torch.autograd.Function):
     """Sum of weight x cross-entropy of a linear head, `LOGIT_ROWS` positions at a time.
 
-    In bfloat16 on a CPU it is more positions, since adding up the pieces' gradients takes longer there.
+    In bfloat16 on a CPU it takes more at a time, since summing the pieces' gradients takes longer there.
 
     The logits [positions, vocabulary] never exist whole: the forward pass computes the gradients along
     with the loss, whose derivative by the logits is weight x (softmax - one-hot), and the backward pass
@@ -201,11 +200,10 @@ class LinearCrossEntropy(torch.autograd.Function):
         softmax: Softmax,
         shared: list[torch.Tensor] | None,
     ) -> torch.Tensor:
-        """hidden [n, width] and bias [vocabulary] of one dtype, which weight [vocabulary, width] is cast to;
-        float32 out.
+        """hidden [n, width] and bias [vocabulary] share a dtype, to which weight [vocabulary, width] is cast.
 
-        Softmax, loss and the sum of the gradients over the pieces are float32. The backward pass leaves the
-        weights' gradient in `shared`, if there is one.
+        Softmax, loss (returned) and the sum of the gradients over the pieces are float32. The backward pass
+        puts the weights' gradient into `shared`, if that isn't None.
         """
         wanted = ctx.needs_input_grad
         ctx.dtype, ctx.shared, weight = weight.dtype, shared, weight.to(hidden.dtype)
@@ -213,7 +211,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         piece_rows = LOGIT_ROWS[kind]
         if short and kind == "cpu":
             piece_rows, softmax = SHORT_LOGIT_ROWS, partial(softmax_by_rows, softmax)
-        single = short and len(hidden) <= piece_rows  # one product is the weights' gradient
+        single = short and len(hidden) <= piece_rows  # a single product gives the weights' gradient
         loss = torch.zeros((), device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if wanted[0] else None
         summed = wanted[1] and not single
@@ -232,7 +230,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 continue
             if bias_gradient is not None:
                 bias_gradient += its_weights @ gradient.float()
-            # The targets' weights go with the smaller factors and products.
+            # The targets' weights multiply the smaller factors and products.
             its_weights = its_weights[:, None].to(weight.dtype)
             if hidden_gradient is not None:
                 torch.mm(gradient, weight, out=hidden_gradient[piece]).mul_(its_weights)
@@ -242,7 +240,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 weight_gradient.addmm_(gradient.T, rows * its_weights)
             elif summed:
                 products = gradient.T @ (rows * its_weights)
-                # Some rows at a time, since a CPU makes float32 copies of what it adds.
+                # A few rows at a time, since a CPU makes float32 copies of what it adds.
                 some = ADDED_ROWS if kind == "cpu" else len(weight)
                 for total, added in zip(weight_gradient.split(some), products.split(some), strict=True):
                     total += added
@@ -268,7 +266,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 def add_up_tied_gradients(loss_model: LossModel) -> None:
     """Let embeddings that share the head's matrix add their gradient to the head's.
 
-    PyTorch makes a second gradient as large as the matrix, mostly zeros: a tenth of a small step on a CPU.
+    PyTorch makes a second gradient as large as the matrix, mostly zeros: a tenth of a small step's CPU time.
     """
     embeddings, head = loss_model.model.get_input_embeddings(), loss_model.head_loss
     if type(embeddings) is nn.Embedding and embeddings.weight is head.weight:
@@ -277,7 +275,7 @@ def add_up_tied_gradients(loss_model: LossModel) -> None:
 
 
 class TiedEmbedding(nn.Embedding):
-    """Embeddings whose matrix is the head's; in the list `gradient` LinearCrossEntropy leaves its own."""
+    """Embeddings that share the head's matrix; LinearCrossEntropy puts its gradient into `gradient`."""
 
     gradient: list[torch.Tensor]
 
@@ -287,7 +285,7 @@ class TiedEmbedding(nn.Embedding):
 
 
 class TiedLookUp(torch.autograd.Function):
-    """Rows of a matrix, whose gradient is added to the head's on its way to the matrix."""
+    """Look up rows of a matrix; add their gradient to the head's before it reaches the matrix."""
 
     @staticmethod
     def forward(
@@ -301,7 +299,7 @@ class TiedLookUp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, None, None]:
-        """The loss comes after all layers, so its gradient was there before."""
+        """Add to the head's gradient, which exists already, as the loss comes after all layers."""
         (token_ids,) = ctx.saved_tensors
         ctx.shared.pop().index_add_(0, token_ids.flatten(), gradient.flatten(0, 1))
         return None, None, None

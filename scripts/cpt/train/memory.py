@@ -17,11 +17,11 @@ from cpt.errors import UserError
 from cpt.files import read_json, write_json
 from cpt.sizes import micro_batches
 
-# How PyTorch's allocators say that memory ran out where they raise a plain RuntimeError.
+# Messages of PyTorch's allocators that raise a plain RuntimeError when memory runs out.
 OUT_OF_MEMORY = re.compile(
     r"not enough memory|can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE
 )
-# Share of a device's memory that a found micro-batch may fill: fragmentation and what comes later need some.
+# Share of memory that an automatic micro-batch may fill: fragmentation and later allocations need the rest.
 GPU_SHARE, CPU_SHARE = 0.92, 0.8
 
 
@@ -33,11 +33,10 @@ def ran_out(error: BaseException) -> bool:
 
 
 def available_bytes() -> int:
-    """Memory that this process and those beside it may still take on this machine.
+    """Bytes that the run's processes on this machine may still allocate.
 
-    The least of what the kernel calls available, what its control groups (a Slurm job, a container) have
-    left, and what Slurm granted (SLURM_MEM_PER_NODE or SLURM_MEM_PER_CPU, in MiB), less what
-    its processes hold.
+    The least of the kernel's available memory, of what its control groups (a Slurm job, a container) have
+    left, and of Slurm's grant (SLURM_MEM_PER_NODE or SLURM_MEM_PER_CPU, in MiB) less what the processes hold.
     """
     text = Path("/proc/meminfo").read_text()
     free_bytes: list[int | None] = [int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024]
@@ -62,12 +61,12 @@ def available_bytes() -> int:
 
 
 def local_processes() -> int:
-    """Training processes on this machine."""
+    """Number of training processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _left_in(group: Path, limit: str, usage: str, cache: str) -> int | None:
-    """What a control group has left, its droppable file cache included; None where it has no limit."""
+    """Bytes that a control group has left, including droppable file cache; None if it has no limit."""
     try:
         most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
         droppable = re.search(rf"^{cache} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
@@ -82,14 +81,14 @@ def _resident(field: str) -> int:
 
 
 def smaller_micro_batch(micro_batch: int, accumulate: int) -> tuple[int, int]:
-    """(micro_batch, accumulate) of the same product with a micro-batch at most half as large."""
+    """Returns (micro_batch, accumulate) with the same product and a micro-batch at most half as large."""
     product = micro_batch * accumulate
     smaller = next(size for size in range(micro_batch // 2, 0, -1) if product % size == 0)
     return smaller, product // smaller
 
 
 def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
-    """Which config keys make a step smaller without changing what it learns."""
+    """Advice on making a step smaller without changing what it learns (but for `moments`, slightly)."""
     share = -(-global_batch // world_size)
     ways = []
     micro_batch = 1 if settings["micro_batch"] == "auto" else min(settings["micro_batch"], share)
@@ -114,10 +113,10 @@ def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
 
 
 @contextmanager
-def explained(
+def explain_memory_errors(
     plan: dict[str, Any], settings: dict[str, Any], rank: int, world_size: int, device: torch.device
 ) -> Iterator[None]:
-    """Turn running out of memory into a UserError: what was asked for, what is free, what to set."""
+    """Turn out-of-memory errors into a UserError: what was requested, what is free, which keys to set."""
     try:
         yield
     except Exception as error:
@@ -148,13 +147,13 @@ def find_micro_batch(
     growth by one sequence is measured, and this machine's processes share what is available.
 
     Args:
-        trial: forward and backward pass of this number of full sequences, which leaves no trace.
+        trial: runs a forward and backward pass of this number of full sequences, without any lasting effect.
         share: sequences of the global batch per process.
-        later_bytes: that the first step will allocate for good (AdamW's moments).
+        later_bytes: bytes that the first step will allocate permanently (AdamW's moments).
         device: of this process.
 
     Returns:
-        The size, the same on all processes; None where not even one sequence fits.
+        The size, the same on all processes; None if not even one sequence fits.
     """
     sizes = micro_batches(share)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -188,7 +187,7 @@ def _fitting_on_gpu(
 def _fitting_on_cpu(
     trial: Callable[[int], None], sizes: list[int], later_bytes: int, device: torch.device
 ) -> int | None:
-    give_back_memory()  # or a sequence would seem to take what is left of the model's loading
+    give_back_memory()  # else a sequence could reuse memory left from loading, and seem smaller
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is resident now
     except OSError as error:
@@ -200,7 +199,7 @@ def _fitting_on_cpu(
     growth = max(1, _resident("VmHWM") - before)
     give_back_memory()
     if dist.is_initialized():
-        dist.barrier()  # all have measured, so what is available is seen alike
+        dist.barrier()  # all have measured, so all see the same memory as available
     available = CPU_SHARE * available_bytes() / local_processes() - later_bytes
     logging.info("a sequence takes %.1f MB, of %.1f MB per process", growth / 1e6, available / 1e6)
     return next((size for size in sizes if size * growth <= available), None)
@@ -214,11 +213,10 @@ def found_micro_batch(
     world_size: int,
     device: torch.device,
 ) -> int:
-    """The micro-batch of a run that leaves it to the machine (train.micro_batch: auto).
+    """The micro-batch of a run with `train.micro_batch: auto`.
 
-    It is kept in the work folder: another one adds up in another order, so a run that resumes with the same
-    settings on as many processes uses the same again. For `trial` and `later_bytes` see
-    find_micro_batch.
+    The work folder keeps it, since another micro-batch sums in another order: a run that resumes with
+    the same settings and number of processes uses the same. `trial` and `later_bytes`: see find_micro_batch.
 
     Raises UserError if not even one sequence fits.
     """

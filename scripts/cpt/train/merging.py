@@ -1,4 +1,4 @@
-"""Sums of models with coefficients, block by block: never a whole tensor in memory, let alone a model."""
+"""Weighted sums of models, block by block: memory never holds a whole tensor, let alone a model."""
 
 import json
 import re
@@ -38,11 +38,11 @@ class StoredTensor:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """None: not of floats that are summed."""
+        """The torch dtype; None if tensors of this type aren't summed."""
         return DTYPES.get(self.kind)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        """Its elements in float64, or its bytes where it isn't summed, BLOCK at a time, flat."""
+        """Yield its elements in float64, or its bytes if it isn't summed: flat, BLOCK at a time."""
         kind = self.dtype or torch.uint8
         with open(self.file, "rb") as file:
             file.seek(self.begin)
@@ -58,7 +58,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A safetensors file: the bytes before its tensors, and where these lie, in the file's order."""
+    """A safetensors file: the bytes before its tensors, and the tensors' places, in the file's order."""
 
     name: str
     header: bytes
@@ -66,7 +66,7 @@ class StoredFile:
 
 
 def read_header(file: Path) -> StoredFile:
-    """The format: the size of the JSON as a little-endian uint64, the JSON, the tensors without gaps."""
+    """Read a file in this format: size of the JSON (little-endian uint64), the JSON, tensors without gaps."""
     with open(file, "rb") as opened:
         size = opened.read(8)
         content = opened.read(int.from_bytes(size, "little"))
@@ -82,14 +82,13 @@ def read_header(file: Path) -> StoredFile:
 def merged_model(run: str, models: dict[str, Path], coefficients: dict[str, float], output: Path) -> str:
     """Write a model folder: the sum of models, each weight times its model's coefficient.
 
-    Products and sums are float64, in the order of `models`. They are rounded to the first model's dtypes.
-    The files are the first model's, too: the same tensors in the same shards, so {X: 1} gives X's bytes.
-    Tensors that aren't floats (counters, masks) must be equal in all models. Interpolation is WiSE-FT
-    (Wortsman et al. 2022, eq. 1), a run plus a difference the chat vector (Huang et al. 2024) or instruction
-    residual (Jindal et al. 2024).
+    Products and sums are float64, in the order of `models`, and are rounded to the first model's dtypes. The
+    files have the first model's tensors and shards, so {X: 1} gives X's bytes. Tensors that aren't floats
+    (counters, masks) must be equal in all models. Interpolation is WiSE-FT (Wortsman et al. 2022, eq. 1). A
+    run plus a difference is the chat vector (Huang et al. 2024) or instruction residual (Jindal et al. 2024).
 
-    config.json is the first model's. So are template, tokenizer, generation settings and token ids, unless it
-    has no chat template and another model with a coefficient over 0 has: then they are that one's.
+    config.json is the first model's. Template, tokenizer, generation settings and token ids come from the
+    first model that has a coefficient over 0 and a chat template; without such a model, from the first one.
 
     Args:
         run: name of the run, for messages.
@@ -132,7 +131,7 @@ def _files(folder: Path) -> list[StoredFile]:
 
 
 def _take_token_ids(source: Path, file: Path) -> None:
-    """Of one config.json into another one."""
+    """Copy the token ids of one config.json into another."""
     config, ids = read_json(file), {k: v for k, v in read_json(source).items() if k.endswith("_token_id")}
     text = json.dumps(dict(sorted((config | ids).items())), indent=2) + "\n"
     file.write_text(text, encoding="utf-8")
@@ -141,7 +140,7 @@ def _take_token_ids(source: Path, file: Path) -> None:
 def _summed(
     run: str, key: str, summands: dict[str, StoredTensor], coefficients: dict[str, float]
 ) -> Iterator[torch.Tensor]:
-    """The blocks of a tensor of the sum. Raises UserError as merged_model says."""
+    """Yield the blocks of one tensor of the sum. Raises UserError as merged_model does."""
     names, dtype = list(summands), next(iter(summands.values())).dtype
     for blocks in zip(*(tensor.blocks() for tensor in summands.values()), strict=True):
         if dtype is None:
@@ -166,7 +165,7 @@ def _summed(
 
 
 def require_alike(run: str, models: dict[str, Path]) -> dict[str, dict[str, StoredTensor]]:
-    """Check that models can be summed; by model and name, where their tensors lie.
+    """Check that models can be summed; returns the places of their tensors, by model and name.
 
     Raises UserError with the first difference in settings that change what weights mean, tensors or tokens.
     """
@@ -214,7 +213,7 @@ def _difference_of_tensors(
 
 
 def _tokens(folder: Path) -> dict[str, Any]:
-    """A tokenizer.json as the library writes it today, however old it is. Raises UserError without one."""
+    """A tokenizer.json in the library's current format, however old it is. Raises UserError without one."""
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
             f"{folder}: no tokenizer.json; expected a model folder, so run the step that makes it"
@@ -236,7 +235,7 @@ def _difference_of_tokens(one: str, mine: dict[str, Any], other: str, theirs: di
 
 
 def _ids(tokenizer: dict[str, Any]) -> dict[str, int]:
-    """All tokens and their ids; a Unigram model lists them in their order."""
+    """All tokens and their ids; a Unigram model lists tokens in the order of their ids."""
     listed = tokenizer["model"]["vocab"]
     if isinstance(listed, list):
         listed = {token: id for id, (token, _) in enumerate(listed)}

@@ -1,4 +1,4 @@
-"""What a step cost and what it reached: peak speed and memory, and the metrics file."""
+"""Peak speed and memory of a device, and the file of metrics by step."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Peak bfloat16 FLOP/s of the GPU, or None where it isn't known (every CPU)."""
+    """Peak bfloat16 FLOP/s of the GPU, or None if it isn't known (as of every CPU)."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -34,10 +34,10 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 class MetricsFile:
-    """CSV rows that begin with their step, each once, also across interruptions.
+    """A CSV file whose rows begin with their step; interruptions neither lose nor repeat a row.
 
-    Rows are appended as they come; on resume, rows after step `steps_done` are cut. On a full disk, rows wait
-    in memory until there is room again.
+    Rows are appended as they arrive; on resume, rows after step `steps_done` are removed. On a full disk,
+    rows wait in memory until there is room again.
     """
 
     def __init__(self, path: Path, steps_done: int, columns: tuple[str, ...] = COLUMNS):
@@ -67,6 +67,6 @@ class MetricsFile:
             self._waiting = self._waiting[self._file.write(self._waiting) :]
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write the waiting rows and close the file."""
         self._flush()
         self._file.close()

@@ -1,18 +1,18 @@
 """AdamW with its two moments in 16 or 8 bits each (`train.moments`) instead of 32.
 
-A moment is rounded stochastically: random bits are added to those that its short form drops, so the rounded
-value is right on average. Rounded to the nearest, the second moment would stop: with beta2 0.999 a step
-changes it by a thousandth, and the neighbours of a bfloat16 lie 1/256 to 1/128 apart (Gupta et al. 2015,
+Moments are rounded stochastically: random bits are added to those that the short form drops, so the rounded
+value is right on average. Rounding to the nearest would freeze the second moment: with beta2 0.999 a step
+changes it by a thousandth, while the neighbours of a bfloat16 are 1/256 to 1/128 apart (Gupta et al. 2015,
 section 3.1, on stochastic rounding).
 
-`bf16` is bfloat16. `8bit` keeps 3 bits of the mantissa, as FP8 training does (Micikevicius et al. 2022), of
-the value's ratio to the largest of its row, which is kept in float32. The first moment has a sign and ratios
-down to 2^-15, the second no sign and ratios down to 2^-31; below, the first becomes 0, and the second stays
-at that ratio, so that no step is divided by 0. Vectors (norms, biases) keep float32.
+`bf16` is bfloat16. `8bit` stores each value's ratio to the largest of its row with 3 bits of mantissa, as FP8
+training does (Micikevicius et al. 2022); the largest is kept in float32. The first moment has a sign and
+ratios down to 2^-15, the second no sign and ratios down to 2^-31. Below that, the first becomes 0, and the
+second stays at that ratio, so that no step is divided by 0. Vectors (norms, biases) stay float32.
 
-The random bits are a function of the run's seed, the update, the parameter and the place in it. So a run that
-resumes, or has another number of processes, rounds the same way. On a CPU, where drawing them would take most
-of an update's time, each update draws a pool of them, and each parameter goes round it from its own place.
+The random bits are a function of the run's seed, the update, the parameter and the position in it. So a run
+that resumes, or has another number of processes, rounds the same way. On a CPU, drawing them would take most
+of an update's time. There each update draws one pool, and each parameter reads it round from its own start.
 """
 
 import hashlib
@@ -25,12 +25,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-SCALES = "_scales"  # the largest value of each row is kept under the moment's name with this at its end
+SCALES = "_scales"  # the largest value of each row is kept under the moment's name with this suffix
 DTYPES = {"bf16": (torch.bfloat16, torch.bfloat16), "8bit": (torch.int8, torch.uint8)}
-DROPPED = {"bf16": 16, "8bit": 20}  # of a float32's bits, the last ones
-ONE = 0x3F800000 >> DROPPED["8bit"]  # what is left of the bits of 1.0
-# Elements updated at once, whose moments exist in float32: few enough for a CPU's cache, and on a GPU as many
-# as keep it busy.
+DROPPED = {"bf16": 16, "8bit": 20}  # number of a float32's last bits
+ONE = 0x3F800000 >> DROPPED["8bit"]  # the kept bits of 1.0
+# Elements updated at once, with moments in float32: few enough for a CPU's cache, enough to keep a GPU busy.
 PIECE = {"cpu": 2**17, "cuda": 2**24}
 POOL = 2**17  # random bits of an update on a CPU, int32
 
@@ -38,7 +37,7 @@ State = dict[str, torch.Tensor]
 
 
 def empty_moments(like: torch.Tensor, form: str) -> State:
-    """Moments that are zero, of a parameter or shard, in a form of `train.moments`."""
+    """Zero moments for the parameter or shard `like`, in a form of `train.moments`."""
     if form == "float32" or like.ndim < 2:
         return {key: torch.zeros_like(like, dtype=torch.float32) for key in MOMENTS}
     moments = {
@@ -50,7 +49,7 @@ def empty_moments(like: torch.Tensor, form: str) -> State:
 
 
 def adamw_state(updates: int, like: torch.Tensor, form: str = "float32") -> State:
-    """AdamW's state of the parameter or shard `like` after some updates, its moments still zero."""
+    """AdamW's state for the parameter or shard `like` after this number of updates, with zero moments."""
     return {"step": torch.tensor(float(updates), device=like.device), **empty_moments(like, form)}
 
 
@@ -60,7 +59,7 @@ def moments_of(state: State) -> State:
 
 
 def unpacked(stored: torch.Tensor, scales: torch.Tensor | None = None) -> torch.Tensor:
-    """A stored moment in float32; `scales` [..., 1] are those of an 8-bit one's rows."""
+    """A stored moment in float32; `scales` [..., 1] belong to the rows of an 8-bit one."""
     if scales is None:
         return stored.float()
     bits = stored.to(torch.int32).abs_().add_(ONE - torch.iinfo(stored.dtype).max)
@@ -71,10 +70,10 @@ def unpacked(stored: torch.Tensor, scales: torch.Tensor | None = None) -> torch.
 def pack(
     values: torch.Tensor, added: torch.Tensor | int, stored: torch.Tensor, scales: torch.Tensor | None = None
 ) -> None:
-    """Round float32 values into a stored moment, and the largest of their rows into `scales` [..., 1].
+    """Round float32 values into a stored moment; write the largest of each row into `scales` [..., 1].
 
-    `added` is what is added to the bits before the last of them are dropped: random ones, int32 of the
-    values' shape; or half of the last bit that is kept, which rounds to the nearest.
+    `added` is added to the bits before the last of them are dropped: random bits, int32 of the values' shape,
+    or half of the last kept bit, which rounds to the nearest.
     """
     if stored.dtype == torch.float32:
         stored.copy_(values)
@@ -85,7 +84,7 @@ def pack(
         largest = torch.iinfo(stored.dtype).max
         magnitudes = values.abs()
         scales.copy_(magnitudes.amax(-1, keepdim=True))
-        # A true quotient, so that the largest value is 1.0 and isn't rounded. 0 stays 0 in a row of zeros.
+        # True division makes the largest value exactly 1.0, which isn't rounded. A row of zeros stays 0.
         bits = magnitudes.div_(scales.clamp(min=torch.finfo(torch.float32).tiny)).view(torch.int32)
         bits.add_(added).bitwise_right_shift_(DROPPED["8bit"]).sub_(ONE - largest)
         if stored.dtype.is_signed:
@@ -96,7 +95,7 @@ def pack(
 
 
 def converted(moments: State, form: str) -> State:
-    """A model's moments, by `exp_avg.NAME` and so on, in another form; rounded to the nearest."""
+    """Convert a model's moments, keyed by `exp_avg.NAME` and so on, to another form; it rounds to nearest."""
     tensors: State = {}
     for name in [name.partition(".")[2] for name in moments if name.startswith(f"{MOMENTS[0]}.")]:
         whole = {
@@ -111,10 +110,10 @@ def converted(moments: State, form: str) -> State:
 
 
 def random_bits(key: int, first: int, like: torch.Tensor) -> torch.Tensor:
-    """Random bits, int32 of the shape of `like`, which are the elements from `first` on of something.
+    """Random bits, int32 of the shape of `like`, for the elements of a parameter from `first` on.
 
-    A counter is hashed by a finalizer of 32 bits (lowbias32 of Wellons's "Prospecting for hash functions"),
-    half of the 64-bit `key` added before it and half between its rounds.
+    A 32-bit finalizer (lowbias32 of Wellons's "Prospecting for hash functions") hashes a counter. One half of
+    the 64-bit `key` is added to the counter, the other XORed in between the rounds.
     """
     before, between = (half - (half >> 31 << 32) for half in ((key + first) & 0xFFFFFFFF, key >> 32))
     bits = torch.arange(like.numel(), dtype=torch.int32, device=like.device).add_(before)
@@ -124,7 +123,7 @@ def random_bits(key: int, first: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(bits: torch.Tensor, places: int) -> torch.Tensor:
-    """int32 shifted to the right, zeros coming in at the left also where the sign bit is set."""
+    """Logical right shift of int32: zeros come in at the left even if the sign bit is set."""
     return torch.bitwise_right_shift(bits, places).bitwise_and_((1 << 32 - places) - 1)
 
 
@@ -133,7 +132,7 @@ def _local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _first_row(parameter: torch.Tensor) -> int:
-    """Of the rows of a parameter, the first that this process has; FSDP deals them out in equal parts."""
+    """Index of a parameter's first row on this process; FSDP splits the rows into equal parts."""
     if not isinstance(parameter, DTensor):
         return 0
     mesh, shape = parameter.device_mesh, parameter.shape
@@ -141,7 +140,7 @@ def _first_row(parameter: torch.Tensor) -> int:
 
 
 class PackedAdamW(torch.optim.AdamW):
-    """PyTorch's fused AdamW, a piece at a time: moments unpacked, updated, and packed again.
+    """PyTorch's fused AdamW, a piece at a time: moments are unpacked, updated and packed again.
 
     Args:
         groups: of parameters.
@@ -169,7 +168,7 @@ class PackedAdamW(torch.optim.AdamW):
                 if updates is None:
                     updates = int(state["step"].item())
                     drawn = self._drawn(self._key(updates), 0, torch.empty(POOL))
-                    self._pool = [bits.repeat(2) for bits in drawn]  # all around it from any place
+                    self._pool = [bits.repeat(2) for bits in drawn]  # twice, to read round its end
                 self._update(group, parameter, state, self._key(updates, number))
 
     def _key(self, *numbers: int) -> int:
@@ -177,12 +176,12 @@ class PackedAdamW(torch.optim.AdamW):
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
     def _drawn(self, key: int, first: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is added to the bits of the two moments, from `first` on of something: int32 like `like`."""
+        """Random bits to add to the two moments' bits, from element `first` on: int32, shaped like `like`."""
         bits, dropped = random_bits(key, first, like), DROPPED[self.form]
         return bits.bitwise_and((1 << dropped) - 1), _shifted(bits, 32 - dropped)
 
     def _added(self, key: int, first: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
-        """As `_drawn`; on a CPU from the pool."""
+        """Yield what `_drawn` returns; on a CPU, from the pool."""
         if like.device.type != "cpu":
             yield from self._drawn(key, first, like)
             return
@@ -205,7 +204,7 @@ class PackedAdamW(torch.optim.AdamW):
             lists = [[tensor] for tensor in (piece["weights"], piece["gradients"], *moments)]
             torch._fused_adamw_(*lists, [], [step], **options)
             if parameter.ndim < 2:
-                continue  # float32, updated where it is
+                continue  # float32, updated in place
             added = self._added(key, first + begin, moments[0])
             for name, values, its in zip(MOMENTS, moments, added, strict=True):
                 pack(values, its, piece[name], piece.get(name + SCALES))
@@ -213,7 +212,7 @@ class PackedAdamW(torch.optim.AdamW):
 
 
 def _pieces(tensors: State, columns: int) -> Iterator[tuple[int, State]]:
-    """Whole rows of all the tensors, [rows, columns or 1] each: (the first element's place, the rows)."""
+    """Yield (first element's index, whole rows of all the tensors, [rows, columns or 1] each)."""
     rows = {
         name: tensor.view(-1, 1 if name.endswith(SCALES) else columns) for name, tensor in tensors.items()
     }

@@ -13,11 +13,11 @@ BytesByDevice = dict[str, int]
 
 
 def parameter_groups(model: nn.Module, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Decay matrices only: vectors (norms, biases) aren't decayed, as in the Hugging Face Trainer.
+    """Groups in which only matrices decay, not vectors (norms, biases), as in the Hugging Face Trainer.
 
-    With `decay_embeddings: false` embeddings aren't either, nor the output layer that shares their matrix:
-    decay makes them short, and gradients of the first layers large (OLMo et al. 2025, arXiv 2501.00656,
-    section 3; SmolLM3, Bakouch et al. 2025).
+    With `decay_embeddings: false`, embeddings don't decay either, nor does an output layer that shares their
+    matrix: decay makes them short, and the gradients of the first layers large (OLMo et al. 2025, arXiv
+    2501.00656, section 3; SmolLM3, Bakouch et al. 2025).
     """
     parameters, spared = list(model.parameters()), set()
     if not settings.get("decay_embeddings", True):
@@ -33,7 +33,7 @@ def parameter_groups(model: nn.Module, settings: dict[str, Any]) -> list[dict[st
 
 
 def make_adamw(model: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
-    """PyTorch's fused AdamW over the model's parameters, its moments in the form that `moments` names."""
+    """PyTorch's fused AdamW over the model's parameters, with moments in the form that `moments` names."""
     groups = parameter_groups(model, settings)
     options = {
         "lr": settings["learning_rate"],
@@ -75,7 +75,7 @@ def load_unsharded_state(
 
 
 def bytes_by_device(tensors: Iterable[torch.Tensor]) -> BytesByDevice:
-    """Bytes of the memory behind some tensors by kind of device, memory that several share counted once."""
+    """Bytes of the memory behind tensors, by kind of device; memory that several share counts once."""
     storages = {}
     for tensor in tensors:
         storage = tensor.untyped_storage()

@@ -1,4 +1,4 @@
-"""The `ddp` engine: plain data-parallel PyTorch, everything whole on every process. The fast path."""
+"""The `ddp` engine: plain data-parallel PyTorch with the whole model on every process. The fast path."""
 
 import math
 from contextlib import nullcontext
@@ -59,14 +59,14 @@ class PlainEngine:
         self.pull: Pull | None = None
 
     def loss(self, *inputs: torch.Tensor | None, last: bool = True) -> torch.Tensor:
-        # Whether a backward pass exchanges gradients, DDP decides in the forward pass before it.
+        # DDP decides in the forward pass whether the backward pass after it exchanges gradients.
         alone = self.world_size > 1 and not last
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
         with self.loss_model.no_sync() if alone else nullcontext(), autocast:
             return self.loss_model(*inputs)
 
     def backward(self, loss: torch.Tensor) -> None:
-        # DDP averages gradients over the processes where the global batch needs their sum.
+        # DDP averages gradients over the processes, but the global batch needs their sum.
         (loss * self.world_size).backward()
 
     def step(self, learning_rate: float) -> float:
@@ -81,9 +81,9 @@ class PlainEngine:
         return norm
 
     def trial(self, *inputs: torch.Tensor | None) -> None:
-        """Forward and backward pass for its memory alone: it keeps no gradient and waits for no process."""
+        """Run a forward and backward pass only for its memory; keeps no gradient and waits for no process."""
         alone = self.loss_model.module if self.world_size > 1 else self.loss_model
-        # Compiled, each size needs a compilation of its own; not compiled, they take somewhat more memory.
+        # Compiled, each size would need its own compilation. Uncompiled, they take somewhat more memory.
         eager = torch.compiler.set_stance("force_eager")
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
         with eager, autocast:

@@ -1,6 +1,6 @@
 """The plan of a whole experiment as a page: tokens, steps, time, memory, disk, and what looks wrong.
 
-It needs the config alone. What isn't known before the downloads is said to be unknown.
+It needs only the config. What isn't known before the downloads is marked as unknown.
 """
 
 import math
@@ -17,20 +17,20 @@ from cpt.train.plan_run import global_batch, phases
 from cpt.train.plan_text import count, in_gigabytes, table
 from cpt.train.recommendation import FILLED, GPU_GIGABYTES, Setting, recommended
 
-FEW_STEPS = 50  # a schedule of fewer is mostly warmup and rounding
+FEW_STEPS = 50  # a shorter schedule is mostly warmup and rounding
 COMMON_GIGABYTES, SMALL_GIGABYTES = 80, 24  # an A100's or H100's, and an RTX 4090's
 
 
 class ExperimentPlan:
-    """What an experiment will take.
+    """What an experiment needs: tokens, steps, time, memory and disk.
 
     Args:
         config: validated.
         shape: of the base model; None: not known yet.
-        local_bytes: size of the files of each corpus of kind `local` that lie on this disk.
-        adds_bos: whether BOS stands before each document; None: not known yet.
-        gpus: of this machine; None: not looked for.
-        cluster: whether Slurm is here.
+        local_bytes: bytes of the files on this disk, for each corpus of kind `local`.
+        adds_bos: whether BOS precedes each document; None: not known yet.
+        gpus: number on this machine; None: not checked.
+        cluster: whether this machine has Slurm.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ExperimentPlan:
         return share if setting == "auto" else min(setting, share)
 
     def hours(self, run: str, speed: costs.Speed | None = None) -> float | None:
-        """Device-hours of a run, at the speed that its settings are most like, or at another one."""
+        """Device-hours of a run at `speed`, or at the speed closest to its settings; None: not known."""
         if self.shape is None:
             return None
         train, settings = self.train[run], self.config.runs[run]
@@ -73,7 +73,7 @@ class ExperimentPlan:
         return speed.hours(settings.tokens, self.shape, self.length, checkpointing)
 
     def memory(self, run: str, engine: str, zero_stage: int, offload: list[str]) -> dict[str, float]:
-        """Bytes of one process by part, `gpu` (all but what is offloaded) and `cpu` (offloaded)."""
+        """Bytes of one process: by part, `gpu` (all that isn't offloaded) and `cpu` (offloaded)."""
         train, settings = self.train[run], self.config.runs[run]
         moments = "float32" if engine == "deepspeed" else train.moments
         state = costs.state_bytes(
@@ -104,7 +104,7 @@ class ExperimentPlan:
 
     # ---------------------------------------------------------------------------------------- corpora
     def estimate(self, corpus: str) -> float | None:
-        """Training tokens that a corpus is expected to have; None where it isn't known."""
+        """Expected training tokens of a corpus; None: not known."""
         source = self.config.corpora[corpus]
         if source.source == "hub" and source.tokens_per_shard:
             return float(source.tokens_per_shard * self.config.shards_of(corpus))
@@ -113,7 +113,7 @@ class ExperimentPlan:
         return None
 
     def needs(self) -> dict[str, tuple[float, str]]:
-        """For each corpus that is trained on, the most tokens of it that a run goes through, and that run."""
+        """For each training corpus, the most tokens of it that one run reads, and that run."""
         needs: dict[str, tuple[float, str]] = {}
         for run in self.config.trained_runs:
             for mixture, tokens in self.config.reach_of(run).items():
@@ -124,7 +124,7 @@ class ExperimentPlan:
         return needs
 
     def disk(self) -> dict[str, float | None]:
-        """Bytes by kind of file; None where it isn't known."""
+        """Bytes by kind of file; None: not known."""
         config, shape = self.config, self.shape
         tokens = [self.estimate(corpus) for corpus in config.used_corpora]
         corpus_tokens = sum(estimate for estimate in tokens if estimate)
@@ -155,7 +155,7 @@ class ExperimentPlan:
 
     # --------------------------------------------------------------------------------------- warnings
     def warnings(self) -> list[str]:
-        """What looks wrong, each with the key to change."""
+        """Everything that looks wrong, each with the key to change."""
         messages = []
         for corpus, (need, run) in self.needs().items():
             estimate, epochs = self.estimate(corpus), self.config.packing.maximum_epochs
@@ -245,7 +245,7 @@ class ExperimentPlan:
 
     # ------------------------------------------------------------------------------------------- page
     def markdown(self) -> str:
-        """The page."""
+        """The page, as Markdown."""
         config, shape = self.config, self.shape
         name = getattr(config.base, "repo", None) or config.base.label or config.base.source
         size = (

@@ -1,4 +1,4 @@
-"""What a plan can foresee of learning rates, GPUs, access to the base model, and the time of scoring."""
+"""A plan's checks of learning rates, GPUs and access to the base model, and its time for scoring."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from cpt.data_sets import COUNTS
 from cpt.train.costs import CPU, Shape
 
 USUAL_RATES = 1e-6, 1e-3  # peaks of AdamW in continued pre-training; most lie around 1e-5 to 3e-4
-# Hub repositories that ask for a licence first, by the beginning of their names.
+# Prefixes of the names of hub repositories whose licence must be accepted first.
 GATED = ("facebook/MobileLLM-", "meta-llama/", "google/gemma-")
 # Core-hours that scoring all items of the paper's test sets takes for a model of 135M parameters
 # (docs/performance-evaluation.md).
@@ -18,7 +18,7 @@ ALL_ITEMS_HOURS = 3.3
 
 
 def rate_warnings(train: Mapping[str, Train]) -> list[str]:
-    """Peak learning rates outside what is usual, by run."""
+    """Warnings about runs whose peak learning rate is unusual."""
     low, high = USUAL_RATES
     return [
         f"runs.{run}.train.learning_rate: {settings.learning_rate:g} is "
@@ -33,12 +33,12 @@ def rate_warnings(train: Mapping[str, Train]) -> list[str]:
 
 
 def gpu_warnings(config: Config, gpus: int, cluster: bool) -> list[str]:
-    """Runs that ask for more GPUs on a machine than this one has, where no Slurm has others.
+    """Warnings about runs that need more GPUs per machine than this one has, if it has no Slurm.
 
     Args:
         config: validated.
-        gpus: of this machine.
-        cluster: whether Slurm is here.
+        gpus: number on this machine.
+        cluster: whether this machine has Slurm.
     """
     wanting = {run: config.runs[run].gpus // config.runs[run].nodes for run in config.trained_runs}
     wanting = {run: count for run, count in wanting.items() if count > gpus}
@@ -52,7 +52,7 @@ def gpu_warnings(config: Config, gpus: int, cluster: bool) -> list[str]:
 
 
 def access_warnings(config: Config) -> list[str]:
-    """Models of the hub that are known to be gated, if no access token is found."""
+    """Warnings about hub models that are known to be gated, if there is no access token."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     if os.environ.get("HF_TOKEN") or (home / "token").is_file():
         return []
@@ -69,8 +69,8 @@ def access_warnings(config: Config) -> list[str]:
 
 
 def scoring_hours(config: Config, shape: Shape) -> float:
-    """Core-hours of scoring all runs on the paper's test sets on CPUs, by those of a model of 135M
-    parameters; a GPU takes a small part of it."""
+    """Core-hours for scoring all runs on the paper's test sets on CPUs, scaled from a model of 135M
+    parameters; a GPU takes a small part of them."""
     items = sum(
         min(COUNTS[name], limit) if (limit := task.items or config.evaluate.items) else COUNTS[name]
         for task in config.evaluate.tasks.values()

@@ -1,6 +1,6 @@
 """A run's plan: budgets turned into sequences and steps, checked against the packed data.
 
-The plan is all that training needs to know of the config, so a run can be carried to any machine.
+The plan has everything that training needs from the config, so a run can move to any machine.
 """
 
 import json
@@ -14,11 +14,11 @@ from cpt.mixtures import PACKED_DIGESTS
 from cpt.sizes import over_context, sequences_per_step
 from cpt.train.schedules import learning_rate
 
-# What two mixtures of one run must have in common, in their ledger.json.
+# Keys of ledger.json that must be equal in the two mixtures of a run.
 PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
 
-# Settings that change speed and memory, never the batch a step sees or what is learned from it; and what is
-# done about a bad step, so that a run that stopped at one can resume and skip it.
+# Settings that change speed and memory, but neither the batch of a step nor what is learned from it. Also
+# `on_bad_step`, so that a run that stopped at a bad step can resume and skip it.
 EXECUTION_KEYS = (
     *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
     *("compile", "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
@@ -27,12 +27,12 @@ EXECUTION_KEYS = (
 
 
 def global_batch(train: Train, processes: int) -> int:
-    """Sequences per step: as many as are set, or what all processes take between two updates."""
+    """Sequences per step: `global_batch` if it is set, else what all processes take between two updates."""
     return train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, processes)
 
 
 def exact(share: float | None) -> Fraction:
-    """A share as it is written in the config: 0.07 is 7/100, though its float is a little more."""
+    """A share exactly as the config writes it: 0.07 is 7/100, though its float is slightly more."""
     return Fraction(repr(float(share or 0)))
 
 
@@ -67,7 +67,7 @@ def make_plan(
         run: the run's name, for messages.
         tokens: budget in tokens; rounded down to whole sequences, each counted with its whole length,
             padding included.
-        processes: training processes (one per GPU); only used where the global batch follows from it.
+        processes: training processes (one per GPU); only used if the global batch depends on them.
         train: the `train` section of the config, this run's own keys merged in.
         ledgers: the mixture's ledger.json (sequences, sequence_length, sequences_sha256, ...), and that of a
             second mixture for the end of the run.
@@ -79,10 +79,10 @@ def make_plan(
 
     Returns:
         A JSON-ready dict: sequences, steps, warmup_steps, cooldown_steps, decay_steps, global_batch
-        (sequences per step; the last step takes what is left), the stages (rows of a mixture), what is
-        learned with, and the execution settings. `rows_used` says for each mixture how far the run and
-        those that it continues went, `steps_before` how many steps those made, and `kept` after which step
-        a state is kept, by tokens (rounded down to whole steps).
+        (sequences per step; the last step takes the rest), the stages (rows of a mixture), and the
+        `learning` and `execution` settings. `rows_used` is the number of rows of each mixture that this run
+        and those before it use, `steps_before` the number of steps of those before it. `kept` is the step
+        after which each state is kept, by tokens (rounded down to whole steps).
 
     Raises:
         UserError: the budget is larger than the packed data, sequences don't fit the model, the two
@@ -132,7 +132,7 @@ def make_plan(
 def _stages(
     run: str, tokens: int, ledgers: list[dict[str, Any]], sizes: list[int], rows_used: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """The rows that a run takes of each mixture, added to `rows_used`. Raises UserError as make_plan does."""
+    """The rows that a run takes of each mixture; adds them to `rows_used`. Raises as make_plan does."""
     length = ledgers[0]["sequence_length"]
     stages = []
     for packed, size in zip(ledgers, sizes, strict=True):
@@ -157,7 +157,7 @@ def _stages(
 
 
 def _rows_used(plan: dict[str, Any], steps: int) -> dict[str, int]:
-    """How far a planned run went in each mixture after this number of its steps."""
+    """Rows of each mixture that a planned run and those before it used after `steps` of its steps."""
     used, left = dict(plan["rows_used"]), steps * plan["global_batch"]
     for stage in plan["stages"]:
         seen = min(left, stage["sequences"])
@@ -167,7 +167,7 @@ def _rows_used(plan: dict[str, Any], steps: int) -> dict[str, int]:
 
 
 def _require_same_rate(branch: dict[str, Any], trunk: dict[str, Any], steps: int) -> None:
-    """Raises UserError if a branch doesn't begin at the rate that its trunk has after that many steps."""
+    """Raise UserError unless a branch begins at the learning rate that its trunk has after `steps` steps."""
     rates = learning_rate(steps, trunk), learning_rate(0, branch)
     if rates[0] != rates[1]:
         raise UserError(
@@ -180,7 +180,7 @@ def _require_same_rate(branch: dict[str, Any], trunk: dict[str, Any], steps: int
 def _sequences_before_switch(
     run: str, steps: int, batch: int, at: float, first: dict[str, Any], second: dict[str, Any]
 ) -> int:
-    """Whole steps, at least one on either side. Raises UserError as make_plan says."""
+    """Sequences before the switch: whole steps, at least one on each side. Raises as make_plan does."""
     for key in PACKED_ALIKE:
         if first.get(key) != second.get(key):
             raise UserError(

@@ -15,7 +15,7 @@ def in_gigabytes(size: float) -> str:
 
 
 def table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table, numbers to the right, and an empty one."""
+    """Lines of a Markdown table, all columns but the first right-aligned, and an empty line."""
     marks = [" --- " if index == 0 else " ---: " for index in range(len(columns))]
     lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(marks)}|"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]

@@ -1,4 +1,4 @@
-"""The precision that a run computes in, where that depends on the machine."""
+"""The precision in which a run computes, if that depends on the machine."""
 
 import logging
 from pathlib import Path
@@ -12,18 +12,18 @@ from cpt.cpu import bfloat16_gain, processor
 from cpt.digest import settings_digest
 from cpt.files import read_json, write_json
 
-# Least gain in speed of bfloat16's products: a smaller one isn't worth its rounding, and casts take time.
+# Smallest speed-up of bfloat16's products that is worth its rounding and the time for casts.
 WORTH = 1.2
 
 
 def chosen_precision(
     plan: dict[str, Any], model: nn.Module, work: Path, device: torch.device, rank: int
 ) -> str:
-    """`bf16` or `float32`, the same on all processes, for a plan's `precision`.
+    """Resolve a plan's `precision` to `bf16` or `float32`, the same on all processes.
 
-    On a CPU, `bf16` and `auto` mean bfloat16 where the first process measures that the model's products
-    are faster in it. The work folder keeps the answer, so that a run resumes with it on the same kind of
-    processor; on another kind, where it could be many times as slow, it is measured again.
+    On a CPU, `bf16` and `auto` mean bfloat16 if the first process measures that the model's products are
+    faster in it (by WORTH). The work folder keeps the answer, so that a run resumes with it on the same kind
+    of processor. Another kind, where it could be many times as slow, is measured again.
 
     Args:
         plan: of the run.
@@ -37,21 +37,21 @@ def chosen_precision(
         return asked
     if device.type == "cuda":
         return precision_on_gpu(asked)
-    answers = [_measured(plan, asked, model, work) if rank == 0 else None]
+    answers = [_measure_precision(plan, asked, model, work) if rank == 0 else None]
     if dist.is_initialized():
         dist.broadcast_object_list(answers, src=0)
     return answers[0]
 
 
 def precision_on_gpu(asked: str) -> str:
-    """`bf16` or `float32`: `auto` is bfloat16 where the GPU has instructions for it."""
+    """Returns `bf16` or `float32`: `auto` is bfloat16 if the GPU has instructions for it."""
     if asked == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False):
         logging.info("precision: float32 (asked for: auto), as the GPU has no instructions for bfloat16")
         return "float32"
     return "bf16" if asked == "auto" else asked
 
 
-def _measured(plan: dict[str, Any], asked: str, model: nn.Module, work: Path) -> str:
+def _measure_precision(plan: dict[str, Any], asked: str, model: nn.Module, work: Path) -> str:
     path = work / "precision.json"
     key = {"learning": settings_digest(plan["learning"]), "processor": processor()}
     record = read_json(path) if path.exists() else {}

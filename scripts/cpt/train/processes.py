@@ -1,4 +1,4 @@
-"""The processes of a run: joined to one another, asked to stop, and locked out of one another's folder."""
+"""The processes of a run: how they start together, stop when asked, and lock the work folder."""
 
 import atexit
 import itertools
@@ -23,7 +23,7 @@ from cpt.errors import UserError
 from cpt.locks import lock_file
 
 EXIT_INTERRUPTED = 75  # sysexits' EX_TEMPFAIL: a checkpoint is written, start again to resume
-# How long processes wait for one another. The first may be kept by a former attempt's lock or a slow disk.
+# How long processes wait for one another. An earlier attempt's lock or a slow disk may delay the first.
 PATIENCE = timedelta(hours=2)
 POLL_SECONDS = 0.1
 ALONE = {
@@ -33,18 +33,18 @@ ALONE = {
     "WORLD_SIZE": "1",
     "LOCAL_RANK": "0",
 }
-_waits = itertools.count()  # of this process for the first; all processes count the same
+_waits = itertools.count()  # counts the waits for the first process; the same on all processes
 
 
 def stop_when_asked() -> None:
-    """Exit with EXIT_INTERRUPTED as soon as the launcher or Slurm asks, where nothing is left to write."""
+    """Exit with EXIT_INTERRUPTED as soon as the launcher or Slurm asks, if nothing is left to write."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: sys.exit(EXIT_INTERRUPTED))
 
 
 class Interruption:
-    """Notices SIGTERM, SIGUSR1 (Slurm's warning), Ctrl-C where no launcher does, and the launcher's death, so
-    that the loop can write a checkpoint and stop."""
+    """Notices SIGTERM, SIGUSR1 (Slurm's warning), Ctrl-C if there is no launcher, and the launcher's death,
+    so that the loop can write a checkpoint and stop."""
 
     def __init__(self) -> None:
         self.noticed = False
@@ -69,7 +69,7 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
     """Join the other processes that torchrun started, if any.
 
     Args:
-        engine: "ddp", or one that needs a process group even of one.
+        engine: "ddp", or one that needs a process group even for one process.
         kind: "cuda" or "cpu" (one thread per process, which is faster there than several threads).
 
     Returns:
@@ -111,8 +111,8 @@ def start_processes(engine: str, kind: str) -> tuple[int, int, torch.device]:
 def end_at_once(code: int) -> None:
     """Let a process that torchrun started end with this exit code as soon as Python's work is done.
 
-    Taking the interpreter apart beside the process group's threads aborts a process now and then ("terminate
-    called without an active exception"), which has done its work, and torchrun would report a failure.
+    Shutting the interpreter down beside the process group's threads sometimes aborts a process ("terminate
+    called without an active exception") after its work is done, and torchrun would report a failure.
     """
 
     def end() -> None:
@@ -126,11 +126,11 @@ def end_at_once(code: int) -> None:
 
 
 def wait_for_first() -> None:
-    """Wait until the first process has done what it alone does, such as to write a checkpoint.
+    """Wait until the first process has finished its own work, such as writing a checkpoint.
 
-    It says so by calling this too, or by its end. If another process exited with an error before, torchrun
-    would kill the first after 30 seconds, and srun might sooner. In a collective operation, the others might
-    wait PATIENCE for one that died.
+    The first process signals this by calling this function too, or by ending. If another process exited with
+    an error before, torchrun would kill the first after 30 seconds, and srun might sooner. In a collective
+    operation, the others might wait PATIENCE for a process that died.
     """
     if not dist.is_initialized():
         return
@@ -144,7 +144,7 @@ def wait_for_first() -> None:
 
 
 def leave_processes() -> None:
-    """Leave the other processes at the end of a stage's work, all at once."""
+    """Leave the process group at the end of a stage's work, all processes at once."""
     wait_for_first()
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -154,8 +154,8 @@ def leave_processes() -> None:
 def lock(work: Path, stopped: Callable[[], bool]) -> TextIO:
     """Lock the work folder, so that no two attempts at a run write checkpoints at once.
 
-    Waits for a former attempt that is still writing, and exits with EXIT_INTERRUPTED if `stopped` meanwhile.
-    The lock is held until the returned object is gone; the kernel frees a dead process's lock. Raises
+    Waits for an earlier attempt that is still writing; exits with EXIT_INTERRUPTED if `stopped()` is true.
+    The lock is held as long as the returned object exists; the kernel frees a dead process's lock. Raises
     UserError if the folder can't be written.
     """
     try:

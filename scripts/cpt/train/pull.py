@@ -23,7 +23,7 @@ class Pull:
 
     @torch.no_grad()
     def add_to(self, gradients: Iterable[torch.Tensor | None], weights: Iterable[torch.Tensor]) -> None:
-        """Add the penalty's gradient to those of the loss, both in the order of the start weights."""
+        """Add the penalty's gradient to those of the loss; both arguments are in the start weights' order."""
         for gradient, weight, start in zip(gradients, weights, self.start, strict=True):
             if gradient is not None:
                 gradient.add_(weight - start, alpha=self.coefficient)
@@ -34,8 +34,8 @@ class Pull:
     ) -> torch.Tensor:
         """A copy of a parameter's whole gradient with the penalty's added in the part from `begin` on.
 
-        `weights` (flat, float32) are that part of the parameter, and start weights of that `number` theirs.
-        If each process does so with the part that it updates, the sum over the processes has it everywhere.
+        `weights` (flat, float32) are that part of the parameter, and start[number] are its start weights.
+        Each process adds it on the part that it updates, so the sum over the processes has it everywhere.
         """
         pulled = gradient.clone()
         part = pulled.view(-1)[begin : begin + len(weights)]
@@ -43,5 +43,5 @@ class Pull:
         return pulled
 
     def held_bytes(self) -> BytesByDevice:
-        """What a process holds for it."""
+        """Bytes of the start weights on this process."""
         return bytes_by_device(self.start)

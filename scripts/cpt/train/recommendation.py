@@ -1,6 +1,6 @@
 """The fastest settings of `train` that fit on a GPU of a given size, by the formulas of cpt.train.costs.
 
-None of it was measured on a GPU by this project (docs/gpu.md).
+This project measured none of it on a GPU (docs/gpu.md).
 """
 
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from typing import NamedTuple
 from cpt.sizes import MOMENTS_BYTES_PER_PARAMETER, micro_batches
 from cpt.train.costs import Shape, state_bytes, step_bytes
 
-# Of GPUs that are sold, such as RTX 3070, 4070, 4080 and 4090, A100, L40S, H100 and H200.
+# Memory of common GPUs, such as RTX 3070, 4070, 4080 and 4090, A100, L40S, H100 and H200.
 GPU_GIGABYTES = (8, 12, 16, 24, 40, 48, 80, 141)
-FILLED = 0.85  # of a GPU's memory; above it are CUDA itself, communication buffers and fragments
+FILLED = 0.85  # share of a GPU's memory; CUDA itself, communication buffers and fragments need the rest
 BOTH = ["optimizer", "parameters"]
-# The least communication first: engine, zero_stage, offload, gradient checkpointing, moments. Shorter
-# moments, which change the losses a little, only where float32's would have to be offloaded.
+# The least communication first: engine, zero_stage, offload, gradient checkpointing, moments. Shorter moments
+# change the losses a little, so they come only before float32 moments that are offloaded.
 IN_ORDER: list[tuple[str, int, list[str], bool, str]] = [
     *(
         (engine, 0, [], checkpointing, moments)
@@ -26,7 +26,7 @@ IN_ORDER: list[tuple[str, int, list[str], bool, str]] = [
 
 
 class Setting(NamedTuple):
-    """How to train, and what one process then holds, in bytes."""
+    """Settings of training, and the bytes that one process then holds."""
 
     engine: str
     zero_stage: int
@@ -58,7 +58,7 @@ def recommended(
     Args:
         shape: of the model.
         memory: of each GPU, in bytes.
-        share: sequences of a process in a step.
+        share: sequences per process and step.
         sequence_length: in tokens.
         processes: training processes, one per GPU.
         precision: `bf16`, `auto` (the same on these GPUs) or `float32`.

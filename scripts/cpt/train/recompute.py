@@ -1,4 +1,4 @@
-"""What a layer keeps for its backward pass, and computes again there (train.gradient_checkpointing)."""
+"""What a layer keeps for its backward pass, and what it recomputes there (train.gradient_checkpointing)."""
 
 from functools import partial
 from typing import Any, Literal
@@ -9,8 +9,8 @@ from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
 aten = torch.ops.aten
 
-# With `selective` the results of products and of attention are kept. The rest (norms, rotary embeddings,
-# activations, casts) is most of the memory and costs little to compute again.
+# `selective` keeps the results of products and of attention. The rest (norms, rotary embeddings, activations,
+# casts) is most of the memory and costs little to recompute.
 KEPT = [
     aten.mm.default,
     aten.addmm.default,
@@ -23,6 +23,6 @@ KEPT = [
 
 
 def checkpointing(kind: Literal[True, "selective"]) -> dict[str, Any]:
-    """Arguments of torch.utils.checkpoint for each layer: True keeps its input alone."""
+    """Arguments of torch.utils.checkpoint for each layer: True keeps only its input."""
     options = {"context_fn": partial(create_selective_checkpoint_contexts, KEPT)}
     return {"use_reentrant": False} | (options if kind == "selective" else {})

@@ -22,18 +22,18 @@ from cpt.train.batches import PackedSequences, on_device
 from cpt.train.losses import LossModel, target_losses
 from cpt.train.precision import precision_on_gpu
 
-# Half of float32's bytes: as many as the tokens have. A loss of 4 nats is kept to 0.002, far below what
-# bfloat16 leaves of the current model's.
+# Half of float32's bytes, as many as a token of uint16. A loss of 4 nats is kept to 0.002, far more precisely
+# than the current model's loss in bfloat16.
 DTYPE = np.float16
-BLOCK_TOKENS = 2**16  # scored by one process between two files
-PASS_TOKENS = {"cpu": 2**11, "cuda": 2**14}  # through the model at once; their logits never exist whole
+BLOCK_TOKENS = 2**16  # per block, which one process scores and writes as one file
+PASS_TOKENS = {"cpu": 2**11, "cuda": 2**14}  # per forward pass; their logits never exist whole
 
 
 class ReferenceLosses:
     """Scores a packed mixture block by block; the processes share the blocks.
 
-    Blocks are a fixed number of sequences. Each is a file of its own in a folder of parts beside the output:
-    a killed job resumes with those that are missing, on any number of processes, and leaves the same bytes.
+    A block is a fixed number of sequences, and one file in a folder of parts beside the output. A killed job
+    resumes with the missing blocks, on any number of processes, and writes the same bytes.
 
     Args:
         model_folder: Hugging Face folder of the reference model.
@@ -75,7 +75,7 @@ class ReferenceLosses:
         self.parts = output.with_name(f".{output.name}.parts") / identity
 
     def score(self, rank: int, world_size: int) -> None:
-        """Score this process's share of the blocks, but those that are there already."""
+        """Score this process's share of the blocks, except those that exist already."""
         self.parts.mkdir(parents=True, exist_ok=True)
         if rank == 0:
             for other in self.parts.parent.iterdir():  # of another model, mixture or code
@@ -96,7 +96,7 @@ class ReferenceLosses:
             dist.barrier()
 
     def assemble(self, provenance: dict[str, Any]) -> None:
-        """Join the parts of all processes: losses.npy and reference.json; the parts are removed."""
+        """Join the parts of all processes into losses.npy and reference.json, and remove the parts."""
         shape = (self.packed.rows.shape[0], self.packed.rows.shape[1] - 1)
         total = 0.0
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(DTYPE)), "fortran_order": False}
@@ -144,7 +144,7 @@ class ReferenceLosses:
 
     @torch.no_grad()
     def _losses(self, model: LossModel, rows: range) -> np.ndarray:
-        """float16 [rows, length - 1]: 0 where there is no target."""
+        """Loss of each target, float16 [rows, length - 1]; 0 at tokens that aren't targets."""
         numbers = np.arange(rows.start, rows.stop)
         batch = self.packed.batch(numbers, np.ones(len(rows), np.float32))
         ids, positions, weights, document_starts = on_device(batch, self.device)

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its model's folder, its metrics and its summary."""
+"""What a finished run writes: its model's folder, its metrics and its summary."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from cpt.train.set_aside import clear
 
 
 def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: Path) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, with all that the start's holds.
+    """Write a folder for `AutoModelForCausalLM.from_pretrained`, with the start folder's other files.
 
     `weights` are float32 tensors by parameter name, tied ones once.
     """
@@ -32,7 +32,7 @@ def save_model(weights: checkpoints.TensorsByName, start_folder: Path, output: P
 def write_run(summary: dict[str, Any], work: Path, model: Path, curves: dict[str, Path], run: Path) -> None:
     """Move a finished run's results to where the workflow expects them; run.json comes last.
 
-    `curves` are the places for the files of CSV that are in `work`, by their names there.
+    `curves` are the destinations of the CSV files in `work`, by their names there.
     """
     with atomic(model) as folder:
         shutil.copytree(work / "model", folder)

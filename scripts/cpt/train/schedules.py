@@ -9,12 +9,12 @@ def learning_rate(step: int, plan: dict[str, Any]) -> float:
 
     Every schedule starts with a linear warmup: step 0 has peak / warmup_steps, step `warmup_steps` the peak.
 
-    cosine: then half a cosine from the peak to the minimum (Loshchilov and Hutter 2017, eq. 5). A run that
-    starts from another run's model with it re-warms and re-decays (Gupta et al. 2023; Ibrahim et al. 2024).
+    cosine: then half a cosine from the peak to the minimum (Loshchilov and Hutter 2017, eq. 5). With it, a
+    run that starts from another run's model re-warms and re-decays (Gupta et al. 2023; Ibrahim et al. 2024).
 
     linear: then a straight line from the peak to the minimum. Down to 0 it is better than a cosine down to a
-    tenth for models that see many tokens (Bergsma et al. 2025, arXiv 2502.15938), and what OLMo 2 ends its
-    training with (OLMo et al. 2025, arXiv 2501.00656, section 4).
+    tenth for models that see many tokens (Bergsma et al. 2025, arXiv 2502.15938). OLMo 2 ends its training
+    with it (OLMo et al. 2025, arXiv 2501.00656, section 4).
 
     infinite (Ibrahim et al. 2024, section 3): then half a cosine from the peak to the constant rate
     (cooldown), the constant rate, and at the end an exponential decay from it to the minimum (annealing),
@@ -41,7 +41,7 @@ def learning_rate(step: int, plan: dict[str, Any]) -> float:
     if settings["schedule"] == "linear":
         return peak + (minimum - peak) * after_warmup / max(1, plan["steps"] - plan["warmup_steps"])
     decay_begins = plan["steps"] - plan["decay_steps"]
-    # The last step stands one short of the end, as in the half cosine: the minimum itself is never used.
+    # The last step is one short of the end, as in the half cosine, so the minimum itself is never reached.
     decayed = max(0, step - decay_begins) / max(1, plan["decay_steps"])
     if settings["schedule"] == "warmup_stable_decay":
         return minimum + (peak - minimum) * (1 - math.sqrt(decayed))
@@ -58,7 +58,7 @@ def _half_cosine(step: int, steps: int, begin: float, end: float) -> float:
 
 
 def schedule_csv(plan: dict[str, Any]) -> str:
-    """The learning rate of each step of a planned run, with the tokens trained on after it."""
+    """CSV with the learning rate of each step of a planned run, and the tokens trained on after it."""
     lines = ["step,tokens,learning_rate"]
     for step in range(plan["steps"]):
         sequences = min((step + 1) * plan["global_batch"], plan["sequences"])

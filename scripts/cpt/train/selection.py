@@ -1,9 +1,9 @@
 """Selective language modelling: train on the targets that have most left to learn (Lin et al. 2024, Rho-1).
 
-The excess loss of a target is the current model's loss on it less that of a reference model (section 2.2).
-Of each sequence's targets the share with the highest excess is trained on.
-The paper ranks the targets of a batch; ranked within each sequence, what is chosen depends on neither
-micro-batches nor processes, and how many are chosen is known beforehand.
+The excess loss of a target is the current model's loss on it less a reference model's (section 2.2). Training
+uses a share of each sequence's targets: those with the highest excess.
+The paper ranks the targets of a batch. Here they are ranked within each sequence, so the choice depends on
+neither micro-batches nor processes, and the number of chosen targets is known beforehand.
 """
 
 from fractions import Fraction
@@ -20,8 +20,8 @@ from cpt.train.batches import PackedSequences
 
 
 def quotas(targets: np.ndarray, share: float) -> np.ndarray:
-    """How many of each number of targets (int64 [n]) are trained on: the share, rounded up."""
-    exact = Fraction(str(share))  # as it is written: 0.07 of 100 are 7, in binary fractions 8
+    """How many targets to train on, out of each number of targets (int64 [n]): the share, rounded up."""
+    exact = Fraction(str(share))  # as written: 0.07 of 100 is 7, but 8 for the float
     return -(-targets * exact.numerator // exact.denominator)
 
 
@@ -64,10 +64,10 @@ class SelectiveSequences(PackedSequences):
         return int(quotas(self.targets_of(rows), self.share).sum())
 
     def batch(self, numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See PackedSequences; followed by what else `chosen_targets` takes.
+        """Returns PackedSequences.batch, followed by three arrays for `chosen_targets`.
 
-        Three more arrays: reference losses float16 [m, length - 1]; then, for each target to be chosen, its
-        sequence in the batch and its rank there, int64 [chosen]. Sequences of weight 0 have none.
+        These are reference losses, float16 [m, length - 1]; then, for each target to be chosen, its sequence
+        in the batch and its rank there, int64 [chosen] each. Sequences of weight 0 have none.
         """
         batch = super().batch(numbers, weights)
         counts = quotas(np.count_nonzero(batch.target_weights, axis=1), self.share)
@@ -84,17 +84,17 @@ def chosen_targets(
     sequences: torch.Tensor,
     ranks: torch.Tensor,
 ) -> torch.Tensor:
-    """Which targets of a micro-batch are trained on: their flat numbers, int64 [chosen], ascending.
+    """Flat numbers of the targets of a micro-batch to train on: int64 [chosen], ascending.
 
-    Nothing here waits for the device: the number of targets chosen is that of the ranks.
+    Nothing here waits for the device: there are as many chosen targets as ranks.
 
     Args:
         losses: of the current model, float32 [sequences * targets], in nats.
         target_weights: of the same shape; a target of weight 0 comes after all others.
         reference_losses: float16 [sequences, targets].
         sequences, ranks: int64 [chosen], as SelectiveSequences.batch makes them. Rank 0 is the highest
-            excess loss of a sequence; of equal ones the earlier target comes first, and one that isn't a
-            number comes before all others, so that a bad step shows.
+            excess loss of a sequence; of equal ones the earlier target comes first. NaN comes before all
+            others, so that a bad step shows.
     """
     excess = losses.view_as(reference_losses) - reference_losses
     excess = excess.masked_fill(target_weights.view_as(excess) == 0, -torch.inf)

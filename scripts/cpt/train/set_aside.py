@@ -1,4 +1,4 @@
-"""Checkpoints of other settings: kept aside, and taken back once the settings are what they were."""
+"""Checkpoints of other settings: set aside, and taken back when a run has these settings again."""
 
 import json
 import logging
@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "set-aside-"
-KEPT = 2  # other settings of which the newest checkpoint is kept
+KEPT = 2  # number of other settings whose newest checkpoint is kept
 CURVES = ("metrics.csv", "held_out.csv", "held_out_documents.csv")  # rows of the steps up to a checkpoint
 MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run learns and what it starts from; checkpoints of another identity can't be continued.
+    """What a run learns and what it starts from; it can't resume from checkpoints of another identity.
 
-    `learned` is what `digest` was made of, for messages.
+    `learned` is what `digest` was made from, for messages.
     """
 
     digest: str
     learned: dict[str, Any]
 
     def differences(self, before: dict[str, Any]) -> dict[str, str]:
-        """By key, what differs from an earlier `learned`, in words."""
+        """Differences from an earlier `learned`, in words, by key."""
         then, now = _flat(before), _flat(self.learned)
         keys = [key for key in now | then if then.get(key) != now.get(key)]
         return {key: f"{_shown(then.get(key))} then, {_shown(now.get(key))} now" for key in keys}
@@ -45,8 +45,8 @@ def _shown(value: Any) -> str:
 def set_aside(checkpoint: Path, state: dict[str, Any], identity: Identity) -> None:
     """Move a checkpoint of other settings, and the curves up to it, out of the way of a run's checkpoints.
 
-    Of each settings the newest one is kept, which has to come first. Killed meanwhile, it is completed by
-    the next call or undone by `take_back`: the curves move first, and back last.
+    For each identity only the first checkpoint passed is kept, so pass the newest first. If a call is killed,
+    the next call completes it or `take_back` undoes it: the curves move first, and move back last.
 
     Args:
         checkpoint: its folder, in `checkpoints` of the run's work folder.
@@ -79,7 +79,7 @@ def set_aside(checkpoint: Path, state: dict[str, Any], identity: Identity) -> No
 
 
 def take_back(root: Path, identity: Identity) -> None:
-    """Move what was set aside of these settings back into `root`, and the curves beside it."""
+    """Move what was set aside for this identity back into `root`, and the curves beside it."""
     aside = root.parent / f"{PREFIX}{identity.digest}"
     if not aside.exists():
         return
@@ -93,7 +93,7 @@ def take_back(root: Path, identity: Identity) -> None:
 
 
 def clear(work: Path) -> None:
-    """Remove a finished run's work folder, but what was set aside: another training may need it."""
+    """Remove a finished run's work folder, except what was set aside: another training may need it."""
     kept = []
     for path in sorted(work.iterdir()):
         if path.name.startswith(PREFIX):

@@ -1,7 +1,7 @@
-"""Cross-entropy of logits and its gradient by them: as PyTorch does it, compiled, or as Liger Kernel does.
+"""Cross-entropy of logits and its gradient: by PyTorch, by compiled code, or by Liger Kernel.
 
-All three take logits [n, vocabulary] and targets int64 [n, 1] and return the losses, float32 [n] in nats, and
-the gradient of their sum by the logits, in the logits' dtype, for which they may use the logits' memory.
+All three take logits [n, vocabulary] and targets int64 [n, 1]. They return the losses, float32 [n] in nats,
+and the gradient of their sum by the logits, in the logits' dtype and perhaps in the logits' memory.
 """
 
 import logging
@@ -44,7 +44,7 @@ def chosen_softmax(settings: dict[str, Any], device: torch.device) -> Softmax:
 
 
 def installed_liger() -> str | None:
-    """Version of the package liger-kernel, if there is one."""
+    """Version of the package liger-kernel; None if it isn't installed."""
     try:
         return version("liger-kernel")
     except PackageNotFoundError:
@@ -52,7 +52,7 @@ def installed_liger() -> str | None:
 
 
 def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """By PyTorch's operations; on a CPU the gradient overwrites float32 logits."""
+    """Losses and gradient by PyTorch's operations; on a CPU the gradient overwrites float32 logits."""
     original = logits
     logits = logits.float()
     logits_of_targets, largest = logits.gather(1, targets).squeeze(1), logits.amax(1)
@@ -65,7 +65,7 @@ def softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """To be compiled: it reads the logits twice and writes the gradient alone, as Liger Kernel's does."""
+    """Losses and gradient, to be compiled: reads the logits twice, writes only the gradient, like Liger's."""
     values = logits.float()
     normalizers = values.logsumexp(1, keepdim=True)
     target_mask = torch.arange(values.shape[1], device=values.device) == targets
@@ -74,9 +74,9 @@ def fused_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Te
 
 
 def liger_softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """By the kernel of Liger Kernel's fused loss (Hsu et al. 2024, section 3.2), for a GPU; in place.
+    """Losses and gradient by Liger Kernel's fused loss (Hsu et al. 2024, section 3.2), on a GPU, in place.
 
-    Its own function around the kernel waits for the GPU and has no weights of single targets.
+    Liger's own function around this kernel waits for the GPU and can't weight single targets.
     """
     import triton
     from liger_kernel.ops.cross_entropy import MAX_FUSED_SIZE, liger_cross_entropy_kernel

@@ -22,21 +22,21 @@ Window = tuple[np.ndarray, np.ndarray, int]  # ids, which of them count, and the
 
 
 class HeldOutLosses:
-    """Measures through the engine itself, so that a model that is split over processes stays so.
+    """Measures held-out losses through the engine, so that a model split over processes stays split.
 
-    Training doesn't notice: no gradients, no dropout, no random numbers, no update. Compiled layers run
-    uncompiled meanwhile: held-out text has a shape for nearly each micro-batch, and after eight shapes
-    PyTorch would stop compiling the layers, those of training too.
+    It doesn't affect training: no gradients, no dropout, no random numbers, no update. Compiled layers run
+    uncompiled here: nearly every micro-batch of held-out text has another shape, and after eight shapes
+    PyTorch would stop compiling the layers, also for training.
 
     Args:
         files: held-out tokens (.npz) by corpus.
-        plan: of the run; plan["execution"]["held_out"] says when, or isn't there: then nothing is measured.
+        plan: of the run; plan["execution"]["held_out"] says when to measure; without it nothing is measured.
         micro_batch: windows per process and forward pass.
         engine, model: the engine, and the transformers model inside it.
         device: of this process.
-        path: where rows are written (COLUMNS; loss in nats per token), by rank 0.
+        path: file to which rank 0 writes rows (COLUMNS; loss in nats per token).
         documents_path: the same for each document (DOCUMENT_COLUMNS; nats summed over the document's tokens).
-        steps_done: rows after this step are cut; those before the first step are measured again.
+        steps_done: rows after this step are removed; if it is 0, so are those measured before the first step.
 
     Attributes:
         seconds: spent on measuring.
@@ -62,7 +62,7 @@ class HeldOutLosses:
             (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         )
         self.corpora = {name: load_held_out(file) for name, file in files.items()} if self.settings else {}
-        # As cpt.evaluate.bits cuts them; the longest first, so that little is padded.
+        # Cut as in cpt.evaluate.bits; the longest first, so that little is padded.
         length = min(plan["sequence_length"], model.config.max_position_embeddings)
         self.windows = {
             name: sorted(
@@ -116,17 +116,17 @@ class HeldOutLosses:
             by_document.write(step=step, corpus=corpus, document=document, nats=nats)
 
     def _document_losses(self, windows: list[Window], documents: int) -> np.ndarray:
-        """Sum over all tokens of each document that count, in nats: float64 [documents]."""
+        """Loss of each document, summed over its tokens that count, in nats: float64 [documents]."""
         lengths = [len(window) - 1 for window, *_ in windows]
         losses = np.zeros(documents)
-        for numbers in grouped_by_frequencies(lengths, self.model.config):  # may share a batch
+        for numbers in grouped_by_frequencies(lengths, self.model.config):  # these may share a batch
             group = [windows[number] for number in numbers]
             np.add.at(losses, [owner for *_, owner in group], self._window_losses(group))
         return losses
 
     @torch.no_grad()
     def _window_losses(self, windows: list[Window]) -> np.ndarray:
-        """Sum over the tokens of each window that count (HeldOut.counted), in nats: float64 [windows].
+        """Loss of each window, summed over its counted tokens (HeldOut.counted), in nats: float64 [windows].
 
         All processes make the same calls, with equal shapes.
         """
@@ -138,7 +138,7 @@ class HeldOutLosses:
             ids = np.zeros((len(rows), width), dtype=np.int64)
             counted = np.zeros((len(rows), width - 1), dtype=np.float32)
             for place, (row, weight) in enumerate(zip(rows, weights, strict=True)):
-                # Cut only where a repeated row of weight 0 fills the share.
+                # This cuts only a repeated row of weight 0 that fills the share.
                 window, which = windows[row][0][:width], windows[row][1][: width - 1]
                 ids[place, : len(window)] = window
                 counted[place, : len(which)] = weight * which

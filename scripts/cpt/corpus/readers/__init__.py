@@ -1,4 +1,4 @@
-"""Readers of documents, one class per format, found by a file's ending."""
+"""Readers of documents: one class per format, chosen by a file's ending."""
 
 import re
 from collections import Counter
@@ -28,11 +28,11 @@ READERS: dict[str, Reader] = {
     )
 }
 ENDINGS = (*TABLES, *LINES, *(ending for reader in READERS.values() for ending in reader.endings))
-SHOWN = 3  # files of each ending without a reader
+SHOWN = 3  # files in a message, of each ending without a reader
 
 
 def format_of(name: str) -> str | None:
-    """The format of a file by its name: `parquet`, `jsonl`, or a reader's; None if there is no reader."""
+    """A file's format by its name: `parquet`, `jsonl`, or a reader's `format`; None if there is no reader."""
     name = _unpacked(name)
     if name.endswith(TABLES):
         return "parquet"
@@ -42,9 +42,9 @@ def format_of(name: str) -> str | None:
 
 
 def require_readers(names: Iterable[str], key: str, formats: Iterable[str] | None = None) -> None:
-    """UserError, which begins with the config's `key`, unless all names have endings that are read.
+    """Raise UserError, beginning with the config's `key`, unless all names have an ending with a reader.
 
-    It counts the others by their endings and names some. `formats` restricts what is read.
+    The message counts the others by ending and names some. `formats` restricts the formats allowed.
     """
     without: dict[str, list[str]] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Formats that are Zip archives: what is in them, within limits."""
+"""Opens formats that are Zip archives, within limits."""
 
 import io
 import zipfile
@@ -9,12 +9,12 @@ LARGEST = 2**28  # bytes of all members, unpacked
 
 
 def members_of(content: bytes) -> zipfile.ZipFile:
-    """The archive. Raises UserError if it is damaged, or unpacks to more than `LARGEST`."""
+    """The opened archive. Raises UserError if it is damaged, or unpacks to more than `LARGEST`."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UserError(f"it is no complete Zip archive ({error}); fetch or make it again") from None
-    # A member never gives more than the size that it states.
+    # A member never unpacks to more than the size that it states.
     size = sum(member.file_size for member in archive.infolist())
     if size > LARGEST:
         raise UserError(

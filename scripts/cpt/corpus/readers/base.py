@@ -1,4 +1,4 @@
-"""What a reader is: a class that turns the content of one file into a work made of blocks."""
+"""The base of readers: a reader turns the content of one file into a work made of blocks."""
 
 import re
 from dataclasses import dataclass, field
@@ -23,37 +23,37 @@ class Block(NamedTuple):
     """A heading (one line), or the lines of a paragraph, a list, a table or a piece of code."""
 
     text: str
-    level: int = 0  # of a heading, from 1 on
+    level: int = 0  # of a heading, from 1 on; 0: no heading
 
 
 @dataclass
 class Work:
-    """What a file holds, in reading order."""
+    """A file's content, in reading order."""
 
     blocks: list[Block]
     title: str = ""
     without_text: list[str] = field(default_factory=list)  # pages and figures, such as "page 3"
-    replaced: int = 0  # characters that the file's encoding has no meaning for
-    between: str = "\n\n"  # blocks
+    replaced: int = 0  # characters that are invalid in the file's encoding
+    between: str = "\n\n"  # separates blocks
 
 
 class Reader:
-    """A format. Subclasses import their library in `read`, since all readers are known at any start."""
+    """A format. Subclasses import their library in `read`, since every start imports all readers."""
 
     format: str
     endings: tuple[str, ...]
-    kinds: tuple[str, ...] = ()  # of `kind_of`; none: text that isn't of any of these kinds
+    kinds: tuple[str, ...] = ()  # allowed results of `kind_of`; empty: only text, of no kind
 
     def reads(self, name: str) -> bool:
-        """Whether a file is of this format by its name in small letters, without the ending of a packer."""
+        """Whether a file has this format, by its name in lower case without the ending of a compressor."""
         return name.endswith(self.endings)
 
     def read(self, content: bytes) -> Work:
-        """The work in a file's content. Raises UserError, without the file's name, if it isn't that."""
+        """The work in a file's content. Raises UserError, without the file's name, if it can't be read."""
         raise NotImplementedError
 
     def checked(self, content: bytes) -> Work:
-        """As `read`; UserError that names the content's format if it is another one than the name says."""
+        """As `read`; UserError, naming the content's kind, if it isn't what the file's name says."""
         if self.kinds and not content:
             raise UserError("it is empty; fetch or make it again, or remove it")
         kind = kind_of(content)
@@ -64,6 +64,6 @@ class Reader:
 
 
 def kind_of(content: bytes) -> str | None:
-    """What a file is by how it begins; None where that shows nothing (text, mostly)."""
+    """The kind of a file by its first bytes; None if they show none (mostly text)."""
     beginning = content[:4096]
     return next((kind for kind, pattern in _KINDS.items() if re.match(pattern, beginning, re.DOTALL)), None)

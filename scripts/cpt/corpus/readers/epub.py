@@ -19,7 +19,7 @@ class EpubReader(Reader):
     format, endings, kinds = "epub", (".epub",), ("EPUB", "Zip")
 
     def read(self, content: bytes) -> Work:
-        """The book. Raises UserError if a page or what lists them is missing, damaged or encrypted."""
+        """The book. Raises UserError if a page or the list of pages is missing, damaged or encrypted."""
         archive = members_of(content)
         names = set(archive.namelist())
         if CONTAINER not in names:

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Formulas of MathML (web pages, e-books) and of Word as a line of text, and raised and lowered signs."""
+"""Writes formulas of MathML (web pages, e-books) and of Word as a line of text; superscripts, subscripts."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 _RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
-# How the parts of an element are written; the names are those of MathML, then of Word.
+# The text of an element with its parts; first the names of MathML, then those of Word.
 _PARTS = {
     "mfrac": "{0}/{1}",
     "msup": "{0}^{1}",
@@ -27,16 +27,16 @@ _SKIPPED = {"annotation", "annotation-xml", "mphantom", "rPr", "ctrlPr"}
 
 
 def raised(text: str, below: bool = False) -> str:
-    """Text as superscript (or subscript, if `below`) where Unicode has its signs, otherwise as it is.
+    """Text as superscript (subscript if `below`) if Unicode has all its characters, otherwise unchanged.
 
-    10<sup>6</sup> is no 106.
+    10<sup>6</sup> must not become 106.
     """
     signs = _LOWERED if below else _RAISED
     return text.translate(signs) if all(ord(sign) in signs for sign in text) else text
 
 
 def formula_text(element: "_Element") -> str:
-    """A formula as a line: the LaTeX that MathML holds between $ signs, otherwise its signs in order."""
+    """A formula as a line: the LaTeX in its MathML, between $ signs, or else its characters in order."""
     tex = next(
         (
             annotation.text
@@ -58,7 +58,7 @@ def _text(element: "_Element") -> str:
         return f" {element.text} " if element.text and element.text in "=<>≤≥≠≈→+−±∈" else element.text or ""
     parts = [_text(child) for child in element if not str(child.tag).endswith("Pr")]
     if name in ("nary", "d", "rad"):
-        return _of_word(element, name, parts)
+        return _word_formula(element, name, parts)
     form = _PARTS.get(name)
     if form and len(parts) == form.count("{"):
         return form.format(*map(_bracketed, parts))
@@ -71,8 +71,8 @@ def _bracketed(part: str) -> str:
     return part if part.isalnum() or len(part) == 1 else f"({part})"
 
 
-def _of_word(element: "_Element", name: str, parts: list[str]) -> str:
-    """A sum or integral with its limits, a root, or what is between brackets, as Word writes them."""
+def _word_formula(element: "_Element", name: str, parts: list[str]) -> str:
+    """The text of Word's sum or integral with its limits, of a root, or of brackets and their content."""
     signs = {
         str(each.tag).rpartition("}")[2]: value
         for each in (element[0].iter() if len(element) else ())

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Lines on pages to headings, paragraphs, lists and code."""
+"""Groups lines on pages into headings, paragraphs, lists and code."""
 
 import itertools
 import re
@@ -12,9 +12,9 @@ from cpt.corpus.readers.lines import BULLETS, HYPHEN, Cell, Line
 from cpt.corpus.readers.pdf_tables import rows_of, table_at
 
 MARGIN = 0.12  # of a page's height, above and below, where page headers and footers are
-USUAL = 0.4  # of the pages have a header (or footer) at the same height, if any
-WIDER = 1.3  # times the usual width of a character: a line with gaps
-LARGER = 1.12  # times the usual size: a heading's type
+USUAL = 0.4  # the least share of odd (or even) pages with a header or footer at one height
+WIDER = 1.3  # times the usual width per character: the line has gaps
+LARGER = 1.12  # times the usual size: the line is a heading
 BROKEN = "˓→"  # Sphinx's sign before the rest of a line of code
 _ITEM = re.compile(rf"(?:[{BULLETS}*–—-]|\(?\d{{1,3}}[.)]|\(?[a-zA-Z][.)])\s")
 _NUMBERED = re.compile(r"(?:[A-Z]|\d{1,3})(?:\.\d+)*\.?\s+")
@@ -23,17 +23,17 @@ _SENTENCE_ENDS = (".", "!", "?", ":", "”", '"', ";", ")", "]", "。")
 
 
 def letters(text: str) -> str:
-    """What a heading has in common with its entry in an outline: no number, sign or space."""
+    """The letters and digits of a heading, without its number, to compare it with an outline's entry."""
     if number := _NUMBERED.match(text):
         text = text[number.end() :]
     return "".join(filter(str.isalnum, text)).lower()
 
 
 def without_margins(pages: list[tuple[list[Line], float]]) -> list[Line]:
-    """All lines in order, without page numbers and what repeats at the top or the bottom of pages.
+    """All lines in order, without page numbers and the headers and footers of pages.
 
-    `pages` are their lines and heights. Something is a header or footer where `USUAL` pages have a line at
-    that height, and it is a number, or the same but for numbers as on other pages.
+    `pages` are (lines, height). Lines at one height in a margin are headers or footers if at least half of
+    `USUAL` of the pages, and at least two, have one there, and most of them are equal but for numbers.
     """
     heights: Counter[tuple[int, bool]] = Counter()
     texts: dict[tuple[int, bool], Counter[str]] = {}
@@ -64,13 +64,13 @@ def _masked(text: str) -> str:
 
 
 def _repeats(texts: Counter[str]) -> bool:
-    """Whether lines at one place are mostly like others there."""
+    """Whether most lines at one place occur there on several pages."""
     total = sum(texts.values())
     return sum(count for count in texts.values() if count > 1) >= 0.7 * total
 
 
 class _Layout:
-    """What is usual in a document."""
+    """The usual sizes, distances and edges of a document's lines."""
 
     def __init__(self, lines: list[Line]):
         sizes: Counter[float] = Counter()
@@ -93,7 +93,7 @@ class _Layout:
         self.lines = lines
 
     def follows(self, line: Line, following: Line, first: Line) -> bool:
-        """Whether a line belongs to the paragraph that began with `first` and has `line` before it."""
+        """Whether `following` continues the paragraph that begins with `first` and ends with `line`."""
         if abs(line.size - following.size) > 0.6 or line.fixed != following.fixed or self.has_cells(line):
             return False
         right = self.right.get(self.column(line), line.right)
@@ -110,29 +110,29 @@ class _Layout:
             return False
         if line is not first:
             return abs(shift) < 2.5
-        # The first line of a paragraph may be indented; the others of an item, or of what a term means, are.
+        # The first line of a paragraph may be indented; so are the later lines of an item or a definition.
         hangs = bool(_ITEM.match(first.text)) or (first.term and shift < 6 * line.size)
         return -4 * line.size < shift < 2 or (shift > 0 and hangs)
 
     def column(self, line: Line) -> tuple[int, bool]:
-        """A line's page, and whether it is in the right one of two columns."""
+        """A line's page, and whether it is in the right-hand one of two columns."""
         return line.page, line.left > self.middle.get(line.page, line.left)
 
     def has_cells(self, line: Line) -> bool:
-        """Whether there are gaps in a line, as between the cells of a table."""
+        """Whether a line has gaps, as between the cells of a table."""
         return not line.fixed and _width(line) > WIDER * self.width * line.size
 
     def leading_of(self, line: Line) -> float:
-        """The usual distance of baselines in type of a line's size."""
+        """The usual distance between baselines for a line's size of type."""
         return self.leading.get(round(line.size * 2) / 2, 1.2 * line.size)
 
     @cached_property
     def vocabulary(self) -> Counter[str]:
-        """How often each word is in the document, with its hyphens."""
+        """The number of times each word, with its hyphens, occurs in the document."""
         return Counter(re.findall(r"[\w-]+", "\n".join(line.text for line in self.lines).lower()))
 
     def joined(self, lines: Sequence[Line | Cell]) -> str:
-        """The text of a paragraph's (or a cell's) lines, without hyphens that only end lines."""
+        """The text of a paragraph's (or a cell's) lines, without hyphens that only divide words."""
         text = lines[0].text
         for line in lines[1:]:
             if text[-1] in "-\u00ad\u2010\ufffe" and text[-2:-1].isalnum() and line.text[:1].isalnum():
@@ -146,7 +146,7 @@ class _Layout:
         return text
 
     def undivided(self, match: re.Match) -> str:
-        """A divided word: with its hyphen if the text has it so elsewhere, or the second part is a name."""
+        """The joined word; its hyphen stays if that form is more common (tie: before a capital or digit)."""
         first, second = match[1], match[2]
         whole, divided = (first + second).lower(), f"{first}-{second}".lower()
         keeps = second[0].isupper() or second[0].isdigit()
@@ -156,7 +156,7 @@ class _Layout:
 
 
 def _middles(lines: list[Line]) -> dict[int, float]:
-    """Where the middle of each page is that has two columns: few lines cross it."""
+    """The middle (points) of each page with two columns: few lines cross it."""
     pages: dict[int, list[Line]] = {}
     for line in lines:
         pages.setdefault(line.page, []).append(line)
@@ -171,20 +171,20 @@ def _middles(lines: list[Line]) -> dict[int, float]:
 
 
 def _width(line: Line) -> float:
-    """Of a character of a line, on average, in points."""
+    """The mean width of a line's characters, in points."""
     return (line.right - line.left) / len(line.text)
 
 
 def _usual_maximum(values: list[float]) -> float:
-    """The right edge of most lines; a few may stick out."""
+    """The 95th percentile, as the right edge of lines: a few may stick out."""
     return sorted(values)[int(0.95 * (len(values) - 1))]
 
 
 def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Block]:
-    """The blocks of lines in order.
+    """The blocks of lines, in order.
 
-    `outline` has the levels of a page's headings by their `letters`; if it is empty, lines in larger type are
-    headings, and the larger the type the higher the level.
+    `outline` maps each page to {`letters` of a heading: level}. If it is empty, lines in larger type are
+    headings, with higher levels for larger type.
     """
     lines = _connected(lines)
     layout = _Layout(lines)
@@ -196,7 +196,7 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
         0,
         False,
         False,
-    )  # whether the last block ended with one line, or with a list's item
+    )  # single, items: whether the last paragraph was one line, or a list item
     while number < len(lines):
         first = lines[number]
         level, used = headings[number]
@@ -226,7 +226,13 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
             before = lines[number - 1] if number else None
             listed = items and bool(_ITEM.match(first.text))
             alike = listed or (single and end - number == 1)
-            if before and blocks and not blocks[-1].level and alike and _close(before, first, layout, listed):
+            if (
+                before
+                and blocks
+                and not blocks[-1].level
+                and alike
+                and _belong_together(before, first, layout, listed)
+            ):
                 blocks[-1] = Block(f"{blocks[-1].text}\n{text}")
             else:
                 blocks.append(Block(text))
@@ -236,7 +242,7 @@ def blocks_of(lines: list[Line], outline: dict[int, dict[str, int]]) -> list[Blo
 
 
 def _connected(lines: list[Line]) -> list[Line]:
-    """Lines with a bullet, or their rest, that was drawn apart, and the rest of a broken line of code."""
+    """Lines joined with a bullet or rest that was drawn apart, or with the rest of a broken line of code."""
     connected: list[Line] = []
     for line in lines:
         before = connected[-1] if connected else None
@@ -247,7 +253,7 @@ def _connected(lines: list[Line]) -> list[Line]:
             and abs(before.base - line.base) < 3
         ):
             connected[-1] = line._replace(text=f"{before.text} {line.text}", left=before.left, cells=())
-        elif before and _beside(before, line):  # what is raised in between parts a line
+        elif before and _continues_line(before, line):  # a superscript in between splits a line
             space = " " if line.left - before.right > 0.15 * line.size else ""
             connected[-1] = before._replace(text=f"{before.text}{space}{line.text}", right=line.right)
         elif before and line.text.startswith(BROKEN):
@@ -258,8 +264,8 @@ def _connected(lines: list[Line]) -> list[Line]:
     return connected
 
 
-def _beside(before: Line, line: Line) -> bool:
-    """Whether a line is the rest of the one before it."""
+def _continues_line(before: Line, line: Line) -> bool:
+    """Whether a line is the rest of the line before it."""
     same = before.page == line.page and before.fixed == line.fixed and not before.text.endswith(HYPHEN)
     plain = not line.fixed and not before.cells and not line.cells
     gap = line.left - before.right
@@ -273,7 +279,7 @@ def _is_large(line: Line, layout: _Layout) -> bool:
 def _heading(
     lines: list[Line], number: int, layout: _Layout, outline: dict[int, dict[str, int]], large: list[int]
 ) -> tuple[int, int]:
-    """The level of the heading that begins with a line (0: none does), and how many lines it has."""
+    """The level of the heading that begins at line `number` (0: no heading), and its number of lines."""
     first = lines[number]
     if outline:
         entries, text = outline.get(first.page, {}), ""
@@ -319,8 +325,8 @@ def _code(lines: list[Line]) -> str:
     return "\n".join(text)
 
 
-def _close(line: Line, following: Line, layout: _Layout, items: bool) -> bool:
-    """Whether two lines, of which none continues the other, belong to one list, table or verse."""
+def _belong_together(line: Line, following: Line, layout: _Layout, items: bool) -> bool:
+    """Whether two lines, neither of which continues the other, belong to one list, table or verse."""
     gap = line.base - following.base
     rows = layout.has_cells(line) and layout.has_cells(following)
     usual = layout.leading_of(line)

@@ -1,4 +1,4 @@
-"""What is on a page of a PDF file: lines and their cells."""
+"""The lines on a page of a PDF file, and their cells."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ BULLETS = "•‣▪◦○●■"
 
 
 class Cell(NamedTuple):
-    """A part of a line with a gap before or behind it."""
+    """A part of a line with a gap before or after it."""
 
     text: str
     left: float
@@ -15,10 +15,10 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of text: where it starts and ends (points; y grows upwards), size of type, page from 0 on.
+    """A line of text: its edges and baseline (points; y grows upwards), size of type, page from 0 on.
 
-    `fixed`: its characters all have one width. `term`: it begins in another font than it ends. `cells`: its
-    parts, if there are gaps between them.
+    `fixed`: its type is monospaced. `term`: it begins and ends in different fonts. `cells`: its parts, if
+    there are gaps between them.
     """
 
     text: str

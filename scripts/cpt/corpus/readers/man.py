@@ -12,7 +12,7 @@ _BEGINS = re.compile(r"""(?:\s*\\(?:"[^\n]*)?\n)*\s*['.]\s*(?:\\"|[A-Za-z]{1,3}\
 
 
 class ManReader(Reader):
-    """Manual pages of any section, by their ending of one digit (and letters, as in `.3pm`)."""
+    """Manual pages of any section; their ending is a digit, with letters in some (`.3pm`)."""
 
     format, endings = "man", tuple(f".{section}" for section in range(1, 10))
 
@@ -21,7 +21,7 @@ class ManReader(Reader):
         return bool(_ENDING.search(name))
 
     def read(self, content: bytes) -> Work:
-        """The page; none for one that only names another page. Raises UserError if it isn't roff."""
+        """The page; no blocks if it only names another page. Raises UserError if it isn't roff."""
         text, replaced = text_of(content, "iso-8859-1" if not _is_utf8(content) else None)
         if not _BEGINS.match(text):
             raise UserError("it doesn't begin like a manual page; rename or remove it")

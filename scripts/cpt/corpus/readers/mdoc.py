@@ -1,12 +1,12 @@
 # ruff: noqa: RUF001, SIM905
-"""Macros of mdoc(7), which say what the words of a manual page are, turned into text."""
+"""Turns macros of mdoc(7), which mark the meaning of words in manual pages, into text."""
 
 import re
 
 _AROUND = """Op [ ] Oo [ _ Oc _ ] Pq ( ) Po ( _ Pc _ ) Bq [ ] Bo [ _ Bc _ ] Brq { } Bro { _ Brc _ } Aq < >
     Ao < _ Ac _ > Dq “ ” Do “ _ Dc _ ” Sq ‘ ’ So ‘ _ Sc _ ’ Ql ‘ ’ Qq " " Qo " _ Qc _ " D1 _ _ Dl _ _
     Eq _ _""".split()
-# The signs before and behind the words that follow; those that only close have nothing before.
+# The signs before and after the words that follow; macros that only close have no sign before.
 AROUND = {
     name: (before.replace("_", ""), behind.replace("_", ""))
     for name, before, behind in zip(_AROUND[::3], _AROUND[1::3], _AROUND[2::3], strict=True)
@@ -21,20 +21,20 @@ CLOSING = set(".,:;)]?!")
 
 
 def arguments(rest: str) -> list[str]:
-    """The arguments of a macro: words, or what is in double quotes, in which a pair stands for one."""
+    """The arguments of a macro: words, or text in double quotes, in which two quotes stand for one."""
     rest = re.sub(r"(?<!\\)\\\".*", "", rest)
     matches = re.findall(r'"((?:[^"]|"")*)"?|((?:\\ |\S)+)', rest)
     return [quoted.replace('""', '"') if quoted or not word else word for quoted, word in matches]
 
 
 class Words:
-    """Macros inside the text. It knows the name that the page is about, once the page has given it."""
+    """Converts macros inside the text; remembers the name that the page documents once it occurs."""
 
     def __init__(self) -> None:
         self.name = ""
 
     def of(self, macro: str, rest: str) -> str:
-        """The text of a macro with its arguments, some of them macros; of an unknown one, its words."""
+        """The text of a macro and its arguments, which may be macros; for an unknown macro, its arguments."""
         words = arguments(rest)
         if macro in WORDS or macro in AROUND or macro in NAMES:
             words.insert(0, macro)
@@ -73,7 +73,7 @@ class Words:
             parts.append(behind)
 
     def _start(self, macro: str, words: list[str], place: int, parts: list[str]) -> None:
-        """What a macro gives before its words, which it may change."""
+        """Add the text that a macro puts before its words; some macros change their words."""
         following = words[place + 1 :]
         alone = not following or following[0] in CLOSING or following[0] in WORDS
         if macro == "Nm" and alone and self.name:

@@ -1,4 +1,4 @@
-"""Jupyter's notebooks."""
+"""Jupyter notebooks."""
 
 import json
 
@@ -9,7 +9,7 @@ from cpt.errors import UserError
 
 
 class NotebookReader(Reader):
-    """Text and code of a notebook's cells; what the code gave is skipped."""
+    """Text and code of a notebook's cells; outputs of code are skipped."""
 
     format, endings = "ipynb", (".ipynb",)
 
@@ -18,7 +18,7 @@ class NotebookReader(Reader):
         text, replaced = text_of(content)
         try:
             notebook = json.loads(text)
-            sheets = notebook.get("worksheets") or [notebook]  # format 3 has sheets
+            sheets = notebook.get("worksheets") or [notebook]  # only format 3 has worksheets
             cells = [cell for sheet in sheets for cell in sheet["cells"]]
             work = Work([], replaced=replaced)
             for cell in cells:

@@ -14,18 +14,18 @@ from cpt.errors import UserError
 
 _FIXED_PITCH = 1  # the bit of a font's flags
 _MONOSPACED = re.compile(rb"mono|courier|consol|typewriter|menlo|cmtt|inconsolata|code|fixed", re.IGNORECASE)
-CELLS_APART = 0.75  # of the size of type: a gap that is no space between words
-SMALLER = 0.85  # of a line's size of type: raised or lowered signs
-MOST_OBJECTS = 1_000  # of a page, that are looked at for images
+CELLS_APART = 0.75  # of the size of type: a wider gap separates cells, not words
+SMALLER = 0.85  # of a line's size of type: smaller signs are superscripts or subscripts
+MOST_OBJECTS = 1_000  # of a page, that are checked for images
 _MARK = re.compile(rf"[{BULLETS}*–—-]|\(?(?:\d{{1,3}}|[a-zA-Z]|[ivx]+)[.)]")
 _DIGIT = re.compile(r"\d")
 _LEADERS = re.compile(r".*(?:\. ?){4,}\s*[\divxlc]+$")
 
 
 class PdfReader(Reader):
-    """Text of the pages: lines of a paragraph joined, without page headers, footers and page numbers.
+    """Text of the pages, with joined lines and without page headers, footers and page numbers.
 
-    Headings are those of the outline, or lines in larger type where there is none.
+    Headings are those of the outline; without an outline, lines in larger type.
     """
 
     format, endings, kinds = "pdf", (".pdf",), ("PDF",)
@@ -64,7 +64,7 @@ class PdfReader(Reader):
 
 
 def _outline(document) -> dict[int, dict[str, int]]:
-    """By page the levels of its headings, from 1, by their `letters`."""
+    """The outline's headings: {page: {`letters` of a heading: level, from 1}}."""
     import pypdfium2
 
     levels: dict[int, dict[str, int]] = {}
@@ -74,22 +74,22 @@ def _outline(document) -> dict[int, dict[str, int]]:
             page = target.get_index() if target is not None else None
             if page is not None and (name := letters(entry.get_title())):
                 levels.setdefault(page, {})[name] = entry.level + 1
-    except pypdfium2.PdfiumError:  # a broken outline is no loss of text
+    except pypdfium2.PdfiumError:  # a broken outline loses no text
         return levels
     return levels
 
 
 class _Page:
-    """Where the lines of a page are.
+    """The lines of a page.
 
-    Attributes: `lines`, `height` (points), and `images` (how many; None: nothing at all is on the page).
+    Attributes: `lines`, `height` (points), and `images` (their number; None: the page is empty).
     """
 
     def __init__(self, page, number: int):
         from pypdfium2 import raw
 
         self.raw, self.number, self.height = raw, number, page.get_height()
-        self.fonts: dict[bytes, bool] = {}  # whether all their characters have one width
+        self.fonts: dict[bytes, bool] = {}  # whether each is monospaced
         self.numbers = tuple(c_double() for _ in range(4))
         self.edges = tuple(map(byref, self.numbers))
         self.flags, self.name = c_int(), create_string_buffer(64)
@@ -101,7 +101,7 @@ class _Page:
         self.lines: list[Line] = []
         place = 0
         for line in text.split("\r\n"):
-            for part in line.split(HYPHEN):  # PDFium joins what a hyphen divides
+            for part in line.split(HYPHEN):  # PDFium joins a word that a hyphen divides
                 if part.strip():
                     self.lines.append(self.line(part, place, self.ends_with_hyphen(text, place + len(part))))
                 place += len(part) + 1
@@ -110,7 +110,7 @@ class _Page:
         text_page.close()
 
     def ends_with_hyphen(self, text: str, place: int) -> bool:
-        """Whether PDFium found a hyphen at a place of the text."""
+        """Whether PDFium marks a word-dividing hyphen at a place of the text."""
         return text[place : place + 1] == HYPHEN
 
     def line(self, text: str, place: int, divided: bool) -> Line:
@@ -137,16 +137,16 @@ class _Page:
         return Line(bare + HYPHEN * divided, start, end, base, size, self.number, fixed, term, cells)
 
     def origin(self, place: int) -> tuple[float, float]:
-        """Where a character begins."""
+        """The origin (x, y) of a character, in points."""
         self.raw.FPDFText_GetCharOrigin(self.handle, place, *self.edges[:2])
         return self.numbers[0].value, self.numbers[1].value
 
     def sign_at(self, x: float, first: int, count: int) -> int:
-        """The first of a line's signs that begins at x or behind it."""
+        """The index of a line's first sign that begins at x or to the right of it."""
         return bisect_left(range(count), x, key=lambda number: self.origin(first + number)[0])
 
     def runs(self, first: int, count: int) -> list[tuple[float, float]]:
-        """Left and right edges of pieces of text that were drawn one by one, or in another font."""
+        """Left and right edges of the pieces of a line that were drawn separately, or in another font."""
         left, _, right, _ = self.numbers
         pieces = []
         for number in range(self.raw.FPDFText_CountRects(self.handle, first, count)):
@@ -157,7 +157,7 @@ class _Page:
     def with_raised(
         self, text: str, first: int, base: float, size: float, runs: list[tuple[float, float]]
     ) -> str:
-        """A line's text with the superscripts and subscripts that Unicode has."""
+        """A line's text with raised and lowered digits as superscripts and subscripts."""
         signs = list(text)
         for left, right in runs:
             number = (
@@ -172,14 +172,14 @@ class _Page:
         return "".join(signs)
 
     def cells(self, text: str, first: int, size: float, runs: list[tuple[float, float]]) -> tuple[Cell, ...]:
-        """The cells of a line, which have gaps between them; none if it has no gaps."""
+        """The cells of a line, separated by gaps; none if it has no gaps."""
         edges = [runs[0]]
         for left, right in runs[1:]:
             if left - edges[-1][1] > CELLS_APART * size:
                 edges.append((left, right))
             else:
                 edges[-1] = edges[-1][0], max(right, edges[-1][1])
-        if len(edges) > 1 and _MARK.fullmatch(text.split()[0]):  # of a list's item
+        if len(edges) > 1 and _MARK.fullmatch(text.split()[0]):  # a list item's mark is no cell
             edges[:2] = [(edges[0][0], edges[1][1])]
         if len(edges) < 2:
             return ()
@@ -192,7 +192,7 @@ class _Page:
         return tuple(map(Cell, parts, *zip(*edges, strict=True))) if all(parts) else ()
 
     def font(self, place: int) -> bytes:
-        """The font of a character; `fonts` says whether all its characters have one width."""
+        """The name of a character's font; records in `fonts` whether it is monospaced."""
         self.raw.FPDFText_GetFontInfo(self.handle, place, self.name, 64, self.all_flags)
         font = self.name.value
         if font not in self.fonts:
@@ -200,7 +200,7 @@ class _Page:
         return font
 
     def aligned(self, line: str, first: int, length: float) -> str:
-        """A line of code with as many spaces between its parts as there are on the page."""
+        """A line of code with as many spaces as there are on the page."""
         step = self.origin(first + 1)[0] - self.origin(first)[0] if len(line) > 1 else 0
         if length < (len(line) + 0.5) * step:
             return line
@@ -215,7 +215,7 @@ class _Page:
         return text
 
     def count_images(self, page) -> int | None:
-        """Images on the page; None if there is nothing at all on it."""
+        """The number of images on the page; None if the page is empty."""
         count = self.raw.FPDFPage_CountObjects(page)
         objects = (self.raw.FPDFPage_GetObject(page, n) for n in range(min(count, MOST_OBJECTS)))
         kinds = [self.raw.FPDFPageObj_GetType(each) for each in objects]

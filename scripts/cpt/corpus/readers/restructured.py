@@ -1,4 +1,4 @@
-"""reStructuredText, as Sphinx extends it."""
+"""reStructuredText with Sphinx's extensions."""
 
 import re
 
@@ -8,7 +8,7 @@ from cpt.corpus.readers.formulas import raised
 from cpt.corpus.readers.rst_tables import split_tables
 from cpt.corpus.reflow import reflow, strip_markup
 
-# Directives whose argument is text: signatures, options, titles.
+# Directives whose argument is kept as text: signatures, options, titles.
 _DESCRIBED = re.compile(
     r"^(\s*)\.\. (?:[\w-]+:)?(?:\w*function|\w*method|class|data|member|attribute|macro|type|exception"
     r"|describe|object|option|cmdoption|envvar|confval|property|decorator|struct|enum|enumerator|var|rubric|centered"
@@ -19,7 +19,7 @@ _FIGURE = re.compile(r"^\s*\.\. (?:\|[^|]+\| )?(?:image|figure):: *(\S+)((?:\n[ 
 _OPTIONS = re.compile(r"^(\s*\.\. (?:\|[^|]+\| )?[\w:-]+::.*)(?:\n[ \t]+:[\w-]+:.*)+", re.MULTILINE)
 _CITED = re.compile(r"^(\s*\.\. \[[^\]]+\])\n\s+(?=\S)", re.MULTILINE)
 _SCRIPT = re.compile(r":(sub|sup):`([^`]*)`")
-# Comments, and directives whose lines aren't text: names of other pages, words of an index, other languages.
+# Comments, and directives whose lines aren't text: page names, index entries, raw HTML and so on.
 _ASIDE = re.compile(
     r"(\s*)\.\.(?: (?:toctree|index|raw|meta|contents|include|literalinclude|autosummary|highlight|image)::.*"
     r"| (?![\[_|]|[\w:+.-]+::).*|\s*)$"
@@ -28,7 +28,7 @@ _RULE = re.compile(r"([!-/:-@[-`{-~])\1*")
 
 
 class RestructuredReader(Reader):
-    """Prose without markup, one line per paragraph; code, examples and tables keep their lines."""
+    """Prose without markup, one line per paragraph; code and examples keep their lines, tables their rows."""
 
     format, endings = "rst", (".rst", ".rest")
 
@@ -37,7 +37,7 @@ class RestructuredReader(Reader):
         text, replaced = text_of(content)
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         figures = [f"figure {name}" for name, options in _FIGURE.findall(text) if ":alt:" not in options]
-        text = _without_asides(_CITED.sub(r"\1 ", _OPTIONS.sub(r"\1", text.expandtabs())))
+        text = _drop_asides(_CITED.sub(r"\1 ", _OPTIONS.sub(r"\1", text.expandtabs())))
         text = _SCRIPT.sub(lambda match: raised(match[2], below=match[1] == "sub"), text)
         blocks: list[Block] = []
         for title, level, body in _sections(text):
@@ -50,10 +50,10 @@ class RestructuredReader(Reader):
         return Work(blocks, next((block.text for block in blocks if block.level), ""), figures, replaced)
 
 
-def _without_asides(text: str) -> str:
-    """Text without comments and directives that give none, with all that is indented below them."""
+def _drop_asides(text: str) -> str:
+    """Drop comments and directives without text, with everything indented below them."""
     kept: list[str] = []
-    outside = -1  # the indentation up to which lines are text again
+    outside = -1  # inside a dropped part: the largest indentation that ends it
     for line in text.split("\n"):
         indent = len(line) - len(line.lstrip())
         if outside >= 0 and (not line.strip() or indent > outside):
@@ -67,7 +67,7 @@ def _without_asides(text: str) -> str:
 
 
 def _sections(text: str) -> list[tuple[str, int, str]]:
-    """Heading, its level, and the text below it; the order of the signs that mark headings gives levels."""
+    """Each heading, its level, and the text below it; levels follow the order in which underlines appear."""
     lines = text.split("\n")
     ranks: dict[tuple[str, bool], int] = {}
     sections: list[tuple[str, int, list[str]]] = [("", 0, [])]
@@ -95,5 +95,5 @@ def _sections(text: str) -> list[tuple[str, int, str]]:
 
 
 def _rules(line: str, title: str) -> bool:
-    """Whether a line is a rule that marks a title: one sign all along, as long as the title (or nearly)."""
+    """Whether a line is a title's rule: one sign repeated, at most one shorter than the title."""
     return len(line) >= 3 and bool(_RULE.fullmatch(line)) and len(line) >= min(len(title), 80) - 1

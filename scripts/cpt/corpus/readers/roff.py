@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001, SIM905
-"""The part of roff that manual pages use, turned into headings, paragraphs, lists, code and tables."""
+"""Turns the part of roff that manual pages use into headings, paragraphs, lists, code and tables."""
 
 import re
 
@@ -7,7 +7,7 @@ from cpt.corpus.readers.mdoc import Words, arguments
 
 
 def pairs(words: str) -> dict[str, str]:
-    """Names and what they stand for, one after the other; _ stands for nothing."""
+    """The mapping of alternating names and signs; the sign _ is the empty string."""
     tokens = words.split()
     return {name: sign.replace("_", "") for name, sign in zip(tokens[::2], tokens[1::2], strict=True)}
 
@@ -19,7 +19,7 @@ GLYPHS = pairs(
     rB ] lC { rC } la ⟨ ra ⟩ <= ≤ >= ≥ != ≠ +- ± -> → <- ← ua ↑ da ↓ pl + eq = mu × de ° sq □ ba |
     br | sl / at @ sh # Do $ ss ß Po £ Eu € sc § :a ä :o ö :u ü :A Ä :O Ö :U Ü 'e é 'a á 'i í 'o ó
     'u ú 'E É `e è `a à ^e ê ^a â ^o ô ^i î ^u û ,c ç ~n ñ o/ ø O/ Ø oA Å oa å ae æ AE Æ 12 ½ 14 ¼
-    34 ¾ Fo « Fc » fo ‹ fc › or | an ∧ no ¬ is ∫ *a α *b β *m μ *p π dg † lq “ OK ✓ :e ë :i ï /O Ø
+    34 ¾ Fo « Fc » fo ‹ fc › or | an ∧ no ¬ is ∫ *a α *b β *m μ *p π dg † OK ✓ :e ë :i ï /O Ø
     /o ø tmu × tdi ÷ t+- ± vs š vS Š vz ž vZ Ž vc č"""
 ) | {"ul": "_"}
 _ESCAPE = re.compile(
@@ -27,12 +27,12 @@ _ESCAPE = re.compile(
     r"|[hvwLlDbxXSHoNRZABC]'[^']*'|\[(?P<long>[^\]]+)\]|\((?P<two>..)|\*(?:\[(?P<name>[^\]]*)\]|\((?P<pair>..)|(?P<one>.))"
     r"|n[-+]?(?:\[[^\]]*\]|\(..|.)|(?P<rest>.)|$)"
 )
-_ITEM = re.compile(r"-|\(?(?:\d{1,3}|[a-z])[.)]")  # tags in the line of their text
-MOST_EXPANSIONS = 100_000  # of a page's own macros, which may call each other
+_ITEM = re.compile(r"-|\(?(?:\d{1,3}|[a-z])[.)]")  # tags that stay in the line of their text
+MOST_EXPANSIONS = 100_000  # of a page's own macros, which may call each other endlessly
 STRINGS = pairs("lq “ rq ” R ® Tm ™ C+ C++ -- — Aq '")
 FONTS = set("B I R SM SB BR RB IR RI BI IB".split())
 PARAGRAPHS = set("PP P LP Pp HP sp Lp".split())
-# Requests that give no text.
+# Requests without text.
 SILENT = set(
     """ad na hy nh ne in ti ll ta ft fam ss cs bd ps vs nr rn PD AT UC DT IX hc ev tr so mso pl po ns rs bp
     wh it ec eo lf pn rm als warn cflags color hla hpf do nop fl Os Bk Ek Bf Ef Sm Db char fchar blm
@@ -41,15 +41,15 @@ SILENT = set(
 
 
 class Page:
-    """A manual page while it is read. Attributes: `title` and `blocks` of (text, level of a heading or 0)."""
+    """Reads a manual page. Attributes: `title`, and `blocks` of (text, level of a heading or 0)."""
 
     def __init__(self) -> None:
         self.blocks: list[tuple[str, int]] = []
         self.line: list[str] = []  # of the paragraph so far
         self.title = ""
         self.words = Words()
-        self.verbatim = self.joined = False  # lines stay lines; no space before the next word
-        self.tag: str | None = None  # a list item's, before its text
+        self.verbatim = self.joined = False  # verbatim: keep lines; joined: no space before the next word
+        self.tag: str | None = None  # of a list item, before its text
         self.wants_tag = False
         self.strings, self.macros = dict(STRINGS), {}
         self.depth, self.expansions, self.in_list = 0, 0, False
@@ -70,7 +70,7 @@ class Page:
         self.in_list = item or (self.in_list and not text)
 
     def text(self, line: str) -> None:
-        """A line of text, without macros."""
+        """Add a line of text without macros."""
         line = self.plain(line)
         if self.wants_tag:
             self.end()
@@ -100,7 +100,7 @@ class Page:
         return _ESCAPE.sub(meaning, re.sub(r"\\[\"#].*", "", text))
 
     def run(self, lines: list[str]) -> None:
-        """Read lines, macros and text."""
+        """Read lines of macros and text."""
         number = 0
         while number < len(lines):
             line = lines[number]
@@ -126,7 +126,7 @@ class Page:
                 self.macro(name, rest)
 
     def definition(self, lines: list[str], number: int, name: str, rest: str) -> int:
-        """Skip the lines of a macro's definition, which are kept to be run where it is used."""
+        """Skip the lines of a definition; those of `.de` are kept, to run where the macro is used."""
         names = arguments(rest)
         place = 0 if name == "ig" else 1
         stop = names[place] if len(names) > place else "."
@@ -138,7 +138,7 @@ class Page:
         return number + 1
 
     def condition(self, lines: list[str], number: int, name: str, rest: str) -> int:
-        """Read a conditional part if it is meant for a terminal without proportional fonts."""
+        """Read a conditional part if its condition holds on a terminal (nroff) or an odd page."""
         truth = not self.last_truth if name == "el" else None
         if truth is None:
             match = re.match(r"(!?)(n|t|o|e|v|\S+)\s*(.*)", rest)
@@ -146,7 +146,6 @@ class Page:
                 return number
             truth = (match[2] == "n" or match[2] == "o") != bool(match[1])
             rest = match[3]
-            self.last_truth = truth
         if rest.startswith("\\{"):
             inner, depth, rest = [], 1, rest[2:].strip()
             if rest:
@@ -162,12 +161,14 @@ class Page:
                 self.run([line for line in inner if line.strip()])
         elif truth and rest:
             self.run([rest])
+        if name == "ie":  # now, as conditions inside this one's branch have ended
+            self.last_truth = truth
         return number
 
     last_truth = False
 
     def table(self, lines: list[str], number: int) -> int:
-        """A line for each row of tbl's, with | between its cells."""
+        """Add a table of tbl: one line per row, with | between cells."""
         self.end()
         separator, rows, began, inside = "\t", [], False, None
         while number < len(lines) and not lines[number].startswith(".TE"):
@@ -201,7 +202,7 @@ class Page:
         return number + 1
 
     def macro(self, name: str, rest: str) -> None:
-        """One request or macro with its arguments."""
+        """Handle one request or macro with its arguments."""
         if name in self.macros:
             self.expanded(name, rest)
         elif name == "TH" or name == "Dt":
@@ -245,14 +246,14 @@ class Page:
         elif name in ("SY", "OP"):
             self.text(f"[{rest}]" if name == "OP" else rest)
         elif name in FONTS:
-            self.text(_in_fonts(name, rest))
+            self.text(_join_font_words(name, rest))
         elif name not in SILENT:
             self.text(self.words.of(name, rest))
 
     address = ""
 
     def expanded(self, name: str, rest: str) -> None:
-        """A macro of the page's own."""
+        """Run a macro that the page defines."""
         if self.depth > 20 or self.expansions > MOST_EXPANSIONS:
             return
         values = arguments(rest)
@@ -272,9 +273,9 @@ def _cell_line(line: str) -> str:
     request = re.match(r"[.']\s*(\S*)\s*(.*)", line)
     if not request:
         return line
-    return _in_fonts(request[1], request[2]) if request[1] in FONTS else ""
+    return _join_font_words(request[1], request[2]) if request[1] in FONTS else ""
 
 
-def _in_fonts(name: str, rest: str) -> str:
-    """The words of a macro that changes the font, or alternates between two: those have no spaces between."""
+def _join_font_words(name: str, rest: str) -> str:
+    """The words of a macro for one font, with spaces; of one that alternates two fonts, without."""
     return ("" if len(name) == 2 and name not in ("SM", "SB") else " ").join(arguments(rest))

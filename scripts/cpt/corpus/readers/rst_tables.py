@@ -1,4 +1,4 @@
-"""Tables of reStructuredText: a line for each row, with | between its cells."""
+"""Converts tables of reStructuredText: one line per row, with | between cells."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _LISTED = re.compile(r"(\s*)\.\. list-table::")
 
 
 def split_tables(text: str) -> Iterator[tuple[list[str], str]]:
-    """The rows of each table (or none), and the lines before and after, in order."""
+    """Yields (rows of a table, "") and ([], text around tables), in order."""
     lines, prose, number = text.split("\n"), [], 0
     while number < len(lines):
         rows, end = _table(lines, number)
@@ -25,7 +25,7 @@ def split_tables(text: str) -> Iterator[tuple[list[str], str]]:
 
 
 def _table(lines: list[str], start: int) -> tuple[list[str], int]:
-    """The rows of the table that begins with a line, and the line after it; or none, and the last line."""
+    """The rows of the table at line `start`, and the line after it; no table: [] and the last line read."""
     end = start
     if _GRID.match(lines[start]):
         while end < len(lines) and lines[end].lstrip().startswith(("+", "|")):
@@ -55,7 +55,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _grid(lines: list[str]) -> list[str]:
-    """Rows between rules; cells end where all lines of a row have a bar."""
+    """The rows of a grid table; cells end where all lines of a row have a bar."""
     rows: list[str] = []
     group: list[str] = []
     for line in lines:
@@ -74,7 +74,7 @@ def _cell(text: str) -> str:
 
 
 def _end_of_simple(lines: list[str], start: int) -> int:
-    """The number of the line after a simple table: after the rule before a blank line, or its third rule."""
+    """The line after a simple table, ending with its third rule or one before a blank line; else `start`."""
     rules = 1
     for number in range(start + 1, len(lines)):
         if _SIMPLE.match(lines[number]):
@@ -85,7 +85,7 @@ def _end_of_simple(lines: list[str], start: int) -> int:
 
 
 def _simple(lines: list[str]) -> list[str]:
-    """Rows of a table whose columns are below the rules; a line without a first cell continues a row."""
+    """The rows of a simple table; a line without a first cell continues the row above."""
     starts = [rule.start() for rule in re.finditer("=+", lines[0])] if lines else []
     rows: list[list[str]] = []
     for line in lines[1:]:
@@ -94,7 +94,7 @@ def _simple(lines: list[str]) -> list[str]:
         cells: list[str] = []
         for begin, end in zip(starts, [*starts[1:], None], strict=True):
             before = line[begin - 1 : begin].strip() if begin else ""
-            if before and cells:  # text over several columns
+            if before and cells:  # text that spans columns
                 cells[-1] += line[begin:end]
             else:
                 cells.append(line[begin:end])
@@ -106,7 +106,7 @@ def _simple(lines: list[str]) -> list[str]:
 
 
 def _listed(lines: list[str]) -> list[str]:
-    """Rows of a table that is written as a list of lists."""
+    """The rows of a list-table, a list of lists."""
     rows: list[list[str]] = []
     for line in lines:
         bare = line.strip()

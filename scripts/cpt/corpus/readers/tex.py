@@ -29,8 +29,8 @@ _REPEATED = re.compile(r"\\endfirsthead.*?\\endhead|(?<=\\endhead).*\\end(?:last
 _VERB = re.compile(r"\\(?:verb\*?|lstinline(?:\[[^\]]*\])?)([^\w\s{*])(.*?)\1")
 _LINE_BREAK = re.compile(r"\\\\\*?(?:\[[^\]]*\])?|\\newline\b")
 _DISPLAYED = re.compile(r"\\begin\{|\\\[|\$\$")
-_TARGET = re.compile(r"\\hypertarget\{[^}]*\}\{(%\s*)?(?=\\)")  # pandoc's, before headings
-# What pylatexenc doesn't know, or loses: the arguments of macros, and which of these is text (0: none).
+_TARGET = re.compile(r"\\hypertarget\{[^}]*\}\{(%\s*)?(?=\\)")  # pandoc writes it before headings
+# Macros that pylatexenc doesn't know or loses: their arguments, and which of these is text (0: none).
 _MACROS = {
     "href": ("{{", 2),
     "hyperref": ("[{", 2),
@@ -65,7 +65,7 @@ _SIGNS |= {
     "copyright": "©",
 }
 _SIGNS |= {"ddag": "‡", "yen": "¥", "og": "«", "fg": "»", "dq": '"', "quad": " ", "qquad": " "}
-_KEPT, _BREAK, _INDENT = "\ue000", "\ue001", "\ue002"  # stand for code, a line break, and two spaces
+_KEPT, _BREAK, _INDENT = "\ue000", "\ue001", "\ue002"  # stand-ins for code, a line break, and two spaces
 _DEFINED = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\([A-Za-z]+)\}?\s*(?=\{)|\\def\s*\\([A-Za-z]+)\s*(?=\{)")
 _USED = re.compile(r"(?<!newcommand\{)(?<!\\def)\\([A-Za-z]+)(?:\{\}|(?![A-Za-z]))")
 _NOTE_OR_BLANK = re.compile(r"(\\footnote\s*(?=\{))|\n[ \t]*\n\s*")
@@ -79,7 +79,7 @@ _LIST = re.compile(
 
 
 class TexReader(Reader):
-    """The text between \\begin{document} and its end; formulas stay as they are written."""
+    """The text between \\begin{document} and its end; formulas stay in LaTeX."""
 
     format, endings = "tex", (".tex", ".latex", ".ltx")
 
@@ -90,7 +90,7 @@ class TexReader(Reader):
         text, replaced = text_of(content, _ENCODINGS.get(name, name and name.replace("utf8x", "utf8")))
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         title = _argument(text, macro.end()) if (macro := re.search(r"\\title\s*(?=\{)", text)) else ""
-        names = _defined(text)
+        names = _own_macros(text)
         if body := re.search(r"\\begin\{document\}(.*?)(?:\\end\{document\}|$)", text, re.DOTALL):
             text = body[1].replace("\\maketitle", "").replace("\\tableofcontents", "")
         plain = _Plain()
@@ -98,7 +98,7 @@ class TexReader(Reader):
 
         def keep(match: re.Match) -> str:
             lines = match[2].strip("\n").split("\n")
-            if match[1] == "Highlighting":  # pandoc's, with macros for colours
+            if match[1] == "Highlighting":  # pandoc's, with macros for syntax highlighting
                 lines = [plain.text(line) for line in lines]
             code.append("\n".join(lines))
             return f"\n\n{_KEPT}{len(code) - 1}{_KEPT}\n\n"
@@ -109,7 +109,7 @@ class TexReader(Reader):
 
         text = _COMMENT.sub(r"\1", _VERB.sub(keep_inline, _CODE.sub(keep, text)))
         text = _BLANK.sub("\n\n", _SPACES.sub(" ", text))
-        text = _with_notes(_with_marks(_TARGET.sub("", _USED.sub(partial(_meaning, names), text))))
+        text = _move_notes(_mark_items(_TARGET.sub("", _USED.sub(partial(_meaning, names), text))))
         work = Work([], " ".join(plain.text(title).split()), replaced=replaced)
         if work.title:
             work.blocks.append(Block(work.title, 1))
@@ -130,7 +130,7 @@ class TexReader(Reader):
 
 
 class _Plain:
-    """LaTeX to text by pylatexenc, with macros that it doesn't know."""
+    """Converts LaTeX to text by pylatexenc, with macros that it doesn't know."""
 
     def __init__(self) -> None:
         from pylatexenc import latex2text, latexwalker, macrospec
@@ -165,8 +165,8 @@ def _raised(node: "LatexMacroNode", l2tobj: "LatexNodes2Text", below: bool) -> s
     return raised(l2tobj.nodelist_to_text(node.nodeargd.argnlist), below)
 
 
-def _defined(text: str) -> dict[str, str]:
-    """What the document's own macros without arguments stand for, by their names."""
+def _own_macros(text: str) -> dict[str, str]:
+    """The document's own macros without arguments: {name: meaning}, without recursive ones."""
     meanings = {match[1] or match[2]: _argument(text, match.end()) for match in _DEFINED.finditer(text)}
     return {name: meaning for name, meaning in meanings.items() if f"\\{name}" not in meaning}
 
@@ -175,8 +175,8 @@ def _meaning(names: dict[str, str], match: re.Match) -> str:
     return names.get(match[1], match[0])
 
 
-def _with_notes(text: str) -> str:
-    """Each footnote as [1], and its text after the paragraph that it is in."""
+def _move_notes(text: str) -> str:
+    """Replace each footnote by [1], and put its text after its paragraph."""
     pieces: list[str] = []
     notes: list[str] = []  # of the paragraph so far
     place = number = 0
@@ -197,9 +197,9 @@ def _with_notes(text: str) -> str:
     return "".join([*pieces, text[place:], *notes])
 
 
-def _with_marks(text: str) -> str:
-    """Lists as lines with a mark: items of any depth, whatever blank lines are between them."""
-    lists: list[tuple[str, int]] = []  # those that are open, with the number of items
+def _mark_items(text: str) -> str:
+    """Write each list item, at any depth and despite blank lines, as a line with a mark."""
+    lists: list[tuple[str, int]] = []  # open lists, with their numbers of items
 
     def mark(match: re.Match) -> str:
         if match["begin"]:
@@ -223,13 +223,13 @@ def _with_marks(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """A paragraph or list without line breaks; each item of a list is a line."""
+    """A paragraph as one line, or a list with one line per item."""
     lines = [" ".join(line.split()).replace(_INDENT, "  ") for line in text.split(_BREAK)]
     return "\n".join(line for line in lines if line.strip())
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """Text between headings (level 0), and headings."""
+    """Yields (level, text) of headings, and of the text between them (level 0)."""
     end = 0
     for match in _HEADING.finditer(text):
         if match.start() < end or match[1] == "title":
@@ -242,7 +242,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _argument(text: str, start: int) -> str:
-    """What is between the brace at `start` and the one that closes it."""
+    """The text between the brace at `start` and the one that closes it."""
     depth = 0
     for place in range(start, len(text)):
         if text[place] in "{}" and text[place - 1] != "\\":
@@ -253,7 +253,7 @@ def _argument(text: str, start: int) -> str:
 
 
 def _table(piece: str, to_text: Callable[[str], str]) -> Iterator[str]:
-    """The text around a table, and its rows as lines, the caption before them."""
+    """Yields a table's caption, then the text around it and its rows, one line per row."""
     end = 0
     if caption := _CAPTION.search(piece):
         yield _words(to_text(words := _argument(piece, caption.end())))
@@ -265,7 +265,7 @@ def _table(piece: str, to_text: Callable[[str], str]) -> Iterator[str]:
         body = match[2][len(_argument(match[2], match[2].find("{"))) + match[2].find("{") + 2 :]
         if match[1] in ("tabularx", "tabular*", "tabulary"):  # the width comes before the columns
             body = body[len(_argument(body, body.find("{"))) + body.find("{") + 2 :]
-        body = _REPEATED.sub("", body)  # heads and feet of the pages that it spans
+        body = _REPEATED.sub("", body)  # repeated heads and feet of its pages
         body = re.sub(
             r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfoot|noalign\{\}|cline\{[^}]*\})", "", body
         )

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: as they are, but for line breaks that only fit the text to a width."""
+"""Plain text and Markdown, unchanged except for line breaks that only fit the text to a width."""
 
 import itertools
 import re
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from cpt.corpus.encodings import text_of
 from cpt.corpus.readers.base import Block, Reader, Work
 
-WIDTHS = range(50, 121)  # characters; a longer or shorter line wasn't broken to fit
-SLACK = 8  # characters that may be left free at the end of a broken line
+WIDTHS = range(50, 121)  # characters; lines weren't broken to fit another width
+SLACK = 8  # characters by which a broken line may be shorter than necessary
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#:.])\1{2,}")
 _CHAPTER = re.compile(r"(?:chapter|part|book|appendix)\s+(?:[ivxlcdm]+|\d+|[a-z])\b.{0,80}", re.IGNORECASE)
 _ITEM = re.compile(r"[-*+•] |\(?\d{1,3}[.)]\s|\(?[a-zA-Z][.)]\s")
@@ -19,7 +19,7 @@ _NO_PROSE = re.compile(r"[|>#]|.*(?:[^\s\d.)*+•-] {3,}\S|[{};|\\]$)")
 
 
 class TextReader(Reader):
-    """Plain text; headings are lines with an underline, or chapters by their name."""
+    """Plain text; headings are underlined lines, or lines that name a chapter."""
 
     format, endings = "txt", (".txt", ".text")
 
@@ -34,7 +34,7 @@ class TextReader(Reader):
 class MarkdownReader(Reader):
     """Markdown keeps its marks; a paragraph whose lines were broken to fit a width becomes one line.
 
-    The lines with its title, tags and so on between two rules at its beginning (YAML) are skipped.
+    YAML front matter (title, tags and so on between two rules) is skipped.
     """
 
     format, endings = "md", (".md", ".markdown")
@@ -51,7 +51,7 @@ class MarkdownReader(Reader):
 
 
 def markdown_blocks(text: str) -> list[Block]:
-    """The blocks of a Markdown text with their line ends: together they are the text."""
+    """The blocks of a Markdown text with their line ends; concatenated they give the text."""
     from markdown_it import MarkdownIt
 
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
@@ -65,16 +65,16 @@ def markdown_blocks(text: str) -> list[Block]:
     width = _width(lines[number].rstrip() for begin, end in paragraphs for number in range(begin, end - 1))
     for begin, end in paragraphs:
         part = [line.rstrip("\r\n") for line in lines[begin:end]]
-        hard = any(line.endswith(("  ", "\\")) for line in part[:-1])  # breaks that are meant
+        hard = any(line.endswith(("  ", "\\")) for line in part[:-1])  # intended line breaks
         if width and not hard and _fits(part, width):
             bare = [line.lstrip(" \t>") for line in part[1:]]
             ends = lines[end - 1][len(part[-1]) :]
             lines[begin:end] = [" ".join([part[0].rstrip(), *bare]) + ends] + [""] * (end - begin - 1)
-    return _at_headings(lines, levels)
+    return _split_at_headings(lines, levels)
 
 
-def _at_headings(lines: list[str], levels: dict[int, int]) -> list[Block]:
-    """Lines as blocks: headings, by the number of their line, and all that is between them."""
+def _split_at_headings(lines: list[str], levels: dict[int, int]) -> list[Block]:
+    """Split lines into blocks: headings, by line number in `levels`, and the text between them."""
     blocks: list[Block] = []
     for number, line in enumerate(lines):
         if level := levels.get(number):
@@ -87,10 +87,10 @@ def _at_headings(lines: list[str], levels: dict[int, int]) -> list[Block]:
 
 
 def unwrapped(text: str) -> str:
-    """Text in which a paragraph is one line, if its lines were broken to fit a width; otherwise as it was.
+    """The text with each paragraph in one line, if its lines were broken to fit a width; else unchanged.
 
-    Lines were broken to fit where no line is longer than some width and the first word of each next line
-    would not have fitted. Verses, lists, tables and code don't pass this, and stay.
+    Lines were broken to fit if none is longer than some width and the first word of each next line would
+    not have fitted. Verses, lists, tables and code fail this test and stay unchanged.
     """
     paragraphs = re.split(r"(\n[ \t]*\n\s*?(?=\S|[ \t]+\S))", text)
     width = _width(line for part in paragraphs for line in part.split("\n")[:-1] if line.strip())
@@ -98,14 +98,14 @@ def unwrapped(text: str) -> str:
 
 
 def _width(lines: Iterable[str]) -> int | None:
-    """The width that lines, none of which ends a paragraph, were broken to fit; None if they weren't."""
+    """The width that lines, except last lines of paragraphs, were broken to fit; None if they weren't."""
     widths = sorted(map(len, lines))
     width = widths[int(0.98 * (len(widths) - 1))] if widths else 0
     return width if width in WIDTHS else None
 
 
 def _fits(lines: list[str], width: int) -> bool:
-    """Whether each line is as long as a width allows: the next word wouldn't have fitted."""
+    """Whether each line but the last is full: the next word wouldn't have fitted."""
     return len(lines) > 1 and all(
         len(line) + 1 + len((following.split() or [""])[0]) > width - SLACK
         for line, following in itertools.pairwise(lines)
@@ -113,7 +113,7 @@ def _fits(lines: list[str], width: int) -> bool:
 
 
 def _joined(paragraph: str, width: int) -> str:
-    """A paragraph in one line, or a list with a line for each item."""
+    """A paragraph in one line, or a list with one line per item."""
     groups: list[list[str]] = []
     for line in paragraph.split("\n"):
         if not groups or not line.strip() or not groups[-1][0].strip() or _ITEM.match(line.strip()):
@@ -124,10 +124,10 @@ def _joined(paragraph: str, width: int) -> str:
 
 
 def _one_line(lines: list[str], width: int) -> list[str]:
-    """A paragraph's lines as one line if they were broken to fit a width, otherwise as they are."""
+    """A paragraph's lines as one line if they were broken to fit a width, else unchanged."""
     bare = [line.strip() for line in lines]
     if len(lines) > 2 and _indent(lines[0]) < min(map(_indent, lines[1:])) and not _ITEM.match(bare[0]):
-        rest = _one_line(lines[1:], width)  # a term, and what it means
+        rest = _one_line(lines[1:], width)  # a term and its definition
         if len(rest) == 1:
             return [lines[0], *rest]
     indents = set(map(_indent, lines[1:]))
@@ -141,7 +141,7 @@ def _indent(line: str) -> int:
 
 
 def _blocks(text: str) -> list[Block]:
-    """A text's lines as blocks: headings have a line of signs below them, or name chapters."""
+    """A text's lines as blocks; headings are underlined, or name a chapter."""
     lines = re.findall(r"[^\n]*\n|[^\n]+$", text)
     levels: dict[int, int] = {}
     ranks: dict[str, int] = {}
@@ -156,4 +156,4 @@ def _blocks(text: str) -> list[Block]:
             levels[number] = ranks.setdefault(below[0], len(ranks) + 1)
         elif not below and _CHAPTER.fullmatch(bare):
             levels[number] = 1
-    return _at_headings(lines, levels)
+    return _split_at_headings(lines, levels)

@@ -1,4 +1,4 @@
-"""HTML pages, as files of their own and as what other formats hold or are turned into."""
+"""HTML: web pages, the pages of e-books, and the HTML that Word documents are converted to."""
 
 import re
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ CLASSES = {
     ),
     *("sphinxsidebar", "headerlink", "toc", "skip-link", "cookie-banner"),
 }
-# Without `huge_tree` libxml2 drops what is nested deeper than 256 elements, and all that follows, in silence.
+# Without `huge_tree` libxml2 silently drops elements nested deeper than 256, and all that follows.
 _SAFE = {"resolve_entities": False, "no_network": True, "huge_tree": True}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 INLINE = {
@@ -66,12 +66,11 @@ INLINE = {
     *("i", "ins", "kbd", "label", "mark", "q", "ref", "rt", "ruby", "s", "samp", "small", "span", "strike"),
     *("strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "nobr"),
 }
-# Trafilatura looks for the main text of a page. Where it finds less than this share of what isn't in links,
-# it lost some: manuals have tables and headings that articles don't have. Then all of the page's text is
-# kept.
+# Trafilatura finds the main text of a page. If it finds less than this share of the text outside links, it
+# lost some: manuals have tables and headings that articles don't have. Then the page's whole text is kept.
 MAIN_SHARE = 0.9
-_MARK = re.compile(r"\[?(?:\d{1,3}|[a-z*†‡§])\]?")  # of a note
-_BACK = set("↩↑⤴↵⏎^\ufe0e")  # what links from a note to its mark show
+_MARK = re.compile(r"\[?(?:\d{1,3}|[a-z*†‡§])\]?")  # of a footnote
+_BACK = set("↩↑⤴↵⏎^\ufe0e")  # signs of links from a footnote back to its mark
 _LIST_LINE = re.compile(r"- |\d+\. ")
 _EMPTY = re.compile(
     r"<(a|b|div|em|i|p|script|span|strong|style|td|th|title|iframe|li)(\s[^<>]*)?/>", re.IGNORECASE
@@ -83,12 +82,12 @@ _DECLARED = re.compile(
 
 
 class HtmlReader(Reader):
-    """Pages: their text without menus, or what trafilatura finds where much else is around the text."""
+    """Web pages: their text without menus, or only trafilatura's main text if much else surrounds it."""
 
     format, endings, kinds = "html", (".html", ".htm", ".xhtml"), ("HTML",)
 
     def checked(self, content: bytes) -> Work:
-        """As of any reader; a part of a page, which doesn't begin like one, is read too."""
+        """As for any reader, but content of no known kind is read too: it may be a part of a page."""
         return super().checked(content) if kind_of(content) else self.read(content)
 
     def read(self, content: bytes) -> Work:
@@ -106,14 +105,14 @@ def html_text(content: bytes) -> tuple[str, int]:
     """The text of a page's bytes by the encoding that it declares, and the number of replaced characters."""
     declared = _DECLARED.search(content[:4096])
     names = [name.decode() for name in declared.groups() if name] if declared else []
-    # As browsers do: what is called Latin-1 is Windows-1252; a page that can be read so far isn't in UTF-16.
+    # As in browsers: Latin-1 means Windows-1252; a page whose declaration is readable as ASCII isn't UTF-16.
     latin = ("iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii")
     name = next(iter(names), "utf-8").lower()
     return text_of(content, "cp1252" if name in latin else "utf-8" if name.startswith("utf-16") else name)
 
 
 def characters(blocks: list[Block]) -> int:
-    """Characters of blocks but white space."""
+    """The number of characters in blocks, without white space."""
     return sum(len("".join(block.text.split())) for block in blocks)
 
 
@@ -131,7 +130,7 @@ def _main_blocks(text: str) -> list[Block]:
 
 
 def _parsed(text: str) -> "_Element | None":
-    """The tree of a page, by XML's rules if it is XHTML that keeps them; no entity is resolved."""
+    """The tree of a page, parsed as XML if it is valid XHTML, else as HTML; no entity is resolved."""
     from lxml import etree, html
 
     content = text.encode(errors="replace")
@@ -148,7 +147,7 @@ def _parsed(text: str) -> "_Element | None":
     parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
         tree = html.document_fromstring(content, parser)
-    except etree.ParserError:  # there is nothing in it, or nothing was kept
+    except etree.ParserError:  # the page is empty, or the parser kept nothing
         tree = None
     if any("xcessive depth" in error.message for error in parser.error_log):
         raise UserError("its elements are nested too deeply to be read, 2,048 or more; correct or remove it")
@@ -158,8 +157,8 @@ def _parsed(text: str) -> "_Element | None":
 class Walk:
     """A page's blocks in the order of its text: headings, paragraphs, list items, tables, code.
 
-    Attributes: `blocks`, `title`, `figures` (images without a text that stands for them), and `linked`, the
-    number of characters in links.
+    Attributes: `blocks`, `title`, `figures` (images without alternative text), and `linked` (the number of
+    characters in links).
     """
 
     def __init__(self, text: str):
@@ -181,21 +180,21 @@ class Walk:
             self.blocks.append(Block(text))
 
     def inside(self, element: "_Element") -> None:
-        """All that an element holds."""
+        """Read the content of an element."""
         self.line.append(element.text or "")
         for child in element:
             self.element(child)
             self.line.append(child.tail or "")
 
     def element(self, element: "_Element") -> None:
-        """One element, without what follows it."""
+        """Read an element, without the text after it."""
         tag = element.tag
         if not isinstance(tag, str):
             return
         if tag in INLINE and not (tag == "code" and "\n" in (element.text or "")):
             if tag in ("a", "sup", "sub"):
                 self.link_or_raised(element, tag)
-            elif not _aside(element):
+            elif not _is_aside(element):
                 self.inside(element)
         elif tag == "math":
             self.line.append(formula_text(element))
@@ -205,16 +204,16 @@ class Walk:
             self.images += 1
             if not (element.get("alt") or "").strip():
                 self.figures.append(f"figure {self.images}")
-        elif tag not in SKIPPED and not _aside(element):
+        elif tag not in SKIPPED and not _is_aside(element):
             self.flush()
             self.block(element, tag)
             self.flush()
 
     def link_or_raised(self, element: "_Element", tag: str) -> None:
-        """A link, or a superscript or subscript; the mark of a note is written as [1]."""
+        """Read a link, superscript or subscript; a footnote's mark becomes [1]."""
         text = "".join("".join(element.itertext()).split())
         self.linked += len(text) * (tag == "a")
-        if _aside(element) or (tag == "a" and text and _BACK.issuperset(text)):
+        if _is_aside(element) or (tag == "a" and text and _BACK.issuperset(text)):
             return
         links = "#" in (element.get("href") or next((a.get("href") or "" for a in element.iter("a")), ""))
         called = any("noteref" in value for value in element.attrib.values())
@@ -227,8 +226,8 @@ class Walk:
             self.line.append(raised(element.text or "", below=tag == "sub"))
 
     def block(self, element: "_Element", tag: str) -> None:
-        """An element that begins and ends a block."""
-        if tag == "head" and element.get("rend") is None:  # of a page, not trafilatura's name for headings
+        """Read an element that is a block of its own."""
+        if tag == "head" and element.get("rend") is None:  # not a trafilatura heading, which has `rend`
             return
         level = HEADINGS.get(element.get("rend") if tag == "head" else tag)
         if level:
@@ -249,7 +248,7 @@ class Walk:
             self.inside(element)
 
     def parts_in(self, element: "_Element") -> list[Block]:
-        """The blocks inside an element, apart from those of this walk."""
+        """The blocks inside an element, without adding them to this walk's."""
         blocks, line = self.blocks, self.line
         self.blocks, self.line = [], []
         self.inside(element)
@@ -258,11 +257,11 @@ class Walk:
         return parts
 
     def text_in(self, element: "_Element") -> str:
-        """What is inside an element as one line."""
+        """The text inside an element as one line."""
         return " ".join(" ".join(block.text for block in self.parts_in(element)).split())
 
     def items(self, element: "_Element", ordered: bool) -> None:
-        """A list: one block if each item is a line (or has lists inside), otherwise a block for each part."""
+        """Add a list: one block if each item is a line (with lists inside), else a block for each part."""
         items, number = [], int(element.get("start") or 1) if ordered else 0
         for child in element:
             if parts := self.parts_in(child) if isinstance(child.tag, str) else []:
@@ -282,7 +281,7 @@ class Walk:
             self.blocks += [part for item in items for part in item]
 
     def definitions(self, element: "_Element") -> None:
-        """Terms, each with the first line of what they mean below it."""
+        """Add terms, each with the first block of its definition below it."""
         terms: list[str] = []
         for child in element.iter("dt", "dd"):
             if next(child.iterancestors("dl")) is not element:
@@ -296,7 +295,7 @@ class Walk:
         self.blocks += [Block(term) for term in terms if term]
 
     def table(self, element: "_Element") -> None:
-        """A line for each row, with | between its cells; of a table for the layout, what is in it."""
+        """Add a table: one line per row, with | between cells; a table for layout adds only its content."""
         rows = [row for row in element.iter("tr", "row") if _table_of(row) is element]
         cells = [[cell for cell in row if cell.tag in ("td", "th", "cell")] for row in rows]
         inner = [part for part in element.iter("table", "h1", "h2", "h3") if part is not element]
@@ -317,8 +316,8 @@ def _table_of(row: "_Element") -> "_Element | None":
     return next(row.iterancestors("table"), None)
 
 
-def _aside(element: "_Element") -> bool:
-    """Whether an element isn't part of the text: a menu, what is hidden, and so on."""
+def _is_aside(element: "_Element") -> bool:
+    """Whether an element isn't part of the text: a menu, a hidden element, and so on."""
     if (
         element.get("role") in ROLES
         or element.get("hidden") is not None

@@ -1,4 +1,4 @@
-"""Word's documents."""
+"""Word documents."""
 
 import io
 from zipfile import BadZipFile, ZipFile
@@ -9,7 +9,7 @@ from cpt.corpus.readers.formulas import formula_text
 from cpt.corpus.readers.web import Walk
 from cpt.errors import UserError
 
-# Styles that hold code, by the names that Word, LibreOffice and pandoc give them.
+# The names of styles for code in Word, LibreOffice and pandoc.
 _CODE = ("HTML Preformatted", "Source Code", "Code", "Plain Text", "Preformatted Text", "macro")
 _STYLES = "\n".join(
     [
@@ -42,7 +42,7 @@ class WordReader(Reader):
         if _TEXT not in archive.namelist():
             raise UserError("it is a Zip archive without word/document.xml, so no Word document; rename it")
         try:
-            content = _with_formulas(archive, content)
+            content = _write_out_formulas(archive, content)
             pictures = mammoth.images.img_element(lambda image: {"src": "", "alt": image.alt_text or ""})
             page = mammoth.convert_to_html(
                 io.BytesIO(content), style_map=_STYLES, convert_image=pictures
@@ -54,8 +54,8 @@ class WordReader(Reader):
         return Work(walk.blocks, title, walk.figures)
 
 
-def _with_formulas(archive: ZipFile, content: bytes) -> bytes:
-    """The document with formulas as text, which mammoth would skip."""
+def _write_out_formulas(archive: ZipFile, content: bytes) -> bytes:
+    """The file's content with formulas replaced by text; mammoth would skip them."""
     from lxml import etree
 
     text = archive.read(_TEXT)
