@@ -40,8 +40,8 @@ def lock_file(path: Path) -> TextIO | None:
 
 
 def keep_locks_of_others() -> None:
-    """Change Snakemake in this process: at its end it removes its own locks, not those of another workflow that
-    runs in the same folder. `--unlock` still removes all.
+    """Change Snakemake in this process: at its end it removes its own locks, not those of another workflow
+    in the same folder. `--unlock` still removes all.
     """
     from snakemake.persistence.file import FilePersistence
 
