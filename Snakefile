@@ -45,8 +45,9 @@ include: "rules/preflight.smk"
 onstart:
     refuse_to_double_slurm_jobs()
     warn_of_replaced_models()
-    # Stages write to a temporary name and rename; Snakemake would remove the outputs when a job fails. Where a Slurm
-    # job is cancelled, this removal would stop halfway, and what is left of a folder would pass for all of it.
+    # Stages write under a temporary name and rename, so their outputs are always complete. Snakemake would remove the
+    # outputs of a failed job; in a cancelled Slurm job the removal would stop halfway, and half a folder would pass for
+    # a whole one.
     workflow.execution_settings.keep_incomplete = True
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from systems import ASIDE, STAGES, Job, measured_stage
+from systems import ASIDE, STAGES, Job, run_stage
 
 from cpt.command import run
 from cpt.errors import UserError
@@ -56,7 +56,7 @@ def measure_stage(system: str, stage: str, job: Job, folder: Path) -> dict[str, 
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        result = process.submit(measured_stage, system, stage, job, folder).result()
+        result = process.submit(run_stage, system, stage, job, folder).result()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {**result, "process_seconds": seconds}

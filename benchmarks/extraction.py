@@ -161,7 +161,8 @@ def known_files(parts: list[tuple[str, object]], folder: Path) -> Iterator[tuple
     """Yields ending, maker, content and expected text of files.
 
     Plain text and Markdown keep their marks: the expected text is pandoc's without wrapped lines. Tables with
-    long cells are skipped there (pandoc breaks their lines, and readers keep the breaks) and in two columns.
+    long cells are skipped there, as pandoc breaks their lines and readers keep the breaks, and in the PDF
+    file with two columns.
     """
     from manuals import expected, reportlab_pdf, typst_pdf
 

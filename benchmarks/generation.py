@@ -41,7 +41,7 @@ def generation(
     repeats: int = 3,
     threads: int = 1,
 ) -> None:
-    """Measure how fast a model generates, beside lm-eval's own model class, and whether both texts agree.
+    """Measure how fast a model generates, beside lm-eval's own model class, and whether their texts agree.
 
     `ours` is cpt.evaluate.generation, `lm-eval` the method generate_until of its HFLM, which calls
     transformers' `generate` on batches padded on the left. Both get the same texts through the model's chat

@@ -50,7 +50,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return used() - before
 
 
-def measured_stage(system: str, stage: str, job: Job, folder: Path) -> Result:
+def run_stage(system: str, stage: str, job: Job, folder: Path) -> Result:
     """Run one stage of one system; `memory_mb` is this process's peak memory in MB (10^6 bytes)."""
     result = STAGES[system][stage](job, folder)
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -109,7 +109,7 @@ rule release:
         scores=rules.scores.output.table,
         answers=rules.answers.output.text,
         evaluations=expand(f"{R}/evaluations/{{{{run}}}}/{{task}}.json", task=TASKS),
-        # The run's own, or of all the runs that trained a sum of models.
+        # The run's own; for a sum of models, those of all runs whose training went into it.
         summaries=lambda wildcards: expand(
             f"{R}/runs/{{run}}/run.json",
             run=cfg.trained_by(wildcards.run) if run_of(wildcards).merge else wildcards.run,

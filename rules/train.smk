@@ -45,7 +45,7 @@ rule plan_run:
     wildcard_constraints:
         run=one_of(cfg.trained_runs),
     priority: 100  # all budgets are checked before the first run trains
-    retries: 0  # a wrong plan stays wrong
+    retries: 0  # another attempt would fail the same way
     params:
         tokens=lambda wildcards: run_of(wildcards).tokens,
         processes=lambda wildcards: (

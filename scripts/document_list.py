@@ -38,7 +38,7 @@ def document_list(
         token_dropped: what token quality dropped (.jsonl).
         held_out: documents kept out of training (.parquet).
         table: the list (.csv), to write.
-        warnings: a line if the largest files were dropped (.txt), to write.
+        warnings: a line if the largest files lost most of their text (.txt), to write.
         near: folder of the keep-lists after near-deduplication, if configured.
         apart: keep-lists without documents that overlap with held-out text, if these are dropped.
     """

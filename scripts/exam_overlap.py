@@ -24,12 +24,12 @@ def exam_overlap(
     """Look for the questions of the domain's exam in the training text.
 
     Args:
-        corpora: number of shards by corpus that is trained on; lists of files have all in this order.
+        corpora: number of shards by corpus in training; lists of files have all shards in this order.
         documents: the filtered documents (.parquet).
         keep: which of them are trained on or held out (.npy).
         splits: the config's `held_out` for each corpus.
         candidates: questions of exam_candidates (JSON lines).
-        overlap: n-grams of each, and how many training text has (int64 [2, candidates], .npy), to write.
+        overlap: each question's n-grams, and those in training text (int64 [2, candidates], .npy), to write.
     """
     questions = HeldOutText()
     for number, row in enumerate(map(json.loads, candidates.open(encoding="utf-8"))):

@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Hundreds of processes are started, and each would compile the modules that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Threads that wait for work of their process leave the core to the other one.
+# Threads that wait for work free their core for the other test processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Folders whose tests share an expensive fixture: each goes to one process as a whole.

@@ -10,12 +10,12 @@ OF_NO_LENGTH = [("llama", "llama3"), ("llama", "linear")]  # which no length cha
 
 def random_model(kind: str, rope: str, vocabulary: int, context: int, original: int) -> PreTrainedModel:
     """Heads of 8, opinions that depend on positions; `original` is the length without extension."""
-    length = {"original_max_position_embeddings": original}
+    original_key = {"original_max_position_embeddings": original}
     ropes = {
-        "longrope": FACTORS | length,
+        "longrope": FACTORS | original_key,
         "dynamic": {"factor": 4.0},  # changes beyond the context alone
-        "yarn": {"factor": 4.0} | length,
-        "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0} | length,
+        "yarn": {"factor": 4.0} | original_key,
+        "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0} | original_key,
         "linear": {"factor": 4.0},
     }
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def random_model(kind: str, rope: str, vocabulary: int, context: int, original: 
         max_position_embeddings=context,
         rope_parameters={"rope_type": rope, "rope_theta": 100.0, **ropes[rope]},
         pad_token_id=0,
-        **(length if kind == "phi3" else {}),
+        **(original_key if kind == "phi3" else {}),
     )
     model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():

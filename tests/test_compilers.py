@@ -82,7 +82,7 @@ def test_a_compiler_with_options(program, monkeypatch, tmp_path, command):
 
 
 def test_a_compiler_with_options_in_a_folder_with_spaces(program, monkeypatch, tmp_path):
-    """The first process of a run makes the folder; later ones find it."""
+    """The folder may not exist yet: the first process of a run makes it, but may come later than others."""
     monkeypatch.setenv("CC", "gcc -m64")
     for _ in range(2):
         compilers.wrap_compiler("CC", tmp_path / "own experiments" / "work")

@@ -321,11 +321,11 @@ def test_replicates_that_are_none(overlay, message):
     ],
 )
 def test_selections_that_cannot_be(runs, message):
-    selecting = {
+    selecting_runs = {
         name: {"tokens": "1M", "gpus": 1, "train": {"selection": {"share": 0.6, **selection}}}
         for name, selection in runs.items()
     }
-    assert f"runs.{message}" in problem({"runs": selecting})
+    assert f"runs.{message}" in problem({"runs": selecting_runs})
 
 
 def test_reference_of_a_selection_is_a_run_the_base_or_a_model_of_its_own():

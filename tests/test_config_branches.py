@@ -86,6 +86,10 @@ def test_last_checkpoints_are_a_sum_of_the_end_and_the_states_before_it():
             {"trunk": {**TRUNK, "keep_every": "900K"}},
             "runs.trunk.keep_every: 900,000 tokens, but a step",
         ),
+        (
+            {"trunk": {**TRUNK, "tokens": "1921K", "keep_every": "960K"}},
+            "runs.trunk.keep_every: the state after 1,920,000 tokens is the run's end, step 2; change",
+        ),
         ({"x": {"keep_every": "1M"}}, "runs.x.keep_every: has no effect without tokens"),
         (
             {"mean": {"merge": {"last_checkpoints": 5, "of": "trunk"}}},

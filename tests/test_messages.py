@@ -12,7 +12,7 @@ QUOTE = 12  # a test must quote this many characters in a row of a message's own
 
 
 def strings(node: ast.AST) -> Iterator[str]:
-    """The fixed text in some code, but for docstrings."""
+    """The fixed text in some code, except docstrings."""
     docstrings = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Expr)}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and id(inner) not in docstrings:

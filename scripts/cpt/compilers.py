@@ -72,7 +72,7 @@ def _words(command: str) -> list[str]:
 
 
 def wrap_compiler(variable: str, folder: Path) -> None:
-    """Make CC or CXX name one program without options, because Triton and PyTorch start it so.
+    """Make CC or CXX name one program without options, because Triton and PyTorch read it as one word.
 
     A program with options becomes a script in `folder`. The script keeps its name between runs, because
     PyTorch compiles again if the name changes.

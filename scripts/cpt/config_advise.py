@@ -196,7 +196,7 @@ class Advised(Section):
         return self.runs[name] if name in self.runs else self.proxies[name]
 
     def advised_need(self, corpus: str) -> Fraction:
-        """Returns the most distinct tokens of a corpus that any of the compared full runs reads."""
+        """Returns a corpus's tokens, without repeats, in the compared full run that reads the most of it."""
         if not self.advise:
             return Fraction(0)
         epochs = self.advise.maximum_epochs or self.packing.maximum_epochs

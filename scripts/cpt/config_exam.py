@@ -13,7 +13,7 @@ DIFFERENCE, DISCORDANT = 0.05, 0.2  # of accuracy, and the share of items on whi
 
 
 def items_needed(difference: float, discordant: float) -> int:
-    """Returns the items that McNemar's test at 5 % (two-sided) needs to find a difference with 80 % power.
+    """Returns how many items McNemar's test at 5 % (two-sided) needs to find a difference with 80 % power.
 
     Connor's sample size for paired shares (1987, Biometrics 43, page 209):
     n = (z_0.975 sqrt(q) + z_0.8 sqrt(q - d^2))^2 / d^2.

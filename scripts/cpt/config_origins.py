@@ -144,13 +144,22 @@ def _check_point(where: str, model: str, runs: Runs) -> None:
 
 
 def check_kept(name: str, run: Run, train: Train, sequence_length: int) -> None:
-    """Raise ValueError unless `keep_every` lies between one step and the run's end."""
+    """Raise ValueError unless the states of `keep_every` are between the first step and the last one."""
     batch = train.global_batch or sequences_per_step(train.micro_batch, train.accumulate, run.processes)
     step = batch * sequence_length
-    if run.keep_every and not step <= run.keep_every < run.tokens:
+    if not run.keep_every:
+        return
+    if not step <= run.keep_every < run.tokens:
         raise ValueError(
             f"runs.{name}.keep_every: {run.keep_every:,} tokens, but a step has {step:,} and the run "
             f"{run.tokens:,}; set a number between them"
+        )
+    steps = math.ceil(run.tokens // sequence_length / batch)
+    last = (run.tokens - 1) // run.keep_every * run.keep_every
+    if last // step >= steps:
+        raise ValueError(
+            f"runs.{name}.keep_every: the state after {last:,} tokens is the run's end, step {steps}; change "
+            "keep_every, or the run's tokens by a step"
         )
 
 

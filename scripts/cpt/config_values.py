@@ -26,7 +26,7 @@ PATTERN_IN_WORDS = {
 def parse_count(value: Any) -> int:
     """Read a count such as 400M, 1.5B, 2_000 or 16384 (decimal units: K, M, B, T).
 
-    Raises ValueError for any other text, and for counts that are negative, not whole, or over LARGEST_COUNT.
+    Raises ValueError for any other value, and for counts that are negative, not whole, or over LARGEST_COUNT.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         count = Fraction(value)
@@ -59,7 +59,7 @@ def parse_path(text: str) -> str:
 def parse_results(text: str) -> str:
     """Returns the path of the results folder in its shortest form.
 
-    Raises ValueError if the path can't be a folder of outputs, or if it leads through a file.
+    Raises ValueError if the path can't be a folder of outputs, or if it is or leads through a file.
     """
     if "://" in text:
         raise ValueError(f"{text} is an address; name a folder on this disk, such as results/own")

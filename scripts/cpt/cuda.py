@@ -58,7 +58,7 @@ def require_cuda() -> None:
 
 
 def gpus(count: int, bf16: bool) -> Iterator[tuple[bool, str]]:
-    """Yields for each of `count` GPUs whether it computes what the CPU does, and its data or a remedy.
+    """Yields for each of `count` GPUs whether it computes what the CPU does, and its description or a remedy.
 
     Args:
         count: GPUs that a job asks for, at least 1.

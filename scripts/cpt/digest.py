@@ -30,7 +30,7 @@ def plain(section: Any) -> dict[str, Any]:
 
 
 def settings_digest(settings: Any) -> str:
-    """Returns 16 hex digits of the SHA-256 of `settings`, which may hold sections, as canonical JSON."""
+    """Returns the first 16 hex digits of the SHA-256 of `settings` (sections too) as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

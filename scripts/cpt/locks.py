@@ -6,6 +6,7 @@ Standard library only at import.
 import errno
 import fcntl
 import logging
+import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -50,5 +51,8 @@ def keep_locks_of_others() -> None:
             Path(lock).unlink(missing_ok=True)
         persistence._lockfile.clear()
 
-    FilePersistence.cleanup_locks = FilePersistence._delete_locks
+    def delete_all_locks(persistence: FilePersistence) -> None:
+        shutil.rmtree(persistence._lockdir, ignore_errors=True)
+
+    FilePersistence.cleanup_locks = delete_all_locks
     FilePersistence._delete_locks = delete_own_locks

@@ -47,9 +47,10 @@ def is_input(files: "InputFiles", file: object) -> bool:
 def needed_now(plan: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Returns `DAG.update_needrun`, the argument `plan`, without two faults.
 
-    It keeps the reasons of an earlier plan, so jobs behind one that is no longer needed would still run. And
-    it doesn't check whether a job behind a due job is due itself, even if only `ancient` files connect them.
-    Then a model would not be made, or outdated scores kept (github.com/snakemake/snakemake/issues/4166).
+    Snakemake keeps the reasons of an earlier plan, so jobs behind one that is no longer needed would still
+    run. And it doesn't check whether a job behind a due job is due itself, even if only `ancient` files
+    connect them: a model would not be made, or outdated scores kept
+    (github.com/snakemake/snakemake/issues/4166).
     """
 
     async def planned(dag: "DAG", create_inventory: bool = False) -> None:

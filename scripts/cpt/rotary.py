@@ -16,7 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 
 def original_length(config: PreTrainedConfig) -> int | None:
-    """Returns the longest length that gets a longrope model's short frequencies; None for other models."""
+    """Returns the most tokens of a sequence with a longrope model's frequencies for short ones, else None."""
     parameters = getattr(config, "rope_parameters", None) or {}
     return (
         parameters["original_max_position_embeddings"] if parameters.get("rope_type") == "longrope" else None

@@ -71,7 +71,7 @@ def _line_of(error: Exception) -> int:
 
 
 def chat_templates(folder: Path) -> dict[str, ChatTemplate]:
-    """Returns all chat templates of a model's folder by name; the usual name is "default".
+    """Returns all chat templates of a model's folder by name, {} if it has none. The usual name is "default".
 
     The order is that of transformers: `chat_template.jinja` and `additional_chat_templates/*.jinja`, else
     `chat_template` of tokenizer_config.json (one, or a list of named ones), else that of chat_template.json.

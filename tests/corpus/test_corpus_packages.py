@@ -16,7 +16,7 @@ LETTER = "Dear Sir,\n\nI take up my pen to thank you.\n\nYours, {}\n"
 
 @pytest.fixture
 def read(tmp_path):
-    """read(shard, ...) downloads a shard from a wheel of letters, code and a picture: rows and manifest."""
+    """read(shard, ...) returns rows and manifest of a shard, from a wheel of letters, code and a picture."""
     wheel = tmp_path / "letters-1.0.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("letters/__init__.py", "")

@@ -227,7 +227,7 @@ After.
 
 
 def test_macros_of_tex(read):
-    r"""No word is lost, as `\href` once stopped the reader, and \texttt, \verb and others gave no text."""
+    r"""No word is lost: `\href` once ended the reading, and \texttt, \verb and others gave no text."""
     text = r"""\newcommand{\product}{The \emph{Machine}} \def\version{3}
 \newcommand{\sum}[1]{#1}
 \begin{document}

@@ -70,7 +70,7 @@ def learn(save_table):
 
 @pytest.fixture(scope="module")
 def model_files(learn, tmp_path_factory):
-    """A classifier of cooking against sailing with a little cooking."""
+    """The stage's outputs for cooking against sailing with a little cooking."""
     general = [*texts("sailing", 300), *texts("cooking", 15, first=1_000), *HOSTILE[:6]]
     return learn(tmp_path_factory.mktemp("learnt"), texts("cooking", 200), general)
 

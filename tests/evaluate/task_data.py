@@ -174,11 +174,11 @@ FURTHER: Sources = {
 
 def tables() -> dict[str, dict[str, dict[str, list[Row]]]]:
     """All rows: repository, configuration, split."""
-    rows: dict[str, dict[str, dict[str, list[Row]]]] = {}
+    repositories: dict[str, dict[str, dict[str, list[Row]]]] = {}
     for (repository, configuration), (make, pool, splits) in {**CHOICES, **FURTHER}.items():
         splitted = {split: rows_of(make, pool, split) for split in splits}
-        rows.setdefault(repository, {})[configuration] = splitted
-    return rows
+        repositories.setdefault(repository, {})[configuration] = splitted
+    return repositories
 
 
 def _lines(rows: list[Row]) -> bytes:

@@ -41,9 +41,15 @@ SETTINGS = Scoring(seed=0, batch_tokens=256, precision="float32", add_bos_token=
 
 
 def candidate(number=0, pool=("Rome", "Oslo", "Bern", "Kyiv", "Baku"), counts=None, **more):
-    row = {"kind": "entity", "document": f"d{number}", "url": None, "space": " ", "after": f" in {number}."}
-    row |= {"before": f"Lake {number} lies near", "passage": f"Lake {number} lies near {pool[0]}."} | more
-    return Candidate(pool=list(pool), counts=counts or [1] * len(pool), **row)
+    fields = {
+        "kind": "entity",
+        "document": f"d{number}",
+        "url": None,
+        "space": " ",
+        "after": f" in {number}.",
+    }
+    fields |= {"before": f"Lake {number} lies near", "passage": f"Lake {number} lies near {pool[0]}."} | more
+    return Candidate(pool=list(pool), counts=counts or [1] * len(pool), **fields)
 
 
 class Oracle:

@@ -22,12 +22,12 @@ def requests() -> list[tuple[tuple[str, str], list[int], list[int]]]:
     """Answers to contexts that begin alike; sequences shorter than the original length, equal, and longer."""
     generator = np.random.default_rng(0)
     beginning = generator.integers(0, 256, CONTEXT).tolist()
-    rows = []
+    cases = []
     for size in (5, 20, ORIGINAL - 2, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, 70, 120):
         for answer in (1, 2, 3):
             continuation = generator.integers(0, 256, answer).tolist()
-            rows.append((("context", f"{size} {answer}"), beginning[:size], continuation))
-    return rows
+            cases.append((("context", f"{size} {answer}"), beginning[:size], continuation))
+    return cases
 
 
 @pytest.mark.parametrize(("kind", "rope"), KINDS)

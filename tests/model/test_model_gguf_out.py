@@ -173,7 +173,7 @@ def test_k_quants_are_the_bytes_of_llama_cpp(kind, values, ggml):
     number = gguf.GGMLQuantizationType[kind]
     written = ggml.ggml_quantize_chunk(number, drawn.ctypes.data, theirs.ctypes.data, 0, *drawn.shape, None)
     assert written == ours.nbytes
-    assert (ours == theirs).all(axis=1).mean() > 0.99  # it may add in another order
+    assert (ours == theirs).all(axis=1).mean() > 0.99  # llama.cpp may sum in another order
 
 
 def test_types_of_q4_k_m_are_those_of_llama_cpp():

@@ -37,7 +37,7 @@ struct CUDAHooks : CUDAHooksInterface {  // PyTorch looks it up by this name
 REGISTER_CUDA_HOOKS(CUDAHooks);
 
 namespace accelerator {
-// Replaces PyTorch's own, which has no accelerator by its build.
+// Replaces PyTorch's own function, which knows from its build that there is no accelerator.
 std::optional<c10::DeviceType> getAccelerator(bool) { return c10::DeviceType::CUDA; }
 }  // namespace accelerator
 }  // namespace at

@@ -138,7 +138,7 @@ def set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Handles operations that create a tensor on the GPU without one as input."""
+    """Handles operations that create a GPU tensor without a GPU tensor among their inputs."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if not set(types) <= {torch.Tensor, torch.nn.Parameter, GpuTensor}:
@@ -248,7 +248,7 @@ def attention(
 ) -> torch.Tensor:
     """scaled_dot_product_attention by FlashAttention's operation, which a GPU takes in bfloat16 without mask.
 
-    Only for tensors without values: so their memory is countable.
+    Used only for tensors without values, to count their memory.
     """
     inputs = [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in (query, key, value)]
     return aten._scaled_dot_product_flash_attention(*inputs, dropout_p, is_causal, False, scale=scale)[0]

@@ -1,4 +1,4 @@
-"""The wing's stages that the made-up experiment skips, and one stage as a process."""
+"""The report wing's stages that the made-up experiment skips, and one stage as a process."""
 
 import subprocess
 import sys

@@ -9,6 +9,7 @@ import pytest
 import torch
 from forked import Session, kill_after
 from one_training import VOCABULARY, Training
+from packed_mixture import LENGTH
 from train_settings import DEEPSPEED, SETTINGS
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
@@ -78,6 +79,16 @@ def test_stopped_run_resumes_from_its_checkpoint_by_skipping(poisoned, skipping)
     assert run.weights == skipping.weights
     assert json.loads((run.folder / "run.json").read_text())["skipped_steps"] == 1  # before the last session
     assert list(run.metrics.gradient_norm.drop(6)) == list(skipping.metrics.gradient_norm.drop(6))
+
+
+def test_a_state_to_keep_before_the_first_update_stops_the_run(poisoned):
+    """Its moments don't exist yet, so a branch couldn't begin there."""
+    step = 28 * LENGTH
+    run = poisoned("kept", on_bad_step="skip", global_batch=28, tokens=3 * step, keep_every=step)
+    with Session(run) as session:
+        assert session.exit_codes() == [1]
+    message = "runs.test.keep_every: there is no state to keep after step 1, as no step before made an update"
+    assert message in (run.folder / "log").read_text()
 
 
 def test_deepspeed_skips_the_same_steps(poisoned, skipping):

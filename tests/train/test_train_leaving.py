@@ -52,7 +52,7 @@ def member(rank: int, world_size: int, variables: dict[str, str], folder: Path, 
     ],
 )
 def test_others_wait_for_the_first(tmp_path, deed, own_store, codes):
-    """They wait whatever signals come meanwhile. The store is the launcher's or the first process's."""
+    """They wait, whatever signals come meanwhile. The store is the launcher's or the first process's."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     if own_store:
         port, store = store.port, None

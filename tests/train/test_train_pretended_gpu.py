@@ -1,4 +1,4 @@
-"""A GPU that isn't there runs the code for a GPU alone, and counts its memory."""
+"""A pretended GPU runs the code that is only for GPUs, and counts the memory that it takes."""
 
 import json
 import subprocess

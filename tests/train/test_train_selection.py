@@ -1,4 +1,4 @@
-"""Selected targets and the pull towards the start: equal by hand, with every engine, split and resume."""
+"""Selected targets and the pull towards the start: the same by hand, with every engine, split and resume."""
 
 import json
 import shutil

@@ -164,7 +164,7 @@ def test_run_killed_before_its_first_checkpoint_measures_the_start_once(tmp_path
 def test_held_out_text_of_twenty_shapes_leaves_training_compiled(
     make_engine, tmp_path, model_folder, monkeypatch
 ):
-    """Training compiles a layer and the loss for two sizes of micro-batches, held-out text nothing."""
+    """Training compiles a layer and the loss for two sizes of micro-batches; held-out text compiles none."""
     compiled = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiled))
     torch.compiler.reset()

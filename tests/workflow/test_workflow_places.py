@@ -60,7 +60,7 @@ def test_two_experiments_at_the_same_time_in_one_clone(project):
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
-    project.snakemake("--unlock", *experiment("first"))
+        project.snakemake("--unlock", *experiment("first"))
     assert not any(locks.glob("*"))
     assert (project.folder / "results" / "second" / "config.yaml").exists()
     for name in ("first", "second"):

@@ -33,7 +33,7 @@ from cpt.progress import Progress
 
 SHORTEST_ITEM = 8  # words
 PART_WORDS = 2**21  # a longer document is checked in parts of this many, which bounds memory
-# The least bits of a Bloom filter per word of the items: about 1 in 100 other n-grams passes it.
+# Bits of a Bloom filter per word of the items, at least: about 1 in 100 other n-grams passes it.
 FILTER_BITS = 8
 # Capital sigma, whose small letter differs at the end of a word, and the only letter whose small form is
 # two characters.
@@ -334,8 +334,8 @@ def _chain(value, size):
 def _candidates(prefixes, n, part, last, bloom):
     """Positions (int64) before `last` at which there may be an n-gram whose `part`-grams are in the filter.
 
-    Any n-gram contains one of every (n - part + 1)th `part`-gram of the text. Only these are looked up; one
-    that is in the filter makes all n-grams around it candidates.
+    Only every (n - part + 1)th `part`-gram of the text is looked up, since each n-gram contains one of them.
+    One that is in the filter makes all n-grams around it candidates.
     """
     gram, stride = np.uint64(part), n - part + 1
     power = _BASE**gram

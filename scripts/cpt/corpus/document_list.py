@@ -135,7 +135,8 @@ def warning(corpus: str, lines: Sequence[Line]) -> str | None:
         return None
     shown = "; ".join(f"{file} ({_reason(worst[file])})" for file in dropped_files)
     return (
-        f"corpora.{corpus}: {len(dropped_files)} of your {len(largest)} largest files were dropped: {shown}"
+        f"corpora.{corpus}: {len(dropped_files)} of your {len(largest)} largest files lost more than half of "
+        f"their text: {shown}"
     )
 
 

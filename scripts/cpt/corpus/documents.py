@@ -141,7 +141,7 @@ def require_columns(
 ) -> None:
     """UserError unless `schema` has one column of strings (or bytes) named `text_column`, and `numbers`.
 
-    A column of nulls counts as text and as numbers. `id` and `url` may be missing, but not there twice.
+    A column of nulls counts as text and as numbers. `id` and `url` may be missing, but not occur twice.
     """
     advice = "name the one that holds the text with the corpus's key text_column"
     kind = _type_of(path, schema, text_column, advice)
@@ -287,7 +287,7 @@ class RowWriter:
 def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer of a zstd-compressed parquet file.
 
-    It has no dictionaries and no minima and maxima: both take a multiple of a long text's memory.
+    The file has no dictionaries and no minima and maxima: both take a multiple of a long text's memory.
     """
     return pq.ParquetWriter(
         path,

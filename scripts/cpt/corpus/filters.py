@@ -194,7 +194,7 @@ class Rules:
             ("duplicate_line_characters", repetition.duplicate_line_character_share),
             ("duplicate_paragraph_characters", repetition.duplicate_paragraph_character_share),
         ]
-        # A share of 1 switches a rule off: the most frequent n-gram of a very short text can exceed 1.
+        # A share of 1 is no rule: it would drop very short texts, whose top n-gram's share can exceed 1.
         self.top, self.duplicate = (
             {n: share for n, share in sorted(shares.items()) if share < 1}
             for shares in (repetition.top_ngram_character_share, repetition.duplicate_ngram_character_share)
@@ -208,7 +208,7 @@ class Rules:
         """The first rule that a document breaks, or None; `text` may be its UTF-8 (uint8).
 
         empty: no text, or only white space. minimum_lines: fewer non-blank lines than `minimum_lines`.
-        short_lines: share of the non-blank lines with at most `short_line_characters` characters.
+        short_lines: share of the non-blank lines that are at most `short_line_characters` letters wide.
         duplicate_*: share of the lines (paragraphs) that equal an earlier one, or their share of all
         characters. top_n_gram, duplicate_n_gram: see `ngram_characters`, as a share of all characters.
         A document is dropped when a share is over its maximum.

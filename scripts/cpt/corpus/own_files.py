@@ -21,7 +21,7 @@ from cpt.errors import UserError
 # Files that systems and office programs leave in folders. (Patterns skip names that begin with a dot.)
 _LITTER = re.compile(r"Thumbs\.db|desktop\.ini|~\$.*|\._.*", re.IGNORECASE)
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")  # Python's stand-ins for bytes of a name that aren't UTF-8
-_SYSTEM_FOLDER = "lost+found"  # on each disk, readable by root only
+_SYSTEM_FOLDER = "lost+found"  # of a disk, readable by root only
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # Why a path can't be read, and the remedy; other faults have the system's own message.
 _DENIED = f"with {os.strerror(errno.EACCES)!r}"
@@ -36,7 +36,7 @@ Faults = defaultdict[str, set[str]]  # {fault: paths}
 
 
 def matching_files(patterns: Iterable[str], key: str, readable: bool = True) -> list[str]:
-    """All files that match, sorted. A part with `[` that exists under just that name isn't a wildcard.
+    """All files that match, sorted. A pattern's part with `[` is no wildcard if a path has just that name.
 
     A file that is also reached through links is listed once.
 

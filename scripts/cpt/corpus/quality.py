@@ -104,7 +104,10 @@ class QualityHistogram:
         before = self._documents()
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
+                rows = csv.DictReader(file)
+                if not rows.fieldnames:
+                    raise ValueError("no header")
+                for row in rows:
                     measure = row["measure"]
                     if measure == SCRIPT_BOUNDS:
                         key = row["to"], float(row["from"])

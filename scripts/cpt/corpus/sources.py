@@ -93,7 +93,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         else:
             lines = iter(lambda: stream.readline(LONGEST_LINE), b"")
         for number, line in enumerate(lines, start=1):
-            if len(line) == LONGEST_LINE:
+            if len(line) >= LONGEST_LINE:
                 raise UserError(
                     f"{path}, line {number}: it is longer than 1 GiB; is the file one of JSON lines?"
                 )

@@ -11,8 +11,8 @@ from cpt.corpus.stream import TokenSource
 class Concatenate:
     """Cuts the stream every `length` tokens, as in the paper; no padding, and no memory per document.
 
-    Attributes of a strategy: `source`, `length` (of a sequence, in tokens), `sequences` (their number, their
-    indices from 0), `tail_tokens` (in no sequence), `truncated_documents` (with tokens in more than one
+    Attributes of a strategy: `source`, `length` (of a sequence, in tokens), `sequences` (their number; they
+    are numbered from 0), `tail_tokens` (in no sequence), `truncated_documents` (with tokens in more than one
     sequence, or in a sequence and the tail).
     """
 

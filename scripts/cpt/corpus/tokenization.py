@@ -74,7 +74,7 @@ class Tokenization:
         self.eos = np.array([tokenizer.eos_token_id], tokenizer.dtype)
 
     def add(self, names: pa.Array, urls: pa.Array, texts: pa.Array) -> Iterator[int]:
-        """Write a batch of documents; yields the number of each group of documents that is done."""
+        """Write a batch of documents, group by group; yields the number of documents in each group done."""
         contents, keys = list(utf8_of(texts)), list(utf8_of(urls))
         first = 0  # index of the first document encoded together
         for ids, inside in self.tokenizer.encode_batches(contents):

@@ -12,7 +12,7 @@ from cpt.evaluate.trees import Tree, grow_trees
 States = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
 
 NAME = "prefix_trees"  # transformers' name of this attention
-# Relative. Other shapes make float32 sums in another order, or change bfloat16's rounding.
+# Relative to the largest value: other shapes change the order of float32 sums, or bfloat16's rounding.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 

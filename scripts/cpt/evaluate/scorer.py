@@ -281,7 +281,7 @@ class Scorer(TemplateLM):
 
     @torch.inference_mode()
     def _score(self, row: Row, questions: list[Question], stem: States | None) -> list[Answer]:
-        """Returns the answers of a row; `questions` are in the order of the trees' paths."""
+        """Returns the answers of a row after `stem`; `questions` are in the order of the trees' paths."""
         paths, begin = [], 0
         for tree in row.trees:
             paths += [[begin + place for place in path] for path in tree.paths]

@@ -63,7 +63,7 @@ def tensor_names(architecture: str, layers: int) -> Callable[[str], str | None]:
 
 
 def to_gguf(weight: np.ndarray, name: str, architecture: str, config: PreTrainedConfig) -> np.ndarray:
-    """Returns a weight of a Hugging Face folder, float32, as llama.cpp stores it; `name` is in the folder."""
+    """Returns a weight, float32, as llama.cpp stores it; `name` is its name in the Hugging Face folder."""
     if (heads := _paired_heads(name, architecture, config)) is not None:
         halves = weight.reshape(heads, 2, len(weight) // heads // 2, *weight.shape[1:])
         return halves.swapaxes(1, 2).reshape(weight.shape)
@@ -163,7 +163,10 @@ def _head_size(config: PreTrainedConfig) -> int:
 
 
 def rotary_factors(config: PreTrainedConfig) -> np.ndarray | None:
-    """Returns Llama 3's divisors of the rotary frequencies, float32 [head size / 2], or None."""
+    """Returns Llama 3's divisors of rotary frequencies, a weight in GGUF: float32 [head size / 2].
+
+    None for other rotary positions.
+    """
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") != "llama3":
         return None

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer, for tests in which the model doesn't matter."""
+"""A tiny random Llama with a byte-level tokenizer, for uses in which the model doesn't matter."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -102,7 +102,7 @@ class Evidence(ABC):
         return Measured(sum(self.standard_errors(run, task).value >= CLEAR for task in tasks))
 
     def gains_over_losses(self, run: str, tasks: list[str], relative: bool = True) -> Measured:
-        """Sum of the gains over that of the losses, against the base model: relative to it, or in score."""
+        """Sum of gains over sum of losses against the base model: of relative changes, or of score points."""
         pairs = zip(self._scores("base", tasks), self._scores(run, tasks), strict=True)
         changes = [(after - before) / (before or math.nan if relative else 1) for before, after in pairs]
         losses = -sum(change for change in changes if change < 0)

@@ -76,7 +76,9 @@ def height_of(rows: list[Row]) -> float:
 
 
 def draw_exam(drawn: Figure, rows: list[Row]) -> None:
-    """Plot each row's score with its 95 % interval; a run's filled marker: differs from the base model.
+    """Plot each row's score with its 95 % interval.
+
+    A run's marker is filled if its score differs from the base model's (p after Holm below 0.05), else empty.
 
     Args:
         drawn: empty figure.

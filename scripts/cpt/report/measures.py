@@ -62,7 +62,7 @@ class Measure(NamedTuple):
 
 
 class Values(NamedTuple):
-    """Values of a run and of the one it is compared with, on the same items, other than right and wrong.
+    """Values other than right and wrong, of a run and of the one it is compared with, on the same items.
 
     Attributes:
         run, base: float64 [items], values of each.

@@ -37,7 +37,7 @@ def _panels(thresholds: dict[str, float]) -> list[Panel]:
 def read_bins(path: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Read for each measure and corpus the edges (float64 [bins + 1]) and documents (int64 [bins]).
 
-    Empty bins inside the range are filled in. Raises UserError if the file has no rows or
+    A gap between two bins becomes one bin without documents. Raises UserError if the file has no rows or
     lacks a column.
     """
     measures: dict[str, dict[str, list[tuple[float, float, int]]]] = {}

@@ -12,7 +12,8 @@ from cpt.report import style
 from cpt.report.labels import count_label
 from cpt.report.rows import read_rows
 
-# Least steps of the longest run, and steps of the centred mean then; shorter runs aren't smoothed.
+# (steps that the longest run must have, steps of the centred mean for all runs); if the longest run has fewer
+# than the last minimum, none is smoothed.
 WINDOWS = ((50, 21), (12, 5))
 
 

@@ -10,7 +10,7 @@ from cpt.errors import UserError
 
 MOST_IN_A_ROW = 10  # skipped steps; after one more, skipping can't save the run
 # A loss is a spike if it exceeds the mean of the SPIKE_STEPS losses before it by this many deviations.
-# OLMo-core's SkipStepOptimizer skips steps by this rule. Here they are only reported.
+# OLMo-core's SkipStepOptimizer skips steps by this rule. Here spikes are only reported.
 SPIKE_DEVIATIONS, SPIKE_STEPS = 6.0, 128
 
 

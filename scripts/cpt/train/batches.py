@@ -1,7 +1,7 @@
 """Batches as a pure function of the step: no loader state, so resuming needs none.
 
 Sample k of a run is row k of the packed array, which is globally shuffled already. With a global batch of B,
-step s sees the rows s * B .. (s + 1) * B - 1. Rank r of w takes every w-th of them, starting with the r-th. A
+step s sees the rows s * B .. (s + 1) * B - 1. Rank r of w takes every w-th of them, starting at index r. A
 run that continues another begins at a later row. A run that switches mixtures has two such stages.
 """
 

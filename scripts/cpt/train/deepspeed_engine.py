@@ -239,7 +239,7 @@ class DeepSpeedEngine:
     def _pulled(
         self, begin: int, weights: torch.Tensor, number: int, gradient: torch.Tensor
     ) -> torch.Tensor | None:
-        """A parameter's gradient plus the penalty's in the last micro-batch; before it None: no change."""
+        """A parameter's gradient plus the penalty's in the last micro-batch; None (no change) before it."""
         return self.pull.added_to_part(gradient, begin, weights, number) if self.last_micro_batch else None
 
     def _float32_part(self, parameter: nn.Parameter) -> tuple[int, torch.Tensor | None]:

@@ -1,4 +1,4 @@
-"""The `fsdp` engine: PyTorch's fully sharded data parallelism (FSDP2), for models larger than one device.
+"""The `fsdp` engine: PyTorch's fully sharded data parallelism (FSDP2), for models too large for one device.
 
 Weights, gradients and optimizer state are split over the processes; a layer is whole only while it is
 computed (Zhao et al. 2023; ZeRO stage 3 of Rajbhandari et al. 2020). Needs nothing but PyTorch.

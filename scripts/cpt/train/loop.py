@@ -231,6 +231,11 @@ def train(
             if due and writer is not None:
                 writer.wait_turn(step + 1)
             stop = interruption.on_any_process(device) and step + 1 < steps
+            if step + 1 in kept and not updates:
+                raise UserError(
+                    f"runs.{plan['run']}.keep_every: there is no state to keep after step {step + 1}, as no "
+                    "step before made an update; check the model and these rows, or raise keep_every"
+                )
             if (stop or due) and updates:
                 state = engine.state()
                 if writer is not None:

@@ -275,7 +275,7 @@ def add_up_tied_gradients(loss_model: LossModel) -> None:
 
 
 class TiedEmbedding(nn.Embedding):
-    """Embeddings that share the head's matrix; LinearCrossEntropy puts its gradient into `gradient`."""
+    """Embeddings that share the head's matrix; LinearCrossEntropy puts the head's gradient in `gradient`."""
 
     gradient: list[torch.Tensor]
 

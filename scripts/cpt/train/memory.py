@@ -88,7 +88,7 @@ def smaller_micro_batch(micro_batch: int, accumulate: int) -> tuple[int, int]:
 
 
 def advice(settings: dict[str, Any], global_batch: int, world_size: int) -> str:
-    """Advice on making a step smaller without changing what it learns (but for `moments`, slightly)."""
+    """Advice on making a step smaller without changing what it learns (`moments` changes it slightly)."""
     share = -(-global_batch // world_size)
     ways = []
     micro_batch = 1 if settings["micro_batch"] == "auto" else min(settings["micro_batch"], share)

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCALES = "_scales"  # the largest value of each row is kept under the moment's name with this suffix
 DTYPES = {"bf16": (torch.bfloat16, torch.bfloat16), "8bit": (torch.int8, torch.uint8)}
-DROPPED = {"bf16": 16, "8bit": 20}  # number of a float32's last bits
+DROPPED = {"bf16": 16, "8bit": 20}  # how many of a float32's last bits the form drops
 ONE = 0x3F800000 >> DROPPED["8bit"]  # the kept bits of 1.0
 # Elements updated at once, with moments in float32: few enough for a CPU's cache, enough to keep a GPU busy.
 PIECE = {"cpu": 2**17, "cuda": 2**24}
@@ -95,7 +95,7 @@ def pack(
 
 
 def converted(moments: State, form: str) -> State:
-    """Convert a model's moments, keyed by `exp_avg.NAME` and so on, to another form; it rounds to nearest."""
+    """Convert a model's moments, keyed by `exp_avg.NAME` and so on, to another form, rounding to nearest."""
     tensors: State = {}
     for name in [name.partition(".")[2] for name in moments if name.startswith(f"{MOMENTS[0]}.")]:
         whole = {

@@ -121,7 +121,7 @@ def make_plan(
     }
     if keep_every:
         points = range(keep_every, tokens, keep_every)
-        planned["kept"] = {str(kept): min(kept // (batch * length), steps - 1) for kept in points}
+        planned["kept"] = {str(kept): kept // (batch * length) for kept in points}
     if continued:
         planned["steps_before"] = continued.get("steps_before", 0) + steps_before
         if point:

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Writes formulas of MathML (web pages, e-books) and of Word as a line of text; superscripts, subscripts."""
+"""Writes formulas of MathML (web pages, e-books) and Word, superscripts and subscripts as plain text."""
 
 from typing import TYPE_CHECKING
 

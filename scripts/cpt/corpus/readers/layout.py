@@ -33,7 +33,7 @@ def without_margins(pages: list[tuple[list[Line], float]]) -> list[Line]:
     """All lines in order, without page numbers and the headers and footers of pages.
 
     `pages` are (lines, height). Lines at one height in a margin are headers or footers if at least half of
-    `USUAL` of the pages, and at least two, have one there, and most of them are equal but for numbers.
+    `USUAL` of the pages, and at least two, have one there, and most recur on other pages but for numbers.
     """
     heights: Counter[tuple[int, bool]] = Counter()
     texts: dict[tuple[int, bool], Counter[str]] = {}
@@ -110,7 +110,7 @@ class _Layout:
             return False
         if line is not first:
             return abs(shift) < 2.5
-        # The first line of a paragraph may be indented; so are the later lines of an item or a definition.
+        # The first line of a paragraph may be indented; the later lines of an item or a definition are.
         hangs = bool(_ITEM.match(first.text)) or (first.term and shift < 6 * line.size)
         return -4 * line.size < shift < 2 or (shift > 0 and hangs)
 

@@ -23,7 +23,7 @@ _LEADERS = re.compile(r".*(?:\. ?){4,}\s*[\divxlc]+$")
 
 
 class PdfReader(Reader):
-    """Text of the pages, with joined lines and without page headers, footers and page numbers.
+    """Text of the pages: each paragraph's lines joined, no page headers, footers or page numbers.
 
     Headings are those of the outline; without an outline, lines in larger type.
     """

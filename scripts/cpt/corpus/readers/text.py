@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cpt.corpus.encodings import text_of
 from cpt.corpus.readers.base import Block, Reader, Work
 
-WIDTHS = range(50, 121)  # characters; lines weren't broken to fit another width
+WIDTHS = range(50, 121)  # characters; lines of other widths weren't broken to fit
 SLACK = 8  # characters by which a broken line may be shorter than necessary
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#:.])\1{2,}")
 _CHAPTER = re.compile(r"(?:chapter|part|book|appendix)\s+(?:[ivxlcdm]+|\d+|[a-z])\b.{0,80}", re.IGNORECASE)

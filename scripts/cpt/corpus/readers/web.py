@@ -130,7 +130,7 @@ def _main_blocks(text: str) -> list[Block]:
 
 
 def _parsed(text: str) -> "_Element | None":
-    """The tree of a page, parsed as XML if it is valid XHTML, else as HTML; no entity is resolved."""
+    """The tree of a page, parsed as XML if it is well-formed XHTML, else as HTML; no entity is resolved."""
     from lxml import etree, html
 
     content = text.encode(errors="replace")
