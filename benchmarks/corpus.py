@@ -100,8 +100,12 @@ def log_ratios(table: "pd.DataFrame") -> None:
     for system, row in whole.iterrows():
         logging.info(
             "%s: keeps %.1f %% of the tokens of %.1f MB; %.2f CPU s, %.2f with start-up and imports; %d x",
-            *(system, 100 * row["kept"], row["input_bytes"] / 1e6),
-            *(row["seconds"], row["process_seconds"], row["repeats"]),
+            system,
+            100 * row["kept"],
+            row["input_bytes"] / 1e6,
+            row["seconds"],
+            row["process_seconds"],
+            row["repeats"],
         )
     seconds = whole[["seconds", "process_seconds"]].div(whole["input_tokens"], axis=0)
     for ours in whole.index.intersection(["ours-gigatoken", "ours-hf"]):
@@ -110,7 +114,11 @@ def log_ratios(table: "pd.DataFrame") -> None:
             logging.info(
                 "%s: %.3g times the rate of %s; %.3g times by the tokens that come out; %.3g times with "
                 "start-up and imports",
-                *(ours, ratio, other, ratio * whole["kept"][ours] / whole["kept"][other], started),
+                ours,
+                ratio,
+                other,
+                ratio * whole["kept"][ours] / whole["kept"][other],
+                started,
             )
 
 
@@ -139,7 +147,11 @@ def measure_all(roots: dict[str, Path], small: Sequence[str], repeats: int, job:
                     runs.append({"system": system, "stage": stage, "repeat": repeat, **result})
                     logging.info(
                         "repeat %d, %s, %s: %.2f s, %.0f MB, %s tokens left",
-                        *(repeat, system, stage, result["seconds"], result["memory_mb"]),
+                        repeat,
+                        system,
+                        stage,
+                        result["seconds"],
+                        result["memory_mb"],
                         f"{result['tokens']:,}" if "tokens" in result else "-",
                     )
     return pd.DataFrame(runs)

@@ -58,11 +58,11 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 }
 ON_ONE_DEVICE = {"ours-compiled": "cuda", "ours-liger": "cuda"} | dict.fromkeys(
     (
-        *("ours-bf16", "ours-bf16-moments-bf16", "ours-bf16-moments-8bit"),
-        *("hf-trainer-onednn", "hf-trainer-bf16"),
+        "ours-bf16", "ours-bf16-moments-bf16", "ours-bf16-moments-8bit",
+        "hf-trainer-onednn", "hf-trainer-bf16",
     ),
     "cpu",
-)
+)  # fmt: skip
 PARTS = ("weights", "gradients", "optimizer")
 OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "can't allocate memory")
 # Targets on a CPU against the Trainer at the faster of its two precisions: its speed, and its peak memory.

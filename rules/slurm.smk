@@ -229,7 +229,7 @@ def on_cluster():
     return workflow.resource_settings.nodes is not None
 
 
-def tell_plan():
+def print_plan():
     """Print, at the end of a dry run for a cluster, what the jobs would ask for, by rule."""
     if not workflow.dryrun or not on_cluster():
         return
@@ -243,7 +243,7 @@ def tell_plan():
         print(slurm.plan_table(rows), file=sys.stderr)
 
 
-atexit.register(tell_plan)
+atexit.register(print_plan)
 
 if workflow.is_main_process and on_cluster():
     if allocation := submission.leave_allocation(os.environ):

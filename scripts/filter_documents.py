@@ -52,7 +52,12 @@ def filter_documents(
     )
     require_columns(raw, file.schema_arrow, text_column, numbers)
     document_filter = DocumentFilter(
-        *(text_column, where, filters, normalize, numbers, conversations),
+        text_column,
+        where,
+        filters,
+        normalize,
+        numbers,
+        conversations,
         similarity=next(iter(similarity), None),
         scores=load_scores(scores[0], file.metadata.num_rows) if scores else None,
     )

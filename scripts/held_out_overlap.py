@@ -75,8 +75,12 @@ def held_out_overlap(
             NOTICE,
             "%.1f %% of the %d-grams of held-out text are in training text as well; most of them of %s, of "
             "which %.0f %% are in %s (%s)",
-            *(100 * shared / ngrams, NGRAM, held_out.names[worst][1]),
-            *(100 * held_out.closest[worst], held_out.closest_id[worst], table),
+            100 * shared / ngrams,
+            NGRAM,
+            held_out.names[worst][1],
+            100 * held_out.closest[worst],
+            held_out.closest_id[worst],
+            table,
         )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from cpt.gpus import claim_gpus
 
 EXIT_INTERRUPTED = 75  # see cpt.train.processes: a checkpoint is written, start again to resume
-HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PORTS = range(20_000, 32_768)  # below the kernel's range for outgoing connections
 FIRST_SPECIAL_STEP = 2**32 - 16  # Slurm numbers a job's steps from 0; batch scripts and shells are up here
 
@@ -41,7 +41,7 @@ def child_processes(parent: int) -> list[int]:
     return children
 
 
-def tell_to_stop(worker: int, at_once: bool) -> None:
+def ask_to_stop(worker: int, at_once: bool) -> None:
     """Send SIGUSR1 to a process if it handles it already; one that is still starting does a step first.
     With `at_once` (Ctrl-C), kill a process that doesn't handle it: it has nothing to save."""
     try:
@@ -54,38 +54,38 @@ def tell_to_stop(worker: int, at_once: bool) -> None:
 
 
 def prepare_child() -> None:
-    """Prepare a child before it starts: it ignores the signals that this script passes on, as Slurm sends
+    """Prepare a child before it starts: it ignores the signals that this script forwards, as Slurm sends
     them to all processes of a step, and the kernel ends it when its parent is gone."""
-    for number in HANDED_ON:
+    for number in FORWARDED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGQUIT)
 
 
-def run_and_hand_on_signals(command: list[str]) -> int:
-    """Run srun or torchrun, and pass signals on as SIGUSR1: to srun, which passes it to every node (a SIGTERM
+def run_and_forward_signals(command: list[str]) -> int:
+    """Run srun or torchrun, and forward signals as SIGUSR1: to srun, which passes it to every node (a SIGTERM
     would make it end the job at once), or to the processes that torchrun has started.
 
     They get it at once, and again every second until the end, as they may not have started the first time.
 
     Returns the command's exit code; EXIT_INTERRUPTED if it failed after a signal.
     """
-    noticed, handed_on = [], -math.inf
-    for number in HANDED_ON:
-        signal.signal(number, lambda number, _: noticed.append(number))
+    received, forwarded_at = [], -math.inf
+    for number in FORWARDED_SIGNALS:
+        signal.signal(number, lambda number, _: received.append(number))
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=prepare_child)
     while True:
         try:
             code = process.wait(timeout=0.1)
-            return EXIT_INTERRUPTED if code and noticed else code
+            return EXIT_INTERRUPTED if code and received else code
         except subprocess.TimeoutExpired:
-            if noticed and time.monotonic() - handed_on >= 1:
-                handed_on = time.monotonic()
+            if received and time.monotonic() - forwarded_at >= 1:
+                forwarded_at = time.monotonic()
                 if command[0] == "srun":
                     process.send_signal(signal.SIGUSR1)
                 else:
                     for worker in child_processes(process.pid):
-                        tell_to_stop(worker, signal.SIGINT in noticed)
+                        ask_to_stop(worker, signal.SIGINT in received)
 
 
 def nodes_to_use(nodes: int) -> int:
@@ -154,7 +154,7 @@ def main() -> None:
         srun = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}"]
         srun += ["--ntasks-per-node=1", f"--cpus-per-task={arguments.cpus}"]
         again = [sys.executable, sys.argv[0], f"--port={free_port()}", *sys.argv[1:]]
-        sys.exit(run_and_hand_on_signals([*srun, *again]))
+        sys.exit(run_and_forward_signals([*srun, *again]))
     local_processes = arguments.processes // nodes
     threads = max(1, min(arguments.cpus, len(os.sched_getaffinity(0))) // local_processes)
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -168,7 +168,7 @@ def main() -> None:
     # torchrun ignores SIGTERM and SIGINT, which Slurm sends to every process of a step: this script passes
     # them on. Without `--`, torchrun would read the script's options as abbreviations of its own.
     torchrun += ["--signals-to-handle=SIGQUIT", *meeting_point(nodes, arguments.port), "--"]
-    sys.exit(run_and_hand_on_signals([*torchrun, *arguments.script]))
+    sys.exit(run_and_forward_signals([*torchrun, *arguments.script]))
 
 
 if __name__ == "__main__":

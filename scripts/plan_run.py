@@ -43,7 +43,14 @@ def plan_run(
     ledgers = [read_json(folder / "ledger.json") for folder in packed]
     before = continued and read_json(continued)
     planned = make_plan(
-        *(run, tokens, processes, train, ledgers, report["context_length"], switch_at, before),
+        run,
+        tokens,
+        processes,
+        train,
+        ledgers,
+        report["context_length"],
+        switch_at,
+        before,
         **{"point": point, "keep_every": keep_every},
     )
     write_text(schedule, schedule_csv(planned))

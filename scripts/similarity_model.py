@@ -43,13 +43,18 @@ def similarity_model(
     logging.log(
         NOTICE,
         "similarity: AUC %.3f, accuracy %.3f (held-out documents: %d of %s, %d of %s)",
-        *(facts["auc"], facts["accuracy"], *counts),
+        facts["auc"],
+        facts["accuracy"],
+        *counts,
     )
     if facts["auc"] < LEAST_AUC:
         logging.warning(
             "%s and %s have too similar words (AUC %.3f): corpora.%s.where.similarity drops "
             "documents nearly at random; remove it, or name another corpus in `to`",
-            *(corpus, to, facts["auc"], corpus),
+            corpus,
+            to,
+            facts["auc"],
+            corpus,
         )
 
 

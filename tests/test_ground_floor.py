@@ -258,6 +258,12 @@ def test_provenance_is_json_and_complete():
 
     block = json.loads(json.dumps(provenance({"a": 1}, {"train": 0})))
     assert set(block) == {
-        *("settings_digest", "code_digest", "git_commit", "versions", "hardware", "seeds", "wall_seconds")
+        "settings_digest",
+        "code_digest",
+        "git_commit",
+        "versions",
+        "hardware",
+        "seeds",
+        "wall_seconds",
     }
     assert {"python", "torch", "snakemake"} <= set(block["versions"])

@@ -73,12 +73,16 @@ def test_each_job_is_a_line_and_the_table_comes_last(snakemake):
     jobs = [line for line in lines if "/4  " in line]
     assert [line.split("/")[0].strip() for line in jobs] == ["1", "2", "3", "4"]
     assert sorted(line.split("  ")[1].split(" (")[0] for line in jobs) == [
-        *("Table 1", "part: 0", "part: 1", "part: 2")
+        "Table 1",
+        "part: 0",
+        "part: 1",
+        "part: 2",
     ]
     assert not any(start in line for line in lines for start in ("jobid", "Select jobs", "SNAKEMAKE", "\x1b"))
     begin = lines.index("what moved")
     assert lines[begin + 1 : begin + 4] == [
-        *("results/table1.md", "results/released/cpt-1M"),
+        "results/table1.md",
+        "results/released/cpt-1M",
         "One page of all: snakemake report --cores 1",
     ]
     (again,) = snakemake()
@@ -213,8 +217,14 @@ def test_the_end_names_models_and_the_report_in_80_columns(tmp_path, monkeypatch
     assert max(map(len, lines[13:])) <= 80
     command = " ".join(lines[13:]).removeprefix("One page of all: ")
     assert shlex.split(command) == [
-        *("snakemake", "report", "--cores", "1", "--configfile", *overlays),
-        *("--config", "evaluate={items: 50}"),
+        "snakemake",
+        "report",
+        "--cores",
+        "1",
+        "--configfile",
+        *overlays,
+        "--config",
+        "evaluate={items: 50}",
     ]
     program = tmp_path / ".venv" / "bin" / "snakemake"
     program.parent.mkdir(parents=True)

@@ -58,7 +58,10 @@ class HeldOut:
             logging.warning(
                 "%s: %d documents of %d groups, and below %d groups no interval can be trusted; raise "
                 "held_out.share, or measure on more tokens (evaluate.held_out_tokens, train.held_out.tokens)",
-                *(name, len(self.ends), self.group_count, FEWEST_GROUPS),
+                name,
+                len(self.ends),
+                self.group_count,
+                FEWEST_GROUPS,
             )
 
     def windows(self, length: int) -> list[np.ndarray]:

@@ -271,8 +271,12 @@ def test_bounds_on_columns_come_first_and_every_document_is_accounted_for(save_t
     drops = [(entry["rule"], entry["value"], entry["threshold"]) for entry in examples]
     missing = ("where_score", None, 4)
     assert drops == [
-        *(("where_score", 3.99, 4), missing, missing),
-        *(("where_score", 5.01, 5), ("where_score", 1.0, 4), ("where_tokens", 8.0, 9)),
+        ("where_score", 3.99, 4),
+        missing,
+        missing,
+        ("where_score", 5.01, 5),
+        ("where_score", 1.0, 4),
+        ("where_tokens", 8.0, 9),
     ]
     both["quality"] = both.pop("score")
     with pytest.raises(UserError, match=r"raw\.parquet: there is no column 'quality'.*`where`"):

@@ -227,7 +227,9 @@ def test_overlap_is_measured_by_document_and_over_all(save_table, tmp_path):
     (whole, half, alone), training = urls(0.2, True, 3), urls(0.2, False, 4)
     first, second = paragraph(1), paragraph(2)
     rows = [
-        *((whole, first), (half, second), (alone, paragraph(3))),
+        (whole, first),
+        (half, second),
+        (alone, paragraph(3)),
         (training[0], f"{paragraph(4)} {first.upper()}, {paragraph(5)}"),
         (training[1], " ".join(second.split()[:30]) + " " + paragraph(6)),
         (training[2], " ".join(second.split()[20:40])),

@@ -150,21 +150,27 @@ def test_on_any_text_ips_of_version_4_are_those_of_fineweb(text):
 
 
 HOSTILE = [
-    *(
-        "a" * 200 + "@",
-        "a.",
-        "!a..",
-        "!a..!a..@",
-        "@",
-        "a@a.",
-        "eyJ-",
-        "eyJaaaaaaaa.",
-        "1.",
-        "+1 ",
-        "2001:",
-        "Tel: 1 ",
-    ),
-    *('password="aaaaaaa', "-----BEGIN PRIVATE KEY-----", "sk-", "xoxb-", "(", "\\", "api_key=", "1", "a-"),
+    "a" * 200 + "@",
+    "a.",
+    "!a..",
+    "!a..!a..@",
+    "@",
+    "a@a.",
+    "eyJ-",
+    "eyJaaaaaaaa.",
+    "1.",
+    "+1 ",
+    "2001:",
+    "Tel: 1 ",
+    'password="aaaaaaa',
+    "-----BEGIN PRIVATE KEY-----",
+    "sk-",
+    "xoxb-",
+    "(",
+    "\\",
+    "api_key=",
+    "1",
+    "a-",
 ]
 
 

@@ -42,9 +42,9 @@ def stored(values, kind):
 
 
 TEXT_TYPES = [
-    *(pa.string_view(), pa.binary_view(), pa.binary(), pa.large_binary(), pa.json_()),
+    pa.string_view(), pa.binary_view(), pa.binary(), pa.large_binary(), pa.json_(),
     *map(Labelled, (pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.large_string()))),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)

@@ -52,18 +52,16 @@ def test_every_document_is_accounted_for(jobs, tmp_path):
     table = {(row["stage"], row["rule"]): row for row in rows}
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     assert stages == [
-        *(
-            "raw",
-            "filter",
-            "duplicates",
-            "near_duplicates",
-            "contaminated",
-            "token_quality",
-            "held_out",
-            "kept",
-            "packing",
-            "packed",
-        )
+        "raw",
+        "filter",
+        "duplicates",
+        "near_duplicates",
+        "contaminated",
+        "token_quality",
+        "held_out",
+        "kept",
+        "packing",
+        "packed",
     ]
     assert int(table["raw", ""]["documents"]) == 60
     for key in [("filter", "empty"), ("filter", "minimum_lines")]:
@@ -194,8 +192,11 @@ def test_drop_report_shows_examples_in_the_order_of_the_shards(tmp_path):
     lists = [
         [Path(f"{stems[stage]}{shard}{ending}") for shard in (0, 1)]
         for stage, ending in (
-            *((0, ".drops.csv"), (0, ".examples.jsonl"), (1, ".json")),
-            *((2, ".drops.csv"), (2, ".examples.jsonl")),
+            (0, ".drops.csv"),
+            (0, ".examples.jsonl"),
+            (1, ".json"),
+            (2, ".drops.csv"),
+            (2, ".examples.jsonl"),
         )
     ]
     shown = "\n".join(sections_of("c", *lists))

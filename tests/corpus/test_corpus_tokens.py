@@ -218,11 +218,19 @@ def test_histograms_of_shards_add_up(tmp_path):
         sums.add_file(tmp_path / f"{number}.csv")
     assert sums.lines() == parts[2].lines()
     assert sums.lines() == [
-        *("bytes_per_token,1.0,1.1,1", "bytes_per_token,2.0,2.1,2", "bytes_per_token,10.0,10.1,1"),
+        "bytes_per_token,1.0,1.1,1",
+        "bytes_per_token,2.0,2.1,2",
+        "bytes_per_token,10.0,10.1,1",
         "bytes_per_token,16.0,,1",  # the document without tokens
-        *("unknown_share,0.0,1e-05,4", "unknown_share,0.398,0.631,1"),
-        *("distinct_share,0.0,0.01,2", "distinct_share,0.33,0.34,1", "distinct_share,1.0,,2"),
-        *("longest_run,0,1,1", "longest_run,1,2,2", "longest_run,3,4,1", "longest_run,512,768,1"),
+        "unknown_share,0.0,1e-05,4",
+        "unknown_share,0.398,0.631,1",
+        "distinct_share,0.0,0.01,2",
+        "distinct_share,0.33,0.34,1",
+        "distinct_share,1.0,,2",
+        "longest_run,0,1,1",
+        "longest_run,1,2,2",
+        "longest_run,3,4,1",
+        "longest_run,512,768,1",
     ]
 
 

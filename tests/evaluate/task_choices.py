@@ -304,8 +304,11 @@ CHOICES: Sources = {
             ("train",),
         )
         for name, pool in (
-            *(("adjunct_island", ENGLISH), ("wh_island", ENGLISH[::-1])),  # equally many items
-            *(("passive_1", ENGLISH[:5]), ("passive_2", ENGLISH[3:6]), ("causative", ENGLISH[7:9])),
+            ("adjunct_island", ENGLISH),
+            ("wh_island", ENGLISH[::-1]),  # equally many items
+            ("passive_1", ENGLISH[:5]),
+            ("passive_2", ENGLISH[3:6]),
+            ("causative", ENGLISH[7:9]),
         )
     },
     ("hails/agieval-lsat-ar", "default"): (

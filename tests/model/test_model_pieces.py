@@ -23,10 +23,10 @@ WHEEL = {
     "sha256": "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
 }
 FRAGMENTS = [
-    *("<s>", "</s>", "<unk>", "<0x0A>", "the", " the", "ing", "12", "''", "--", "\r\n", "e\u0301", "👩‍🔬"),
+    "<s>", "</s>", "<unk>", "<0x0A>", "the", " the", "ing", "12", "''", "--", "\r\n", "e\u0301", "👩‍🔬",
     *(" " * n for n in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)),
-    *("\n", "\n\n", "\t", "\t\t", SPACE, SPACE * 2, "\x00", "\x7f", "\u00a0", "\u3000", "\ufeff"),
-]
+    "\n", "\n\n", "\t", "\t\t", SPACE, SPACE * 2, "\x00", "\x7f", "\u00a0", "\u3000", "\ufeff",
+]  # fmt: skip
 TEXT = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), max_size=30).map("".join)
 # Every example costs microseconds; the same ones each time, so that a failure can be repeated.
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)

@@ -29,8 +29,12 @@ def test_script_gives_the_same_bytes_twice_and_a_full_report(tmp_path, source, i
     again, _ = import_base(source)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == [
-        *("chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"),
-        *("tokenizer.json", "tokenizer_config.json"),
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (again / name).read_bytes(), name

@@ -71,7 +71,8 @@ IM_END = {"tokens": ("<|im_start|>", "<|im_end|>")}  # ids 257 and 258
 FAMILIES = {
     "chat tokenizer over a base config": (
         {**IM_END, "config": {"eos_token_id": 256}, "tokenizer": {"eos_token": "<|im_end|>"}},
-        *(256, [256, 258]),
+        256,
+        [256, 258],
     ),
     "SmolLM2-Instruct": (
         {
@@ -80,7 +81,8 @@ FAMILIES = {
             "tokenizer": {"eos_token": "<|im_end|>", "chat_template": TEMPLATE},
             "generation": {"eos_token_id": 258},
         },
-        *(256, [256, 258]),
+        256,
+        [256, 258],
     ),
     "Qwen3": (
         {
@@ -89,7 +91,8 @@ FAMILIES = {
             "tokenizer": {"eos_token": "<|im_end|>"},
             "generation": {"eos_token_id": [258, 256], "top_k": 20},
         },
-        *(256, [256, 258]),
+        256,
+        [256, 258],
     ),
     "Llama-3.2-Instruct": (
         {
@@ -98,7 +101,8 @@ FAMILIES = {
             "tokenizer": {"eos_token": "<|eot_id|>"},
             "generation": {"eos_token_id": [257, 258, 259]},
         },
-        *(257, [257, 258, 259]),
+        257,
+        [257, 258, 259],
     ),
     "a turn that only the template shows": (
         {
@@ -106,7 +110,8 @@ FAMILIES = {
             "config": {"eos_token_id": 257},
             "tokenizer": {"eos_token": "<stop>", "chat_template": "{{ messages[0]['content'] }}<stop>"},
         },
-        *(256, [256, 257]),
+        256,
+        [256, 257],
     ),
     "EXAONE": (
         {
@@ -114,7 +119,8 @@ FAMILIES = {
             "config": {"eos_token_id": 257},
             "tokenizer": {"eos_token": "[|endofturn|]"},
         },
-        *(256, [256, 257]),
+        256,
+        [256, 257],
     ),
     "an id that the tokenizer lacks": ({"config": {"eos_token_id": 999}}, 256, 256),
     "only in generation_config": (
@@ -123,7 +129,8 @@ FAMILIES = {
             "tokenizer": {"eos_token": None},
             "generation": {"eos_token_id": 256},
         },
-        *(256, 256),
+        256,
+        256,
     ),
 }
 

@@ -18,12 +18,14 @@ from cpt.report.likelihoods import (
     QUANTITIES,
     change_of,
     mean_change,
+    quantities_of,
     read_likelihoods,
     read_verdicts,
     text_of,
     verdicts,
 )
 from cpt.report.rows import Row
+from cpt.report.samples import Choices
 from cpt.report.scores import AVERAGE
 from cpt.report.statistics import holm
 from figure_answers import figure_answers
@@ -176,6 +178,13 @@ def test_items_whose_right_answer_is_another_one_are_skipped(tmp_path: Path) -> 
     answers(*files, tmp_path / "answers.csv", tmp_path / "answers.md", RUNS, {"choice_0": "c"})
     counts = {row["run"]: row["n"] for row in read_likelihoods(tmp_path / "answers.csv")}
     assert counts == {"cpt-10K": ITEMS, "cpt-25K": ITEMS - 1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_item_with_one_choice_gives_no_warning() -> None:
+    likely = np.array([[-1.0, np.nan], [-1.0, -3.0]])
+    choices = Choices(np.zeros(2, int), np.zeros(2, int), np.array([1, 2]), None, likely, np.ones(2))
+    assert quantities_of(choices)[1, :3].tolist() == [-1, -3, 2]
 
 
 def test_a_single_item_has_no_test() -> None:

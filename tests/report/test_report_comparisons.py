@@ -192,8 +192,12 @@ def test_made_up_demo_is_consistent(experiment: SimpleNamespace) -> None:
     for row in rows:
         other = compared[row["run"], row["task"], row["metric"]]
         for ours, theirs in (
-            *(("difference", "difference"), ("mcnemar_p", "p"), ("mcnemar_p_holm", "p_holm")),
-            *(("difference_ci_low", "ci_low"), ("difference_ci_high", "ci_high"), ("gained", "gained")),
+            ("difference", "difference"),
+            ("mcnemar_p", "p"),
+            ("mcnemar_p_holm", "p_holm"),
+            ("difference_ci_low", "ci_low"),
+            ("difference_ci_high", "ci_high"),
+            ("gained", "gained"),
             ("detectable_difference", "detectable_difference"),
         ):
             assert row[ours] == other[theirs], (row["task"], ours)

@@ -31,11 +31,22 @@ def texts(drawn: Figure) -> list[str]:
 def test_what_is_taken_and_left_adds_up_from_file_to_sequence(experiment: SimpleNamespace) -> None:
     steps = read_steps(statistics(experiment))["scientific_python"]
     assert [step.label for step in steps if step.taken is None] == [
-        *("read", "after length rules", "after repetition rules", "kept", "packed (domain)")
+        "read",
+        "after length rules",
+        "after repetition rules",
+        "kept",
+        "packed (domain)",
     ]
     assert [step.label for step in steps if step.taken] == [
-        *("minimum lines", "short lines", "top n-grams", "duplicate n-grams", "exact duplicates"),
-        *("contaminated", "longest run", "held out", "tail (domain)"),
+        "minimum lines",
+        "short lines",
+        "top n-grams",
+        "duplicate n-grams",
+        "exact duplicates",
+        "contaminated",
+        "longest run",
+        "held out",
+        "tail (domain)",
     ]
     documents, tokens = steps[0].left.documents, steps[0].left.tokens
     for step in steps[1:]:

@@ -200,8 +200,12 @@ def test_figures_are_numbered_like_their_files(experiment: SimpleNamespace, tmp_
 
 def test_claims_take_half_a_page_and_an_appendix(read_paper: str) -> None:
     for phrase in (
-        *("The study's numbers contradict", "Consistent in one reading and not in another", "56.2 %"),
-        *("another experiment", "Inferred: general are WinoGrande", "GPU-hours of the 1B run"),
+        "The study's numbers contradict",
+        "Consistent in one reading and not in another",
+        "56.2 %",
+        "another experiment",
+        "Inferred: general are WinoGrande",
+        "GPU-hours of the 1B run",
     ):
         assert squeezed(phrase) in read_paper
     begin, end = (

@@ -154,9 +154,14 @@ class Cluster:
     def _start_daemons(self) -> None:
         munge = self.folder / "munge"
         self.run(
-            *("munged", "--force", "--num-threads=2", f"--key-file={self.folder}/munge.key"),
-            *(f"--socket={munge}/socket", f"--pid-file={munge}/pid"),
-            *(f"--log-file={munge}/log", f"--seed-file={munge}/seed"),
+            "munged",
+            "--force",
+            "--num-threads=2",
+            f"--key-file={self.folder}/munge.key",
+            f"--socket={munge}/socket",
+            f"--pid-file={munge}/pid",
+            f"--log-file={munge}/log",
+            f"--seed-file={munge}/seed",
         )
         if self.database:
             self._start_database()
@@ -244,14 +249,25 @@ class Cluster:
         data, socket = self.folder / "mysql", self.folder / "pid" / "mysql.sock"
         user = pwd.getpwuid(os.geteuid()).pw_name
         self.run(
-            *("mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--user={user}"),
-            *("--auth-root-authentication-method=normal", "--skip-test-db"),
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--user={user}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
         )
         subprocess.Popen(
             self.command(
-                *("mariadbd", "--no-defaults", f"--datadir={data}", f"--user={user}", f"--socket={socket}"),
-                *(f"--pid-file={self.folder}/pid/mariadbd", "--bind-address=127.0.0.1", "--port=13306"),
-                *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"),
+                "mariadbd",
+                "--no-defaults",
+                f"--datadir={data}",
+                f"--user={user}",
+                f"--socket={socket}",
+                f"--pid-file={self.folder}/pid/mariadbd",
+                "--bind-address=127.0.0.1",
+                "--port=13306",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-lock-wait-timeout=900",
             ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -126,11 +126,11 @@ def test_gradient_norm_alone_stops_a_run():
     with pytest.raises(
         UserError, match=r"loss is 1\.0 and the gradient norm inf at step 3 \(rows 12 to 15 of"
     ):
-        judge(BadSteps("run", skip=False, telling=True), 3, norm=INF)
+        judge(BadSteps("run", skip=False, writes_warnings=True), 3, norm=INF)
 
 
 def test_too_many_bad_steps_in_a_row_stop():
-    bad_steps = BadSteps("run", skip=True, telling=True)
+    bad_steps = BadSteps("run", skip=True, writes_warnings=True)
     for _ in range(2):
         assert all(judge(bad_steps, step, NAN, NAN) for step in range(MOST_IN_A_ROW))
         assert not judge(bad_steps, MOST_IN_A_ROW)  # a good step restarts the count
@@ -143,11 +143,11 @@ def test_too_many_bad_steps_in_a_row_stop():
 
 def test_update_that_was_made_cannot_be_skipped():
     with pytest.raises(UserError, match="the weights were updated by then"):
-        judge(BadSteps("run", skip=True, telling=True), 3, loss=INF)
+        judge(BadSteps("run", skip=True, writes_warnings=True), 3, loss=INF)
 
 
 def test_spike_is_reported_and_nothing_else(caplog):
-    bad_steps = BadSteps("run", skip=True, telling=True)
+    bad_steps = BadSteps("run", skip=True, writes_warnings=True)
     noise = np.random.default_rng(0).normal(3, 0.01, SPIKE_STEPS)
     assert not any(judge(bad_steps, step, loss) for step, loss in enumerate([5.0, *noise]))
     assert not caplog.text

@@ -151,8 +151,12 @@ def test_a_greedy_mean_takes_the_models_that_lower_the_held_out_loss(models, tru
     assert (report["documents"], report["groups"], report["corpus"]) == (2, 2, "law")
     assert report["chosen"][0] == min(alone, key=alone.get) and "far" not in report["chosen"]
     merge(
-        *("soup", list(folders.values()), tmp_path / "soup", tmp_path / "soup.json"),
-        *(dict.fromkeys(folders, 1 / 3), tmp_path / "soup.greedy.json"),
+        "soup",
+        list(folders.values()),
+        tmp_path / "soup",
+        tmp_path / "soup.json",
+        dict.fromkeys(folders, 1 / 3),
+        tmp_path / "soup.greedy.json",
     )
     share = 1 / len(report["chosen"])
     assert read_json(tmp_path / "soup.json")["coefficients"] == dict.fromkeys(report["chosen"], share)

@@ -8,7 +8,7 @@ from train_settings import SETTINGS
 from transformers import AutoModelForCausalLM, masking_utils
 
 from cpt.train.batches import PackedSequences, on_device
-from cpt.train.losses import documents_known
+from cpt.train.losses import skip_packing_check
 from cpt.train.plain_engine import PlainEngine
 
 CPU = torch.device("cpu")
@@ -73,10 +73,10 @@ def test_the_check_itself_and_that_transformers_would_wait(model_folder):
 def test_transformers_knows_the_documents_during_a_forward_pass():
     own = masking_utils.find_packed_sequence_indices
     positions = torch.tensor([[0, 1, 0, 1, 2, 0]])
-    with pytest.raises(KeyError), documents_known(apart=True):
+    with pytest.raises(KeyError), skip_packing_check(apart=True):
         numbers = masking_utils.find_packed_sequence_indices(positions)
         raise KeyError
     assert (numbers - numbers[:, :1]).tolist() == own(positions).tolist() == [[0, 0, 1, 1, 1, 2]]
-    with documents_known(apart=False):
+    with skip_packing_check(apart=False):
         assert masking_utils.find_packed_sequence_indices(positions) is None
     assert masking_utils.find_packed_sequence_indices is own

@@ -277,8 +277,14 @@ def run(project: Project, name: str, *overlays: str) -> Finished:
     targets += ["figures/robustness.svg"] if grid_of(config) else []
     project.snakemake(
         *(f"{RESULTS}/{target}" for target in targets),
-        *("--configfile", *overlays, "small.yaml"),
-        *("--cores", "1", "--rerun-incomplete", "--quiet", "all"),
+        "--configfile",
+        *overlays,
+        "small.yaml",
+        "--cores",
+        "1",
+        "--rerun-incomplete",
+        "--quiet",
+        "all",
     )
     finished = Finished(project, name, config)
     assert yaml.safe_load((finished.folder / "config.yaml").read_text())["name"] == config.name

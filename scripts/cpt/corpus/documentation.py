@@ -23,9 +23,9 @@ STANDARD_LIBRARY = "python"
 # Tests aren't documentation, and vendored copies belong to another package. numpy has distutils only up to
 # Python 3.11; it is skipped so that the demo's text is the same under all versions.
 SKIPPED_FOLDERS = {
-    *("test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__"),
-    *("_vendor", "_vendored", "extern", "externals", "_bundled", "distutils"),
-}
+    "test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload", "__pycache__", "_vendor",
+    "_vendored", "extern", "externals", "_bundled", "distutils",
+}  # fmt: skip
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

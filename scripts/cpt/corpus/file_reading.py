@@ -88,12 +88,16 @@ def _warn(name: str, entry: dict[str, Any]) -> None:
     if replaced := entry["documents_with_replaced_characters"]:
         logging.warning(
             "%s: %s of its documents have bytes that its encoding has no character for; they became U+FFFD",
-            *(name, f"{replaced:,}"),
+            name,
+            f"{replaced:,}",
         )
     pages = [place for place in entry.get("without_text", []) if "figure" not in place]
     if pages:
         more = ", ..." if len(pages) > MOST_LISTED else ""
         logging.warning(
             "%s: no text layer on %s pages (%s%s); recognise it first: ocrmypdf --skip-text IN.pdf OUT.pdf",
-            *(name, f"{len(pages):,}", ", ".join(pages[:MOST_LISTED]), more),
+            name,
+            f"{len(pages):,}",
+            ", ".join(pages[:MOST_LISTED]),
+            more,
         )

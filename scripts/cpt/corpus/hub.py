@@ -125,8 +125,18 @@ def _announce(
         NOTICE,
         "corpora.%s, shard %s: %s, %s; %s of %s matching files are asked for, %s of %s%s; "
         "%s are still to come, %s are free in %s",
-        *(corpus, shard, name, size, shards, len(files), _amount(asked), _amount(available), estimate),
-        *(_amount(missing), _amount(free), output.parent),
+        corpus,
+        shard,
+        name,
+        size,
+        shards,
+        len(files),
+        _amount(asked),
+        _amount(available),
+        estimate,
+        _amount(missing),
+        _amount(free),
+        output.parent,
     )
     if missing > free:
         raise UserError(

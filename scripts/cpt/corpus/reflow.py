@@ -10,8 +10,8 @@ import re
 # A line shorter than this wasn't broken by wrapping (the usual width is 72 to 79 characters).
 FULL_LINE = 45
 CODE = {
-    *("code", "code-block", "sourcecode", "math", "plot", "parsed-literal", "testcode", "doctest", "ipython")
-}
+    "code", "code-block", "sourcecode", "math", "plot", "parsed-literal", "testcode", "doctest", "ipython",
+}  # fmt: skip
 ADMONITIONS = {
     "note": "Note: ",
     "warning": "Warning: ",

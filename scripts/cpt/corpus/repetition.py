@@ -88,8 +88,14 @@ def _count_lines(data, classes, short):
         characters += length + (not last)
         line = line_end + ONE
     return (
-        *(characters, lines, short_lines, duplicate_lines, duplicate_line_characters),
-        *(paragraphs, duplicate_paragraphs, duplicate_paragraph_characters),
+        characters,
+        lines,
+        short_lines,
+        duplicate_lines,
+        duplicate_line_characters,
+        paragraphs,
+        duplicate_paragraphs,
+        duplicate_paragraph_characters,
     )
 
 

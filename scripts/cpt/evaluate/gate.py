@@ -98,8 +98,8 @@ def require_reached(model: str, rows: list[Comparison], add_bos_token: bool, rep
         f"{row.least:.3f} expected, chance {row.chance:.3f}"
         for row in missed
     )
-    telling = [row for row in rows if row.published - row.chance > 0.08]
-    if telling and all(row.near_chance for row in telling):
+    informative = [row for row in rows if row.published - row.chance > 0.08]
+    if informative and all(row.near_chance for row in informative):
         cause = (
             "Nearly all is near chance, so weights are missing or of another architecture, or the tokenizer "
             "is another model's. Compare loss_on_known_text in models/base.json with a working model's "

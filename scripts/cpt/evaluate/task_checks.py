@@ -23,13 +23,13 @@ from cpt.evaluate.task_sources import Source, any_split, require_commit, source_
 # The metrics that lm-eval computes by type of output, for tasks without their own process_results.
 COMPUTED = {
     "multiple_choice": (
-        *("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"),
-        *("brier_score", "f1", "mcc"),
+        "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match",
+        "brier_score", "f1", "mcc",
     ),
     "loglikelihood": ("acc", "perplexity"),
     "loglikelihood_rolling": ("word_perplexity", "byte_perplexity", "bits_per_byte"),
     "generate_until": ("exact_match", "bleu", "chrf", "chrf++", "ter"),
-}
+}  # fmt: skip
 GREEDY = ("until", "do_sample", "temperature", "top_p", "top_k", "num_beams")
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 

@@ -17,9 +17,9 @@ ADVISED = "advised"  # the recommended run, and its mixture
 Estimate = tuple[float, float, float]  # bits per byte and its 95 % interval
 Point = dict[str, Any]  # of cpt.config_advise.Advised.proxy_points
 SETTING_COLUMNS = (
-    *("tokens", "learning_rate", "replay", "weight_decay", "domain", "domain_low", "domain_high"),
-    *("general", "general_low", "general_high", "epochs", "hours", "on_front"),
-)
+    "tokens", "learning_rate", "replay", "weight_decay", "domain", "domain_low", "domain_high", "general",
+    "general_low", "general_high", "epochs", "hours", "on_front",
+)  # fmt: skip
 PROXY_COLUMNS = ("run", "corpus", "tokens", "share", "learning_rate", "replay", "weight_decay")
 PROXY_COLUMNS += ("start", "end", "fitted_end")
 PREDICTION_COLUMNS = ("run", "corpus", "tokens", "start", "predicted", "low", "high", "measured", "inside")

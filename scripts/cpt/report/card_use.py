@@ -11,21 +11,9 @@ from cpt.report.held_out_text import count_text
 # A test loads models of these types with both versions and finds equal logits and token ids.
 OLDER, CURRENT = "4.57", "5"
 COMPARED = (
-    *(
-        "llama",
-        "mistral",
-        "smollm3",
-        "qwen2",
-        "qwen3",
-        "gemma",
-        "gemma3_text",
-        "olmo",
-        "olmo2",
-        "phi",
-        "phi3",
-    ),
-    *("gpt_neox", "gpt_neo", "gpt2", "gptj", "opt", "falcon", "bloom", "stablelm", "starcoder2"),
-)
+    "llama", "mistral", "smollm3", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo", "olmo2", "phi", "phi3",
+    "gpt_neox", "gpt_neo", "gpt2", "gptj", "opt", "falcon", "bloom", "stablelm", "starcoder2",
+)  # fmt: skip
 COMPARED_ROTARY = {"default", "linear", "dynamic", "yarn", "llama3", "longrope"}
 
 

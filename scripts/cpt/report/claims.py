@@ -24,18 +24,18 @@ from cpt.report.replication import (
 from cpt.report.rows import Row
 
 COLUMNS = (
-    *("claim", "kind", "where", "quote", "says", "unit", "stated", "stated_high", "condition"),
-    *("recomputed", "source", "source_note", "assumes"),
-    *("measured", "ci_low", "ci_high", "n", "runs", "seeds", "margin", "replication", "replication_note"),
-)
+    "claim", "kind", "where", "quote", "says", "unit", "stated", "stated_high", "condition", "recomputed",
+    "source", "source_note", "assumes", "measured", "ci_low", "ci_high", "n", "runs", "seeds", "margin",
+    "replication", "replication_note",
+)  # fmt: skip
 CONSISTENT, INCONSISTENT, UNCHECKED = "consistent", "inconsistent", "cannot be checked"
 STATED, SETTING, INFERRED = KINDS = ("stated", "setting", "inferred")
 FUNCTIONS = (  # methods of Evidence
-    *("score", "average", "average_difference", "change", "mean_change", "points", "rises", "mean_rises"),
-    *("clear_rises", "gains_over_losses", "early_share", "items_gained", "items_right", "standard_errors"),
-    *("over_majority", "fitting_groups", "scaling", "run_value", "difference", "ratio", "percent_of"),
-    *("increase", "decrease"),
-)
+    "score", "average", "average_difference", "change", "mean_change", "points", "rises", "mean_rises",
+    "clear_rises", "gains_over_losses", "early_share", "items_gained", "items_right", "standard_errors",
+    "over_majority", "fitting_groups", "scaling", "run_value", "difference", "ratio", "percent_of",
+    "increase", "decrease",
+)  # fmt: skip
 NEEDED = {"id", "where", "says", "unit"}
 KEYS = NEEDED | {"kind", "quote", "for", "value", "tolerance", "condition", "reading", "readings", "by"}
 KEYS |= {"assumes", "cannot", "hardware", "of_paper_alone"}

@@ -9,9 +9,8 @@ from cpt.report.rows import Row, grouped, read_rows
 LENGTH_RULES = ("empty", "minimum_lines", "short_lines")
 STATISTICS_COLUMNS = ("corpus", "stage", "rule", "mixture", "documents", "tokens", "estimated_tokens")
 COLUMNS = (
-    *("corpus", "step", "taken_documents", "taken_tokens", "documents", "tokens", "token_share"),
-    "estimated",
-)
+    "corpus", "step", "taken_documents", "taken_tokens", "documents", "tokens", "token_share", "estimated",
+)  # fmt: skip
 DROPPED, APART, NOT_PACKED = "dropped", "held out", "not packed"
 
 

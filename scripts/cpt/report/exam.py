@@ -12,9 +12,9 @@ from cpt.report.scores import base_run, shown_rows
 from cpt.report.statistics import SIGNIFICANT
 
 COLUMNS = (
-    *("row", "run", "tokens", "n", "documents", "metric", "score", "ci_low", "ci_high", "difference"),
-    *("difference_ci_low", "difference_ci_high", "p", "p_holm", "detectable_difference"),
-)
+    "row", "run", "tokens", "n", "documents", "metric", "score", "ci_low", "ci_high", "difference",
+    "difference_ci_low", "difference_ci_high", "p", "p_holm", "detectable_difference",
+)  # fmt: skip
 CHANCE, WITH_DOCUMENT, BASE, TRAINED = "chance", "base with the document", "base", "trained"
 NAMES = {CHANCE: "Chance", BASE: "Base model", WITH_DOCUMENT: "Base model with\nthe document in context"}
 

@@ -6,9 +6,8 @@ from cpt.report.rows import Row
 from cpt.report.samples import Answers
 
 COLUMNS = (
-    *("run", "tokens", "task", "letter", "items", "gold", "answered", "right"),
-    *("gold_share", "answered_share"),
-)
+    "run", "tokens", "task", "letter", "items", "gold", "answered", "right", "gold_share", "answered_share",
+)  # fmt: skip
 
 
 def letter(number: int) -> str:

@@ -26,17 +26,17 @@ QUANTITIES = {
     "bits_per_byte": "bits per byte of the right answer",
 }
 COLUMNS = (
-    *("run", "tokens", "task", "quantity", "n", "base_mean", "mean", "difference", "standard_error"),
-    *("ci_low", "ci_high", "p", "p_holm", "detectable_difference"),
-)
+    "run", "tokens", "task", "quantity", "n", "base_mean", "mean", "difference", "standard_error", "ci_low",
+    "ci_high", "p", "p_holm", "detectable_difference",
+)  # fmt: skip
 
 
 def quantities_of(choices: Choices) -> np.ndarray:
-    """The quantities of each item, float64 [items, QUANTITIES]; only defined for two choices or more."""
+    """The quantities of each item, float64 [items, QUANTITIES]; meaningless for an item with one choice."""
     items = np.arange(len(choices.gold))
     likely = choices.loglikelihoods  # [items, choices]
     right = likely[items, choices.gold]
-    wrong = (np.nansum(likely, 1) - right) / (choices.number - 1)
+    wrong = (np.nansum(likely, 1) - right) / np.maximum(choices.number - 1, 1)
     shares = np.exp(likely - np.nanmax(likely, 1, keepdims=True))
     probability = shares[items, choices.gold] / np.nansum(shares, 1)
     return np.stack([right, wrong, right - wrong, probability, choices.bits_per_byte], 1)
@@ -271,7 +271,10 @@ def text_of(rows: list[Row], labels: dict[str, str]) -> str:
         starred = {name: _starred(row) for name, row in rows_by_quantity.items()}
         tested = margin.get("p_holm") is not None
         cells = [
-            *(run, names[task], f"{margin['n']:,}", *(starred.pop(name) for name in (RIGHT, WRONG, MARGIN))),
+            run,
+            names[task],
+            f"{margin['n']:,}",
+            *(starred.pop(name) for name in (RIGHT, WRONG, MARGIN)),
             f"{_signed(margin['ci_low'])} to {_signed(margin['ci_high'])}" if tested else "",
             f"{margin['p_holm']:.3g}" if tested else "",
             _rounded(margin["detectable_difference"]) if tested else "",

@@ -279,7 +279,8 @@ def _score_cells(row: Row, labels: dict[str, str]) -> list[str]:
     low, high, p = row["difference_ci_low"], row["difference_ci_high"], row["mcnemar_p"]
     return [
         label if row["higher_is_better"] else f"{label} {LOWER}",
-        *(metric, f"{row['n']:,} of {row['items_of_full']:,}"),
+        metric,
+        f"{row['n']:,} of {row['items_of_full']:,}",
         "" if row["base_score"] is None else f"{row['base_score']:.4f}",
         f"{row['score']:.4f}",
         "" if row["difference"] is None else f"{row['difference']:+.4f}",

@@ -17,10 +17,10 @@ from cpt.report.samples import read_all_answers
 from cpt.report.scores import AVERAGE, BITS_PER_BYTE, LOWER
 
 COLUMNS = (
-    *("run", "task", "metric", "n", "groups", "base_score", "old_score", "new_score"),
-    *("difference", "ci_low", "ci_high", "relative_change", "relative_ci_low", "relative_ci_high"),
-    *("test", "p", "p_holm", "detectable_difference", "higher_is_better"),
-)
+    "run", "task", "metric", "n", "groups", "base_score", "old_score", "new_score", "difference", "ci_low",
+    "ci_high", "relative_change", "relative_ci_low", "relative_ci_high", "test", "p", "p_holm",
+    "detectable_difference", "higher_is_better",
+)  # fmt: skip
 OF_PAIR = ("difference", "ci_low", "ci_high", "test", "p", "p_holm", "detectable_difference")
 TOKENIZER = "tokenizer.json"
 NONE = "\N{EN DASH}"

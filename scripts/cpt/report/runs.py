@@ -7,11 +7,11 @@ from cpt.errors import UserError
 from cpt.report.rows import Row, read_rows, read_typed
 
 COLUMNS = (
-    *("run", "tokens", "sequences", "sequence_length", "steps", "sequences_per_step", "tokens_per_step"),
-    *("processes", "device", "engine", "hours", "device_hours", "tokens_per_second"),
-    *("tokens_per_second_per_process", "utilization", "peak_memory_mb", "parameters"),
-    *("tokens_per_parameter", "first_loss", "last_loss"),
-)
+    "run", "tokens", "sequences", "sequence_length", "steps", "sequences_per_step", "tokens_per_step",
+    "processes", "device", "engine", "hours", "device_hours", "tokens_per_second",
+    "tokens_per_second_per_process", "utilization", "peak_memory_mb", "parameters", "tokens_per_parameter",
+    "first_loss", "last_loss",
+)  # fmt: skip
 LOSS_STEPS = 0.01  # share of the steps averaged for the first and the last loss (at least one step)
 
 

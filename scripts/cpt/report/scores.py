@@ -10,14 +10,13 @@ from cpt.report.rows import Row, read_rows, read_typed, write_rows
 from cpt.report.statistics import Pairs
 
 COLUMNS = (
-    *("run", "tokens", "task", "metric", "n", "items_of_full", "score", "standard_error"),
-    *("ci_low", "ci_high", "shown", "base_score", "difference", "difference_ci_low", "difference_ci_high"),
-    *("gained", "lost", "mcnemar_p", "mcnemar_p_holm", "detectable_difference"),
-    *("chance", "majority", "longest"),
-    *("null", "null_score", "null_test", "null_p", "above_null", "published"),
-    *("test", "higher_is_better", "averaged", "shots", "cut_items"),
-    *("groups", "relative_change", "relative_ci_low", "relative_ci_high"),  # of held-out text
-)
+    "run", "tokens", "task", "metric", "n", "items_of_full", "score", "standard_error", "ci_low", "ci_high",
+    "shown", "base_score", "difference", "difference_ci_low", "difference_ci_high", "gained", "lost",
+    "mcnemar_p", "mcnemar_p_holm", "detectable_difference", "chance", "majority", "longest", "null",
+    "null_score", "null_test", "null_p", "above_null", "published", "test", "higher_is_better", "averaged",
+    "shots", "cut_items",
+    "groups", "relative_change", "relative_ci_low", "relative_ci_high",  # of held-out text
+)  # fmt: skip
 ALWAYS = "always_"  # and a letter: the columns with scores of always answering it
 FEWEST_LETTERS = "ABCDE"  # always have columns in scores.csv: no item of the seven benchmarks has more
 AVERAGE = "average"  # task and metric of the row with the unweighted mean over Table 1's tasks

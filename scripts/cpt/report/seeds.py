@@ -10,9 +10,9 @@ from cpt.report.samples import Answers, averaged_tasks, chosen_metrics, require_
 from cpt.report.scores import AVERAGE
 
 COLUMNS = (
-    *("run", "runs", "task", "metric", "n", "quantity", "mean", "between_seeds", "item_error", "seed_error"),
-    *("standard_error", "ci_low", "ci_high"),
-)
+    "run", "runs", "task", "metric", "n", "quantity", "mean", "between_seeds", "item_error", "seed_error",
+    "standard_error", "ci_low", "ci_high",
+)  # fmt: skip
 
 
 def seed_rows(

@@ -14,10 +14,10 @@ from cpt.report.samples import Answers, Item, chosen_metrics, pair
 from cpt.report.scores import base_run
 
 COLUMNS = (
-    *("run", "tokens", "task", "metric", "higher_is_better", "items", "touched", "score", "score_touched"),
-    *("score_untouched", "base_untouched", "difference", "difference_untouched"),
-    *("ci_low", "ci_high", "test", "p", "detectable_difference"),
-)
+    "run", "tokens", "task", "metric", "higher_is_better", "items", "touched", "score", "score_touched",
+    "score_untouched", "base_untouched", "difference", "difference_untouched", "ci_low", "ci_high", "test",
+    "p", "detectable_difference",
+)  # fmt: skip
 
 
 def touched_items(reports: Iterable[dict[str, Any]]) -> set[Item]:

@@ -98,7 +98,10 @@ def attend_within_documents(
     flat = (part.to(value.dtype).transpose(1, 2).flatten(0, 1) for part in (query, key, value))
     attended = varlen_attn(
         *flat,
-        *(document_starts, document_starts, length, length),
+        document_starts,
+        document_starts,
+        length,
+        length,
         scale=arguments["scaling"],
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=True,
@@ -122,7 +125,11 @@ def attend_with_repeated_keys(
     """
     groups = query.shape[1] // key.shape[1]
     attended = scaled_dot_product_attention(
-        *(query, repeat_kv(key, groups), repeat_kv(value, groups), attention_mask, dropout),
+        query,
+        repeat_kv(key, groups),
+        repeat_kv(value, groups),
+        attention_mask,
+        dropout,
         is_causal=attention_mask is None,
         scale=scaling,
     )

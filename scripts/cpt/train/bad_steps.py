@@ -20,11 +20,11 @@ class BadSteps:
     Args:
         run: its name.
         skip: skip the update of a bad step, instead of stopping.
-        telling: write warnings; true on one process only.
+        writes_warnings: true on one process only.
     """
 
-    def __init__(self, run: str, skip: bool, telling: bool):
-        self.run, self.skip, self.telling = run, skip, telling
+    def __init__(self, run: str, skip: bool, writes_warnings: bool):
+        self.run, self.skip, self.writes_warnings = run, skip, writes_warnings
         self.in_a_row = 0
         self._losses: deque[float] = deque(maxlen=SPIKE_STEPS)
 
@@ -39,7 +39,7 @@ class BadSteps:
         where = f"step {step} (rows {rows.start} to {rows.stop - 1} of {sequences})"
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             self.in_a_row = 0
-            self._tell_spike(where, loss)
+            self._warn_of_spike(where, loss)
             return False
         problem = f"runs.{self.run}: the loss is {loss} and the gradient norm {gradient_norm} at {where}"
         remedy = "lower train.learning_rate or check the model and these rows"
@@ -50,12 +50,12 @@ class BadSteps:
             raise UserError(f"{problem}, and the weights were updated by then; {remedy}")
         if self.in_a_row > MOST_IN_A_ROW:
             raise UserError(f"{problem}, after {MOST_IN_A_ROW} skipped steps in a row; {remedy}")
-        if self.telling:
+        if self.writes_warnings:
             logging.warning("%s; the step is skipped", problem)
         return True
 
-    def _tell_spike(self, where: str, loss: float) -> None:
-        if self.telling and len(self._losses) == SPIKE_STEPS:
+    def _warn_of_spike(self, where: str, loss: float) -> None:
+        if self.writes_warnings and len(self._losses) == SPIKE_STEPS:
             mean, deviation = statistics.fmean(self._losses), statistics.stdev(self._losses)
             if loss > mean + SPIKE_DEVIATIONS * deviation:
                 logging.warning(

@@ -267,5 +267,8 @@ class Writer:
         self.seconds_written += seconds
         logging.info(
             "checkpoint after step %d: %.1f MB written in %.2f s; training waited %.2f s for it",
-            *(step, size / 1e6, seconds, blocked),
+            step,
+            size / 1e6,
+            seconds,
+            blocked,
         )

@@ -210,7 +210,11 @@ class JoinedAttention(LlamaAttention):
             self.config._attn_implementation, eager_attention_forward
         )
         attended, _ = attend(
-            *(self, queries, keys, values, attention_mask),
+            self,
+            queries,
+            keys,
+            values,
+            attention_mask,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **arguments,

@@ -59,7 +59,10 @@ class CpuLayer(LlamaDecoderLayer):
         """hidden_states float32 [batch, length, width]; the mask is True where a query sees a key."""
         attention, mlp, config = self.self_attn, self.mlp, self.mlp.config
         sizes = Sizes(
-            *(config.num_attention_heads, config.num_key_value_heads, attention.head_dim, attention.scaling),
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            attention.head_dim,
+            attention.scaling,
             self.input_layernorm.variance_epsilon,
         )
         with torch.autocast("cpu", enabled=False):
@@ -69,7 +72,10 @@ class CpuLayer(LlamaDecoderLayer):
                 *(module.weight for module in (attention.v_proj, attention.o_proj)),
                 *(module.weight for module in (self.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)),
                 mlp.down_proj.weight,
-                *(position_embeddings[0], position_embeddings[1], attention_mask, sizes),
+                position_embeddings[0],
+                position_embeddings[1],
+                attention_mask,
+                sizes,
             )
 
 
@@ -107,8 +113,23 @@ class LayerFunction(torch.autograd.Function):
         residual += silu(gates).mul_(ups) @ down.bfloat16().T
         ctx.sizes = sizes
         ctx.save_for_backward(
-            *(hidden, norm1, query, key, value, out, norm2, gate, up, down, cosine, sine, mask),
-            *(*states, attended, added, gate_up),
+            hidden,
+            norm1,
+            query,
+            key,
+            value,
+            out,
+            norm2,
+            gate,
+            up,
+            down,
+            cosine,
+            sine,
+            mask,
+            *states,
+            attended,
+            added,
+            gate_up,
         )
         return residual.view_as(hidden)
 

@@ -28,7 +28,7 @@ from cpt.train.continuation import load_optimizer, save_optimizer, save_points
 from cpt.train.dropout import dropout_of, warn_of_dropout
 from cpt.train.engines import make_engine
 from cpt.train.flops import flops_per_token
-from cpt.train.memory import found_micro_batch
+from cpt.train.memory import chosen_micro_batch
 from cpt.train.metrics import MetricsFile, peak_flops, peak_memory_mb
 from cpt.train.precision import chosen_precision
 from cpt.train.processes import (
@@ -139,7 +139,7 @@ def train(
             engine.trial(*on_device(batch, device))
 
         moment_bytes = MOMENTS_BYTES_PER_PARAMETER[settings["moments"]] * parameters
-        settings["micro_batch"] = found_micro_batch(work, plan, trial, moment_bytes, world_size, device)
+        settings["micro_batch"] = chosen_micro_batch(work, plan, trial, moment_bytes, world_size, device)
 
     flops = flops_per_token(model.config, parameters, plan["sequence_length"])
     peak = peak_flops(device)
@@ -153,7 +153,7 @@ def train(
     earlier = [rows_of_step(step, plan) for step in range(steps_done)]
     tokens_done = tokens_before = sum(packed[stage].tokens(rows) for stage, rows in earlier)
     final_loss = None
-    bad_steps = BadSteps(plan["run"], settings["on_bad_step"] == "skip", telling=first)
+    bad_steps = BadSteps(plan["run"], settings["on_bad_step"] == "skip", writes_warnings=first)
     writer = (
         checkpoints.Writer(checkpoint_root, identity, settings["keep_checkpoints"], checkpoint, kept)
         if first

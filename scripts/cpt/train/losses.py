@@ -87,7 +87,7 @@ class LossModel(nn.Module):
         if document_starts is not None and self.model.config._attn_implementation == DOCUMENTS:
             torch._dynamo.maybe_mark_dynamic(document_starts, 0)  # else each number of documents compiles
             apart["document_starts"] = document_starts
-        with documents_known(apart=positions is not None and not apart):
+        with skip_packing_check(apart=positions is not None and not apart):
             output = self.model.base_model(
                 input_ids=token_ids, position_ids=positions, use_cache=False, **apart
             )
@@ -95,7 +95,7 @@ class LossModel(nn.Module):
 
 
 @contextmanager
-def documents_known(apart: bool) -> Iterator[None]:
+def skip_packing_check(apart: bool) -> Iterator[None]:
     """Tell transformers whether positions keep documents apart.
 
     Otherwise it reads the positions in each forward pass to find out, which waits for the GPU.
@@ -149,7 +149,7 @@ class HeadLoss(nn.Module):
             losses = target_losses(hidden, self.weight, bias, targets)
             chosen = chosen_targets(losses, weights, *selection)
             loss = LinearCrossEntropy.apply(
-                *(hidden.index_select(0, chosen), self.weight, bias, targets[chosen], weights[chosen], *rest)
+                hidden.index_select(0, chosen), self.weight, bias, targets[chosen], weights[chosen], *rest
             )
             return torch.stack([loss, losses @ weights])
 

@@ -205,7 +205,7 @@ def _fitting_on_cpu(
     return next((size for size in sizes if size * growth <= available), None)
 
 
-def found_micro_batch(
+def chosen_micro_batch(
     work: Path,
     plan: dict[str, Any],
     trial: Callable[[int], None],

@@ -12,10 +12,9 @@ from cpt.files import write_text
 from cpt.train.flops import PEAK_FLOPS
 
 COLUMNS = (
-    *("step", "tokens", "loss", "learning_rate", "gradient_norm"),
-    *("tokens_per_second", "model_flops_utilization", "peak_memory_mb", "skipped"),
-    "selected_loss",
-)
+    "step", "tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second",
+    "model_flops_utilization", "peak_memory_mb", "skipped", "selected_loss",
+)  # fmt: skip
 
 
 def peak_flops(device: torch.device) -> float | None:

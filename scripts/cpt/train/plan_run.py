@@ -20,10 +20,9 @@ PACKED_ALIKE = ("sequence_length", "dtype", "tokenizer_sha256")
 # Settings that change speed and memory, but neither the batch of a step nor what is learned from it. Also
 # `on_bad_step`, so that a run that stopped at a bad step can resume and skip it.
 EXECUTION_KEYS = (
-    *("micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing"),
-    *("compile", "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step"),
-    "held_out",
-)
+    "micro_batch", "accumulate", "engine", "zero_stage", "offload", "gradient_checkpointing", "compile",
+    "loss_kernel", "checkpoint_every", "keep_checkpoints", "on_bad_step", "held_out",
+)  # fmt: skip
 
 
 def global_batch(train: Train, processes: int) -> int:

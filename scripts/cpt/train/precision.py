@@ -64,6 +64,9 @@ def _measure_precision(plan: dict[str, Any], asked: str, model: nn.Module, work:
         level,
         "precision: %s (asked for: %s); bfloat16 makes this CPU's products %.2f times as fast as float32, "
         "and %.1f times is the least to use it (docs/training-memory.md)",
-        *(record["precision"], asked, record["gain"], WORTH),
+        record["precision"],
+        asked,
+        record["gain"],
+        WORTH,
     )
     return record["precision"]

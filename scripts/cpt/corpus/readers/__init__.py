@@ -23,10 +23,10 @@ PACKED = (".gz", ".zst", ".bz2", ".xz")
 READERS: dict[str, Reader] = {
     reader.format: reader
     for reader in (
-        *(TextReader(), MarkdownReader(), HtmlReader(), PdfReader(), WordReader(), EpubReader()),
-        *(RestructuredReader(), TexReader(), ManReader(), NotebookReader()),
+        TextReader(), MarkdownReader(), HtmlReader(), PdfReader(), WordReader(), EpubReader(),
+        RestructuredReader(), TexReader(), ManReader(), NotebookReader(),
     )
-}
+}  # fmt: skip
 ENDINGS = (*TABLES, *LINES, *(ending for reader in READERS.values() for ending in reader.endings))
 SHOWN = 3  # files in a message, of each ending without a reader
 

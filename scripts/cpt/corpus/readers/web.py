@@ -12,60 +12,22 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 SKIPPED = {
-    *(
-        "script",
-        "style",
-        "nav",
-        "noscript",
-        "template",
-        "svg",
-        "button",
-        "select",
-        "input",
-        "textarea",
-        "title",
-    ),
-    *("iframe", "object", "rp", "footer", "dialog", "link", "meta"),
-}
+    "script", "style", "nav", "noscript", "template", "svg", "button", "select", "input", "textarea", "title",
+    "iframe", "object", "rp", "footer", "dialog", "link", "meta",
+}  # fmt: skip
 ROLES = {"navigation", "search", "contentinfo", "banner", "menu", "menubar"}
 CLASSES = {
-    *(
-        "nav",
-        "navbar",
-        "navheader",
-        "navfooter",
-        "navigation",
-        "breadcrumb",
-        "breadcrumbs",
-        "sidebar",
-        "footer",
-    ),
-    *("sphinxsidebar", "headerlink", "toc", "skip-link", "cookie-banner"),
-}
+    "nav", "navbar", "navheader", "navfooter", "navigation", "breadcrumb", "breadcrumbs", "sidebar", "footer",
+    "sphinxsidebar", "headerlink", "toc", "skip-link", "cookie-banner",
+}  # fmt: skip
 # Without `huge_tree` libxml2 silently drops elements nested deeper than 256, and all that follows.
 _SAFE = {"resolve_entities": False, "no_network": True, "huge_tree": True}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 INLINE = {
-    *(
-        "a",
-        "abbr",
-        "acronym",
-        "b",
-        "bdi",
-        "bdo",
-        "big",
-        "cite",
-        "code",
-        "data",
-        "del",
-        "dfn",
-        "em",
-        "font",
-        "hi",
-    ),
-    *("i", "ins", "kbd", "label", "mark", "q", "ref", "rt", "ruby", "s", "samp", "small", "span", "strike"),
-    *("strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "nobr"),
-}
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font",
+    "hi", "i", "ins", "kbd", "label", "mark", "q", "ref", "rt", "ruby", "s", "samp", "small", "span",
+    "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "nobr",
+}  # fmt: skip
 # Trafilatura finds the main text of a page. If it finds less than this share of the text outside links, it
 # lost some: manuals have tables and headings that articles don't have. Then the page's whole text is kept.
 MAIN_SHARE = 0.9
