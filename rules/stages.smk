@@ -1,4 +1,4 @@
-# Completes the rule of every stage by its names: the command, the digest of its code, and a file for its timings.
+# Completes each rule whose shell line is STAGE or LAUNCHED_STAGE: its command, the digest of its code, its timings.
 #
 # A rule whose shell line is STAGE runs scripts/{rule}.py (or that of SCRIPT_OF). The names of its inputs, outputs and
 # params are the parameters of the script's function; wildcards and `threads` are passed if the function names them.
@@ -15,7 +15,7 @@ LAUNCHER_PARAMS = ("processes", "nodes", "cpus")
 
 
 def finish(declared):
-    """Complete a rule: turn its params into options after the command and its files; add digest, message, timings."""
+    """Turn a rule's params into options after the command and its files; add digest, message and timings."""
     script = Path(SCRIPT_OF.get(declared.name, SCRIPTS / f"{declared.name}.py"))
     settings = dict(declared.params.items())
     launched = declared.shellcmd == LAUNCHED_STAGE

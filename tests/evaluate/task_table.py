@@ -23,7 +23,7 @@ and 2). lm-eval's `simple_evaluate` scores the same model with its class HFLM. "
 - The hashes of all prompts, documents and targets are the same, and so are all generated texts.
 - All log-likelihoods lie within 1e-4 nats. HFLM sums those of whole texts in float32; they lie within
   2^-22 of their value.
-- All scores of single items lie as close. The task's scores agree to 5 digits, and so do the standard
+- All scores of single items agree as closely. The task's scores agree to 5 digits, and so do the standard
   errors of means, except those of groups.
 
 <!-- Made by tests/evaluate/task_table.py; the test is tests/evaluate/test_evaluate_any_task.py. -->
