@@ -1,4 +1,4 @@
-# Completes each rule whose shell line is STAGE or LAUNCHED_STAGE: its command, the digest of its code, its timings.
+# Completes the rules of all stages by their names: the command, the digest of its code, and a file for its timings.
 #
 # A rule whose shell line is STAGE runs scripts/{rule}.py (or that of SCRIPT_OF). The names of its inputs, outputs and
 # params are the parameters of the script's function; wildcards and `threads` are passed if the function names them.
