@@ -246,6 +246,13 @@ def test_pages_are_contained_in_the_single_page_of_a_manual():
     assert contained([]) == []
 
 
+def test_a_document_is_only_dropped_for_one_that_stays():
+    """The second holds 85 % of the first and is itself dropped for the third, which holds 70 % of the first."""
+    first, second, third = ([f"{name}{number}" for number in range(16_000)] for name in "abc")
+    texts = [first[:4000], first[:3400] + second, first[600:3400] + second + third]
+    assert contained([" ".join(words) for words in texts]) == [1]
+
+
 def test_what_many_documents_have_in_common_contains_none_of_them():
     generator = random.Random(6)
     notice = " ".join(words(generator, 100))

@@ -84,7 +84,7 @@ def first_of_clusters(shards: Sequence[np.ndarray], present: np.ndarray) -> np.n
 
 
 def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> np.ndarray:
-    """Which documents are contained in a longer one: bool [documents]; a text of None is ignored.
+    """Which documents are contained in a longer one that isn't: bool [documents]; a text of None is ignored.
 
     A document is contained in another if that one has at least `near.containment` of its n-grams. Counts
     are of a sample of n-grams, chosen by their hashes alone. Of two with equally many, the first stays.
@@ -108,8 +108,10 @@ def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> n
     inner, outer = unique_pairs.T
     longer = (counts[outer] > counts[inner]) | ((counts[outer] == counts[inner]) & (outer < inner))
     enough = (counts[inner] >= FEWEST) & (shared >= near.containment * counts[inner])
+    inner, outer = inner[longer & enough], outer[longer & enough]
     contained = np.zeros(len(samples), bool)
-    contained[inner[longer & enough]] = True
+    for pair in np.lexsort((inner, -counts[inner])):  # the longest first: whether it stays is decided by then
+        contained[inner[pair]] |= not contained[outer[pair]]
     return contained
 
 
