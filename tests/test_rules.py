@@ -152,8 +152,13 @@ def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakema
     assert planned[2] == counts | {"import_classifier": "1", "edu_scores": "1", "total": "4"}
 
 
-@pytest.mark.parametrize("profile", [(), ("--profile", "slurm")])
-@pytest.mark.parametrize("name", ["MAX_MINUTES", "MAX_MB", "JOBS", "POLL_SECONDS"])
+SLURM = ("--profile", "slurm")
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("JOBS", ()), *((name, SLURM) for name in ("MAX_MINUTES", "MAX_MB", "JOBS", "POLL_SECONDS"))],
+)
 def test_a_sites_value_that_is_no_number(snakemake, name, profile):
     printed = snakemake("--dry-run", *profile, **{f"CPT_SLURM_{name}": "12h"})
     assert f"CPT_SLURM_{name}: expected a whole number, but it is '12h'; correct or unset it" in printed

@@ -247,7 +247,7 @@ def test_pages_are_contained_in_the_single_page_of_a_manual():
 
 
 def test_a_document_is_only_dropped_for_one_that_stays():
-    """The second holds 85 % of the first and is itself dropped for the third, which holds 70 % of the first."""
+    """The second, which holds 85 % of the first, goes for the third, which holds only 70 % of it."""
     first, second, third = ([f"{name}{number}" for number in range(16_000)] for name in "abc")
     texts = [first[:4000], first[:3400] + second, first[600:3400] + second + third]
     assert contained([" ".join(words) for words in texts]) == [1]

@@ -88,7 +88,7 @@ def contained_in_another(texts: Iterable[str | None], near: NearDuplicates) -> n
 
     A document is contained in another if that one has at least `near.containment` of its n-grams. Counts
     are of a sample of n-grams, chosen by their hashes alone. Of two with equally many, the first stays.
-    Takes about 2 bytes of memory per word, and 16 per n-gram that two documents share.
+    Takes about 8 bytes of memory per word, and 16 per n-gram that two documents share.
     """
     samples = [_sample(text, near.ngram) for text in texts]
     owners = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
