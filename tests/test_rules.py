@@ -12,6 +12,7 @@ import pytest
 from snakemake.exceptions import WorkflowError
 
 from cpt.planning import check_groups
+from cpt.targets import unknown_target
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {"results", "tests"}
@@ -34,24 +35,29 @@ print("calls:", sum(entry.callcount for entry in profile.getstats()), flush=True
 """
 
 
-@pytest.fixture
-def clone(tmp_path):
-    """An empty folder with the project's files."""
+def linked_clone(folder: Path) -> Path:
+    """Link the project's files into an empty folder."""
     for path in ROOT.glob("[!.]*"):
         if path.name not in LEFT_OUT:
-            (tmp_path / path.name).symlink_to(path)
-    return tmp_path
+            (folder / path.name).symlink_to(path)
+    return folder
 
 
 @pytest.fixture
-def calls(clone):
+def clone(tmp_path):
+    return linked_clone(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory):
     """How often functions are called in a dry run of the smoke experiment with this number of shards."""
+    folder = linked_clone(tmp_path_factory.mktemp("clone"))
 
     def count(what: str, shards: int, *options: str) -> int:
         command = [sys.executable, "-c", COUNT, what, *options, "--dry-run", "--quiet", "rules"]
         command += ["--configfile", "experiments/smoke.yaml"]
         command += ["--config", f"corpora={{networkx: {{shards: {shards}}}}}"]
-        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return int(done.stdout.rpartition("calls: ")[2])
 
@@ -155,9 +161,9 @@ def test_classifiers_are_only_planned_where_a_corpus_is_filtered_by_them(snakema
 SLURM = ("--profile", "slurm")
 
 
+# The profile reads JOBS and POLL_SECONDS too; all names are checked in one place.
 @pytest.mark.parametrize(
-    ("name", "profile"),
-    [("JOBS", ()), *((name, SLURM) for name in ("MAX_MINUTES", "MAX_MB", "JOBS", "POLL_SECONDS"))],
+    ("name", "profile"), [("MAX_MB", ()), ("JOBS", SLURM), ("POLL_SECONDS", SLURM), ("RETRIES", SLURM)]
 )
 def test_a_sites_value_that_is_no_number(snakemake, name, profile):
     printed = snakemake("--dry-run", *profile, **{f"CPT_SLURM_{name}": "12h"})
@@ -244,23 +250,7 @@ def test_preflight_asks_for_all_that_is_read_from_the_hub(snakemake):
 @pytest.mark.parametrize(
     ("asked", "options", "message"),
     [
-        (
-            "results/smoke/tabel1.md",
-            (),
-            "results/smoke/tabel1.md: no such target; did you mean results/smoke/table1.md?",
-        ),
-        ("reprot", (), "reprot: no such target; did you mean report?"),
-        (
-            "results/smoke/",
-            (),
-            "results/smoke: no such target; docs/results.md lists all files, and --list all names",
-        ),
         ("results/smoke/models/cpt-16k", (), "did you mean results/smoke/models/cpt-16K?"),
-        (
-            "results/demo/table1.md",
-            (),
-            "did you mean results/smoke/table1.md? (results of this experiment are in results/smoke, and",
-        ),
         ("all", ("--until", "trian"), "trian: no such target; did you mean train?"),
     ],
 )
@@ -268,15 +258,28 @@ def test_a_target_that_nothing_makes(snakemake, asked, options, message):
     assert message in snakemake(asked, "--dry-run", *options)
 
 
+TABLE1 = "results/smoke/table1.csv"
+IN_RESULTS = "(results of this experiment are in results/smoke, and --configfile names another one)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "remedy"),
+    [
+        ("results/smoke/tabel1.csv", f"did you mean {TABLE1}?"),
+        (f"{Path.cwd()}/{TABLE1}", f"did you mean {TABLE1}?"),
+        ("reprot", "did you mean report?"),
+        ("results/smoke/", "docs/results.md lists all files, and --list all names"),
+        ("results/demo/table1.csv", f"did you mean {TABLE1}? {IN_RESULTS}"),
+    ],
+)
+def test_the_nearest_target_is_named(asked, remedy):
+    message = unknown_target(asked, ["report", TABLE1, "results/smoke/models/cpt-16K"], "results/smoke")
+    assert message == f"{asked}: no such target; {remedy}"
+
+
 def test_a_time_limit_of_the_hub_that_is_no_number(snakemake):
     printed = snakemake("--dry-run", HF_HUB_DOWNLOAD_TIMEOUT="30s")
     assert "HF_HUB_DOWNLOAD_TIMEOUT: expected whole seconds, but it is '30s'; correct or unset it" in printed
-
-
-def test_the_absolute_path_of_a_target(snakemake, tmp_path):
-    path = f"{tmp_path}/results/smoke/table1.csv"
-    printed = snakemake(path, "--dry-run")
-    assert f"{path}: no such target; did you mean results/smoke/table1.csv?" in printed
 
 
 def test_the_base_model_alone_has_no_training_loss_to_draw(snakemake):

@@ -85,6 +85,8 @@ def test_each_job_is_a_line_and_the_table_comes_last(snakemake):
         "results/released/cpt-1M",
         "One page of all: snakemake report --cores 1",
     ]
+    (log,) = [line for line in lines if line.startswith("Complete log")]
+    assert "Finished jobid" in Path(log.split(": ", 1)[1]).read_text()
     (again,) = snakemake()
     assert again.startswith("Nothing to be done")
 
@@ -108,8 +110,6 @@ def test_who_asks_for_less_is_shown_less(snakemake, tmp_path, about):
 
 def test_who_asks_for_more_is_shown_it(snakemake):
     assert any("Finished jobid" in line for line in snakemake("--verbose"))
-    (log,) = [line for line in snakemake("--forceall") if line.startswith("Complete log")]
-    assert "Finished jobid" in Path(log.split(": ", 1)[1]).read_text()
 
 
 @pytest.mark.parametrize("where", ["check()", "rule all:\n    input:\n        check"])

@@ -1,11 +1,9 @@
 """From a fresh clone to Table 1 on a real Slurm: which jobs ran, what each got, and the results."""
 
 import csv
-import shlex
 
 import pytest
 from slurm_clone import RUNS, TABLE1, jobs
-from tests.test_documents import COMMANDS
 
 
 def allocation(job: dict[str, str]) -> tuple[str, str, str, str]:
@@ -47,16 +45,6 @@ def test_jobs_got_what_their_rules_ask_for(finished, cluster):
 def test_processes_ran_on_both_nodes(finished):
     log = (finished.results / "logs" / "train" / "two-nodes.log").read_text()
     assert "process 0 of 2 runs on n1" in log and "process 1 of 2 runs on n2" in log
-
-
-def test_commands_of_the_documentation(finished, cluster):
-    """Verbatim; they run after the experiment, whose results make them short."""
-    documented = {command for command in COMMANDS if "--profile slurm" in command}
-    assert len(documented) == 3
-    for command in sorted(documented):
-        program, *profile, target = shlex.split(command)
-        assert program == ".venv/bin/snakemake" and profile[:2] == ["--profile", "slurm"]
-        finished.run(cluster, *profile[2:], target)
 
 
 @pytest.mark.slurm_full

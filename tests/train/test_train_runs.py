@@ -1,13 +1,11 @@
 """scripts/train.py as a user starts it: one loss curve on any number of processes, and exact resume."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from forked import Session, kill_after
+from forked import Session, kill_after, start
 from transformers import AutoModelForCausalLM
 
 
@@ -78,8 +76,8 @@ def test_gpu_run_without_gpu_reports_it(training):
     if torch.cuda.is_available():
         pytest.fail("this test needs a machine without a GPU; hide it with CUDA_VISIBLE_DEVICES=")
     run = training()
-    command = [sys.executable, *run.command, "--device=cuda"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1
-    assert "asks for 1 GPU(s) and this machine offers 0" in result.stderr
-    assert "Traceback" not in result.stderr
+    (process,) = start([*run.command, "--device=cuda"], 1, run.folder / "terminal")
+    process.join(120)
+    printed = (run.folder / "terminal").read_text()
+    assert process.exitcode == 1
+    assert "asks for 1 GPU(s) and this machine offers 0" in printed and "Traceback" not in printed

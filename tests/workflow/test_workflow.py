@@ -29,7 +29,12 @@ def test_papers_experiment_is_planned_without_network_or_data(project):
     assert jobs["train"] == 2 and jobs["download"] == 2 and jobs["check_base"] == 1
     assert jobs["evaluate_tasks_1"] == jobs["evaluate_tasks_2"] == 3
     assert not {"minhash", "near_duplicates"} & set(jobs)  # planned only where configured
-    assert project.planned("results/table1.csv", "--profile", "slurm", config=())["train"] == 2
+    printed = project.snakemake("results/table1.csv", "--profile", "slurm", "-n", "--quiet", "rules")
+    table = printed.partition("What the jobs would ask for")[2].strip().splitlines()[1:]
+    rows = {rule: cells for rule, *cells in map(str.split, table)}
+    # jobs, nodes, GPUs, CPUs, GB, hours, GPU hours (6 and 3 GPUs), CPU hours, GB of disk
+    assert rows["train"] == ["2", "1", "6", "48", "48", "12", "108", "864", "0"]
+    assert rows["download"] == ["2", "login", "4.32"] and rows["together"] == ["30", "162", "934", "11.04"]
 
 
 def test_near_duplicates_are_planned_where_configured(project):
@@ -163,12 +168,11 @@ def test_killed_in_mid_training_and_started_again_gives_the_same_model(project):
     target = f"{RESULTS}/models/{run}"
     before = (project.folder / target / "model.safetensors").read_bytes()
     checkpoint = results(project) / "checkpoints" / run / "checkpoints" / "step-00000004"
-    force = (target, "--forcerun", "train", "--quiet", "all", *SMOKE)
+    force = (target, "--forcerun", "train", "--nolock", "--quiet", "all", *SMOKE)
     project.kill_when(checkpoint, *force)
     assert not (project.folder / target / "model.safetensors").exists()
     assert not (results(project) / "runs" / run / "run.json").exists()
-    project.snakemake("--unlock", *SMOKE)
-    project.snakemake(target, "--rerun-incomplete", "--quiet", "all", *SMOKE)
+    project.snakemake(target, "--rerun-incomplete", "--nolock", "--quiet", "all", *SMOKE)
     assert (project.folder / target / "model.safetensors").read_bytes() == before
     assert "continuing after step" in (results(project) / "logs" / "train" / f"{run}.log").read_text()
     assert json.loads((results(project) / "runs" / run / "run.json").read_text())["resumed_after_step"] >= 4

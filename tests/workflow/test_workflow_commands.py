@@ -32,8 +32,7 @@ PLANNED = {  # command: some of the jobs that its dry run lists
         "plan_run": 4,
         "schedules": 1,
     },
-    "snakemake --configfile experiments/own.yaml -n": {"filter_documents": 2, "train": 1},
-    "snakemake --configfile experiments/own.yaml --cores 2": {"document_list": 1, "train": 1},
+    "snakemake --configfile experiments/own.yaml -n": {"filter_documents": 2, "document_list": 1, "train": 1},
     "snakemake chat --cores 2 --configfile experiments/own.yaml": {"chat_answers": 2, "train": 1},
     "snakemake --configfile experiments/openstax.yaml --cores 2": {"train": 4, "evaluate_tasks_1": 5},
     "snakemake --configfile experiments/robustness.yaml --cores 2 "
@@ -63,7 +62,6 @@ OUTPUTS = {  # command: the files that it writes, for the smoke experiment
         "results/smoke/tensorboard/cpt-40K/events.out.tfevents.*",
     ),
 }
-ON_SLURM = ("tests/slurm/test_slurm_run.py", 'for command in COMMANDS if "--profile slurm" in command')
 FIRST_RUN = ("tests/train/test_train_gpu_first_run.py", '[("first", 5, 480), ("second", 5, 270)]')
 ON_DEMO = "tests/workflow/test_workflow_commands.py"
 ELSEWHERE = {  # command: the file that types it or a similar one, and the line
@@ -75,6 +73,10 @@ ELSEWHERE = {  # command: the file that types it or a similar one, and the line
     "make environment TORCH_INDEX=https://download.pytorch.org/whl/cpu": (
         "tests/test_environment.py",
         'environment(f"TORCH_INDEX={others.url}")',
+    ),
+    "snakemake --configfile experiments/own.yaml --cores 2": (
+        "tests/workflow/test_workflow_own.py",
+        "project.snakemake(*targets, *OVERLAYS)",
     ),
     "snakemake results/own/plan.md --cores 1 --configfile experiments/own.yaml": (
         ON_DEMO,
@@ -96,9 +98,18 @@ ELSEWHERE = {  # command: the file that types it or a similar one, and the line
     ),
     "OUT=first-run benchmarks/gpu_first_run.sh first": FIRST_RUN,
     "OUT=first-run benchmarks/gpu_first_run.sh second": FIRST_RUN,
-    "snakemake --profile slurm preflight": ON_SLURM,
-    "snakemake --profile slurm -n results/table1.csv": ON_SLURM,
-    "snakemake --profile slurm results/table1.csv": ON_SLURM,
+    "snakemake --profile slurm preflight": (
+        "tests/slurm/slurm_clone.py",
+        'self.command(cluster, "preflight", "--quiet", "all", *arguments)',
+    ),
+    "snakemake --profile slurm -n results/table1.csv": (
+        "tests/workflow/test_workflow.py",
+        'project.snakemake("results/table1.csv", "--profile", "slurm", "-n", "--quiet", "rules")',
+    ),
+    "snakemake --profile slurm results/table1.csv": (
+        "tests/slurm/conftest.py",
+        "clone.run(cluster, TABLE1, ",
+    ),
 }
 TEST = "make test"
 REDRAW = "snakemake figure2 --forcerun figure2 --cores 1 --configfile experiments/demo.yaml"

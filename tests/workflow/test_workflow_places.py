@@ -53,6 +53,7 @@ def test_two_experiments_at_the_same_time_in_one_clone(project):
         while not any("results/first/table1.csv" in lock.read_text() for lock in locks.glob("*")):
             assert running.poll() is None
             time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGSTOP)  # it holds its locks, and leaves the processors
         project.snakemake("results/second/config.yaml", *experiment("second"))
         again = ["results/first/table1.csv", "--rerun-incomplete", *experiment("first")]
         refused = project.snakemake(*again, check=False)
