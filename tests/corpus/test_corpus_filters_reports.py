@@ -87,6 +87,9 @@ def test_a_rule_that_drops_much_is_reported_with_examples(save_table, tmp_path, 
 
 def test_a_corpus_of_which_nothing_is_left_stops_and_names_the_key(save_table, tmp_path, filters):
     arguments = drop_tables(save_table, tmp_path, filters, ["short\nlines\nonly"] * 3 + ["", "a\nb"])
-    with pytest.raises(UserError, match=r"c: not one of its 5 documents.*maximum_short_line_share dropped 3"):
+    message = (
+        "c: not one of its 5 documents is left; change the thresholds .*maximum_short_line_share dropped 3"
+    )
+    with pytest.raises(UserError, match=message):
         deduplicate(**arguments, warn_share=0.3)
     assert not (tmp_path / "keep").exists()

@@ -34,7 +34,7 @@ def test_cancelled_job_lost_node_and_killed_workflow(untrained, finished, cluste
     workflow = untrained.start(cluster, *models)
     one, two, zero = hold(untrained, *RUNS)
     cluster.run("scancel", str(untrained.training_jobs("one-node")[0]))
-    wait_for(one.got_stop_signal, "the cancelled job is told to stop")
+    wait_for(one.got_stop_signal, "the cancelled job gets its signal")
     cluster.kill_node("n2")
     one.release()
     wait_for(one.gone, "the cancelled job stops")
@@ -85,7 +85,7 @@ def test_jobs_are_cancelled_by_ctrl_c_and_by_resume_on_request(untrained, finish
     workflow = untrained.start(cluster, TABLE1)
     (held,) = hold(untrained, "zero-3")
     snakemake_of(workflow).send_signal(signal.SIGINT)
-    wait_for(held.got_stop_signal, "the job is told to stop")
+    wait_for(held.got_stop_signal, "the job gets its signal")
     held.release()
     wait_for(held.gone, "the job stops")
     assert workflow.wait() != 0

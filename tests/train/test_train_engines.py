@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cpuinfo
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,6 +208,16 @@ def test_builds_wait_in_line(builds, tmp_path):
         assert waiting.is_alive() and not builds
     waiting.join(60)
     assert builds == [False]
+
+
+def test_the_processor_is_looked_up_once(builds, monkeypatch):
+    """DeepSpeed does so twice to compile, and once for its optimizer."""
+    calls = []
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: calls.append(1))
+    deepspeed_engine.compile_cpu_adam()
+    for _ in range(3):
+        cpuinfo.get_cpu_info()
+    assert calls == [1] and builds
 
 
 def test_missing_compiler_and_ninja_are_reported(builds, monkeypatch, tmp_path):

@@ -76,7 +76,7 @@ def warnings_of(
         ]
         raise UserError(
             f"corpus {corpus}: not one of its {read:,} documents is left; change the thresholds "
-            f"(`filters: {{preset: reference}}` is for manuals), or take the corpus out: {'; '.join(texts)}"
+            f"(`filters: {{preset: reference}}` is for manuals), or remove the corpus: {'; '.join(texts)}"
         )
     return messages
 

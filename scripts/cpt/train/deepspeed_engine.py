@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,9 +68,11 @@ def compile_cpu_adam() -> None:
 
     Raises UserError if a compiler or ninja is missing, or the build fails.
     """
+    import cpuinfo
     import deepspeed
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
+    cpuinfo.get_cpu_info = cache(cpuinfo.get_cpu_info)  # 5 s a call, and DeepSpeed calls it three times
     instead = "or choose engine: fsdp, which needs no compiler, or take `optimizer` out of train.offload"
     os.environ["PATH"] = compilers.tools_path()
     if errors := [error for error in (compilers.cxx_error(), compilers.ninja_error()) if error]:
