@@ -51,6 +51,7 @@ def test_what_the_workflow_must_know_of_a_task(own):
     assert inspected("both", folder)["folders"] == ["sciq"]
 
 
+@pytest.mark.experiments
 def test_names_are_found_where_lm_eval_finds_them():
     whole = TaskManager().task_index
     defined = {name: entry.yaml_path for name, entry in whole.items() if entry.yaml_path}

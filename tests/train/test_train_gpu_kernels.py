@@ -58,6 +58,7 @@ def test_liger_kernel_alone_and_in_our_loss():
         assert all(float(value) < 1e-6 for value in differences)
 
 
+@pytest.mark.experiments
 def test_bytes_that_our_layer_moves_and_keeps():
     """At most the bytes in docs/gpu-counted.md; more would be slower on a GPU, whose memory is the limit."""
     text = printed("traffic")

@@ -55,6 +55,7 @@ def test_masked_documents_are_separate_and_padding_is_no_token(training, packed_
     assert one.metrics.loss[0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.experiments
 def test_killed_launcher_leaves_no_second_writer(training, reference_of_two):
     run = training()
     run.kill(2, 10, orphans=True)
